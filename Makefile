@@ -1,0 +1,79 @@
+# What one does in this repository. `make` lists it; every target sets up what it needs first.
+
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+# The machine's certificates, which a company's proxy needs, and not uv's own.
+export UV_SYSTEM_CERTS ?= true
+UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
+
+# The editable install is a tree of links, one a file (pyproject.toml, "strict"), and must be made again when a module
+# is added, moved or removed: its stamp is named after the list of files. It lies in build/ with the links.
+FILES := $(shell find pipeline transforms runners -name '*.py' -o -name py.typed | LC_ALL=C sort)
+UV_READY := $(VENV)/.uv-$(UV_VERSION)
+LOCK_READY := $(VENV)/.requirements.lock
+READY := build/.installed-$(firstword $(shell echo $(FILES) | cksum))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-all lint types check bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+
+setup: $(READY) ## Make .venv with the pinned requirements and this project in it (PYTHON=python3.12 to choose)
+	@echo "==> ready: $(BIN)/penstock"
+
+demo: $(READY) ## Prepare a small dataset that it makes up, and say what came out
+	@$(BIN)/penstock demo
+
+test: $(READY) ## Run the tests, but not the slow ones (ARGS="-k name" to choose)
+	@$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## Run all the tests
+	@$(BIN)/pytest $(ARGS)
+
+lint: $(LOCK_READY) ## Check the style: ruff
+	@$(BIN)/ruff check .
+
+types: $(READY) ## Check the types: mypy, strict
+	@$(BIN)/mypy
+
+check: lint types test ## Run lint, types and test
+
+bench: $(READY) ## Run each benchmark beside its reference (ARGS=... goes to each)
+	@set -e; for file in benchmarks/[a-z]*.py; do echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
+
+lock: $(UV_READY) ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for new versions)
+	@echo "==> resolving requirements.lock"
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	    --custom-compile-command "make lock" --extra prepare --group dev $(ARGS) \
+	    --output-file requirements.lock pyproject.toml
+
+clean: ## Remove what was built and cached, but not .venv
+	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	@find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(UV_READY):
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
+	    echo "Penstock needs Python 3.11 to 3.13; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	         "Name another: make setup PYTHON=python3.12" >&2; exit 1; }
+	@echo "==> making $(VENV) with $$($(PYTHON) --version)"
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv==$(UV_VERSION)"
+	@touch $@
+
+# The lock's own pins build the one package that has no wheel; and bytecode, once here, saves every process its imports.
+$(LOCK_READY): requirements.lock $(UV_READY)
+	@echo "==> installing requirements.lock: 160 packages, a gigabyte to download the first time"
+	@$(UV) --require-hashes --build-constraints requirements.lock --compile-bytecode --requirements requirements.lock
+	@touch $@
+
+$(READY): pyproject.toml $(LOCK_READY)
+	@echo "==> installing penstock, editable"
+	@rm -rf build/__editable__.* build/.installed-*
+	@$(UV) --no-deps --no-build-isolation --editable .
+	@mkdir -p build && touch $@

@@ -1,0 +1,15 @@
+"""From raw data to a committed dataset, and back. Importing this pulls in neither Beam nor TensorFlow."""
+
+from .errors import DatasetError as DatasetError
+from .errors import NotCommittedError as NotCommittedError
+from .errors import OverBudgetError as OverBudgetError
+from .errors import PenstockError as PenstockError
+from .errors import RequestError as RequestError
+from .extract.images import Images as Images
+from .extract.images import folder as folder
+from .extract.images import table as table
+from .recipe import Recipe as Recipe
+from .splits import by_folder as by_folder
+from .splits import by_hash as by_hash
+from .splits import by_list as by_list
+from .splits import by_path as by_path

@@ -1,0 +1,88 @@
+"""The whole Beam graph on one screen."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsList
+
+from . import files, layout
+from .analyze import AnalyzeAndWriteGraph
+from .commit import CommitOptions, commit
+from .errors import PenstockError
+from .journal import Journal
+from .make import BATCHES, MakeOptions, MakeUnits, read_back
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what to make, and how to commit it."""
+
+    make: MakeOptions
+    commit: CommitOptions
+    features: Callable[[Any], Any] | None
+
+
+class Build(beam.PTransform):
+    """Unit numbers in; one outcome out, after the commit.
+
+    Only unit numbers, journals and what the analyzers reduce cross a shuffle.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, units: beam.PCollection) -> beam.PCollection:
+        job = self._job
+        one_pass = job.make.analysis.phases == 1
+        made = units | "Make" >> beam.ParDo(MakeUnits(job.make, emit_batches=one_pass)).with_outputs(
+            BATCHES, main="journals"
+        )
+        # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
+        if one_pass:
+            batches = made[BATCHES]
+        else:
+            # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself.
+            batches = made["journals"] | "Barrier" >> beam.Reshuffle() | "ReadBack" >> beam.ParDo(ReadBack(job.make))
+        # pa.RecordBatch
+        graph = batches | "Analyze" >> AnalyzeAndWriteGraph(
+            job.features,
+            job.make.analysis,
+            layout.join(job.make.generation, layout.TRANSFORM_GRAPH),
+            layout.join(job.make.generation, layout.TEMPORARY),
+        )
+        # str, the graph's path
+        return graph | "Commit" >> beam.ParDo(Commit(job.commit), AsList(made["journals"]))
+        # dict, the outcome
+
+
+class ReadBack(beam.DoFn):
+    """Journals in; the analyzers' RecordBatches of their units out."""
+
+    def __init__(self, options: MakeOptions) -> None:
+        self._options = options
+
+    def process(self, finished: Journal) -> Iterator[Any]:
+        yield from read_back(self._options, finished)
+
+
+class Commit(beam.DoFn):
+    """The graph's path and all journals in; the outcome out, and in the generation's outcome.json.
+
+    A refusal is an outcome and no exception: an engine would only retry it, and bury its words in a traceback.
+    """
+
+    def __init__(self, options: CommitOptions) -> None:
+        self._options = options
+
+    def process(self, graph_path: str, journals: Sequence[Journal]) -> Iterator[dict[str, Any]]:
+        try:
+            commit(self._options, journals, graph_path)
+            outcome: dict[str, Any] = {"committed": self._options.generation}
+        except PenstockError as error:
+            outcome = {"refused": type(error).__name__, "message": str(error)}
+        files.write_bytes(layout.join(self._options.root, layout.OUTCOME), json.dumps(outcome).encode())
+        yield outcome

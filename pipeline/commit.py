@@ -1,0 +1,303 @@
+"""The commit: checks a finished generation, writes its manifest, and points the dataset to it."""
+
+import datetime
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from . import duplicates, files, layout, manifest, statistics
+from .analyze import Analysis, apply_graph, write_raw_metadata
+from .errors import OverBudgetError, PenstockError
+from .journal import Journal, StoredFile
+from .manifest import Pointer
+from .records import read_records
+
+GOLDEN_EXAMPLES = 4
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How many examples may be quarantined: a count, or a fraction of those read."""
+
+    limit: float
+    is_fraction: bool
+
+    @classmethod
+    def parse(cls, text: str) -> "Budget":
+        """Reads `25` (a count), `0.01` or `1%` (a fraction).
+
+        Raises:
+          ValueError: it is none of these.
+        """
+        try:
+            if text.endswith("%"):
+                budget = cls(float(text[:-1]) / 100, True)
+            elif text.isdigit():
+                budget = cls(int(text), False)
+            else:
+                budget = cls(float(text), True)
+        except ValueError:
+            budget = cls(-1, True)
+        if not 0 <= budget.limit or (budget.is_fraction and not budget.limit <= 1):
+            raise ValueError(f"expected a count such as 25, or a fraction such as 0.01 or 1%, found {text!r}")
+        return budget
+
+    def allows(self, quarantined: int, read: int) -> bool:
+        """Whether so many of so many are within the budget."""
+        return quarantined <= (self.limit * read if self.is_fraction else self.limit)
+
+    def __str__(self) -> str:
+        return f"{self.limit:.6g} of those read" if self.is_fraction else f"{self.limit:g} examples"
+
+
+@dataclass(frozen=True)
+class CommitOptions:
+    """What the commit must know.
+
+    Attributes:
+      dataset: The dataset's URI.
+      generation: The generation's id.
+      head: The manifest's entries that were known before the run (recipe, versions, options, warnings, …).
+      units: How many units there are.
+      read: How many examples the source has.
+      filtered: Filter reason to count, of examples left out by the plan.
+      problems: Reason code to count, of examples quarantined by the plan.
+      quarantine: The plan's quarantine file; None where it has none.
+      analysis: What the analyzers were given.
+      statistics: The split that statistics come from.
+      budget: How many examples may be quarantined.
+      replaces: The pointer when the run began.
+    """
+
+    dataset: str
+    generation: str
+    head: Mapping[str, Any]
+    units: int
+    read: int
+    filtered: Mapping[str, int]
+    problems: Mapping[str, int]
+    quarantine: StoredFile | None
+    analysis: Analysis
+    statistics: str
+    budget: Budget
+    replaces: Pointer | None
+
+    @property
+    def root(self) -> str:
+        """The generation's URI."""
+        return layout.join(self.dataset, self.generation)
+
+
+@dataclass
+class Totals:
+    """The counts of a whole run."""
+
+    read: int
+    written: int = 0
+    filtered: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+
+
+def count(options: CommitOptions, journals: Sequence[Journal]) -> Totals:
+    """Adds up the units and what the plan set aside.
+
+    Raises:
+      PenstockError: an example is unaccounted for.
+    """
+    totals = Totals(options.read, 0, Counter(options.filtered), Counter(options.problems))
+    for journal in journals:
+        totals.written += journal.written
+        totals.filtered.update(journal.filtered)
+        totals.quarantined.update(journal.quarantined)
+    units = sorted(journal.unit for journal in journals)
+    accounted = totals.written + totals.filtered.total() + totals.quarantined.total()
+    if units != list(range(options.units)) or accounted != totals.read:
+        raise PenstockError(
+            f"expected {totals.read} examples in {options.units} units to be written, quarantined or filtered, found "
+            f"{totals.written} + {totals.quarantined.total()} + {totals.filtered.total()} in {len(units)} units; "
+            "nothing was committed: please report this, it should not happen"
+        )
+    return totals
+
+
+def check_budget(options: CommitOptions, totals: Totals) -> None:
+    """Raises OverBudgetError where more was quarantined than the budget allows."""
+    quarantined = totals.quarantined.total()
+    if not options.budget.allows(quarantined, totals.read):
+        reasons = ", ".join(f"{code} {number}" for code, number in totals.quarantined.most_common())
+        raise OverBudgetError(
+            f"{quarantined} of {totals.read} examples were quarantined ({reasons}), expected at most {options.budget}; "
+            f"nothing was committed: see {layout.join(options.root, layout.QUARANTINE)}, mend the input or raise "
+            "--max-quarantined (a rerun keeps the work that is done)"
+        )
+
+
+def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str) -> dict[str, Any]:
+    """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
+
+    Args:
+      options: What was asked for.
+      journals: Of all units, in any order.
+      graph_path: Where the transform graph was written.
+
+    Raises:
+      OverBudgetError: too much was quarantined.
+      PenstockError: a check failed; nothing was committed.
+    """
+    journals = sorted(journals, key=lambda journal: journal.unit)
+    totals = count(options, journals)
+    check_budget(options, totals)
+    splits = _splits(options, journals)
+    write_raw_metadata(graph_path, options.analysis.features)
+    golden = _check_graph(options, journals, graph_path)
+    summary = statistics.summarize(options.analysis.features, list(journals), options.statistics)
+    groups = duplicates.find_duplicates(options.root, journals)
+    stored = {
+        "statistics": _write(options, layout.STATISTICS, statistics.encode(summary)),
+        "golden": _write(options, layout.GOLDEN, golden),
+    }
+    if groups:
+        stored["duplicates"] = _write(options, layout.DUPLICATES, (json.dumps(groups, indent=1) + "\n").encode())
+    graph_files = _hash_folder(options, layout.TRANSFORM_GRAPH)
+    quarantine = [file for file in (options.quarantine, *(journal.quarantine for journal in journals)) if file]
+    across = duplicates.across_splits(groups)
+    content = {
+        **options.head,
+        "format": layout.FORMAT,
+        "generation": options.generation,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "read": totals.read,
+        "written": totals.written,
+        "filtered": totals.filtered.total(),
+        "quarantined": totals.quarantined.total(),
+        "reasons": {"filtered": dict(totals.filtered), "quarantined": dict(totals.quarantined)},
+        "quarantine": [_entry(options, file, lines=True) for file in quarantine],
+        "features": {name: feature.to_json() for name, feature in options.analysis.features.items()},
+        "splits": splits,
+        "transform_graph": {
+            "path": _relative(options, layout.TRANSFORM_GRAPH),
+            "sha256": _hash_all(graph_files),
+            "files": graph_files,
+            "outputs": {name: {"dtype": dtype} for name, dtype in options.analysis.outputs.items()},
+            "golden": stored["golden"],
+        },
+        "statistics": {**stored["statistics"], "split": options.statistics},
+        "duplicates": {
+            "groups": len(groups),
+            "across_splits": len(across),
+            "examples": across[:20] or groups[:20],
+            "file": stored.get("duplicates"),
+        },
+    }
+    encoded = manifest.encode(content)
+    files.write_bytes(layout.join(options.root, layout.MANIFEST), encoded)
+    manifest.publish(options.dataset, Pointer.to(options.generation, encoded), options.replaces)
+    return content
+
+
+def _splits(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any]:
+    splits: dict[str, Any] = {}
+    for journal in journals:
+        split = splits.setdefault(journal.split, {"examples": 0, "shards": []})
+        uri = layout.join(options.root, journal.shard.path)
+        if files.size(uri) != journal.shard.bytes:
+            raise PenstockError(f"{uri}: expected {journal.shard.bytes} bytes, found {files.size(uri)}; run again")
+        split["examples"] += journal.written
+        split["shards"].append(_entry(options, journal.shard))
+    for name, split in splits.items():
+        if not split["examples"]:
+            raise PenstockError(
+                f"split {name!r} came out empty: every example of it was quarantined or filtered; nothing was "
+                f"committed: see {layout.join(options.root, layout.QUARANTINE)}"
+            )
+    return splits
+
+
+def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path: str) -> bytes:
+    """Applies the graph to a few stored examples; returns golden.json's content.
+
+    Raises:
+      PenstockError: an output is not finite, or a vocabulary is empty.
+    """
+    for file in files.list_folder(layout.join(graph_path, "transform_fn", "assets")):
+        if not file.size:
+            raise PenstockError(
+                f"the vocabulary {file.uri.rpartition('/')[2]} of the transform graph came out empty: no value of "
+                f"{' or '.join(options.analysis.columns)} in split {options.statistics!r} made it; check `features`"
+            )
+    shard = next(journal.shard for journal in journals if journal.split == options.statistics and journal.written)
+    examples = list(islice(read_records(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
+    outputs = apply_graph(graph_path, examples)
+    for name, value in outputs.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise PenstockError(
+                f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on the first "
+                f"examples of {shard.path}: a statistic behind it is not; check `features` and the values it reads"
+            )
+    entry = {
+        "shard": _relative(options, shard.path),
+        "examples": len(examples),
+        "outputs": {name: golden_value(value) for name, value in outputs.items()},
+    }
+    return (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+
+
+def golden_value(value: np.ndarray) -> dict[str, Any]:
+    """What is kept of a graph's output, to compare a later run of the graph with."""
+    flat = value.ravel()
+    start = [item.decode(errors="replace") if isinstance(item, bytes) else item for item in flat[:32].tolist()]
+    content = b"\0".join(flat.tolist()) if value.dtype == object else value.tobytes()
+    return {
+        "dtype": "string" if value.dtype == object else str(value.dtype),
+        "shape": list(value.shape),
+        "sha256": hashlib.sha256(content).hexdigest(),
+        "start": start,
+    }
+
+
+def _write(options: CommitOptions, path: str, content: bytes) -> dict[str, Any]:
+    files.write_bytes(layout.join(options.root, path), content)
+    return {
+        "path": _relative(options, path),
+        "bytes": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _hash_folder(options: CommitOptions, path: str) -> list[dict[str, Any]]:
+    entries = []
+    for info in files.list_folder(layout.join(options.root, path)):
+        content = files.read_bytes(info.uri)
+        entries.append(
+            {
+                "path": info.uri[len(options.dataset.rstrip("/")) + 1 :],
+                "bytes": len(content),
+                "sha256": hashlib.sha256(content).hexdigest(),
+            }
+        )
+    return entries
+
+
+def _hash_all(entries: Sequence[Mapping[str, Any]]) -> str:
+    """SHA-256 over the lines `<sha256>  <path>` of the files in the generation, in the order of their paths."""
+    lines = "".join(f"{entry['sha256']}  {entry['path'].partition('/')[2]}\n" for entry in entries)
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def _entry(options: CommitOptions, file: StoredFile, lines: bool = False) -> dict[str, Any]:
+    return {
+        "path": _relative(options, file.path),
+        "lines" if lines else "examples": file.examples,
+        "bytes": file.bytes,
+        "sha256": file.sha256,
+    }
+
+
+def _relative(options: CommitOptions, path: str) -> str:
+    return f"{options.generation}/{path}"

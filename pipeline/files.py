@@ -1,0 +1,185 @@
+"""Reading, listing and writing files, wherever they are: local paths here, every other scheme by Beam's FileSystems.
+
+A write is whole or absent. On a local disk a file is written under a temporary name, synced and renamed; on an object
+store an object appears when its upload is complete.
+"""
+
+import contextlib
+import fnmatch
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from . import layout
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A listed file: its URI, bytes, and when it was last changed (seconds since 1970)."""
+
+    uri: str
+    size: int
+    modified: float
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path of this machine's file system."""
+    return "://" not in uri
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems  # takes seconds: only for the stores that need it
+
+    return FileSystems
+
+
+def open_read(uri: str) -> IO[bytes]:
+    """Opens a file for reading bytes.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    if is_local(uri):
+        return open(uri, "rb")
+    filesystems = _filesystems()
+    return filesystems.open(uri, compression_type="uncompressed")  # type: ignore[no-any-return]
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    with open_read(uri) as file:
+        return file.read()
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder at `uri`."""
+    return os.path.exists(uri) if is_local(uri) else bool(_filesystems().exists(uri))
+
+
+def size(uri: str) -> int:
+    """A file's bytes.
+
+    Raises:
+      OSError: it is not there.
+    """
+    if is_local(uri):
+        return os.path.getsize(uri)
+    matches = _filesystems().match([uri])[0].metadata_list
+    if not matches:
+        raise FileNotFoundError(f"no file at {uri}")
+    return int(matches[0].size_in_bytes)
+
+
+@contextlib.contextmanager
+def create(uri: str) -> Iterator[IO[bytes]]:
+    """Opens a new file for writing; it appears under its name, synced, when the block ends without an error."""
+    if not is_local(uri):
+        with _filesystems().create(uri, compression_type="uncompressed") as file:
+            yield file
+        return
+    os.makedirs(os.path.dirname(uri), exist_ok=True)
+    temporary = f"{uri}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, uri)
+        sync_folder(os.path.dirname(uri))
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Writes a whole file, or nothing."""
+    with create(uri) as file:
+        file.write(content)
+
+
+def sync_folder(path: str) -> None:
+    """Makes a local folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(uri: str) -> None:
+    """Removes a file or a whole folder, if it is there."""
+    if not is_local(uri):
+        if exists(uri):
+            _filesystems().delete([uri])
+    elif os.path.isdir(uri):
+        shutil.rmtree(uri)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(uri)
+
+
+def list_folder(uri: str) -> list[FileInfo]:
+    """Every file below a folder, in the order of their URIs; none where there is no such folder."""
+    if is_local(uri):
+        return sorted(_walk(uri), key=lambda info: info.uri)
+    found = _filesystems().match([layout.join(uri, "**")])[0].metadata_list
+    infos = [FileInfo(match.path, match.size_in_bytes, match.last_updated_in_seconds or 0.0) for match in found]
+    return sorted(infos, key=lambda info: info.uri)
+
+
+def _walk(path: str) -> Iterator[FileInfo]:
+    try:
+        entries = os.scandir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path)
+            elif entry.is_file():
+                stat = entry.stat()
+                yield FileInfo(entry.path, stat.st_size, stat.st_mtime)
+
+
+def glob(root: str, pattern: str) -> dict[str, FileInfo]:
+    """Files below `root` whose path relative to it matches `pattern`, by that relative path, sorted.
+
+    `*` and `?` stay inside a folder, `[...]` is a set of characters, `**/` is any number of folders, none included.
+    """
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    folder = literal.rpartition("/")[0]
+    matches = compile_glob(pattern).fullmatch
+    found = {}
+    for info in list_folder(layout.join(root, folder) if folder else root):
+        key = info.uri[len(root.rstrip("/")) + 1 :]
+        if matches(key):
+            found[key] = info
+    return dict(sorted(found.items()))
+
+
+def compile_glob(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a glob pattern; see `glob`."""
+    expression = ""
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", pattern):
+        if token == "**/":
+            expression += r"(?:[^/]+/)*"
+        elif token == "**":
+            expression += r".*"
+        elif token == "*":
+            expression += r"[^/]*"
+        elif token == "?":
+            expression += r"[^/]"
+        elif len(token) > 1 and token[0] == "[":
+            expression += fnmatch.translate(token).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
+        else:
+            expression += re.escape(token)
+    return re.compile(expression, re.DOTALL)

@@ -1,0 +1,42 @@
+"""Stable 64-bit hashes of keys, and the splits that follow from them. Standard library only.
+
+A hash depends on the text and the salt alone: not on Python's hash seed, the machine, or what else is in the input.
+"""
+
+import hashlib
+from collections.abc import Mapping
+
+_RANGE = 1 << 64
+
+
+def hash64(text: str, salt: str) -> int:
+    """A uniform 64-bit integer for `text`: BLAKE2b (RFC 7693), 8 bytes, big-endian, personalised by `salt`.
+
+    Different salts (16 bytes of UTF-8 at most) give independent hashes of the same text.
+    """
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8, person=salt.encode())
+    return int.from_bytes(digest.digest(), "big")
+
+
+def split_bounds(fractions: Mapping[str, float]) -> list[tuple[str, int]]:
+    """Upper bounds of each split's interval of the 64-bit hash range, in the order given; the last one is 2**64.
+
+    A key keeps its split as long as the fractions stay: whatever is added to the input moves nothing.
+
+    Raises:
+      ValueError: a fraction is not positive, or they do not sum to 1.
+    """
+    total = sum(fractions.values())
+    if not fractions or any(not fraction > 0 for fraction in fractions.values()) or abs(total - 1) > 1e-9:
+        raise ValueError(f"expected positive fractions that sum to 1, found {dict(fractions)} (sum {total:g})")
+    bounds, cumulative = [], 0.0
+    for name, fraction in fractions.items():
+        cumulative += fraction
+        bounds.append((name, round(cumulative * _RANGE)))
+    bounds[-1] = (bounds[-1][0], _RANGE)
+    return bounds
+
+
+def pick_split(hashed: int, bounds: list[tuple[str, int]]) -> str:
+    """The split whose interval holds `hashed`."""
+    return next(name for name, upper in bounds if hashed < upper)

@@ -1,0 +1,1 @@
+"""Where a recipe runs, and the command line."""

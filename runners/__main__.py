@@ -1,0 +1,5 @@
+"""`python -m penstock.runners` is `penstock`."""
+
+from .cli import main
+
+main()

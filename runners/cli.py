@@ -1,0 +1,230 @@
+"""The command line. Imports nothing heavy before a command needs it: `penstock --help` answers at once."""
+
+import contextlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from ..pipeline.errors import PenstockError
+
+_EXIT_CODES = """\b
+Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request is wrong, found before any work;
+3 more examples were quarantined than --max-quarantined allows. Unless it is 0, nothing was committed.
+"""
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)  # in the order of their use, not of the alphabet
+
+
+@click.group(cls=_Commands, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="penstock")
+def main() -> None:
+    """Prepares datasets for deep learning: raw images in, a committed dataset and a transform graph out.
+
+    A recipe is a Python file with `recipe = Recipe(...)` in it. A first one to try, without any data:
+
+    \b
+      penstock demo
+    """
+
+
+@main.command(epilog=_EXIT_CODES)
+@click.argument("recipe")
+@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
+@click.option("--input", "source", required=True, metavar="FOLDER", help="Where the raw data is.")
+@click.option("--output", required=True, metavar="DATASET", help="The dataset's folder; it need not exist.")
+@click.option("--runner", type=click.Choice(["direct"]), default="direct", show_default=True, help="The engine.")
+@click.option(
+    "--workers",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Worker processes. One is enough for all cores: it prepares in threads.",
+)
+@click.option("--threads", type=click.IntRange(1), help="Examples prepared at a time by a worker.  [default: its cores]")
+@click.option(
+    "--max-quarantined",
+    default="1%",
+    show_default=True,
+    metavar="N|FRACTION",
+    help="How many examples may fail before the run does: 25, 0.01 or 1%.",
+)
+@click.option("--isolate", is_flag=True, help="Decode in processes of their own: survives decoders that hang or die.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=30.0,
+    show_default=True,
+    help="With --isolate: seconds that one example may take.",
+)
+@click.option("--dry-run", is_flag=True, help="Print the plan, and touch nothing.")
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
+def run(
+    recipe: str,
+    beam_options: tuple[str, ...],
+    source: str,
+    output: str,
+    runner: str,
+    workers: int,
+    threads: int | None,
+    max_quarantined: str,
+    isolate: bool,
+    timeout: float,
+    dry_run: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Runs RECIPE (file.py, file.py:name or package.module:name) on a folder of raw data.
+
+    The same command run again resumes what was interrupted, and returns at once when there is nothing to do. Changed
+    input or recipe makes a new generation beside the old one. What follows `--` goes to Beam.
+
+    \b
+      penstock run pets.py --input raw/pets --output prepared/pets --dry-run
+      penstock run pets.py --input raw/pets --output prepared/pets
+    """
+    with _errors():
+        _quiet_libraries()
+        from ..pipeline.recipe import load_recipe
+        from . import report
+        from .job import Request, draft
+        from .run import run as run_recipe
+
+        request = Request(
+            load_recipe(recipe),
+            source.rstrip("/") or "/",
+            output.rstrip("/") or "/",
+            max_quarantined,
+            threads,
+            workers,
+            timeout if isolate else None,
+        )
+        if dry_run:
+            _print(report.plan_entry(request, draft(request)), as_json, report.show_plan)
+            return
+        with report.reporter(quiet or as_json) as reporter:
+            result = run_recipe(request, reporter, beam_options)
+        if not quiet or as_json:
+            _print(report.result_entry(request.output, result), as_json, report.show_result)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest and the statistics as JSON.")
+def inspect(dataset: str, as_json: bool) -> None:
+    """Shows what a DATASET holds: splits, counts, features, statistics, quarantine, versions."""
+    with _errors():
+        from . import report
+
+        _print(report.dataset_entry(dataset.rstrip("/") or "/"), as_json, report.show_dataset)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--no-graph", is_flag=True, help="Leave out the transform graph's check, which needs TensorFlow.")
+@click.option("--quiet", is_flag=True, help="Print faults only.")
+def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
+    """Checks a DATASET: every file's size and checksum, every record and count, the graph on its golden examples.
+
+    Exit code 0 when all is as the manifest says, 1 when it is not; every fault is named.
+    """
+    with _errors():
+        from ..pipeline import manifest
+        from ..pipeline.verify import listed_files
+        from ..pipeline.verify import verify as find_faults
+
+        _quiet_libraries()
+        dataset = dataset.rstrip("/") or "/"
+        faults = 0
+        for fault in find_faults(dataset, graph=not no_graph):
+            faults += 1
+            click.echo(f"fault: {fault}", err=True)
+        if faults:
+            raise PenstockError(f"{dataset} is damaged: {faults} faults")
+        if not quiet:
+            content = manifest.read(dataset)
+            count = sum(1 for _ in listed_files(content))
+            click.echo(f"{dataset}: {count} files and {content['written']} examples are as the manifest says")
+
+
+@main.command()
+@click.argument("folder", required=False)
+@click.option("--examples", type=click.IntRange(20), default=200, show_default=True, help="Images to draw.")
+def demo(folder: str | None, examples: int) -> None:
+    """Runs the whole job on a small synthetic dataset that it draws itself: coloured shapes with masks and labels.
+
+    Everything goes to FOLDER (a new temporary one by default) and stays there to look at.
+    """
+    with _errors():
+        from .demo import run_demo
+
+        _quiet_libraries()
+        run_demo(folder, examples)
+
+
+@main.command()
+@click.argument("dataset")
+@click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")
+def prune(dataset: str, yes: bool) -> None:
+    """Removes a DATASET's generations other than the current one, unfinished runs among them."""
+    with _errors():
+        from ..pipeline import files
+        from ..pipeline.prune import find_unused
+
+        unused = find_unused(dataset.rstrip("/") or "/")
+        for uri in unused:
+            if yes:
+                files.remove(uri)
+            click.echo(f"{'removed' if yes else 'would remove'} {uri}")
+        if not unused:
+            click.echo("nothing to remove: there is only the current generation")
+        elif not yes:
+            click.echo("run again with --yes to remove them; no run may be at work on this dataset meanwhile")
+
+
+def _print(entry: dict[str, Any], as_json: bool, show: Any) -> None:
+    if as_json:
+        click.echo(json.dumps(entry, indent=2))
+    else:
+        show(entry)
+
+
+@contextlib.contextmanager
+def _errors() -> Iterator[None]:
+    """Turns what went wrong into one sentence on standard error and an exit code."""
+    try:
+        yield
+    except PenstockError as error:
+        click.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        click.echo("interrupted: run the same command again to resume", err=True)
+        sys.exit(130)
+
+
+def _quiet_libraries() -> None:
+    """Imports TensorFlow without its remarks, and keeps those of tf.Transform and Beam off the terminal."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # preparing needs no accelerator
+    for name, level in (("absl", logging.ERROR), ("tensorflow", logging.ERROR), ("apache_beam", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)  # TensorFlow's C++ greets before it reads how much it may say
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""The in-process engine: Beam's FnApiRunner, named explicitly.
+
+Beam's `DirectRunner` first looks for another engine to download and changes with what it finds; this one does not.
+"""
+
+from collections.abc import Sequence
+from types import ModuleType
+
+import apache_beam as beam
+import cloudpickle
+from apache_beam.internal.cloudpickle import cloudpickle as beam_cloudpickle
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.portability.api import beam_provision_api_pb2
+from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
+from ..pipeline.build import Build, Job
+
+
+def pipeline_options(workers: int, arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options for so many worker processes; one means this process, whose threads use every core."""
+    mode = "multi_processing" if workers > 1 else "in_memory"
+    return PipelineOptions(
+        [*arguments, f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"],
+    )
+
+
+def run(job: Job, workers: int = 1, arguments: Sequence[str] = (), module: ModuleType | None = None) -> None:
+    """Runs a job to its end.
+
+    Args:
+      job: What to do.
+      workers: Worker processes.
+      arguments: Further Beam options.
+      module: The recipe's module, whose functions are shipped to workers by value.
+
+    Raises:
+      RuntimeError: a stage failed; its cause is in the message.
+    """
+    if module is not None:
+        ship_by_value(module)
+    options = pipeline_options(workers, arguments)
+    with beam.Pipeline(runner=make_runner(options), options=options) as pipeline:
+        _ = pipeline | "Units" >> beam.Create(range(job.commit.units)) | Build(job)
+
+
+def make_runner(options: PipelineOptions) -> FnApiRunner:
+    """FnApiRunner whose worker processes get the pipeline's options, which they otherwise do not."""
+    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    return FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
+
+
+def ship_by_value(module: ModuleType) -> None:
+    """Makes pickles hold a recipe's functions themselves: workers cannot import a file that only the user has."""
+    for pickler in (beam_cloudpickle, cloudpickle):  # Beam has a copy of its own
+        pickler.register_pickle_by_value(module)

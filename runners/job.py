@@ -1,0 +1,187 @@
+"""From a request to a job: everything that happens before an engine is started. Touches nothing but the output's plan."""
+
+import hashlib
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from ..pipeline import files, layout, plan, sample
+from ..pipeline.errors import RequestError
+from ..pipeline.manifest import Pointer
+from ..pipeline.plan import Selection, Unit
+from ..pipeline.recipe import LoadedRecipe
+from ..pipeline.sample import Sample
+
+if TYPE_CHECKING:
+    from ..pipeline.build import Job
+
+_SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asked for.
+
+    Attributes:
+      recipe: The recipe.
+      input: The input folder.
+      output: The dataset's folder.
+      max_quarantined: The budget, as text: `25`, `0.01` or `1%`.
+      threads: Examples prepared at a time by one worker; None: a core each.
+      workers: Worker processes.
+      isolate: Seconds that an example may take in a process of its own; None: no isolation.
+    """
+
+    recipe: LoadedRecipe
+    input: str
+    output: str
+    max_quarantined: str = "1%"
+    threads: int | None = None
+    workers: int = 1
+    isolate: float | None = None
+
+    @property
+    def worker_threads(self) -> int:
+        """Examples prepared at a time by one worker."""
+        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A planned job: what `--dry-run` shows.
+
+    Attributes:
+      selection: The examples by split.
+      sample: What a few examples showed.
+      units: The pieces of work.
+      generation: The id of the generation that would come out.
+      current: The dataset's pointer as it is.
+    """
+
+    selection: Selection
+    sample: Sample
+    units: list[Unit]
+    generation: str
+    current: Pointer | None
+
+
+def draft(request: Request) -> Draft:
+    """Lists the input, assigns splits, tries a few examples, and cuts units. Writes nothing.
+
+    Raises:
+      RequestError: the recipe, the input or the output is not as it should be.
+    """
+    recipe = request.recipe.recipe
+    _check_places(request.input, request.output)
+    current = Pointer.read(request.output)
+    selection = plan.select(recipe, request.input, request.worker_threads)
+    taken = sample.take(recipe, selection)
+    units = plan.cut(selection, recipe.shards, taken.example_bytes)
+    return Draft(selection, taken, units, _generation_id(request, selection), current)
+
+
+def _check_places(source: str, output: str) -> None:
+    if files.is_local(source) and not os.path.isdir(source):
+        raise RequestError(f"--input: expected a folder, found {'a file' if os.path.exists(source) else 'nothing'} at {source}")
+    if not files.is_local(output):
+        raise RequestError(f"--output: expected a local folder, found {output}; object stores are not supported yet")
+    if os.path.exists(output) and not os.path.isdir(output):
+        raise RequestError(f"--output: expected a folder, found a file at {output}")
+    inside = os.path.realpath(output).startswith(os.path.realpath(source).rstrip("/") + "/")
+    if inside or os.path.realpath(output) == os.path.realpath(source):
+        raise RequestError(f"--output: expected a folder outside of --input, found {output} in {source}")
+    strangers = os.path.isdir(output) and not os.path.exists(layout.join(output, layout.POINTER)) and [
+        name for name in os.listdir(output) if not layout.is_generation(name)
+    ]
+    if strangers:
+        raise RequestError(
+            f"--output: expected an empty folder, a dataset or an unfinished run, found {strangers[0]!r} in {output}"
+        )
+
+
+def _generation_id(request: Request, selection: Selection) -> str:
+    """16 hexadecimal digits that follow from all that shapes the output's bytes."""
+    content = {
+        "format": layout.FORMAT,
+        "recipe": request.recipe.hash,
+        "input": selection.digest,
+        "versions": {name: version(name) for name in _SHAPING},
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def prepare(request: Request, drafted: Draft) -> "Job":
+    """Writes the plan into the new generation, and says what the engine has to do.
+
+    Raises:
+      RequestError: `features` fails on the features that `prepare` makes.
+    """
+    from ..pipeline import analyze, make
+    from ..pipeline.build import Job
+    from ..pipeline.commit import Budget, CommitOptions
+    from ..pipeline.make import MakeOptions
+    from ..pipeline.prepare import Preparer
+
+    recipe, selection = request.recipe.recipe, drafted.selection
+    try:
+        budget = Budget.parse(request.max_quarantined)
+    except ValueError as error:
+        raise RequestError(f"--max-quarantined: {error}") from error
+    analysis = analyze.trace(recipe.features, drafted.sample.features)
+    root = layout.join(request.output, drafted.generation)
+    plan_uri = layout.join(root, layout.PLAN)
+    if not files.exists(plan_uri):
+        plan.write(plan_uri, selection, drafted.units)
+    quarantine = make.write_quarantine(root, layout.PLAN_QUARANTINE, selection.problems)
+    return Job(
+        make=MakeOptions(
+            generation=root,
+            preparer=Preparer(recipe.source.decode, recipe.prepare, recipe.encode, drafted.sample.features),
+            analysis=analysis,
+            statistics=recipe.statistics,
+            compression=recipe.compression,
+            threads=request.worker_threads,
+            timeout=request.isolate,
+        ),
+        commit=CommitOptions(
+            dataset=request.output,
+            generation=drafted.generation,
+            head=_head(request, selection),
+            units=len(drafted.units),
+            read=selection.read,
+            filtered=selection.filtered,
+            problems=Counter(problem.code for problem in selection.problems),
+            quarantine=quarantine,
+            analysis=analysis,
+            statistics=recipe.statistics,
+            budget=budget,
+            replaces=drafted.current,
+        ),
+        features=recipe.features,
+    )
+
+
+def _head(request: Request, selection: Selection) -> Mapping[str, Any]:
+    recipe = request.recipe.recipe
+    return {
+        "recipe": {"name": request.recipe.name, "hash": request.recipe.hash},
+        "versions": {
+            "python": platform.python_version(),
+            "beam": version("apache-beam"),
+            "tft": version("tensorflow-transform"),
+            **{name: version(name) for name in ("tensorflow", "penstock", "pillow", "simplejpeg", "numpy")},
+        },
+        "options": {
+            "input": request.input,
+            "compression": recipe.compression,
+            "deduplicate": recipe.deduplicate,
+            "max_quarantined": request.max_quarantined,
+            "isolate": request.isolate,
+        },
+        "warnings": selection.warnings,
+    }

@@ -1,0 +1,280 @@
+"""What the command line shows: plans, progress, results and datasets."""
+
+import contextlib
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from ..pipeline import files, layout, manifest
+from .job import Draft, Request
+from .run import Reporter, Result, Silent
+
+_LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
+
+
+@contextlib.contextmanager
+def reporter(quiet: bool) -> Iterator[Reporter]:
+    """A bar on a terminal, plain lines elsewhere, nothing where quiet."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        with _Bar() as bar:
+            yield bar
+    else:
+        yield _Lines()
+
+
+class _Bar:
+    """A progress bar with examples/s, the quarantined so far and the time left."""
+
+    def __init__(self) -> None:
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("{task.fields[quarantined]} quarantined"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._task = self._progress.add_task("planning", total=None, rate="", quarantined=0, visible=False)
+        self._start = 0.0
+        self._first = 0
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def stage(self, text: str) -> None:
+        if text == "making":
+            self._start = time.monotonic()
+            self._progress.update(self._task, description="making", visible=True)
+        else:
+            self._console.print(f"{text} …", style="dim")
+
+    def drafted(self, drafted: Draft) -> None:
+        self._console.print(_plan_line(drafted))
+        _warn(self._console, drafted.selection.warnings)
+        total = sum(unit.examples for unit in drafted.units)
+        self._progress.update(self._task, total=total)
+
+    def progress(self, read: int, quarantined: int) -> None:
+        if not self._first:
+            self._first = read  # finished by an earlier run
+        rate = (read - self._first) / max(time.monotonic() - self._start, 1e-9)
+        self._progress.update(
+            self._task, completed=read, quarantined=quarantined, rate=f"{rate:,.0f} examples/s" if rate else ""
+        )
+
+
+class _Lines:
+    """A plain line for every stage, and one every few seconds."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self._next = 0.0
+        self._total = 0
+
+    def stage(self, text: str) -> None:
+        self._next = time.monotonic() + _LINE_EVERY
+        self._say(f"{text} …")
+
+    def drafted(self, drafted: Draft) -> None:
+        self._total = sum(unit.examples for unit in drafted.units)
+        self._say(_plan_line(drafted))
+        _warn(Console(stderr=True), drafted.selection.warnings)
+
+    def progress(self, read: int, quarantined: int) -> None:
+        if time.monotonic() >= self._next:
+            self._next = time.monotonic() + _LINE_EVERY
+            self._say(f"{read} of {self._total} examples, {quarantined} quarantined")
+
+    def _say(self, text: str) -> None:
+        print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
+
+
+def _warn(console: Console, warnings: list[str]) -> None:
+    for warning in warnings:
+        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+
+
+def _plan_line(drafted: Draft) -> str:
+    splits = ", ".join(f"{name} {len(references)}" for name, references in drafted.selection.splits.items())
+    return f"{drafted.selection.read} examples ({splits}) in {len(drafted.units)} units"
+
+
+def plan_entry(request: Request, drafted: Draft) -> dict[str, Any]:
+    """What `--dry-run` says, as data."""
+    selection, sample = drafted.selection, drafted.sample
+    planned = sum(unit.examples for unit in drafted.units)
+    state = "up to date" if drafted.current and drafted.current.generation == drafted.generation else "to be made"
+    shards = Counter(unit.split for unit in drafted.units)
+    return {
+        "recipe": request.recipe.name,
+        "generation": drafted.generation,
+        "state": state,
+        "read": selection.read,
+        "splits": {
+            name: {
+                "examples": len(references),
+                "shards": shards[name],
+                "input_bytes": sum(reference.size for reference in references),
+                "labels": dict(sorted(Counter(reference.label for reference in references if reference.label).items())),
+            }
+            for name, references in selection.splits.items()
+        },
+        "units": len(drafted.units),
+        "filtered": dict(selection.filtered),
+        "quarantined": dict(Counter(problem.code for problem in selection.problems)),
+        "warnings": selection.warnings,
+        "features": {name: feature.to_json() for name, feature in sample.features.items()},
+        "estimate": {
+            "output_bytes": round(planned * sample.example_bytes),
+            "seconds": round(planned * sample.seconds / (request.workers * request.worker_threads), 1),
+        },
+    }
+
+
+def show_plan(entry: Mapping[str, Any]) -> None:
+    """Prints a plan for people."""
+    console = Console()
+    console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
+    table = Table("split", "examples", "shards", "input", "labels")
+    for name, split in entry["splits"].items():
+        row = (f"{split['examples']:,}", str(split["shards"]), size_in_words(split["input_bytes"]))
+        table.add_row(name, *row, counts_in_words(split["labels"]))
+    console.print(table)
+    _print_features(console, entry["features"])
+    for what in ("filtered", "quarantined"):
+        if entry[what]:
+            console.print(f"{what} by the plan: {counts_in_words(entry[what])}")
+    _warn(console, entry["warnings"])
+    estimate = entry["estimate"]
+    console.print(
+        f"{entry['units']} units; an estimate from a few examples: {size_in_words(estimate['output_bytes'])} of shards, "
+        f"{estimate['seconds']:g} s to make them, some 10 s around it. Nothing was written."
+    )
+
+
+def result_entry(dataset: str, result: Result) -> dict[str, Any]:
+    """What a run came to, as data."""
+    names = ("generation", "read", "written", "filtered", "quarantined", "reasons", "splits", "duplicates", "warnings")
+    return {"status": result.status, "dataset": dataset} | {name: result.manifest[name] for name in names}
+
+
+def show_result(entry: Mapping[str, Any]) -> None:
+    """Prints a run's result for people."""
+    console = Console()
+    status = "is up to date" if entry["status"] == "up_to_date" else "is committed"
+    console.print(f"{entry['dataset']} {status}: generation {entry['generation']}", soft_wrap=True)
+    console.print(
+        f"{entry['read']} read = {entry['written']} written + {entry['quarantined']} quarantined "
+        f"+ {entry['filtered']} filtered"
+    )
+    _print_reasons(console, entry)
+    splits = ", ".join(
+        f"{name} {split['examples']} in {len(split['shards'])} shards" for name, split in entry["splits"].items()
+    )
+    console.print(splits)
+
+
+def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
+    for what, reasons in entry["reasons"].items():
+        if reasons:
+            console.print(f"{what}: {counts_in_words(reasons)}")
+    found = entry["duplicates"]
+    if found["across_splits"]:
+        console.print(
+            f"warning: {found['across_splits']} images are in more than one split, which leaks: "
+            f"{_keys(found['examples'][0])}, …; deduplicate=True in the recipe leaves them out",
+            style="yellow",
+        )
+    elif found["groups"]:
+        console.print(f"{found['groups']} images occur more than once: {_keys(found['examples'][0])}, …")
+
+
+def _keys(group: Mapping[str, Any]) -> str:
+    return " = ".join(f"{example['key']} ({example['split']})" for example in group["examples"])
+
+
+def dataset_entry(dataset: str) -> dict[str, Any]:
+    """A dataset's manifest and statistics, as data."""
+    content = manifest.read(dataset)
+    statistics = json.loads(files.read_bytes(layout.join(dataset, content["statistics"]["path"])))
+    return {"dataset": dataset, "manifest": content, "statistics": statistics}
+
+
+def show_dataset(entry: Mapping[str, Any]) -> None:
+    """Prints a dataset for people."""
+    console = Console()
+    content = entry["manifest"]
+    recipe = content["recipe"]
+    console.print(f"{entry['dataset']}: generation {content['generation']}, {content['created']}", soft_wrap=True)
+    console.print(f"recipe {recipe['name']} ({recipe['hash'][:12]}), input {content['options']['input']}", soft_wrap=True)
+    table = Table("split", "examples", "shards", "bytes", "labels")
+    for name, split in content["splits"].items():
+        size = size_in_words(sum(shard["bytes"] for shard in split["shards"]))
+        labels = counts_in_words(entry["statistics"]["labels"].get(name, {}))
+        table.add_row(name, f"{split['examples']:,}", str(len(split["shards"])), size, labels)
+    console.print(table)
+    _print_features(console, content["features"])
+    _print_statistics(console, entry["statistics"])
+    console.print(
+        f"{content['read']} read = {content['written']} written + {content['quarantined']} quarantined "
+        f"+ {content['filtered']} filtered"
+    )
+    _print_reasons(console, content)
+    for file in content["quarantine"]:
+        console.print(f"  {file['path']}: {file['lines']}")
+    _warn(console, content["warnings"])
+    outputs = ", ".join(f"{name} {output['dtype']}" for name, output in content["transform_graph"]["outputs"].items())
+    console.print(f"transform graph: {content['transform_graph']['path']} -> {outputs}", soft_wrap=True)
+    console.print("made with " + ", ".join(f"{name} {number}" for name, number in content["versions"].items()))
+
+
+def _print_features(console: Console, features: Mapping[str, Any]) -> None:
+    table = Table("feature", "kind", "dtype", "shape", "stored as")
+    for name, feature in features.items():
+        table.add_row(name, feature["kind"], feature["dtype"], str(feature["shape"]), feature["encoding"] or "")
+    console.print(table)
+
+
+def _print_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
+    table = Table("statistics of " + statistics["split"], "", title_justify="left")
+    for name, entry in statistics["features"].items():
+        if entry["kind"] == "image":
+            for value in ("mean", "std", "min", "max"):
+                table.add_row(f"{name} {value}", "  ".join(f"{number:.4f}" for number in entry[value]))
+        elif entry["kind"] == "mask":
+            pixels = sum(entry["classes"].values())
+            shares = {value: f"{100 * number / pixels:.2f} %" for value, number in entry["classes"].items()}
+            table.add_row(f"{name} classes", ", ".join(f"{value}: {share}" for value, share in shares.items()))
+    if table.row_count:
+        console.print(table)
+
+
+def counts_in_words(counts: Mapping[str, int], shown: int = 6) -> str:
+    """`cat 3, dog 2`, the rest summed up."""
+    words = [f"{name} {count:,}" for name, count in list(counts.items())[:shown]]
+    return ", ".join(words) + (f", and {len(counts) - shown} more" if len(counts) > shown else "")
+
+
+def size_in_words(size: float) -> str:
+    """`12.3 MB`, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

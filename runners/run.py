@@ -1,0 +1,167 @@
+"""Runs a recipe: the one way in, for the command line and for Python."""
+
+import json
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..pipeline import files, layout, manifest
+from ..pipeline.errors import OverBudgetError, PenstockError
+from ..pipeline.journal import Journal
+from ..pipeline.manifest import Pointer
+from .job import Draft, Request, draft, prepare
+
+_POLL = 0.5  # seconds between two looks at how far the units are
+
+
+class Reporter(Protocol):
+    """Is told how a run goes."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def drafted(self, drafted: Draft) -> None:
+        """The plan is made."""
+
+    def progress(self, read: int, quarantined: int) -> None:
+        """So many examples were taken in hand so far, so many of them quarantined."""
+
+
+class Silent:
+    """A reporter that says nothing."""
+
+    def stage(self, text: str) -> None:
+        pass
+
+    def drafted(self, drafted: Draft) -> None:
+        pass
+
+    def progress(self, read: int, quarantined: int) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run: `committed`, or `up_to_date` where there was nothing to do; and the dataset's manifest."""
+
+    status: str
+    manifest: dict[str, Any]
+
+
+def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequence[str] = ()) -> Result:
+    """Runs a recipe to a committed dataset. Resumes an unfinished run; does nothing where there is nothing to do.
+
+    Args:
+      request: What is asked for.
+      reporter: Is told how it goes.
+      beam_arguments: Further options for Beam.
+
+    Raises:
+      RequestError: the request is wrong; nothing was done.
+      OverBudgetError: too many examples were quarantined; nothing was committed.
+      PenstockError: the run failed; nothing was committed.
+    """
+    reporter = reporter or Silent()
+    reporter.stage("planning")
+    drafted = draft(request)
+    reporter.drafted(drafted)
+    existing = _committed_before(request.output, drafted)
+    if existing is not None:
+        return Result("up_to_date", existing)
+    reporter.stage("tracing the features")
+    job = prepare(request, drafted)
+    reporter.stage("making")
+    files.remove(layout.join(job.commit.root, layout.OUTCOME))
+    with _Watch(job.commit.root, job.commit.units, reporter):
+        _run_engine(job, request, beam_arguments)
+    outcome = json.loads(files.read_bytes(layout.join(job.commit.root, layout.OUTCOME)))
+    if "refused" in outcome:
+        raise (OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError)(outcome["message"])
+    files.remove(layout.join(job.commit.root, layout.WORK))
+    return Result("committed", manifest.read(request.output))
+
+
+def _committed_before(dataset: str, drafted: Draft) -> dict[str, Any] | None:
+    """The manifest, where this very generation was committed before; the dataset points to it afterwards."""
+    current = drafted.current
+    if current and current.generation == drafted.generation:
+        return manifest.read(dataset)
+    uri = layout.join(dataset, drafted.generation, layout.MANIFEST)
+    if current is None or not files.exists(uri) or files.exists(layout.join(dataset, drafted.generation, layout.WORK)):
+        return None
+    manifest.publish(dataset, Pointer.to(drafted.generation, files.read_bytes(uri)), current)
+    return manifest.read(dataset)
+
+
+def _run_engine(job: Any, request: Request, beam_arguments: Sequence[str]) -> None:
+    from ..pipeline.commit import check_budget, count
+    from . import direct
+
+    try:
+        direct.run(job, request.workers, beam_arguments, request.recipe.module)
+    except PenstockError:
+        raise
+    except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
+        journals = [Journal.read_finished(job.commit.root, unit) for unit in range(job.commit.units)]
+        finished = [journal for journal in journals if journal]
+        if len(finished) == job.commit.units:  # analyzers choke on nothing: say why there is nothing
+            check_budget(job.commit, count(job.commit, finished))
+        raise PenstockError(
+            f"the run failed, nothing was committed: {_root_cause(error)}\n"
+            f"{len(finished)} of {job.commit.units} units are finished; run again to resume"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {str(error).strip()}"
+
+
+class _Watch:
+    """Tells the reporter every half second how far the units are, from their journals and heartbeats."""
+
+    def __init__(self, generation: str, units: int, reporter: Reporter) -> None:
+        self._generation = generation
+        self._units = units
+        self._reporter = reporter
+        self._finished: dict[int, Journal] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._look()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_POLL):
+            self._look()
+
+    def _look(self) -> None:
+        read = quarantined = 0
+        for unit in range(self._units):
+            journal = self._finished.get(unit) or Journal.read_finished(self._generation, unit)
+            if journal:
+                self._finished[unit] = journal
+                read += journal.read
+                quarantined += sum(journal.quarantined.values())
+                continue
+            try:
+                beat = json.loads(files.read_bytes(layout.join(self._generation, layout.unit_progress(unit))))
+                read += beat["read"]
+                quarantined += beat["quarantined"]
+            except OSError:
+                continue  # not begun
+        self._reporter.progress(read, quarantined)
+
+
+def timed(start: float) -> str:
+    """The time since `start` (of time.monotonic) in words."""
+    seconds = time.monotonic() - start
+    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

@@ -1,0 +1,4 @@
+"""What can be done to an example. No Beam, no I/O: values in, values out.
+
+Users import the modules: `from penstock.transforms import image`.
+"""

@@ -1,0 +1,389 @@
+"""Images: what users call in a recipe's `prepare`, `source`, `encode` and `features`.
+
+    prepare=[image.min_size(64, 64), image.resize(224, 224, fit="cover")]
+
+What goes into `prepare` works on an example's "image" and, where there is one, on its "mask", so that both stay on one
+grid. Each is a frozen dataclass: it pickles, compares and says what it does.
+"""
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from PIL import Image
+
+from .check import expect, is_colour, is_whole
+from .image_codec import Decode, Jpeg, Png, Raw
+from .inputs import Inputs
+from .outcome import Example, Filtered, Rejected
+from .pixels import Colour, Mode, as_pil, to_mode
+
+Fit = Literal["stretch", "cover", "letterbox"]
+Resample = Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
+
+_FORMATS = Decode.formats
+
+
+@dataclass(frozen=True)
+class Resize:
+    """Brings images to one size. Made by `resize`, which says what the attributes mean."""
+
+    height: int
+    width: int
+    fit: Fit = "stretch"
+    resample: Resample = "bilinear"
+    fill: Colour = (0, 0, 0)
+    mask_fill: int | None = None
+
+    def __post_init__(self) -> None:
+        _expect_size("resize", self.height, self.width)
+        expect(self.fit in get_args(Fit), "resize(fit=...)", f"one of {get_args(Fit)}", self.fit)
+        expect(
+            self.resample in get_args(Resample), "resize(resample=...)", f"one of {get_args(Resample)}", self.resample
+        )
+        expect(is_colour(self.fill), "resize(fill=...)", "a tuple (red, green, blue) of 0 to 255", self.fill)
+        expect(
+            self.mask_fill is None or is_whole(self.mask_fill, 0, 65535),
+            "resize(mask_fill=...)",
+            "None or a class id from 0 to 65535",
+            self.mask_fill,
+        )
+
+    def __call__(self, example: Example) -> Example:
+        """Returns the example with its image, and its mask if any, in this size."""
+        image, mask = _pixels(example)
+        filter_ = Image.Resampling[self.resample.upper()]
+        resized = self._resized(image, filter_, _fill_of(image.mode, self.fill))
+        if mask is None:
+            return {**example, "image": resized}
+        fill = self._class_around(mask) if self.fit == "letterbox" else 0
+        return {**example, "image": resized, "mask": self._resized(mask, Image.Resampling.NEAREST, fill)}
+
+    def _resized(self, image: Image.Image, filter_: Image.Resampling, fill: int | Colour) -> Image.Image:
+        size = (self.width, self.height)
+        if self.fit == "stretch":
+            return image.resize(size, filter_)
+        if self.fit == "cover":
+            return image.resize(size, filter_, box=_covered(image.size, size))
+        inner = _inscribed(image.size, size)
+        around = Image.new(image.mode, size, fill)
+        around.paste(image.resize(inner, filter_), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        return around
+
+    def _class_around(self, mask: Image.Image) -> int:
+        if self.mask_fill is None:
+            raise ValueError(
+                "resize(fit='letterbox'): expected mask_fill, the class id of what lies beside a letterboxed image, "
+                "since these examples have masks, found None; give it, for example mask_fill=0"
+            )
+        if mask.mode == "L" and self.mask_fill > 255:
+            raise ValueError(
+                f"resize(mask_fill=...): expected a class id up to 255, since these masks have 8 bit, found "
+                f"{self.mask_fill}; mend the recipe"
+            )
+        return self.mask_fill
+
+
+def resize(
+    height: int,
+    width: int,
+    *,
+    fit: Fit = "stretch",
+    resample: Resample = "bilinear",
+    fill: Colour = (0, 0, 0),
+    mask_fill: int | None = None,
+) -> Resize:
+    """Brings images to height x width, and masks with them, on the same grid, by nearest neighbour.
+
+    Args:
+      height: In pixels.
+      width: In pixels.
+      fit: "stretch" changes the shape; "cover" cuts off what is beyond the middle; "letterbox" keeps all and fills what
+        is left beside it.
+      resample: How the image's pixels are computed; all but "nearest" take every pixel into account when they shrink.
+      fill: The colour beside a letterboxed image; of its luma in greyscale.
+      mask_fill: The class id beside a letterboxed mask; examples that have masks need it.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return Resize(height, width, fit, resample, fill, mask_fill)
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """Cuts out the middle. Made by `center_crop`."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _expect_size("center_crop", self.height, self.width)
+
+    def __call__(self, example: Example) -> Example:
+        """Returns the example with its image, and its mask if any, cut to this size."""
+        image, mask = _pixels(example)
+        if image.width < self.width or image.height < self.height:
+            raise Rejected(
+                "too_small_to_crop",
+                f"center_crop: expected an image of at least {self.width}x{self.height}, found "
+                f"{image.width}x{image.height}; use resize(..., fit='cover'), or leave it out with min_size before",
+            )
+        left, top = (image.width - self.width) // 2, (image.height - self.height) // 2
+        box = (left, top, left + self.width, top + self.height)
+        cropped = {**example, "image": image.crop(box)}
+        return cropped if mask is None else {**cropped, "mask": mask.crop(box)}
+
+
+def center_crop(height: int, width: int) -> CenterCrop:
+    """Cuts height x width out of the middle of images and masks; rejects images that are smaller.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return CenterCrop(height, width)
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Changes the mode of images. Made by `convert`."""
+
+    mode: Mode
+
+    def __post_init__(self) -> None:
+        expect(self.mode in get_args(Mode), "convert(mode)", f"one of {get_args(Mode)}", self.mode)
+
+    def __call__(self, example: Example) -> Example:
+        """Returns the example with its image in this mode."""
+        image, _ = _pixels(example)
+        return {**example, "image": to_mode(image, self.mode)}
+
+
+def convert(mode: Mode) -> Convert:
+    """Makes images RGB or greyscale ("L"); masks stay as they are.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return Convert(mode)
+
+
+@dataclass(frozen=True)
+class MinSize:
+    """Leaves out small images. Made by `min_size`."""
+
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        _expect_size("min_size", self.height, self.width)
+
+    def __call__(self, example: Example) -> Example:
+        """Returns the example as it is, or raises Filtered("too_small")."""
+        image, _ = _pixels(example)
+        if image.height < self.height or image.width < self.width:
+            raise Filtered("too_small")
+        return example
+
+
+def min_size(height: int, width: int) -> MinSize:
+    """Leaves out images that are lower or narrower, counted as "too_small".
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return MinSize(height, width)
+
+
+@dataclass(frozen=True)
+class MaxAspect:
+    """Leaves out long images. Made by `max_aspect`."""
+
+    ratio: float
+
+    def __post_init__(self) -> None:
+        expect(
+            isinstance(self.ratio, int | float) and 1 <= self.ratio < float("inf"),
+            "max_aspect(ratio)",
+            "a number from 1",
+            self.ratio,
+        )
+
+    def __call__(self, example: Example) -> Example:
+        """Returns the example as it is, or raises Filtered("aspect")."""
+        image, _ = _pixels(example)
+        if max(image.size) > self.ratio * min(image.size):
+            raise Filtered("aspect")
+        return example
+
+
+def max_aspect(ratio: float) -> MaxAspect:
+    """Leaves out images whose longer side is more than `ratio` times the shorter, counted as "aspect".
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return MaxAspect(ratio)
+
+
+def decode(
+    *,
+    mode: Mode = "RGB",
+    formats: tuple[str, ...] = _FORMATS,
+    max_pixels: int = 50_000_000,
+    first_frame: bool = False,
+    strict: bool = True,
+    background: Colour | None = None,
+) -> Decode:
+    """How files become images, for a source; `Decode` says what the arguments mean.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return Decode(mode, formats, max_pixels, first_frame, strict, background)
+
+
+def jpeg(quality: int = 95) -> Jpeg:
+    """Stores pixels as JPEG of that quality, 1 to 100: small, and changed a little.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    return Jpeg(quality)
+
+
+def png() -> Png:
+    """Stores pixels as PNG: the very values, of 8 or 16 bit."""
+    return Png()
+
+
+def raw() -> Raw:
+    """Stores pixels as they lie in memory: large, and the fastest to read."""
+    return Raw()
+
+
+def standardize(inputs: Inputs, name: str, *, per_channel: bool = True) -> Any:
+    """Subtracts the mean and divides by the standard deviation of all of the statistics split's pixels.
+
+    For use in a recipe's `features`. Mean and (population) standard deviation come from integer counts of the stored
+    pixels, so that they are exact, and the same however the data is divided among workers. A channel that is constant
+    is divided by 1.
+
+    Args:
+      inputs: What `features` received.
+      name: The name of a uint8 image, [batch, height, width, channels].
+      per_channel: Whether each channel has its own mean and deviation.
+
+    Returns:
+      float32 [batch, height, width, channels].
+
+    Raises:
+      ValueError: there are no counts of that feature.
+    """
+    histograms = getattr(inputs, "histograms", {})
+    if name not in histograms:
+        raise ValueError(
+            f"standardize: expected the name of a uint8 image, one of {sorted(histograms)}, among the inputs that "
+            f"`features` received, found {name!r}; use tft.scale_to_z_score for other features"
+        )
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    counts = tf.reshape(tft.sum(histograms[name], reduce_instance_dims=False), [-1, 256])
+    if not per_channel:
+        counts = tf.reduce_sum(counts, axis=0, keepdims=True)
+    mean, std = _mean_and_std(counts)
+    return (tf.cast(inputs[name], tf.float32) - tf.cast(mean, tf.float32)) / tf.cast(std, tf.float32)
+
+
+def scale(inputs: Inputs, name: str, low: float = 0.0, high: float = 1.0) -> Any:
+    """Maps a uint8 image's values from [0, 255] to [low, high]. Needs no statistics.
+
+    Args:
+      inputs: What `features` received.
+      name: The name of a uint8 image.
+      low: What 0 becomes.
+      high: What 255 becomes.
+
+    Returns:
+      float32, in the image's shape.
+
+    Raises:
+      ValueError: an argument is not what it should be.
+    """
+    expect(low < high, "scale(low=..., high=...)", "low < high", (low, high))
+    if name not in inputs or inputs[name].dtype != "uint8":
+        found = f"{name!r} of dtype {inputs[name].dtype.name}" if name in inputs else repr(name)
+        raise ValueError(
+            f"scale: expected the name of a uint8 image, one of {_uint8_names(inputs)}, found {found}; use "
+            "tft.scale_by_min_max for other features"
+        )
+    import tensorflow as tf
+
+    # divided before it is scaled, so that 255 becomes exactly high
+    return tf.cast(inputs[name], tf.float32) / 255.0 * (high - low) + low
+
+
+def _mean_and_std(counts: Any) -> tuple[Any, Any]:
+    """Mean and population standard deviation, float64 [channels], of int64 counts [channels, 256]; 1 for a std of 0."""
+    import tensorflow as tf
+
+    values = tf.range(256, dtype=tf.int64)
+    # sums of integers are exact; at least 1, for tf.Transform also runs the graph on no data
+    number = tf.cast(tf.maximum(tf.reduce_sum(counts, axis=1), 1), tf.float64)
+    mean = tf.cast(tf.reduce_sum(counts * values, axis=1), tf.float64) / number
+    deviations = tf.cast(values, tf.float64) - mean[:, tf.newaxis]
+    std = tf.sqrt(tf.reduce_sum(tf.cast(counts, tf.float64) * deviations**2, axis=1) / number)
+    return mean, tf.where(std > 0, std, tf.ones_like(std))
+
+
+def _uint8_names(inputs: Inputs) -> list[str]:
+    return sorted(name for name, tensor in inputs.items() if tensor.dtype == "uint8")
+
+
+def _pixels(example: Example) -> tuple[Image.Image, Image.Image | None]:
+    """The example's image and mask, of one size."""
+    if "image" not in example:
+        raise ValueError(f"expected an example with an 'image', found {sorted(example)}; mend `prepare`")
+    image, mask = as_pil(example["image"]), example.get("mask")
+    if mask is None:
+        return image, None
+    mask = as_pil(mask)
+    if mask.size != image.size:
+        raise Rejected(
+            "mask_size_mismatch",
+            f"expected a mask of the image's size, {image.width}x{image.height}, found {mask.width}x{mask.height}; "
+            "change both in the same function of `prepare`",
+        )
+    return image, mask
+
+
+def _covered(size: tuple[int, int], target: tuple[int, int]) -> tuple[float, float, float, float]:
+    """The box in the middle of an image that has the target's shape and as much of the image as it can."""
+    (width, height), (target_width, target_height) = size, target
+    # compared as products of integers: a box must not leave the image by a rounding
+    if width * target_height > height * target_width:
+        left = (width - height * target_width / target_height) / 2
+        return left, 0, width - left, height
+    top = (height - width * target_height / target_width) / 2
+    return 0, top, width, height - top
+
+
+def _inscribed(size: tuple[int, int], target: tuple[int, int]) -> tuple[int, int]:
+    """The largest size of the image's shape that fits into the target: half a pixel rounds up, none vanishes."""
+    (width, height), (target_width, target_height) = size, target
+    if width * target_height > height * target_width:
+        return target_width, max(1, (2 * height * target_width + width) // (2 * width))
+    return max(1, (2 * width * target_height + height) // (2 * height)), target_height
+
+
+def _fill_of(mode: str, colour: Colour) -> int | Colour:
+    """The colour in that mode."""
+    if Image.getmodebands(mode) > 1:
+        return colour
+    red, green, blue = colour
+    return (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16  # as Pillow's convert("L")
+
+
+def _expect_size(function: str, height: int, width: int) -> None:
+    expect(is_whole(height, 1), f"{function}(height=...)", "a whole number from 1", height)
+    expect(is_whole(width, 1), f"{function}(width=...)", "a whole number from 1", width)

@@ -1,0 +1,128 @@
+"""Pixels between Pillow and NumPy, and what a file's pixels mean as an image or as a mask."""
+
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFile
+
+from .outcome import Rejected
+
+Pixels: TypeAlias = "Image.Image | npt.NDArray[Any]"
+Mode: TypeAlias = Literal["RGB", "L"]
+Colour: TypeAlias = tuple[int, int, int]
+
+# Pillow's own conversion of these to RGB and L is the one that everybody means.
+_CONVERTIBLE = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr")
+_TRANSPOSITIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def as_pil(pixels: Pixels) -> Image.Image:
+    """The pixels as a Pillow image; a Pillow image is returned as it is.
+
+    Args:
+      pixels: A Pillow image, or uint8 [h, w], [h, w, 1] or [h, w, 3], or uint16 [h, w] or [h, w, 1].
+
+    Raises:
+      ValueError: it is something else.
+    """
+    if isinstance(pixels, Image.Image):
+        return pixels
+    if isinstance(pixels, np.ndarray) and 0 not in pixels.shape:
+        plane = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
+        if plane.ndim == 2 and plane.dtype in (np.uint8, np.uint16):
+            return Image.fromarray(plane.astype(plane.dtype.newbyteorder("<"), copy=False))
+        if plane.ndim == 3 and plane.shape[2] == 3 and plane.dtype == np.uint8:
+            return Image.fromarray(plane)
+    found = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+    raise ValueError(
+        "expected a Pillow image, or an array uint8 [height, width], [height, width, 1 or 3] or uint16 [height, "
+        f"width], found {found}; convert it first, for example with .astype(np.uint8)"
+    )
+
+
+def to_mode(image: Image.Image, mode: Mode, background: Colour | None = None) -> Image.Image:
+    """An image's pixels as 8-bit RGB or L, without the file's other contents (EXIF, ICC profile, text).
+
+    Greyscale of 16 bit is scaled to 8 bit (divided by 257 and rounded), not clipped.
+
+    Args:
+      image: A loaded image of any mode.
+      mode: The wanted mode.
+      background: What transparent pixels lie on; None drops the alpha channel, as Pillow's `convert` does.
+
+    Raises:
+      Rejected: `unsupported_mode`, where there is no one meaning of the pixels as 8-bit RGB or L.
+    """
+    if image.mode.startswith("I"):
+        image = _scaled_to_8_bit(image)
+    elif image.mode not in _CONVERTIBLE:
+        raise Rejected(
+            "unsupported_mode",
+            f"expected grey, RGB or CMYK of 8 bit, or grey of 16 bit, found Pillow mode {image.mode}; convert the file",
+        )
+    if background is not None and image.has_transparency_data:
+        canvas = Image.new("RGBA", image.size, (*background, 255))
+        canvas.alpha_composite(image.convert("RGBA"))
+        image = canvas
+    if image.info or isinstance(image, ImageFile.ImageFile):
+        image = image.copy()  # a plain image: an ImageFile may keep all of its file's bytes alive
+        image.info = {}
+    return image if image.mode == mode else image.convert(mode)
+
+
+def class_ids(image: Image.Image) -> Image.Image:
+    """A mask's pixels as class ids: mode L, or I;16 where the file has 16 bit.
+
+    A palette's indices are the ids, not its colours; of one bit they are 0 and 1. Greyscale is taken as Pillow reads
+    it, which scales the values of a PNG of 2 or 4 bit to 0..255.
+
+    Args:
+      image: A loaded image of any mode.
+
+    Raises:
+      Rejected: `mask_mode`, where the pixels are colours, or numbers that are no ids.
+    """
+    if image.mode in ("L", "P"):
+        return Image.fromarray(np.array(image))
+    if image.mode == "1":
+        return Image.fromarray(np.array(image).astype(np.uint8))
+    if image.mode.startswith("I"):
+        ids = np.array(image)
+        if ids.min() >= 0 and ids.max() <= 65535:
+            return Image.fromarray(ids.astype("<u2"))
+    raise Rejected(
+        "mask_mode",
+        "expected one class id a pixel, from 0 to 65535 (Pillow mode P, L, 1 or I;16), "
+        f"found mode {image.mode} with values {image.getextrema()}; save the mask as greyscale or with a palette",
+    )
+
+
+def orientation(image: Image.Image) -> int:
+    """The EXIF or XMP orientation of an image, 1 to 8, or 0 where it has none. Ask it before the image is loaded."""
+    tag = image.getexif().get(0x0112)
+    return tag if isinstance(tag, int) and 1 <= tag <= 8 else 0
+
+
+def transposed(image: Image.Image, exif_orientation: int) -> Image.Image:
+    """The image as that orientation wants it to be seen."""
+    method = _TRANSPOSITIONS.get(exif_orientation)
+    return image if method is None else image.transpose(method)
+
+
+def _scaled_to_8_bit(image: Image.Image) -> Image.Image:
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise Rejected(
+            "unsupported_mode",
+            f"expected grey values from 0 to 65535, found {values.min()} to {values.max()}; convert the file to 8 bit",
+        )
+    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
