@@ -1,6 +1,7 @@
 """Photos of clothes, one folder a class, below one folder a split (alexeygrigorev/clothing-dataset-small)."""
 
 import tensorflow_transform as tft
+
 from penstock.pipeline import Images, Recipe, by_folder, folder
 from penstock.transforms import image
 

@@ -1,6 +1,7 @@
 """Oxford-IIIT Pet: photos with segmentation masks (https://www.robots.ox.ac.uk/~vgg/data/pets/)."""
 
 import tensorflow_transform as tft
+
 from penstock.pipeline import Images, Recipe
 from penstock.transforms import image
 

@@ -44,7 +44,7 @@ class Budget:
                 budget = cls(float(text), True)
         except ValueError:
             budget = cls(-1, True)
-        if not 0 <= budget.limit or (budget.is_fraction and not budget.limit <= 1):
+        if not budget.limit >= 0 or (budget.is_fraction and not budget.limit <= 1):
             raise ValueError(f"expected a count such as 25, or a fraction such as 0.01 or 1%, found {text!r}")
         return budget
 
@@ -209,7 +209,7 @@ def _splits(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, An
         if files.size(uri) != journal.shard.bytes:
             raise PenstockError(f"{uri}: expected {journal.shard.bytes} bytes, found {files.size(uri)}; run again")
         split["examples"] += journal.written
-        split["shards"].append(_entry(options, journal.shard))
+        split["shards"].append(_entry(options, journal.shard) | {"index": _entry(options, journal.index)})
     for name, split in splits.items():
         if not split["examples"]:
             raise PenstockError(

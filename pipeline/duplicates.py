@@ -39,8 +39,8 @@ def find_duplicates(generation: str, journals: Iterable[Journal]) -> list[dict[s
 
 def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
     """The first 8 bytes of each hash as integers: enough to leave few candidates."""
-    joined = b"".join(value for chunk in hashes.chunks for value in [chunk.buffers()[1].to_pybytes()[: 32 * len(chunk)]])
-    return np.frombuffer(joined, np.uint64).reshape(-1, 4)[:, 0]
+    flat = pa.concat_arrays(hashes.chunks).buffers()[1]
+    return np.frombuffer(flat, np.uint64, 4 * len(hashes)).reshape(-1, 4)[:, 0]
 
 
 def across_splits(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -30,6 +30,7 @@ class Journal:
       unit: The unit's number.
       split: Its split.
       shard: Its shard.
+      index: Where each record begins in the shard.
       read: How many examples it held.
       filtered: Filter reason to count.
       quarantined: Reason code to count.
@@ -41,6 +42,7 @@ class Journal:
     unit: int
     split: str
     shard: StoredFile
+    index: StoredFile
     read: int
     filtered: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class Journal:
             **{
                 **entry,
                 "shard": StoredFile(**entry["shard"]),
+                "index": StoredFile(**entry["index"]),
                 "quarantine": StoredFile(**quarantine) if quarantine else None,
             }
         )
@@ -76,7 +79,7 @@ class Journal:
         uri = layout.join(generation, layout.unit_journal(unit))
         try:
             journal = cls.from_json(json.loads(files.read_bytes(uri)))
-            stored = [journal.shard, *([journal.quarantine] if journal.quarantine else [])]
+            stored = [file for file in (journal.shard, journal.index, journal.quarantine) if file]
             whole = all(files.size(layout.join(generation, file.path)) == file.bytes for file in stored)
         except FileNotFoundError:
             return None

@@ -5,6 +5,7 @@
       <generation>/
         manifest.json
         data/<split>-<index>-of-<count>.tfrecord[.gz]
+        index/<split>-<index>-of-<count>.u64            where each record begins in its shard
         transform_graph/{transform_fn,transformed_metadata}/
         statistics/statistics.json  statistics/golden.json
         quarantine/plan.jsonl  quarantine/unit-<unit>.jsonl
@@ -20,6 +21,7 @@ FORMAT = 1
 POINTER = "_DATASET.json"
 MANIFEST = "manifest.json"
 DATA = "data"
+INDEX = "index"
 TRANSFORM_GRAPH = "transform_graph"
 STATISTICS = "statistics/statistics.json"
 DUPLICATES = "statistics/duplicates.json"
@@ -75,6 +77,11 @@ class ShardName:
     def path(self) -> str:
         """The path inside a generation."""
         return f"{DATA}/{self}"
+
+    @property
+    def index_path(self) -> str:
+        """The path of its record offsets: uint64, little-endian, one more than there are records."""
+        return f"{INDEX}/{self.split}-{self.index:05d}-of-{self.count:05d}.u64"
 
     @classmethod
     def parse(cls, name: str) -> "ShardName":

@@ -111,10 +111,10 @@ def _make_unit(
     options: MakeOptions, unit: Unit, outcomes: Iterable[Outcome], batcher: Batcher | None
 ) -> Generator[TaggedOutput, None, Journal]:
     """Writes a unit's shard, quarantine, hashes and, last, its journal; yields batches while it does."""
-    path = ShardName(unit.split, unit.shard, unit.shards, options.compression == "gzip").path
+    name = ShardName(unit.split, unit.shard, unit.shards, options.compression == "gzip")
     tally = _Tally()
     heartbeat = _Heartbeat(options.generation, unit.index)
-    with files.create(layout.join(options.generation, path)) as file:
+    with files.create(layout.join(options.generation, name.path)) as file:
         writer = RecordWriter(file, options.compression)
         for outcome in outcomes:
             tally.take(outcome)
@@ -131,7 +131,8 @@ def _make_unit(
     finished = Journal(
         unit=unit.index,
         split=unit.split,
-        shard=StoredFile(path, writer.records, writer.size, sha256),
+        shard=StoredFile(name.path, writer.records, writer.size, sha256),
+        index=_store(options.generation, name.index_path, writer.records, np.array(writer.offsets, "<u8").tobytes()),
         read=unit.examples,
         filtered=dict(tally.filtered),
         quarantined=dict(Counter(problem.code for problem in tally.problems)),
@@ -203,8 +204,12 @@ def write_quarantine(generation: str, path: str, problems: list[Problem]) -> Sto
     if not problems:
         return None
     content = "".join(json.dumps(problem.to_json(), sort_keys=True) + "\n" for problem in problems).encode()
+    return _store(generation, path, len(problems), content)
+
+
+def _store(generation: str, path: str, examples: int, content: bytes) -> StoredFile:
     files.write_bytes(layout.join(generation, path), content)
-    return StoredFile(path, len(problems), len(content), hashlib.sha256(content).hexdigest())
+    return StoredFile(path, examples, len(content), hashlib.sha256(content).hexdigest())
 
 
 def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatch]:

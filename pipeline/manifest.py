@@ -53,7 +53,7 @@ class Pointer:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{uri}: expected a pointer to a generation, found {error!r}; run the recipe again") from error
+            raise DatasetError(f"{uri}: expected a pointer to a generation, found {error!r}; run again") from error
 
 
 def check_format(entry: Mapping[str, Any], uri: str) -> None:
@@ -88,7 +88,7 @@ def read(dataset: str) -> dict[str, Any]:
     try:
         content = files.read_bytes(uri)
     except FileNotFoundError as error:
-        raise DatasetError(f"{uri}: expected the manifest that the pointer names, found none; run the recipe again") from error
+        raise DatasetError(f"{uri}: expected the manifest that the pointer names, found none; run again") from error
     found = hashlib.sha256(content).hexdigest()
     if found != pointer.sha256:
         raise DatasetError(f"{uri}: expected SHA-256 {pointer.sha256}, found {found}; the manifest was changed")

@@ -113,7 +113,8 @@ def _check_splits(selection: Selection, recipe: Recipe) -> None:
         )
     for name, count in counts.items():
         if not count:
-            problem = f"; of {selection.read} examples, {len(selection.problems)} have problems" * bool(selection.problems)
+            troubled = len(selection.problems)
+            problem = f"; of {selection.read} examples, {troubled} have problems" if troubled else ""
             raise RequestError(
                 f"split {name!r} would be empty (found {counts}{problem}); "
                 "change the splits or their shares, or add examples"

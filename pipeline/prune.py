@@ -17,6 +17,5 @@ def find_unused(dataset: str) -> list[str]:
         )
     prefix = dataset.rstrip("/") + "/"
     names = {info.uri[len(prefix) :].partition("/")[0] for info in files.list_folder(dataset)}
-    return [
-        layout.join(dataset, name) for name in sorted(names) if layout.is_generation(name) and name != pointer.generation
-    ]
+    unused = sorted(name for name in names if layout.is_generation(name) and name != pointer.generation)
+    return [layout.join(dataset, name) for name in unused]

@@ -19,7 +19,7 @@ _MASK_DELTA = 0xA282EAD8
 
 
 def _masked_crc(content: bytes) -> int:
-    crc = google_crc32c.value(content)
+    crc: int = google_crc32c.value(content)
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
@@ -29,13 +29,14 @@ class RecordWriter:
     Attributes:
       records: How many records were written.
       size: The bytes that went to the file, compressed where asked.
+      offsets: Where each record begins in the uncompressed stream, and last where the stream ends.
     """
 
     def __init__(self, file: IO[bytes], compression: str | None = None) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
-        self.records = 0
         self.size = 0
+        self.offsets = [0]
         # mtime 0 and no name: the same records give the same bytes
         self._gzip = gzip.GzipFile("", "wb", 6, self, mtime=0) if compression == "gzip" else None  # type: ignore[call-overload]
 
@@ -48,7 +49,11 @@ class RecordWriter:
             self._gzip.write(framed)
         else:
             self.write(framed)
-        self.records += 1
+        self.offsets.append(self.offsets[-1] + len(framed))
+
+    @property
+    def records(self) -> int:
+        return len(self.offsets) - 1
 
     def write(self, content: bytes) -> int:
         """Takes the bytes of the file itself; what the compressor calls."""

@@ -3,7 +3,7 @@
 import csv
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from . import files, layout
@@ -62,7 +62,7 @@ def _position(column: str | int, header: Sequence[str], uri: str) -> int:
     return header.index(column)
 
 
-def read_rows(uri: str) -> Iterable[list[str]]:  # an iterator
+def read_rows(uri: str) -> Iterator[list[str]]:
     """Rows of a list file; blank lines and, in whitespace-separated lists, lines that start with `#` are passed over.
 
     Raises:

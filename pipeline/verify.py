@@ -41,7 +41,9 @@ def verify(dataset: str, graph: bool = True) -> Iterator[str]:
 def listed_files(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """The entries (path, bytes, sha256, …) of every file that a manifest lists."""
     for split in content["splits"].values():
-        yield from split["shards"]
+        for shard in split["shards"]:
+            yield shard
+            yield shard["index"]
     yield from content["quarantine"]
     yield from content["transform_graph"]["files"]
     yield content["transform_graph"]["golden"]

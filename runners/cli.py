@@ -48,7 +48,7 @@ def main() -> None:
     show_default=True,
     help="Worker processes. One is enough for all cores: it prepares in threads.",
 )
-@click.option("--threads", type=click.IntRange(1), help="Examples prepared at a time by a worker.  [default: its cores]")
+@click.option("--threads", type=click.IntRange(1), help="Examples that a worker prepares at a time.  [default: cores]")
 @click.option(
     "--max-quarantined",
     default="1%",

@@ -1,4 +1,4 @@
-"""From a request to a job: everything that happens before an engine is started. Touches nothing but the output's plan."""
+"""From a request to a job: everything that happens before an engine is started."""
 
 import hashlib
 import json
@@ -87,7 +87,8 @@ def draft(request: Request) -> Draft:
 
 def _check_places(source: str, output: str) -> None:
     if files.is_local(source) and not os.path.isdir(source):
-        raise RequestError(f"--input: expected a folder, found {'a file' if os.path.exists(source) else 'nothing'} at {source}")
+        found = "a file" if os.path.exists(source) else "nothing"
+        raise RequestError(f"--input: expected a folder, found {found} at {source}")
     if not files.is_local(output):
         raise RequestError(f"--output: expected a local folder, found {output}; object stores are not supported yet")
     if os.path.exists(output) and not os.path.isdir(output):

@@ -163,8 +163,8 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     _warn(console, entry["warnings"])
     estimate = entry["estimate"]
     console.print(
-        f"{entry['units']} units; an estimate from a few examples: {size_in_words(estimate['output_bytes'])} of shards, "
-        f"{estimate['seconds']:g} s to make them, some 10 s around it. Nothing was written."
+        f"{entry['units']} units; an estimate from a few examples: {size_in_words(estimate['output_bytes'])} of "
+        f"shards, {estimate['seconds']:g} s to make them, some 10 s around it. Nothing was written."
     )
 
 
@@ -222,7 +222,8 @@ def show_dataset(entry: Mapping[str, Any]) -> None:
     content = entry["manifest"]
     recipe = content["recipe"]
     console.print(f"{entry['dataset']}: generation {content['generation']}, {content['created']}", soft_wrap=True)
-    console.print(f"recipe {recipe['name']} ({recipe['hash'][:12]}), input {content['options']['input']}", soft_wrap=True)
+    source = content["options"]["input"]
+    console.print(f"recipe {recipe['name']} ({recipe['hash'][:12]}), input {source}", soft_wrap=True)
     table = Table("split", "examples", "shards", "bytes", "labels")
     for name, split in content["splits"].items():
         size = size_in_words(sum(shard["bytes"] for shard in split["shards"]))

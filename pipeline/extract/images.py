@@ -52,7 +52,7 @@ class Images:
     def __post_init__(self) -> None:
         patterns = self.patterns
         if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
-            raise RequestError(f"Images(pattern): expected a glob pattern such as 'images/*.jpg', found {self.pattern!r}")
+            raise RequestError(f"Images(pattern): expected a pattern such as 'images/*.jpg', found {self.pattern!r}")
         for pattern in (*patterns, *([self.mask] if self.mask else [])):
             if pattern.startswith("/") or "://" in pattern or ".." in pattern.split("/"):
                 raise RequestError(f"Images: expected a path relative to --input, found {pattern!r}")
