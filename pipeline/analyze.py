@@ -4,7 +4,7 @@ The analyzers see RecordBatches that hold real values only in the columns that t
 Pixels reach them as histograms: integer counts, which sum to the same result whatever the order or the batches.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,12 +12,11 @@ import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import tensorflow as tf
-import tensorflow_transform as tft
 import tensorflow_transform.beam as tft_beam
 from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
 from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
 from tensorflow_transform.beam.tft_beam_io import transform_fn_io
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+from tensorflow_transform.tf_metadata import schema_utils
 from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio import tf_example_record
 
@@ -301,28 +300,3 @@ class AnalyzeAndWriteGraph(beam.PTransform):
             # (SavedModel path, metadata)
             written = transform_fn | "WriteGraph" >> transform_fn_io.WriteTransformFn(self._graph_path)
         return written | "GraphPath" >> beam.Map(lambda _: self._graph_path)
-
-
-def write_raw_metadata(graph_path: str, features: Mapping[str, Feature]) -> None:
-    """Writes how prepared examples are parsed, where TFTransformOutput.raw_feature_spec looks for it."""
-    schema = schema_utils.schema_from_feature_spec(example_spec(features))
-    metadata_io.write_metadata(
-        dataset_metadata.DatasetMetadata(schema), f"{graph_path}/{tft.TFTransformOutput.RAW_METADATA_DIR}"
-    )
-
-
-def apply_graph(graph_path: str, serialized: Sequence[bytes]) -> dict[str, np.ndarray]:
-    """Applies a written transform graph to prepared examples.
-
-    Args:
-      graph_path: The folder that `tft.TFTransformOutput` opens.
-      serialized: tf.train.Example protos, as they lie in the shards.
-
-    Returns:
-      Output name to a batch of values.
-    """
-    output = tft.TFTransformOutput(graph_path)
-    parsed = tf.io.parse_example(tf.constant(list(serialized)), output.raw_feature_spec())
-    # analysis-only inputs (histograms) are not there, and not needed
-    transformed = output.transform_raw_features(parsed, drop_unused_features=True)
-    return {name: np.asarray(value) for name, value in transformed.items()}

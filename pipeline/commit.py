@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from . import duplicates, files, layout, manifest, statistics
-from .analyze import Analysis, apply_graph, write_raw_metadata
+from . import duplicates, files, graph, layout, manifest, statistics
+from .analyze import Analysis
 from .errors import OverBudgetError, PenstockError
 from .journal import Journal, StoredFile
 from .manifest import Pointer
@@ -154,7 +154,8 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
     totals = count(options, journals)
     check_budget(options, totals)
     splits = _splits(options, journals)
-    write_raw_metadata(graph_path, options.analysis.features)
+    temp_path = layout.join(options.root, layout.TEMPORARY)
+    graph.finish(graph_path, temp_path, options.generation, options.analysis.features)
     golden = _check_graph(options, journals, graph_path)
     summary = statistics.summarize(options.analysis.features, list(journals), options.statistics)
     groups = duplicates.find_duplicates(options.root, journals)
@@ -233,7 +234,7 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
             )
     shard = next(journal.shard for journal in journals if journal.split == options.statistics and journal.written)
     examples = list(islice(read_records(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
-    outputs = apply_graph(graph_path, examples)
+    outputs = graph.apply(graph_path, examples)
     for name, value in outputs.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise PenstockError(

@@ -101,14 +101,14 @@ def _check_counts(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_graph(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
-    from .analyze import apply_graph
+    from . import graph
     from .commit import golden_value
 
-    graph = content["transform_graph"]
-    golden = json.loads(files.read_bytes(layout.join(dataset, graph["golden"]["path"])))
+    entry = content["transform_graph"]
+    golden = json.loads(files.read_bytes(layout.join(dataset, entry["golden"]["path"])))
     examples = list(islice(read_records(layout.join(dataset, golden["shard"])), golden["examples"]))
-    uri = layout.join(dataset, graph["path"])
-    found = {name: golden_value(value) for name, value in apply_graph(uri, examples).items()}
+    uri = layout.join(dataset, entry["path"])
+    found = {name: golden_value(value) for name, value in graph.apply(uri, examples).items()}
     for name in sorted(golden["outputs"].keys() | found.keys()):
         expected, actual = golden["outputs"].get(name), found.get(name)
         if expected is None or actual is None or not _agree(expected, actual):
