@@ -5,11 +5,15 @@ from .errors import NotCommittedError as NotCommittedError
 from .errors import OverBudgetError as OverBudgetError
 from .errors import PenstockError as PenstockError
 from .errors import RequestError as RequestError
+from .extract.delimited import Csv as Csv
+from .extract.delimited import tsv as tsv
 from .extract.images import Images as Images
 from .extract.images import folder as folder
 from .extract.images import table as table
 from .recipe import Recipe as Recipe
+from .splits import by_column as by_column
 from .splits import by_folder as by_folder
+from .splits import by_glob as by_glob
 from .splits import by_hash as by_hash
 from .splits import by_list as by_list
 from .splits import by_path as by_path

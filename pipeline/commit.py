@@ -17,8 +17,12 @@ from .errors import OverBudgetError, PenstockError
 from .journal import Journal, StoredFile
 from .manifest import Pointer
 from .records import read_records
+from .shards import read_examples
+from .summaries import Summaries, merge, read_summaries
 
-GOLDEN_EXAMPLES = 4
+GOLDEN_EXAMPLES = 8
+# tft.analyzers.get_empy_vocabulary_dummy_value, for text and for integers
+_EMPTY_VOCABULARY = (b"49d0cd50-04bb-48c0-bc6f-5b575dce351a", b"-1")
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,7 @@ class Budget:
 
     def allows(self, quarantined: int, read: int) -> bool:
         """Whether so many of so many are within the budget."""
-        return quarantined <= (self.limit * read if self.is_fraction else self.limit)
+        return quarantined <= (self.limit * read + 1e-9 if self.is_fraction else self.limit)  # 29 of 100 are 29 %
 
     def __str__(self) -> str:
         return f"{self.limit:.6g} of those read" if self.is_fraction else f"{self.limit:g} examples"
@@ -65,7 +69,7 @@ class CommitOptions:
       generation: The generation's id.
       head: The manifest's entries that were known before the run (recipe, versions, options, warnings, …).
       units: How many units there are.
-      read: How many examples the source has.
+      read: How many examples the source has; -1: as many as the units hold.
       filtered: Filter reason to count, of examples left out by the plan.
       problems: Reason code to count, of examples quarantined by the plan.
       quarantine: The plan's quarantine file; None where it has none.
@@ -110,7 +114,8 @@ def count(options: CommitOptions, journals: Sequence[Journal]) -> Totals:
     Raises:
       PenstockError: an example is unaccounted for.
     """
-    totals = Totals(options.read, 0, Counter(options.filtered), Counter(options.problems))
+    read = options.read if options.read >= 0 else sum(journal.read for journal in journals)
+    totals = Totals(read, 0, Counter(options.filtered), Counter(options.problems))
     for journal in journals:
         totals.written += journal.written
         totals.filtered.update(journal.filtered)
@@ -157,7 +162,10 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
     temp_path = layout.join(options.root, layout.TEMPORARY)
     graph.finish(graph_path, temp_path, options.generation, options.analysis.features)
     golden = _check_graph(options, journals, graph_path)
-    summary = statistics.summarize(options.analysis.features, list(journals), options.statistics)
+    found: Summaries = {}
+    for journal in journals:
+        found = merge(found, read_summaries(options.root, journal))
+    summary = statistics.summarize(options.analysis.features, list(journals), found, options.statistics)
     groups = duplicates.find_duplicates(options.root, journals)
     stored = {
         "statistics": _write(options, layout.STATISTICS, statistics.encode(summary)),
@@ -205,12 +213,15 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
 def _splits(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any]:
     splits: dict[str, Any] = {}
     for journal in journals:
-        split = splits.setdefault(journal.split, {"examples": 0, "shards": []})
-        uri = layout.join(options.root, journal.shard.path)
-        if files.size(uri) != journal.shard.bytes:
-            raise PenstockError(f"{uri}: expected {journal.shard.bytes} bytes, found {files.size(uri)}; run again")
-        split["examples"] += journal.written
-        split["shards"].append(_entry(options, journal.shard) | {"index": _entry(options, journal.index)})
+        for file in journal.files:
+            uri = layout.join(options.root, file.path)
+            if files.size(uri) != file.bytes:
+                raise PenstockError(f"{uri}: expected {file.bytes} bytes, found {files.size(uri)}; run again")
+        for name, shard in journal.shards.items():
+            split = splits.setdefault(name, {"examples": 0, "shards": []})
+            split["examples"] += shard.file.examples
+            index = _entry(options, shard.index) if shard.index else None
+            split["shards"].append(_entry(options, shard.file) | {"index": index})
     for name, split in splits.items():
         if not split["examples"]:
             raise PenstockError(
@@ -227,19 +238,20 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
       PenstockError: an output is not finite, or a vocabulary is empty.
     """
     for file in files.list_folder(layout.join(graph_path, "transform_fn", "assets")):
-        if not file.size:
+        if _is_empty_vocabulary(file.uri):
             raise PenstockError(
                 f"the vocabulary {file.uri.rpartition('/')[2]} of the transform graph came out empty: no value of "
                 f"{' or '.join(options.analysis.columns)} in split {options.statistics!r} made it; check `features`"
             )
-    shard = next(journal.shard for journal in journals if journal.split == options.statistics and journal.written)
-    examples = list(islice(read_records(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
+    shards = (journal.shards.get(options.statistics) for journal in journals)
+    shard = next(shard.file for shard in shards if shard and shard.file.examples)
+    examples = list(islice(read_examples(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
     outputs = graph.apply(graph_path, examples)
     for name, value in outputs.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
+        if value.dtype.kind == "f" and not np.isfinite(value.reshape(len(value), -1)).all(axis=1).any():
             raise PenstockError(
-                f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on the first "
-                f"examples of {shard.path}: a statistic behind it is not; check `features` and the values it reads"
+                f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of the "
+                f"first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
             )
     entry = {
         "shard": _relative(options, shard.path),
@@ -247,6 +259,12 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
         "outputs": {name: golden_value(value) for name, value in outputs.items()},
     }
     return (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _is_empty_vocabulary(uri: str) -> bool:
+    """Whether nothing is in it, or only what tf.Transform writes into a vocabulary that is empty."""
+    lines = list(read_records(uri)) if uri.endswith(".gz") else files.read_bytes(uri).splitlines()
+    return not lines or (len(lines) == 1 and lines[0].rpartition(b" ")[2] in _EMPTY_VOCABULARY)
 
 
 def golden_value(value: np.ndarray) -> dict[str, Any]:

@@ -19,11 +19,9 @@ def find_duplicates(generation: str, journals: Iterable[Journal]) -> list[dict[s
     Returns:
       For each group, in the order of their hashes, `sha256` and `examples`: key and split of each, by key.
     """
-    splits = [(journal.split, read_hashes(generation, journal.unit)) for journal in journals]
-    tables = [table.append_column("split", pa.array([split] * len(table), pa.string())) for split, table in splits]
-    if not tables:
+    table = pa.concat_tables([read_hashes(generation, journal.unit) for journal in journals])
+    if not len(table):
         return []
-    table = pa.concat_tables(tables)
     prefixes = _prefixes(table["sha256"])
     _, inverse, counts = np.unique(prefixes, return_inverse=True, return_counts=True)
     rows = table.take(pa.array(np.flatnonzero(counts[inverse] > 1))).to_pylist()

@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 KEY, LABEL, IMAGE, MASK = "key", "label", "image", "mask"
@@ -17,19 +18,27 @@ class Feature:
     Attributes:
       kind: `key`, `label`, `image`, `mask`, `text` or `number`.
       dtype: `string`, `int64` or `float32`; for pixels `uint8` or `uint16`.
-      shape: The shape of one example's value, without the batch: () for a scalar, (height, width, channels) for pixels.
+      shape: The shape of one example's value, without the batch: () for a scalar, (height, width, channels) for pixels,
+        (None,) for a list of any length.
       encoding: For pixels, how they are stored: `jpeg`, `png` or `raw`; else None.
+      optional: Whether an example may lack it: a column of a table, where a value is missing.
     """
 
     kind: str
     dtype: str
-    shape: tuple[int, ...]
+    shape: tuple[int | None, ...]
     encoding: str | None = None
+    optional: bool = False
 
     @property
     def is_pixels(self) -> bool:
         """Whether the stored value is an encoded image."""
         return self.encoding is not None
+
+    @property
+    def pixel_shape(self) -> tuple[int, ...]:
+        """(height, width, channels) of pixels."""
+        return tuple(size or 0 for size in self.shape)
 
     def to_json(self) -> dict[str, Any]:
         """The feature's entry in the manifest."""
@@ -38,7 +47,7 @@ class Feature:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Feature":
         """Reads a manifest's entry back."""
-        return cls(entry["kind"], entry["dtype"], tuple(entry["shape"]), entry["encoding"])
+        return cls(**{**entry, "shape": tuple(entry["shape"])})
 
 
 def is_pixels(value: object) -> bool:
@@ -76,6 +85,36 @@ def describe(name: str, value: object, encoding: str) -> Feature:
     raise ValueError(
         f"{name!r}: expected an image, text, a number or an array of numbers, found {type(value).__name__}; "
         "convert or remove it in `prepare`"
+    )
+
+
+def describe_columns(schema: pa.Schema) -> dict[str, Feature]:
+    """The features that a table's columns are.
+
+    Args:
+      schema: Columns of whole numbers, reals, text or bytes, or lists of these.
+
+    Raises:
+      ValueError: a column is of another type.
+    """
+    return {column.name: _describe_column(column) for column in schema}
+
+
+def _describe_column(column: pa.Field) -> Feature:
+    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
+    item = column.type.value_type if is_list else column.type
+    shape = (None,) if is_list else ()
+    if pa.types.is_integer(item) or pa.types.is_boolean(item):
+        return Feature("number", "int64", shape, optional=True)
+    if pa.types.is_floating(item):
+        return Feature("number", "float32", shape, optional=True)
+    if pa.types.is_string(item) or pa.types.is_large_string(item) or pa.types.is_large_binary(item) or (
+        pa.types.is_binary(item)
+    ):
+        return Feature(LABEL if column.name == LABEL else "text", "string", shape, optional=True)
+    raise ValueError(
+        f"column {column.name!r}: expected whole numbers, reals, text, bytes or lists of these, found {column.type}; "
+        "cast or drop it in `prepare`"
     )
 
 

@@ -100,6 +100,18 @@ def create(uri: str) -> Iterator[IO[bytes]]:
         raise
 
 
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `create` writes under, and that a killed run may have left behind."""
+    return re.fullmatch(r".+\.[0-9a-f]{32}\.tmp", name, re.DOTALL) is not None
+
+
+def remove_temporaries(folder: str) -> None:
+    """Removes what killed runs left behind below a local folder."""
+    for info in list_folder(folder) if is_local(folder) else []:
+        if is_temporary(os.path.basename(info.uri)):
+            remove(info.uri)
+
+
 def write_bytes(uri: str, content: bytes) -> None:
     """Writes a whole file, or nothing."""
     with create(uri) as file:
@@ -136,7 +148,10 @@ def list_folder(uri: str) -> list[FileInfo]:
     return sorted(infos, key=lambda info: info.uri)
 
 
-def _walk(path: str) -> Iterator[FileInfo]:
+def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[FileInfo]:
+    real = os.path.realpath(path)
+    if real in above:
+        return  # a link back to a folder that it lies in
     try:
         entries = os.scandir(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -144,7 +159,7 @@ def _walk(path: str) -> Iterator[FileInfo]:
     with entries:
         for entry in entries:
             if entry.is_dir():
-                yield from _walk(entry.path)
+                yield from _walk(entry.path, (*above, real))
             elif entry.is_file():
                 stat = entry.stat()
                 yield FileInfo(entry.path, stat.st_size, stat.st_mtime)

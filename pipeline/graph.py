@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io, schema_utils
+from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from . import files, layout
-from .analyze import example_spec
 from .features import Feature
+from .tensors import example_schema
 
 
 def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[str, Feature]) -> None:
@@ -38,9 +38,9 @@ def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[s
                 node.attr["shared_name"].s = b"%s/%s" % (generation.encode(), os.path.basename(name))
     files.write_bytes(uri, model.SerializeToString(deterministic=True))
     files.remove(layout.join(saved_model, "fingerprint.pb"))
-    schema = schema_utils.schema_from_feature_spec(example_spec(features))
     metadata_io.write_metadata(
-        dataset_metadata.DatasetMetadata(schema), layout.join(graph_path, tft.TFTransformOutput.RAW_METADATA_DIR)
+        dataset_metadata.DatasetMetadata(example_schema(features)),
+        layout.join(graph_path, tft.TFTransformOutput.RAW_METADATA_DIR),
     )
 
 

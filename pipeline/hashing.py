@@ -1,10 +1,12 @@
-"""Stable 64-bit hashes of keys, and the splits that follow from them. Standard library only.
+"""Stable 64-bit hashes of keys and rows, and the splits that follow from them.
 
 A hash depends on the text and the salt alone: not on Python's hash seed, the machine, or what else is in the input.
 """
 
 import hashlib
 from collections.abc import Mapping
+
+import numpy as np
 
 _RANGE = 1 << 64
 
@@ -16,6 +18,23 @@ def hash64(text: str, salt: str) -> int:
     """
     digest = hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8, person=salt.encode())
     return int.from_bytes(digest.digest(), "big")
+
+
+def hash_rows(key: str, numbers: np.ndarray, salt: str) -> np.ndarray:
+    """A uniform 64-bit integer for each row of a file: SplitMix64 (Steele, Lea and Flood 2014) over the file's hash.
+
+    Args:
+      key: The file's key.
+      numbers: int64 [rows], the rows' numbers in the file.
+      salt: As for `hash64`.
+
+    Returns:
+      uint64 [rows].
+    """
+    mixed = np.uint64(hash64(key, salt)) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return mixed ^ (mixed >> np.uint64(31))
 
 
 def split_bounds(fractions: Mapping[str, float]) -> list[tuple[str, int]]:

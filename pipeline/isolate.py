@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import cloudpickle
 
+from .errors import PenstockError
 from .prepare import Preparer
 from .reference import Outcome, Problem, Reference
 
@@ -69,8 +70,15 @@ class _Child:
         command = [sys.executable, "-m", "penstock.pipeline.isolate"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.alive = True
-        _send(self._stdin, preparer)
-        self._receive(time.monotonic() + 60)  # ready: its imports don't count against the first example
+        try:
+            _send(self._stdin, preparer)
+            self._receive(time.monotonic() + 60)  # ready: its imports don't count against the first example
+        except (EOFError, BrokenPipeError, TimeoutError) as error:
+            self.kill()
+            raise PenstockError(
+                f"--isolate: expected a process for decoding to start, but it {self.epitaph()}; see its words above, "
+                "or run without --isolate"
+            ) from error
 
     @property
     def _stdin(self) -> IO[bytes]:
@@ -108,8 +116,10 @@ class _Child:
     def kill(self) -> None:
         self.alive = False
         self._process.kill()
-        with contextlib.suppress(BrokenPipeError):
-            self._process.communicate()
+        self._process.wait()  # not communicate(): a process that the child started may hold the pipe open
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close() if pipe else None
 
     def epitaph(self) -> str:
         code = self._process.returncode

@@ -1,7 +1,7 @@
 """What a finished unit leaves behind: the sign that it need not be made again, and all that the commit needs of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from . import files, layout
 
-_HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string())])
+_HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("split", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -22,38 +22,50 @@ class StoredFile:
     sha256: str
 
 
+@dataclass(frozen=True)
+class Shard:
+    """A shard of a split, and the file that says where each of its records begins; None where there is no such file."""
+
+    file: StoredFile
+    index: StoredFile | None
+
+
 @dataclass
 class Journal:
     """The result of one unit.
 
     Attributes:
       unit: The unit's number.
-      split: Its split.
-      shard: Its shard.
-      index: Where each record begins in the shard.
       read: How many examples it held.
+      shards: Split to the unit's shard of it.
       filtered: Filter reason to count.
       quarantined: Reason code to count.
       quarantine: Its quarantine file; None where nothing was quarantined.
-      labels: Label to count, of the examples that were written.
+      labels: Split to label to count, of the examples that were written.
       histograms: Feature name to [channels][256] counts of its stored pixels; of the statistics' split only.
+      summaries: The file with the columns' summaries; of the statistics' split only. None where there are none.
     """
 
     unit: int
-    split: str
-    shard: StoredFile
-    index: StoredFile
     read: int
+    shards: dict[str, Shard]
     filtered: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     quarantine: StoredFile | None = None
-    labels: dict[str, int] = field(default_factory=dict)
+    labels: dict[str, dict[str, int]] = field(default_factory=dict)
     histograms: dict[str, list[list[int]]] = field(default_factory=dict)
+    summaries: StoredFile | None = None
 
     @property
     def written(self) -> int:
         """How many examples were written."""
-        return self.shard.examples
+        return sum(shard.file.examples for shard in self.shards.values())
+
+    @property
+    def files(self) -> list[StoredFile]:
+        """Every file that the unit wrote."""
+        shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
+        return [file for file in (*shards, self.quarantine, self.summaries) if file]
 
     def write(self, generation: str) -> None:
         """Makes the unit finished."""
@@ -63,15 +75,12 @@ class Journal:
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Journal":
         """Reads the JSON object back."""
-        quarantine = entry["quarantine"]
-        return cls(
-            **{
-                **entry,
-                "shard": StoredFile(**entry["shard"]),
-                "index": StoredFile(**entry["index"]),
-                "quarantine": StoredFile(**quarantine) if quarantine else None,
-            }
-        )
+        shards = {
+            split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
+            for split, shard in entry["shards"].items()
+        }
+        optional = {name: _stored(entry[name]) for name in ("quarantine", "summaries")}
+        return cls(**{**entry, "shards": shards, **optional})
 
     @classmethod
     def read_finished(cls, generation: str, unit: int) -> "Journal | None":
@@ -79,23 +88,31 @@ class Journal:
         uri = layout.join(generation, layout.unit_journal(unit))
         try:
             journal = cls.from_json(json.loads(files.read_bytes(uri)))
-            stored = [file for file in (journal.shard, journal.index, journal.quarantine) if file]
-            whole = all(files.size(layout.join(generation, file.path)) == file.bytes for file in stored)
+            whole = all(files.size(layout.join(generation, file.path)) == file.bytes for file in journal.files)
         except FileNotFoundError:
             return None
         return journal if whole else None
 
 
-def write_hashes(generation: str, unit: int, sha256: list[bytes], keys: list[str]) -> None:
-    """Writes the content hashes of a unit's payloads, for the duplicate report."""
+def _stored(entry: Mapping[str, Any] | None) -> StoredFile | None:
+    return StoredFile(**entry) if entry else None
+
+
+def write_hashes(generation: str, unit: int, rows: list[tuple[bytes, str, str]]) -> None:
+    """Writes the content hash, key and split of each of a unit's payloads, for the duplicate report."""
+    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [[], [], []]
+    arrays = [pa.array(column, field.type) for column, field in zip(columns, _HASHES, strict=True)]
     with (
         files.create(layout.join(generation, layout.unit_hashes(unit))) as file,
         pa.ipc.new_file(file, _HASHES) as writer,
     ):
-        writer.write(pa.record_batch([pa.array(sha256, pa.binary(32)), pa.array(keys, pa.string())], schema=_HASHES))
+        writer.write(pa.record_batch(arrays, schema=_HASHES))
 
 
 def read_hashes(generation: str, unit: int) -> pa.Table:
-    """The table (sha256, key) of a unit."""
-    with files.open_read(layout.join(generation, layout.unit_hashes(unit))) as file:
+    """The table (sha256, key, split) of a unit; no rows where its examples have no payloads."""
+    uri = layout.join(generation, layout.unit_hashes(unit))
+    if not files.exists(uri):
+        return _HASHES.empty_table()
+    with files.open_read(uri) as file:
         return pa.ipc.open_file(file).read_all()

@@ -4,7 +4,7 @@
       _DATASET.json                                   pointer to the current generation
       <generation>/
         manifest.json
-        data/<split>-<index>-of-<count>.tfrecord[.gz]
+        data/<split>-<index>-of-<count>.tfrecord[.gz]   or .parquet
         index/<split>-<index>-of-<count>.u64            where each record begins in its shard
         transform_graph/{transform_fn,transformed_metadata}/
         statistics/statistics.json  statistics/golden.json
@@ -36,7 +36,9 @@ PROGRESS = "_work/progress"
 TEMPORARY = "_work/tmp"
 
 _SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"
-_SHARD = re.compile(rf"(?P<split>{_SPLIT})-(?P<index>\d{{5,}})-of-(?P<count>\d{{5,}})\.tfrecord(?P<gzip>\.gz)?")
+_SHARD = re.compile(
+    rf"(?P<split>{_SPLIT})-(?P<index>\d{{5,}})-of-(?P<count>\d{{5,}})\.(?P<format>tfrecord|parquet)(?P<gzip>\.gz)?"
+)
 
 
 def join(root: str, *parts: str) -> str:
@@ -63,15 +65,17 @@ class ShardName:
       index: Its position among the split's shards, from 0.
       count: How many shards the split has.
       gzip: Whether the file is gzip-compressed.
+      format: `tfrecord` or `parquet`.
     """
 
     split: str
     index: int
     count: int
     gzip: bool = False
+    format: str = "tfrecord"
 
     def __str__(self) -> str:
-        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.tfrecord{'.gz' if self.gzip else ''}"
+        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.{self.format}{'.gz' if self.gzip else ''}"
 
     @property
     def path(self) -> str:
@@ -93,7 +97,7 @@ class ShardName:
         match = _SHARD.fullmatch(name.rsplit("/", 1)[-1])
         if match is None:
             raise ValueError(f"expected a shard's name like train-00000-of-00012.tfrecord, found {name!r}")
-        return cls(match["split"], int(match["index"]), int(match["count"]), match["gzip"] is not None)
+        return cls(match["split"], int(match["index"]), int(match["count"]), match["gzip"] is not None, match["format"])
 
 
 def unit_quarantine(unit: int) -> str:
@@ -109,6 +113,11 @@ def unit_journal(unit: int) -> str:
 def unit_hashes(unit: int) -> str:
     """The content hashes of a unit's payloads (Arrow IPC), for the duplicate report."""
     return f"{UNITS}/{unit:05d}.arrow"
+
+
+def unit_summaries(unit: int) -> str:
+    """The summaries of a unit's columns (see `summaries.encode`)."""
+    return f"{UNITS}/{unit:05d}.summaries"
 
 
 def unit_progress(unit: int) -> str:

@@ -1,17 +1,17 @@
-"""Makes units: reads, prepares and packs a unit's examples into its shard, and hands the analyzers what they need."""
+"""Makes units: prepares a unit's examples, packs them into its shards, and hands the analyzers what they need."""
 
 import contextlib
 import functools
-import hashlib
 import json
 import logging
 import os
 import time
-from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+import warnings
+from collections import Counter
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 import apache_beam as beam
 import numpy as np
@@ -19,21 +19,21 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
-from . import files, journal, layout, plan
-from .analyze import Analysis, Batcher
-from .features import serialize
+from . import files, journal, layout, make_images, make_records, plan, summaries
+from .analyze import Analysis
+from .batcher import Batcher
+from .chunk import Chunk
 from .isolate import IsolatedPreparer
 from .journal import Journal, StoredFile
-from .layout import ShardName
+from .make_records import RecordPreparer
 from .plan import Unit
 from .prepare import Preparer
-from .records import RecordWriter, read_records
-from .reference import Dropped, Outcome, Prepared, Problem
+from .reference import Problem
+from .shards import ShardWriter, open_shard, read_examples, store
+from .summaries import Summaries
 
 BATCHES = "batches"
 _HEARTBEAT = 0.5  # seconds
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -42,19 +42,17 @@ class MakeOptions:
 
     Attributes:
       generation: The generation's URI.
-      preparer: Prepares one example.
+      preparer: Prepares one image, or one range of a table.
       analysis: What the analyzers need.
       statistics: The split that statistics come from.
-      compression: None or "gzip".
-      threads: Examples prepared at a time by one worker.
-      timeout: Seconds an example may take in a process of its own; None prepares in threads.
+      threads: Images or ranges prepared at a time by one worker.
+      timeout: Seconds that an image may take in a process of its own; None prepares in threads.
     """
 
     generation: str
-    preparer: Preparer
+    preparer: Preparer | RecordPreparer
     analysis: Analysis
     statistics: str
-    compression: str | None = None
     threads: int = 1
     timeout: float | None = None
 
@@ -62,7 +60,7 @@ class MakeOptions:
 class MakeUnits(beam.DoFn):
     """Unit numbers in; journals out, and RecordBatches for the analyzers under the tag `BATCHES`.
 
-    A unit whose journal is there is not made again: its batches are read back from its shard.
+    A unit whose journal is there is not made again: its batches are read back from its shards.
     """
 
     def __init__(self, options: MakeOptions, emit_batches: bool) -> None:
@@ -71,10 +69,11 @@ class MakeUnits(beam.DoFn):
 
     def setup(self) -> None:
         options = self._options
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file, the quarantine tells
         self._pool = ThreadPoolExecutor(options.threads, "prepare")
-        self._isolated = (
-            IsolatedPreparer(options.preparer, options.threads, options.timeout) if options.timeout else None
-        )
+        self._isolated = None
+        if options.timeout and isinstance(options.preparer, Preparer):
+            self._isolated = IsolatedPreparer(options.preparer, options.threads, options.timeout)
 
     def teardown(self) -> None:
         self._pool.shutdown()
@@ -87,92 +86,101 @@ class MakeUnits(beam.DoFn):
         if finished is None:
             finished = yield from self._make(number)
         elif self._emit_batches:
-            yield from _tagged(read_back(options, finished))
+            for batch in read_back(options, finished):
+                yield TaggedOutput(BATCHES, batch)
         _count(finished)
         yield finished
 
     def _make(self, number: int) -> Generator[Any, None, Journal]:
         options = self._options
-        plan_uri = layout.join(options.generation, layout.PLAN)
-        unit = plan.read_units(plan_uri)[number]
-        counting = unit.split == options.statistics
+        unit, pieces = plan.read_unit(layout.join(options.generation, layout.PLAN), number)
+        counting = options.statistics in unit.shards
+        batcher = options.analysis.batcher() if counting and self._emit_batches else None
+        return (yield from _make_unit(options, unit, self._chunks(unit, pieces, counting), batcher))
+
+    def _chunks(self, unit: Unit, pieces: list[Any], counting: bool) -> Iterator[Chunk]:
+        options, window = self._options, 4 * self._options.threads
+        if isinstance(options.preparer, RecordPreparer):
+            return make_records.chunks(options.preparer, self._pool, window, pieces)
+        (split,) = unit.shards
         prepare = functools.partial(self._isolated or options.preparer, histograms=counting)
-        references = plan.read_references(plan_uri, number)
-        outcomes = ordered_map(self._pool, prepare, references, 4 * options.threads)
-        batcher = Batcher(options.analysis) if counting and self._emit_batches else None
-        return (yield from _make_unit(options, unit, outcomes, batcher))
+        return make_images.chunks(prepare, options.preparer.features or {}, self._pool, window, split, pieces)
+
+
+def _make_unit(
+    options: MakeOptions, unit: Unit, chunks: Iterable[Chunk], batcher: Batcher | None
+) -> Generator[TaggedOutput, None, Journal]:
+    """Writes a unit's shards, quarantine, hashes, summaries and, last, its journal; yields batches while it does."""
+    tally = _Tally()
+    heartbeat = _Heartbeat(options.generation, unit.index)
+    schema = getattr(options.preparer, "stored_schema", None)
+    writers = {split: open_shard(options.generation, name, schema) for split, name in unit.shards.items()}
+    with _abandoned_on_error(writers.values()):
+        for chunk in chunks:
+            tally.take(chunk)
+            heartbeat.beat(tally)
+            for split, records in chunk.records.items():
+                writers[split].add(records, chunk.positions[split] if chunk.positions is not None else None)
+            if batcher:
+                yield from _tagged(batcher.add(chunk, options.statistics))
+        if batcher:
+            yield from _tagged(batcher.flush(tally.summaries))
+        shards = {split: writer.finish() for split, writer in writers.items()}
+    finished = Journal(
+        unit=unit.index,
+        read=tally.read,
+        shards=shards,
+        filtered=dict(tally.filtered),
+        quarantined=dict(Counter(problem.code for problem in tally.problems)),
+        quarantine=write_quarantine(options.generation, layout.unit_quarantine(unit.index), tally.problems),
+        labels={split: dict(counts) for split, counts in tally.labels.items()},
+        histograms={name: counts.tolist() for name, counts in tally.histograms.items()},
+        summaries=_write_summaries(options.generation, unit.index, tally.summaries),
+    )
+    if tally.hashes:
+        journal.write_hashes(options.generation, unit.index, tally.hashes)
+    finished.write(options.generation)
+    heartbeat.stop()
+    return finished
+
+
+@contextlib.contextmanager
+def _abandoned_on_error(writers: Iterable[ShardWriter]) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        for writer in writers:
+            writer.abandon(error)
+        raise
 
 
 def _tagged(batches: Iterable[pa.RecordBatch]) -> Iterator[TaggedOutput]:
     return (TaggedOutput(BATCHES, batch) for batch in batches)
 
 
-def _make_unit(
-    options: MakeOptions, unit: Unit, outcomes: Iterable[Outcome], batcher: Batcher | None
-) -> Generator[TaggedOutput, None, Journal]:
-    """Writes a unit's shard, quarantine, hashes and, last, its journal; yields batches while it does."""
-    name = ShardName(unit.split, unit.shard, unit.shards, options.compression == "gzip")
-    tally = _Tally()
-    heartbeat = _Heartbeat(options.generation, unit.index)
-    with files.create(layout.join(options.generation, name.path)) as file:
-        writer = RecordWriter(file, options.compression)
-        for outcome in outcomes:
-            tally.take(outcome)
-            heartbeat.beat(tally)
-            if not isinstance(outcome, Prepared):
-                continue
-            serialized = serialize(outcome.values, options.analysis.features)
-            writer.append(serialized)
-            if batcher and (batch := batcher.add(serialized, outcome.histograms)):
-                yield TaggedOutput(BATCHES, batch)
-        if batcher and (batch := batcher.flush()):
-            yield TaggedOutput(BATCHES, batch)
-        sha256 = writer.finish()
-    finished = Journal(
-        unit=unit.index,
-        split=unit.split,
-        shard=StoredFile(name.path, writer.records, writer.size, sha256),
-        index=_store(options.generation, name.index_path, writer.records, np.array(writer.offsets, "<u8").tobytes()),
-        read=unit.examples,
-        filtered=dict(tally.filtered),
-        quarantined=dict(Counter(problem.code for problem in tally.problems)),
-        quarantine=write_quarantine(options.generation, layout.unit_quarantine(unit.index), tally.problems),
-        labels=dict(tally.labels),
-        histograms={name: counts.tolist() for name, counts in tally.histograms.items()},
-    )
-    journal.write_hashes(options.generation, unit.index, tally.hashes, tally.keys)
-    finished.write(options.generation)
-    heartbeat.stop()
-    return finished
-
-
 @dataclass
 class _Tally:
     """What is counted while a unit is made."""
 
+    read: int = 0
     filtered: Counter[str] = field(default_factory=Counter)
-    labels: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, Counter[str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
-    keys: list[str] = field(default_factory=list)
+    hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    summaries: Summaries = field(default_factory=dict)
 
-    def take(self, outcome: Outcome) -> None:
-        if isinstance(outcome, Problem):
-            self.problems.append(outcome)
-        elif isinstance(outcome, Dropped):
-            self.filtered[outcome.reason] += 1
-        else:
-            self.hashes.append(bytes.fromhex(outcome.sha256))
-            self.keys.append(outcome.key)
-            if outcome.label is not None:
-                self.labels[outcome.label] += 1
-            for name, counts in outcome.histograms.items():
-                self.histograms[name] = self.histograms.get(name, 0) + counts
-
-    @property
-    def read(self) -> int:
-        return len(self.keys) + len(self.problems) + self.filtered.total()
+    def take(self, chunk: Chunk) -> None:
+        self.read += chunk.read
+        self.problems += chunk.problems
+        self.filtered.update(chunk.filtered)
+        self.hashes += chunk.hashes
+        for split, counts in chunk.labels.items():
+            self.labels.setdefault(split, Counter()).update(counts)
+        for name, pixels in chunk.histograms.items():
+            self.histograms[name] = self.histograms.get(name, 0) + pixels
+        if chunk.summaries:
+            self.summaries = summaries.merge(self.summaries, chunk.summaries)
 
 
 class _Heartbeat:
@@ -204,39 +212,25 @@ def write_quarantine(generation: str, path: str, problems: list[Problem]) -> Sto
     if not problems:
         return None
     content = "".join(json.dumps(problem.to_json(), sort_keys=True) + "\n" for problem in problems).encode()
-    return _store(generation, path, len(problems), content)
+    return store(generation, path, len(problems), content)
 
 
-def _store(generation: str, path: str, examples: int, content: bytes) -> StoredFile:
-    files.write_bytes(layout.join(generation, path), content)
-    return StoredFile(path, examples, len(content), hashlib.sha256(content).hexdigest())
+def _write_summaries(generation: str, unit: int, found: Summaries) -> StoredFile | None:
+    return store(generation, layout.unit_summaries(unit), 0, summaries.encode(found)) if found else None
 
 
 def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatch]:
-    """The analyzers' batches of a unit that is finished, from its shard and its journal."""
-    if finished.split != options.statistics:
+    """The analyzers' batches of a unit that is finished, from its shards, its summaries and its journal."""
+    shard = finished.shards.get(options.statistics)
+    if shard is None:
         return
-    batcher = Batcher(options.analysis)
-    batcher.add_histograms({name: np.array(counts, np.int64) for name, counts in finished.histograms.items()})
+    batcher = options.analysis.batcher()
+    histograms = {name: np.array(counts, np.int64) for name, counts in finished.histograms.items()}
+    yield from batcher.add(Chunk(0, histograms=histograms), options.statistics)
     if options.analysis.columns:
-        for serialized in read_records(layout.join(options.generation, finished.shard.path)):
-            if batch := batcher.add(serialized, {}):
-                yield batch
-    if batch := batcher.flush():
-        yield batch
-
-
-def ordered_map(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], window: int
-) -> Iterator[R]:
-    """`map` in a thread pool, in the order of the items, with at most `window` of them begun and not yet taken."""
-    begun: deque[Future[R]] = deque()
-    for item in items:
-        begun.append(pool.submit(function, item))
-        if len(begun) >= window:
-            yield begun.popleft().result()
-    while begun:
-        yield begun.popleft().result()
+        for record in read_examples(layout.join(options.generation, shard.file.path)):
+            yield from batcher.add(Chunk(1, {options.statistics: [record]}), options.statistics)
+    yield from batcher.flush(summaries.read_summaries(options.generation, finished))
 
 
 def _count(finished: Journal) -> None:

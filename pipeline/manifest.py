@@ -132,6 +132,9 @@ def _locked(dataset: str) -> Iterator[None]:
     descriptor = os.open(dataset, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        for name in os.listdir(dataset):
+            if files.is_temporary(name):  # left behind by a run that was killed
+                files.remove(layout.join(dataset, name))
         yield
     finally:
         os.close(descriptor)

@@ -8,44 +8,55 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
 from . import files
 from .errors import RequestError
+from .extract.images import Images
 from .extract.listing import digest_files
+from .extract.ranges import Range
 from .hashing import hash64
+from .layout import ShardName
 from .recipe import Recipe
 from .reference import Problem, Reference
 from .splits import NOT_LISTED
 
 DUPLICATE = "duplicate"
 SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enough to redo
-_SCHEMA = pa.schema(
-    [("key", pa.string()), ("uri", pa.string()), ("size", pa.int64()), ("label", pa.string()), ("mask", pa.string())]
-)
+RANGE_BYTES = 2 << 20  # of a record file: what a thread takes at a time
+
+
+Piece = Reference | Range
+_TEXT, _WHOLE = pa.string(), pa.int64()
+_SCHEMAS = {
+    Reference: pa.schema([("key", _TEXT), ("uri", _TEXT), ("size", _WHOLE), ("label", _TEXT), ("mask", _TEXT)]),
+    Range: pa.schema(
+        [("uri", _TEXT), ("key", _TEXT)]
+        + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """A piece of work that becomes one shard.
+    """A piece of work that becomes one shard of each split it holds.
 
     Attributes:
       index: Its number in the plan.
-      split: The split that its examples belong to.
-      shard: Its shard's position among the split's shards.
-      shards: How many shards the split has.
-      examples: How many references it holds.
+      shards: Split to the shard that the unit becomes.
+      examples: How many examples it holds; -1 where that is not known before it is read.
+      size: The bytes that it reads.
     """
 
     index: int
-    split: str
-    shard: int
-    shards: int
+    shards: dict[str, ShardName]
     examples: int
+    size: int
 
 
 @dataclass
@@ -69,18 +80,19 @@ class Selection:
     digest: str = ""
 
 
-def select(recipe: Recipe, root: str, threads: int) -> Selection:
+def select(recipe: Recipe, source: Images, root: str, threads: int) -> Selection:
     """Lists the source and gives every example its split and its position.
 
     Args:
       recipe: The recipe.
+      source: Its source.
       root: The input folder.
       threads: How many payloads to hash at a time, where duplicates are to be left out.
 
     Raises:
       RequestError: nothing is found, or the recipe's rules do not fit what is there.
     """
-    listing = recipe.source.find(root)
+    listing = source.find(root)
     rule = recipe.split_rule
     names, warnings = rule.assign([reference.key for reference in listing.references], root)
     lists = [(path, info) for path in rule.files() for info in files.glob(root, path).values()]
@@ -98,8 +110,8 @@ def select(recipe: Recipe, root: str, threads: int) -> Selection:
             selection.filtered[NOT_LISTED if name is None else DUPLICATE] += 1
         else:
             selection.splits.setdefault(name, []).append(reference)
-    for references in selection.splits.values():
-        references.sort(key=lambda reference: (hash64(reference.key, "position"), reference.key))
+    for references in selection.splits.values() if recipe.shuffle else ():
+        references.sort(key=lambda reference: (hash64(reference.key, f"order{recipe.seed}"), reference.key))
     _check_splits(selection, recipe)
     return selection
 
@@ -143,13 +155,16 @@ def _duplicates(references: Sequence[Reference], threads: int) -> set[str]:
     return duplicates
 
 
-def cut(selection: Selection, shards: int | Mapping[str, int] | None, example_bytes: float) -> list[Unit]:
+def cut(
+    selection: Selection, shards: int | Mapping[str, int] | None, example_bytes: float, gzip: bool
+) -> list[tuple[Unit, list[Reference]]]:
     """Cuts each split into units of equal size, by the number of shards asked for or by about 64 MiB a shard.
 
     Args:
       selection: The examples by split.
       shards: How many shards a split gets: one number, or by split; None decides by size.
       example_bytes: The mean bytes of a prepared example, for deciding by size.
+      gzip: Whether shards are compressed.
 
     Raises:
       RequestError: `shards` names a split that is not there, or leaves one out.
@@ -159,7 +174,7 @@ def cut(selection: Selection, shards: int | Mapping[str, int] | None, example_by
             f"Recipe(shards=...): expected a number for each split of {sorted(selection.splits)}, "
             f"found {sorted(shards)}"
         )
-    units: list[Unit] = []
+    units: list[tuple[Unit, list[Reference]]] = []
     for split, references in selection.splits.items():
         total = len(references)
         if shards is None:
@@ -167,35 +182,68 @@ def cut(selection: Selection, shards: int | Mapping[str, int] | None, example_by
         else:
             count = shards[split] if isinstance(shards, Mapping) else shards
         count = max(1, min(count, total))
-        bounds = [position * total // count for position in range(count + 1)]
         for shard in range(count):
-            units.append(Unit(len(units), split, shard, count, bounds[shard + 1] - bounds[shard]))
+            rows = references[shard * total // count : (shard + 1) * total // count]
+            name = ShardName(split, shard, count, gzip)
+            size = sum(reference.size for reference in rows)
+            units.append((Unit(len(units), {split: name}, len(rows), size), rows))
     return units
 
 
-def write(uri: str, selection: Selection, units: Sequence[Unit]) -> None:
+def cut_ranges(
+    ranges: Sequence[Range], splits: Sequence[str], shards: int | None, seed: int | None, suffix: tuple[str, bool]
+) -> list[tuple[Unit, list[Range]]]:
+    """Groups ranges into units: every unit holds all splits, and becomes one shard of each.
+
+    Args:
+      ranges: All ranges of the source.
+      splits: The splits' names.
+      shards: How many units; None: about 64 MiB each.
+      seed: Ranges from all over the source come together in a unit, by this seed; None keeps their order.
+      suffix: The shards' format, and whether they are compressed.
+    """
+    ordered = list(ranges)
+    if seed is not None:
+        ordered.sort(key=lambda piece: (hash64(f"{piece.key}:{piece.begin}", f"range{seed}"), piece.key, piece.begin))
+    total = sum(piece.size for piece in ordered)
+    count = shards if shards is not None else math.ceil(total / SHARD_BYTES)
+    count = max(1, min(count, len(ordered)))
+    groups: list[list[Range]] = [[] for _ in range(count)]
+    for number, piece in enumerate(ordered):
+        groups[number * count // len(ordered)].append(piece)
+    units = []
+    for index, group in enumerate(groups):
+        names = {split: ShardName(split, index, count, suffix[1], suffix[0]) for split in splits}
+        known = all(piece.rows >= 0 for piece in group)
+        examples = sum(piece.rows for piece in group) if known else -1
+        units.append((Unit(index, names, examples, sum(piece.size for piece in group)), group))
+    return units
+
+
+def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
     """Writes the plan file."""
-    metadata = {"units": json.dumps([asdict(unit) for unit in units])}
-    remaining = {name: iter(references) for name, references in selection.splits.items()}
-    with files.create(uri) as file, pa.ipc.new_file(file, _SCHEMA.with_metadata(metadata)) as writer:
-        for unit in units:
-            rows = [next(remaining[unit.split]) for _ in range(unit.examples)]
-            writer.write_batch(pa.record_batch(_columns(rows), schema=_SCHEMA))
+    kind: Any = type(units[0][1][0])
+    schema = _SCHEMAS[kind]
+    metadata = {"kind": kind.__name__, "units": json.dumps([_unit_to_json(unit) for unit, _ in units])}
+    with files.create(uri) as file, pa.ipc.new_file(file, schema.with_metadata(metadata)) as writer:
+        for _, pieces in units:
+            columns = [pa.array([getattr(piece, field.name) for piece in pieces], field.type) for field in schema]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def _columns(rows: Iterable[Reference]) -> list[pa.Array]:
-    columns = zip(*rows, strict=True)
-    return [pa.array(column, field.type) for column, field in zip(columns, _SCHEMA, strict=True)]
-
-
-def read_units(uri: str) -> list[Unit]:
-    """The units of a plan file."""
+def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
+    """One unit of a plan file, and its references or ranges."""
     with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        return [Unit(**unit) for unit in json.loads(reader.schema.metadata[b"units"])]
+        metadata = reader.schema.metadata
+        unit = _unit_from_json(json.loads(metadata[b"units"])[number])
+        batch = reader.get_batch(number)
+    kind = Reference if metadata[b"kind"] == b"Reference" else Range
+    return unit, [kind(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)]
 
 
-def read_references(uri: str, unit: int) -> list[Reference]:
-    """The references of one unit of a plan file."""
-    with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        batch = reader.get_batch(unit)
-    return [Reference(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)]
+def _unit_to_json(unit: Unit) -> dict[str, Any]:
+    return {**asdict(unit), "shards": {split: str(name) for split, name in unit.shards.items()}}
+
+
+def _unit_from_json(entry: Mapping[str, Any]) -> Unit:
+    return Unit(**{**entry, "shards": {split: ShardName.parse(name) for split, name in entry["shards"].items()}})

@@ -96,7 +96,7 @@ class Preparer:
                 raise Rejected("cannot_encode", f"{name!r}: {error}") from error
             if count and feature.dtype == "uint8":
                 # counted on what was stored, not on what was there before a lossy encoding
-                counts[name] = count_pixels(encoding.decode(values[name], feature.shape, np.uint8))
+                counts[name] = count_pixels(encoding.decode(values[name], feature.pixel_shape, np.uint8))
         return values, counts
 
 
@@ -105,7 +105,7 @@ def _apply(step: Callable[[dict[str, Any]], dict[str, Any]], example: dict[str, 
         prepared = step(example)
     except (Rejected, Filtered):
         raise
-    except Exception as error:  # a user's function may raise anything: one example fails, not the run
+    except (Exception, SystemExit) as error:  # a user's function may raise anything: one example fails, not the run
         raise Rejected("prepare_error", f"{_name(step)}: {type(error).__name__}: {error}") from error
     if not isinstance(prepared, dict) or KEY not in prepared:
         raise Rejected(

@@ -3,7 +3,9 @@
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,10 +16,12 @@ from ..transforms.image_codec import Jpeg, Png, Raw
 from . import layout
 from .errors import RequestError
 from .extract.images import Images
-from .splits import ByHash, ByList, ByPath
+from .extract.ranges import RecordSource
+from .splits import ByColumn, ByGlob, ByHash, ByList, ByPath
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
+SplitRule = ByHash | ByPath | ByList | ByGlob | ByColumn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +35,11 @@ class Recipe:
       splits: Split name to its share, or `by_hash`, `by_path`, `by_folder`, `by_list`.
       shards: How many shards a split gets: one number for all, or by split. None: about 64 MiB a shard.
       encode: Feature name to how its pixels are stored; `image` is JPEG and all else PNG by default.
-      compression: None, or "gzip" for gzip-compressed shards.
+      format: "tfrecord" (tf.train.Example), or "parquet" for tables.
+      compression: None, or "gzip" for gzip-compressed TFRecord shards.
+      shuffle: "unit": examples are shuffled within a shard, and a shard's come from all over the input. "global": every
+        row of a table may come to any shard, which costs a pass over the prepared rows. None: the order of the input.
+      seed: Of the shuffle.
       deduplicate: Whether exact duplicates are left out: of equal payloads the smallest key stays.
       statistics: The split that statistics come from.
 
@@ -39,18 +47,22 @@ class Recipe:
       RequestError: a field does not hold what it should.
     """
 
-    source: Images
+    source: Images | RecordSource
     prepare: Sequence[Callable[[Example], Example]] = ()
     features: Callable[[Any], Mapping[str, Any]] | None = None
-    splits: Mapping[str, float] | ByHash | ByPath | ByList = field(default_factory=lambda: {"train": 1.0})
+    splits: Mapping[str, float] | SplitRule = field(default_factory=lambda: {"train": 1.0})
     shards: int | Mapping[str, int] | None = None
     encode: Mapping[str, Encoding] = field(default_factory=dict)
+    format: str = "tfrecord"
     compression: str | None = None
+    shuffle: str | None = "unit"
+    seed: int = 0
     deduplicate: bool = False
     statistics: str = "train"
 
     def __post_init__(self) -> None:
-        _expect(isinstance(self.source, Images), "source", "Images(...)", self.source)
+        is_source = isinstance(self.source, Images | RecordSource)
+        _expect(is_source, "source", "Images(...), Csv(...) or another source", self.source)
         _expect(
             isinstance(self.prepare, Sequence) and not isinstance(self.prepare, str), "prepare", "a list", self.prepare
         )
@@ -58,17 +70,22 @@ class Recipe:
             _expect(callable(step), "prepare", "functions, such as image.resize(128, 128)", step)
         _expect(self.features is None or callable(self.features), "features", "a function of inputs", self.features)
         _expect(self.compression in (None, "gzip"), "compression", "None or 'gzip'", self.compression)
+        formats = ("tfrecord",) if isinstance(self.source, Images) or self.compression else ("tfrecord", "parquet")
+        _expect(self.format in formats, "format", f"one of {formats} for this source and compression", self.format)
+        _expect(self.shuffle in (None, "unit", "global"), "shuffle", "'unit', 'global' or None", self.shuffle)
+        _expect(type(self.seed) is int and 0 <= self.seed < 1 << 31, "seed", "a whole number below 2**31", self.seed)
         counts = self.shards.values() if isinstance(self.shards, Mapping) else [self.shards]
         for count in counts:
             _expect(count is None or (type(count) is int and count > 0), "shards", "positive whole numbers", count)
+        _expect(isinstance(self.encode, Mapping), "encode", "a dict such as {'image': image.png()}", self.encode)
         for name, encoding in self.encode.items():
             _expect(
                 isinstance(encoding, Jpeg | Png | Raw), f"encode[{name!r}]", "image.jpeg(), png() or raw()", encoding
             )
         _expect(
-            isinstance(self.splits, Mapping | ByHash | ByPath | ByList),
+            isinstance(self.splits, Mapping | SplitRule),
             "splits",
-            "shares such as {'train': 0.9, 'test': 0.1}, or by_hash, by_path, by_folder, by_list",
+            "shares such as {'train': 0.9, 'test': 0.1}, or by_hash, by_path, by_folder, by_glob, by_list, by_column",
             self.splits,
         )
         try:
@@ -85,7 +102,7 @@ class Recipe:
         )
 
     @property
-    def split_rule(self) -> ByHash | ByPath | ByList:
+    def split_rule(self) -> SplitRule:
         """The rule that gives each key its split."""
         return ByHash(dict(self.splits)) if isinstance(self.splits, Mapping) else self.splits
 
@@ -121,11 +138,11 @@ def load_recipe(spec: str) -> LoadedRecipe:
     where, _, name = spec.partition(":")
     name = name or "recipe"
     try:
-        module = _import_file(where) if where.endswith(".py") else importlib.import_module(where)
+        module = _import_file(where) if where.endswith(".py") else _import_module(where)
     except RequestError:
         raise
-    except Exception as error:  # whatever the user's module raises
-        raise RequestError(f"{where}: the recipe's module cannot be imported: {_describe(error)}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
+        raise RequestError(f"{where}: the recipe's module cannot be imported: {_describe(error, where)}") from error
     recipe = getattr(module, name, None)
     if recipe is None:
         names = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
@@ -138,6 +155,12 @@ def load_recipe(spec: str) -> LoadedRecipe:
     return LoadedRecipe(recipe, Path(module.__file__ or where).stem, digest, module)
 
 
+def _import_module(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+    return importlib.import_module(name)
+
+
 def _import_file(path: str) -> ModuleType:
     if not Path(path).is_file():
         raise RequestError(f"expected a recipe file, found nothing at {path}; check the path")
@@ -147,15 +170,15 @@ def _import_file(path: str) -> ModuleType:
         raise RequestError(f"expected a Python file, found {path}")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickling look their module up
-    spec.loader.exec_module(module)
+    # not by the loader: it would take a cached .pyc for a file that was changed within the same second
+    exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
     return module
 
 
-def _describe(error: Exception) -> str:
+def _describe(error: BaseException, path: str) -> str:
+    """The error, and the line of the recipe's own file that led to it."""
     if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
-    traceback = error.__traceback__
-    while traceback and traceback.tb_next:
-        traceback = traceback.tb_next
-    line = f"line {traceback.tb_lineno}: " if traceback else ""
+        return f"line {error.lineno}{'' if error.filename == path else f' of {error.filename}'}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    line = f"line {lines[-1]}: " if lines else ""
     return f"{line}{type(error).__name__}: {error}"

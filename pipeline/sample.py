@@ -1,16 +1,15 @@
 """Prepares a few examples before the run, to find out what the recipe makes: features, sizes, and its own mistakes."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 
 from .errors import RequestError
 from .features import Feature, serialize
-from .plan import Selection
+from .isolate import IsolatedPreparer
 from .prepare import Preparer
-from .recipe import Recipe
-from .reference import Prepared, Problem
+from .reference import Prepared, Problem, Reference
 
 GOOD = 4  # examples that must agree
 TRIED = 64  # examples to try before giving up
@@ -32,31 +31,41 @@ class Sample:
     seconds: float
 
 
-def take(recipe: Recipe, selection: Selection) -> Sample:
-    """Prepares the first good examples of the statistics' split.
+def take(preparer: Preparer, references: Sequence[Reference], timeout: float | None) -> Sample:
+    """Prepares the first good examples.
+
+    Args:
+      preparer: Prepares an example, whatever its features.
+      references: The examples to try, in order.
+      timeout: Seconds that one may take in a process of its own; None prepares them here.
 
     Raises:
       RequestError: none can be prepared, or they do not agree in features, dtypes and shapes.
     """
-    preparer = Preparer(recipe.source.decode, recipe.prepare, recipe.encode)
     found: list[Prepared] = []
     problems: list[Problem] = []
+    isolated = IsolatedPreparer(preparer, 1, timeout) if timeout else None
     start = time.perf_counter()
     tried = 0
-    for reference in islice(selection.splits[recipe.statistics], TRIED):
+    for reference in islice(references, TRIED):
         tried += 1
-        outcome = preparer(reference)
+        outcome = (isolated or preparer)(reference)
         if isinstance(outcome, Problem):
             problems.append(outcome)
         elif isinstance(outcome, Prepared):
             found.append(outcome)
         if len(found) == GOOD:
             break
+    if isolated:
+        isolated.close()
     seconds = (time.perf_counter() - start) / max(tried, 1)
     if not found:
         why = f"the first problem, of {problems[0].uri}: {problems[0].message}" if problems else "filters left all out"
         raise RequestError(f"none of the first {tried} examples could be prepared; {why}; mend the recipe or the input")
     features = _agree(found)
+    strangers = sorted(preparer.encode.keys() - {name for name, feature in features.items() if feature.is_pixels})
+    if strangers:
+        raise RequestError(f"Recipe(encode=...): expected names of images that examples hold, found {strangers}")
     sizes = [len(serialize(example.values, features)) for example in found]
     return Sample(features, sum(sizes) / len(sizes), seconds)
 

@@ -7,9 +7,10 @@ from typing import Protocol
 
 from . import layout, tables
 from .errors import RequestError
+from .files import compile_glob
 from .hashing import hash64, pick_split, split_bounds
 
-NOT_LISTED = "not_in_split_lists"
+NOT_LISTED = "in_no_split"
 
 
 class Splits(Protocol):
@@ -37,10 +38,12 @@ class ByHash:
       fractions: Split name to its share; the shares sum to 1.
       group: A regular expression searched in the key. Its group named `group`, else its first group, else the whole
         match is hashed instead of the key, so that all frames of a video or all photos of a patient stay together.
+      column: For tables, the column whose value is hashed instead of the row's file and number; for the same purpose.
     """
 
     fractions: Mapping[str, float]
     group: str | None = None
+    column: str | None = None
 
     def __post_init__(self) -> None:
         split_bounds(self.fractions)
@@ -54,6 +57,8 @@ class ByHash:
         return []
 
     def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
+        if self.column is not None:
+            raise RequestError(f"by_hash(column={self.column!r}): expected rows of a table, found files; use group=...")
         bounds = split_bounds(self.fractions)
         names = keys if self.group is None else [find_group(self.group, "group", key) for key in keys]
         return [pick_split(hash64(name, "split"), bounds) for name in names], []
@@ -115,9 +120,62 @@ class ByList:
         return [splits.get(key) for key in keys], warnings
 
 
-def by_hash(fractions: Mapping[str, float], group: str | None = None) -> ByHash:
+@dataclass(frozen=True)
+class ByGlob:
+    """Splits by glob patterns on the key; an example that matches none counts as filtered.
+
+    Attributes:
+      patterns: Split name to its pattern, such as `{"train": "adult.data", "test": "adult.test"}`.
+    """
+
+    patterns: Mapping[str, str]
+
+    def names(self) -> Sequence[str]:
+        return list(self.patterns)
+
+    def files(self) -> Sequence[str]:
+        return []
+
+    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
+        matchers = {name: compile_glob(pattern).fullmatch for name, pattern in self.patterns.items()}
+        return [next((name for name, matches in matchers.items() if matches(key)), None) for key in keys], []
+
+
+@dataclass(frozen=True)
+class ByColumn:
+    """Splits by the value of a table's column; a row with another value counts as filtered.
+
+    Attributes:
+      column: The column.
+      values: The splits, as they stand in it.
+    """
+
+    column: str
+    values: tuple[str, ...]
+
+    def names(self) -> Sequence[str]:
+        return self.values
+
+    def files(self) -> Sequence[str]:
+        return []
+
+    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
+        raise RequestError(f"by_column({self.column!r}): expected rows of a table, found files")
+
+
+def by_hash(fractions: Mapping[str, float], group: str | None = None, column: str | None = None) -> ByHash:
     """Splits by a stable hash; see `ByHash`. `splits={"train": 0.9, "test": 0.1}` in a recipe is short for it."""
-    return ByHash(fractions, group)
+    return ByHash(fractions, group, column)
+
+
+def by_glob(patterns: Mapping[str, str]) -> ByGlob:
+    """Splits by glob patterns on the key; see `ByGlob`."""
+    return ByGlob(patterns)
+
+
+def by_column(column: str, values: Sequence[str]) -> ByColumn:
+    """Splits by the value of a table's column; see `ByColumn`."""
+    return ByColumn(column, tuple(values))
 
 
 def by_path(pattern: str) -> ByPath:

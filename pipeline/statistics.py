@@ -8,9 +8,14 @@ from typing import Any
 
 import numpy as np
 
+from ..transforms.counts import Counts
 from ..transforms.histogram import moments
+from ..transforms.moments import Moments
 from .features import MASK, Feature
 from .journal import Journal
+from .summaries import Summaries
+
+_TOP = 100  # values of a text column that are listed
 
 
 def merge_histograms(journals: Iterable[Journal]) -> dict[str, np.ndarray]:
@@ -26,21 +31,27 @@ def merge_labels(journals: Iterable[Journal]) -> dict[str, dict[str, int]]:
     """Split to label to count."""
     merged: dict[str, Counter[str]] = {}
     for journal in journals:
-        merged.setdefault(journal.split, Counter()).update(journal.labels)
+        for split, counts in journal.labels.items():
+            merged.setdefault(split, Counter()).update(counts)
     return {split: dict(sorted(counts.items())) for split, counts in merged.items()}
 
 
-def summarize(features: Mapping[str, Feature], journals: list[Journal], split: str) -> dict[str, Any]:
+def summarize(
+    features: Mapping[str, Feature], journals: list[Journal], summaries: Summaries, split: str
+) -> dict[str, Any]:
     """The content of statistics.json.
 
     Args:
       features: The features of a prepared example.
       journals: Of all units.
+      summaries: Of a table's columns, of all units.
       split: The split that statistics come from.
 
     Returns:
       `split`, `examples`, and by feature: for images `mean`, `std`, `min`, `max` and `quantiles` of the stored pixel
-      values, a list entry a channel; for masks `classes`, class id to count of pixels; for labels `counts`.
+      values, a list entry a channel; for masks `classes`, class id to count of pixels; for labels `counts`; for
+      columns of numbers `count`, `missing`, `mean`, `std`, `min`, `max`; for text `count`, `missing`, `distinct`, and
+      the most frequent values as `top`.
       `labels` holds the label counts of every split.
     """
     labels = merge_labels(journals)
@@ -50,10 +61,33 @@ def summarize(features: Mapping[str, Feature], journals: list[Journal], split: s
             entries[name] = {"kind": MASK, "classes": _classes(histogram)}
         else:
             entries[name] = {"kind": features[name].kind, **_channels(histogram)}
+    for want, summary in sorted(summaries.items()):
+        if isinstance(summary, Moments):
+            entries[want.column] = _numbers(summary)
+        elif isinstance(summary, Counts):
+            entries[want.column] = _texts(summary)
     if labels.get(split):
         entries["label"] = {"kind": "label", "counts": labels[split]}
-    examples = sum(journal.written for journal in journals if journal.split == split)
+    examples = sum(journal.shards[split].file.examples for journal in journals if split in journal.shards)
     return {"split": split, "examples": examples, "features": entries, "labels": labels}
+
+
+def _numbers(moments: Moments) -> dict[str, Any]:
+    count, mean, std, low, high = moments.as_floats()
+    values = {"mean": mean, "std": std, "min": low, "max": high} if count else {}
+    nonfinite = {
+        name: getattr(moments, name) for name in ("nan", "positive_inf", "negative_inf") if getattr(moments, name)
+    }
+    return {"kind": "number", "count": moments.count, "missing": moments.missing, **values, **nonfinite}
+
+
+def _texts(counts: Counts) -> dict[str, Any]:
+    entry: dict[str, Any] = {"kind": "text", "count": counts.total, "missing": counts.missing}
+    if counts.exceeded:
+        return entry | {"distinct": f"more than {counts.limit}"}
+    top = {value.decode(errors="replace"): number for value, number in counts.top(_TOP)}
+    left_out = {reason: number for reason, number in counts.vocabulary().left_out.items() if number}
+    return entry | {"distinct": counts.distinct, "top": top} | ({"in_no_vocabulary": left_out} if left_out else {})
 
 
 def _classes(histogram: np.ndarray) -> dict[str, int]:

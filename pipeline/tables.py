@@ -74,9 +74,17 @@ def read_rows(uri: str) -> Iterator[list[str]]:
         raise RequestError(f"expected a UTF-8 list at {uri}, found: {error}; check the recipe's path") from error
     delimiter = _DELIMITERS.get(uri.rpartition(".")[2].lower())
     if delimiter:
-        return (row for row in csv.reader(io.StringIO(text, newline=""), delimiter=delimiter) if row)
+        return _csv_rows(text, delimiter, uri)
     lines = (line.split() for line in text.splitlines())
     return (row for row in lines if row and not row[0].startswith("#"))
+
+
+def _csv_rows(text: str, delimiter: str, uri: str) -> Iterator[list[str]]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from (row for row in reader if row)
+    except csv.Error as error:
+        raise RequestError(f"{uri}, line {reader.line_num}: {error}; is a quote left open? mend the list") from error
 
 
 class KeyIndex:

@@ -9,7 +9,7 @@ from typing import Any
 
 from . import files, layout, manifest
 from .errors import DatasetError
-from .records import read_records
+from .shards import read_examples
 
 _CHUNK = 1 << 20
 _ULPS = 1e-5  # relative: another processor may round a float differently
@@ -43,7 +43,8 @@ def listed_files(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     for split in content["splits"].values():
         for shard in split["shards"]:
             yield shard
-            yield shard["index"]
+            if shard["index"]:
+                yield shard["index"]
     yield from content["quarantine"]
     yield from content["transform_graph"]["files"]
     yield content["transform_graph"]["golden"]
@@ -77,7 +78,7 @@ def _check_counts(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
         for shard in split["shards"]:
             uri = layout.join(dataset, shard["path"])
             try:
-                found = sum(1 for _ in read_records(uri))
+                found = sum(1 for _ in read_examples(uri))
             except FileNotFoundError:
                 continue  # told before
             except (DatasetError, OSError, EOFError, gzip.BadGzipFile) as error:
@@ -106,7 +107,7 @@ def _check_graph(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
 
     entry = content["transform_graph"]
     golden = json.loads(files.read_bytes(layout.join(dataset, entry["golden"]["path"])))
-    examples = list(islice(read_records(layout.join(dataset, golden["shard"])), golden["examples"]))
+    examples = list(islice(read_examples(layout.join(dataset, golden["shard"])), golden["examples"]))
     uri = layout.join(dataset, entry["path"])
     found = {name: golden_value(value) for name, value in graph.apply(uri, examples).items()}
     for name in sorted(golden["outputs"].keys() | found.keys()):

@@ -95,7 +95,7 @@ def run(
         _quiet_libraries()
         from ..pipeline.recipe import load_recipe
         from . import report
-        from .job import Request, draft
+        from .job import Request, plan
         from .run import run as run_recipe
 
         request = Request(
@@ -108,7 +108,7 @@ def run(
             timeout if isolate else None,
         )
         if dry_run:
-            _print(report.plan_entry(request, draft(request)), as_json, report.show_plan)
+            _print(report.plan_entry(request, plan(request)), as_json, report.show_plan)
             return
         with report.reporter(quiet or as_json) as reporter:
             result = run_recipe(request, reporter, beam_options)
@@ -205,6 +205,9 @@ def _errors() -> Iterator[None]:
     except PenstockError as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # a disk that is full, a folder that may not be read
+        click.echo(f"error: {error}", err=True)
+        sys.exit(PenstockError.exit_code)
     except KeyboardInterrupt:
         click.echo("interrupted: run the same command again to resume", err=True)
         sys.exit(130)

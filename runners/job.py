@@ -6,16 +6,19 @@ import os
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from ..pipeline import files, layout, plan, sample
+import cloudpickle
+
+from ..pipeline import files, layout
+from ..pipeline import plan as plans
+from ..pipeline.draft import Draft, draft
 from ..pipeline.errors import RequestError
+from ..pipeline.make_records import RecordPreparer
 from ..pipeline.manifest import Pointer
-from ..pipeline.plan import Selection, Unit
 from ..pipeline.recipe import LoadedRecipe
-from ..pipeline.sample import Sample
 
 if TYPE_CHECKING:
     from ..pipeline.build import Job
@@ -52,37 +55,30 @@ class Request:
 
 
 @dataclass(frozen=True)
-class Draft:
+class Drafted:
     """A planned job: what `--dry-run` shows.
 
     Attributes:
-      selection: The examples by split.
-      sample: What a few examples showed.
-      units: The pieces of work.
+      draft: What would be made.
       generation: The id of the generation that would come out.
       current: The dataset's pointer as it is.
     """
 
-    selection: Selection
-    sample: Sample
-    units: list[Unit]
+    draft: Draft
     generation: str
     current: Pointer | None
 
 
-def draft(request: Request) -> Draft:
+def plan(request: Request) -> Drafted:
     """Lists the input, assigns splits, tries a few examples, and cuts units. Writes nothing.
 
     Raises:
       RequestError: the recipe, the input or the output is not as it should be.
     """
-    recipe = request.recipe.recipe
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
-    selection = plan.select(recipe, request.input, request.worker_threads)
-    taken = sample.take(recipe, selection)
-    units = plan.cut(selection, recipe.shards, taken.example_bytes)
-    return Draft(selection, taken, units, _generation_id(request, selection), current)
+    drafted = draft(request.recipe.recipe, request.input, request.worker_threads, request.isolate)
+    return Drafted(drafted, _generation_id(request, drafted.digest), current)
 
 
 def _check_places(source: str, output: str) -> None:
@@ -96,8 +92,13 @@ def _check_places(source: str, output: str) -> None:
     inside = os.path.realpath(output).startswith(os.path.realpath(source).rstrip("/") + "/")
     if inside or os.path.realpath(output) == os.path.realpath(source):
         raise RequestError(f"--output: expected a folder outside of --input, found {output} in {source}")
+    above = os.path.abspath(output)
+    while not os.path.exists(above):
+        above = os.path.dirname(above)
+    if not os.path.isdir(above) or not os.access(above, os.W_OK):
+        raise RequestError(f"--output: expected a place where {output} can be written, found {above}, which bars it")
     strangers = os.path.isdir(output) and not os.path.exists(layout.join(output, layout.POINTER)) and [
-        name for name in os.listdir(output) if not layout.is_generation(name)
+        name for name in os.listdir(output) if not (layout.is_generation(name) or files.is_temporary(name))
     ]
     if strangers:
         raise RequestError(
@@ -105,18 +106,18 @@ def _check_places(source: str, output: str) -> None:
         )
 
 
-def _generation_id(request: Request, selection: Selection) -> str:
+def _generation_id(request: Request, digest: str) -> str:
     """16 hexadecimal digits that follow from all that shapes the output's bytes."""
     content = {
         "format": layout.FORMAT,
         "recipe": request.recipe.hash,
-        "input": selection.digest,
+        "input": digest,
         "versions": {name: version(name) for name in _SHAPING},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare(request: Request, drafted: Draft) -> "Job":
+def prepare(request: Request, drafted: Drafted) -> "Job":
     """Writes the plan into the new generation, and says what the engine has to do.
 
     Raises:
@@ -126,37 +127,39 @@ def prepare(request: Request, drafted: Draft) -> "Job":
     from ..pipeline.build import Job
     from ..pipeline.commit import Budget, CommitOptions
     from ..pipeline.make import MakeOptions
-    from ..pipeline.prepare import Preparer
 
-    recipe, selection = request.recipe.recipe, drafted.selection
+    recipe, planned = request.recipe.recipe, drafted.draft
     try:
         budget = Budget.parse(request.max_quarantined)
     except ValueError as error:
         raise RequestError(f"--max-quarantined: {error}") from error
-    analysis = analyze.trace(recipe.features, drafted.sample.features)
+    analysis = analyze.trace(recipe.features, planned.features)
+    preparer = planned.preparer
+    if isinstance(preparer, RecordPreparer):
+        wanted = tuple(dict.fromkeys((*analysis.wanted, *preparer.wanted)))
+        preparer = replace(preparer, wanted=wanted, columns=analysis.columns)
     root = layout.join(request.output, drafted.generation)
     plan_uri = layout.join(root, layout.PLAN)
     if not files.exists(plan_uri):
-        plan.write(plan_uri, selection, drafted.units)
-    quarantine = make.write_quarantine(root, layout.PLAN_QUARANTINE, selection.problems)
+        plans.write(plan_uri, planned.units)
+    quarantine = make.write_quarantine(root, layout.PLAN_QUARANTINE, planned.problems)
     return Job(
         make=MakeOptions(
             generation=root,
-            preparer=Preparer(recipe.source.decode, recipe.prepare, recipe.encode, drafted.sample.features),
+            preparer=preparer,
             analysis=analysis,
             statistics=recipe.statistics,
-            compression=recipe.compression,
             threads=request.worker_threads,
             timeout=request.isolate,
         ),
         commit=CommitOptions(
             dataset=request.output,
             generation=drafted.generation,
-            head=_head(request, selection),
-            units=len(drafted.units),
-            read=selection.read,
-            filtered=selection.filtered,
-            problems=Counter(problem.code for problem in selection.problems),
+            head=_head(request, planned),
+            units=len(planned.units),
+            read=planned.read,
+            filtered=planned.filtered,
+            problems=Counter(problem.code for problem in planned.problems),
             quarantine=quarantine,
             analysis=analysis,
             statistics=recipe.statistics,
@@ -167,7 +170,7 @@ def prepare(request: Request, drafted: Draft) -> "Job":
     )
 
 
-def _head(request: Request, selection: Selection) -> Mapping[str, Any]:
+def _head(request: Request, planned: Draft) -> Mapping[str, Any]:
     recipe = request.recipe.recipe
     return {
         "recipe": {"name": request.recipe.name, "hash": request.recipe.hash},
@@ -179,10 +182,13 @@ def _head(request: Request, selection: Selection) -> Mapping[str, Any]:
         },
         "options": {
             "input": request.input,
+            "format": recipe.format,
             "compression": recipe.compression,
+            "shuffle": recipe.shuffle,
+            "seed": recipe.seed,
             "deduplicate": recipe.deduplicate,
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },
-        "warnings": selection.warnings,
+        "warnings": planned.warnings,
     }

@@ -6,6 +6,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
@@ -13,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..pipeline import files, layout, manifest
-from .job import Draft, Request
+from .job import Drafted, Request
 from .run import Reporter, Result, Silent
 
 _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
@@ -64,11 +65,10 @@ class _Bar:
         else:
             self._console.print(f"{text} …", style="dim")
 
-    def drafted(self, drafted: Draft) -> None:
+    def drafted(self, drafted: Drafted) -> None:
         self._console.print(_plan_line(drafted))
-        _warn(self._console, drafted.selection.warnings)
-        total = sum(unit.examples for unit in drafted.units)
-        self._progress.update(self._task, total=total)
+        _warn(self._console, drafted.draft.warnings)
+        self._progress.update(self._task, total=_planned(drafted))
 
     def progress(self, read: int, quarantined: int) -> None:
         if not self._first:
@@ -85,21 +85,21 @@ class _Lines:
     def __init__(self) -> None:
         self._start = time.monotonic()
         self._next = 0.0
-        self._total = 0
+        self._total: int | None = 0
 
     def stage(self, text: str) -> None:
         self._next = time.monotonic() + _LINE_EVERY
         self._say(f"{text} …")
 
-    def drafted(self, drafted: Draft) -> None:
-        self._total = sum(unit.examples for unit in drafted.units)
+    def drafted(self, drafted: Drafted) -> None:
+        self._total = _planned(drafted)
         self._say(_plan_line(drafted))
-        _warn(Console(stderr=True), drafted.selection.warnings)
+        _warn(Console(stderr=True), drafted.draft.warnings)
 
     def progress(self, read: int, quarantined: int) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_EVERY
-            self._say(f"{read} of {self._total} examples, {quarantined} quarantined")
+            self._say(f"{read} of {self._total or '?'} examples, {quarantined} quarantined")
 
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
@@ -110,39 +110,41 @@ def _warn(console: Console, warnings: list[str]) -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
 
 
-def _plan_line(drafted: Draft) -> str:
-    splits = ", ".join(f"{name} {len(references)}" for name, references in drafted.selection.splits.items())
-    return f"{drafted.selection.read} examples ({splits}) in {len(drafted.units)} units"
+def _planned(drafted: Drafted) -> int | None:
+    """How many examples the units hold, where that is known."""
+    counts = [unit.examples for unit, _ in drafted.draft.units]
+    return None if min(counts) < 0 else sum(counts)
 
 
-def plan_entry(request: Request, drafted: Draft) -> dict[str, Any]:
+def _plan_line(drafted: Drafted) -> str:
+    planned = drafted.draft
+    splits = ", ".join(
+        name if split.examples < 0 else f"{name} {split.examples}" for name, split in planned.splits.items()
+    )
+    count = f"{planned.read} examples" if planned.read >= 0 else "an unknown number of examples"
+    return f"{count} ({splits}) in {len(planned.units)} units"
+
+
+def plan_entry(request: Request, drafted: Drafted) -> dict[str, Any]:
     """What `--dry-run` says, as data."""
-    selection, sample = drafted.selection, drafted.sample
-    planned = sum(unit.examples for unit in drafted.units)
-    state = "up to date" if drafted.current and drafted.current.generation == drafted.generation else "to be made"
-    shards = Counter(unit.split for unit in drafted.units)
+    planned = drafted.draft
     return {
         "recipe": request.recipe.name,
         "generation": drafted.generation,
-        "state": state,
-        "read": selection.read,
+        "state": "up to date" if drafted.current and drafted.current.generation == drafted.generation else "to be made",
+        "read": planned.read if planned.read >= 0 else None,
         "splits": {
-            name: {
-                "examples": len(references),
-                "shards": shards[name],
-                "input_bytes": sum(reference.size for reference in references),
-                "labels": dict(sorted(Counter(reference.label for reference in references if reference.label).items())),
-            }
-            for name, references in selection.splits.items()
+            name: asdict(split) | {"examples": split.examples if split.examples >= 0 else None}
+            for name, split in planned.splits.items()
         },
-        "units": len(drafted.units),
-        "filtered": dict(selection.filtered),
-        "quarantined": dict(Counter(problem.code for problem in selection.problems)),
-        "warnings": selection.warnings,
-        "features": {name: feature.to_json() for name, feature in sample.features.items()},
+        "units": len(planned.units),
+        "filtered": dict(planned.filtered),
+        "quarantined": dict(Counter(problem.code for problem in planned.problems)),
+        "warnings": planned.warnings,
+        "features": {name: feature.to_json() for name, feature in planned.features.items()},
         "estimate": {
-            "output_bytes": round(planned * sample.example_bytes),
-            "seconds": round(planned * sample.seconds / (request.workers * request.worker_threads), 1),
+            "output_bytes": round(planned.output_bytes),
+            "seconds": round(planned.seconds / (request.workers * request.worker_threads), 1),
         },
     }
 
@@ -153,7 +155,8 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
     table = Table("split", "examples", "shards", "input", "labels")
     for name, split in entry["splits"].items():
-        row = (f"{split['examples']:,}", str(split["shards"]), size_in_words(split["input_bytes"]))
+        count = "after reading" if split["examples"] is None else f"{split['examples']:,}"
+        row = (count, str(split["shards"]), size_in_words(split["input_bytes"]))
         table.add_row(name, *row, counts_in_words(split["labels"]))
     console.print(table)
     _print_features(console, entry["features"])

@@ -1,9 +1,12 @@
 """Runs a recipe: the one way in, for the command line and for Python."""
 
+import contextlib
+import fcntl
 import json
+import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -11,7 +14,7 @@ from ..pipeline import files, layout, manifest
 from ..pipeline.errors import OverBudgetError, PenstockError
 from ..pipeline.journal import Journal
 from ..pipeline.manifest import Pointer
-from .job import Draft, Request, draft, prepare
+from .job import Drafted, Request, plan, prepare
 
 _POLL = 0.5  # seconds between two looks at how far the units are
 
@@ -22,7 +25,7 @@ class Reporter(Protocol):
     def stage(self, text: str) -> None:
         """A new stage begins."""
 
-    def drafted(self, drafted: Draft) -> None:
+    def drafted(self, drafted: Drafted) -> None:
         """The plan is made."""
 
     def progress(self, read: int, quarantined: int) -> None:
@@ -35,7 +38,7 @@ class Silent:
     def stage(self, text: str) -> None:
         pass
 
-    def drafted(self, drafted: Draft) -> None:
+    def drafted(self, drafted: Drafted) -> None:
         pass
 
     def progress(self, read: int, quarantined: int) -> None:
@@ -65,25 +68,52 @@ def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequ
     """
     reporter = reporter or Silent()
     reporter.stage("planning")
-    drafted = draft(request)
+    drafted = plan(request)
     reporter.drafted(drafted)
     existing = _committed_before(request.output, drafted)
+    root = layout.join(request.output, drafted.generation)
     if existing is not None:
+        with contextlib.suppress(PenstockError), _alone(root):
+            files.remove(layout.join(root, layout.WORK))  # of a run that was killed right after its commit
         return Result("up_to_date", existing)
     reporter.stage("tracing the features")
     job = prepare(request, drafted)
-    reporter.stage("making")
-    files.remove(layout.join(job.commit.root, layout.OUTCOME))
-    with _Watch(job.commit.root, job.commit.units, reporter):
-        _run_engine(job, request, beam_arguments)
-    outcome = json.loads(files.read_bytes(layout.join(job.commit.root, layout.OUTCOME)))
-    if "refused" in outcome:
-        raise (OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError)(outcome["message"])
-    files.remove(layout.join(job.commit.root, layout.WORK))
-    return Result("committed", manifest.read(request.output))
+    with _alone(root):
+        current = Pointer.read(request.output)
+        if current != drafted.current and current and current.generation == drafted.generation:
+            files.remove(layout.join(root, layout.WORK))
+            return Result("up_to_date", manifest.read(request.output))  # another run has made it meanwhile
+        files.remove_temporaries(root)
+        reporter.stage("making")
+        files.remove(layout.join(root, layout.OUTCOME))
+        with _Watch(root, job.commit.units, reporter):
+            _run_engine(job, request, beam_arguments)
+        outcome = json.loads(files.read_bytes(layout.join(root, layout.OUTCOME)))
+        if "refused" in outcome:
+            refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
+            raise refusal(outcome["message"])
+        files.remove(layout.join(root, layout.WORK))
+        return Result("committed", manifest.read(request.output))
 
 
-def _committed_before(dataset: str, drafted: Draft) -> dict[str, Any] | None:
+@contextlib.contextmanager
+def _alone(generation: str) -> Iterator[None]:
+    """Keeps other runs off a generation that this one makes; the kernel frees the lock when a process dies.
+
+    Two runs of one job would write the same files: one's manifest would replace the other's after its commit.
+    """
+    descriptor = os.open(generation, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PenstockError(f"another run is making {generation}; wait for its end, then run again") from error
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _committed_before(dataset: str, drafted: Drafted) -> dict[str, Any] | None:
     """The manifest, where this very generation was committed before; the dataset points to it afterwards."""
     current = drafted.current
     if current and current.generation == drafted.generation:

@@ -193,7 +193,11 @@ class Jpeg:
         Raises:
           ValueError: the content is damaged, or of another shape or dtype.
         """
-        return _checked(decode_jpeg(content, "GRAY" if shape[-1] == 1 else "RGB"), shape, dtype)
+        try:
+            pixels = decode_jpeg(content, "GRAY" if shape[-1] == 1 else "RGB")
+        except ValueError as error:
+            raise ValueError(f"expected stored JPEG pixels, found: {error}; verify the dataset") from error
+        return _checked(pixels, shape, dtype)
 
 
 @dataclass(frozen=True)
@@ -232,7 +236,7 @@ class Png:
         try:
             pixels = np.array(Image.open(io.BytesIO(content), formats=["PNG"]))
         except Exception as error:  # as in _rejecting
-            raise ValueError(f"expected stored PNG pixels, found damaged ones: {error}; verify the dataset") from error
+            raise ValueError(f"expected stored PNG pixels, found: {error}; verify the dataset") from error
         return _checked(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis], shape, dtype)
 
 
@@ -354,7 +358,7 @@ def _has_magic(name: str, prefix: bytes) -> bool:
     accept = Image.OPEN[name][1]
     try:
         return accept is not None and accept(prefix) is True
-    except (IndexError, TypeError, ValueError):  # a short prefix
+    except Exception:  # IndexError, struct.error ...: the content is shorter than a magic number
         return False
 
 

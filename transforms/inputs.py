@@ -1,7 +1,65 @@
 """What a recipe's `features` receives."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple, Protocol
+
+
+class DeferredMoments(NamedTuple):
+    """Moments of a column as float64 scalar tensors, of its finite values in the statistics' split.
+
+    Attributes:
+      count: How many there are.
+      mean: NaN where there are none, as are the others.
+      std: The population standard deviation (divided by the count).
+      min: The smallest.
+      max: The largest.
+    """
+
+    count: Any
+    mean: Any
+    std: Any
+    min: Any
+    max: Any
+
+
+class Statistics(Protocol):
+    """Full-pass statistics of raw columns, as tensors whose values are known once the pass is over.
+
+    Each raises a ValueError for a name that is no raw column.
+    """
+
+    def moments(self, name: str) -> DeferredMoments:
+        """The moments of a column of numbers."""
+
+    def grouped_moments(self, name: str, key: str) -> tuple[Any, Any, Any]:
+        """The moments of a column of numbers for each value of another.
+
+        Returns:
+          string [K] the keys (integers as decimal text), float64 [K] means and float64 [K] population standard
+          deviations, which are NaN for a key without finite values.
+        """
+
+    def quantiles(self, name: str, num_buckets: int, epsilon: float) -> Any:
+        """The boundaries between buckets that hold equally many values, up to a rank error.
+
+        Returns:
+          float64 [num_buckets - 1], not falling; NaN where there are no values.
+        """
+
+    def vocabulary(self, name: str, top_k: int | None, min_count: int) -> tuple[Any, Any]:
+        """The distinct values of a column of text or integers, as a file.
+
+        Returns:
+          string scalar, the path of a file with a token a line, most frequent first, ties by the tokens' bytes; and
+          int64 scalar, how many tokens are in it.
+        """
+
+    def frequencies(self, name: str) -> tuple[Any, Any]:
+        """How often each value of a column of text or integers occurs.
+
+        Returns:
+          string [V] the distinct values (integers as decimal text) in any fixed order, and int64 [V] their counts.
+        """
 
 
 class Inputs(dict[str, Any]):
@@ -11,8 +69,57 @@ class Inputs(dict[str, Any]):
       histograms: For each uint8 image, int64 [batch, channels * 256]: how often each value occurs, the 256 counts of
         channel 0 first. Only the sum over the batch means something: a row may hold the counts of many images, or
         of none. They are there while the statistics are computed, and are in no shard.
+      missing: For each column that may lack a value, bool [batch]: whether the row does. There `inputs[name]` holds NaN
+        for a float, 0 for an integer and b"" for text.
     """
 
-    def __init__(self, tensors: Mapping[str, Any], histograms: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        tensors: Mapping[str, Any],
+        histograms: Mapping[str, Any] | None = None,
+        missing: Mapping[str, Any] | None = None,
+        statistics: Statistics | None = None,
+    ) -> None:
         super().__init__(tensors)
         self.histograms: Mapping[str, Any] = histograms or {}
+        self.missing: Mapping[str, Any] = missing or {}
+        self._raw = dict(tensors)
+        self._statistics = statistics
+
+    @property
+    def statistics(self) -> Statistics:
+        """Full-pass statistics of the columns.
+
+        Raises:
+          ValueError: these inputs come without.
+        """
+        if self._statistics is None:
+            raise ValueError(
+                "inputs.statistics: expected the columns of a table, found inputs without statistics of columns; use "
+                "tft.* functions"
+            )
+        return self._statistics
+
+    def column(self, name: str, function: str, instead: str) -> Any:
+        """A raw column's tensor, for a function that needs the column's statistics.
+
+        Args:
+          name: The column.
+          function: Who asks.
+          instead: What does the same for tensors that `features` made.
+
+        Raises:
+          ValueError: there is no such column, or `features` put another tensor in its place.
+        """
+        if name not in self._raw:
+            made = " which `features` made" if name in self else ""
+            raise ValueError(
+                f"{function}: expected the name of a raw column, one of {sorted(self._raw)}, found {name!r}{made}; "
+                f"use {instead} for what `features` computes"
+            )
+        if self.get(name) is not self._raw[name]:
+            raise ValueError(
+                f"{function}: expected the raw column {name!r}, found that `features` replaced it, so that its "
+                f"statistics are those of other values; give the new one another name, and use {instead} for it"
+            )
+        return self._raw[name]

@@ -1,13 +1,13 @@
-"""JPEG decoding at full precision through simplejpeg: Pillow's very pixels, faster, and it tells of damage.
+"""JPEG decoding through simplejpeg, in full precision: Pillow's very pixels, and it tells of damage.
 
-Measured on 1,588 photos (Oxford-IIIT Pet, clothing): bit-identical to Pillow, in four fifths of its time.
+Measured on 1,588 photos (Oxford-IIIT Pet, clothing): bit-identical to Pillow, and no slower.
 """
 
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg  # type: ignore[import-untyped]
+import simplejpeg
 from PIL import Image
 
 from .outcome import Rejected
@@ -40,11 +40,7 @@ def load_jpeg(payload: bytes, image: Image.Image, strict: bool) -> Image.Image:
             complaint = str(error)
             if strict and complaint.startswith(_DAMAGE):
                 # Pillow isn't asked: it decodes some of this in silence, and could spend hours on endless scans
-                raise Rejected(
-                    "truncated" if complaint.startswith("Premature end") else "corrupt",
-                    f"expected whole JPEG data, found: {complaint}; fetch or export the file again, or take what can "
-                    "be decoded with decode(strict=False)",
-                ) from None
+                raise _damaged(complaint) from None
             # otherwise a flavour that simplejpeg doesn't know
     if pixels is None or image.mode == "CMYK":  # Adobe's CMYK is inverted, which Pillow sees to
         image.load()
@@ -70,6 +66,13 @@ def decode_jpeg(content: bytes, colours: str, **options: Any) -> npt.NDArray[np.
         content, colours, fastdct=False, fastupsample=False, strict=True, **options
     )
     return pixels
+
+
+def _damaged(complaint: str) -> Rejected:
+    found = f"expected whole JPEG data, found: {complaint}; fetch or export the file again, or remove it"
+    if complaint.startswith("Premature end"):
+        return Rejected("truncated", found)
+    return Rejected("corrupt", f"{found}, or take what can be decoded with decode(strict=False)")
 
 
 def _decode(payload: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:

@@ -38,10 +38,10 @@ def as_pil(pixels: Pixels) -> Image.Image:
         return pixels
     if isinstance(pixels, np.ndarray) and 0 not in pixels.shape:
         plane = pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels
-        if plane.ndim == 2 and plane.dtype in (np.uint8, np.uint16):
-            return Image.fromarray(plane.astype(plane.dtype.newbyteorder("<"), copy=False))
-        if plane.ndim == 3 and plane.shape[2] == 3 and plane.dtype == np.uint8:
+        if plane.dtype == np.uint8 and (plane.ndim == 2 or plane.shape[2:] == (3,)):
             return Image.fromarray(plane)
+        if plane.dtype.newbyteorder("=") == np.uint16 and plane.ndim == 2:
+            return Image.fromarray(plane.astype("<u2", copy=False))
     found = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
     raise ValueError(
         "expected a Pillow image, or an array uint8 [height, width], [height, width, 1 or 3] or uint16 [height, "

@@ -123,6 +123,10 @@ class Images:
     def _problem(
         self, key: str, info: FileInfo, label: str | None, mask_key: str | None, mask: FileInfo | None
     ) -> Problem | None:
+        names = (key, info.uri, mask.uri if mask else "")
+        if not all(_is_utf8(name) for name in names):
+            key, uri = (name.encode("utf-8", "backslashreplace").decode() for name in names[:2])
+            return _plan_problem(key, uri, "name_not_utf8", "expected a file name in UTF-8, found another; rename it")
         if info.size > self.max_bytes:
             return _plan_problem(
                 key, info.uri, "too_large", f"expected at most {self.max_bytes} bytes, found {info.size}"
@@ -192,7 +196,9 @@ class Images:
     def _mask_key(self, key: str) -> str | None:
         if self.mask is None:
             return None
-        return self.mask.format(**_fields(key)).lstrip("/") if self._is_template else _fields(key)["stem"]
+        if not self._is_template:
+            return _fields(key)["stem"]
+        return re.sub("//+", "/", self.mask.format(**_fields(key))).lstrip("/")  # {dir} may be empty
 
 
 def folder(depth: int = -1) -> Folder:
@@ -215,6 +221,14 @@ def _fields(key: str) -> dict[str, str]:
 def _folder(key: str, depth: int) -> str | None:
     folders = key.split("/")[:-1]
     return folders[depth] if -len(folders) <= depth < len(folders) else None
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plan_problem(key: str, uri: str, code: str, message: str) -> Problem:

@@ -1,0 +1,60 @@
+"""Photos to measure on: copies of real ones, or drawn ones where there are none."""
+
+import os
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+DRAWN = 200  # distinct photos; the rest are copies
+SIZE = (400, 533)  # width, height: those of the real ones
+COUNTED = 8  # photos in the folder "few"
+
+
+def load(source: Path | None) -> list[tuple[str, bytes]]:
+    """Photos as (label, content), in an order that is always the same; drawn ones where there is no such folder.
+
+    Args:
+      source: A folder of `.../<label>/<name>.jpg`.
+    """
+    if source is None or not source.is_dir():
+        return [(f"class{number % 5}", _draw(number)) for number in range(DRAWN)]
+    photos = [(path.parent.name, path.read_bytes()) for path in sorted(source.rglob("*.jpg"))]
+    random.Random(0).shuffle(photos)
+    return photos
+
+
+def write(photos: Sequence[tuple[str, bytes]], count: int, folder: Path) -> None:
+    """Writes `few/<label>/<number>.jpg` for the first eight and `most/<label>/<number>.jpg` for all others.
+
+    Copies of one photo have equal pixels but different bytes: a comment after the first marker holds their number.
+    """
+    for number, (label, content) in enumerate(_repeated(photos, count)):
+        path = folder / ("few" if number < COUNTED else "most") / label / f"{number:06d}.jpg"
+        os.makedirs(path.parent, exist_ok=True)
+        comment = b"%08d" % number
+        marker = b"\xff\xfe" + (len(comment) + 2).to_bytes(2, "big")
+        path.write_bytes(content[:2] + marker + comment + content[2:])
+
+
+def _repeated(photos: Sequence[tuple[str, bytes]], count: int) -> Iterator[tuple[str, bytes]]:
+    for number in range(count):
+        yield photos[number % len(photos)]
+
+
+def _draw(seed: int) -> bytes:
+    """Something as hard to decode and encode as a photo: smooth areas, edges and noise, about 28 kB."""
+    import io
+
+    generator = random.Random(seed)
+    noise = Image.effect_noise(SIZE, 24)
+    channels = [Image.linear_gradient("L").rotate(90 * generator.randrange(4)).resize(SIZE) for _ in range(3)]
+    canvas = Image.merge("RGB", channels)
+    pen = ImageDraw.Draw(canvas)
+    for _ in range(40):
+        x, y, size = generator.randrange(SIZE[0]), generator.randrange(SIZE[1]), generator.randrange(10, 120)
+        pen.ellipse((x, y, x + size, y + size), fill=tuple(generator.randrange(256) for _ in range(3)))
+    out = io.BytesIO()
+    Image.blend(canvas, Image.merge("RGB", [noise] * 3), 0.12).save(out, "JPEG", quality=75)
+    return out.getvalue()

@@ -1,0 +1,39 @@
+"""What a piece of work gives the unit that it belongs to, whatever the source."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+
+from .reference import Problem
+from .summaries import Summaries
+
+
+@dataclass
+class Chunk:
+    """Some prepared examples, and what became of the rest.
+
+    Attributes:
+      read: How many examples were read.
+      records: Split to serialized examples.
+      positions: Split to a uint64 for each of them, by which the unit's examples are sorted; None keeps their order.
+      problems: Examples for the quarantine.
+      filtered: Filter reason to count.
+      labels: Split to label to count.
+      hashes: Content hash (32 bytes), key and split of every payload that was written, where examples have payloads.
+      histograms: Feature name to int64 [channels, 256]; of the statistics' split only, like all that follows.
+      summaries: What is known of the columns.
+      columns: The columns that the analyzers read; None where they read them from the serialized examples.
+    """
+
+    read: int
+    records: dict[str, list[bytes]] = field(default_factory=dict)
+    positions: dict[str, np.ndarray] | None = None
+    problems: list[Problem] = field(default_factory=list)
+    filtered: Counter[str] = field(default_factory=Counter)
+    labels: dict[str, Counter[str]] = field(default_factory=dict)
+    hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
+    histograms: dict[str, np.ndarray] = field(default_factory=dict)
+    summaries: Summaries = field(default_factory=dict)
+    columns: pa.RecordBatch | None = None

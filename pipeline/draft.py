@@ -1,0 +1,162 @@
+"""The draft of a job: what would be made of the input as it is. Lists and samples it; writes nothing."""
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from . import plan, sample
+from .errors import RequestError
+from .extract.images import Images
+from .extract.ranges import Range, RecordSource
+from .features import Feature, describe_columns
+from .make_records import PreparedRows, RecordPreparer
+from .plan import Unit
+from .prepare import Preparer
+from .recipe import Recipe
+from .reference import Problem
+from .row_splits import split_names
+from .summaries import default_wanted
+
+_TRIED_RANGES = 8
+
+
+@dataclass(frozen=True)
+class SplitDraft:
+    """A split as planned: examples (-1: known after reading), shards, bytes to read, and examples by label."""
+
+    examples: int
+    shards: int
+    input_bytes: int
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A planned job.
+
+    Attributes:
+      read: How many examples the source has; -1 where that is known only after reading.
+      splits: Split name to its draft.
+      units: The pieces of work, and what each is to read.
+      preparer: Prepares them.
+      features: What every prepared example holds.
+      digest: A hash over every file that the job depends on.
+      problems: Examples that go to the quarantine at once.
+      filtered: Filter reason to count, of examples that the plan leaves out.
+      warnings: What the user should know.
+      output_bytes: An estimate of the shards' bytes.
+      seconds: An estimate of the time in one thread.
+    """
+
+    read: int
+    splits: Mapping[str, SplitDraft]
+    units: Sequence[tuple[Unit, Sequence[plan.Piece]]]
+    preparer: Preparer | RecordPreparer
+    features: Mapping[str, Feature]
+    digest: str
+    problems: list[Problem] = field(default_factory=list)
+    filtered: Counter[str] = field(default_factory=Counter)
+    warnings: list[str] = field(default_factory=list)
+    output_bytes: float = 0.0
+    seconds: float = 0.0
+
+
+def draft(recipe: Recipe, root: str, threads: int, timeout: float | None = None) -> Draft:
+    """Lists the input, assigns splits, tries a few examples, and cuts units.
+
+    Args:
+      recipe: The recipe.
+      root: The input folder.
+      threads: How many payloads to hash at a time, where duplicates are to be left out.
+      timeout: Seconds that an image may take in a process of its own; None tries them in this one.
+
+    Raises:
+      RequestError: the recipe does not fit the input.
+    """
+    if isinstance(recipe.source, Images):
+        return _draft_images(recipe, recipe.source, root, threads, timeout)
+    return _draft_records(recipe, recipe.source, root)
+
+
+def _draft_images(recipe: Recipe, source: Images, root: str, threads: int, timeout: float | None) -> Draft:
+    selection = plan.select(recipe, source, root, threads)
+    preparer = Preparer(source.decode, recipe.prepare, recipe.encode)
+    taken = sample.take(preparer, selection.splits[recipe.statistics], timeout)
+    units = plan.cut(selection, recipe.shards, taken.example_bytes, recipe.compression == "gzip")
+    shards = Counter(split for unit, _ in units for split in unit.shards)
+    planned = sum(len(references) for references in selection.splits.values())
+    return Draft(
+        read=selection.read,
+        splits={
+            name: SplitDraft(
+                len(references),
+                shards[name],
+                sum(reference.size for reference in references),
+                dict(sorted(Counter(reference.label for reference in references if reference.label).items())),
+            )
+            for name, references in selection.splits.items()
+        },
+        units=units,
+        preparer=replace(preparer, features=taken.features),
+        features=taken.features,
+        digest=selection.digest,
+        problems=selection.problems,
+        filtered=selection.filtered,
+        warnings=selection.warnings,
+        output_bytes=planned * taken.example_bytes,
+        seconds=planned * taken.seconds,
+    )
+
+
+def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
+    if recipe.deduplicate:
+        raise RequestError("Recipe(deduplicate=True): expected a source of files such as Images, found one of rows")
+    if isinstance(recipe.shards, Mapping):
+        raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
+    listing = source.find(root, plan.RANGE_BYTES)
+    names = tuple(split_names(recipe.split_rule, sorted({piece.key for piece in listing.ranges})))
+    if recipe.statistics not in names:
+        raise RequestError(f"Recipe(statistics=...): expected one of {list(names)}, found {recipe.statistics!r}")
+    seed = recipe.seed if recipe.shuffle else None
+    serialized = recipe.format == "tfrecord"
+    preparer = RecordPreparer(
+        source, listing.schema, recipe.prepare, recipe.split_rule, names, recipe.statistics, seed, serialized
+    )
+    start = time.perf_counter()
+    piece, rows = _first_rows(preparer, listing.ranges)
+    seconds = time.perf_counter() - start
+    try:
+        features = describe_columns(rows.batch.schema)
+    except ValueError as error:
+        raise RequestError(f"Recipe(prepare=...): {error}") from error
+    units = plan.cut_ranges(
+        listing.ranges, names, recipe.shards, seed, (recipe.format, recipe.compression == "gzip")
+    )
+    size = sum(candidate.size for candidate in listing.ranges)
+    known = all(candidate.rows >= 0 for candidate in listing.ranges)
+    return Draft(
+        read=sum(candidate.rows for candidate in listing.ranges) if known else -1,
+        splits={name: SplitDraft(-1, len(units), size // len(names), {}) for name in names},
+        units=units,
+        preparer=replace(preparer, features=features, wanted=tuple(default_wanted(rows.batch.schema))),
+        features=features,
+        digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
+        warnings=list(listing.warnings),
+        output_bytes=size * rows.batch.nbytes / max(piece.size, 1),
+        seconds=size * seconds / max(piece.size, 1),
+    )
+
+
+def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Range, PreparedRows]:
+    """The first range that gives any rows, and its rows after `prepare`."""
+    problems: list[Any] = []
+    for piece in ranges[:_TRIED_RANGES]:
+        rows = preparer.prepare(piece)
+        if len(rows.batch):
+            return piece, rows
+        problems += rows.problems
+    why = f"the first problem: {problems[0].message}" if problems else "filters left all out"
+    raise RequestError(f"no row of the first ranges could be prepared; {why}; mend the recipe or the input")

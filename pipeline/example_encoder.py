@@ -1,0 +1,126 @@
+"""Columns to tf.train.Examples, vectorized: the wire format written by Arrow and NumPy, without an object per row.
+
+The bytes are those of protobuf's deterministic serialization (map entries in the order of their keys), which tfx_bsl's
+encoder does not promise; it also holds the interpreter's lock and reaches 68,000 census rows a second, this one many
+times that. Format: tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .features import Feature
+
+_BYTES, _FLOAT, _INT = 0x0A, 0x12, 0x1A  # tags of Feature's bytes_list, float_list and int64_list
+_TAG = {"string": _BYTES, "float32": _FLOAT, "int64": _INT}
+
+
+def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBinaryArray:
+    """The rows of a batch as serialized tf.train.Examples.
+
+    Args:
+      batch: Columns of int64, float64 or float32, string or binary, or lists of these. A missing value has no entry.
+      features: The columns to take, and what they are.
+    """
+    entries = [
+        _entries(name, _TAG[features[name].dtype], batch.column(name))
+        for name in sorted(features, key=str.encode)
+    ]
+    joined = _join(*entries)
+    return _join(_by_length(_lengths(joined), lambda length: b"\x0a" + _varint(length)), joined)
+
+
+def _entries(name: str, tag: int, column: pa.Array) -> pa.LargeBinaryArray:
+    """A column as entries of the feature map; empty where the value is missing."""
+    key = name.encode()
+
+    def prefix(length: int) -> bytes:
+        head = b"" if tag == _BYTES else b"\x0a" + _varint(length)
+        inner = bytes([tag]) + _varint(len(head) + length) + head
+        entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(inner) + length) + inner
+        return b"\x0a" + _varint(len(entry) + length) + entry
+
+    payloads = _payloads(tag, column)
+    prefixes = _by_length(_lengths(payloads), prefix)
+    if column.null_count:
+        prefixes = pc.if_else(column.is_valid(), prefixes, pa.scalar(b"", pa.large_binary()))
+    return _join(prefixes, payloads)
+
+
+def _payloads(tag: int, column: pa.Array) -> pa.LargeBinaryArray:
+    """What each row's list holds, packed; empty where the value is missing."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        column = column.fill_null(pa.scalar([], column.type)) if column.null_count else column
+        bounds = np.asarray(column.offsets).astype(np.int64)
+        items = _items(tag, column.values)
+        starts = np.asarray(_offsets(items))[bounds]
+        return _binary(starts, items.buffers()[2])
+    return _items(tag, column)
+
+
+def _items(tag: int, values: pa.Array) -> pa.LargeBinaryArray:
+    """Each value, packed."""
+    if tag == _BYTES:
+        texts = values.cast(pa.large_binary())
+        packed = _join(_by_length(_lengths(texts), lambda length: b"\x0a" + _varint(length)), texts)
+        if not values.null_count:
+            return packed
+        return pc.if_else(values.is_valid(), packed, pa.scalar(b"", pa.large_binary()))
+    valid = np.asarray(values.is_valid()) if values.null_count else np.ones(len(values), bool)
+    if tag == _FLOAT:
+        with np.errstate(over="ignore"):
+            numbers = np.asarray(pc.fill_null(values, 0)).astype("<f4")
+        content = numbers[valid].tobytes()
+        return _binary(np.concatenate([[0], np.cumsum(4 * valid)]), pa.py_buffer(content))
+    numbers = np.asarray(pc.fill_null(values, 0)).astype(np.int64).view(np.uint64)
+    lengths = _varint_lengths(numbers)
+    shifts = np.arange(10, dtype=np.uint64) * np.uint64(7)
+    digits = ((numbers[:, None] >> shifts) & np.uint64(0x7F)).astype(np.uint8)
+    places = np.arange(10)
+    digits |= np.where(places < lengths[:, None] - 1, 0x80, 0).astype(np.uint8)
+    lengths = np.where(valid, lengths, 0)
+    content = digits[places < lengths[:, None]].tobytes()
+    return _binary(np.concatenate([[0], np.cumsum(lengths)]), pa.py_buffer(content))
+
+
+def _varint_lengths(numbers: np.ndarray) -> np.ndarray:
+    """How many bytes each uint64 takes as a varint: 1 to 10."""
+    limits = np.uint64(1) << (np.arange(1, 10, dtype=np.uint64) * np.uint64(7))
+    return np.searchsorted(limits, numbers, "right") + 1
+
+
+def _by_length(lengths: np.ndarray, make: Callable[[int], bytes]) -> pa.LargeBinaryArray:
+    """For each length what `make` gives for it; few lengths are distinct, so few calls are made."""
+    distinct, codes = np.unique(lengths, return_inverse=True)
+    return pa.array([make(int(length)) for length in distinct], pa.large_binary()).take(pa.array(codes))
+
+
+def _join(*columns: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
+    joined = pc.binary_join_element_wise(
+        *columns, pa.scalar(b"", pa.large_binary()), null_handling="replace", null_replacement=""
+    )
+    return joined.cast(pa.large_binary())
+
+
+def _lengths(column: pa.LargeBinaryArray) -> np.ndarray:
+    return np.asarray(pc.fill_null(pc.binary_length(column), 0))
+
+
+def _offsets(column: pa.LargeBinaryArray) -> np.ndarray:
+    return np.frombuffer(column.buffers()[1], np.int64, len(column) + 1, 8 * column.offset)
+
+
+def _binary(offsets: np.ndarray, content: pa.Buffer) -> pa.LargeBinaryArray:
+    buffer = pa.py_buffer(np.ascontiguousarray(offsets, np.int64))
+    return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(offsets) - 1, [None, buffer, content])
+
+
+def _varint(number: int) -> bytes:
+    parts = bytearray()
+    while number > 0x7F:
+        parts.append(number & 0x7F | 0x80)
+        number >>= 7
+    parts.append(number)
+    return bytes(parts)

@@ -1,0 +1,227 @@
+"""Column types: what a source's types become, how values are converted, and what is done with NaN and infinity.
+
+Whatever the source, a column is int64, float64, string, binary, or a list of one of these. Booleans become int64, every
+smaller integer too; dates, times and decimals become strings in ISO form; dictionaries become their values.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import PenstockError, RequestError
+from .ranges import Fault, shorten
+
+AUTO, REST = "auto", "*"
+SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), "binary": pa.binary()}
+TYPES = {**SCALARS, **{f"list<{name}>": pa.list_(kind) for name, kind in SCALARS.items()}}
+POLICIES = ("missing", "keep", "quarantine")
+_FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+Columns = Mapping[str, str] | None
+Policies = str | Mapping[str, str]
+
+
+def check_columns(source: str, columns: Columns, nonfinite: Policies, types: Iterable[str] = TYPES) -> None:
+    """Checks a source's `columns` and `nonfinite`.
+
+    Raises:
+      RequestError: a type or a policy is unknown.
+    """
+    if columns is not None and not columns:
+        raise RequestError(f"{source}(columns=...): expected at least one column, found none; None is all")
+    allowed = [AUTO, *types]
+    for name, kind in (columns or {}).items():
+        if kind not in allowed:
+            raise RequestError(f"{source}(columns=...): expected {name!r} to be one of {allowed}, found {kind!r}")
+    policies = nonfinite.items() if isinstance(nonfinite, Mapping) else [("all", nonfinite)]
+    for name, policy in policies:
+        if policy not in POLICIES:
+            raise RequestError(f"{source}(nonfinite=...): expected one of {POLICIES}, found {policy!r} for {name}")
+        if isinstance(nonfinite, Mapping) and columns is not None and REST not in columns and name not in columns:
+            raise RequestError(f"{source}(nonfinite=...): expected one of {list(columns)}, found the column {name!r}")
+
+
+def select(columns: Columns, found: Sequence[str], uri: str) -> list[str]:
+    """The columns to read, in the order of the file: the declared ones, or all where none or `*` is declared.
+
+    Raises:
+      RequestError: a declared column is missing.
+    """
+    missing = [name for name in columns or () if name != REST and name not in found]
+    if missing:
+        raise RequestError(
+            f"{uri}: expected the columns {missing}, found {list(found)}; declare columns that every file has"
+        )
+    return list(found) if columns is None or REST in columns else [name for name in found if name in columns]
+
+
+def declared(columns: Columns, name: str) -> pa.DataType | None:
+    """The type that the user gave a column; None where it is to be inferred."""
+    return TYPES.get((columns or {}).get(name, (columns or {}).get(REST, AUTO)))
+
+
+def check_same(first: Sequence[str], names: Sequence[str], first_uri: str, uri: str) -> None:
+    """Checks that two files have one set of columns.
+
+    Raises:
+      RequestError: they do not.
+    """
+    if set(first) != set(names):
+        lacks, more = [name for name in first if name not in names], [name for name in names if name not in first]
+        said = " and ".join(f"{what} {which}" for what, which in (("it lacks", lacks), ("it alone has", more)) if which)
+        raise RequestError(
+            f"{uri}: expected the columns of {first_uri}, but {said}; "
+            "declare with columns=... those that every file has, or use two sources"
+        )
+
+
+def normalise(kind: pa.DataType) -> pa.DataType | None:
+    """The type that values of `kind` become; None where there is none, as for structs, maps and lists of lists."""
+    types = pa.types
+    if types.is_dictionary(kind):
+        return normalise(kind.value_type)
+    if types.is_boolean(kind) or types.is_integer(kind):
+        return pa.int64()
+    if types.is_floating(kind):
+        return pa.float64()
+    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+        return pa.binary()
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        inner = kind.value_type if types.is_null(kind.value_type) else normalise(kind.value_type)
+        return None if inner is None or types.is_list(inner) else pa.list_(inner)
+    if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
+        return pa.string()
+    return pa.string() if types.is_temporal(kind) or types.is_decimal(kind) else None
+
+
+def merge(types: Sequence[pa.DataType]) -> tuple[pa.DataType, bool]:
+    """The one type that holds values of all `types` (null: no value seen); and whether text and numbers met."""
+    kinds = {kind for kind in types if not pa.types.is_null(kind)}
+    if not kinds:
+        return pa.string(), False
+    if any(pa.types.is_list(kind) for kind in kinds):
+        inner, conflict = merge([kind.value_type if pa.types.is_list(kind) else kind for kind in kinds])
+        return pa.list_(inner), conflict
+    if len(kinds) == 1:
+        return kinds.pop(), False
+    if kinds == {pa.int64(), pa.float64()}:
+        return pa.float64(), False
+    return (pa.binary(), True) if pa.binary() in kinds else (pa.string(), True)
+
+
+def convert(column: pa.Array, kind: pa.DataType, name: str, faults: dict[int, Fault]) -> pa.Array:
+    """A column as `kind`; what does not fit becomes null and goes into `faults`, by position."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if column.type == kind:
+        return column
+    try:
+        return _cast(column, kind)
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        pass
+    bad = _failures(column, kind, 0)
+    for position in bad:
+        value = column[position].as_py()
+        code, message = "wrong_type", f"expected {kind} in the column {name!r}, found {shorten(value)}"
+        if pa.types.is_string(kind) or kind == pa.list_(pa.string()):
+            code, message = "encoding", f"expected UTF-8 in the column {name!r}, found {shorten(value)}"
+        elif isinstance(value, int) and pa.types.is_int64(kind):
+            code = "overflow"
+        faults.setdefault(position, Fault(code, message))
+    fits = np.ones(len(column), bool)
+    fits[bad] = False
+    return _cast(pc.if_else(pa.array(fits), column, pa.scalar(None, column.type)), kind)
+
+
+def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    types = pa.types
+    if types.is_timestamp(column.type) and types.is_string(kind):
+        return pc.replace_substring(column.cast(kind), " ", "T", max_replacements=1)
+    if types.is_list(kind) and not _is_list(column.type):
+        inner = _cast(column, kind.value_type)
+        valid = pc.is_valid(inner).to_numpy(zero_copy_only=False)
+        offsets = pa.array(np.arange(len(inner) + 1, dtype=np.int32), mask=np.append(~valid, False))
+        return pa.ListArray.from_arrays(offsets, inner)
+    if types.is_list(kind) and types.is_timestamp(column.type.value_type):
+        lists = column.cast(pa.list_(column.type.value_type))
+        inner = _cast(lists.values, kind.value_type)
+        return pa.ListArray.from_arrays(lists.offsets, inner, mask=pc.is_null(lists) if lists.null_count else None)
+    return column.cast(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
+def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
+    """Positions of the values that cannot be cast, found by halving."""
+    try:
+        _cast(column, kind)
+        return []
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        if len(column) == 1:
+            return [offset]
+    middle = len(column) // 2
+    return _failures(column[:middle], kind, offset) + _failures(column[middle:], kind, offset + middle)
+
+
+def policy(nonfinite: Policies, name: str) -> str:
+    """What is done with a column's NaN and infinities."""
+    return nonfinite if isinstance(nonfinite, str) else nonfinite.get(name, POLICIES[0])
+
+
+def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, faults: dict[int, Fault]) -> pa.RecordBatch:
+    """Treats NaN, infinities and values beyond float32's range as the policies say.
+
+    A list that holds one is missing, or its row quarantined, as a whole.
+    """
+    columns = list(batch.columns)
+    for index, (name, column) in enumerate(zip(batch.schema.names, columns, strict=True)):
+        does = policy(nonfinite, name)
+        is_list = pa.types.is_list(column.type)
+        if does == "keep" or (column.type.value_type if is_list else column.type) != pa.float64():
+            continue
+        finite = pc.less_equal(pc.abs(column.flatten() if is_list else column), _FLOAT32_MAX)
+        if not pc.any(pc.invert(finite), min_count=0).as_py():
+            continue
+        bad = np.flatnonzero(pc.fill_null(pc.invert(finite), False).to_numpy(zero_copy_only=False))
+        if is_list:
+            bad = np.unique(pc.list_parent_indices(column).to_numpy(zero_copy_only=False)[bad])
+        if does == "missing":
+            keep = np.ones(len(column), bool)
+            keep[bad] = False
+            columns[index] = pc.if_else(pa.array(keep), column, pa.scalar(None, column.type))
+            continue
+        for position in bad.tolist():
+            found = shorten(column[position].as_py())
+            message = f"expected a finite number that float32 can hold in the column {name!r}, found {found}"
+            faults.setdefault(position, Fault("nonfinite", message))
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+
+
+def one_batch(table: pa.Table, uri: str) -> pa.RecordBatch:
+    """A table as one batch.
+
+    Raises:
+      PenstockError: a text column of it holds more than 2 GiB.
+    """
+    batches = table.combine_chunks().to_batches()
+    if len(batches) > 1:
+        raise PenstockError(
+            f"{uri}: expected at most 2 GiB of text in a column of a piece, found more; write smaller files"
+        )
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
+
+
+def convert_all(batch: pa.RecordBatch, schema: pa.Schema, faults: dict[int, Fault]) -> pa.RecordBatch:
+    """A batch with the schema's columns; one that it lacks is missing in every row."""
+    columns = []
+    for field in schema:
+        position = batch.schema.get_field_index(field.name)
+        if position < 0:
+            columns.append(pa.nulls(batch.num_rows, field.type))
+        else:
+            columns.append(convert(batch.column(position), field.type, field.name, faults))
+    return pa.RecordBatch.from_arrays(columns, schema=schema)

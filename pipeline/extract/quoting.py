@@ -1,0 +1,227 @@
+"""Where the rows of delimited text end, though quoted fields hold newlines.
+
+A quote opens a field only as its first byte (after blanks, where blanks are stripped); elsewhere it is text. A doubled
+quote inside a quoted field is a quote. A quote is **unclosed** if no other follows, or if the one that would close it
+is on another line and text follows it, or is more than 16 MiB away: then its row ends with its line, and the next line
+is a row again. So a stray quote costs a row, not the rest of the file.
+
+Well-formed text, which is nearly all there is, is split with a few NumPy operations; the rest quote by quote.
+"""
+
+import bisect
+from dataclasses import dataclass, field
+from typing import IO
+
+import numpy as np
+
+from ..errors import RequestError
+
+_LF, _CR, _BLANKS = 10, 13, (32, 9)
+_LONGEST_FIELD = 16 << 20
+_LONGEST_ROW = 1 << 30
+_BLOCK = 8 << 20
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How text is cut into fields: the bytes that delimit and quote them, and whether blanks around them count."""
+
+    delimiter: int
+    quote: int | None
+    strip: bool
+
+
+@dataclass
+class Split:
+    """Rows of a buffer that begins with a row.
+
+    Attributes:
+      ends: For each row, blank ones included, the position after its line end.
+      lines: Positions of the last byte of every line end, those in quoted fields included.
+      unclosed: Rows, by position in `ends`, that hold an unclosed quote.
+      blanks: (begin, end) of blanks before an opening quote, which a parser must not see.
+      well_formed: Whether a plain parser reads it the same way.
+    """
+
+    ends: np.ndarray
+    lines: np.ndarray
+    unclosed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    blanks: list[tuple[int, int]] = field(default_factory=list)
+    well_formed: bool = True
+
+    @property
+    def starts(self) -> np.ndarray:
+        """For each row, the position of its first byte."""
+        return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])[: len(self.ends)]
+
+    def blank(self, data: np.ndarray) -> np.ndarray | None:
+        """Which rows are blank lines; None where none is."""
+        lengths = np.diff(self.ends, prepend=0)
+        if not len(lengths) or lengths.min() > 2:
+            return None
+        last, before = data[self.ends - 1], data[np.maximum(self.ends - 2, 0)]
+        ended = (last == _LF) | (last == _CR)
+        blank: np.ndarray = (ended & (lengths == 1)) | ((last == _LF) & (before == _CR) & (lengths == 2))
+        return blank if blank.any() else None
+
+
+def split(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> Split:
+    """Splits a buffer that begins with a row into rows.
+
+    Args:
+      data: Bytes as uint8.
+      dialect: How fields are cut.
+      at_end: Whether the buffer's end ends the last row; else an unfinished row is left out.
+    """
+    lines = np.flatnonzero(data == _LF)
+    returns = np.flatnonzero(data == _CR)
+    if len(returns):
+        after = data[np.minimum(returns + 1, len(data) - 1)]
+        lone = returns[(after != _LF) & (at_end | (returns + 1 < len(data)))]
+        if len(lone):
+            lines = np.sort(np.concatenate([lines, lone]))
+    quotes = np.flatnonzero(data == dialect.quote) if dialect.quote is not None else lines[:0]
+    if not len(quotes):
+        return Split(_finish(lines + 1, data, at_end), lines)
+    if _well_formed(data, quotes, dialect):
+        outside = np.searchsorted(quotes, lines) % 2 == 0
+        if len(quotes) % 2 == 0:
+            return Split(_finish(lines[outside] + 1, data, at_end), lines)
+        if not at_end and len(data) <= _LONGEST_FIELD:  # the last quoted field goes on after the buffer
+            return Split(lines[outside] + 1, lines)
+    return _walk(data, quotes, lines, dialect, at_end)
+
+
+def _finish(ends: np.ndarray, data: np.ndarray, at_end: bool) -> np.ndarray:
+    if at_end and len(data) and (not len(ends) or ends[-1] < len(data)):
+        return np.append(ends, len(data))
+    return ends
+
+
+def _well_formed(data: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool:
+    """Whether quotes open only where a field begins, and close only where it ends."""
+    opens, closes = quotes[::2], quotes[1::2]
+    before = data[opens - 1]  # for a quote at 0 the last byte, which the next line passes over
+    begins = (before == dialect.delimiter) | (before == _LF) | (before == _CR) | (opens == 0)
+    doubled = np.zeros(len(opens), bool)
+    doubled[1:] = closes[: len(opens) - 1] == opens[1:] - 1
+    if not (begins | doubled).all():
+        return False
+    after = data[np.minimum(closes + 1, len(data) - 1)]
+    ends = (after == dialect.delimiter) | (after == _LF) | (after == _CR) | (closes == len(data) - 1)
+    followed = np.zeros(len(closes), bool)
+    followed[: len(opens) - 1] = doubled[1 : len(closes) + 1]
+    if not (ends | followed).all():
+        return False
+    if len(data) <= _LONGEST_FIELD:
+        return True
+    first, last = opens[~doubled], closes[~followed]
+    return bool((last - first[: len(last)] <= _LONGEST_FIELD).all())
+
+
+def _walk(data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dialect, at_end: bool) -> Split:
+    """Splits quote by quote."""
+    content, places, line_ends, count = data.tobytes(), quotes.tolist(), lines.tolist(), len(quotes)
+    blanks_known = tuple(blank for blank in _BLANKS if dialect.strip and blank != dialect.delimiter)
+    boundary = (dialect.delimiter, _LF, _CR)
+    spans: list[tuple[int, int]] = []
+    unclosed: list[int] = []
+    blanks: list[tuple[int, int]] = []
+    unfinished = len(content) + 1
+    index = 0
+    while index < count:
+        begin = places[index]
+        before = begin - 1
+        while before >= 0 and content[before] in blanks_known:
+            before -= 1
+        if before >= 0 and content[before] not in boundary:
+            index += 1
+            continue
+        last = index + 1
+        while last + 1 < count and places[last + 1] == places[last] + 1:
+            last += 2
+        if last >= count and not at_end and len(content) - begin <= _LONGEST_FIELD:
+            unfinished = begin
+            break
+        line = bisect.bisect(line_ends, begin)
+        stop = line_ends[line] if line < len(line_ends) else len(content)
+        if (
+            last >= count
+            or places[last] - begin > _LONGEST_FIELD
+            or (places[last] > stop and not _closes(content, places[last], boundary, blanks_known))
+        ):
+            unclosed.append(begin)
+            index = bisect.bisect(places, stop)
+            continue
+        if before + 1 < begin:
+            blanks.append((before + 1, begin))
+        spans.append((begin, places[last]))
+        index = last + 1
+    outside = np.ones(len(lines), bool)
+    if spans:
+        first, end = np.array(spans, np.int64).T
+        span = np.searchsorted(first, lines, "right") - 1
+        outside = (span < 0) | (lines > end[np.maximum(span, 0)])
+    ends = _finish(lines[outside & (lines < unfinished)] + 1, data, at_end)
+    rows = np.searchsorted(ends, np.array(unclosed, np.int64), "right")
+    return Split(ends, lines, np.unique(rows), blanks, well_formed=False)
+
+
+def _closes(content: bytes, place: int, boundary: tuple[int, ...], blanks: tuple[int, ...]) -> bool:
+    after = place + 1
+    while after < len(content) and content[after] in blanks:
+        after += 1
+    return after >= len(content) or content[after] in boundary
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A row's beginning: its byte, and how many rows and lines lie before it, counted from where the scan began."""
+
+    place: int
+    row: int
+    line: int
+
+
+def scan(file: IO[bytes], begin: int, end: int, pieces: int, dialect: Dialect, uri: str) -> list[Cut]:
+    """Cuts the bytes from `begin` to `end`, which begin with a row, into about `pieces` even pieces of whole rows.
+
+    Returns:
+      Where each piece begins, and last where the last one ends. A piece of blank lines alone holds no row.
+
+    Raises:
+      RequestError: a row has no end within a gibibyte, or the file became shorter.
+    """
+    targets = np.array([begin + (end - begin) * piece // pieces for piece in range(1, pieces)], np.int64)
+    cuts = [Cut(begin, 0, 0)]
+    place, read, row, line, tail = begin, begin, 0, 0, b""
+    file.seek(begin)
+    while place < end:
+        chunk = file.read(min(max(_BLOCK, len(tail)), end - read))
+        if not chunk:
+            raise RequestError(f"{uri}: expected {end} bytes, found {read}; the file changed while it was read")
+        read += len(chunk)
+        content = tail + chunk
+        data = np.frombuffer(content, np.uint8)
+        if read < end:  # whole lines: what stands before and after a quote is then in the buffer
+            data = data[: max(content.rfind(b"\n"), content.rfind(b"\r", 0, -1)) + 1]
+        found = split(data, dialect, at_end=read >= end)
+        if not len(found.ends):
+            if len(content) > _LONGEST_ROW:
+                raise RequestError(
+                    f"{uri}, byte {place}: expected rows, found no line end in {len(content)} bytes; is it text?"
+                )
+            tail = content
+            continue
+        ends = np.concatenate([np.zeros(1, np.int64), found.ends])
+        blank = found.blank(data)
+        rows = np.arange(len(ends)) if blank is None else np.concatenate([[0], np.cumsum(~blank)])
+        inside = targets[(targets >= place) & (targets < place + ends[-1])] - place
+        chosen = np.unique(np.append(np.searchsorted(ends, inside, "right") - 1, len(ends) - 1))
+        counts = row + rows[chosen], line + np.searchsorted(found.lines, ends[chosen])
+        here = [Cut(place + int(at), int(rows_before), int(lines_before))
+                for at, rows_before, lines_before in zip(ends[chosen], *counts, strict=True)]  # fmt: skip
+        cuts += here[:-1]
+        place, row, line = here[-1].place, here[-1].row, here[-1].line
+        tail = content[int(ends[-1]) :]
+    return [*cuts, Cut(end, row, line)]

@@ -1,0 +1,243 @@
+"""One small interface over the arrays of NumPy, JAX, PyTorch and TensorFlow. A framework is imported by its own arrays.
+
+Arithmetic, comparison and indexing are the arrays' own operators; what differs by framework is here.
+"""
+
+import sys
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+
+
+class Backend(Protocol):
+    """What the operations need of a framework."""
+
+    def constant(self, array: Any, like: Any) -> Any: ...
+    def cast(self, value: Any, dtype: str) -> Any: ...
+    def unary(self, name: str, value: Any) -> Any: ...
+    def maximum(self, a: Any, b: Any) -> Any: ...
+    def minimum(self, a: Any, b: Any) -> Any: ...
+    def where(self, condition: Any, yes: Any, no: Any) -> Any: ...
+    def shape(self, value: Any, dtype: str) -> Any: ...
+    def reshape(self, value: Any, shape: Any) -> Any: ...
+    def transpose(self, value: Any, axes: tuple[int, ...]) -> Any: ...
+    def full_like(self, value: Any, fill: int) -> Any: ...
+    def stack(self, values: Sequence[Any], axis: int) -> Any: ...
+    def concat(self, values: Sequence[Any], axis: int) -> Any: ...
+    def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any: ...
+    def take(self, values: Any, indices: Any, axis: int) -> Any: ...
+    def search(self, boundaries: Any, values: Any, side: str) -> Any: ...
+
+
+def backend_of(values: Sequence[Any]) -> Backend:
+    """The backend of some values: NumPy's where all are NumPy's, else that of the first other one."""
+    for value in values:
+        if not isinstance(value, np.ndarray | np.generic):
+            return _backend(type(value).__module__.partition(".")[0])
+    return NUMPY
+
+
+@cache
+def _backend(module: str) -> Backend:
+    if module == "torch":
+        return TorchBackend()
+    if module == "tensorflow":
+        return TensorFlowBackend()
+    if module in ("jax", "jaxlib"):
+        return ArrayBackend(sys.modules["jax"].numpy)
+    if module.startswith("keras"):
+        raise TypeError("expected the backend's own tensors, found Keras' symbolic ones; see penstock's Keras layer")
+    raise TypeError(f"expected arrays of NumPy, JAX, PyTorch or TensorFlow, found one of {module}")
+
+
+class ArrayBackend:
+    """NumPy, and JAX's version of it."""
+
+    def __init__(self, module: Any) -> None:
+        self._np = module
+
+    def constant(self, array: Any, like: Any) -> Any:
+        return array
+
+    def cast(self, value: Any, dtype: str) -> Any:
+        target = np.dtype(dtype)
+        if self._np is not np:
+            target = sys.modules["jax"].dtypes.canonicalize_dtype(target)
+        return value.astype(target) if value.dtype != target else value
+
+    def unary(self, name: str, value: Any) -> Any:
+        if name != "sigmoid":
+            return getattr(self._np, name)(value)
+        if self._np is not np:
+            return sys.modules["jax"].nn.sigmoid(value)
+        with np.errstate(over="ignore"):
+            return (1 / (1 + np.exp(-value.astype(np.float64)))).astype(value.dtype)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return self._np.maximum(a, b)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return self._np.minimum(a, b)
+
+    def where(self, condition: Any, yes: Any, no: Any) -> Any:
+        return self._np.where(condition, yes, no)
+
+    def shape(self, value: Any, dtype: str) -> Any:
+        return np.array(value.shape, dtype)
+
+    def reshape(self, value: Any, shape: Any) -> Any:
+        return value.reshape(tuple(np.ravel(shape).tolist()))
+
+    def transpose(self, value: Any, axes: tuple[int, ...]) -> Any:
+        return self._np.transpose(value, axes)
+
+    def full_like(self, value: Any, fill: int) -> Any:
+        return self._np.full_like(value, fill)
+
+    def stack(self, values: Sequence[Any], axis: int) -> Any:
+        return self._np.stack(values, axis)
+
+    def concat(self, values: Sequence[Any], axis: int) -> Any:
+        return self._np.concatenate(values, axis)
+
+    def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any:
+        return getattr(self._np, name)(value, axis=axes, keepdims=keep, **_same_dtype(name, value))
+
+    def take(self, values: Any, indices: Any, axis: int) -> Any:
+        return self._np.take(values, indices, axis)
+
+    def search(self, boundaries: Any, values: Any, side: str) -> Any:
+        return self._np.searchsorted(boundaries, values, side=side)
+
+
+def _same_dtype(name: str, value: Any) -> dict[str, Any]:
+    return {"dtype": value.dtype} if name == "sum" else {}
+
+
+NUMPY = ArrayBackend(np)
+
+
+class TorchBackend:
+    """PyTorch, on the device where the values are."""
+
+    def __init__(self) -> None:
+        self._torch = sys.modules["torch"]
+
+    def _tensor(self, value: Any, like: Any = None) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return self._torch.from_numpy(np.array(value)).to(like.device if like is not None else "cpu")
+        return value
+
+    def _pair(self, a: Any, b: Any) -> tuple[Any, Any]:
+        return self._tensor(a, b), self._tensor(b, a)
+
+    def constant(self, array: Any, like: Any) -> Any:
+        return self._tensor(array, like)
+
+    def cast(self, value: Any, dtype: str) -> Any:
+        return value.to(getattr(self._torch, dtype))
+
+    def unary(self, name: str, value: Any) -> Any:
+        return getattr(self._torch, name)(value)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return self._torch.maximum(*self._pair(a, b))
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return self._torch.minimum(*self._pair(a, b))
+
+    def where(self, condition: Any, yes: Any, no: Any) -> Any:
+        like = next(value for value in (condition, yes, no) if not isinstance(value, np.ndarray | np.generic))
+        return self._torch.where(*(self._tensor(value, like) for value in (condition, yes, no)))
+
+    def shape(self, value: Any, dtype: str) -> Any:
+        return np.array(value.shape, dtype)
+
+    def reshape(self, value: Any, shape: Any) -> Any:
+        return value.reshape(tuple(np.ravel(shape).tolist()))
+
+    def transpose(self, value: Any, axes: tuple[int, ...]) -> Any:
+        return value.permute(axes)
+
+    def full_like(self, value: Any, fill: int) -> Any:
+        return self._torch.full_like(value, fill)
+
+    def stack(self, values: Sequence[Any], axis: int) -> Any:
+        return self._torch.stack(self._alike(values), axis)
+
+    def concat(self, values: Sequence[Any], axis: int) -> Any:
+        return self._torch.cat(self._alike(values), axis)
+
+    def _alike(self, values: Sequence[Any]) -> list[Any]:
+        like = next(value for value in values if not isinstance(value, np.ndarray | np.generic))
+        return [self._tensor(value, like) for value in values]
+
+    def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any:
+        if name in ("max", "min"):
+            return getattr(self._torch, f"a{name}")(value, dim=axes, keepdim=keep)
+        return getattr(self._torch, name)(value, dim=axes, keepdim=keep, **_same_dtype(name, value))
+
+    def take(self, values: Any, indices: Any, axis: int) -> Any:
+        values, indices = self._pair(values, indices)
+        flat = self._torch.index_select(values, axis, indices.reshape(-1))
+        return flat.reshape(values.shape[:axis] + indices.shape + values.shape[axis + 1 :])
+
+    def search(self, boundaries: Any, values: Any, side: str) -> Any:
+        boundaries, values = self._pair(boundaries, values)
+        return self._torch.searchsorted(boundaries.contiguous(), values.contiguous(), side=side)
+
+
+class TensorFlowBackend:
+    """TensorFlow, eager or in a function."""
+
+    def __init__(self) -> None:
+        self._tf = sys.modules["tensorflow"]
+
+    def constant(self, array: Any, like: Any) -> Any:
+        return self._tf.constant(array)
+
+    def cast(self, value: Any, dtype: str) -> Any:
+        return self._tf.cast(value, dtype)
+
+    def unary(self, name: str, value: Any) -> Any:
+        return getattr(self._tf.math, {"isfinite": "is_finite", "isnan": "is_nan"}.get(name, name))(value)
+
+    def maximum(self, a: Any, b: Any) -> Any:
+        return self._tf.maximum(a, b)
+
+    def minimum(self, a: Any, b: Any) -> Any:
+        return self._tf.minimum(a, b)
+
+    def where(self, condition: Any, yes: Any, no: Any) -> Any:
+        return self._tf.where(condition, yes, no)
+
+    def shape(self, value: Any, dtype: str) -> Any:
+        if value.shape.is_fully_defined():
+            return np.array(value.shape.as_list(), dtype)
+        return self._tf.shape(value, dtype)
+
+    def reshape(self, value: Any, shape: Any) -> Any:
+        return self._tf.reshape(value, shape)
+
+    def transpose(self, value: Any, axes: tuple[int, ...]) -> Any:
+        return self._tf.transpose(value, axes)
+
+    def full_like(self, value: Any, fill: int) -> Any:
+        return self._tf.zeros_like(value) if fill == 0 else self._tf.ones_like(value)
+
+    def stack(self, values: Sequence[Any], axis: int) -> Any:
+        return self._tf.stack(values, axis)
+
+    def concat(self, values: Sequence[Any], axis: int) -> Any:
+        return self._tf.concat(values, axis)
+
+    def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any:
+        return getattr(self._tf, f"reduce_{name}")(value, axes, keepdims=keep)
+
+    def take(self, values: Any, indices: Any, axis: int) -> Any:
+        return self._tf.gather(values, indices, axis=axis)
+
+    def search(self, boundaries: Any, values: Any, side: str) -> Any:
+        return self._tf.searchsorted(boundaries, values, side=side)

@@ -1,0 +1,241 @@
+"""The engine under every adapter: batches of arrays, decoded by threads ahead of time, in an order that can be resumed."""
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from ..errors import DatasetError, RequestError
+from .apply import Applied
+from .buffers import Buffers
+from .decode import Arrays, Decoder, allocate
+from .order import Order, Share, State, Step, Steps
+from .storage import Records
+
+_PARTS = 4  # of a batch for each thread: a thread that is held up holds up little
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class LoadOptions:
+    """What all adapters take.
+
+    Attributes:
+      batch_size: Examples in a batch.
+      repeat: Epochs; None for ever.
+      share: Which host this is, of how many.
+      drop_remainder: Whether only full batches are made.
+      equal: Whether all hosts get equally many examples.
+      threads: Decoding threads; None: one a core.
+      prefetch: Batches that are being made ahead of the one in use.
+      cache: Whether decoded examples are kept in memory after the first epoch.
+    """
+
+    batch_size: int = 32
+    repeat: int | None = 1
+    share: Share = Share()
+    drop_remainder: bool = False
+    equal: bool = False
+    threads: int | None = None
+    prefetch: int = 2
+    cache: bool = False
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("prefetch", 1), ("threads", 1), ("repeat", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise RequestError(f"{name}: expected a whole number from {least}, found {value!r}")
+
+
+class Reader:
+    """Fills rows of batches with examples, from any thread. It pickles, without what it has cached.
+
+    Args:
+      records: Where the examples are.
+      decoder: What is read of them.
+      cache: Whether to keep decoded examples.
+    """
+
+    def __init__(self, records: Records, decoder: Decoder, cache: bool = False) -> None:
+        self.records = records
+        self.decoder = decoder
+        self._cache = allocate(decoder.features, len(records)) if cache else None
+        self._cached = np.zeros(len(records), bool)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Reader, (self.records, self.decoder, self._cache is not None)
+
+    def fill(self, arrays: Arrays, numbers: list[int], first: int) -> None:
+        """Writes the examples with the given numbers into the rows from `first` on.
+
+        Raises:
+          DatasetError: a record is damaged.
+        """
+        for row, number in enumerate(numbers, first):
+            if self._cache is None:
+                self._decode(number, arrays, row)
+                continue
+            if not self._cached[number]:
+                self._decode(number, self._cache, number)
+                self._cached[number] = True
+            for name, array in arrays.items():
+                array[row] = self._cache[name][number]
+
+    def _decode(self, number: int, arrays: Arrays, row: int) -> None:
+        record = self.records[number]
+        try:
+            self.decoder.write(record, arrays, row)
+        except ValueError as error:
+            shard, inside = self.records.locate(number)
+            raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
+
+
+class Batches:
+    """An iterable of batches: feature name to NumPy array [batch, ...]; texts are arrays of bytes objects.
+
+    Each iteration goes on where `state()` says; a loader that has come to its end begins the next epochs.
+
+    Attributes:
+      options: How batches are made.
+      order: The order of the examples.
+    """
+
+    def __init__(self, reader: Reader, order: Order, options: LoadOptions, applied: Applied | None = None) -> None:
+        self.options = options
+        self.order = order
+        self._reader = reader
+        self._applied = applied
+        self._buffers = Buffers()
+        self._state = State(order.seed)
+        self._steps = Steps(order.count, options.batch_size, options.share, options.drop_remainder, options.equal)
+        if not self._steps.length() and order.count:
+            raise RequestError(
+                f"expected at least one batch of {options.batch_size} for host {options.share.index} of "
+                f"{options.share.count}, found {order.count} examples; use smaller batches or drop_remainder=False"
+            )
+
+    def __len__(self) -> int:
+        """Batches that an iteration from the present state makes.
+
+        Raises:
+          TypeError: it never ends.
+        """
+        if self.options.repeat is None:
+            raise TypeError("a loader with repeat=None has no length: it never ends")
+        return self._steps.length(self._state.position) + (self.options.repeat - 1) * self._steps.length()
+
+    def state(self) -> dict[str, int]:
+        """Where the loader stands after the batch that it gave last: integers, for a checkpoint."""
+        return self._state.to_json()
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Goes on from a state, on this or another number of hosts.
+
+        Raises:
+          RequestError: it is no state of this order.
+        """
+        restored = State.from_json(state)
+        if restored.seed != self.order.seed or restored.position > self.order.count:
+            raise RequestError(
+                f"state: expected one with seed {self.order.seed} and a position up to {self.order.count}, found "
+                f"{dict(state)}; open the same split of the same dataset with the same seed"
+            )
+        self._state = restored
+
+    def state_after(self, batches: int) -> dict[str, int]:
+        """The state after so many batches from the present one: for loops where other processes iterate."""
+        state = self._state
+        for step in self.steps():
+            if batches == 0:
+                break
+            state = step.after
+            batches -= 1
+        return state.to_json()
+
+    def steps(self) -> Iterator[Step]:
+        """What an iteration from the present state does."""
+        state, epoch = self._state, 0
+        while self.options.repeat is None or epoch < self.options.repeat:
+            yield from self._steps.epoch(state)
+            state, epoch = State(state.seed, state.epoch + 1), epoch + 1
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return self.run(self.steps())
+
+    def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
+        """Makes the batches of some steps, in order."""
+        threads = self.options.threads or cores()
+        ended = None
+        with ThreadPoolExecutor(threads, "penstock-load") as pool:
+            begun: deque[_Begun] = deque()
+            try:
+                for step in steps:
+                    begun.append(self._begin(pool, step, _PARTS * threads))
+                    if len(begun) > self.options.prefetch:
+                        yield self._finish(begun.popleft())
+                    ended = step.epoch
+                while begun:
+                    yield self._finish(begun.popleft())
+            finally:
+                for batch in begun:
+                    for part in batch.parts:
+                        part.cancel()
+        if ended is not None and self._state.position:  # another host has one example more
+            self._state = State(self._state.seed, ended + 1)
+
+    def _begin(self, pool: ThreadPoolExecutor, step: Step, parts: int) -> "_Begun":
+        numbers = self.order.examples(step.epoch, step.positions).tolist()
+        inputs = allocate(self._reader.decoder.features, len(numbers), self._buffers.empty)
+        outputs = self._applied.allocate(len(numbers), inputs, self._buffers.empty) if self._applied else inputs
+        bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
+        made = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
+        return _Begun(step.after, outputs, made)
+
+    def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> None:
+        """Fills some rows of a batch, and applies the graph to a few at a time, while they are in the cache."""
+        chunk = self._applied.chunk if self._applied else stop - start
+        for first in range(start, stop, chunk):
+            rows = slice(first, min(first + chunk, stop))
+            self._reader.fill(inputs, numbers[rows], first)
+            if self._applied:
+                self._applied.into(_rows(inputs, rows), _rows(outputs, rows))
+
+    def _finish(self, begun: "_Begun") -> dict[str, Any]:
+        for part in begun.parts:
+            part.result()
+        self._state = begun.after
+        return begun.arrays
+
+
+def _rows(arrays: Arrays, rows: slice) -> Arrays:
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class _Begun:
+    """A batch that is being made: the state after it, its arrays, and the parts that fill them."""
+
+    after: State
+    arrays: Arrays
+    parts: list[Future[None]]
+
+
+def with_state(batches: Batches, state: Mapping[str, int] | None) -> Batches:
+    """The same loader, restored where a state is given."""
+    if state is not None:
+        batches.restore(state)
+    return batches
+
+
+def make_options(shard: tuple[int, int], **options: Any) -> LoadOptions:
+    """LoadOptions from an adapter's arguments; `shard` is (index, count)."""
+    return replace(LoadOptions(**options), share=Share(*shard))

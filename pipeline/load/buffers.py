@@ -1,0 +1,56 @@
+"""Batches' memory, used again once nobody holds it: paging in fresh memory costs as much as filling it."""
+
+import math
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+
+from .decode import Array
+
+_SMALL = 1 << 17  # bytes: less comes from the allocator's own pools
+
+
+def _references_of_one_list() -> int:
+    held = [np.empty(0)]
+    return sys.getrefcount(held[0])
+
+
+_UNHELD = _references_of_one_list()  # of a buffer that only the pool holds; how calls count depends on the interpreter
+
+
+class Buffers:
+    """Makes arrays, and hands the memory of earlier ones out again when they and all views of them are gone.
+
+    A view, a tensor made by torch.from_numpy or a DLPack capsule holds a reference to the buffer, so that it is not
+    touched while they live. It pickles empty.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._buffers: dict[int, list[Array]] = {}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Buffers, ()
+
+    def empty(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """An array with arbitrary content.
+
+        Args:
+          shape: Its shape.
+          dtype: Its dtype.
+        """
+        dtype = np.dtype(dtype)
+        size = math.prod(shape) * dtype.itemsize
+        if size < _SMALL or dtype.hasobject:
+            small: Array = np.empty(shape, dtype)
+            return small
+        with self._lock:
+            known = self._buffers.setdefault(size, [])
+            free = (position for position in range(len(known)) if sys.getrefcount(known[position]) == _UNHELD)
+            position = next(free, len(known))
+            if position == len(known):
+                known.append(np.empty(size, np.uint8))
+            array: Array = known[position].view(dtype).reshape(shape)
+            return array

@@ -1,0 +1,291 @@
+"""A committed dataset, open for reading."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, Literal
+
+from .. import layout, manifest
+from ..errors import DatasetError, RequestError
+from ..features import Feature
+from . import show, storage
+from .apply import Applied
+from .batches import Batches, Reader, make_options, with_state
+from .decode import Decoder, allocate, dtype_of
+from .examples import Examples
+from .order import WINDOW, Order, Shuffle
+from .storage import Records, shard_files
+from .transform import Transform
+
+if TYPE_CHECKING:
+    from .jax import JaxBatches
+    from .torch import TorchBatches
+
+Features = bool | Literal["host"]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A split: its name, how many examples it has, in how many shards of how many bytes."""
+
+    name: str
+    examples: int
+    shards: int
+    bytes: int
+
+
+def open_dataset(uri: str, *, verify: bool = False) -> "Dataset":
+    """Opens a committed dataset: reads its pointer and manifest, and checks that its files are there and whole.
+
+    Args:
+      uri: The dataset's folder, as given to `penstock run --output`.
+      verify: Whether to check every file's SHA-256, too, which reads all of them; sizes are always checked.
+
+    Raises:
+      NotCommittedError: there is no dataset, or none that was committed.
+      DatasetError: a file is missing or damaged, or a newer penstock wrote it.
+    """
+    uri = uri.rstrip("/") or "/"
+    dataset = Dataset(uri, manifest.read(uri))
+    for entry in dataset.files():
+        _check_file(layout.join(uri, entry["path"]), entry, verify)
+    return dataset
+
+
+def _check_file(uri: str, entry: Mapping[str, Any], verify: bool) -> None:
+    try:
+        found = storage.size(uri)
+        if found != entry["bytes"]:
+            raise DatasetError(f"{uri}: expected {entry['bytes']} bytes, found {found}; run `penstock verify`")
+        if verify and hashlib.sha256(storage.read_bytes(uri)).hexdigest() != entry["sha256"]:
+            raise DatasetError(f"{uri}: expected SHA-256 {entry['sha256']}, found another; run `penstock verify`")
+    except FileNotFoundError as error:
+        raise DatasetError(f"{uri}: a file that the manifest lists is missing; run `penstock verify`") from error
+
+
+class Dataset:
+    """What `open_dataset` returns. It pickles: another process opens the files again.
+
+    Attributes:
+      uri: The dataset's folder.
+      manifest: The manifest's content.
+      generation: The generation's id.
+      splits: Split name to its counts.
+      features: Feature name to what is stored of it.
+    """
+
+    def __init__(self, uri: str, content: Mapping[str, Any]) -> None:
+        self.uri = uri
+        self.manifest = content
+        self.generation: str = content["generation"]
+        self.splits = {
+            name: Split(name, entry["examples"], len(entry["shards"]), sum(shard["bytes"] for shard in entry["shards"]))
+            for name, entry in content["splits"].items()
+        }
+        self.features = {name: Feature.from_json(entry) for name, entry in content["features"].items()}
+
+    def __getstate__(self) -> tuple[str, Mapping[str, Any]]:
+        return self.uri, self.manifest
+
+    def __setstate__(self, state: tuple[str, Mapping[str, Any]]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return show.text(self)
+
+    def _repr_html_(self) -> str:
+        return show.html(self)
+
+    def __len__(self) -> int:
+        """Examples in all splits."""
+        return sum(split.examples for split in self.splits.values())
+
+    def files(self) -> Iterator[Mapping[str, Any]]:
+        """The manifest's entries of the files that loading reads."""
+        for split in self.manifest["splits"].values():
+            for shard in split["shards"]:
+                yield shard
+                yield shard["index"]
+        yield from self.manifest["transform_graph"]["files"]
+        yield self.manifest["statistics"]
+
+    @cached_property
+    def statistics(self) -> Mapping[str, Any]:
+        """Feature name to its full-pass statistics, as attributes: `statistics["image"].mean`."""
+        return {name: SimpleNamespace(**entry) for name, entry in self._statistics["features"].items()}
+
+    @cached_property
+    def labels(self) -> Mapping[str, Mapping[str, int]]:
+        """Split to label to how many examples have it; empty where examples have no labels."""
+        found: Mapping[str, Mapping[str, int]] = self._statistics.get("labels", {})
+        return found
+
+    @cached_property
+    def _statistics(self) -> dict[str, Any]:
+        uri = layout.join(self.uri, self.manifest["statistics"]["path"])
+        content: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        return content
+
+    @property
+    def schema(self) -> dict[str, Any]:
+        """What `features=False` gives: feature name to (dtype, shape), without the batch."""
+        return {name: (dtype_of(feature), feature.shape) for name, feature in self.features.items()}
+
+    @cached_property
+    def transform(self) -> Transform:
+        """The transform graph, as a function of batches: `transform(batch)`, `transform.host`, `transform.device`."""
+        return Transform(self.uri, self.manifest)
+
+    def source(self, split: str, *, features: Features = False) -> Examples:
+        """A split as a sequence with random access: `len(s)`, `s[i]`, `s[[i, j]]`.
+
+        It is a map-style PyTorch Dataset (with `__getitems__`) and a Grain RandomAccessDataSource.
+
+        Args:
+          split: The split's name.
+          features: Whether the transform graph is applied; "host" applies the host's part of it.
+        """
+        return Examples(self._reader(split, False, features), self.transform, features)
+
+    def examples(self, split: str, count: int = 5) -> list[dict[str, Any]]:
+        """The first stored examples of a split, decoded: to look at."""
+        source = self.source(split)
+        return [source[number] for number in range(min(count, len(source)))]
+
+    def numpy(
+        self,
+        split: str,
+        batch_size: int = 32,
+        *,
+        shuffle: bool | Shuffle = False,
+        seed: int = 0,
+        repeat: int | None = 1,
+        shard: tuple[int, int] = (0, 1),
+        features: Features = True,
+        drop_remainder: bool = False,
+        equal: bool = False,
+        cache: bool = False,
+        threads: int | None = None,
+        prefetch: int = 2,
+        window: int = WINDOW,
+        state: Mapping[str, int] | None = None,
+    ) -> Batches:
+        """Batches of NumPy arrays; an iterable with `state()` and `restore()`.
+
+        Args:
+          split: The split's name.
+          batch_size: Examples in a batch.
+          shuffle: True or "window": shards in random order, and examples within a window, anew in every epoch.
+            "exact": a permutation of the whole split.
+          seed: Chooses the orders: the same on every machine.
+          repeat: Epochs; None for ever. A batch holds examples of one epoch.
+          shard: (index, count): this host's number, and how many hosts there are. Hosts get disjoint examples, and
+            together all.
+          features: Whether the transform graph is applied; "host" applies only what the host must do (texts and
+            look-ups) and leaves the rest to `transform.device`.
+          drop_remainder: Whether only full batches are made; then all hosts make equally many.
+          equal: Whether all hosts get equally many examples, which leaves out fewer than there are hosts.
+          cache: Whether decoded examples are kept in memory, so that only the first epoch decodes.
+          threads: Decoding threads; None: one a core.
+          prefetch: Batches that are made ahead.
+          window: How many examples change places, with shuffle="window".
+          state: Where to go on: what `state()` returned.
+
+        Raises:
+          RequestError: an argument is wrong.
+          NotPortableError: features are asked for, and the graph has an operation that only TensorFlow can do.
+        """
+        options = make_options(
+            shard,
+            batch_size=batch_size,
+            repeat=repeat,
+            drop_remainder=drop_remainder,
+            equal=equal,
+            cache=cache,
+            threads=threads,
+            prefetch=prefetch,
+        )
+        reader = self._reader(split, cache, features)
+        order = Order(reader.records.sizes, _shuffle(shuffle), seed, window)
+        return with_state(Batches(reader, order, options, self._applied(reader, features)), state)
+
+    def torch(self, split: str, batch_size: int = 32, *, device: Any = None, **options: Any) -> "TorchBatches":
+        """Batches of PyTorch tensors: an IterableDataset that makes batches, so give DataLoader batch_size=None.
+
+        It decodes in threads of its own and needs no DataLoader, but takes one: workers make alternate batches, so that
+        the order stays the same. Texts are lists of bytes objects.
+
+        Args:
+          split: The split's name.
+          batch_size: Examples in a batch.
+          device: Where batches go; there the device's part of the graph runs, and pixels travel as they are stored.
+          **options: As for `numpy`.
+        """
+        from .torch import TorchBatches
+
+        if device is None or not options.get("features", True):
+            return TorchBatches(self.numpy(split, batch_size, **options), device)
+        apply = self.transform.device if options.get("features", True) is True else None
+        return TorchBatches(self.numpy(split, batch_size, **{**options, "features": "host"}), device, apply)
+
+    def jax(self, split: str, batch_size: int = 32, *, sharding: Any = None, **options: Any) -> "JaxBatches":
+        """Batches of JAX arrays, on their way to the devices while the last one is in use.
+
+        Args:
+          split: The split's name.
+          batch_size: Examples in a batch; with several devices, a multiple of their number.
+          sharding: A jax.sharding.Sharding for the first axis; None: evenly over the local devices.
+          **options: As for `numpy`. With features=True the device's part of the graph is compiled and runs there.
+            JAX makes 64-bit integers 32-bit unless jax_enable_x64 is set. Texts stay NumPy arrays.
+        """
+        from .jax import JaxBatches
+
+        features = options.get("features", True)
+        host = {**options, "features": "host" if features else False}
+        return JaxBatches(
+            self.numpy(split, batch_size, **host), sharding, self.transform.device if features is True else None
+        )
+
+    def tf(self, split: str, batch_size: int = 32, *, deterministic: bool = True, **options: Any) -> Any:
+        """A tf.data.Dataset of batches, with the saved transform graph applied by TensorFlow itself.
+
+        Its attribute `loader` has `state_after(batches)` and `restore(state)`. An iteration that is not completed
+        leaves the state where it was; each completed one goes on to the next epochs.
+
+        Args:
+          split: The split's name.
+          batch_size: Examples in a batch.
+          deterministic: False lets batches overtake each other.
+          **options: As for `numpy`.
+        """
+        from .tf import make
+
+        return make(self, split, batch_size, deterministic, **options)
+
+    def _applied(self, reader: Reader, features: Features) -> Applied | None:
+        if not features or not len(reader.records):
+            return None
+        sample = allocate(reader.decoder.features, 1)
+        reader.fill(sample, [0], 0)
+        return self.transform.applied(features, sample)
+
+    def _reader(self, split: str, cache: bool, features: Features = False) -> Reader:
+        if split not in self.splits:
+            raise RequestError(f"split: expected one of {list(self.splits)}, found {split!r}")
+        records = Records(shard_files(self.uri, self.manifest["splits"][split]["shards"]))
+        wanted = self.transform.inputs if features else self.features.keys()
+        decoder = Decoder({name: feature for name, feature in self.features.items() if name in wanted})
+        return Reader(records, decoder, cache)
+
+
+def _shuffle(shuffle: bool | Shuffle) -> Shuffle:
+    if shuffle is True:
+        return "window"
+    if shuffle in (False, None):
+        return None
+    if shuffle in ("window", "exact"):
+        return shuffle
+    raise RequestError(f'shuffle: expected True, False, "window" or "exact", found {shuffle!r}')

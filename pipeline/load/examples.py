@@ -1,0 +1,52 @@
+"""A split as a sequence: for PyTorch's map-style datasets, for Grain, and for looking at examples."""
+
+from collections.abc import Sequence
+from typing import Any, SupportsIndex, overload
+
+from .batches import Reader
+from .decode import allocate
+from .transform import Transform
+
+
+class Examples:
+    """Random access to a split's examples, decoded; it pickles."""
+
+    def __init__(self, reader: Reader, transform: Transform, features: bool | str = False) -> None:
+        self._reader = reader
+        self._transform = transform
+        self._features = features
+
+    def __len__(self) -> int:
+        return len(self._reader.records)
+
+    def __repr__(self) -> str:
+        return f"Examples({len(self)}, {list(self._reader.decoder.features)})"
+
+    @overload
+    def __getitem__(self, number: SupportsIndex) -> dict[str, Any]: ...
+    @overload
+    def __getitem__(self, number: Sequence[int]) -> list[dict[str, Any]]: ...
+
+    def __getitem__(self, number: SupportsIndex | Sequence[int]) -> Any:
+        """One example, feature name to array without a batch; or a list of examples, for a list of numbers.
+
+        Raises:
+          IndexError: there is no such example.
+        """
+        if isinstance(number, SupportsIndex):
+            return self.__getitems__([number.__index__()])[0]
+        return self.__getitems__(list(number))
+
+    def __getitems__(self, numbers: list[int]) -> list[dict[str, Any]]:
+        """Several examples; what PyTorch's DataLoader calls."""
+        count = len(self)
+        for number in numbers:
+            if not -count <= number < count:
+                raise IndexError(f"expected a number from {-count} to {count - 1}, found {number}")
+        batch: dict[str, Any] = dict(allocate(self._reader.decoder.features, len(numbers)))
+        self._reader.fill(batch, [number % count for number in numbers], 0)
+        if self._features:
+            batch = self._transform.host(batch)
+        if self._features is True:
+            batch = self._transform.device(batch)
+        return [{name: values[row] for name, values in batch.items()} for row in range(len(numbers))]

@@ -1,0 +1,196 @@
+"""Runs a portable transform graph, whole or in two parts: the host's (texts, look-ups) and the device's (the rest)."""
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..errors import DatasetError, PenstockError
+from .backends import backend_of
+from .decode import Array
+from .operations import OPERATIONS
+
+FILE = "portable.json"  # in the folder of the transform graph
+FORMAT = 1
+LOOKUPS = {"LookupTableFindV2", "LookupTableSizeV2"}
+_INPUT = "input:"
+
+
+class NotPortableError(PenstockError):
+    """The transform graph has an operation that only TensorFlow can do."""
+
+
+@dataclass(frozen=True)
+class Node:
+    """One operation: its kind, the ids of its inputs, the id and the dtype of its output, its attributes."""
+
+    kind: str
+    inputs: tuple[str, ...]
+    output: str
+    dtype: str
+    attributes: Mapping[str, Any]
+
+
+class Table:
+    """A look-up table: keys to values."""
+
+    def __init__(self, keys: Sequence[Any], values: Sequence[Any], dtype: str) -> None:
+        self._entries = dict(zip(keys, values, strict=True))
+        self._dtype = np.dtype(object if dtype == "string" else dtype)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def find(self, keys: Any, default: Array) -> Array:
+        """The values of keys, [*keys.shape]; `default` for those that are not there."""
+        keys = np.asarray(keys)
+        get, other = self._entries.get, default.item() if default.ndim == 0 else default
+        found = np.empty(keys.size, self._dtype)
+        found[:] = [get(key, other) for key in keys.ravel().tolist()]
+        return found.reshape(keys.shape)
+
+
+class Graph:
+    """A portable graph.
+
+    Attributes:
+      inputs: The decoded features that the outputs depend on.
+      outputs: Output name to the id of its value.
+      host: The operations that only a host can do, and those that they need.
+      device: The other operations.
+      constants: Id to value.
+      between: Name to id of what the device's part takes: inputs, and values that the host's part makes.
+    """
+
+    def __init__(self, content: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> None:
+        if content["format"] > FORMAT:
+            raise DatasetError(
+                f"expected a portable graph of format {FORMAT}, found {content['format']}; install a newer penstock"
+            )
+        _check_portable(content)
+        nodes = [
+            Node(entry["op"], tuple(entry["inputs"]), entry["output"], entry["dtype"], entry["attributes"])
+            for entry in content["operations"]
+        ]
+        self.constants = {name: decode_array(entry) for name, entry in content["constants"].items()}
+        self._tables = {name: _table(entry, read_asset) for name, entry in content["tables"].items()}
+        self.outputs = {name: entry["value"] for name, entry in content["outputs"].items()}
+        self._dtypes = {name: entry["dtype"] for name, entry in content["outputs"].items()}
+        texts = {_INPUT + name for name, entry in content["inputs"].items() if entry["dtype"] == "string"}
+        texts |= {name for name, value in self.constants.items() if value.dtype == object}
+        self.host, self.device = split(nodes, texts)
+        used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
+        self.inputs = tuple(name for name in content["inputs"] if _INPUT + name in used)
+        self.between = self._cut(used)
+
+    def _cut(self, used: set[str]) -> dict[str, str]:
+        made = {node.output for node in self.device}
+        needed = {name for node in self.device for name in node.inputs} | set(self.outputs.values())
+        ids = [name for name in sorted(needed) if name not in made and name not in self.constants]
+        names = {value: name for name, value in self.outputs.items()}
+        return {name.removeprefix(_INPUT) if name.startswith(_INPUT) else names.get(name, name): name for name in ids}
+
+    def run_host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The host's part: decoded features in, what the device's part takes out."""
+        values = self._run(self.host, {_INPUT + name: batch[name] for name in self.inputs})
+        return {name: values[value] for name, value in self.between.items()}
+
+    def run_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The device's part: what the host's part made in, the graph's outputs out."""
+        present = {value: batch[name] for name, value in self.between.items() if name in batch}
+        values = self._run(self.device, present)
+        return {
+            name: self._as_given(values[value], self._dtypes[name])
+            for name, value in self.outputs.items()
+            if value in values
+        }
+
+    def _run(self, nodes: Sequence[Node], values: dict[str, Any]) -> dict[str, Any]:
+        values = {**self.constants, **values}
+        for node in nodes:
+            arguments = [values[name] for name in node.inputs]
+            if node.kind in LOOKUPS:
+                values[node.output] = self.look_up(node, values)
+                continue
+            backend = backend_of(arguments)
+            like = next((value for value in arguments if not isinstance(value, np.ndarray | np.generic)), None)
+            if like is not None and node.kind in _ELEMENTWISE:
+                arguments = [
+                    backend.constant(value, like) if isinstance(value, np.ndarray | np.generic) else value
+                    for value in arguments
+                ]
+            with np.errstate(all="ignore"):  # as TensorFlow: in silence
+                values[node.output] = OPERATIONS[node.kind](backend, node.attributes, *arguments)
+        return values
+
+    def look_up(self, node: Node, values: Mapping[str, Any]) -> Any:
+        """Runs a node that reads a table."""
+        table = self._tables[node.attributes["table"]]
+        return table.find(*(values[name] for name in node.inputs)) if node.inputs else np.array(len(table))
+
+    def _as_given(self, value: Any, dtype: str) -> Any:
+        if dtype == "string":
+            return value
+        return backend_of([value]).cast(value, dtype)
+
+
+_ELEMENTWISE = {
+    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "FloorDiv", "FloorMod", "SquaredDifference", "Equal", "NotEqual"),
+    *("Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr"),
+}
+
+
+def split(nodes: Sequence[Node], texts: set[str]) -> tuple[list[Node], list[Node]]:
+    """Divides a graph between host and device.
+
+    The host does what takes or makes texts, and all that this depends on; the device does the rest.
+
+    Args:
+      nodes: In an order that can be run.
+      texts: The ids of inputs and constants that are texts.
+
+    Returns:
+      The host's nodes, and the device's.
+    """
+    texts = texts | {node.output for node in nodes if node.dtype == "string"}
+    needed: set[str] = set()
+    host: list[Node] = []
+    for node in reversed(nodes):
+        if node.output in needed or node.kind in LOOKUPS or not texts.isdisjoint({*node.inputs, node.output}):
+            host.append(node)
+            needed.update(node.inputs)
+    host.reverse()
+    kept = {node.output for node in host}
+    return host, [node for node in nodes if node.output not in kept]
+
+
+def decode_array(entry: Mapping[str, Any]) -> Array:
+    """A constant of a portable graph; texts become bytes objects."""
+    if entry["dtype"] == "string":
+        values = np.empty(len(entry["data"]), object)
+        values[:] = [base64.b64decode(item) for item in entry["data"]]
+        return values.reshape(entry["shape"])
+    dtype = np.dtype(entry["dtype"])
+    array = np.frombuffer(base64.b64decode(entry["data"]), dtype.newbyteorder("<"))
+    return array.astype(dtype).reshape(entry["shape"])
+
+
+def _table(entry: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> Table:
+    if "asset" in entry:
+        keys = read_asset(entry["asset"]).removesuffix(b"\n").split(b"\n")
+        return Table(keys, range(len(keys)), "int64")
+    return Table(decode_array(entry["keys"]).tolist(), decode_array(entry["values"]).tolist(), entry["values"]["dtype"])
+
+
+def _check_portable(content: Mapping[str, Any]) -> None:
+    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - LOOKUPS)
+    found: dict[str, list[str]] = {kind: [] for kind in unknown}
+    found |= {entry["op"]: entry["outputs"] for entry in content["unsupported"]}
+    if found:
+        reasons = "; ".join(f"{kind} (for {', '.join(names) or 'some'})" for kind, names in found.items())
+        raise NotPortableError(
+            f"expected a transform graph of operations that work without TensorFlow, found {reasons}; use ds.tf(...), "
+            "which runs the saved graph itself, or features=False, or change the recipe's `features`"
+        )

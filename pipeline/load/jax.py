@@ -1,0 +1,73 @@
+"""JAX: the engine's batches on devices, one ahead of the one in use. Imports JAX."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from ..errors import RequestError
+from .batches import Batches
+
+
+class JaxBatches:
+    """An iterable of batches: feature name to jax.Array [batch, ...]; texts are NumPy arrays of bytes objects.
+
+    A batch is sent to the devices, as it is stored, while the one before is in use; the device's part of the graph is
+    compiled, and runs there.
+
+    Args:
+      batches: The engine.
+      sharding: How the first axis lies on devices; None: evenly over the local ones.
+      apply: The device's part of the graph.
+    """
+
+    def __init__(
+        self, batches: Batches, sharding: Any = None, apply: Callable[[Mapping[str, Any]], Any] | None = None
+    ) -> None:
+        self.batches = batches
+        self._sharding = sharding or evenly()
+        self._apply = jax.jit(apply) if apply else None
+        parts = len(self._sharding.device_set)
+        if batches.options.batch_size % parts or (parts > 1 and not batches.options.drop_remainder):
+            raise RequestError(
+                f"expected a batch_size that is a multiple of {parts} devices, and drop_remainder=True, found "
+                f"{batches.options.batch_size} and {batches.options.drop_remainder}; or give another sharding"
+            )
+        self._state = batches.state()
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def state(self) -> dict[str, int]:
+        """Where the loader stands after the batch that it gave last; see `Batches.state`."""
+        return self._state
+
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Goes on from a state; see `Batches.restore`."""
+        self.batches.restore(state)
+        self._state = self.batches.state()
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.batches.restore(self._state)  # the engine may be a batch ahead
+        ready: tuple[dict[str, Any], dict[str, int]] | None = None
+        for batch in self.batches:
+            coming = self._send(batch), self.batches.state()
+            if ready is not None:
+                self._state = ready[1]
+                yield ready[0]
+            ready = coming
+        if ready is not None:
+            self._state = self.batches.state()
+            yield ready[0]
+
+    def _send(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        texts = {name: values for name, values in batch.items() if values.dtype == object}
+        sent = {name: jax.device_put(values, self._sharding) for name, values in batch.items() if name not in texts}
+        return {**texts, **(self._apply(sent) if self._apply else sent)}
+
+
+def evenly() -> Any:
+    """Divides the first axis among the local devices."""
+    return NamedSharding(Mesh(np.array(jax.local_devices()), ("batch",)), PartitionSpec("batch"))

@@ -1,0 +1,227 @@
+"""Which example comes when: pure integer functions, the same on every machine. No I/O.
+
+An epoch is a permutation of a split's examples. It is computed, not stored: position -> example, in constant memory, so
+that a loader's whole state is where it stands. Hosts take turns: of N hosts, host i takes the positions i, i + N,
+i + 2N, ... So what all hosts have taken after any number of steps is a stretch from the epoch's start, and any other
+number of hosts can go on from its end.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import RequestError
+
+Shuffle: TypeAlias = Literal["window", "exact"] | None
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+WINDOW = 1 << 14  # examples that change places with each other, where shuffling is not exact
+_ROUNDS = 6
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """SplitMix64's finalizer: each bit of the result depends on each bit of the value."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def derive(seed: int, *parts: int) -> int:
+    """A 64-bit seed for a part of the work: unlike parts give unrelated seeds."""
+    value = np.array([seed % 2**64], np.uint64)  # of one element: NumPy warns of scalars that wrap around
+    for part in parts:
+        value = _mix(value + np.uint64((part + 1) * _GOLDEN % 2**64))
+    return int(_mix(value)[0])
+
+
+def permute(positions: Integers, count: int, seed: int) -> Integers:
+    """A permutation of 0 ... count - 1, at the given positions.
+
+    A Feistel network over the next power of four; a result beyond the count goes through it again, until it is one.
+
+    Args:
+      positions: int64, each from 0 to count - 1.
+      count: How many are permuted.
+      seed: Chooses the permutation.
+
+    >>> sorted(permute(np.arange(5), 5, seed=1).tolist())
+    [0, 1, 2, 3, 4]
+    """
+    half = np.uint64(max(1, ((count - 1).bit_length() + 1) // 2))
+    mask = (np.uint64(1) << half) - np.uint64(1)
+    keys = [np.uint64(derive(seed, number)) for number in range(_ROUNDS)]
+    values = positions.astype(np.uint64)
+    beyond = np.ones(values.shape, bool)
+    while beyond.any():
+        left, right = values[beyond] >> half, values[beyond] & mask
+        for key in keys:
+            left, right = right, left ^ (_mix(right + key) & mask)
+        values[beyond] = left << half | right
+        beyond = values >= np.uint64(count)
+    return values.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of a split's examples in every epoch.
+
+    Attributes:
+      sizes: Examples in each shard.
+      shuffle: None: as they are stored. "window": the shards in random order, from a random start, and examples change
+        places within a window, so that reading stays in few shards at a time. "exact": every order equally likely.
+      seed: Chooses the orders, one for each epoch.
+      window: How many consecutive examples change places, where the shuffle is "window".
+    """
+
+    sizes: tuple[int, ...]
+    shuffle: Shuffle = None
+    seed: int = 0
+    window: int = WINDOW
+
+    @property
+    def count(self) -> int:
+        """Examples in an epoch."""
+        return sum(self.sizes)
+
+    def examples(self, epoch: int, positions: Integers) -> Integers:
+        """The examples at some positions of an epoch, as indices into the split in the order of storage.
+
+        Args:
+          epoch: From 0.
+          positions: int64, each from 0 to count - 1.
+        """
+        if self.shuffle is None or not positions.size:
+            return positions
+        if self.shuffle == "exact":
+            return permute(positions, self.count, derive(self.seed, epoch))
+        inside = np.empty_like(positions)
+        blocks = positions // self.window
+        for block in np.unique(blocks).tolist():
+            chosen = blocks == block
+            start = block * self.window
+            size = min(self.window, self.count - start)
+            inside[chosen] = start + permute(positions[chosen] - start, size, derive(self.seed, epoch, block))
+        inside = (inside + derive(self.seed, epoch, -1) % self.count) % self.count
+        starts, moves = _shard_order(self.sizes, derive(self.seed, epoch, -2))
+        return inside + moves[np.searchsorted(starts, inside, "right") - 1]
+
+
+@lru_cache(maxsize=8)
+def _shard_order(sizes: tuple[int, ...], seed: int) -> tuple[Integers, Integers]:
+    """Where each shard begins in a random order of the shards, and how far that is from where it is stored."""
+    shards = permute(np.arange(len(sizes)), len(sizes), seed)
+    lengths = np.array(sizes, np.int64)
+    starts = np.cumsum(lengths[shards]) - lengths[shards]
+    stored = np.cumsum(lengths) - lengths
+    return starts, stored[shards] - starts
+
+
+@dataclass(frozen=True)
+class Share:
+    """One host's part: number `index` of `count` hosts."""
+
+    index: int = 0
+    count: int = 1
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise RequestError(
+                f"shard: expected (index, count) with 0 <= index < count, found {(self.index, self.count)}; "
+                "give each host its own index"
+            )
+
+
+@dataclass(frozen=True)
+class State:
+    """Where a loader stands: a few integers, the same for all hosts after the same number of steps.
+
+    Attributes:
+      seed: The order's seed.
+      epoch: The epoch, from 0.
+      position: How many examples of the epoch all hosts together have taken.
+    """
+
+    seed: int = 0
+    epoch: int = 0
+    position: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """As a dict, for a checkpoint."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "State":
+        """Reads a checkpoint's dict back.
+
+        Raises:
+          RequestError: it is no such dict.
+        """
+        try:
+            state = cls(**{name: int(value) for name, value in entry.items()})
+        except (TypeError, ValueError) as error:
+            raise RequestError(
+                f"state: expected what a loader's state() returned, {State().to_json()}, found {entry!r}"
+            ) from error
+        if min(state.epoch, state.position) < 0:
+            raise RequestError(f"state: expected epoch and position from 0, found {entry!r}")
+        return state
+
+
+@dataclass(frozen=True)
+class Step:
+    """One batch of one host: its positions in an epoch, and the state when all hosts have taken theirs."""
+
+    epoch: int
+    positions: Integers
+    after: State
+
+
+@dataclass(frozen=True)
+class Steps:
+    """How epochs are divided into batches among hosts.
+
+    Attributes:
+      count: Examples in an epoch, over all hosts.
+      batch_size: Examples in a host's batch.
+      share: Which host.
+      drop_remainder: Whether only full batches are made: then all hosts make equally many.
+      equal: Whether all hosts get equally many examples, at the cost of up to share.count - 1 of them.
+    """
+
+    count: int
+    batch_size: int
+    share: Share = Share()
+    drop_remainder: bool = False
+    equal: bool = False
+
+    @property
+    def stride(self) -> int:
+        """Examples that all hosts take in a step."""
+        return self.batch_size * self.share.count
+
+    def end(self, position: int) -> int:
+        """Where an epoch ends that is resumed at a position."""
+        left = self.count - position
+        if self.drop_remainder:
+            return position + left // self.stride * self.stride
+        return position + left // self.share.count * self.share.count if self.equal else self.count
+
+    def epoch(self, state: State) -> Iterator[Step]:
+        """The steps from a state to its epoch's end."""
+        end = self.end(state.position)
+        for start in range(state.position, end, self.stride):
+            stop = min(start + self.stride, end)
+            positions = np.arange(start + self.share.index, stop, self.share.count)
+            if not positions.size:  # others have one more
+                return
+            after = State(state.seed, state.epoch, stop) if stop < end else State(state.seed, state.epoch + 1)
+            yield Step(state.epoch, positions, after)
+
+    def length(self, position: int = 0) -> int:
+        """How many steps an epoch has from a position on."""
+        return -(-max(0, self.end(position) - position - self.share.index) // self.stride)

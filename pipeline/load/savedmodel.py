@@ -1,0 +1,118 @@
+"""The saved transform graph, opened where its pixels are decoded: they can come decoded. Imports TensorFlow."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+from .. import layout
+from ..features import Feature
+
+_DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
+
+
+@dataclass(frozen=True)
+class SavedGraph:
+    """A transform graph.
+
+    Attributes:
+      path: The folder that `tft.TFTransformOutput` opens.
+      features: The features of a prepared example.
+    """
+
+    path: str
+    features: Mapping[str, Feature]
+
+    @cached_property
+    def function(self) -> Any:
+        """The graph as a concrete function: stored features, in the order of their names, in; outputs out."""
+        return self._model.transform_fn
+
+    @cached_property
+    def _model(self) -> Any:
+        return tf.saved_model.load(layout.join(self.path, "transform_fn"))
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Operation name of a placeholder to the name of the feature that it stands for."""
+        names = sorted(self.function.structured_input_signature[0][0])
+        return {tensor.op.name: name for name, tensor in zip(names, self.function.inputs, strict=False)}
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """Output name to tensor."""
+        return dict(zip(sorted(self.function.structured_outputs), self.function.outputs, strict=True))
+
+    @cached_property
+    def captured(self) -> dict[str, Any]:
+        """Tensor name of a placeholder to the constant or the table that it stands for."""
+        placeholders = self.function.inputs[len(self.inputs) :]
+        pairs = zip(placeholders, self.function.captured_inputs, strict=True)
+        return {tensor.name: value for tensor, value in pairs}
+
+    def dependencies(self, operation: Any) -> frozenset[str]:
+        """The inputs that an operation depends on, directly or not."""
+        found: frozenset[str] | None = self._dependencies.get(operation.name)
+        if found is None:
+            found = frozenset(
+                {self.inputs[operation.name]}
+                if operation.name in self.inputs
+                else {name for tensor in operation.inputs for name in self.dependencies(tensor.op)}
+            )
+            self._dependencies[operation.name] = found
+        return found
+
+    @cached_property
+    def _dependencies(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    def decoded(self, operation: Any) -> str | None:
+        """The pixel feature whose decoding an operation completes, as `analyze.decode_pixels` writes it; else None."""
+        if operation.type != "TensorListStack":
+            return None
+        loop = operation.inputs[0].op
+        if loop.type not in ("StatelessWhile", "While"):
+            return None
+        sources = self.dependencies(loop)
+        name = next(iter(sources)) if len(sources) == 1 else ""
+        if name not in self.features or not self.features[name].is_pixels:
+            return None
+        kinds = {node.op for node in self._functions[loop.get_attr("body").name].node_def}
+        return None if _DECODERS.isdisjoint(kinds) else name
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        return {entry.signature.name: entry for entry in self.function.graph.as_graph_def().library.function}
+
+    def _openings(self) -> Iterator[tuple[str, str]]:
+        """Tensor name to feature: where decoded features go in."""
+        for operation in self.function.graph.get_operations():
+            if decoded := self.decoded(operation):
+                yield operation.outputs[0].name, decoded
+        for operation, name in self.inputs.items():
+            if name in self.features and not self.features[name].is_pixels:
+                yield f"{operation}:0", name
+
+    def on_decoded(self, dtypes: Mapping[str, str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+        """The graph as a function of decoded features.
+
+        Args:
+          dtypes: Output name to the dtype that it is cast to: the one that the recipe's `features` gave.
+
+        Returns:
+          A function from a batch, feature name to tensor, to the outputs; for use in tf.data and tf.function.
+        """
+        definition = self.function.graph.as_graph_def()
+        openings = dict(self._openings())
+        results = {name: tensor.name for name, tensor in self.outputs.items()}
+
+        def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
+            known = {tensor: batch[name] for tensor, name in openings.items() if name in batch}
+            found = tf.graph_util.import_graph_def(
+                definition, {**self.captured, **known}, return_elements=list(results.values()), name=""
+            )
+            return {name: tf.cast(value, dtypes[name]) for name, value in zip(results, found, strict=True)}
+
+        return apply

@@ -1,0 +1,239 @@
+"""Where records are: the one interface between loading and how a split is stored."""
+
+import gzip
+import io
+import os
+import sys
+import threading
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Protocol
+
+import google_crc32c
+
+from .. import files, layout
+from ..errors import DatasetError
+
+_HEADER = 12  # length and its checksum, before a record
+_FOOTER = 4  # the record's checksum
+_MASK_DELTA = 0xA282EAD8
+KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A stored shard: the URIs of its data and of its record offsets, its records and its bytes."""
+
+    uri: str
+    index_uri: str
+    records: int
+    bytes: int
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it must be decompressed as a whole to read one record."""
+        return self.uri.endswith(".gz")
+
+
+class Source(Protocol):
+    """Random access to the framed records of one shard, from any thread."""
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        """The record between two offsets, and its footer."""
+
+
+class Local:
+    """A local file. Reading releases the GIL: threads wait for a disk, and copy from the page cache, side by side."""
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        end = stop - _FOOTER
+        record = os.pread(self._descriptor, max(0, end - start - _HEADER), start + _HEADER)
+        return record, os.pread(self._descriptor, _FOOTER, end)
+
+
+class Held:
+    """A file that is in memory as a whole."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        return self._content[start + _HEADER : stop - _FOOTER], self._content[stop - _FOOTER : stop]
+
+
+class Remote:
+    """An object in a store: a record is one ranged request. Arrow's files take reads from any thread."""
+
+    def __init__(self, uri: str) -> None:
+        self._file = _open_remote(uri)
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        framed: bytes = self._file.read_at(stop - start, start)
+        return framed[_HEADER:-_FOOTER], framed[-_FOOTER:]
+
+
+def _open_remote(uri: str) -> Any:
+    from pyarrow import fs  # takes a while: only for what is not local
+
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    return filesystem.open_input_file(path)
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file, without Beam.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    if files.is_local(uri):
+        return files.read_bytes(uri)
+    with _open_remote(uri) as file:
+        content: bytes = file.read()
+    return content
+
+
+def size(uri: str) -> int:
+    """A file's bytes, without Beam.
+
+    Raises:
+      OSError: it is not there.
+    """
+    if files.is_local(uri):
+        return files.size(uri)
+    with _open_remote(uri) as file:
+        return int(file.size())
+
+
+class Records:
+    """The records of a split, by their number in the order of storage. Shards are opened when they are first read.
+
+    It pickles: another process opens the files again.
+    """
+
+    def __init__(self, shards: Sequence[ShardFile]) -> None:
+        self.shards = tuple(shards)
+        self._starts = list(accumulate((shard.records for shard in shards), initial=0))
+        self._reset()
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._opening = [threading.Lock() for _ in self.shards]
+        self._open: OrderedDict[int, tuple[Source, array[int]]] = OrderedDict()
+
+    def __getstate__(self) -> tuple[ShardFile, ...]:
+        return self.shards
+
+    def __setstate__(self, shards: tuple[ShardFile, ...]) -> None:
+        self.__init__(shards)  # type: ignore[misc]
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Records in each shard."""
+        return tuple(shard.records for shard in self.shards)
+
+    def locate(self, number: int) -> tuple[ShardFile, int]:
+        """The shard that a record is in, and its number there."""
+        shard = bisect_right(self._starts, number) - 1
+        return self.shards[shard], number - self._starts[shard]
+
+    def __getitem__(self, number: int) -> bytes:
+        """A record's bytes, checked.
+
+        Args:
+          number: From 0 to len - 1.
+
+        Raises:
+          DatasetError: the record is damaged.
+        """
+        shard = bisect_right(self._starts, number) - 1
+        inside = number - self._starts[shard]
+        source, offsets = self._opened(shard)
+        record, footer = source.frame(offsets[inside], offsets[inside + 1])
+        # The length before the record is not read: a wrong offset shows in the checksum, too.
+        if _masked_crc(record) != int.from_bytes(footer, "little"):
+            raise DatasetError(
+                f"{self.shards[shard].uri}: record {inside} is damaged or truncated; run `penstock verify`"
+            )
+        return record
+
+    def _opened(self, shard: int) -> tuple[Source, "array[int]"]:
+        opened = self._open.get(shard)
+        if opened is not None:
+            return opened
+        with self._opening[shard]:
+            opened = self._open.get(shard)
+            if opened is None:
+                opened = _open_shard(self.shards[shard])
+                with self._lock:
+                    self._open[shard] = opened
+                    self._forget()
+        return opened
+
+    def _forget(self) -> None:
+        """Lets go of the decompressed shards that were opened longest ago, beyond what may be kept."""
+        held = [shard for shard in self._open if self.shards[shard].compressed]
+        total = sum(self._open[shard][1][-1] for shard in held)
+        for shard in held[:-1]:
+            if total <= KEPT_BYTES:
+                return
+            total -= self._open.pop(shard)[1][-1]
+
+
+def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
+    try:
+        offsets = array("Q", read_bytes(shard.index_uri))
+        if sys.byteorder == "big":
+            offsets.byteswap()
+        if len(offsets) != shard.records + 1:
+            raise DatasetError(
+                f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
+            )
+        if shard.compressed:
+            content = gzip.GzipFile(fileobj=io.BytesIO(read_bytes(shard.uri))).read()
+            return Held(content), offsets
+        if not shard.bytes:
+            return Held(b""), offsets
+        return Local(shard.uri) if files.is_local(shard.uri) else Remote(shard.uri), offsets
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{error.filename or shard.uri}: a file of the dataset is missing; run `penstock verify`"
+        ) from error
+    except (EOFError, gzip.BadGzipFile) as error:
+        raise DatasetError(f"{shard.uri}: its compression is damaged ({error}); run `penstock verify`") from error
+
+
+def _masked_crc(content: bytes) -> int:
+    crc: int = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def shard_files(dataset: str, entries: Sequence[Any]) -> list[ShardFile]:
+    """The shards of a split from its manifest entries.
+
+    Args:
+      dataset: The dataset's URI.
+      entries: `splits[name]["shards"]` of the manifest.
+    """
+    return [
+        ShardFile(
+            layout.join(dataset, entry["path"]),
+            layout.join(dataset, entry["index"]["path"]),
+            entry["examples"],
+            entry["bytes"],
+        )
+        for entry in entries
+    ]

@@ -1,0 +1,49 @@
+"""tf.data: the engine's batches, with the saved transform graph applied by TensorFlow. Imports TensorFlow."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..errors import RequestError
+from .batches import Batches
+from .order import State
+from .savedmodel import SavedGraph
+
+if TYPE_CHECKING:
+    from .dataset import Dataset
+
+
+def make(dataset: "Dataset", split: str, batch_size: int, deterministic: bool, **options: Any) -> Any:
+    """What `Dataset.tf` returns; see there."""
+    features = options.pop("features", True)
+    if features not in (True, False):
+        raise RequestError(f"features: expected True or False, found {features!r}; TensorFlow runs the whole graph")
+    loader = dataset.numpy(split, batch_size, features=False, **options)
+    rows = batch_size if loader.options.drop_remainder else None
+    signature = {
+        name: tf.TensorSpec([rows, *feature.shape], feature.dtype) for name, feature in dataset.features.items()
+    }
+    batches = tf.data.Dataset.from_generator(lambda: _whole_epochs(loader), output_signature=signature)
+    if features:
+        apply = SavedGraph(dataset.transform.path, dataset.features).on_decoded(dataset.transform.outputs)
+        calls = 1 if deterministic else tf.data.AUTOTUNE
+        batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
+    if loader.options.repeat is not None:
+        batches = batches.apply(tf.data.experimental.assert_cardinality(len(loader)))
+    batches = batches.prefetch(1)
+    batches.loader = loader
+    return batches
+
+
+def _whole_epochs(loader: Batches) -> Iterator[dict[str, np.ndarray]]:
+    """An iteration that moves the loader's state only when it is complete: tf.data reads ahead of its user."""
+    start = State.from_json(loader.state())
+    complete = False
+    try:
+        yield from loader
+        complete = True
+    finally:
+        if not complete:
+            loader.restore(start.to_json())

@@ -1,0 +1,48 @@
+"""Chunks of a unit of images: references in, prepared examples out, in the order of the references."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from .chunk import Chunk
+from .features import Feature, serialize
+from .parallel import ordered_map
+from .reference import Dropped, Outcome, Problem, Reference
+
+Prepare = Callable[[Reference], Outcome]
+
+
+def chunks(
+    prepare: Prepare,
+    features: Mapping[str, Feature],
+    pool: ThreadPoolExecutor,
+    window: int,
+    split: str,
+    references: Iterable[Reference],
+) -> Iterator[Chunk]:
+    """Prepares a unit's examples in a thread pool.
+
+    Args:
+      prepare: Prepares one example.
+      features: What the examples hold.
+      pool: Where to prepare.
+      window: How many examples may be in hand.
+      split: The split that they belong to.
+      references: The examples.
+    """
+
+    def make(reference: Reference) -> Chunk:
+        outcome = prepare(reference)
+        if isinstance(outcome, Problem):
+            return Chunk(1, problems=[outcome])
+        if isinstance(outcome, Dropped):
+            return Chunk(1, filtered=Counter([outcome.reason]))
+        return Chunk(
+            read=1,
+            records={split: [serialize(outcome.values, features)]},
+            labels={split: Counter([outcome.label])} if outcome.label is not None else {},
+            hashes=[(bytes.fromhex(outcome.sha256), outcome.key, split)],
+            histograms=outcome.histograms,
+        )
+
+    return ordered_map(pool, make, references, window)

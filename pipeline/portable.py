@@ -1,0 +1,214 @@
+"""The portable form of a transform graph: a short list of operations that needs no TensorFlow to run.
+
+`transform_graph/portable.json`, beside the SavedModel, which stays the truth:
+
+    format       1
+    inputs       decoded features: name -> dtype, shape (without the batch)
+    outputs      name -> {"value": id, "dtype": as the recipe's `features` gave it}
+    constants    id -> dtype, shape, data (base64, little-endian); all that depends on no input is computed here, once
+    tables       id -> {"asset": path below transform_graph/, a line a key}, or {"keys": [base64]}; and "values"
+    operations   [{"op", "inputs": [id], "output": id, "dtype", "attributes"}], in an order that can be run
+    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no operations
+
+An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
+mean; `pipeline/load/operations.py` has those that a loader can run.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from . import files, layout
+from .features import Feature
+from .load.graph import FILE, LOOKUPS
+from .load.operations import OPERATIONS
+from .load.savedmodel import SavedGraph
+
+
+def write(graph_path: str, features: Mapping[str, Feature], outputs: Mapping[str, str]) -> None:
+    """Writes the portable form beside a SavedModel.
+
+    Args:
+      graph_path: The folder that `tft.TFTransformOutput` opens.
+      features: The features of a prepared example.
+      outputs: Output name to the dtype that the recipe's `features` gave it.
+    """
+    content = json.dumps(export(graph_path, features, outputs), indent=1, sort_keys=True) + "\n"
+    files.write_bytes(layout.join(graph_path, FILE), content.encode())
+
+
+def export(graph_path: str, features: Mapping[str, Feature], outputs: Mapping[str, str]) -> dict[str, Any]:
+    """The content of portable.json; see `write`."""
+    return _Exporter(SavedGraph(graph_path, features)).export(outputs)
+
+
+class _Exporter:
+    """Walks a graph from its outputs to the decoded features."""
+
+    def __init__(self, graph: SavedGraph) -> None:
+        self._graph = graph
+        self._features = graph.features
+        self._values: dict[str, str] = {}  # tensor name -> id
+        self._folded: dict[str, tf.Tensor] = {}  # id -> tensor that depends on no input
+        self._operations: list[dict[str, Any]] = []
+        self._tables: dict[str, dict[str, Any]] = {}
+
+    def export(self, dtypes: Mapping[str, str]) -> dict[str, Any]:
+        head = {
+            "format": 1,
+            "inputs": {
+                name: {"dtype": feature.dtype, "shape": list(feature.shape)} for name, feature in self._features.items()
+            },
+        }
+        unsupported: dict[str, list[str]] = {}
+        outputs = {}
+        for name, tensor in sorted(self._graph.outputs.items()):
+            tensor = _unwidened(tensor, dtypes[name])
+            for kind in self._obstacles(tensor):
+                unsupported.setdefault(kind, []).append(name)
+            if not unsupported:
+                outputs[name] = {"value": self._value(tensor), "dtype": dtypes[name]}
+        if unsupported:
+            return head | {"unsupported": [{"op": kind, "outputs": names} for kind, names in unsupported.items()]}
+        return head | {
+            "outputs": outputs,
+            "constants": self._constants(),
+            "tables": self._tables,
+            "operations": self._operations,
+            "unsupported": [],
+        }
+
+    def _is_constant(self, tensor: tf.Tensor) -> bool:
+        return (
+            tensor.dtype != tf.resource and not self._graph.dependencies(tensor.op) and not self._reads_table(tensor.op)
+        )
+
+    def _reads_table(self, operation: tf.Operation) -> bool:
+        return operation.type in LOOKUPS or any(self._reads_table(tensor.op) for tensor in operation.inputs)
+
+    def _obstacles(self, tensor: tf.Tensor) -> Iterable[str]:
+        """The kinds of operations behind a tensor that have no portable form."""
+        kinds: dict[str, None] = {}
+        seen: set[str] = set()
+        waiting = [tensor]
+        while waiting:
+            current = waiting.pop()
+            operation = current.op
+            if operation.name in seen or self._is_constant(current) or self._graph.decoded(operation):
+                continue
+            seen.add(operation.name)
+            if operation.name in self._graph.inputs:
+                name = self._graph.inputs[operation.name]
+                if name not in self._features or self._features[name].is_pixels:
+                    kinds[f"use of {name!r} other than decoded"] = None
+            elif operation.type in LOOKUPS:
+                waiting.extend(operation.inputs[1:])
+            elif operation.type in OPERATIONS:
+                waiting.extend(operation.inputs)
+            else:
+                kinds[operation.type] = None
+        return kinds
+
+    def _value(self, tensor: tf.Tensor) -> str:
+        """A tensor's id; adds the operations that make it."""
+        if tensor.name not in self._values:
+            self._values[tensor.name] = self._make(tensor)
+        return self._values[tensor.name]
+
+    def _make(self, tensor: tf.Tensor) -> str:
+        operation = tensor.op
+        if operation.name in self._graph.inputs:
+            return f"input:{self._graph.inputs[operation.name]}"
+        if decoded := self._graph.decoded(operation):
+            return f"input:{decoded}"
+        if self._is_constant(tensor):
+            name = f"c{len(self._folded)}"
+            self._folded[name] = tensor
+            return name
+        if operation.type == "Identity":
+            return self._value(operation.inputs[0])
+        attributes = _attributes(operation)
+        arguments = list(operation.inputs)
+        if operation.type in LOOKUPS:
+            attributes = {"table": self._table(arguments.pop(0))}
+        entry = {
+            "op": operation.type,
+            "inputs": [self._value(argument) for argument in arguments],
+            "output": f"t{len(self._operations)}",
+            "dtype": tensor.dtype.name,
+            "attributes": attributes,
+        }
+        entry["output"] = f"t{len(self._operations)}"  # operations of its inputs came before it
+        self._operations.append(entry)
+        return str(entry["output"])
+
+    def _table(self, handle: tf.Tensor) -> str:
+        resource = self._graph.captured[handle.name]
+        keys_type, values_type = _table_types(handle)
+        keys, values = tf.raw_ops.LookupTableExportV2(table_handle=resource, Tkeys=keys_type, Tvalues=values_type)
+        keys, values = keys.numpy(), values.numpy()
+        order = np.argsort(values, kind="stable") if values.dtype != object else np.argsort(keys, kind="stable")
+        keys, values = keys[order], values[order]
+        name = f"v{handle.name.partition(':')[0]}"
+        self._tables[name] = self._asset(keys, values) or {"keys": _encode(keys), "values": _encode(values)}
+        return name
+
+    def _asset(self, keys: np.ndarray, values: np.ndarray) -> dict[str, Any] | None:
+        """The vocabulary file that has the keys as its lines, where the values count them."""
+        if values.dtype == object or not np.array_equal(values, np.arange(len(values))):
+            return None
+        content = b"".join(key + b"\n" for key in keys) if keys.dtype == object else None
+        for info in files.list_folder(layout.join(self._graph.path, "transform_fn", "assets")):
+            if content is not None and files.read_bytes(info.uri) == content:
+                return {"asset": info.uri[len(self._graph.path.rstrip("/")) + 1 :]}
+        return None
+
+    def _constants(self) -> dict[str, Any]:
+        if not self._folded:
+            return {}
+        graph = self._graph.function.graph
+        feed = {name: value.numpy() for name, value in self._graph.captured.items() if value.dtype != tf.resource}
+        with tf.compat.v1.Session(graph=graph) as session:
+            values = session.run(self._folded, feed_dict=feed)
+        return {name: _encode(np.asarray(value)) for name, value in values.items()}
+
+
+def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
+    """What an output was before `analyze` widened it for tf.Transform; the output itself where it was not."""
+    operation = tensor.op
+    while operation.type == "Identity":
+        operation = operation.inputs[0].op
+    if operation.type == "Cast" and operation.inputs[0].dtype.name == dtype != tensor.dtype.name:
+        return operation.inputs[0]
+    return tensor
+
+
+def _table_types(handle: tf.Tensor) -> tuple[tf.DType, tf.DType]:
+    find = next(operation for operation in handle.consumers() if operation.type == "LookupTableFindV2")
+    return find.get_attr("Tin"), find.get_attr("Tout")
+
+
+def _attributes(operation: tf.Operation) -> dict[str, Any]:
+    attributes: dict[str, Any] = {}
+    for name in operation.node_def.attr:
+        if not name.startswith("_"):
+            value = operation.get_attr(name)
+            attributes[name] = value.name if isinstance(value, tf.DType) else value
+    return {name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool | list)}
+
+
+def _encode(array: np.ndarray) -> dict[str, Any]:
+    """An array as JSON: numbers as base64 of their little-endian bytes, texts as a list of base64."""
+    if array.dtype.kind in "OS":
+        data: Any = [base64.b64encode(item).decode() for item in array.ravel().tolist()]
+        return {"dtype": "string", "shape": list(array.shape), "data": data}
+    little = array.astype(array.dtype.newbyteorder("<"))
+    return {
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        "data": base64.b64encode(little.tobytes()).decode(),
+    }

@@ -1,0 +1,104 @@
+"""Summaries of columns: small, exact and mergeable, made per unit instead of row by row through the analyzers.
+
+Merging is associative and commutative, so that units, workers and the order of arrival change no bit. (Quantile sketches
+are the exception: their error is bounded, their bits follow the merging order, which is that of the units.)
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from ..transforms.counts import Counts, Quantiles
+from ..transforms.moments import GroupedMoments, Moments
+from . import files, layout
+from .journal import Journal
+
+DISTINCT = 10_000  # a column with more distinct values is free text to statistics.json
+
+
+@dataclass(frozen=True, order=True)
+class Wanted:
+    """What to know of a column.
+
+    Attributes:
+      kind: `moments`, `grouped`, `counts` or `quantiles`.
+      column: The column.
+      key: For `grouped`, the column whose values group it.
+      epsilon: For `quantiles`, the rank error allowed.
+      limit: For `counts`, how many distinct values to count before giving up; 0 counts all.
+    """
+
+    kind: str
+    column: str
+    key: str = ""
+    epsilon: float = 0.0
+    limit: int = 0
+
+
+Summary = Moments | GroupedMoments | Counts | Quantiles
+Summaries = dict[Wanted, Summary]
+_CLASSES: dict[str, Any] = {"moments": Moments, "grouped": GroupedMoments, "counts": Counts, "quantiles": Quantiles}
+
+
+def default_wanted(schema: pa.Schema) -> list[Wanted]:
+    """What statistics.json tells of every column of a table."""
+    wanted = []
+    for column in schema:
+        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
+            wanted.append(Wanted("moments", column.name))
+        elif pa.types.is_string(column.type):
+            wanted.append(Wanted("counts", column.name, limit=DISTINCT))
+    return wanted
+
+
+def summarize(batch: pa.RecordBatch, wanted: Iterable[Wanted]) -> Summaries:
+    """The summaries of a batch's columns."""
+    return {want: _summarize(batch, want) for want in wanted}
+
+
+def _summarize(batch: pa.RecordBatch, want: Wanted) -> Summary:
+    values = batch.column(want.column)
+    if want.kind == "moments":
+        return Moments.of(values)
+    if want.kind == "grouped":
+        return GroupedMoments.of(values, batch.column(want.key))
+    if want.kind == "quantiles":
+        return Quantiles.of(values, want.epsilon)
+    return Counts.of(values, want.limit or None)
+
+
+def merge(first: Summaries, second: Summaries) -> Summaries:
+    """The summaries of both together."""
+    merged: dict[Wanted, Any] = dict(first)
+    for want, summary in second.items():
+        merged[want] = merged[want].merge(summary) if want in merged else summary
+    return merged
+
+
+def encode(summaries: Mapping[Wanted, Summary]) -> bytes:
+    """The bytes of summaries, for journals and analyzers."""
+    entries = [
+        {"wanted": asdict(want), "summary": base64.b64encode(summary.to_bytes()).decode()}
+        for want, summary in sorted(summaries.items(), key=lambda item: item[0])
+    ]
+    return json.dumps(entries).encode()
+
+
+def decode(content: bytes) -> Summaries:
+    """Reads them back."""
+    summaries = {}
+    for entry in json.loads(content):
+        want = Wanted(**entry["wanted"])
+        summaries[want] = _CLASSES[want.kind].from_bytes(base64.b64decode(entry["summary"]))
+    return summaries
+
+
+def read_summaries(generation: str, finished: Journal) -> Summaries:
+    """The summaries of a unit that is finished."""
+    if finished.summaries is None:
+        return {}
+    return decode(files.read_bytes(layout.join(generation, finished.summaries.path)))

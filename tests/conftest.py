@@ -1,0 +1,51 @@
+"""The fixtures that all tests share. `helpers.py`, beside this file, can be imported by every test."""
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+sys.path.insert(0, str(Path(__file__).parent))
+
+import pytest
+from helpers import SHARED, Cli, Committed, draw, run_job, standard_recipe
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    return Cli(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 drawn images with masks."""
+    return draw(tmp_path_factory.mktemp("shapes"), 40, (24, 16), masks=True)
+
+
+@pytest.fixture(scope="session")
+def committed(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Committed:
+    """The drawn images as a dataset; do not change it, `damaged` is for that."""
+    path = tmp_path_factory.mktemp("committed") / "dataset"
+    return Committed(path, shapes, run_job(standard_recipe(), shapes, path).manifest)
+
+
+@pytest.fixture
+def damaged(committed: Committed, tmp_path: Path) -> Committed:
+    """A copy of the committed dataset, to be damaged."""
+    shutil.copytree(committed.path, tmp_path / "damaged")
+    return Committed(tmp_path / "damaged", committed.source, committed.manifest)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """Finds a folder of the real data; the test is skipped where that is not there."""
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).is_dir():
+            pytest.skip(f"the real data {name!r} is not at {SHARED}")
+        return SHARED / name
+
+    return find

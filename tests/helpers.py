@@ -1,0 +1,168 @@
+"""What the tests share: images that are drawn, recipes that are run, shards that are read without Penstock's code."""
+
+import hashlib
+import io
+import itertools
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+REPOSITORY = Path(__file__).parent.parent
+SHARED = REPOSITORY.parent / "shared" / "data"
+
+LABEL = r"(?P<label>.+)_\d+"  # cat_007.png is a cat
+
+RECIPE_HEADER = """
+import os, signal, sys, time
+import numpy as np
+import tensorflow_transform as tft
+from penstock.pipeline import Images, Recipe, by_folder, by_hash, by_list, by_path, folder, table
+from penstock.transforms import image
+from penstock.transforms.outcome import keep
+
+"""
+
+
+def draw(folder: Path, count: int = 12, size: tuple[int, int] = (8, 6), masks: bool = False, seed: int = 0) -> Path:
+    """Writes `images/{cat,dog}_<n>.png`, a third of them dogs, and `masks/` with the classes 1 to 3."""
+    generator = np.random.default_rng(seed)
+    for number in range(count):
+        name = f"{'cat' if number % 3 else 'dog'}_{number:03d}.png"
+        save(folder / "images" / name, generator.integers(0, 256, (*size, 3), np.uint8))
+        mask = generator.integers(1, 4, size, np.uint8)  # drawn in any case: the images are the same without masks
+        if masks:
+            save(folder / "masks" / name, mask)
+    return folder
+
+
+def save(path: Path, pixels: Any) -> Path:
+    """Writes an array as an image file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
+    return path
+
+
+_NUMBERS = itertools.count()
+
+
+def run_job(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:
+    """Runs a recipe. Without `hash` every call stands for another recipe file."""
+    from penstock.runners.run import run
+
+    return run(request(recipe, source, output, hash, **options))
+
+
+def request(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:
+    """A request for `run` or `draft`."""
+    from penstock.pipeline.recipe import LoadedRecipe
+    from penstock.runners.job import Request
+
+    loaded = LoadedRecipe(recipe, "test", hash or f"{next(_NUMBERS):064x}")
+    return Request(loaded, str(source), str(output), **options)
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Relative path to SHA-256 of every file below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def read_shards(dataset: Path, manifest: dict[str, Any], split: str) -> list[dict[str, Any]]:
+    """The examples of a split as TensorFlow reads them: feature name to a value, or a list where it has several."""
+    import tensorflow as tf
+
+    examples = []
+    for shard in manifest["splits"][split]["shards"]:
+        compression = "GZIP" if shard["path"].endswith(".gz") else ""
+        for record in tf.data.TFRecordDataset(str(dataset / shard["path"]), compression).as_numpy_iterator():
+            entries = tf.train.Example.FromString(record).features.feature
+            example = {}
+            for name, feature in entries.items():
+                values = list(getattr(feature, feature.WhichOneof("kind")).value)
+                example[name] = values[0] if len(values) == 1 else values
+            examples.append(example)
+    return examples
+
+
+def pixels(encoded: bytes) -> np.ndarray:
+    """What Pillow makes of a stored JPEG or PNG: [height, width, channels]."""
+    array = np.asarray(Image.open(io.BytesIO(encoded)))
+    return array if array.ndim == 3 else array[:, :, np.newaxis]
+
+
+def penstock(*arguments: object, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own."""
+    command = [sys.executable, "-m", "penstock.runners", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
+
+
+@dataclass
+class Cli:
+    """Runs the command line in this process."""
+
+    folder: Path
+
+    def __call__(self, *arguments: object) -> Any:
+        from click.testing import CliRunner
+
+        from penstock.runners.cli import main
+
+        return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+    def recipe(self, fields: str, functions: str = "", name: str = "recipe.py") -> Path:
+        """Writes a recipe file."""
+        path = self.folder / name
+        path.write_text(f"{RECIPE_HEADER}{functions}\n\nrecipe = Recipe({fields})\n")
+        return path
+
+    def run(self, recipe: Path, source: Path, *arguments: object, output: Path | None = None) -> Any:
+        """`penstock run`, to `dataset` in the test's folder."""
+        return self("run", recipe, "--input", source, "--output", output or self.folder / "dataset", *arguments)
+
+
+@dataclass(frozen=True)
+class Committed:
+    """A committed dataset, what it was made from, and the manifest that `run` returned."""
+
+    path: Path
+    source: Path
+    manifest: dict[str, Any]
+
+    @property
+    def generation(self) -> Path:
+        return self.path / self.manifest["generation"]
+
+    @property
+    def graph(self) -> str:
+        return str(self.generation / "transform_graph")
+
+    def examples(self, split: str) -> list[dict[str, Any]]:
+        return read_shards(self.path, self.manifest, split)
+
+
+def standard_recipe(**fields: Any) -> Any:
+    """Masks, labels, JPEG images with standardized pixels, a vocabulary; two shards a split."""
+    import tensorflow_transform as tft
+
+    from penstock.pipeline import Images, Recipe
+    from penstock.transforms import image
+
+    def features(inputs: Any) -> dict[str, Any]:
+        return {
+            "image": image.standardize(inputs, "image"),
+            "mask": inputs["mask"] - 1,
+            "label": tft.compute_and_apply_vocabulary(inputs["label"]),
+        }
+
+    standard = {
+        "source": Images("images/*.png", mask="masks/{stem}.png", label=LABEL),
+        "features": features,
+        "splits": {"train": 0.6, "validation": 0.2, "test": 0.2},
+        "shards": 2,
+    }
+    return Recipe(**{**standard, **fields})

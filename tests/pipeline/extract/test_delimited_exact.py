@@ -1,0 +1,91 @@
+"""Rows cut anywhere are the rows of Python's csv module, whatever the text and the range size."""
+
+import csv
+import io
+import random
+
+import pytest
+
+from penstock.pipeline.extract import quoting
+from penstock.pipeline.extract.delimited import Csv
+
+SIZES = [50, 137, 1000, 4096, 1 << 30]
+PIECES = ["a", "bc", "é", "日本", "😀", '"', '""', "\n", "\r\n", "\r", ",", " ", "0", "1.5", "?", "x,y", "\t", "'"]
+
+
+def read_all(source, root, size):
+    listing = source.find(str(root), size)
+    rows = [source.read(piece, listing.schema) for piece in listing.ranges]
+    for piece, found in zip(listing.ranges, rows, strict=True):
+        assert found.batch.schema == listing.schema
+        assert len(found.numbers) == found.batch.num_rows
+        assert piece.rows in (-1, found.batch.num_rows + len(found.problems))
+    values = [tuple(row.values()) for found in rows for row in found.batch.to_pylist()]
+    numbers = [number for found in rows for number in found.numbers.tolist()]
+    return listing, values, numbers, [problem for found in rows for problem in found.problems]
+
+
+def nasty(seed, stray):
+    """A random table as text: quoted newlines, doubled quotes, every line end, blank lines; `stray` quotes in fields."""
+    pick = random.Random(seed)
+    width = pick.randint(1, 4)
+    quoting_style = pick.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONNUMERIC])
+    line_end = pick.choice(["\n", "\r\n", "\r"])
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, quoting=quoting_style, lineterminator=line_end)
+    writer.writerow([f"c{i}" for i in range(width)])
+    for _ in range(pick.randint(1, 120)):
+        fields = ["".join(pick.choices(PIECES, k=pick.choice([0, 1, 1, 2, 5, 20]))) for _ in range(width)]
+        roll = pick.random()
+        if roll < 0.05:
+            text.write(line_end)
+        elif roll < 0.1:
+            writer.writerow(fields + fields)
+        elif roll < 0.2 and stray:
+            text.write(",".join(pick.choice(['a"b', 'x"', '"q"r', '"q"r"s"', '"q""r"s', "plain"]) for _ in range(width)))
+            text.write(line_end)
+        else:
+            writer.writerow(fields)
+    written = text.getvalue()
+    return written.removesuffix(line_end) if pick.random() < 0.3 else written
+
+
+def expected(text):
+    """The rows that fit, their numbers, and (number, line) of the others, by Python's csv module."""
+    reader = csv.reader(io.StringIO(text, newline=""))
+    width = len(next(reader))
+    values, numbers, others = [], [], []
+    number = 0
+    line = reader.line_num + 1
+    for row in reader:
+        if row:
+            if len(row) == width:
+                values.append(tuple(row))
+                numbers.append(number)
+            else:
+                others.append((number, line))
+            number += 1
+        line = reader.line_num + 1
+    return values, numbers, others
+
+
+@pytest.mark.parametrize("seed", range(120))
+def test_ranges_hold_the_rows_that_the_csv_module_reads(tmp_path, monkeypatch, seed):
+    text = nasty(seed, stray=seed % 3 == 0)
+    (tmp_path / "t.csv").write_bytes((b"\xef\xbb\xbf" if seed % 5 == 0 else b"") + text.encode())
+    monkeypatch.setattr(quoting, "_BLOCK", random.Random(seed).choice([40, 300, 8 << 20]))
+    values, numbers, others = expected(text)
+    width = len(text.splitlines()[0].split(","))
+    columns = {f"c{i}": "string" for i in range(width)}
+    source = Csv("t.csv", strip=False, missing=(), columns=columns)
+    if not values and not others:
+        return
+    for size in SIZES:
+        _, found, found_numbers, problems = read_all(source, tmp_path, size)
+        assert found == values, size
+        assert found_numbers == numbers
+        assert [problem.code for problem in problems] == ["wrong_columns"] * len(others)
+        assert [problem.key for problem in problems] == [f"t.csv:{number}" for number, _ in others]
+        assert [int(problem.message.split(", line ")[1].split(":")[0]) for problem in problems] == [
+            line for _, line in others
+        ]

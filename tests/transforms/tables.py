@@ -1,0 +1,81 @@
+"""What the tests of table helpers share: inputs whose statistics are constants, from the summaries of given columns."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+
+from penstock.transforms.inputs import DeferredMoments, Inputs
+from penstock.transforms.moments import Counts, GroupedMoments, Moments, Quantiles
+
+
+class ConstantStatistics:
+    """Statistics of the given columns."""
+
+    def __init__(self, columns: Mapping[str, pa.Array], folder: Path | None = None) -> None:
+        self._columns, self._folder = columns, folder
+
+    def moments(self, name: str) -> DeferredMoments:
+        return DeferredMoments(*(tf.constant(value, tf.float64) for value in Moments.of(self._columns[name]).as_floats()))
+
+    def grouped_moments(self, name: str, key: str) -> tuple[Any, Any, Any]:
+        grouped = GroupedMoments.of(self._columns[name], self._columns[key])
+        results = grouped.results()
+        return (
+            tf.constant(np.array(grouped.keys(), object), tf.string, shape=[len(results)]),
+            tf.constant([moments.mean for moments in results], tf.float64),
+            tf.constant([moments.std for moments in results], tf.float64),
+        )
+
+    def quantiles(self, name: str, num_buckets: int, epsilon: float) -> Any:
+        return tf.constant(Quantiles.of(self._columns[name], epsilon).boundaries(num_buckets))
+
+    def vocabulary(self, name: str, top_k: int | None, min_count: int) -> tuple[Any, Any]:
+        assert self._folder is not None
+        tokens = Counts.of(self._columns[name]).vocabulary(top_k, min_count).tokens
+        path = self._folder / f"{name}-{top_k}-{min_count}"
+        path.write_bytes(b"".join(token + b"\n" for token in tokens))
+        return tf.constant(str(path)), tf.constant(len(tokens), tf.int64)
+
+    def frequencies(self, name: str) -> tuple[Any, Any]:
+        top = Counts.of(self._columns[name]).top()
+        values = tf.constant(np.array([value for value, _ in top], object), tf.string, shape=[len(top)])
+        return values, tf.constant([count for _, count in top], tf.int64)
+
+
+def inputs(
+    columns: Mapping[str, pa.Array], training: Mapping[str, pa.Array] | None = None, folder: Path | None = None
+) -> Inputs:
+    """The columns as `features` receives them, with the statistics of others (by default, of the same)."""
+    tensors, missing = {}, {}
+    for name, column in columns.items():
+        if pa.types.is_floating(column.type):
+            tensors[name] = tf.constant(column.fill_null(float("nan")).to_numpy(), tf.float32)
+        elif pa.types.is_integer(column.type):
+            tensors[name] = tf.constant(column.fill_null(0).to_numpy(), tf.int64)
+        else:
+            values = column.cast(pa.binary()).fill_null(b"").to_pylist()
+            tensors[name] = tf.constant(np.array(values, object), tf.string, shape=[len(values)])
+        if column.null_count:
+            missing[name] = tf.constant(np.asarray(column.is_null()))
+    return Inputs(tensors, missing=missing, statistics=ConstantStatistics(training or columns, folder))
+
+
+def traced(helper: Any, given: Inputs) -> Any:
+    """What the helper gives in a graph whose inputs are of unknown length, as when `features` is traced."""
+    names = list(given)
+    statistics = given.statistics
+
+    @tf.function(
+        input_signature=[
+            [tf.TensorSpec([None], given[name].dtype) for name in names],
+            {name: tf.TensorSpec([None], tf.bool) for name in given.missing},
+        ]
+    )
+    def function(tensors: Any, missing: Any) -> Any:
+        return helper(Inputs(dict(zip(names, tensors, strict=True)), missing=missing, statistics=statistics))
+
+    return function([given[name] for name in names], dict(given.missing)).numpy()

@@ -1,0 +1,110 @@
+"""What is called in `features`, and what importing costs. tf.Transform itself is tested in tests/pipeline."""
+
+import subprocess
+import sys
+import types
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.transforms import image
+from penstock.transforms.inputs import Inputs
+
+
+def test_importing_the_modules_is_light() -> None:
+    program = """
+import sys
+from penstock.transforms import histogram, image, image_codec, inputs, outcome
+heavy = {"apache_beam", "tensorflow", "tensorflow_transform", "tfx_bsl", "pyarrow"}
+print(heavy & set(sys.modules))
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ran.stdout.strip() == "set()", ran.stderr
+
+
+def test_inputs_are_a_dict_with_histograms() -> None:
+    inputs = Inputs({"a": 1}, histograms={"image": 2})
+    assert (dict(inputs), inputs.histograms, Inputs({}).histograms) == ({"a": 1}, {"image": 2}, {})
+
+
+@pytest.fixture
+def summing_eagerly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in for tf.Transform, whose `sum` is over the one batch that there is."""
+    import tensorflow as tf
+
+    module = types.ModuleType("tensorflow_transform")
+    module.sum = lambda x, reduce_instance_dims: tf.reduce_sum(x, axis=0)  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "tensorflow_transform", module)
+
+
+def analyzed(pixels: Any) -> Inputs:
+    """Inputs as `features` receives them: the counts of all images in the first row, zeros in the others."""
+    import tensorflow as tf
+
+    channels = pixels.shape[-1]
+    rows = np.zeros((len(pixels), channels * 256), np.int64)
+    rows[0] = np.concatenate([np.bincount(pixels[..., c].ravel(), minlength=256) for c in range(channels)])
+    return Inputs({"image": tf.constant(pixels)}, histograms={"image": tf.constant(rows)})
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.usefixtures("summing_eagerly")
+def test_standardized_pixels_are_what_numpy_computes(channels: int, per_channel: bool) -> None:
+    rng = np.random.default_rng(2)
+    pixels = (rng.integers(0, 256, (5, 6, 7, channels)) // np.array([1, 3, 20][:channels])).astype(np.uint8)
+    found = image.standardize(analyzed(pixels), "image", per_channel=per_channel).numpy()
+    axes = (0, 1, 2) if per_channel else None
+    mean = pixels.mean(axis=axes, dtype=np.float64).astype(np.float32)
+    std = pixels.std(axis=axes, dtype=np.float64).astype(np.float32)
+    assert found.dtype == np.float32
+    assert np.array_equal(found, (pixels.astype(np.float32) - mean) / std)
+
+
+@pytest.mark.usefixtures("summing_eagerly")
+def test_a_constant_channel_becomes_zeros() -> None:
+    pixels = np.full((2, 3, 3, 3), 40, np.uint8)
+    pixels[0, 0, 0, 1] = 50
+    found = image.standardize(analyzed(pixels), "image").numpy()
+    assert not found[..., [0, 2]].any()
+    assert found[..., 1].any()
+    assert np.isfinite(found).all()
+
+
+@pytest.mark.usefixtures("summing_eagerly")
+def test_no_data_gives_finite_numbers() -> None:
+    """tf.Transform runs the graph on nothing before there are statistics."""
+    inputs = analyzed(np.ones((1, 2, 2, 3), np.uint8))
+    inputs.histograms = {"image": inputs.histograms["image"] * 0}
+    assert np.isfinite(image.standardize(inputs, "image").numpy()).all()
+
+
+@pytest.mark.parametrize("inputs", [Inputs({"image": 1, "mask": 2}, {"image": 3}), {"image": 1}], ids=["mask", "dict"])
+def test_standardize_refuses_what_has_no_counts(inputs: Any) -> None:
+    name = "mask" if isinstance(inputs, Inputs) else "image"
+    with pytest.raises(ValueError, match=rf"one of \[.*\], .* found '{name}'; use tft.scale_to_z_score"):
+        image.standardize(inputs, name)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-0.5, 0.5), (2.0, 10.0)])
+def test_scale_maps_the_ends_onto_the_ends(low: float, high: float) -> None:
+    import tensorflow as tf
+
+    values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    found = image.scale(Inputs({"image": tf.constant(values)}), "image", low, high).numpy()
+    assert (found.dtype, found.shape) == (np.float32, values.shape)
+    assert (found.flat[0], found.flat[255]) == (low, high)
+    assert found == pytest.approx(low + values.astype(np.float64) * (high - low) / 255, rel=1e-6, abs=1e-6)
+
+
+def test_scale_refuses_what_is_no_uint8_image() -> None:
+    import tensorflow as tf
+
+    inputs = Inputs({"image": tf.zeros([1, 2, 2, 3], tf.uint8), "depth": tf.zeros([1, 2, 2, 1], tf.uint16)})
+    with pytest.raises(ValueError, match=r"one of \['image'\], found 'depth' of dtype uint16; use"):
+        image.scale(inputs, "depth")
+    with pytest.raises(ValueError, match=r"one of \['image'\], found 'photo'; use"):
+        image.scale(inputs, "photo")
+    with pytest.raises(ValueError, match=r"scale\(low=..., high=...\): expected low < high, found \(1, 0\)"):
+        image.scale(inputs, "image", 1, 0)

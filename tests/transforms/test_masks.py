@@ -1,0 +1,176 @@
+"""An image and its mask on one grid: decoding them together."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+
+from penstock.transforms import image
+from penstock.transforms.outcome import Rejected
+
+Save = Callable[..., bytes]
+Array = npt.NDArray[Any]
+
+# An upright photo of 4 x 6 pixels, and its mask: each pixel's class is its red.
+MASK = np.arange(24, dtype=np.uint8).reshape(4, 6) * 7
+PHOTO = np.stack([MASK, MASK + 50, 255 - MASK], axis=-1)
+
+
+def stored(upright: Array, orientation: int) -> Array:
+    """How a camera that writes this orientation stores what is upright."""
+    swap = upright.swapaxes(0, 1)
+    return {
+        0: upright,
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: swap,
+        6: swap[::-1],
+        7: swap[::-1, ::-1],
+        8: swap[:, ::-1],
+    }[orientation].copy()
+
+
+def tagged(orientation: int) -> dict[str, Any]:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return {"exif": tags} if orientation else {}
+
+
+def pair(image_payload: bytes, mask_payload: bytes, **options: Any) -> tuple[Array, Array]:
+    photo, mask = image.decode(**options).decode_pair(image_payload, mask_payload)
+    assert photo.size == mask.size
+    return np.asarray(photo), np.asarray(mask)
+
+
+def code(image_payload: bytes, mask_payload: bytes, **options: Any) -> str:
+    with pytest.raises(Rejected) as caught:
+        image.decode(**options).decode_pair(image_payload, mask_payload)
+    assert "expected" in caught.value.message
+    return caught.value.code
+
+
+@pytest.mark.parametrize("pillow_format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_a_mask_without_an_orientation_is_turned_like_its_image(
+    pillow_format: str, orientation: int, saved: Save
+) -> None:
+    photo, mask = pair(
+        saved(stored(PHOTO, orientation), pillow_format, **tagged(orientation)), saved(stored(MASK, orientation), "PNG")
+    )
+    assert np.array_equal(photo, PHOTO)
+    assert np.array_equal(mask, MASK)
+
+
+@pytest.mark.parametrize("pillow_format", ["PNG", "TIFF"])
+@pytest.mark.parametrize("mask_orientation", range(1, 9))
+@pytest.mark.parametrize("orientation", [0, 1, 3, 6, 7])
+def test_a_mask_with_an_orientation_is_turned_by_its_own(
+    pillow_format: str, orientation: int, mask_orientation: int, saved: Save
+) -> None:
+    photo, mask = pair(
+        saved(stored(PHOTO, orientation), "PNG", **tagged(orientation)),
+        saved(stored(MASK, mask_orientation), pillow_format, **tagged(mask_orientation)),
+    )
+    assert np.array_equal(photo, PHOTO)
+    assert np.array_equal(mask, MASK)
+
+
+@pytest.mark.parametrize("orientation", range(5, 9))
+def test_a_mask_drawn_on_the_upright_photo_stays(orientation: int, saved: Save) -> None:
+    photo, mask = pair(saved(stored(PHOTO, orientation), "PNG", **tagged(orientation)), saved(MASK, "PNG"))
+    assert np.array_equal(photo, PHOTO)
+    assert np.array_equal(mask, MASK)
+
+
+@pytest.mark.parametrize("orientation", range(9))
+def test_the_mask_of_a_square_photo_is_turned_like_it(orientation: int, saved: Save) -> None:
+    photo, mask = pair(
+        saved(stored(PHOTO[:, :4], orientation), "PNG", **tagged(orientation)),
+        saved(stored(MASK[:, :4], orientation), "PNG"),
+    )
+    assert np.array_equal(photo, PHOTO[:, :4])
+    assert np.array_equal(mask, MASK[:, :4])
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (5, 6), (6, 4), (8, 12), (1, 1)])
+@pytest.mark.parametrize("orientation", [0, 3])
+def test_a_mask_of_another_size_is_rejected_with_both_sizes(
+    shape: tuple[int, int], orientation: int, saved: Save
+) -> None:
+    payload = saved(stored(PHOTO, orientation), "PNG", **tagged(orientation))
+    with pytest.raises(Rejected) as caught:
+        image.decode().decode_pair(payload, saved(np.zeros(shape, np.uint8), "PNG"))
+    assert caught.value.code == "mask_size_mismatch"
+    assert "6x4" in caught.value.message
+    assert f"{shape[1]}x{shape[0]}" in caught.value.message
+
+
+def test_a_palette_masks_ids_are_its_indices(saved: Save) -> None:
+    mask = Image.fromarray(MASK).convert("P")
+    mask.putpalette([value for index in range(256) for value in (255 - index, index, 128)])
+    for pillow_format in ("PNG", "BMP", "TIFF"):  # Pillow itself numbers a GIF's colours anew
+        found = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
+        assert found.mode == "L"
+        assert np.array_equal(np.asarray(found), MASK), pillow_format
+
+
+@pytest.mark.parametrize("pillow_format", ["PNG", "TIFF", "BMP"])
+def test_a_mask_of_one_bit_is_0_and_1(pillow_format: str, saved: Save) -> None:
+    bits = MASK > 70
+    _, mask = pair(saved(PHOTO, "PNG"), saved(bits, pillow_format))
+    assert mask.dtype == np.uint8
+    assert np.array_equal(mask, bits)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "pillow_format"), [("<u2", "PNG"), ("<u2", "TIFF"), (">u2", "TIFF"), ("<i4", "TIFF")]
+)
+def test_a_mask_of_16_bit_keeps_its_ids(dtype: str, pillow_format: str, saved: Save) -> None:
+    ids = np.arange(24).reshape(4, 6) * 2849
+    mask = Image.frombytes({"<u2": "I;16", ">u2": "I;16B", "<i4": "I"}[dtype], (6, 4), ids.astype(dtype).tobytes())
+    found = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
+    assert found.mode == "I;16"
+    assert np.array_equal(np.asarray(found), ids)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "PA", "CMYK", "F"])
+def test_a_mask_of_colours_is_rejected(mode: str, saved: Save) -> None:
+    assert code(saved(PHOTO, "PNG"), saved(Image.new(mode, (6, 4)), "TIFF")) == "mask_mode"
+
+
+@pytest.mark.parametrize("wrong", [-1, 65536])
+def test_ids_beyond_16_bit_are_rejected(wrong: int, saved: Save) -> None:
+    assert code(saved(PHOTO, "PNG"), saved(np.full((4, 6), wrong, np.int32), "TIFF")) == "mask_mode"
+
+
+def test_what_is_wrong_with_a_mask_is_said_of_the_mask(saved: Save) -> None:
+    photo, mask = saved(PHOTO, "PNG"), saved(MASK, "PNG")
+    assert code(photo, b"") == "mask_empty"
+    assert code(photo, b"<html>") == "mask_not_an_image"
+    assert code(photo, mask[:-20]) in {"mask_truncated", "mask_corrupt"}
+    assert code(photo, saved(MASK, "PPM")) == "mask_format_not_allowed"
+    assert code(photo, saved(MASK, "GIF", save_all=True, append_images=[Image.new("L", (6, 4))])) == "mask_animated"
+    assert code(photo, saved(np.zeros((50, 50), np.uint8), "PNG"), max_pixels=100) == "mask_too_many_pixels"
+    assert code(b"", b"") == "empty"
+
+
+def test_a_mode_of_the_image_is_none_of_the_masks(saved: Save) -> None:
+    photo, mask = image.decode(mode="L").decode_pair(saved(PHOTO, "PNG"), saved(MASK, "PNG"))
+    assert (photo.mode, mask.mode) == ("L", "L")
+    assert np.array_equal(np.asarray(mask), MASK)
+
+
+def test_trimaps_of_pets_keep_their_three_classes(data: Path) -> None:
+    paths = sorted((data / "pets/images").glob("*.jpg"))[::40]
+    assert len(paths) == 15
+    for path in paths:
+        trimap = data / "pets/annotations/trimaps" / f"{path.stem}.png"
+        _, mask = pair(path.read_bytes(), trimap.read_bytes(), first_frame=True)
+        assert np.array_equal(mask, np.asarray(Image.open(trimap)))
+        assert set(np.unique(mask)) <= {1, 2, 3}

@@ -1,0 +1,333 @@
+"""Summaries that grow with the number of distinct values: how often each occurs, and quantiles."""
+
+import json
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+_DISTINCT = 2**14  # up to so many distinct values quantiles are exact
+_VALUES = 2**40  # more than a sketch will see: its memory grows with the logarithm
+_SLACK = 2**12  # entries that may wait to be merged, however few there are
+
+
+class Vocabulary(NamedTuple):
+    """The tokens of a vocabulary file.
+
+    Attributes:
+      tokens: Most frequent first, ties by the tokens' bytes.
+      counts: How often each occurs.
+      left_out: How many values have a token that no line of a file can hold, by reason: "empty" or "line_break".
+      not_utf8: How many values have a token that is no UTF-8; these are in the vocabulary, as bytes.
+    """
+
+    tokens: list[bytes]
+    counts: list[int]
+    left_out: dict[str, int]
+    not_utf8: int
+
+
+class Counts:
+    """How often each value occurs in a column of text, bytes or integers. Exact, in whatever order it is merged.
+
+    Attributes:
+      limit: More distinct values than this are not counted one by one: `exceeded` says so. None counts all.
+      missing: How many values are null.
+      total: How many values there are, those that are missing left out.
+    """
+
+    def __init__(self, limit: int | None = None, missing: int = 0, total: int = 0, pieces: Any = ()) -> None:
+        self.limit = limit
+        self.missing = missing
+        self.total = total
+        # tables of token (large_binary) and count (int64), each of distinct tokens; None where there were too many
+        self._pieces: tuple[pa.Table, ...] | None = pieces
+        if pieces and self.limit is not None:
+            self._merged()
+
+    @classmethod
+    def of(cls, array: pa.Array | pa.ChunkedArray, limit: int | None = None) -> "Counts":
+        """Counts a column's values.
+
+        Args:
+          array: [n] text, bytes, integers (counted as their decimal text) or booleans (as 0 and 1), also as a
+            dictionary; or lists of these, whose items are counted.
+          limit: As the attribute.
+
+        Raises:
+          ValueError: it holds something else.
+        """
+        kind = array.type
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            return cls.of(pc.list_flatten(array), limit)
+        if pa.types.is_dictionary(kind):
+            return cls.of(array.cast(kind.value_type), limit)
+        if pa.types.is_boolean(kind):
+            return cls.of(array.cast(pa.int8()), limit)
+        if not (pa.types.is_null(kind) or pa.types.is_integer(kind) or _is_token(kind)):
+            raise ValueError(
+                f"Counts.of: expected text, bytes, integers or booleans, found {kind}; cast the column to text before"
+            )
+        missing, total = array.null_count, len(array) - array.null_count
+        counted = (pc.drop_null(array) if missing else array).value_counts()
+        values = counted.field("values")
+        tokens = (values if _is_token(kind) else values.cast(pa.string())).cast(pa.large_binary())
+        return cls(limit, missing, total, (_table(tokens, counted.field("counts")),))
+
+    def merge(self, other: "Counts") -> "Counts":
+        """The counts of both together.
+
+        Raises:
+          ValueError: they have different limits.
+        """
+        if self.limit != other.limit:
+            raise ValueError(f"Counts.merge: expected one limit, found {self.limit} and {other.limit}; use the same")
+        pieces = None if self._pieces is None or other._pieces is None else (*self._pieces, *other._pieces)
+        if pieces and sum(map(len, pieces)) > 2 * max(map(len, pieces)) + _SLACK:
+            pieces = (_merge_tables(pieces),)
+        return Counts(self.limit, self.missing + other.missing, self.total + other.total, pieces)
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether there are more distinct values than the limit."""
+        return self._merged() is None
+
+    @property
+    def distinct(self) -> int:
+        """How many distinct values there are.
+
+        Raises:
+          ValueError: more than the limit.
+        """
+        return len(self._merged_or_raise("distinct"))
+
+    def top(self, k: int | None = None, min_count: int = 1) -> list[tuple[bytes, int]]:
+        """The most frequent values with their counts.
+
+        Args:
+          k: How many; None gives all.
+          min_count: Leaves out values that occur less often.
+
+        Returns:
+          (value, count), most frequent first, ties by the values' bytes: one order, whatever was merged how.
+
+        Raises:
+          ValueError: there are more distinct values than the limit.
+        """
+        table = self._merged_or_raise("top")
+        table = table.filter(pc.greater_equal(table["count"], min_count))
+        table = table.sort_by([("count", "descending"), ("token", "ascending")])[:k]
+        return list(zip(table["token"].to_pylist(), table["count"].to_pylist(), strict=True))
+
+    def vocabulary(self, top_k: int | None = None, min_count: int = 1) -> Vocabulary:
+        """The tokens of a vocabulary file, one a line, and how many values have a token that no line can hold.
+
+        Args:
+          top_k: How many tokens; None takes all.
+          min_count: Leaves out tokens that occur less often.
+
+        Raises:
+          ValueError: there are more distinct values than the limit.
+        """
+        left_out = {"empty": 0, "line_break": 0}
+        kept: list[tuple[bytes, int]] = []
+        not_utf8 = 0
+        for token, count in self.top(None, min_count):
+            if not token:
+                left_out["empty"] += count
+            elif b"\n" in token or b"\r" in token:  # TensorFlow's reader drops carriage returns
+                left_out["line_break"] += count
+            elif top_k is None or len(kept) < top_k:
+                kept.append((token, count))
+                not_utf8 += 0 if _is_utf8(token) else count
+        return Vocabulary([token for token, _ in kept], [count for _, count in kept], left_out, not_utf8)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Counts) and self.to_bytes() == other.to_bytes()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def to_bytes(self) -> bytes:
+        """Its bytes, an Arrow stream ordered by token; equal counts have equal bytes."""
+        table = self._merged()
+        about = {"limit": self.limit, "missing": self.missing, "total": self.total, "exceeded": table is None}
+        table = _table([], []) if table is None else table.sort_by("token")
+        table = table.replace_schema_metadata({"counts": json.dumps(about, sort_keys=True)}).combine_chunks()
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, table.schema) as stream:
+            stream.write_table(table)
+        return bytes(sink.getvalue())
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Counts":
+        """Reads them back."""
+        table = pa.ipc.open_stream(content).read_all()
+        about = json.loads(table.schema.metadata[b"counts"])
+        pieces = None if about["exceeded"] else (table.replace_schema_metadata(None),)
+        return cls(about["limit"], about["missing"], about["total"], pieces)
+
+    def _merged(self) -> pa.Table | None:
+        if self._pieces is not None and len(self._pieces) != 1:
+            self._pieces = (_merge_tables(self._pieces),)
+        if self._pieces and self.limit is not None and len(self._pieces[0]) > self.limit:
+            self._pieces = None
+        return self._pieces[0] if self._pieces else None
+
+    def _merged_or_raise(self, what: str) -> pa.Table:
+        table = self._merged()
+        if table is None:
+            raise ValueError(
+                f"Counts.{what}: expected up to {self.limit} distinct values, found more; count without a limit"
+            )
+        return table
+
+
+class Quantiles:
+    """Quantiles of the finite values of a column.
+
+    Exact, and the same in whatever order it is merged, while there are at most 16,384 distinct values; beyond that the
+    values go into a sketch (tfx_bsl's), whose ranks are off by at most `epsilon` of the count and whose bits depend on
+    the order of merging.
+
+    Attributes:
+      epsilon: The rank error allowed, more than 0 and less than 1.
+      count: How many finite values there are.
+    """
+
+    def __init__(self, epsilon: float, count: int = 0, pieces: Any = (), sketch: Any = None) -> None:
+        if not 0 < epsilon < 1:
+            raise ValueError(f"Quantiles(epsilon): expected more than 0 and less than 1, found {epsilon!r}")
+        self.epsilon = epsilon
+        self.count = count
+        self._pieces: tuple[npt.NDArray[np.float64], ...] = pieces  # each [2, n]: values, rising, and their counts
+        self._sketch = sketch
+
+    @classmethod
+    def of(cls, array: pa.Array | pa.ChunkedArray | npt.NDArray[Any], epsilon: float) -> "Quantiles":
+        """The quantiles of a column of numbers; what is missing or not finite has no part in them.
+
+        Raises:
+          ValueError: it holds something else, or epsilon is not what it should be.
+        """
+        array = array if isinstance(array, pa.Array | pa.ChunkedArray) else pa.array(np.ravel(array))
+        kind = array.type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
+            raise ValueError(f"Quantiles.of: expected integers or floats, found {kind}; cast the column before")
+        values = pc.drop_null(array).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        values = values[np.isfinite(values)]
+        distinct, counts = np.unique(values + 0.0, return_counts=True)
+        return cls(epsilon, len(values), (np.stack([distinct, counts]),))._settled()
+
+    def merge(self, other: "Quantiles") -> "Quantiles":
+        """The quantiles of both together.
+
+        Raises:
+          ValueError: they have different epsilons.
+        """
+        if self.epsilon != other.epsilon:
+            raise ValueError(
+                f"Quantiles.merge: expected one epsilon, found {self.epsilon} and {other.epsilon}; use the same"
+            )
+        sketches = [sketch for sketch in (self._sketch, other._sketch) if sketch is not None]
+        merged = Quantiles(self.epsilon, self.count + other.count, (*self._pieces, *other._pieces))
+        if sketches:
+            merged._sketch = self._new_sketch(*sketches)
+        waiting = sum(piece.shape[1] for piece in merged._pieces)
+        largest = max((piece.shape[1] for piece in merged._pieces), default=0)
+        return merged._settled() if waiting > 2 * largest + _SLACK else merged
+
+    def boundaries(self, num_buckets: int) -> npt.NDArray[np.float64]:
+        """The boundaries between buckets that hold equally many values.
+
+        Returns:
+          float64 [num_buckets - 1], not falling: the smallest values v such that at least i / num_buckets of the values
+          are <= v (NumPy's method "inverted_cdf"), or values whose rank is off by at most epsilon. NaN of no values.
+        """
+        if num_buckets < 2 or not self.count:
+            return np.full(max(num_buckets - 1, 0), np.nan)
+        self._settled()
+        if self._sketch is not None:
+            sketch = self._new_sketch(self._sketch)  # asking ends a sketch
+            for values, counts in self._pieces:
+                sketch.AddValues(pa.array(values), pa.array(counts))
+            return np.asarray(sketch.GetQuantiles(num_buckets).flatten())[1:-1].copy()
+        values, counts = self._pieces[0]
+        ranks = [-(-self.count * i // num_buckets) for i in range(1, num_buckets)]  # rounded up
+        return np.asarray(values[np.searchsorted(np.cumsum(counts), ranks)])
+
+    def to_bytes(self) -> bytes:
+        """Its bytes; while it is exact, equal quantiles have equal bytes."""
+        self._settled()
+        about = {"epsilon": self.epsilon, "count": self.count, "exact": self._sketch is None}
+        if self._sketch is None:
+            content = self._pieces[0].astype("<f8").tobytes() if self._pieces else b""
+        else:
+            sketch = self._new_sketch(self._sketch)
+            for values, counts in self._pieces:
+                sketch.AddValues(pa.array(values), pa.array(counts))
+            sketch.Compact()
+            content = sketch.__getstate__()
+        return json.dumps(about, sort_keys=True).encode() + b"\n" + content
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Quantiles":
+        """Reads them back."""
+        header, _, rest = content.partition(b"\n")
+        about = json.loads(header)
+        if about["exact"]:
+            return cls(about["epsilon"], about["count"], (np.frombuffer(rest, "<f8").reshape(2, -1),))
+        from tfx_bsl.sketches import QuantilesSketch
+
+        sketch = QuantilesSketch.__new__(QuantilesSketch)
+        sketch.__setstate__(rest)
+        return cls(about["epsilon"], about["count"], (), sketch)
+
+    def _settled(self) -> "Quantiles":
+        """Itself, after merging what waits: into the exact values, or into the sketch where these are too many."""
+        if len(self._pieces) > 1:
+            values, counts = np.concatenate(self._pieces, axis=1)
+            distinct, where = np.unique(values, return_inverse=True)
+            self._pieces = (np.stack([distinct, np.bincount(where, counts, len(distinct))]),)
+        if self._pieces and (self._sketch is not None or self._pieces[0].shape[1] > _DISTINCT):
+            self._sketch = self._new_sketch() if self._sketch is None else self._new_sketch(self._sketch)
+            values, counts = self._pieces[0]
+            self._sketch.AddValues(pa.array(values), pa.array(counts))
+            self._pieces = ()
+        return self
+
+    def _new_sketch(self, *parts: Any) -> Any:
+        from tfx_bsl.sketches import QuantilesSketch  # takes TensorFlow along
+
+        sketch = QuantilesSketch(self.epsilon, _VALUES, 1)
+        for part in parts:
+            sketch.Merge(part)
+        return sketch
+
+
+def _is_token(kind: pa.DataType) -> bool:
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
+
+
+def _table(tokens: Any, counts: Any) -> pa.Table:
+    schema = pa.schema([("token", pa.large_binary()), ("count", pa.int64())])
+    return pa.table([tokens, counts], schema=schema)
+
+
+def _merge_tables(pieces: tuple[pa.Table, ...]) -> pa.Table:
+    merged = pa.concat_tables([_table([], []), *pieces]).group_by("token", use_threads=False)
+    return merged.aggregate([("count", "sum")]).rename_columns(["token", "count"])
+
+
+def _is_utf8(token: bytes) -> bool:
+    try:
+        token.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
