@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from . import duplicates, files, graph, layout, manifest, statistics
+from . import duplicates, files, graph, layout, manifest, portable, statistics
 from .analyze import Analysis
 from .errors import OverBudgetError, PenstockError
 from .journal import Journal, StoredFile
@@ -161,6 +161,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
     splits = _splits(options, journals)
     temp_path = layout.join(options.root, layout.TEMPORARY)
     graph.finish(graph_path, temp_path, options.generation, options.analysis.features)
+    portable.write(graph_path, options.analysis.features, options.analysis.outputs)
     golden = _check_graph(options, journals, graph_path)
     found: Summaries = {}
     for journal in journals:

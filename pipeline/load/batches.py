@@ -1,4 +1,4 @@
-"""The engine under every adapter: batches of arrays, decoded by threads ahead of time, in an order that can be resumed."""
+"""The engine under every adapter: batches of arrays, decoded ahead by threads, in an order that can be resumed."""
 
 import os
 from collections import deque
@@ -14,7 +14,7 @@ from ..errors import DatasetError, RequestError
 from .apply import Applied
 from .buffers import Buffers
 from .decode import Arrays, Decoder, allocate
-from .order import Order, Share, State, Step, Steps
+from .order import WHOLE, Order, Share, State, Step, Steps
 from .storage import Records
 
 _PARTS = 4  # of a batch for each thread: a thread that is held up holds up little
@@ -42,7 +42,7 @@ class LoadOptions:
 
     batch_size: int = 32
     repeat: int | None = 1
-    share: Share = Share()
+    share: Share = WHOLE
     drop_remainder: bool = False
     equal: bool = False
     threads: int | None = None

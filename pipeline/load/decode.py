@@ -13,7 +13,7 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from ..errors import DatasetError
+from ..errors import DatasetError, RequestError
 from ..features import Feature
 from . import wire
 
@@ -23,14 +23,23 @@ Arrays: TypeAlias = dict[str, Array]
 Write: TypeAlias = Callable[[wire.Value, Array, int], None]
 
 
+# What stands for a value that is missing, as where the transform graph parses examples.
+MISSING: dict[str, Any] = {"int64": -(2**63), "float32": float("nan"), "string": b""}
+
+
 def dtype_of(feature: Feature) -> np.dtype[Any]:
     """The NumPy dtype of a feature's values: texts are bytes objects."""
     return np.dtype(object if feature.dtype == "string" else feature.dtype)
 
 
+def fixed(feature: Feature) -> tuple[int, ...]:
+    """The shape of a feature that has one shape."""
+    return tuple(size or 0 for size in feature.shape)
+
+
 def allocate(features: Mapping[str, Feature], rows: int, empty: Callable[..., Array] = np.empty) -> Arrays:
     """Arrays for a batch of `rows` examples: feature name to [rows, *shape], made by `empty(shape, dtype)`."""
-    return {name: empty((rows, *feature.shape), dtype_of(feature)) for name, feature in features.items()}
+    return {name: empty((rows, *fixed(feature)), dtype_of(feature)) for name, feature in features.items()}
 
 
 class Decoder:
@@ -43,6 +52,7 @@ class Decoder:
     def __init__(self, features: Mapping[str, Feature]) -> None:
         self.features = dict(features)
         self._writers = {name: _writer(feature) for name, feature in features.items()}
+        self._defaults = {name: MISSING[feature.dtype] for name, feature in features.items() if feature.optional}
 
     def write(self, record: bytes, arrays: Arrays, row: int) -> None:
         """Decodes one record into one row of a batch.
@@ -58,9 +68,12 @@ class Decoder:
         values = wire.parse(record)
         for name, write in self._writers.items():
             try:
-                write(values[name], arrays[name], row)
-            except KeyError:
-                raise ValueError(f"expected a value of feature {name!r}, found {sorted(values)}") from None
+                if name in values:
+                    write(values[name], arrays[name], row)
+                elif name in self._defaults:
+                    arrays[name][row] = self._defaults[name]
+                else:
+                    raise ValueError(f"expected a value, found only {sorted(values)}")
             except (ValueError, OSError, SyntaxError) as error:
                 raise ValueError(f"feature {name!r}: {error}") from error
 
@@ -72,6 +85,11 @@ class Decoder:
 
 
 def _writer(feature: Feature) -> Write:
+    if None in feature.shape:
+        raise RequestError(
+            f"expected features of one shape, found a list of any length ({feature.dtype}); TensorFlow's "
+            "tf.io.parse_example reads it"
+        )
     if feature.encoding == "jpeg":
         return partial(_write_jpeg, "GRAY" if feature.shape[-1] == 1 else "RGB")
     if feature.encoding == "png":

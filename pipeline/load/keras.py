@@ -9,7 +9,7 @@ from .graph import Graph
 
 
 @keras.saving.register_keras_serializable("penstock")
-class TransformLayer(keras.layers.Layer):  # type: ignore[misc]
+class TransformLayer(keras.layers.Layer):
     """Applies the device's part of a transform graph to a batch: feature name to tensor in, and out.
 
     The model's file holds the graph's operations and constants: it needs no dataset to be opened.

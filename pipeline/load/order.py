@@ -136,6 +136,9 @@ class Share:
             )
 
 
+WHOLE = Share()
+
+
 @dataclass(frozen=True)
 class State:
     """Where a loader stands: a few integers, the same for all hosts after the same number of steps.
@@ -195,7 +198,7 @@ class Steps:
 
     count: int
     batch_size: int
-    share: Share = Share()
+    share: Share = WHOLE
     drop_remainder: bool = False
     equal: bool = False
 

@@ -11,6 +11,7 @@ from .. import layout
 from ..features import Feature
 
 _DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
+Apply = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,15 @@ class SavedGraph:
 
     @cached_property
     def inputs(self) -> dict[str, str]:
-        """Operation name of a placeholder to the name of the feature that it stands for."""
-        names = sorted(self.function.structured_input_signature[0][0])
+        """Operation name of a placeholder to the name of the feature that it stands for.
+
+        A list of any length has three placeholders; they stand for its name and "(sparse)".
+        """
+        specs = self.function.structured_input_signature[0][0]
+        names: list[str] = []
+        for name in sorted(specs):
+            parts = len(tf.nest.flatten(specs[name], expand_composites=True))
+            names += [name] if parts == 1 else [f"{name} (sparse)"] * parts
         return {tensor.op.name: name for name, tensor in zip(names, self.function.inputs, strict=False)}
 
     @cached_property
@@ -95,7 +103,7 @@ class SavedGraph:
             if name in self.features and not self.features[name].is_pixels:
                 yield f"{operation}:0", name
 
-    def on_decoded(self, dtypes: Mapping[str, str]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    def on_decoded(self, dtypes: Mapping[str, str]) -> Apply:
         """The graph as a function of decoded features.
 
         Args:
@@ -110,9 +118,12 @@ class SavedGraph:
 
         def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
             known = {tensor: batch[name] for tensor, name in openings.items() if name in batch}
+            capture = tf.compat.v1.get_default_graph().capture
+            held = {tensor: capture(value) for tensor, value in self.captured.items()}
             found = tf.graph_util.import_graph_def(
-                definition, {**self.captured, **known}, return_elements=list(results.values()), name=""
+                definition, {**held, **known}, return_elements=list(results.values()), name=""
             )
             return {name: tf.cast(value, dtypes[name]) for name, value in zip(results, found, strict=True)}
 
-        return apply
+        unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
+        return unconverted
