@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import tensorflow as tf
+
 from penstock.pipeline import Csv, Recipe, by_glob
 from penstock.transforms import categorical, numeric
 

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,6 +25,7 @@ class Chunk:
       hashes: Content hash (32 bytes), key and split of every payload that was written, where examples have payloads.
       histograms: Feature name to int64 [channels, 256]; of the statistics' split only, like all that follows.
       summaries: What is known of the columns.
+      row: The values of an image's joined columns that are to be summarized.
       columns: The columns that the analyzers read; None where they read them from the serialized examples.
     """
 
@@ -36,4 +38,5 @@ class Chunk:
     hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
     histograms: dict[str, np.ndarray] = field(default_factory=dict)
     summaries: Summaries = field(default_factory=dict)
+    row: dict[str, Any] = field(default_factory=dict)
     columns: pa.RecordBatch | None = None

@@ -251,8 +251,8 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
     for name, value in outputs.items():
         if value.dtype.kind == "f" and not np.isfinite(value.reshape(len(value), -1)).all(axis=1).any():
             raise PenstockError(
-                f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of the "
-                f"first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
+                f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of "
+                f"the first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
             )
     entry = {
         "shard": _relative(options, shard.path),

@@ -16,8 +16,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 
-from ..transforms.inputs import DeferredMoments
 from ..transforms.counts import Counts, Quantiles
+from ..transforms.inputs import DeferredMoments
 from ..transforms.moments import GroupedMoments, Moments
 from .summaries import Summaries, Wanted, decode, merge
 
@@ -132,7 +132,11 @@ class RecordingStatistics:
         return _analyzer(beam.PTransform(), self._summaries, [tf.int64], [[]])
 
     def _ask(
-        self, request: Request, dtypes: list[tf.DType], shapes: list[list[int | None]], assets: list[bytes] | None = None
+        self,
+        request: Request,
+        dtypes: list[tf.DType],
+        shapes: list[list[int | None]],
+        assets: list[bytes] | None = None,
     ) -> list[tf.Tensor]:
         self._expect(request.column)
         if request not in self.requests:
@@ -162,7 +166,9 @@ class DeferredStatistics:
             _Numbers(whole, grouped, bounded, vocabularies, counted),
             summaries,
             [tf.float64, tf.float64, tf.int64, *dtypes],
-            [[len(whole), 5], [sum(request.buckets - 1 for request in bounded)], [len(vocabularies)]]
+            # tf.Transform knows no outputs of size 0, only such whose size it does not know
+            [[len(whole) or None, 5], [sum(request.buckets - 1 for request in bounded) or None]]
+            + [[len(vocabularies) or None]]
             + [[None]] * len(dtypes),
         )
         self._given: dict[Request, Any] = {}

@@ -7,9 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pyarrow as pa
+
 from . import plan, sample
 from .errors import RequestError
 from .extract.images import Images
+from .extract.join import ImageJoin
 from .extract.ranges import Range, RecordSource
 from .features import Feature, describe_columns
 from .make_records import PreparedRows, RecordPreparer
@@ -76,14 +79,15 @@ def draft(recipe: Recipe, root: str, threads: int, timeout: float | None = None)
     Raises:
       RequestError: the recipe does not fit the input.
     """
-    if isinstance(recipe.source, Images):
+    if isinstance(recipe.source, Images | ImageJoin):
         return _draft_images(recipe, recipe.source, root, threads, timeout)
     return _draft_records(recipe, recipe.source, root)
 
 
-def _draft_images(recipe: Recipe, source: Images, root: str, threads: int, timeout: float | None) -> Draft:
+def _draft_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Draft:
     selection = plan.select(recipe, source, root, threads)
-    preparer = Preparer(source.decode, recipe.prepare, recipe.encode)
+    joined = describe_columns(selection.columns or pa.schema([]))
+    preparer = Preparer(source.decode, recipe.prepare, recipe.encode, joined)
     taken = sample.take(preparer, selection.splits[recipe.statistics], timeout)
     units = plan.cut(selection, recipe.shards, taken.example_bytes, recipe.compression == "gzip")
     shards = Counter(split for unit, _ in units for split in unit.shards)
@@ -141,7 +145,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
         read=sum(candidate.rows for candidate in listing.ranges) if known else -1,
         splits={name: SplitDraft(-1, len(units), size // len(names), {}) for name in names},
         units=units,
-        preparer=replace(preparer, features=features, wanted=tuple(default_wanted(rows.batch.schema))),
+        preparer=replace(preparer, features=features, wanted=tuple(default_wanted(features))),
         features=features,
         digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
         warnings=list(listing.warnings),

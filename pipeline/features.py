@@ -68,6 +68,8 @@ def describe(name: str, value: object, encoding: str) -> Feature:
     Raises:
       ValueError: the value is of no type that can be stored.
     """
+    if not isinstance(name, str) or not name:
+        raise ValueError(f"expected a feature's name, a text, found {name!r}; mend `prepare`")
     if is_pixels(value):
         kind = MASK if name == MASK else IMAGE
         if isinstance(value, Image.Image):
@@ -75,17 +77,34 @@ def describe(name: str, value: object, encoding: str) -> Feature:
             return Feature(kind, "uint16" if value.mode.startswith("I;16") else "uint8", shape, encoding)
         assert isinstance(value, np.ndarray)
         return Feature(kind, str(value.dtype), (*value.shape, 1)[:3], encoding)
-    if isinstance(value, str | bytes):
+    if isinstance(value, str | bytes) and _fits(value):
         return Feature(name if name in (KEY, LABEL) else "text", "string", ())
     array = np.asarray(value)
-    if array.dtype.kind in "biu":
+    if array.dtype.kind in "biu" and _fits(array):
         return Feature(LABEL if name == LABEL else "number", "int64", array.shape)
-    if array.dtype.kind == "f":
+    if array.dtype.kind == "f" and _fits(array):
         return Feature("number", "float32", array.shape)
     raise ValueError(
-        f"{name!r}: expected an image, text, a number or an array of numbers, found {type(value).__name__}; "
+        f"{name!r}: expected an image, text, a number or an array of numbers, found {type(value).__name__}"
+        f"{f' {value!r:.60}, which UTF-8, int64 or float32 cannot hold' if array.dtype.kind in 'biufUS' else ''}; "
         "convert or remove it in `prepare`"
     )
+
+
+def _fits(value: str | bytes | np.ndarray) -> bool:
+    """Whether text is UTF-8, and numbers are in the range of int64 or float32."""
+    if isinstance(value, bytes):
+        return True
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+    if value.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            return bool((np.isinf(value.astype(np.float32)) == np.isinf(value)).all())
+    return value.dtype.kind != "u" or not value.size or int(value.max()) < 1 << 63
 
 
 def describe_columns(schema: pa.Schema) -> dict[str, Feature]:
@@ -131,6 +150,8 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
     entries = example.features.feature
     for name, feature in features.items():
         value = values[name]
+        if value is None:
+            continue
         if feature.dtype == "int64":
             entries[name].int64_list.value.extend(np.ravel(value).tolist())
         elif feature.dtype == "float32":

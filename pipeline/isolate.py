@@ -97,7 +97,12 @@ class _Child:
         try:
             (length,) = struct.unpack("<I", self._read(4, deadline))
             return pickle.loads(self._read(length, deadline))
-        except (TimeoutError, EOFError):
+        except TimeoutError:
+            self.kill()
+            raise
+        except EOFError:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1)  # its epitaph tells of its own end, not of ours
             self.kill()
             raise
 

@@ -30,7 +30,7 @@ from .plan import Unit
 from .prepare import Preparer
 from .reference import Problem
 from .shards import ShardWriter, open_shard, read_examples, store
-from .summaries import Summaries
+from .summaries import Summaries, default_wanted
 
 BATCHES = "batches"
 _HEARTBEAT = 0.5  # seconds
@@ -104,7 +104,9 @@ class MakeUnits(beam.DoFn):
             return make_records.chunks(options.preparer, self._pool, window, pieces)
         (split,) = unit.shards
         prepare = functools.partial(self._isolated or options.preparer, histograms=counting)
-        return make_images.chunks(prepare, options.preparer.features or {}, self._pool, window, split, pieces)
+        features = options.preparer.features or {}
+        wanted = (*options.analysis.wanted, *default_wanted(features)) if counting else ()
+        return make_images.chunks(prepare, features, self._pool, window, split, pieces, tuple(dict.fromkeys(wanted)))
 
 
 def _make_unit(

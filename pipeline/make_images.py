@@ -1,14 +1,19 @@
 """Chunks of a unit of images: references in, prepared examples out, in the order of the references."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
 
 from .chunk import Chunk
 from .features import Feature, serialize
 from .parallel import ordered_map
 from .reference import Dropped, Outcome, Problem, Reference
+from .summaries import Wanted, summarize
 
+_TYPES = {"int64": pa.int64(), "float32": pa.float64(), "string": pa.string()}
 Prepare = Callable[[Reference], Outcome]
 
 
@@ -19,6 +24,7 @@ def chunks(
     window: int,
     split: str,
     references: Iterable[Reference],
+    wanted: Sequence[Wanted],
 ) -> Iterator[Chunk]:
     """Prepares a unit's examples in a thread pool.
 
@@ -29,7 +35,10 @@ def chunks(
       window: How many examples may be in hand.
       split: The split that they belong to.
       references: The examples.
+      wanted: What to know of the columns that are joined to the examples; told by the last chunk.
     """
+    columns = pa.schema([(name, _TYPES[features[name].dtype]) for name in {want.column for want in wanted}])
+    rows: list[dict[str, Any]] = []
 
     def make(reference: Reference) -> Chunk:
         outcome = prepare(reference)
@@ -43,6 +52,12 @@ def chunks(
             labels={split: Counter([outcome.label])} if outcome.label is not None else {},
             hashes=[(bytes.fromhex(outcome.sha256), outcome.key, split)],
             histograms=outcome.histograms,
+            row={name: outcome.values[name] for name in columns.names},
         )
 
-    return ordered_map(pool, make, references, window)
+    for chunk in ordered_map(pool, make, references, window):
+        if chunk.row:
+            rows.append(chunk.row)
+        yield chunk
+    if rows:
+        yield Chunk(0, summaries=summarize(pa.RecordBatch.from_pylist(rows, columns), wanted))

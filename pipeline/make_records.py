@@ -73,7 +73,7 @@ class RecordPreparer:
         """
         rows = self.source.read(piece, self.schema)
         codes = split_rows(self.rule, self.splits, piece.key, rows.batch, rows.numbers)
-        prepared = PreparedRows(rows.batch, rows.numbers, codes, list(rows.problems), Counter())
+        prepared = PreparedRows(rows.batch, rows.numbers, codes, list(rows.problems), Counter(rows.filtered))
         outside = codes < 0
         if outside.any():
             prepared.filtered[NOT_LISTED] += int(outside.sum())
@@ -160,8 +160,8 @@ def _apply_vectorized(step: Vectorized, rows: PreparedRows, piece: Range) -> Pre
     if not isinstance(batch, pa.RecordBatch) or len(batch) != len(rows.batch):
         found = f"{len(batch)} rows" if isinstance(batch, pa.RecordBatch) else type(batch).__name__
         raise PenstockError(
-            f"{_name(step)}: expected a RecordBatch of as many rows as it was given ({len(rows.batch)}), found {found}; "
-            "to leave rows out, use where(predicate, reason)"
+            f"{_name(step)}: expected a RecordBatch of as many rows as it was given ({len(rows.batch)}), found {found};"
+            " to leave rows out, use where(predicate, reason)"
         )
     return replace(rows, batch=batch)
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 from . import files
 from .errors import RequestError
 from .extract.images import Images
+from .extract.join import ImageJoin
 from .extract.listing import digest_files
 from .extract.ranges import Range
 from .hashing import hash64
@@ -34,10 +35,13 @@ RANGE_BYTES = 2 << 20  # of a record file: what a thread takes at a time
 Piece = Reference | Range
 _TEXT, _WHOLE = pa.string(), pa.int64()
 _SCHEMAS = {
-    Reference: pa.schema([("key", _TEXT), ("uri", _TEXT), ("size", _WHOLE), ("label", _TEXT), ("mask", _TEXT)]),
+    Reference: pa.schema(
+        [("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]
+    ),
     Range: pa.schema(
         [("uri", _TEXT), ("key", _TEXT)]
         + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
+        + [("source", _TEXT)]
     ),
 }
 
@@ -70,6 +74,7 @@ class Selection:
       filtered: Filter reason to count.
       warnings: What the user should know.
       digest: A hash over every file that the selection depends on.
+      columns: The columns that are joined to the examples; None where there are none.
     """
 
     read: int
@@ -78,9 +83,10 @@ class Selection:
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     digest: str = ""
+    columns: pa.Schema | None = None
 
 
-def select(recipe: Recipe, source: Images, root: str, threads: int) -> Selection:
+def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:
     """Lists the source and gives every example its split and its position.
 
     Args:
@@ -98,9 +104,11 @@ def select(recipe: Recipe, source: Images, root: str, threads: int) -> Selection
     lists = [(path, info) for path in rule.files() for info in files.glob(root, path).values()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
     selection = Selection(
-        read=len(listing.references) + len(listing.problems),
+        read=len(listing.references) + len(listing.problems) + listing.filtered.total(),
         splits={name: [] for name in rule.names() or []},
         problems=listing.problems,
+        filtered=listing.filtered,
+        columns=listing.schema,
         warnings=listing.warnings + warnings,
         digest=digest,
     )
@@ -227,7 +235,8 @@ def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
     metadata = {"kind": kind.__name__, "units": json.dumps([_unit_to_json(unit) for unit, _ in units])}
     with files.create(uri) as file, pa.ipc.new_file(file, schema.with_metadata(metadata)) as writer:
         for _, pieces in units:
-            columns = [pa.array([getattr(piece, field.name) for piece in pieces], field.type) for field in schema]
+            rows = [_to_row(piece) for piece in pieces]
+            columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
@@ -237,8 +246,16 @@ def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
         metadata = reader.schema.metadata
         unit = _unit_from_json(json.loads(metadata[b"units"])[number])
         batch = reader.get_batch(number)
-    kind = Reference if metadata[b"kind"] == b"Reference" else Range
-    return unit, [kind(*row) for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)]
+    rows = batch.to_pylist()
+    if metadata[b"kind"] == b"Range":
+        return unit, [Range(**row) for row in rows]
+    return unit, [Reference(**{**row, "columns": json.loads(row["columns"] or "null")}) for row in rows]
+
+
+def _to_row(piece: Piece) -> dict[str, Any]:
+    if isinstance(piece, Range):
+        return asdict(piece)
+    return {**piece._asdict(), "columns": json.dumps(piece.columns) if piece.columns is not None else None}
 
 
 def _unit_to_json(unit: Unit) -> dict[str, Any]:

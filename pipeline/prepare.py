@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,12 +23,14 @@ class Preparer:
       decode: How payloads become pixels.
       steps: The recipe's `prepare` functions.
       encode: Feature name to how its pixels are stored; the rest: JPEG for `image`, PNG for all else.
+      joined: What the columns are that are joined to the examples; a value may be missing.
       features: What every example must hold; None while that is being found out.
     """
 
     decode: Decode
     steps: Sequence[Callable[[dict[str, Any]], dict[str, Any]]]
     encode: Mapping[str, Jpeg | Png | Raw]
+    joined: Mapping[str, Feature] = field(default_factory=dict)
     features: Mapping[str, Feature] | None = None
 
     def encoding(self, name: str) -> Jpeg | Png | Raw:
@@ -69,11 +71,17 @@ class Preparer:
             example[IMAGE], example[MASK] = self.decode.decode_pair(payload, mask)
         if reference.label is not None:
             example[LABEL] = reference.label
+        example.update(reference.columns or {})
         return example
 
     def _describe(self, example: dict[str, Any]) -> dict[str, Feature]:
         try:
-            described = {name: describe(name, value, self.encoding(name).name) for name, value in example.items()}
+            described = {
+                name: self.joined[name]
+                if name in self.joined and not is_pixels(value)
+                else describe(name, value, self.encoding(name).name)
+                for name, value in example.items()
+            }
         except ValueError as error:
             raise Rejected("unsupported_value", str(error)) from error
         if self.features is not None:

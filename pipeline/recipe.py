@@ -16,6 +16,7 @@ from ..transforms.image_codec import Jpeg, Png, Raw
 from . import layout
 from .errors import RequestError
 from .extract.images import Images
+from .extract.join import ImageJoin
 from .extract.ranges import RecordSource
 from .splits import ByColumn, ByGlob, ByHash, ByList, ByPath
 
@@ -47,7 +48,7 @@ class Recipe:
       RequestError: a field does not hold what it should.
     """
 
-    source: Images | RecordSource
+    source: Images | ImageJoin | RecordSource
     prepare: Sequence[Callable[[Example], Example]] = ()
     features: Callable[[Any], Mapping[str, Any]] | None = None
     splits: Mapping[str, float] | SplitRule = field(default_factory=lambda: {"train": 1.0})
@@ -61,7 +62,7 @@ class Recipe:
     statistics: str = "train"
 
     def __post_init__(self) -> None:
-        is_source = isinstance(self.source, Images | RecordSource)
+        is_source = isinstance(self.source, Images | ImageJoin | RecordSource)
         _expect(is_source, "source", "Images(...), Csv(...) or another source", self.source)
         _expect(
             isinstance(self.prepare, Sequence) and not isinstance(self.prepare, str), "prepare", "a list", self.prepare
@@ -70,7 +71,8 @@ class Recipe:
             _expect(callable(step), "prepare", "functions, such as image.resize(128, 128)", step)
         _expect(self.features is None or callable(self.features), "features", "a function of inputs", self.features)
         _expect(self.compression in (None, "gzip"), "compression", "None or 'gzip'", self.compression)
-        formats = ("tfrecord",) if isinstance(self.source, Images) or self.compression else ("tfrecord", "parquet")
+        is_table = not isinstance(self.source, Images | ImageJoin)
+        formats = ("tfrecord", "parquet") if is_table and not self.compression else ("tfrecord",)
         _expect(self.format in formats, "format", f"one of {formats} for this source and compression", self.format)
         _expect(self.shuffle in (None, "unit", "global"), "shuffle", "'unit', 'global' or None", self.shuffle)
         _expect(type(self.seed) is int and 0 <= self.seed < 1 << 31, "seed", "a whole number below 2**31", self.seed)

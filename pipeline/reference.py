@@ -15,6 +15,7 @@ class Reference(NamedTuple):
       size: The payload's bytes, as listed.
       label: Its label, where the source gives one.
       mask: Where its mask is, where the source has masks.
+      columns: Its values of the columns that are joined to it; None where nothing is joined.
     """
 
     key: str
@@ -22,6 +23,7 @@ class Reference(NamedTuple):
     size: int
     label: str | None = None
     mask: str | None = None
+    columns: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)

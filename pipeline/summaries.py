@@ -1,7 +1,7 @@
 """Summaries of columns: small, exact and mergeable, made per unit instead of row by row through the analyzers.
 
-Merging is associative and commutative, so that units, workers and the order of arrival change no bit. (Quantile sketches
-are the exception: their error is bounded, their bits follow the merging order, which is that of the units.)
+Merging is associative and commutative, so that units, workers and the order of arrival change no bit. Quantile sketches
+of many distinct values are the exception: their error is bounded, their bits follow the order of merging.
 """
 
 import base64
@@ -15,6 +15,7 @@ import pyarrow as pa
 from ..transforms.counts import Counts, Quantiles
 from ..transforms.moments import GroupedMoments, Moments
 from . import files, layout
+from .features import Feature
 from .journal import Journal
 
 DISTINCT = 10_000  # a column with more distinct values is free text to statistics.json
@@ -44,14 +45,16 @@ Summaries = dict[Wanted, Summary]
 _CLASSES: dict[str, Any] = {"moments": Moments, "grouped": GroupedMoments, "counts": Counts, "quantiles": Quantiles}
 
 
-def default_wanted(schema: pa.Schema) -> list[Wanted]:
-    """What statistics.json tells of every column of a table."""
+def default_wanted(features: Mapping[str, Feature]) -> list[Wanted]:
+    """What statistics.json tells of every column of a table, and of those that are joined to images."""
     wanted = []
-    for column in schema:
-        if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            wanted.append(Wanted("moments", column.name))
-        elif pa.types.is_string(column.type):
-            wanted.append(Wanted("counts", column.name, limit=DISTINCT))
+    for name, feature in features.items():
+        if not feature.optional:
+            continue
+        if feature.dtype == "string":
+            wanted.append(Wanted("counts", name, limit=DISTINCT))
+        elif not feature.shape:
+            wanted.append(Wanted("moments", name))
     return wanted
 
 

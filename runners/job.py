@@ -138,6 +138,7 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
     if isinstance(preparer, RecordPreparer):
         wanted = tuple(dict.fromkeys((*analysis.wanted, *preparer.wanted)))
         preparer = replace(preparer, wanted=wanted, columns=analysis.columns)
+    _check_shippable(preparer)
     root = layout.join(request.output, drafted.generation)
     plan_uri = layout.join(root, layout.PLAN)
     if not files.exists(plan_uri):
@@ -168,6 +169,17 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
         ),
         features=recipe.features,
     )
+
+
+def _check_shippable(preparer: object) -> None:
+    """Raises RequestError where the recipe's functions cannot be sent to a worker."""
+    try:
+        cloudpickle.dumps(preparer)
+    except Exception as error:  # whatever an object's pickling raises
+        raise RequestError(
+            f"Recipe(prepare=...): expected functions that can be sent to a worker, found {error}; make what they "
+            "need (a lock, an open file, a model) inside the function"
+        ) from error
 
 
 def _head(request: Request, planned: Draft) -> Mapping[str, Any]:

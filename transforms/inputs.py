@@ -51,7 +51,7 @@ class Statistics(Protocol):
 
         Returns:
           string scalar, the path of a file with a token a line, most frequent first, ties by the tokens' bytes; and
-          int64 scalar, how many tokens are in it.
+          int64 scalar, how many lines it has (see `counts.Vocabulary.lines`).
         """
 
     def frequencies(self, name: str) -> tuple[Any, Any]:

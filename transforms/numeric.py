@@ -181,7 +181,8 @@ def bucketize(inputs: Inputs, name: str, num_buckets: int, *, epsilon: float = 0
     if values.dtype.is_integer:
         values = tf.cast(values, tf.float64)
     # rounded as the values are: what equals a boundary in float32 is at it
-    boundaries = tf.cast(tf.where(tf.math.is_nan(boundaries), tf.constant(math.inf, tf.float64), boundaries), values.dtype)
+    boundaries = tf.where(tf.math.is_nan(boundaries), tf.constant(math.inf, tf.float64), boundaries)
+    boundaries = tf.cast(boundaries, values.dtype)
     flat = tf.reshape(tf.where(absent, tf.zeros_like(values), values), [-1])
     bucket = tf.reshape(tf.searchsorted(boundaries, flat, side="right", out_type=tf.int64), tf.shape(values))
     return tf.where(absent, tf.constant(num_buckets, tf.int64), tf.ensure_shape(bucket, values.shape))
@@ -210,7 +211,7 @@ def log(inputs: Inputs, name: str, offset: float = 0.0, *, undefined: float = 0.
     defined = ~absent & (values + offset > 0)
     safe = tf.where(defined, values, tf.ones_like(values) - offset)
     result = tf.math.log1p(safe) if offset == 1 else tf.math.log(safe + offset)
-    return tf.cast(tf.where(defined, result, undefined), tf.float32)
+    return tf.cast(tf.where(defined, result, tf.constant(undefined, tf.float64)), tf.float32)
 
 
 def clip(inputs: Inputs, name: str, low: float | None = None, high: float | None = None) -> Any:
@@ -238,7 +239,7 @@ def clip(inputs: Inputs, name: str, low: float | None = None, high: float | None
         values = tf.maximum(values, tf.constant(low, tf.float64))
     if high is not None:
         values = tf.minimum(values, tf.constant(high, tf.float64))
-    return tf.cast(tf.where(absent, math.nan, values), tf.float32)
+    return tf.cast(tf.where(absent, tf.constant(math.nan, tf.float64), values), tf.float32)
 
 
 def fill_missing(inputs: Inputs, name: str, value: float | Literal["mean", "median"]) -> Any:

@@ -30,6 +30,7 @@ class Range:
       rows: How many rows it holds, those that do not fit included; -1 where that is known only after reading.
       size: About its bytes, for balancing.
       first_line: The physical line number, from 1, at which a piece of a text file begins; -1 elsewhere.
+      source: In a union, the name of the table that it belongs to.
     """
 
     uri: str
@@ -40,6 +41,7 @@ class Range:
     rows: int
     size: int
     first_line: int = -1
+    source: str = ""
 
 
 @dataclass
@@ -67,11 +69,13 @@ class Rows:
       batch: The rows that fit, with exactly the columns of the listing's schema.
       numbers: Each row's number in its file, from 0, as int64.
       problems: The rows that do not fit.
+      filtered: Filter reason to count, of rows that the source itself leaves out.
     """
 
     batch: pa.RecordBatch
     numbers: np.ndarray
     problems: list[Problem]
+    filtered: Mapping[str, int] = field(default_factory=dict)
 
 
 @runtime_checkable

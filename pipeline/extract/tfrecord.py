@@ -5,10 +5,10 @@ The format has no index and no count: a file that was cut exactly between two re
 
 import hashlib
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
-from typing import IO, Any
+from typing import IO
 
 import google_crc32c
 import numpy as np
@@ -22,7 +22,7 @@ from . import columns as column_types
 from .columns import REST, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .listing import digest_files
-from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files, shorten
+from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _BLOCK = 8, 1 << 20, 8 << 20
@@ -81,10 +81,13 @@ class TfRecord:
             if _masked_crc(record) != struct.unpack_from("<I", data, end)[0]:
                 faults[position] = Fault("bad_checksum", "expected the bytes of the record's checksum, found others")
                 records[position] = b""
-        batches = [
-            column_types.convert_all(_flatten(batch, schema, first, faults), schema, found)
-            for batch, first, found in _decode(records, 0, schema, faults)
-        ]
+        batches = []
+        for first, decoded in _decode(records, 0, faults):
+            misfits: dict[int, Fault] = {}
+            columns = [_column(decoded, field, misfits) for field in schema]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+            for position, fault in misfits.items():
+                faults.setdefault(first + position, fault)
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema), piece.uri)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
 
@@ -137,7 +140,7 @@ def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[Range]:
     return [*ranges, Range(info.uri, key, begin, place, row, number - row, place - begin)]
 
 
-def _record_ends(file: IO[bytes], info: FileInfo) -> Any:
+def _record_ends(file: IO[bytes], info: FileInfo) -> Iterator[int]:
     """Where each record ends, read from the headers alone."""
     number = place = base = 0
     block = b""
@@ -173,7 +176,9 @@ def _records(
     data: bytes, uri: str, begin: int, first: int, error: type[PenstockError], whole: bool = True
 ) -> tuple[list[int], list[int]]:
     """Where the records' contents begin and end."""
-    starts, ends, place = [], [], 0
+    starts: list[int] = []
+    ends: list[int] = []
+    place = 0
     while place < len(data):
         if not whole and place + _HEADER > len(data):
             break
@@ -203,19 +208,61 @@ def _content(piece: Range) -> bytes:
     return data
 
 
-def _decode(records: list[bytes], first: int, schema: pa.Schema, faults: dict[int, Fault]) -> Any:
-    """Batches of the records; halves what does not decode until the record is found."""
+def _decode(records: Sequence[bytes], first: int, faults: dict[int, Fault]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches of the records, each with its first record's position; halves what does not decode until it is found."""
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # with TensorFlow: seconds
 
     if not records:
         return
     try:
-        batch = ExamplesToRecordBatchDecoder().DecodeBatch(records)
-        yield batch, first, faults
+        yield first, ExamplesToRecordBatchDecoder().DecodeBatch(records)
     except RuntimeError as error:
         if len(records) == 1:
-            faults[first] = Fault("bad_example", f"expected a tf.train.Example, found: {error}")
-            records = [b""]
-        middle = max(1, len(records) // 2)
-        yield from _decode(records[:middle], first, schema, faults)
-        yield from _decode(records[middle:], first + middle, schema, faults)
+            faults.setdefault(first, Fault("bad_example", f"expected a tf.train.Example, found: {error}"))
+            yield first, ExamplesToRecordBatchDecoder().DecodeBatch([b""])
+            return
+        middle = len(records) // 2
+        yield from _decode(records[:middle], first, faults)
+        yield from _decode(records[middle:], first + middle, faults)
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field, faults: dict[int, Fault]) -> pa.Array:
+    """A feature's lists as the column that the schema wants."""
+    position = batch.schema.get_field_index(field.name)
+    if position < 0 or pa.types.is_null(batch.column(position).type):
+        return pa.nulls(batch.num_rows, field.type)
+    lists = batch.column(position)
+    if pa.types.is_list(field.type):
+        return column_types.convert(lists, field.type, field.name, faults)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(lengths > 1).tolist():
+        faults.setdefault(
+            row, Fault("wrong_type", f"expected at most one value in the feature {field.name!r}, found {lengths[row]}")
+        )
+    firsts = pa.array(lists.offsets.to_numpy()[:-1], mask=lengths != 1)
+    return column_types.convert(lists.values.take(firsts), field.type, field.name, faults)
+
+
+def _sample(uri: str) -> dict[str, pa.DataType]:
+    """The types that a file's beginning shows, by feature; null for one without values."""
+    data, want = b"", _SAMPLE
+    try:
+        with open_whole(uri) as file:
+            while True:
+                data += read_fully(file, want - len(data))
+                whole = len(data) < want
+                starts, ends = _records(data, uri, 0, 0, RequestError, whole)
+                if whole or starts:
+                    break
+                want *= 4
+    except (OSError, pa.ArrowException) as error:
+        raise RequestError(f"{uri}: expected a file that can be read, found: {error}; mend or remove it") from error
+    seen: dict[str, list[pa.DataType]] = {}
+    for _, batch in _decode([data[start:end] for start, end in zip(starts, ends, strict=True)], 0, {}):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            most = 0 if pa.types.is_null(column.type) else pc.max(pc.list_value_length(column)).as_py() or 0
+            inner = column_types.normalise(column.type.value_type) if most else pa.null()
+            kind = pa.list_(inner) if most > 1 else inner
+            seen.setdefault(name, []).append(kind)
+    return {name: column_types.merge(kinds)[0] if any(not pa.types.is_null(k) for k in kinds) else pa.null()
+            for name, kinds in seen.items()}  # fmt: skip

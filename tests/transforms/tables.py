@@ -19,7 +19,8 @@ class ConstantStatistics:
         self._columns, self._folder = columns, folder
 
     def moments(self, name: str) -> DeferredMoments:
-        return DeferredMoments(*(tf.constant(value, tf.float64) for value in Moments.of(self._columns[name]).as_floats()))
+        values = Moments.of(self._columns[name]).as_floats()
+        return DeferredMoments(*(tf.constant(value, tf.float64) for value in values))
 
     def grouped_moments(self, name: str, key: str) -> tuple[Any, Any, Any]:
         grouped = GroupedMoments.of(self._columns[name], self._columns[key])
@@ -35,10 +36,10 @@ class ConstantStatistics:
 
     def vocabulary(self, name: str, top_k: int | None, min_count: int) -> tuple[Any, Any]:
         assert self._folder is not None
-        tokens = Counts.of(self._columns[name]).vocabulary(top_k, min_count).tokens
+        lines = Counts.of(self._columns[name]).vocabulary(top_k, min_count).lines
         path = self._folder / f"{name}-{top_k}-{min_count}"
-        path.write_bytes(b"".join(token + b"\n" for token in tokens))
-        return tf.constant(str(path)), tf.constant(len(tokens), tf.int64)
+        path.write_bytes(b"".join(line + b"\n" for line in lines))
+        return tf.constant(str(path)), tf.constant(len(lines), tf.int64)
 
     def frequencies(self, name: str) -> tuple[Any, Any]:
         top = Counts.of(self._columns[name]).top()

@@ -87,7 +87,13 @@ def test_put_replaces_in_place_and_appends() -> None:
 
 @pytest.mark.parametrize(
     "step",
-    [columns.select("d"), columns.drop("d"), columns.rename({"d": "e"}), columns.cast({"d": "int64"}), columns.fill({"d": 0})],
+    [
+        columns.select("d"),
+        columns.drop("d"),
+        columns.rename({"d": "e"}),
+        columns.cast({"d": "int64"}),
+        columns.fill({"d": 0}),
+    ],
 )
 def test_a_column_that_is_not_there_is_named(step: columns.Vectorized) -> None:
     with pytest.raises(ValueError, match=r"expected one of the columns \['a', 'b', 'c'\], found 'd'"):

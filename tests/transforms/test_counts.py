@@ -75,7 +75,8 @@ def test_more_distinct_values_than_the_limit_are_given_up_whatever_the_order() -
         with pytest.raises(ValueError, match="expected up to 10 distinct values, found more"):
             counts.top()
         again = Counts.from_bytes(counts.to_bytes())
-        assert again.exceeded and again == Counts.of(pa.array(words), limit=10)
+        assert again.exceeded
+        assert again == Counts.of(pa.array(words), limit=10)
         assert again.merge(parts[0]).exceeded
     assert not Counts.of(pa.array(words[:10]), limit=10).exceeded
     with pytest.raises(ValueError, match="expected one limit, found 10 and None"):
@@ -90,6 +91,7 @@ def test_tokens_that_no_line_holds_are_counted_and_left_out() -> None:
     assert vocabulary.left_out == {"empty": 2, "line_break": 2}
     assert vocabulary.not_utf8 == 2
     assert Counts.of(array).vocabulary(top_k=1).tokens == [b"\xff"]
+    assert (Counts().vocabulary().tokens, Counts().vocabulary().lines) == ([], [b""])
 
 
 def rank_errors(values: Any, boundaries: Any) -> list[float]:

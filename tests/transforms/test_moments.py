@@ -79,7 +79,7 @@ def test_sums_are_exact(values: npt.NDArray[Any]) -> None:
 def test_mean_and_std_are_correctly_rounded(values: npt.NDArray[Any]) -> None:
     moments = Moments.of(values)
     if not len(values):
-        assert math.isnan(moments.mean) and math.isnan(moments.std) and math.isnan(moments.variance)
+        assert [math.isnan(value) for value in (moments.mean, moments.std, moments.variance)] == [True] * 3
         return
     total, squares = fractions(values)
     variance = squares / len(values) - (total / len(values)) ** 2
@@ -209,7 +209,9 @@ def test_groups_are_the_same_bits_in_any_order(size: int) -> None:
     for seed in range(3):
         assert merged_in_any_order([*parts, GroupedMoments()], seed).to_bytes() == whole.to_bytes()
     again = GroupedMoments.from_bytes(whole.to_bytes())
-    assert again == whole and again.results() == whole.results() and len(again) == 50
+    assert again == whole
+    assert again.results() == whole.results()
+    assert len(again) == 50
 
 
 @pytest.mark.parametrize(

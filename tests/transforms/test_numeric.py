@@ -146,7 +146,7 @@ def test_missing_values_become_what_was_asked_for(missing: numeric.Missing, expe
 
 def test_clipping_is_in_standard_deviations_and_keeps_missing_values() -> None:
     found = numeric.standardize(column(*[0.0] * 99, 100.0, None), "x", clip=3, missing="keep").numpy()
-    assert found[99] == 3 and np.isnan(found[100])
+    np.testing.assert_array_equal(found[99:], [3, NAN])
     training = {"x": pa.array([0.0, 10.0])}
     beyond = inputs({"x": pa.array([-5.0, 5.0, 20.0])}, training)
     assert numeric.min_max(beyond, "x").numpy().tolist() == [-0.5, 0.5, 2]
@@ -212,7 +212,7 @@ def test_a_traced_graph_gives_the_same_bits(helper: Any) -> None:
 def test_helpers_refuse_columns_that_features_made() -> None:
     given = inputs(TABLE)
     given["new"] = given["age"] * 2
-    with pytest.raises(ValueError, match=r"standardize: expected the name of a raw column.*'new' which `features` made"):
+    with pytest.raises(ValueError, match=r"standardize: expected .* a raw column.*'new' which `features` made"):
         numeric.standardize(given, "new")
     given["age"] = given["age"] * 2
     with pytest.raises(ValueError, match=r"bucketize: .*'age'.* replaced it.*tft\.bucketize"):

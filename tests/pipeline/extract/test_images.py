@@ -1,0 +1,223 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from penstock.pipeline import Images, RequestError, folder, table
+
+
+def touch(root: Path, *paths: str) -> str:
+    for path in paths:
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(path.encode())
+    return str(root)
+
+
+def labels(source: Images, root: str) -> dict[str, str | None]:
+    return {reference.key: reference.label for reference in source.find(root).references}
+
+
+def masks(source: Images, root: str) -> dict[str, str]:
+    found = source.find(root).references
+    return {reference.key: reference.mask.removeprefix(f"{root}/") for reference in found if reference.mask}
+
+
+def test_keys_are_paths_relative_to_the_input(tmp_path: Path):
+    root = touch(tmp_path, "b/2.jpg", "b/1.jpg", "a.jpg", "b/c/3.jpg", "b/4.png", "b/notes.txt")
+    listing = Images(["*.jpg", "b/*.png", "b/**/*.jpg"]).find(root)
+    keys = [reference.key for reference in listing.references]
+    assert keys == ["a.jpg", "b/1.jpg", "b/2.jpg", "b/4.png", "b/c/3.jpg"]
+    assert [reference.uri for reference in listing.references] == [f"{root}/{key}" for key in keys]
+    assert listing.references[0].size == len("a.jpg")
+    assert (listing.problems, listing.warnings) == ([], [])
+
+
+def test_patterns_may_match_a_file_twice(tmp_path: Path):
+    root = touch(tmp_path, "a/1.jpg")
+    assert len(Images(["a/*", "**/*.jpg"]).find(root).references) == 1
+
+
+def test_every_pattern_must_match_something(tmp_path: Path):
+    root = touch(tmp_path, "a/1.jpg")
+    with pytest.raises(RequestError, match=r"expected images at .*/b/\*\.jpg, found none; check --input"):
+        Images(["a/*.jpg", "b/*.jpg"]).find(root)
+
+
+@pytest.mark.parametrize(
+    ("label", "expected"),
+    [
+        (r"(?P<label>.+)_\d+", "big_cat"),
+        (r"(.+?)_(.+)_\d+", "big"),
+        (r"(\d+_)?(?P<label>\w+?)_\d+", "big_cat"),
+        (r"\w+", "big_cat_01"),
+        (r"pets/(?P<label>\w+)/.*", "house"),
+        (folder(), "house"),
+        (folder(0), "pets"),
+        (folder(-2), "pets"),
+    ],
+)
+def test_labels_by_rule(tmp_path: Path, label, expected: str):
+    root = touch(tmp_path, "pets/house/big_cat_01.jpg")
+    assert labels(Images("**/*.jpg", label=label), root) == {"pets/house/big_cat_01.jpg": expected}
+
+
+@pytest.mark.parametrize("label", [r"dog_\d+", r"cat", r"(cat_)?(?P<label>x*)\d*(_\d+)?", folder(2), folder(-3)])
+def test_an_example_without_a_label_is_quarantined(tmp_path: Path, label):
+    root = touch(tmp_path, "pets/house/cat_01.jpg")
+    listing = Images("**/*.jpg", label=label).find(root)
+    assert listing.references == []
+    (problem,) = listing.problems
+    assert (problem.key, problem.stage, problem.code) == ("pets/house/cat_01.jpg", "plan", "label_missing")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "columns"),
+    [
+        ("labels.csv", "file,breed\na/1.jpg,cat\n2,dog\nstranger,cat\n", ("file", "breed")),
+        ("labels.csv", "a/1.jpg,cat\n2,dog\nstranger,cat\n", (0, 1)),
+        ("labels.tsv", "cat\ta/1.jpg\ndog\t2\ncat\tstranger\n", (1, 0)),
+        ("labels.txt", "# id breed\n1 7 cat\n2.jpg 9 dog\nstranger 1 cat\n", (0, 2)),
+    ],
+)
+def test_labels_by_list(tmp_path: Path, name: str, content: str, columns):
+    root = touch(tmp_path, "a/1.jpg", "b/2.jpg", "b/3.jpg")
+    (tmp_path / name).write_text(content)
+    source = Images("*/*.jpg", label=table(name, *columns))
+    assert labels(source, root) == {"a/1.jpg": "cat", "b/2.jpg": "dog"}
+    listing = source.find(root)
+    assert [(problem.key, problem.code) for problem in listing.problems] == [("b/3.jpg", "label_missing")]
+    (warning,) = listing.warnings
+    assert "labels 1 examples that the input lacks, such as 'stranger'" in warning
+
+
+def test_a_list_may_repeat_itself_but_not_contradict_itself(tmp_path: Path):
+    root = touch(tmp_path, "a/1.jpg")
+    source = Images("*/*.jpg", label=table("labels.csv"))
+    (tmp_path / "labels.csv").write_text("1,cat\na/1.jpg,cat\n")
+    assert labels(source, root) == {"a/1.jpg": "cat"}
+    (tmp_path / "labels.csv").write_text("1,cat\na/1.jpg,dog\n")
+    with pytest.raises(RequestError, match=r"'a/1.jpg' has the labels 'cat' and 'dog', expected one"):
+        source.find(root)
+
+
+@pytest.mark.parametrize(
+    ("template", "mask"),
+    [
+        ("masks/{stem}.png", "masks/1.png"),
+        ("masks/{dir}/{stem}.png", "masks/a/b/1.png"),
+        ("{dir}/{stem}_mask.png", "a/b/1_mask.png"),
+        ("masks/{dir}/{name}", "masks/a/b/1.jpg"),
+        ("masks/*.png", "masks/1.png"),
+        ("**/masks/**/*.png", "x/masks/y/1.png"),
+    ],
+)
+def test_masks_by_template_and_by_pattern(tmp_path: Path, template: str, mask: str):
+    root = touch(tmp_path, "a/b/1.jpg", mask)
+    assert masks(Images("a/**/*.jpg", mask=template), root) == {"a/b/1.jpg": mask}
+
+
+@pytest.mark.parametrize("template", ["{dir}/{stem}.png", "masks/{dir}/{stem}.png"])
+def test_a_template_with_dir_fits_images_in_no_folder(tmp_path: Path, template: str):
+    root = touch(tmp_path, "1.jpg", "1.png", "masks/1.png", "a/2.jpg", "a/2.png", "masks/a/2.png")
+    expected = {"1.jpg": "1.png", "a/2.jpg": "a/2.png"}
+    prefix = "masks/" if template.startswith("masks") else ""
+    found = masks(Images(["*.jpg", "a/*.jpg"], mask=template), root)
+    assert found == {key: prefix + mask for key, mask in expected.items()}
+
+
+def test_stems_with_the_characters_of_patterns(tmp_path: Path):
+    root = touch(tmp_path, "images/a[1].jpg", "masks/a[1].png", "images/b*.jpg", "masks/b*.png")
+    assert len(masks(Images("images/*", mask="masks/{stem}.png"), root)) == 2
+
+
+def test_an_image_without_its_mask_is_quarantined_and_a_mask_without_its_image_told(tmp_path: Path):
+    root = touch(tmp_path, "images/1.jpg", "images/2.jpg", "masks/1.png", *(f"masks/x{n}.png" for n in range(5)))
+    listing = Images("images/*.jpg", mask="masks/{stem}.png").find(root)
+    assert [reference.key for reference in listing.references] == ["images/1.jpg"]
+    (problem,) = listing.problems
+    assert (problem.key, problem.code, problem.stage) == ("images/2.jpg", "mask_missing", "plan")
+    assert "masks/2.png" in problem.message
+    (warning,) = listing.warnings
+    assert warning.startswith("5 masks belong to no image: ")
+    assert "masks/x0.png" in warning
+    assert warning.endswith("…")
+
+
+def test_masks_must_be_somewhere(tmp_path: Path):
+    root = touch(tmp_path, "images/1.jpg")
+    for mask in ("masks/{stem}.png", "masks/*.png"):
+        with pytest.raises(RequestError, match=r"expected masks at .*masks/.*found none"):
+            Images("images/*.jpg", mask=mask).find(root)
+
+
+def test_a_pattern_needs_stems_that_are_unique(tmp_path: Path):
+    root = touch(tmp_path, "a/1.jpg", "b/1.jpg", "masks/1.png")
+    with pytest.raises(RequestError, match=r"pairs by its stem with b/1.jpg and another image.*use a template"):
+        Images("?/*.jpg", mask="masks/*.png").find(root)
+    root = touch(tmp_path, "masks/other/1.png")
+    with pytest.raises(RequestError, match="have one stem, expected one mask"):
+        Images("a/*.jpg", mask="masks/**/*.png").find(root)
+
+
+def test_a_template_may_give_images_one_mask(tmp_path: Path):
+    root = touch(tmp_path, "day/1.jpg", "night/1.jpg", "masks/1.png")
+    assert len(masks(Images("*/*.jpg", mask="masks/{stem}.png"), root)) == 2
+
+
+def test_a_file_that_is_too_large_is_quarantined_unread(tmp_path: Path):
+    root = touch(tmp_path, "1.jpg", "longer name.jpg")
+    listing = Images("*.jpg", max_bytes=6).find(root)
+    assert [reference.key for reference in listing.references] == ["1.jpg"]
+    assert [(problem.key, problem.code) for problem in listing.problems] == [("longer name.jpg", "too_large")]
+
+
+def test_a_file_name_that_is_no_utf8_is_quarantined(tmp_path: Path):
+    root = touch(tmp_path, "1.jpg")
+    with open(os.fsencode(root) + b"/caf\xe9.jpg", "wb"):
+        pass
+    listing = Images("*.jpg").find(root)
+    assert [reference.key for reference in listing.references] == ["1.jpg"]
+    assert [(problem.key, problem.code) for problem in listing.problems] == [(r"caf\udce9.jpg", "name_not_utf8")]
+
+
+def test_the_digest_sees_every_change(tmp_path: Path):
+    root = touch(tmp_path, "images/1.jpg", "images/2.jpg", "masks/1.png", "masks/2.png", "labels.csv", "other.txt")
+    (tmp_path / "labels.csv").write_text("1,cat\n2,dog\n")
+    source = Images("images/*.jpg", mask="masks/{stem}.png", label=table("labels.csv"))
+
+    def digest() -> str:
+        return source.find(root).digest
+
+    first = digest()
+    (tmp_path / "other.txt").write_text("nobody reads it")
+    assert digest() == first
+    seen = {first}
+    for name in ("images/1.jpg", "masks/2.png", "labels.csv"):
+        stat = (tmp_path / name).stat()
+        os.utime(tmp_path / name, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1_000_000))
+        seen.add(digest())
+    touch(tmp_path, "images/3.jpg", "masks/3.png")
+    seen.add(digest())
+    (tmp_path / "images/3.jpg").rename(tmp_path / "images/4.jpg")
+    seen.add(digest())
+    assert len(seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"pattern": ""}, "expected a pattern"),
+        ({"pattern": []}, "expected a pattern"),
+        ({"pattern": ["*.jpg", 3]}, "expected a pattern"),
+        ({"pattern": "/data/*.jpg"}, "relative to --input"),
+        ({"pattern": "../*.jpg"}, "relative to --input"),
+        ({"pattern": "gs://bucket/*.jpg"}, "relative to --input"),
+        ({"mask": "../masks/{stem}.png"}, "relative to --input"),
+        ({"mask": "masks/{stm}.png"}, r"expected the fields .*found \['stm'\]"),
+        ({"label": "(cat"}, "no regular expression"),
+        ({"label": 3}, r"expected a regular expression, folder\(\) or table"),
+    ],
+)
+def test_mistakes_in_a_source_are_named(fields, message: str):
+    with pytest.raises(RequestError, match=message):
+        Images(**{"pattern": "*.jpg", **fields})
