@@ -13,7 +13,7 @@ from .analyze import AnalyzeAndWriteGraph
 from .commit import CommitOptions, commit
 from .errors import PenstockError
 from .journal import Journal
-from .make import BATCHES, MakeOptions, MakeUnits, read_back
+from .make import BATCHES, GatherUnits, MakeOptions, MakeUnits, read_back
 
 
 @dataclass(frozen=True)
@@ -24,11 +24,16 @@ class Job:
     commit: CommitOptions
     features: Callable[[Any], Any] | None
 
+    @property
+    def units(self) -> int:
+        """How many units there are to make; those that gather after a global shuffle come on top."""
+        return self.commit.units - self.make.targets
+
 
 class Build(beam.PTransform):
     """Unit numbers in; one outcome out, after the commit.
 
-    Only unit numbers, journals and what the analyzers reduce cross a shuffle.
+    Only unit numbers, journals and what the analyzers reduce cross a shuffle; a global shuffle goes by files.
     """
 
     def __init__(self, job: Job) -> None:
@@ -55,7 +60,11 @@ class Build(beam.PTransform):
             layout.join(job.make.generation, layout.TEMPORARY),
         )
         # str, the graph's path
-        return graph | "Commit" >> beam.ParDo(Commit(job.commit), AsList(made["journals"]))
+        journals = made["journals"]
+        if job.make.targets:
+            gathered = units | "Gather" >> beam.ParDo(GatherUnits(job.make), AsList(journals))
+            journals = (journals, gathered) | beam.Flatten()
+        return graph | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
         # dict, the outcome
 
 

@@ -30,6 +30,17 @@ class Shard:
     index: StoredFile | None
 
 
+@dataclass(frozen=True)
+class Segment:
+    """A part of a unit's scattered file: whose rows (split and target) lie between which bytes, and how many."""
+
+    split: str
+    target: int
+    begin: int
+    end: int
+    rows: int
+
+
 @dataclass
 class Journal:
     """The result of one unit.
@@ -43,6 +54,8 @@ class Journal:
       quarantine: Its quarantine file; None where nothing was quarantined.
       labels: Split to label to count, of the examples that were written.
       histograms: Feature name to [channels][256] counts of its stored pixels; of the statistics' split only.
+      scattered: The file with its rows where a global shuffle sends them to other units' shards; else None.
+      segments: Which part of that file holds what.
       summaries: The file with the columns' summaries; of the statistics' split only. None where there are none.
     """
 
@@ -55,6 +68,8 @@ class Journal:
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     histograms: dict[str, list[list[int]]] = field(default_factory=dict)
     summaries: StoredFile | None = None
+    scattered: StoredFile | None = None
+    segments: list[Segment] = field(default_factory=list)
 
     @property
     def written(self) -> int:
@@ -65,7 +80,7 @@ class Journal:
     def files(self) -> list[StoredFile]:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
-        return [file for file in (*shards, self.quarantine, self.summaries) if file]
+        return [file for file in (*shards, self.quarantine, self.summaries, self.scattered) if file]
 
     def write(self, generation: str) -> None:
         """Makes the unit finished."""
@@ -79,8 +94,9 @@ class Journal:
             split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
             for split, shard in entry["shards"].items()
         }
-        optional = {name: _stored(entry[name]) for name in ("quarantine", "summaries")}
-        return cls(**{**entry, "shards": shards, **optional})
+        optional = {name: _stored(entry[name]) for name in ("quarantine", "summaries", "scattered")}
+        segments = [Segment(**segment) for segment in entry["segments"]]
+        return cls(**{**entry, "shards": shards, "segments": segments, **optional})
 
     @classmethod
     def read_finished(cls, generation: str, unit: int) -> "Journal | None":

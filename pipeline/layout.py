@@ -120,6 +120,11 @@ def unit_summaries(unit: int) -> str:
     return f"{UNITS}/{unit:05d}.summaries"
 
 
+def unit_scattered(unit: int) -> str:
+    """A unit's prepared rows, on their way to other units' shards."""
+    return f"{UNITS}/{unit:05d}.tfrecord"
+
+
 def unit_progress(unit: int) -> str:
     """The heartbeat of a unit that is being made."""
     return f"{PROGRESS}/{unit:05d}.json"

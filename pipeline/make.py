@@ -29,7 +29,8 @@ from .make_records import RecordPreparer
 from .plan import Unit
 from .prepare import Preparer
 from .reference import Problem
-from .shards import ShardWriter, open_shard, read_examples, store
+from .scatter import ScatterWriter, gather, read_segments
+from .shards import ShardSet, read_examples, store
 from .summaries import Summaries, default_wanted
 
 BATCHES = "batches"
@@ -47,6 +48,7 @@ class MakeOptions:
       statistics: The split that statistics come from.
       threads: Images or ranges prepared at a time by one worker.
       timeout: Seconds that an image may take in a process of its own; None prepares in threads.
+      targets: In a global shuffle, how many units share their rows out among their shards; else 0.
     """
 
     generation: str
@@ -55,6 +57,7 @@ class MakeOptions:
     statistics: str
     threads: int = 1
     timeout: float | None = None
+    targets: int = 0
 
 
 class MakeUnits(beam.DoFn):
@@ -116,22 +119,28 @@ def _make_unit(
     tally = _Tally()
     heartbeat = _Heartbeat(options.generation, unit.index)
     schema = getattr(options.preparer, "stored_schema", None)
-    writers = {split: open_shard(options.generation, name, schema) for split, name in unit.shards.items()}
-    with _abandoned_on_error(writers.values()):
+    packer: ShardSet | ScatterWriter
+    if options.targets:
+        packer = ScatterWriter(options.generation, unit.index, options.targets)
+    else:
+        packer = ShardSet(options.generation, unit.shards, schema)
+    with _abandoned_on_error(packer):
         for chunk in chunks:
             tally.take(chunk)
             heartbeat.beat(tally)
             for split, records in chunk.records.items():
-                writers[split].add(records, chunk.positions[split] if chunk.positions is not None else None)
+                packer.add(split, records, chunk.positions[split] if chunk.positions is not None else None)
             if batcher:
                 yield from _tagged(batcher.add(chunk, options.statistics))
         if batcher:
             yield from _tagged(batcher.flush(tally.summaries))
-        shards = {split: writer.finish() for split, writer in writers.items()}
+        packed = packer.finish()
     finished = Journal(
         unit=unit.index,
         read=tally.read,
-        shards=shards,
+        shards=packed.shards,
+        scattered=packed.scattered,
+        segments=packed.segments,
         filtered=dict(tally.filtered),
         quarantined=dict(Counter(problem.code for problem in tally.problems)),
         quarantine=write_quarantine(options.generation, layout.unit_quarantine(unit.index), tally.problems),
@@ -147,12 +156,11 @@ def _make_unit(
 
 
 @contextlib.contextmanager
-def _abandoned_on_error(writers: Iterable[ShardWriter]) -> Iterator[None]:
+def _abandoned_on_error(packer: ShardSet | ScatterWriter) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
-        for writer in writers:
-            writer.abandon(error)
+        packer.abandon(error)
         raise
 
 
@@ -223,16 +231,33 @@ def _write_summaries(generation: str, unit: int, found: Summaries) -> StoredFile
 
 def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatch]:
     """The analyzers' batches of a unit that is finished, from its shards, its summaries and its journal."""
-    shard = finished.shards.get(options.statistics)
-    if shard is None:
+    if options.statistics not in finished.shards and finished.scattered is None:
         return
     batcher = options.analysis.batcher()
     histograms = {name: np.array(counts, np.int64) for name, counts in finished.histograms.items()}
     yield from batcher.add(Chunk(0, histograms=histograms), options.statistics)
     if options.analysis.columns:
-        for record in read_examples(layout.join(options.generation, shard.file.path)):
+        for record in _stored_examples(options, finished):
             yield from batcher.add(Chunk(1, {options.statistics: [record]}), options.statistics)
     yield from batcher.flush(summaries.read_summaries(options.generation, finished))
+
+
+def _stored_examples(options: MakeOptions, finished: Journal) -> Iterator[bytes]:
+    if finished.scattered:
+        return (record for _, record in read_segments(options.generation, finished, options.statistics, None))
+    return read_examples(layout.join(options.generation, finished.shards[options.statistics].file.path))
+
+
+class GatherUnits(beam.DoFn):
+    """Unit numbers and, aside, all journals in; the journals of the units' shards out. For a global shuffle."""
+
+    def __init__(self, options: MakeOptions) -> None:
+        self._options = options
+
+    def process(self, number: int, journals: list[Journal]) -> Iterator[Journal]:
+        generation = self._options.generation
+        unit, _ = plan.read_unit(layout.join(generation, layout.PLAN), number)
+        yield gather(generation, sorted(journals, key=lambda journal: journal.unit), number, unit.shards)
 
 
 def _count(finished: Journal) -> None:

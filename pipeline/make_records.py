@@ -230,8 +230,8 @@ def _conform(batch: pa.RecordBatch, features: Mapping[str, Feature], piece: Rang
             columns.append(column if column.type == _TYPES.get(feature.dtype) else _cast(column, feature))
         except pa.ArrowInvalid as error:
             raise PenstockError(
-                f"{piece.uri}: expected {name!r} to be {feature.dtype} after `prepare`, found {column.type}: {error}; cast it"
-                " there"
+                f"{piece.uri}: expected {name!r} to be {feature.dtype} after `prepare`, found {column.type}: {error}; "
+                "cast it there"
             ) from error
     return pa.RecordBatch.from_arrays(columns, names=list(features))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from . import files
+from . import files, layout
 from .errors import RequestError
 from .extract.images import Images
 from .extract.join import ImageJoin
@@ -29,7 +29,7 @@ from .splits import NOT_LISTED
 
 DUPLICATE = "duplicate"
 SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enough to redo
-RANGE_BYTES = 2 << 20  # of a record file: what a thread takes at a time
+RANGE_BYTES = 1 << 18  # of a record file: what a thread takes at a time
 
 
 Piece = Reference | Range
@@ -112,7 +112,8 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
         warnings=listing.warnings + warnings,
         digest=digest,
     )
-    duplicates = _duplicates(listing.references, threads) if recipe.deduplicate else set()
+    listed = [reference for reference, name in zip(listing.references, names, strict=True) if name is not None]
+    duplicates = _duplicates(listed, threads) if recipe.deduplicate else set()
     for reference, name in zip(listing.references, names, strict=True):
         if name is None or reference.key in duplicates:
             selection.filtered[NOT_LISTED if name is None else DUPLICATE] += 1
@@ -132,6 +133,11 @@ def _check_splits(selection: Selection, recipe: Recipe) -> None:
             f"found {recipe.statistics!r}"
         )
     for name, count in counts.items():
+        if not layout.is_split_name(name):
+            raise RequestError(
+                f"Recipe(splits=...): expected names of letters, digits, _ and ., found the split {name!r} in the "
+                "input; rename its folder, or find another name with by_path"
+            )
         if not count:
             troubled = len(selection.problems)
             problem = f"; of {selection.read} examples, {troubled} have problems" if troubled else ""

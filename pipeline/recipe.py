@@ -75,6 +75,8 @@ class Recipe:
         formats = ("tfrecord", "parquet") if is_table and not self.compression else ("tfrecord",)
         _expect(self.format in formats, "format", f"one of {formats} for this source and compression", self.format)
         _expect(self.shuffle in (None, "unit", "global"), "shuffle", "'unit', 'global' or None", self.shuffle)
+        global_parquet = self.shuffle == "global" and self.format == "parquet"
+        _expect(not global_parquet, "shuffle", "'unit' or None for the format 'parquet'", self.shuffle)
         _expect(type(self.seed) is int and 0 <= self.seed < 1 << 31, "seed", "a whole number below 2**31", self.seed)
         counts = self.shards.values() if isinstance(self.shards, Mapping) else [self.shards]
         for count in counts:

@@ -93,12 +93,17 @@ def read_records(uri: str) -> Iterator[bytes]:
     with files.open_read(uri) as raw:
         file: IO[bytes] = gzip.GzipFile(fileobj=raw) if uri.endswith(".gz") else raw  # type: ignore[assignment]
         try:
-            yield from _records(file, uri)
+            yield from parse_records(file, uri)
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             raise DatasetError(f"{uri}: damaged or truncated: {error}; run `penstock verify`") from error
 
 
-def _records(file: IO[bytes], uri: str) -> Iterator[bytes]:
+def parse_records(file: IO[bytes], uri: str) -> Iterator[bytes]:
+    """The records from where a file stands to its end.
+
+    Raises:
+      DatasetError: a checksum is wrong, or the file ends inside a record; `uri` names it.
+    """
     position = 0
     while header := file.read(12):
         length, crc = struct.unpack("<QI", header) if len(header) == 12 else (0, -1)

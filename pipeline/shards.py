@@ -2,7 +2,8 @@
 
 import contextlib
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from . import files, layout
 from .errors import DatasetError
 from .example_encoder import encode
 from .features import describe_columns
-from .journal import Shard, StoredFile
+from .journal import Segment, Shard, StoredFile
 from .layout import ShardName
 from .records import RecordWriter, read_records
 
@@ -97,9 +98,45 @@ class ParquetShard:
 ShardWriter = TfRecordShard | ParquetShard
 
 
-def open_shard(generation: str, name: ShardName, schema: Any) -> ShardWriter:
-    """A writer of the format that the shard's name says."""
-    return ParquetShard(generation, name, schema) if name.format == "parquet" else TfRecordShard(generation, name)
+@dataclass
+class Packed:
+    """What a unit was packed into: shards by split; or, in a global shuffle, one file in segments."""
+
+    shards: dict[str, Shard]
+    scattered: StoredFile | None = None
+    segments: list[Segment] = field(default_factory=list)
+
+
+class ShardSet:
+    """Packs a unit into one shard of each of its splits."""
+
+    def __init__(self, generation: str, names: Mapping[str, ShardName], schema: pa.Schema | None) -> None:
+        """Opens the shards.
+
+        Args:
+          generation: The generation's URI.
+          names: Split to the shard's name.
+          schema: The columns, for Parquet.
+        """
+        self._writers: dict[str, ShardWriter] = {
+            split: ParquetShard(generation, name, schema)
+            if name.format == "parquet"
+            else TfRecordShard(generation, name)
+            for split, name in names.items()
+        }
+
+    def add(self, split: str, records: Any, positions: np.ndarray | None) -> None:
+        """Takes examples of a split."""
+        self._writers[split].add(records, positions)
+
+    def finish(self) -> Packed:
+        """Closes the shards."""
+        return Packed({split: writer.finish() for split, writer in self._writers.items()})
+
+    def abandon(self, error: BaseException) -> None:
+        """Leaves no file behind."""
+        for writer in self._writers.values():
+            writer.abandon(error)
 
 
 def read_examples(uri: str) -> Iterator[bytes]:

@@ -86,8 +86,9 @@ def _check_counts(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
                 continue
             if found != shard["examples"]:
                 yield f"{uri}: expected {shard['examples']} examples, found {found}"
-        if sum(shard["examples"] for shard in split["shards"]) != split["examples"]:
-            yield f"split {name!r}: expected {split['examples']} examples, found {split['shards']}"
+        in_shards = sum(shard["examples"] for shard in split["shards"])
+        if in_shards != split["examples"]:
+            yield f"split {name!r}: expected {split['examples']} examples, found {in_shards} in its shards"
         written += split["examples"]
     if written != content["written"]:
         yield f"expected {content['written']} written examples, found {written} in the splits"

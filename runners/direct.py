@@ -41,7 +41,7 @@ def run(job: Job, workers: int = 1, arguments: Sequence[str] = (), module: Modul
         ship_by_value(module)
     options = pipeline_options(workers, arguments)
     with beam.Pipeline(runner=make_runner(options), options=options) as pipeline:
-        _ = pipeline | "Units" >> beam.Create(range(job.commit.units)) | Build(job)
+        _ = pipeline | "Units" >> beam.Create(range(job.units)) | Build(job)
 
 
 def make_runner(options: PipelineOptions) -> FnApiRunner:

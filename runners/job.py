@@ -139,6 +139,8 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
         wanted = tuple(dict.fromkeys((*analysis.wanted, *preparer.wanted)))
         preparer = replace(preparer, wanted=wanted, columns=analysis.columns)
     _check_shippable(preparer)
+    # images are shuffled globally by the plan: their references are in the order of a hash
+    targets = len(planned.units) if recipe.shuffle == "global" and isinstance(preparer, RecordPreparer) else 0
     root = layout.join(request.output, drafted.generation)
     plan_uri = layout.join(root, layout.PLAN)
     if not files.exists(plan_uri):
@@ -152,12 +154,13 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
             statistics=recipe.statistics,
             threads=request.worker_threads,
             timeout=request.isolate,
+            targets=targets,
         ),
         commit=CommitOptions(
             dataset=request.output,
             generation=drafted.generation,
             head=_head(request, planned),
-            units=len(planned.units),
+            units=len(planned.units) + targets,
             read=planned.read,
             filtered=planned.filtered,
             problems=Counter(problem.code for problem in planned.problems),

@@ -57,8 +57,15 @@ def run_job(recipe: Any, source: Path, output: Path, hash: str | None = None, **
     return run(request(recipe, source, output, hash, **options))
 
 
+def plan_job(recipe: Any, source: Path, output: Path = Path("/nowhere"), **options: Any) -> Any:
+    """The draft of a job: what `--dry-run` shows."""
+    from penstock.runners.job import plan
+
+    return plan(request(recipe, source, output, **options)).draft
+
+
 def request(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:
-    """A request for `run` or `draft`."""
+    """A request for `run` or `plan`."""
     from penstock.pipeline.recipe import LoadedRecipe
     from penstock.runners.job import Request
 

@@ -90,7 +90,7 @@ def _read(column: pa.Array) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.
     year, month, day, hour, minute, second = (
         _whole(matched, field, valid) for field in ("year", "month", "day", "hour", "minute", "second")
     )
-    valid &= (1 <= month) & (month <= 12) & (1 <= day) & (hour < 24) & (minute < 60) & (second < 60)
+    valid &= (month >= 1) & (month <= 12) & (day >= 1) & (hour < 24) & (minute < 60) & (second < 60)
     months = np.where(valid, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
     days = months.astype("datetime64[D]") + (day - 1)
     valid &= days.astype("datetime64[M]") == months  # there is no 30th of February
@@ -103,7 +103,8 @@ def _read(column: pa.Array) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.
 def _as_seconds(column: pa.Array) -> npt.NDArray[np.datetime64]:
     filled = column.cast(pa.timestamp("us")).fill_null(0)
     microseconds: npt.NDArray[np.int64] = np.asarray(filled.cast(pa.int64()))
-    return np.floor_divide(microseconds, 1_000_000).astype("datetime64[s]")
+    seconds: npt.NDArray[np.datetime64] = (microseconds // 1_000_000).astype("datetime64[s]")
+    return seconds
 
 
 def _whole(matched: pa.StructArray, field: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
@@ -137,7 +138,8 @@ def _part(local: npt.NDArray[np.datetime64], part: Part) -> npt.NDArray[np.int64
     if part == "month":
         return months.astype(np.int64) % 12 + 1
     if part == "day":
-        return (days - months.astype("datetime64[D]")).astype(np.int64) + 1
+        first = months.astype("datetime64[D]")
+        return days.astype(np.int64) - first.astype(np.int64) + 1
     if part == "weekday":
         return (days.astype(np.int64) + 3) % 7  # 1970-01-01 was a Thursday
     if part == "hour":

@@ -6,8 +6,8 @@
 | limit: at most so many characters            | pad: at most, and at least, so many words             |
 | wordpiece: text to the ids of a given model  | words, ngrams, word_ids, bag_of_words, tfidf          |
 
-TensorFlow has no Unicode normalization without tensorflow_text, hence the division: what `prepare` does to text, a server
-that gets raw text must do as well, before it calls the graph.
+TensorFlow has no Unicode normalization without tensorflow_text, hence the division: what `prepare` does to text, a
+server that gets raw text must do as well, before it calls the graph.
 """
 
 import unicodedata
@@ -51,12 +51,21 @@ class _Normalize:
     strip: bool
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        texts = pc.utf8_normalize(_texts("normalize", self.name, batch), form=self.form)
+        texts = _normalized(_texts("normalize", self.name, batch), self.form)
         if self.lower:
             texts = pc.utf8_lower(texts)
         if self.strip:
             texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, r"[\s\p{Z}]+", " "))
         return put(batch, self.name, texts)
+
+
+def _normalized(texts: pa.Array, form: Form) -> pa.Array:
+    """Texts in a Unicode normal form, by Python: pyarrow 25's utf8_normalize never composes (apache/arrow#51225)."""
+    beyond_ascii = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
+    if not pc.any(beyond_ascii).as_py():
+        return texts  # ASCII is in every normal form
+    changed = [unicodedata.normalize(form, text) for text in texts.filter(beyond_ascii).to_pylist()]
+    return pc.replace_with_mask(texts, beyond_ascii, pa.array(changed, texts.type))
 
 
 def limit(name: str, characters: int) -> Vectorized:
@@ -89,7 +98,7 @@ class _Letters(dict[int, str]):
             replaced = " "
         elif category in ("Cc", "Cf") or code in (0, 0xFFFD):
             replaced = ""
-        elif category.startswith("P") or 33 <= code < 127 and not character.isalnum() or _is_ideograph(code):
+        elif category.startswith("P") or (33 <= code < 127 and not character.isalnum()) or _is_ideograph(code):
             replaced = f" {character} "
         else:
             replaced = character
@@ -102,7 +111,7 @@ _LETTERS = _Letters()
 
 @dataclass(frozen=True)
 class WordPiece:
-    """Cuts text into the pieces of a vocabulary, as BERT does: words, then the longest piece that fits, again and again.
+    """Cuts text into the pieces of a vocabulary, as BERT does: into words, then off each the longest piece that fits.
 
     Google's BERT, tokenization.py, says it in Python: BasicTokenizer, then WordpieceTokenizer.
 

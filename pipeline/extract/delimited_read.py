@@ -90,6 +90,7 @@ def read_rows(piece: Range, text: Text, schema: pa.Schema, form: Format) -> Rows
             data = array[rows.keep(list(removed))].tobytes()
     faults: dict[int, Fault] = {}
     try:
+        _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
         batch, misfits = _parse(data, text.names, schema, form, quoted)
         batch = _cleaned(batch, form, False)
     except pa.ArrowInvalid:
@@ -210,6 +211,12 @@ def _parse(
 
 def _cleaned(batch: pa.RecordBatch, form: Format, every: bool) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays([_clean(column, form, every) for column in batch.columns], schema=batch.schema)
+
+
+def _check_utf8(data: bytes) -> None:
+    if not data.isascii():
+        offsets = pa.py_buffer(np.array([0, len(data)], np.int32))
+        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(data)]).validate(full=True)
 
 
 def _clean(column: pa.Array, form: Format, every: bool) -> pa.Array:

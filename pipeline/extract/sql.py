@@ -1,8 +1,8 @@
 """Tables and queries of a database, read by ranges of a key column.
 
 SQLite needs no driver: Python's own reads it, for its columns may hold values of several types, which the ADBC driver
-refuses. Every other database needs its ADBC driver (`adbc-driver-postgresql` and the like: columns come as Arrow), which
-is taken where it is installed, or SQLAlchemy with the database's driver (rows come as tuples, in batches).
+refuses. Every other database needs its ADBC driver (`adbc-driver-postgresql` and the like: columns come as Arrow),
+taken where it is installed, or SQLAlchemy with the database's driver (rows come as tuples, in batches).
 """
 
 import contextlib

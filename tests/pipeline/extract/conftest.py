@@ -1,0 +1,49 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
+
+
+@dataclass
+class Read:
+    """All that a source gives for one range size."""
+
+    listing: Any
+    rows: list[dict]
+    numbers: list[int]
+    problems: list[Any] = field(default_factory=list)
+
+    @property
+    def codes(self):
+        return {int(problem.key.rpartition(":")[2]): problem.code for problem in self.problems}
+
+
+def _read_all(source, root, size=1 << 30):
+    listing = source.find(str(root), size)
+    found = [source.read(piece, listing.schema) for piece in listing.ranges]
+    for piece, part in zip(listing.ranges, found, strict=True):
+        assert part.batch.schema.equals(listing.schema)
+        assert part.numbers.dtype == np.int64
+        assert len(part.numbers) == part.batch.num_rows
+        assert piece.rows in (-1, part.batch.num_rows + len(part.problems))
+        assert all(problem.stage == "read" and problem.uri == piece.uri for problem in part.problems)
+    rows = [row for part in found for row in part.batch.to_pylist()]
+    numbers = [number for part in found for number in part.numbers.tolist()]
+    return Read(listing, rows, numbers, [problem for part in found for problem in part.problems])
+
+
+@pytest.fixture
+def read_all():
+    return _read_all
+
+
+@pytest.fixture
+def data():
+    """The folder of real datasets, which is beside the repository and not in it."""
+    if not DATA.is_dir():
+        pytest.skip(f"needs the real datasets in {DATA}")
+    return DATA

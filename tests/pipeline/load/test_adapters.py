@@ -1,0 +1,114 @@
+"""The same batches from every framework's adapter."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.pipeline import RequestError
+from penstock.pipeline.load import Dataset
+
+OPTIONS: dict[str, Any] = {"shuffle": "exact", "seed": 2, "repeat": 2}
+
+
+def _check(dataset: Dataset, batches: Iterable[Mapping[str, Any]], ulps: int = 0) -> None:
+    expected = list(dataset.numpy("train", 4, **OPTIONS))
+    found = [{name: np.asarray(values) for name, values in batch.items()} for batch in batches]
+    assert len(found) == len(expected)
+    for want, have in zip(expected, found, strict=True):
+        assert want.keys() == have.keys()
+        for name, values in want.items():
+            if values.dtype.kind == "f":
+                np.testing.assert_array_max_ulp(have[name], values, max(ulps, 0))
+            else:
+                np.testing.assert_array_equal(have[name], values)
+
+
+@pytest.fixture
+def torch() -> Any:
+    return pytest.importorskip("torch", reason="torch is not installed: pip install penstock[torch]")
+
+
+@pytest.fixture
+def jax() -> Any:
+    return pytest.importorskip("jax", reason="jax is not installed: pip install penstock[jax]")
+
+
+def test_torch(dataset: Dataset, torch: Any) -> None:
+    _check(dataset, dataset.torch("train", 4, **OPTIONS))
+
+
+def test_torch_device_part(dataset: Dataset, torch: Any) -> None:
+    _check(dataset, dataset.torch("train", 4, device="cpu", **OPTIONS))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_torch_workers_keep_the_order(dataset: Dataset, torch: Any, workers: int) -> None:
+    loader = dataset.torch("train", 4, **OPTIONS)
+    _check(dataset, torch.utils.data.DataLoader(loader, batch_size=None, num_workers=workers))
+
+
+def test_torch_resumes(dataset: Dataset, torch: Any) -> None:
+    loader = dataset.torch("train", 4, **OPTIONS)
+    begun = [batch["row"].tolist() for batch, _ in zip(loader, range(2), strict=False)]
+    again = dataset.torch("train", 4, state=loader.state(), **OPTIONS)
+    whole = [batch["row"].tolist() for batch in dataset.torch("train", 4, **OPTIONS)]
+    assert begun + [batch["row"].tolist() for batch in again][: len(whole) - 2] == whole
+
+
+def test_torch_map_style(dataset: Dataset, torch: Any) -> None:
+    loader = torch.utils.data.DataLoader(dataset.source("train", features="host"), batch_size=4)
+    assert [batch["row"].tolist() for batch in loader][0] == [0, 1, 2, 3]
+
+
+def test_jax(dataset: Dataset, jax: Any) -> None:
+    _check(dataset, dataset.jax("train", 4, **OPTIONS), ulps=1)  # XLA multiplies by reciprocals
+
+
+def test_jax_resumes(dataset: Dataset, jax: Any) -> None:
+    loader = dataset.jax("train", 4, **OPTIONS)
+    begun = [batch["row"].tolist() for batch, _ in zip(loader, range(2), strict=False)]
+    whole = [batch["row"].tolist() for batch in dataset.jax("train", 4, **OPTIONS)]
+    again = [batch["row"].tolist() for batch in dataset.jax("train", 4, state=loader.state(), **OPTIONS)]
+    assert begun + again[: len(whole) - 2] == whole
+
+
+def test_jax_batches_divide_among_devices(dataset: Dataset, jax: Any) -> None:
+    if len(jax.local_devices()) > 1:
+        with pytest.raises(RequestError, match="multiple of"):
+            dataset.jax("train", 3)
+
+
+def test_grain_takes_it_as_a_source(dataset: Dataset) -> None:
+    grain = pytest.importorskip("grain", reason="grain is not installed: pip install penstock[grain]")
+    rows = [example["row"] for example in grain.MapDataset.source(dataset.source("train")).shuffle(seed=1)]
+    assert sorted(rows) == list(range(21))
+
+
+@pytest.mark.slow
+def test_tf_reads_the_same_stored_batches(dataset: Dataset) -> None:
+    batches = dataset.tf("train", 4, features=False, shuffle="exact", repeat=2)
+    expected = list(dataset.numpy("train", 4, features=False, shuffle="exact", repeat=2))
+    for _ in range(2):  # looking at one batch moves nothing
+        next(iter(batches))
+    found = list(batches)
+    assert len(found) == len(batches) == len(expected)
+    for want, have in zip(expected, found, strict=True):
+        for name, values in want.items():
+            np.testing.assert_array_equal(have[name].numpy(), values)
+    assert batches.loader.state()["epoch"] == 2
+
+
+@pytest.mark.slow
+def test_keras_layer_goes_with_its_model(dataset: Dataset, tmp_path: Any) -> None:
+    keras = pytest.importorskip("keras")
+    pytest.importorskip("tensorflow")
+    layer = dataset.transform.layer()
+    host = list(dataset.numpy("train", 4, features="host", **OPTIONS))
+    _check(dataset, (layer(batch) for batch in host))
+    inputs = {name: keras.Input(values.shape[1:], dtype=str(values.dtype)) for name, values in host[0].items()}
+    keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
+    again = keras.models.load_model(tmp_path / "model.keras")
+    _check(dataset, (again(batch) for batch in host))

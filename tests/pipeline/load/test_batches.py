@@ -1,0 +1,141 @@
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.pipeline import DatasetError
+from penstock.pipeline.load import Dataset, open_dataset
+from penstock.pipeline.load.batches import Batches
+from penstock.pipeline.load.buffers import Buffers
+
+from .datasets import GENERATION, MEAN, STD, write
+
+
+def _rows(batches: Batches) -> list[list[int]]:
+    return [batch["row"].tolist() for batch in batches]
+
+
+def test_batches_in_the_order_of_storage(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 8)
+    assert len(loader) == 3
+    assert _rows(loader) == [list(range(8)), list(range(8, 16)), list(range(16, 21))]
+
+
+def test_features_are_applied(dataset: Dataset) -> None:
+    stored = next(iter(dataset.numpy("train", 21, features=False)))
+    batch = next(iter(dataset.numpy("train", 21)))
+    assert {name: str(values.dtype) for name, values in batch.items()} == dataset.transform.outputs
+    np.testing.assert_array_equal(batch["image"], (stored["image"].astype(np.float32) - MEAN) / STD)
+    np.testing.assert_array_equal(batch["mask"], stored["mask"] - 1)
+    assert batch["label"].tolist() == [number % 2 for number in range(21)]
+    assert stored["key"].tolist() == [b"k%03d" % number for number in range(21)]
+
+
+def test_the_host_leaves_pixels_as_they_are(dataset: Dataset) -> None:
+    host = next(iter(dataset.numpy("train", 21, features="host")))
+    assert {name: str(values.dtype) for name, values in host.items()} == {
+        "image": "uint8",
+        "label": "int64",
+        "mask": "uint8",
+        "row": "int64",
+    }
+    whole = next(iter(dataset.numpy("train", 21)))
+    for name, values in dataset.transform.device(host).items():
+        np.testing.assert_array_equal(values, whole[name])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("prefetch", [1, 5])
+def test_threads_do_not_change_the_order(dataset: Dataset, threads: int, prefetch: int) -> None:
+    expected = _rows(dataset.numpy("train", 4, shuffle="exact", seed=3))
+    assert _rows(dataset.numpy("train", 4, shuffle="exact", seed=3, threads=threads, prefetch=prefetch)) == expected
+
+
+def test_each_epoch_has_all_examples_in_an_order_of_its_own(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 21, shuffle=True, repeat=3)
+    epochs = _rows(loader)
+    assert all(sorted(epoch) == list(range(21)) for epoch in epochs)
+    assert len({tuple(epoch) for epoch in epochs}) == 3
+    assert _rows(loader)[0] not in epochs  # it goes on with the fourth
+
+
+@pytest.mark.parametrize("stop", [1, 2, 5, 6, 9])
+@pytest.mark.parametrize("cache", [False, True])
+def test_a_stopped_loader_goes_on_where_it_was(dataset: Dataset, stop: int, cache: bool) -> None:
+    def loader(**options: object) -> Batches:
+        return dataset.numpy("train", 4, shuffle="exact", seed=1, repeat=2, cache=cache, **options)  # type: ignore[arg-type]
+
+    whole = _rows(loader())
+    first = loader()
+    begun = [batch["row"].tolist() for batch, _ in zip(first, range(stop), strict=False)]
+    again = dataset.numpy("train", 4, shuffle="exact", seed=1, repeat=1, state=first.state())
+    rest = _rows(again)
+    assert (begun + rest) == whole[: stop + len(rest)]
+    assert loader().state_after(stop) == first.state()
+
+
+def test_resumed_on_other_hosts(dataset: Dataset) -> None:
+    seen: list[int] = []
+    states = []
+    for host in range(2):
+        loader = dataset.numpy("train", 3, shuffle="exact", shard=(host, 2))
+        for batch, _ in zip(loader, range(2), strict=False):
+            seen += batch["row"].tolist()
+        states.append(loader.state())
+    assert states[0] == states[1]
+    for host in range(3):
+        for batch in dataset.numpy("train", 2, shuffle="exact", shard=(host, 3), state=states[0]):
+            seen += batch["row"].tolist()
+    assert sorted(seen) == list(range(21))
+
+
+def test_repeat_none_never_ends(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 10, repeat=None)
+    taken = [len(batch["row"]) for batch, _ in zip(loader, range(7), strict=False)]
+    assert taken == [10, 10, 1, 10, 10, 1, 10]
+    with pytest.raises(TypeError, match="never ends"):
+        len(loader)
+
+
+def test_compressed_shards(tmp_path: Path) -> None:
+    dataset = open_dataset(str(write(tmp_path, compressed=True)))
+    assert sorted(sum(_rows(dataset.numpy("train", 4, shuffle="exact")), [])) == list(range(21))
+
+
+def test_a_damaged_record_is_named(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    file = root / GENERATION / "data/train-00001-of-00003.tfrecord"
+    content = bytearray(file.read_bytes())
+    content[-10] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"train-00001-of-00003.tfrecord: record 4 is damaged"):
+        list(open_dataset(str(root)).numpy("train", 4))
+
+
+def test_batches_that_are_held_are_not_written_over(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 1, repeat=3, features=False)
+    held = [(batch["row"][0], batch["image"], batch["image"].copy()) for batch in loader]
+    for _, image, copy in held:
+        np.testing.assert_array_equal(image, copy)
+
+
+def test_buffers_are_used_again_only_when_nobody_holds_them() -> None:
+    buffers = Buffers()
+    first = buffers.empty((1 << 18,), "uint8")
+    view = first[5:10]
+    address = first.ctypes.data
+    del first
+    assert buffers.empty((1 << 18,), "uint8").ctypes.data != address
+    del view
+    assert address in {buffers.empty((1 << 16,), "float32").ctypes.data for _ in range(2)}
+
+
+def test_random_access(dataset: Dataset) -> None:
+    source = pickle.loads(pickle.dumps(dataset.source("train", features=True)))
+    assert len(source) == 21
+    assert source[20]["row"] == source[-1]["row"] == 20
+    assert [example["label"] for example in source[[1, 0]]] == [1, 0]
+    assert source[3]["image"].dtype == np.float32
+    with pytest.raises(IndexError, match="from -21 to 20"):
+        source[21]

@@ -1,0 +1,105 @@
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.pipeline import DatasetError, NotCommittedError, RequestError
+from penstock.pipeline.load import Dataset, open_dataset
+
+from .datasets import GENERATION, MEAN, SHAPE, pixels, write
+
+
+def test_it_says_what_it_holds(dataset: Dataset) -> None:
+    assert dataset.splits["train"].examples == len(dataset) == 21
+    assert dataset.splits["train"].shards == 3
+    assert dataset.features["image"].shape == SHAPE
+    assert dataset.schema["image"] == (np.dtype("uint8"), SHAPE)
+    assert dataset.statistics["image"].mean == MEAN.tolist()
+    assert dataset.labels["train"] == {"cat": 11, "dog": 10}
+    assert dataset.transform.outputs["mask"] == "uint8"
+
+
+def test_its_repr_is_for_terminals_and_notebooks(dataset: Dataset) -> None:
+    for text in (repr(dataset), dataset._repr_html_()):
+        for part in ("train", "21 examples", "3 shards", "uint8 [16, 24, 3]", "jpeg", "float32", GENERATION):
+            assert part in text
+
+
+def test_sample_examples(dataset: Dataset) -> None:
+    first = dataset.examples("train", 2)[0]
+    assert first["key"] == b"k000"
+    assert first["label"] == b"cat"
+    assert np.abs(first["image"].astype(int) - pixels(0)).max() < 30
+    assert np.unique(first["mask"]).tolist() == [1]
+
+
+def test_it_pickles(dataset: Dataset) -> None:
+    again = pickle.loads(pickle.dumps(dataset))
+    assert repr(again) == repr(dataset)
+    assert again.examples("train", 1)[0]["key"] == b"k000"
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    with pytest.raises(NotCommittedError, match="found nothing there; check the path"):
+        open_dataset(str(tmp_path / "nowhere"))
+
+
+def test_not_committed(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    (root / "_DATASET.json").unlink()
+    with pytest.raises(NotCommittedError, match="run the recipe again to resume"):
+        open_dataset(str(root))
+
+
+def test_a_newer_format(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    pointer = json.loads((root / "_DATASET.json").read_text())
+    (root / "_DATASET.json").write_text(json.dumps(pointer | {"format": 99}))
+    with pytest.raises(DatasetError, match="install a newer penstock"):
+        open_dataset(str(root))
+
+
+@pytest.mark.parametrize("path", ["data/train-00001-of-00003.tfrecord", "index/train-00000-of-00003.u64"])
+def test_a_file_of_another_size(tmp_path: Path, path: str) -> None:
+    root = write(tmp_path)
+    file = root / GENERATION / path
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(DatasetError, match=rf"{path}: expected \d+ bytes, found \d+; run `penstock verify`"):
+        open_dataset(str(root))
+
+
+def test_a_missing_file(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    (root / GENERATION / "data/train-00002-of-00003.tfrecord").unlink()
+    with pytest.raises(DatasetError, match=r"train-00002-of-00003.tfrecord: a file that the manifest lists is missing"):
+        open_dataset(str(root))
+
+
+def test_changed_content_is_found_on_request(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    file = root / GENERATION / "data/train-00001-of-00003.tfrecord"
+    content = bytearray(file.read_bytes())
+    content[100] ^= 1
+    file.write_bytes(content)
+    open_dataset(str(root))
+    with pytest.raises(DatasetError, match="expected SHA-256"):
+        open_dataset(str(root), verify=True)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "trian"}, r"split: expected one of \['train'\], found 'trian'"),
+        ({"batch_size": 0}, "batch_size: expected a whole number from 1, found 0"),
+        ({"shuffle": "full"}, 'shuffle: expected True, False, "window" or "exact"'),
+        ({"shard": (3, 2)}, "shard: expected"),
+        ({"repeat": 0}, "repeat"),
+        ({"batch_size": 22, "drop_remainder": True}, "expected at least one batch of 22"),
+        ({"state": {"seed": 4, "epoch": 0, "position": 0}}, "expected one with seed 0"),
+    ],
+)
+def test_wrong_requests_say_what_to_do(dataset: Dataset, options: dict, message: str) -> None:
+    with pytest.raises(RequestError, match=message):
+        dataset.numpy(**{"split": "train", **options})

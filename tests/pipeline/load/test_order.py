@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from penstock.pipeline import RequestError
+from penstock.pipeline.load.order import Order, Share, State, Steps, permute
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 16, 17, 1000])
+@pytest.mark.parametrize("seed", [0, 1, 2**64 - 1])
+def test_permute_is_a_permutation(count: int, seed: int) -> None:
+    assert sorted(permute(np.arange(count), count, seed).tolist()) == list(range(count))
+
+
+def test_permute_needs_no_other_positions() -> None:
+    whole = permute(np.arange(1000), 1000, 5)
+    np.testing.assert_array_equal(permute(np.array([999, 0, 500]), 1000, 5), whole[[999, 0, 500]])
+
+
+def test_permute_puts_everything_everywhere() -> None:
+    counts = np.zeros((7, 7), int)
+    for seed in range(2000):
+        counts[np.arange(7), permute(np.arange(7), 7, seed)] += 1
+    # the chi-squared statistic of 36 degrees of freedom exceeds 68 once in a thousand times
+    assert ((counts - 2000 / 7) ** 2 / (2000 / 7)).sum() < 68
+
+
+# Checkpoints say where they are in these orders: if they change, a resumed run repeats and loses examples.
+@pytest.mark.parametrize(
+    ("shuffle", "epoch", "expected"),
+    [
+        (None, 0, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+        ("exact", 0, [8, 1, 5, 4, 10, 0, 3, 11, 7, 2, 9, 6]),
+        ("exact", 1, [8, 3, 4, 5, 11, 9, 0, 7, 6, 10, 1, 2]),
+        ("window", 0, [1, 2, 3, 0, 4, 10, 9, 8, 5, 7, 11, 6]),
+        ("window", 1, [7, 0, 6, 1, 3, 4, 2, 8, 5, 9, 10, 11]),
+    ],
+)
+def test_order_is_the_same_on_every_machine(shuffle: str | None, epoch: int, expected: list[int]) -> None:
+    order = Order((5, 0, 3, 4), shuffle, seed=7, window=4)  # type: ignore[arg-type]
+    assert order.examples(epoch, np.arange(12)).tolist() == expected
+
+
+@pytest.mark.parametrize("shuffle", ["window", "exact"])
+def test_epochs_and_seeds_have_their_own_orders(shuffle: str) -> None:
+    positions = np.arange(40)
+    orders = {
+        tuple(Order((20, 20), shuffle, seed, window=8).examples(epoch, positions).tolist())  # type: ignore[arg-type]
+        for seed in range(3)
+        for epoch in range(3)
+    }
+    assert len(orders) == 9
+    assert all(sorted(order) == list(range(40)) for order in orders)
+
+
+def test_window_reads_few_shards_at_a_time() -> None:
+    order = Order((10,) * 10, "window", seed=1, window=10)
+    examples = order.examples(0, np.arange(100))
+    assert all(len(set((examples[start : start + 10] // 10).tolist())) <= 3 for start in range(0, 100, 10))
+
+
+def _taken(steps: Steps, state: State) -> tuple[list[int], State]:
+    taken: list[int] = []
+    for step in steps.epoch(state):
+        taken += step.positions.tolist()
+        state = step.after
+    return taken, state
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 3, 5])
+@pytest.mark.parametrize("count", [1, 10, 31, 60])
+def test_hosts_share_without_overlap_or_gap(hosts: int, count: int) -> None:
+    taken = [_taken(Steps(count, 4, Share(host, hosts)), State())[0] for host in range(hosts)]
+    assert sorted(sum(taken, [])) == list(range(count))
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 3, 5])
+def test_equal_hosts_get_equally_many(hosts: int) -> None:
+    taken = [_taken(Steps(31, 4, Share(host, hosts), equal=True), State())[0] for host in range(hosts)]
+    assert {len(part) for part in taken} == {31 // hosts}
+    assert sorted(sum(taken, [])) == list(range(31 // hosts * hosts))
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 3, 5])
+def test_drop_remainder_makes_full_batches_equally_many(hosts: int) -> None:
+    steps = [
+        [len(step.positions) for step in Steps(63, 4, Share(host, hosts), drop_remainder=True).epoch(State())]
+        for host in range(hosts)
+    ]
+    assert all(part == [4] * (63 // (4 * hosts)) for part in steps)
+
+
+@pytest.mark.parametrize("before", [1, 2, 3, 4])
+@pytest.mark.parametrize("after", [1, 2, 3, 4])
+def test_resumed_on_other_hosts_nothing_is_lost_or_repeated(before: int, after: int) -> None:
+    taken: list[int] = []
+    states = set()
+    for host in range(before):
+        steps = list(Steps(50, 3, Share(host, before)).epoch(State(seed=9)))
+        for step in steps[:3]:
+            taken += step.positions.tolist()
+        states.add(steps[2].after)
+    assert len(states) == 1  # any host's checkpoint will do
+    for host in range(after):
+        taken += _taken(Steps(50, 5, Share(host, after)), states.copy().pop())[0]
+    assert sorted(taken) == list(range(50))
+
+
+@pytest.mark.parametrize("position", [0, 3, 48, 50])
+@pytest.mark.parametrize("drop", [False, True])
+def test_length_is_the_number_of_steps(position: int, drop: bool) -> None:
+    for host in range(3):
+        steps = Steps(50, 4, Share(host, 3), drop)
+        assert steps.length(position) == len(list(steps.epoch(State(0, 0, position))))
+
+
+def test_the_last_step_ends_the_epoch() -> None:
+    assert _taken(Steps(10, 4), State(seed=3, epoch=5))[1] == State(seed=3, epoch=6)
+
+
+@pytest.mark.parametrize("share", [(0, 0), (2, 2), (-1, 2)])
+def test_wrong_shares_are_refused(share: tuple[int, int]) -> None:
+    with pytest.raises(RequestError, match="0 <= index < count"):
+        Share(*share)
+
+
+@pytest.mark.parametrize("entry", [{"step": 3}, {"epoch": "x"}, {"seed": 0, "epoch": -1, "position": 0}])
+def test_wrong_states_are_refused(entry: dict[str, int]) -> None:
+    with pytest.raises(RequestError, match="state"):
+        State.from_json(entry)

@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from penstock.pipeline.load import wire
+
+from .datasets import EXAMPLE, serialize
+
+VALUES = {"text": b"\x00\xffabc", "long": bytes(300), "number": [5], "none": b"", "reals": [1.5, -2.25]}
+
+
+def test_values_are_those_that_were_written() -> None:
+    found = wire.parse(serialize(VALUES))
+    assert {name: kind for name, (kind, _) in found.items()} == {
+        "text": wire.BYTES,
+        "long": wire.BYTES,
+        "none": wire.BYTES,
+        "number": wire.INTEGERS,
+        "reals": wire.FLOATS,
+    }
+    assert bytes(found["text"][1]) == VALUES["text"]
+    assert bytes(found["long"][1]) == VALUES["long"]
+    assert bytes(found["none"][1]) == b""
+    assert wire.floats(found["reals"][1]).tolist() == [1.5, -2.25]
+
+
+@pytest.mark.parametrize("numbers", [[0], [1, 127, 128, 300], [-1, 2**63 - 1, -(2**63)], [10**12, -5]])
+def test_integers_of_all_sizes(numbers: list[int]) -> None:
+    values = wire.integers(wire.parse(serialize({"n": numbers}))["n"][1])
+    assert values.dtype == np.int64
+    assert values.tolist() == numbers
+
+
+def test_a_feature_without_a_value_is_left_out() -> None:
+    example = EXAMPLE()
+    example.features.feature["nothing"].SetInParent()
+    example.features.feature["empty"].int64_list.SetInParent()
+    example.features.feature["some"].int64_list.value.append(1)
+    assert list(wire.parse(example.SerializeToString())) == ["some"]
+
+
+def test_an_empty_example_has_no_features() -> None:
+    assert wire.parse(b"") == {}
+
+
+def test_damage_is_a_value_error_and_nothing_else() -> None:
+    record = serialize(VALUES)
+    generator = np.random.default_rng(0)
+    for _ in range(2000):
+        damaged = bytearray(record[: generator.integers(len(record) + 1)])
+        for _ in range(generator.integers(3)):
+            if damaged:
+                damaged[generator.integers(len(damaged))] = generator.integers(256)
+        try:
+            wire.parse(bytes(damaged))
+        except ValueError as error:
+            assert "tf.train.Example" in str(error)
+
+
+def test_several_values_of_bytes_are_refused() -> None:
+    example = EXAMPLE()
+    example.features.feature["two"].bytes_list.value.extend([b"a", b"b"])
+    with pytest.raises(ValueError, match="one value"):
+        wire.parse(example.SerializeToString())

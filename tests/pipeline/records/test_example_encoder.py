@@ -1,0 +1,156 @@
+"""The vectorized encoder against protobuf's deterministic serialization, and against TensorFlow's parser."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow as tf
+
+from penstock.pipeline.example_encoder import encode
+from penstock.pipeline.features import describe_columns
+from penstock.pipeline.tensors import example_spec
+
+INTEGERS = [0, 1, -1, 127, 128, -128, 300, 2**14 - 1, 2**14, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)]
+REALS = [0.0, -0.0, 1.5, -2.25, 1e-45, 1e300, -1e300, 3.4e38, float("inf"), float("-inf"), 0.1]
+TEXTS = ["", "a", "ab" * 60, "c" * 127, "d" * 128, "e" * 20000, "grüße", "日本語", "😀 e\u0301", "a\0b", "line\nbreak"]
+BYTES = [b"", b"\xff\xfe", b"\0" * 200, bytes(range(256))]
+POOLS: dict[str, tuple[pa.DataType, Sequence[Any]]] = {
+    "int": (pa.int64(), INTEGERS),
+    "small": (pa.int8(), [-128, -1, 0, 127]),
+    "float": (pa.float64(), REALS),
+    "single": (pa.float32(), [0.0, -0.0, 1.5, float("inf")]),
+    "text": (pa.string(), TEXTS),
+    "large": (pa.large_string(), TEXTS),
+    "bytes": (pa.binary(), BYTES),
+}
+
+
+def expected(batch: pa.RecordBatch) -> list[bytes]:
+    """What protobuf makes of the rows."""
+    features = describe_columns(batch.schema)
+    rows = []
+    for row in batch.to_pylist():
+        example = tf.train.Example()
+        example.features.SetInParent()  # also where every value is missing
+        entries = example.features.feature
+        for name, value in row.items():
+            if value is None:
+                continue
+            values = value if isinstance(value, list) else [value]
+            if features[name].dtype == "string":
+                entries[name].bytes_list.value.extend(v.encode() if isinstance(v, str) else v for v in values)
+            elif features[name].dtype == "int64":
+                entries[name].int64_list.value.extend(values)
+            else:
+                with np.errstate(over="ignore"):
+                    entries[name].float_list.value.extend(np.array(values, np.float64).astype(np.float32).tolist())
+            entries[name].SetInParent()
+            for kind, dtype in (("bytes_list", "string"), ("int64_list", "int64"), ("float_list", "float32")):
+                if features[name].dtype == dtype:
+                    getattr(entries[name], kind).SetInParent()  # an empty list is not a missing one
+        rows.append(example.SerializeToString(deterministic=True))
+    return rows
+
+
+def check(batch: pa.RecordBatch) -> None:
+    found = encode(batch, describe_columns(batch.schema)).to_pylist()
+    assert found == expected(batch)
+
+
+def draw_column(kind: str, rows: int, generator: random.Random) -> pa.Array:
+    item, pool = POOLS[kind]
+    distinct = generator.choice([1, 2, len(pool)])  # few distinct values take the encoder's short cut
+    pool = generator.sample(list(pool), min(distinct, len(pool)))
+    share = generator.choice([0, 0.3, 1])
+
+    def value() -> Any:
+        return None if generator.random() < share else generator.choice(pool)
+
+    if generator.random() < 0.3:
+        present = [v for v in pool if v is not None]
+        lists = [
+            None if generator.random() < share else generator.choices(present, k=generator.randint(0, 4))
+            for _ in range(rows)
+        ]
+        return pa.array(lists, generator.choice([pa.list_, pa.large_list])(item))
+    return pa.array([value() for _ in range(rows)], item)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_random_tables_give_protobufs_bytes(seed: int):
+    generator = random.Random(seed)
+    rows = generator.choice([1, 2, 7, 60, 300])
+    names = generator.sample(["a", "b", "key", "ünïcode", "a-b", "a_b", "Z", "x" * 200, "", "\U0001f600"], 5)
+    columns = [draw_column(generator.choice(list(POOLS)), rows, generator) for _ in names]
+    batch = pa.RecordBatch.from_arrays(columns, names=names)
+    check(batch)
+    check(batch.slice(rows // 3, rows // 2))  # whose arrays have offsets
+
+
+def test_every_integer_length():
+    values = sorted({sign * (1 << bits) + delta for bits in range(63) for delta in (-1, 0, 1) for sign in (-1, 1)})
+    check(pa.record_batch({"x": pa.array(values, pa.int64())}))
+
+
+@pytest.mark.parametrize("kind", POOLS)
+def test_every_value_alone_and_repeated(kind: str):
+    item, pool = POOLS[kind]
+    for value in pool:
+        check(pa.record_batch({"x": pa.array([value], item)}))
+        check(pa.record_batch({"x": pa.array([value, None] * 40, item)}))
+
+
+def test_zero_and_minus_zero_stay_apart_among_repeated_values():
+    batch = pa.record_batch({"x": pa.array([0.0, -0.0, float("nan")] * 100)})
+    first, second, third = encode(batch, describe_columns(batch.schema)).to_pylist()[:3]
+    assert first != second
+    parsed = [tf.train.Example.FromString(record).features.feature["x"].float_list.value[0] for record in (first, second)]
+    assert np.signbit(parsed).tolist() == [False, True]
+    assert np.isnan(tf.train.Example.FromString(third).features.feature["x"].float_list.value[0])
+
+
+def test_columns_that_repeat_at_first_and_not_later():
+    values = [7] * 5000 + list(range(5000))
+    texts = ["same"] * 5000 + [f"text {number}" for number in range(5000)]
+    check(pa.record_batch({"x": pa.array(values), "t": pa.array(texts)}))
+
+
+def test_empty_and_missing_lists_are_two_things():
+    batch = pa.record_batch({"x": pa.array([[], None, [1], [1, -1]], pa.list_(pa.int64()))})
+    found = encode(batch, describe_columns(batch.schema)).to_pylist()
+    assert ["x" in tf.train.Example.FromString(record).features.feature for record in found] == [True, False, True, True]
+    check(batch)
+
+
+@pytest.mark.parametrize("kind", [pa.int64(), pa.float64(), pa.string()])
+def test_lists_with_missing_items(kind: pa.DataType):
+    """An item that is missing is left out: no list of tf.train.Example can hold it."""
+    one = {pa.int64(): 1, pa.float64(): 1.0, pa.string(): "a"}[kind]
+    full = pa.record_batch({"x": pa.array([[one, None, one], [None], []], pa.list_(kind))})
+    left = pa.record_batch({"x": pa.array([[one, one], [], []], pa.list_(kind))})
+    assert encode(full, describe_columns(full.schema)).to_pylist() == expected(left)
+
+
+def test_no_rows():
+    batch = pa.record_batch({"x": pa.array([], pa.int64()), "y": pa.array([], pa.string())})
+    assert len(encode(batch, describe_columns(batch.schema))) == 0
+
+
+def test_tensorflow_parses_what_the_spec_says():
+    batch = pa.record_batch(
+        {
+            "number": pa.array([1, None, -5]),
+            "real": pa.array([0.5, None, float("inf")]),
+            "text": pa.array(["a", None, ""]),
+            "items": pa.array([[1, 2], None, []], pa.list_(pa.int64())),
+        }
+    )
+    features = describe_columns(batch.schema)
+    parsed = tf.io.parse_example(encode(batch, features).to_pylist(), example_spec(features))
+    assert parsed["number"].numpy().tolist() == [1, -(2**63), -5]
+    np.testing.assert_array_equal(parsed["real"].numpy(), np.array([0.5, np.nan, np.inf], np.float32))
+    assert parsed["text"].numpy().tolist() == [b"a", b"", b""]
+    assert tf.RaggedTensor.from_sparse(parsed["items"]).to_list() == [[1, 2], [], []]
