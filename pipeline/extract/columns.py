@@ -86,9 +86,9 @@ def normalise(kind: pa.DataType) -> pa.DataType | None:
         return pa.int64()
     if types.is_floating(kind):
         return pa.float64()
-    if types.is_binary(kind) or types.is_large_binary(kind) or types.is_fixed_size_binary(kind):
+    if _is_binary(kind):
         return pa.binary()
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+    if _is_list(kind):
         inner = kind.value_type if types.is_null(kind.value_type) else normalise(kind.value_type)
         return None if inner is None or types.is_list(inner) else pa.list_(inner)
     if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
@@ -119,20 +119,23 @@ def convert(column: pa.Array, kind: pa.DataType, name: str, faults: dict[int, Fa
         return column
     try:
         return _cast(column, kind)
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        pass
-    bad = _failures(column, kind, 0)
+    except pa.ArrowInvalid:
+        bad = _failures(column, kind, 0)
+    except pa.ArrowNotImplementedError:  # nothing of this type fits
+        bad = np.flatnonzero(pc.is_valid(column).to_numpy(zero_copy_only=False)).tolist()
+    is_text = pa.types.is_string(kind.value_type if pa.types.is_list(kind) else kind)
     for position in bad:
         value = column[position].as_py()
         code, message = "wrong_type", f"expected {kind} in the column {name!r}, found {shorten(value)}"
-        if pa.types.is_string(kind) or kind == pa.list_(pa.string()):
+        if is_text and _is_binary(column.type.value_type if _is_list(column.type) else column.type):
             code, message = "encoding", f"expected UTF-8 in the column {name!r}, found {shorten(value)}"
         elif isinstance(value, int) and pa.types.is_int64(kind):
             code = "overflow"
         faults.setdefault(position, Fault(code, message))
     fits = np.ones(len(column), bool)
     fits[bad] = False
-    return _cast(pc.if_else(pa.array(fits), column, pa.scalar(None, column.type)), kind)
+    kept = pc.if_else(pa.array(fits), column, pa.scalar(None, column.type))
+    return pa.nulls(len(column), kind) if kept.null_count == len(column) else _cast(kept, kind)
 
 
 def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -151,6 +154,10 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
     return column.cast(kind)
 
 
+def _is_binary(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
 def _is_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
@@ -160,7 +167,7 @@ def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
     try:
         _cast(column, kind)
         return []
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+    except pa.ArrowInvalid:
         if len(column) == 1:
             return [offset]
     middle = len(column) // 2

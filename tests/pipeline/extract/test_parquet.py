@@ -36,8 +36,8 @@ def test_types_are_normalised(tmp_path, read_all, size):
     read = read_all(Parquet("t.parquet"), tmp_path, size)
     assert len(read.listing.ranges) == (2 if size == 10 else 1)
     assert list(read.rows[0].values()) == [
-        1, 1, 0.5, 1, "2020-01-02", "2020-01-02T03:04:05Z", "1.50", "x", "x", b"\xff", None, [1.5, 2.0],
-        ["2020-01-02T03:04:05"],
+        1, 1, 0.5, 1, "2020-01-02", "2020-01-02T03:04:05.000Z", "1.50", "x", "x", b"\xff", None, [1.5, 2.0],
+        ["2020-01-02T03:04:05.000"],
     ]  # fmt: skip
     assert list(read.rows[1].values())[:4] == [None, 2**32 - 1, None, 0]
     assert read.numbers == [0, 1]

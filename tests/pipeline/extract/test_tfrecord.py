@@ -1,10 +1,11 @@
 import gzip
+import struct
 
+import google_crc32c
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.extract.tfrecord import TfRecord
-from penstock.pipeline.records import RecordWriter
 
 SIZES = [200, 1 << 30]
 
@@ -21,14 +22,21 @@ def example(**features):
     return message.SerializeToString()
 
 
+def framed(record):
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, masked_crc(length), record, masked_crc(record)))
+
+
+def masked_crc(content):
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
 @pytest.fixture
 def write(tmp_path):
     def _write(records, name="t.tfrecord"):
-        with open(tmp_path / name, "wb") as file:
-            writer = RecordWriter(file, "gzip" if name.endswith(".gz") else None)
-            for record in records:
-                writer.append(record)
-            writer.finish()
+        content = b"".join(map(framed, records))
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
         return tmp_path
 
     return _write

@@ -1,3 +1,5 @@
+from itertools import chain
+
 import numpy as np
 import pytest
 
@@ -70,14 +72,14 @@ def _taken(steps: Steps, state: State) -> tuple[list[int], State]:
 @pytest.mark.parametrize("count", [1, 10, 31, 60])
 def test_hosts_share_without_overlap_or_gap(hosts: int, count: int) -> None:
     taken = [_taken(Steps(count, 4, Share(host, hosts)), State())[0] for host in range(hosts)]
-    assert sorted(sum(taken, [])) == list(range(count))
+    assert sorted(chain.from_iterable(taken)) == list(range(count))
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 3, 5])
 def test_equal_hosts_get_equally_many(hosts: int) -> None:
     taken = [_taken(Steps(31, 4, Share(host, hosts), equal=True), State())[0] for host in range(hosts)]
     assert {len(part) for part in taken} == {31 // hosts}
-    assert sorted(sum(taken, [])) == list(range(31 // hosts * hosts))
+    assert sorted(chain.from_iterable(taken)) == list(range(31 // hosts * hosts))
 
 
 @pytest.mark.parametrize("hosts", [1, 2, 3, 5])

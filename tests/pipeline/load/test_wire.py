@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -50,10 +52,8 @@ def test_damage_is_a_value_error_and_nothing_else() -> None:
         for _ in range(generator.integers(3)):
             if damaged:
                 damaged[generator.integers(len(damaged))] = generator.integers(256)
-        try:
+        with contextlib.suppress(ValueError):
             wire.parse(bytes(damaged))
-        except ValueError as error:
-            assert "tf.train.Example" in str(error)
 
 
 def test_several_values_of_bytes_are_refused() -> None:
