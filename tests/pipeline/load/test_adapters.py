@@ -61,7 +61,7 @@ def test_torch_resumes(dataset: Dataset, torch: Any) -> None:
 
 def test_torch_map_style(dataset: Dataset, torch: Any) -> None:
     loader = torch.utils.data.DataLoader(dataset.source("train", features="host"), batch_size=4)
-    assert [batch["row"].tolist() for batch in loader][0] == [0, 1, 2, 3]
+    assert next(batch["row"].tolist() for batch in loader) == [0, 1, 2, 3]
 
 
 def test_jax(dataset: Dataset, jax: Any) -> None:
@@ -109,7 +109,9 @@ def test_keras_layer_goes_with_its_model(dataset: Dataset, tmp_path: Any) -> Non
     layer = dataset.transform.layer()
     host = list(dataset.numpy("train", 4, features="host", **OPTIONS))
     _check(dataset, (layer(batch) for batch in host))
-    inputs = {name: keras.Input(values.shape[1:], dtype=str(values.dtype)) for name, values in host[0].items()}
+    inputs = {
+        name: keras.Input(values.shape[1:], dtype=str(values.dtype), name=name) for name, values in host[0].items()
+    }
     keras.Model(inputs, layer(inputs)).save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras")
     _check(dataset, (again(batch) for batch in host))
