@@ -3,16 +3,21 @@
 from penstock.pipeline import Csv, Recipe, by_glob
 from penstock.transforms import categorical, text
 
+WORDS = 2000  # the most frequent words get an id of their own
+
 
 def features(inputs):
+    ids = text.word_ids(text.words(text.lower(inputs["text"])), top_k=WORDS, name="words")
     return {
-        "words": text.bag_of_words(inputs, "text"),
+        "words": text.pad(ids + 1, 40),  # 0 is no word
+        "bag": text.bag_of_words(ids, WORDS + 1),
         "label": categorical.vocabulary(inputs, "category", oov_buckets=0),
     }
 
 
 recipe = Recipe(
     source=Csv(["train.csv", "test.csv"]),
+    prepare=[text.normalize("text")],  # Unicode NFKC, blanks around it left out
     features=features,
     splits=by_glob({"train": "train.csv", "test": "test.csv"}),
 )

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..transforms.counts import NO_TOKENS
 from . import duplicates, files, graph, layout, manifest, portable, statistics
 from .analyze import Analysis
 from .errors import OverBudgetError, PenstockError
@@ -22,7 +23,7 @@ from .summaries import Summaries, merge, read_summaries
 
 GOLDEN_EXAMPLES = 8
 # tft.analyzers.get_empy_vocabulary_dummy_value, for text and for integers
-_EMPTY_VOCABULARY = (b"49d0cd50-04bb-48c0-bc6f-5b575dce351a", b"-1")
+_EMPTY_VOCABULARY = (NO_TOKENS, b"-1")  # as text, as integers
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow_transform.beam.experimental import PTransformAnalyzer
 
-from ..transforms.counts import Counts, Quantiles
+from ..transforms.counts import NO_TOKENS, Counts, Quantiles
 from ..transforms.inputs import DeferredMoments
 from ..transforms.moments import GroupedMoments, Moments
 from .summaries import Summaries, Wanted, decode, merge
@@ -88,9 +88,6 @@ class Whole:
         return Wanted("moments", self.column)
 
 
-# What stands in a vocabulary without tokens, as with tf.Transform: a table cannot be made of an empty file.
-EMPTY_VOCABULARY = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"
-
 Request = Whole | Grouped | Boundaries | Vocabulary | Frequencies
 
 
@@ -120,7 +117,7 @@ class RecordingStatistics:
     def vocabulary(self, name: str, top_k: int | None, min_count: int) -> tuple[tf.Tensor, tf.Tensor]:
         """See `transforms.inputs.Statistics`."""
         request = Vocabulary(name, top_k, min_count)
-        path, size = self._ask(request, [tf.string], [[]], assets=[EMPTY_VOCABULARY]) + self._size(request)
+        path, size = self._ask(request, [tf.string], [[]], assets=[NO_TOKENS]) + self._size(request)
         return path, size
 
     def frequencies(self, name: str) -> tuple[tf.Tensor, tf.Tensor]:
@@ -189,7 +186,7 @@ class DeferredStatistics:
                 summaries,
                 [tf.string] * len(vocabularies),
                 [[]] * len(vocabularies),
-                [EMPTY_VOCABULARY] * len(vocabularies),
+                [NO_TOKENS] * len(vocabularies),
             )
             for number, vocabulary in enumerate(vocabularies):
                 self._given[vocabulary] = (paths[number], sizes[number])
@@ -330,17 +327,15 @@ class _Vocabularies(PTransformAnalyzer):
         for vocabulary in self._vocabularies:
             path = os.path.join(folder, vocabulary.file_name)
             with tf.io.gfile.GFile(path, "wb") as file:
-                tokens = _tokens(summaries, vocabulary) or [EMPTY_VOCABULARY]
-                file.write(b"".join(token + b"\n" for token in tokens))
+                file.write(b"".join(token + b"\n" for token in _tokens(summaries, vocabulary)))
             paths.append(np.array(path.encode(), object))
         return paths
 
 
 def _tokens(summaries: Summaries, vocabulary: Vocabulary) -> list[bytes]:
-    counts = summaries.get(vocabulary.wanted)
-    if not isinstance(counts, Counts):
-        return []
-    return counts.vocabulary(vocabulary.top_k, vocabulary.min_count).tokens
+    """The lines of a vocabulary's file; where it has no tokens, tf.Transform's stand-in for them."""
+    counts: Any = summaries.get(vocabulary.wanted) or Counts()
+    return list(counts.vocabulary(vocabulary.top_k, vocabulary.min_count).lines)
 
 
 def _item(values: list[np.ndarray], index: int) -> np.ndarray:

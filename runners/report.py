@@ -265,8 +265,17 @@ def _print_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
             pixels = sum(entry["classes"].values())
             shares = {value: f"{100 * number / pixels:.2f} %" for value, number in entry["classes"].items()}
             table.add_row(f"{name} classes", ", ".join(f"{value}: {share}" for value, share in shares.items()))
+        elif entry["kind"] == "number":
+            values = ", ".join(f"{value} {entry[value]:g}" for value in ("mean", "std", "min", "max") if value in entry)
+            table.add_row(name, values + _missing_in_words(entry))
+        elif entry["kind"] == "text":
+            table.add_row(name, f"{entry['distinct']} distinct" + _missing_in_words(entry))
     if table.row_count:
         console.print(table)
+
+
+def _missing_in_words(entry: Mapping[str, Any]) -> str:
+    return f", {entry['missing']:,} missing" if entry["missing"] else ""
 
 
 def counts_in_words(counts: Mapping[str, int], shown: int = 6) -> str:

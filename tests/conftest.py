@@ -11,7 +11,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from helpers import SHARED, Cli, Committed, draw, run_job, standard_recipe
+from helpers import SHARED, STANDARD, Cli, Committed, draw, run_job, standard_recipe
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def committed(tmp_path_factory: pytest.TempPathFactory, shapes: Path) -> Committed:
     """The drawn images as a dataset; do not change it, `damaged` is for that."""
     path = tmp_path_factory.mktemp("committed") / "dataset"
-    return Committed(path, shapes, run_job(standard_recipe(), shapes, path).manifest)
+    return Committed(path, shapes, run_job(standard_recipe(), shapes, path, STANDARD).manifest)
 
 
 @pytest.fixture

@@ -137,11 +137,11 @@ def hash_bucket(values: Any, buckets: int) -> Any:
 
 
 def find(keys: Any, values: Any) -> tuple[Any, Any]:
-    """Looks values up among keys that are known only once the pass is over, in n log K.
+    """Looks values up among keys that are known only once the pass is over, in (K + n) log K.
 
-    A table can't be made of tensors that tf.Transform fills in later. So keys are ordered by a hash of 63 bits, which
-    TensorFlow folds into a constant; what is found is compared as a whole. (Of two keys with one hash, only one is
-    found: the odds that a million keys have such two are 1 to 18 million.)
+    A table can't be made of tensors that tf.Transform fills in later. So keys are ordered by a hash of 63 bits, once a
+    batch, and what is found is compared as a whole. (Of two keys with one hash, only one is found: the odds that a
+    million keys have such two are 1 to 18 million.)
 
     Args:
       keys: string [K], each once.

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 _DISTINCT = 2**14  # up to so many distinct values quantiles are exact
 _VALUES = 2**40  # more than a sketch will see: its memory grows with the logarithm
-_NO_TOKENS = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"  # what tf.Transform writes into an empty vocabulary
+NO_TOKENS = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"  # what tf.Transform writes into an empty vocabulary
 _SLACK = 2**12  # entries that may wait to be merged, however few there are
 
 
@@ -32,7 +32,7 @@ class Vocabulary(NamedTuple):
     @property
     def lines(self) -> list[bytes]:
         """The file's lines: the tokens, or a stand-in where there are none, since TensorFlow reads no empty file."""
-        return self.tokens or [_NO_TOKENS]
+        return self.tokens or [NO_TOKENS]
 
 
 class Counts:

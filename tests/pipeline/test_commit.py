@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
-from helpers import LABEL, contents, draw, run_job
+from helpers import LABEL, Committed, contents, draw, pixels, run_job
 
 from penstock.pipeline import Images, NotCommittedError, OverBudgetError, PenstockError, Recipe, by_folder, manifest
 from penstock.pipeline.commit import Budget
@@ -42,7 +42,7 @@ def test_budgets(text: str, allowed: tuple[int, int], refused: tuple[int, int] |
 
 @pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "many", "nan", "nan%", "inf", "1 %%", "-0.1", "²"])
 def test_what_is_no_budget(text: str):
-    with pytest.raises(ValueError, match="expected a count such as 25, or a fraction such as 0.01 or 1%"):
+    with pytest.raises(ValueError, match="expected a count such as 25, or a fraction"):
         Budget.parse(text)
 
 
@@ -62,7 +62,7 @@ def number(example: dict[str, Any]) -> dict[str, Any]:
 def test_over_budget_commits_nothing_and_more_budget_redoes_nothing(tmp_path: Path):
     raw, output = draw(tmp_path / "raw", 20), tmp_path / "dataset"
     recipe = Recipe(source=SOURCE, prepare=[reject(3, 7)], shards=2)
-    with pytest.raises(OverBudgetError, match=r"2 of 20 examples were quarantined \(unlucky 2\), expected at most 1 ex"):
+    with pytest.raises(OverBudgetError, match=r"2 of 20 examples were quarantined \(unlucky 2\), expected at most 1"):
         run_job(recipe, raw, output, "1" * 64, max_quarantined="1")
     with pytest.raises(NotCommittedError):
         manifest.read(str(output))
@@ -104,8 +104,9 @@ def empty_words(inputs: Any) -> dict[str, Any]:
 
 
 def empty_numbers(inputs: Any) -> dict[str, Any]:
-    numbers = tf.cast(inputs["number"], tf.int64)
-    return {"ok": inputs["number"], "word": tft.compute_and_apply_vocabulary(numbers, frequency_threshold=99)}
+    with tf.name_scope("numbers"):  # TensorFlow shares tables by name in a process, and others are of words
+        numbers = tf.cast(inputs["number"], tf.int64)
+        return {"ok": inputs["number"], "word": tft.compute_and_apply_vocabulary(numbers, frequency_threshold=99)}
 
 
 @pytest.mark.parametrize(
@@ -118,14 +119,15 @@ def empty_numbers(inputs: Any) -> dict[str, Any]:
     ],
 )
 def test_a_statistic_that_is_none_fails_the_run_and_the_old_generation_stays(
-    tmp_path: Path, features: Any, words: list[str]
+    damaged: Committed, tmp_path: Path, features: Any, words: list[str]
 ):
-    raw, output = draw(tmp_path / "raw"), tmp_path / "dataset"
-    before = run_job(Recipe(source=SOURCE), raw, output).manifest
+    raw = draw(tmp_path / "raw")
+    before = contents(damaged.path)
     with pytest.raises(PenstockError) as raised:
-        run_job(Recipe(source=SOURCE, prepare=[number], features=features), raw, output)
+        run_job(Recipe(source=SOURCE, prepare=[number], features=features), raw, damaged.path)
     assert all(word in str(raised.value) for word in words), raised.value
-    assert manifest.read(str(output)) == before
+    assert before.items() <= contents(damaged.path).items()
+    assert manifest.read(str(damaged.path)) == damaged.manifest
 
 
 def test_a_number_that_is_not_finite_in_the_data_is_no_fault_of_the_statistics(tmp_path: Path):
@@ -141,7 +143,7 @@ def test_a_number_that_is_not_finite_in_the_data_is_no_fault_of_the_statistics(t
     assert run_job(recipe, raw, tmp_path / "dataset").manifest["written"] == 20
 
 
-def test_the_manifest_lists_every_file_and_nothing_else_is_there(committed: Any):
+def test_the_manifest_lists_every_file_and_nothing_else_is_there(committed: Committed):
     from penstock.pipeline.verify import listed_files
 
     listed = {entry["path"]: (entry["bytes"], entry["sha256"]) for entry in listed_files(committed.manifest)}
@@ -152,7 +154,7 @@ def test_the_manifest_lists_every_file_and_nothing_else_is_there(committed: Any)
         assert (committed.path / path).stat().st_size == size
 
 
-def test_the_manifest_says_what_was_done(committed: Any):
+def test_the_manifest_says_what_was_done(committed: Committed):
     content = committed.manifest
     assert content["read"] == content["written"] == 40
     assert (content["filtered"], content["quarantined"], content["warnings"]) == (0, 0, [])
@@ -177,8 +179,6 @@ def test_the_manifest_says_what_was_done(committed: Any):
 
 
 def test_compressed_shards_are_read_by_tensorflow(tmp_path: Path):
-    from helpers import Committed
-
     raw = draw(tmp_path / "raw")
     content = run_job(Recipe(source=SOURCE, compression="gzip"), raw, tmp_path / "dataset").manifest
     assert content["splits"]["train"]["shards"][0]["path"].endswith(".tfrecord.gz")
@@ -186,8 +186,6 @@ def test_compressed_shards_are_read_by_tensorflow(tmp_path: Path):
 
 
 def test_images_may_be_kept_raw(tmp_path: Path):
-    from helpers import Committed, pixels
-
     raw = draw(tmp_path / "raw", 4)
     recipe = Recipe(source=SOURCE, encode={"image": image.raw()})
     dataset = Committed(tmp_path / "dataset", raw, run_job(recipe, raw, tmp_path / "dataset").manifest)

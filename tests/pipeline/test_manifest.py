@@ -78,7 +78,7 @@ def test_what_is_not_committed_says_so(tmp_path: Path):
     with pytest.raises(NotCommittedError, match="found nothing there; check the path"):
         manifest.read(str(tmp_path / "none"))
     make(tmp_path, GENERATIONS[0])
-    with pytest.raises(NotCommittedError, match="is not committed.*run the recipe again"):
+    with pytest.raises(NotCommittedError, match=r"is not committed.*run the recipe again"):
         manifest.read(str(tmp_path))
 
 

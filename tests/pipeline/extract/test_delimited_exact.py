@@ -78,3 +78,38 @@ def test_ranges_hold_the_rows_that_the_csv_module_reads(tmp_path, monkeypatch, r
         assert [problem.key for problem in read.problems] == [f"t.csv:{number}" for number, _ in others]
         lines = [int(problem.message.split(", line ")[1].split(":")[0]) for problem in read.problems]
         assert lines == [line for _, line in others]
+
+
+JUNK = [
+    b'"',
+    b'"',
+    b'""',
+    b",",
+    b",",
+    b"\n",
+    b"\n",
+    b"\r\n",
+    b"\r",
+    b" ",
+    b'\n1,"',
+    b"x",
+    b"12",
+    b"\xff",
+    "é".encode(),
+    b"?",
+]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_bytes_give_the_same_rows_and_problems_whatever_the_range_size(tmp_path, monkeypatch, read_all, seed):
+    pick = random.Random(seed)
+    body = b"".join(pick.choices(JUNK, k=pick.randint(1, 600)))
+    (tmp_path / "t.csv").write_bytes(b"a,b\n1,x\n" + body)
+    monkeypatch.setattr(quoting, "_LONGEST_FIELD", pick.choice([30, 200, 1 << 20]))
+    monkeypatch.setattr(quoting, "_BLOCK", pick.choice([16, 100, 8 << 20]))
+    source = Csv("t.csv", columns={"a": "int64", "b": "string"}, strip=bool(seed % 2))
+    whole = read_all(source, tmp_path)
+    assert sorted([*whole.numbers, *whole.codes]) == list(range(len(whole.numbers) + len(whole.codes)))
+    for size in (10, 60, 400):
+        read = read_all(source, tmp_path, size)
+        assert (read.rows, read.numbers, read.problems) == (whole.rows, whole.numbers, whole.problems)

@@ -1,0 +1,321 @@
+"""Measures how fast prepared photos reach a training loop, beside other loaders on the same examples, in one run.
+
+    .venv/bin/python benchmarks/load.py --jpeg DATASET [--raw DATASET] [--rounds N] [--seconds S] [--mosaic PYTHON]
+
+The datasets are Penstock's: photos stored as JPEG, and the same stored raw. Every reference gets the very JPEG bytes, in
+its own format, and gives batches of 64 decoded photos; where a package is not installed, it is left out. MosaicML
+Streaming needs an environment of its own: name its Python. Each contestant is a process of its own; they take turns,
+several rounds. "warm": from the page cache, after an epoch. "cold": the first epoch, with the files dropped from the page
+cache. Workers are threads for Penstock and tf.data, processes for the others. The best round of each is reported: other
+work on the machine only ever slows one down; the spread says by how much it did.
+"""
+
+import argparse
+import importlib.util
+import io
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+BATCH = 64
+Batches = Iterable[Any]
+
+
+def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
+    """The JPEG bytes and the key of every example, as they are stored."""
+    from penstock.pipeline.load import wire
+
+    source = _penstock(uri).source("train")
+    for number in range(len(source)):
+        values = wire.parse(source._reader.records[number])
+        yield bytes(values["image"][1]), bytes(values["key"][1])
+
+
+def _penstock(uri: str) -> Any:
+    from penstock.pipeline import open_dataset
+
+    return open_dataset(uri)
+
+
+def _numpy(features: Any, **options: Any) -> Callable[[str, Path, int], Batches]:
+    return lambda uri, _, workers: _penstock(uri).numpy(
+        "train", BATCH, shuffle=True, features=features, threads=workers, **options
+    )
+
+
+def _torch(features: Any) -> Callable[[str, Path, int], Batches]:
+    return lambda uri, _, workers: _penstock(uri).torch(
+        "train", BATCH, shuffle=True, features=features, threads=workers
+    )
+
+
+def _tf(features: bool) -> Callable[[str, Path, int], Batches]:
+    return lambda uri, _, workers: _penstock(uri).tf("train", BATCH, shuffle=True, features=features, threads=workers)
+
+
+def _tf_by_hand(uri: str, _: Path, workers: int) -> Batches:
+    import tensorflow as tf
+
+    dataset = _penstock(uri)
+    shards = [f"{uri}/{shard['path']}" for shard in dataset.manifest["splits"]["train"]["shards"]]
+    spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.string)}
+
+    def parse(record: Any) -> Any:
+        example = tf.io.parse_single_example(record, spec)
+        return tf.io.decode_jpeg(example["image"], 3), example["label"]
+
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = workers
+    files = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards))
+    records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=workers).shuffle(1000)
+    batches = records.map(parse, num_parallel_calls=workers).batch(BATCH).prefetch(tf.data.AUTOTUNE)
+    return batches.with_options(options)  # type: ignore[no-any-return]
+
+
+def _write_litdata(uri: str, folder: Path) -> None:
+    from litdata.streaming.writer import BinaryWriter
+    from PIL import Image
+
+    writer = BinaryWriter(str(folder), chunk_bytes="64MB")
+    for number, (content, _) in enumerate(_stored(uri)):
+        path = folder / "one.jpg"  # LitData stores a JPEG as it is only where it lies in a file
+        path.write_bytes(content)
+        writer[number] = {"image": Image.open(path), "index": number}
+    writer.done()
+    writer.merge()
+
+
+def _litdata(uri: str, folder: Path, workers: int) -> Batches:
+    from litdata import StreamingDataLoader, StreamingDataset
+
+    return StreamingDataLoader(StreamingDataset(str(folder), shuffle=True), batch_size=BATCH, num_workers=workers)
+
+
+def _write_webdataset(uri: str, folder: Path) -> None:
+    import webdataset
+
+    with webdataset.TarWriter(str(folder / "0.tar")) as sink:
+        for number, (content, key) in enumerate(_stored(uri)):
+            sink.write({"__key__": f"{number:06d}", "jpg": content, "txt": key})
+
+
+def _webdataset(uri: str, folder: Path, workers: int) -> Batches:
+    import webdataset
+
+    # a tar a worker: it divides no finer
+    urls = [str(folder / "0.tar")] * workers
+    dataset = webdataset.WebDataset(urls, shardshuffle=False, nodesplitter=None).shuffle(1000).decode("rgb8")
+    batches = dataset.to_tuple("jpg", "txt").batched(BATCH)
+    return webdataset.WebLoader(batches, batch_size=None, num_workers=workers)  # type: ignore[no-any-return]
+
+
+def _write_grain(uri: str, folder: Path) -> None:
+    from array_record.python.array_record_module import ArrayRecordWriter
+
+    writer = ArrayRecordWriter(str(folder / "0.array_record"), "group_size:1")
+    for content, _ in _stored(uri):
+        writer.write(content)
+    writer.close()
+
+
+def _grain(uri: str, folder: Path, workers: int) -> Batches:
+    import grain
+    import numpy as np
+    from PIL import Image
+
+    source = grain.sources.ArrayRecordDataSource([str(folder / "0.array_record")])
+    decoded = grain.MapDataset.source(source).shuffle(seed=0).map(lambda r: np.asarray(Image.open(io.BytesIO(r))))
+    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4 * BATCH)
+    return decoded.to_iter_dataset(options).batch(BATCH)  # type: ignore[no-any-return]
+
+
+def _write_mosaic(uri: str, folder: Path) -> None:
+    from streaming import MDSWriter
+
+    with MDSWriter(out=str(folder), columns={"image": "jpeg_array", "index": "int"}) as writer:
+        for number, content in enumerate(sorted(Path(uri).glob("*.jpg"))):
+            import numpy as np
+            from PIL import Image
+
+            writer.write({"image": np.asarray(Image.open(content)), "index": number})
+
+
+def _mosaic(uri: str, folder: Path, workers: int) -> Batches:
+    from streaming import StreamingDataset
+    from torch.utils.data import DataLoader
+
+    dataset = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
+    return DataLoader(dataset, batch_size=BATCH, num_workers=workers)
+
+
+# name -> (its package, what writes its files, what makes its batches)
+CONTESTANTS: dict[str, tuple[str, Callable[..., None] | None, Callable[[str, Path, int], Batches]]] = {
+    "penstock numpy, decoded": ("penstock", None, _numpy(False)),
+    "penstock numpy, host part": ("penstock", None, _numpy("host")),
+    "penstock numpy, features": ("penstock", None, _numpy(True)),
+    "penstock torch, decoded": ("torch", None, _torch(False)),
+    "penstock torch, features": ("torch", None, _torch(True)),
+    "penstock tf, decoded": ("tensorflow", None, _tf(False)),
+    "penstock tf, features": ("tensorflow", None, _tf(True)),
+    "tf.data by hand": ("tensorflow", None, _tf_by_hand),
+    "litdata": ("litdata", _write_litdata, _litdata),
+    "webdataset": ("webdataset", _write_webdataset, _webdataset),
+    "grain, array_record": ("grain", _write_grain, _grain),
+    "mosaicml streaming": ("streaming", _write_mosaic, _mosaic),
+}
+RAW = "penstock numpy, decoded, raw"
+
+
+def _size(batch: Any) -> int:
+    while not hasattr(batch, "shape"):
+        batch = batch["image"] if isinstance(batch, dict) else batch[0]
+    return int(batch.shape[0])
+
+
+def compete(name: str, uri: str, folder: Path, workers: int, seconds: float) -> dict[str, float]:
+    """One contestant's examples a second, first epoch and later; in a process of its own."""
+    _drop_from_cache(Path(uri) if name.startswith(("penstock", "tf.")) else folder)
+    make = CONTESTANTS[name][2]
+    start = time.perf_counter()
+    batches = make(uri, folder, workers)
+    first = sum(_size(batch) for batch in batches)
+    cold = first / (time.perf_counter() - start)
+    examples, cpu, start = 0, time.process_time(), time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        examples += sum(_size(batch) for batch in batches)
+    elapsed = time.perf_counter() - start
+    return {"cold": cold, "warm": examples / elapsed, "cpu": (time.process_time() - cpu) / elapsed}
+
+
+def _drop_from_cache(folder: Path) -> None:
+    for path in folder.rglob("*"):
+        if path.is_file():
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+            os.close(descriptor)
+
+
+def _call(python: str, arguments: list[str]) -> Any:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [python, __file__, *arguments], capture_output=True, text=True, env=environment, timeout=600
+    )
+    if result.returncode:
+        raise RuntimeError(f"{arguments}: exit code {result.returncode}\n{result.stderr[-1500:]}")
+    return json.loads(result.stdout.splitlines()[-1]) if result.stdout.strip() else None
+
+
+def _write_inputs(uri: str, scratch: Path, mosaic: str | None) -> dict[str, str]:
+    """Writes each reference's files; returns the contestants that can run, and the Python of each."""
+    pythons = {}
+    for name, (package, writer, _) in CONTESTANTS.items():
+        python = mosaic if name.startswith("mosaic") else sys.executable
+        if python is None or (python == sys.executable and importlib.util.find_spec(package) is None):
+            continue
+        folder = scratch / name.replace(" ", "_")
+        folder.mkdir()
+        if name.startswith("mosaic"):  # it cannot read Penstock's dataset: give it files
+            (scratch / "jpegs").mkdir()
+            for number, (content, _) in enumerate(_stored(uri)):
+                (scratch / "jpegs" / f"{number:06d}.jpg").write_bytes(content)
+            _call(python, ["--write", name, "--jpeg", str(scratch / "jpegs"), "--scratch", str(folder)])
+        elif writer:
+            _call(python, ["--write", name, "--jpeg", uri, "--scratch", str(folder)])
+        pythons[name] = python
+    return pythons
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--jpeg", required=True, help="a dataset of photos stored as JPEG")
+    parser.add_argument("--raw", help="the same photos stored raw")
+    parser.add_argument("--mosaic", help="a Python that has mosaicml-streaming")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--json", help="a file for the figures")
+    parser.add_argument("--write", help=argparse.SUPPRESS)
+    parser.add_argument("--compete", help=argparse.SUPPRESS)
+    parser.add_argument("--scratch", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.write:
+        writer = CONTESTANTS[options.write][1]
+        assert writer is not None
+        return writer(options.jpeg, Path(options.scratch))
+    if options.compete:
+        figures = compete(options.compete, options.jpeg, Path(options.scratch), options.workers[0], options.seconds)
+        return print(json.dumps(figures))
+    with tempfile.TemporaryDirectory() as scratch:
+        figures = _all_rounds(options, Path(scratch))
+    _show(figures)
+    if options.json:
+        Path(options.json).write_text(json.dumps(figures, indent=1))
+    return None
+
+
+def _all_rounds(options: argparse.Namespace, scratch: Path) -> dict[str, list[dict[str, float]]]:
+    pythons = _write_inputs(options.jpeg, scratch, options.mosaic)
+    figures: dict[str, list[dict[str, float]]] = {}
+    for _ in range(options.rounds):
+        for workers in options.workers:
+            for name, python in pythons.items():
+                _one(figures, name, name, python, options.jpeg, scratch, workers, options.seconds)
+            if options.raw:
+                base = next(iter(CONTESTANTS))
+                _one(figures, RAW, base, sys.executable, options.raw, scratch, workers, options.seconds)
+    return figures
+
+
+def _one(
+    figures: dict[str, list[dict[str, float]]], label: str, name: str, python: str, uri: str, scratch: Path,
+    workers: int, seconds: float,
+) -> None:  # fmt: skip
+    folder = scratch / name.replace(" ", "_")
+    arguments = ["--compete", name, "--jpeg", uri, "--scratch", str(folder), "--seconds", str(seconds)]
+    found = _call(python, [*arguments, "--workers", str(workers)])
+    figures.setdefault(f"{label} x{workers}", []).append(found)
+
+
+def _show(figures: dict[str, list[dict[str, float]]]) -> None:
+    print(f"{'examples/s':40} {'cold':>8} {'warm':>8}   warm, all rounds")
+    for name, rounds in sorted(figures.items(), key=lambda item: item[0][-1] + item[0]):
+        warm = sorted(entry["warm"] for entry in rounds)
+        cold = max(entry["cold"] for entry in rounds)
+        print(f"{name:40} {cold:8.0f} {warm[-1]:8.0f}   {' '.join(f'{value:.0f}' for value in warm)}")
+    most = max(int(name.rpartition("x")[2]) for name in figures)
+
+    def ratio(title: str, ours: str, theirs: list[str]) -> None:
+        """The median over the rounds of ours over the best of theirs, round by round."""
+        names = [f"{name} x{most}" for name in theirs if f"{name} x{most}" in figures]
+        if f"{ours} x{most}" not in figures or not names:
+            return
+        pairs = zip(figures[f"{ours} x{most}"], *(figures[name] for name in names), strict=True)
+        ratios = sorted(mine["warm"] / max(other["warm"] for other in others) for mine, *others in pairs)
+        print(f"{title:66} {statistics.median(ratios):5.2f}   ({ratios[0]:.2f} to {ratios[-1]:.2f})")
+
+    peers = ["litdata", "webdataset", "mosaicml streaming"]
+    print(f"\nratios with {most} workers: the median of the rounds, and the spread")
+    ratio("tf with features / tf.data by hand without       (bar >= 1.0)", "penstock tf, features", ["tf.data by hand"])
+    ratio("tf decoded / tf.data by hand", "penstock tf, decoded", ["tf.data by hand"])
+    ratio("torch decoded / best of LitData, Mosaic, WebDataset", "penstock torch, decoded", peers)
+    ratio("torch with features / best of LitData, Mosaic, WebDataset (>= 1.4)", "penstock torch, features", peers)
+    ratio("numpy decoded / Grain with ArrayRecord", "penstock numpy, decoded", ["grain, array_record"])
+    ratio("raw / JPEG                                         (bar >= 4)", RAW, ["penstock numpy, decoded"])
+    ratio("host part / decoded alone                       (bar >= 0.95)", *_pair("host part"))
+    ratio("all features on the CPU / decoded alone", *_pair("features"))
+
+
+def _pair(part: str) -> tuple[str, list[str]]:
+    return f"penstock numpy, {part}", ["penstock numpy, decoded"]
+
+
+if __name__ == "__main__":
+    main()
