@@ -7,6 +7,7 @@ from .errors import NotCommittedError as NotCommittedError
 from .errors import OverBudgetError as OverBudgetError
 from .errors import PenstockError as PenstockError
 from .errors import RequestError as RequestError
+from .extract.bigquery import BigQuery as BigQuery
 from .extract.delimited import Csv as Csv
 from .extract.delimited import tsv as tsv
 from .extract.images import Images as Images
@@ -14,6 +15,10 @@ from .extract.images import folder as folder
 from .extract.images import table as table
 from .extract.join import Union as Union
 from .extract.join import join as join
+from .extract.json_lines import JsonLines as JsonLines
+from .extract.parquet import Parquet as Parquet
+from .extract.sql import Sql as Sql
+from .extract.tfrecord import TfRecord as TfRecord
 from .recipe import Recipe as Recipe
 from .splits import by_column as by_column
 from .splits import by_folder as by_folder
