@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..transforms.counts import NO_TOKENS
-from . import duplicates, files, graph, layout, manifest, portable, statistics
+from . import drift, duplicates, files, graph, layout, manifest, portable, statistics
 from .analyze import Analysis
 from .errors import OverBudgetError, PenstockError
 from .journal import Journal, StoredFile
@@ -168,6 +168,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
     for journal in journals:
         found = merge(found, read_summaries(options.root, journal))
     summary = statistics.summarize(options.analysis.features, list(journals), found, options.statistics)
+    drifted = drift.compare_values(options.dataset, options.replaces, summary)
     groups = duplicates.find_duplicates(options.root, journals)
     stored = {
         "statistics": _write(options, layout.STATISTICS, statistics.encode(summary)),
@@ -180,6 +181,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
     across = duplicates.across_splits(groups)
     content = {
         **options.head,
+        "warnings": [*options.head["warnings"], *drifted],
         "format": layout.FORMAT,
         "generation": options.generation,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

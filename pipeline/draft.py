@@ -50,6 +50,7 @@ class Draft:
       problems: Examples that go to the quarantine at once.
       filtered: Filter reason to count, of examples that the plan leaves out.
       warnings: What the user should know.
+      columns: The raw columns of a table; None for images.
       output_bytes: An estimate of the shards' bytes.
       seconds: An estimate of the time in one thread.
     """
@@ -63,6 +64,7 @@ class Draft:
     problems: list[Problem] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
+    columns: pa.Schema | None = None
     output_bytes: float = 0.0
     seconds: float = 0.0
 
@@ -149,6 +151,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
         features=features,
         digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
         warnings=list(listing.warnings),
+        columns=listing.schema,
         output_bytes=size * rows.batch.nbytes / max(piece.size, 1),
         seconds=size * seconds / max(piece.size, 1),
     )

@@ -2,7 +2,7 @@
 
 Each unit writes its prepared rows into one file, sorted by the shard that they belong to; then each shard gathers its
 rows from all these files and puts them in order. Where a row goes follows from its position, a hash of its file and
-number, so the bytes depend on nothing else. What crosses an engine's shuffle is held in memory or billed; files are not.
+number, so the bytes depend on nothing else. What crosses an engine's shuffle is held in memory or billed; a file isn't.
 """
 
 import io

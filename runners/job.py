@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from ..pipeline import files, layout
+from ..pipeline import drift, files, layout, schema
 from ..pipeline import plan as plans
 from ..pipeline.draft import Draft, draft
 from ..pipeline.errors import RequestError
@@ -78,6 +78,8 @@ def plan(request: Request) -> Drafted:
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
     drafted = draft(request.recipe.recipe, request.input, request.worker_threads, request.isolate)
+    if drafted.columns is not None:
+        drafted.warnings.extend(drift.compare_columns(request.output, current, drafted.columns))
     return Drafted(drafted, _generation_id(request, drafted.digest), current)
 
 
@@ -205,5 +207,6 @@ def _head(request: Request, planned: Draft) -> Mapping[str, Any]:
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },
+        "schema": schema.to_text(planned.columns) if planned.columns is not None else None,
         "warnings": planned.warnings,
     }

@@ -1,7 +1,7 @@
 """BigQuery, through Beam's own connector: the rows are landed once as Parquet, and read from there.
 
-Not run against the service: there is none to run against where this was built. The landing is tested with a stand-in for
-Beam's connector, whose rows are what it gives: a dict a row.
+Not run against the service: there is none to run against where this was built. The landing is tested with a stand-in
+for Beam's connector, whose rows are what it gives: a dict a row.
 """
 
 import json
@@ -26,15 +26,15 @@ _PREFIX = "rows"
 class BigQuery:
     """The rows of a query or a table.
 
-    The first run reads them with `beam.io.ReadFromBigQuery` and lands them, as Parquet, in a folder; later runs read the
-    folder. Removing it makes the next run read BigQuery again.
+    The first run reads them with `beam.io.ReadFromBigQuery` and lands them, as Parquet, in a folder; later runs read
+    the folder. Removing it makes the next run read BigQuery again.
 
     Attributes:
       query: Standard SQL; or None, with a table.
       table: `project:dataset.table`; or None, with a query.
       landing: The folder to land in, relative to the input.
-      columns: Column name to "int64", "float64", "string" or "binary": all that is read. Dates and times are asked for as
-        text in the query.
+      columns: Column name to "int64", "float64", "string" or "binary": all that is read. Dates and times are asked for
+        as text in the query.
       options: What Beam's connector is given besides, such as `method` or `gcs_location`.
       nonfinite: As for `Parquet`.
     """
