@@ -2,12 +2,12 @@
 
     .venv/bin/python benchmarks/load.py --jpeg DATASET [--raw DATASET] [--rounds N] [--seconds S] [--mosaic PYTHON]
 
-The datasets are Penstock's: photos stored as JPEG, and the same stored raw. Every reference gets the very JPEG bytes, in
-its own format, and gives batches of 64 decoded photos; where a package is not installed, it is left out. MosaicML
+The datasets are Penstock's: photos stored as JPEG, and the same stored raw. Every reference gets the very JPEG bytes,
+in its own format, and gives batches of 64 decoded photos; where a package is not installed, it is left out. MosaicML
 Streaming needs an environment of its own: name its Python. Each contestant is a process of its own; they take turns,
-several rounds. "warm": from the page cache, after an epoch. "cold": the first epoch, with the files dropped from the page
-cache. Workers are threads for Penstock and tf.data, processes for the others. The best round of each is reported: other
-work on the machine only ever slows one down; the spread says by how much it did.
+several rounds. "warm": from the page cache, after an epoch. "cold": the first epoch, with the files dropped from the
+page cache. Workers are threads for Penstock and tf.data, processes for the others. The best round of each is
+reported: other work on the machine only ever slows one down; the spread says by how much it did.
 """
 
 import argparse
@@ -34,7 +34,7 @@ def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
 
     source = _penstock(uri).source("train")
     for number in range(len(source)):
-        values = wire.parse(source._reader.records[number])
+        values = wire.parse(source.records[number])
         yield bytes(values["image"][1]), bytes(values["key"][1])
 
 
@@ -137,21 +137,24 @@ def _grain(uri: str, folder: Path, workers: int) -> Batches:
 
 
 def _write_mosaic(uri: str, folder: Path) -> None:
+    from PIL import Image
     from streaming import MDSWriter
 
-    with MDSWriter(out=str(folder), columns={"image": "jpeg_array", "index": "int"}) as writer:
-        for number, content in enumerate(sorted(Path(uri).glob("*.jpg"))):
-            import numpy as np
-            from PIL import Image
-
-            writer.write({"image": np.asarray(Image.open(content)), "index": number})
+    with MDSWriter(out=str(folder), columns={"image": "jpeg", "index": "int"}) as writer:
+        for number, path in enumerate(sorted(Path(uri).glob("*.jpg"))):
+            writer.write({"image": Image.open(path), "index": number})  # a JPEG from a file is stored as it is
 
 
 def _mosaic(uri: str, folder: Path, workers: int) -> Batches:
+    import numpy as np
     from streaming import StreamingDataset
     from torch.utils.data import DataLoader
 
-    dataset = StreamingDataset(local=str(folder), shuffle=True, batch_size=BATCH)
+    class Decoded(StreamingDataset):
+        def __getitem__(self, number: Any) -> Any:
+            return np.asarray(super().__getitem__(number)["image"])
+
+    dataset = Decoded(local=str(folder), shuffle=True, batch_size=BATCH)
     return DataLoader(dataset, batch_size=BATCH, num_workers=workers)
 
 

@@ -107,6 +107,8 @@ class _Exporter:
                     kinds[f"use of {name!r} other than decoded"] = None
             elif operation.type in LOOKUPS:
                 waiting.extend(operation.inputs[1:])
+            elif operation.type == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
+                kinds["StringToHashBucketFast of several buckets"] = None
             elif operation.type in OPERATIONS:
                 waiting.extend(operation.inputs)
             else:

@@ -156,6 +156,43 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
 
 
 @main.command()
+@click.argument("dataset")
+@click.option("--split", default="train", show_default=True, help="What to load.")
+@click.option("--adapter", "adapters", multiple=True, help="numpy, torch, jax or tf; give it again for more.  [all]")
+@click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="Decoding threads.  [default: cores]")
+@click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="For each.")
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def load(
+    dataset: str,
+    split: str,
+    adapters: tuple[str, ...],
+    batch_size: int,
+    threads: int | None,
+    seconds: float,
+    as_json: bool,
+) -> None:
+    """Measures how fast a DATASET is loaded by each framework's adapter, and says what holds it up."""
+    with _errors():
+        from ..pipeline.load import open_dataset
+        from ..pipeline.load.measure import ADAPTERS, bottleneck, rates
+
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        opened = open_dataset(dataset)
+        found = []
+        for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
+            found.append(rate)
+            if not as_json:
+                megabytes = f"{rate.bytes / 1e6:9.1f} MB/s" if rate.bytes else ""
+                click.echo(f"{rate.name:24} {rate.examples:9.0f} examples/s {rate.cores:5.2f} cores {megabytes}")
+        if as_json:
+            entry = {"rates": [rate.to_json() for rate in found], "bottleneck": bottleneck(found)}
+            click.echo(json.dumps(entry, indent=2))
+        else:
+            click.echo(f"bottleneck: {bottleneck(found)}")
+
+
+@main.command()
 @click.argument("folder", required=False)
 @click.option("--examples", type=click.IntRange(20), default=200, show_default=True, help="Images to draw.")
 def demo(folder: str | None, examples: int) -> None:

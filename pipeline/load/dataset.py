@@ -108,7 +108,8 @@ class Dataset:
         for split in self.manifest["splits"].values():
             for shard in split["shards"]:
                 yield shard
-                yield shard["index"]
+                if shard.get("index"):
+                    yield shard["index"]
         yield from self.manifest["transform_graph"]["files"]
         yield self.manifest["statistics"]
 

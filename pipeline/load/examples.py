@@ -5,6 +5,7 @@ from typing import Any, SupportsIndex, overload
 
 from .batches import Reader
 from .decode import allocate
+from .storage import Records
 from .transform import Transform
 
 
@@ -15,6 +16,11 @@ class Examples:
         self._reader = reader
         self._transform = transform
         self._features = features
+
+    @property
+    def records(self) -> Records:
+        """The stored records: a serialized tf.train.Example each."""
+        return self._reader.records
 
     def __len__(self) -> int:
         return len(self._reader.records)

@@ -100,6 +100,11 @@ def _bound(side: str) -> Operation:
     return bound
 
 
+def _only_bucket(backend: Backend, attributes: Attributes, texts: Any) -> Any:
+    """Texts by their hash in one bucket: what a vocabulary with one bucket for all others does."""
+    return np.zeros(texts.shape, np.int64)
+
+
 OPERATIONS: dict[str, Operation] = {
     # as it is
     "Identity": lambda backend, _, value: value,
@@ -167,6 +172,7 @@ OPERATIONS: dict[str, Operation] = {
     # classes
     "GatherV2": _gather,
     "OneHot": _one_hot,
+    "StringToHashBucketFast": _only_bucket,
     "Bucketize": _bucketize,
     "LowerBound": _bound("left"),
     "UpperBound": _bound("right"),

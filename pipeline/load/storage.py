@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import google_crc32c
 
 from .. import files, layout
-from ..errors import DatasetError
+from ..errors import DatasetError, RequestError
 
 _HEADER = 12  # length and its checksum, before a record
 _FOOTER = 4  # the record's checksum
@@ -227,7 +227,16 @@ def shard_files(dataset: str, entries: Sequence[Any]) -> list[ShardFile]:
     Args:
       dataset: The dataset's URI.
       entries: `splits[name]["shards"]` of the manifest.
+
+    Raises:
+      RequestError: the shards are of a format that has no random access to records.
     """
+    for entry in entries:
+        if not entry.get("index"):
+            raise RequestError(
+                f"{entry['path']}: expected TFRecord shards with an index, found another format; read Parquet shards "
+                "with a Parquet reader, or run the recipe again with format='tfrecord'"
+            )
     return [
         ShardFile(
             layout.join(dataset, entry["path"]),

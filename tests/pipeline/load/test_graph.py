@@ -107,3 +107,15 @@ def test_an_operation_of_a_newer_penstock_is_named() -> None:
     content["operations"][1]["op"] = "Fft"
     with pytest.raises(NotPortableError, match="Fft"):
         Graph(content, lambda path: b"")
+
+
+def test_one_bucket_for_all_that_a_vocabulary_lacks() -> None:
+    operations = [
+        operation("LookupTableFindV2", ["input:s", "c0"], "t0", "int64", table="v"),
+        operation("StringToHashBucketFast", ["input:s"], "t1", "int64", num_buckets=1),
+        operation("LookupTableSizeV2", [], "t2", "int64", table="v"),
+        operation("AddV2", ["t1", "t2"], "t3", "int64"),
+        operation("NotEqual", ["t0", "c0"], "t4", "bool"),
+        operation("SelectV2", ["t4", "t0", "t3"], "t5", "int64"),
+    ]
+    assert _run(operations, {"c0": np.array(-1)}, "t5", "int64").tolist() == [0, 1, 2, 2]

@@ -1,0 +1,110 @@
+"""Trains a small convolutional network on photos of clothes, in PyTorch: examples/clothing.py prepares them.
+
+    penstock run examples/clothing.py --input data/clothing --output prepared/clothing
+    python examples/train_torch.py prepared/clothing
+
+No TensorFlow is imported: the transform graph runs in its portable form. Pixels go to the device as they are stored,
+bytes, and are standardized there.
+"""
+
+import argparse
+import json
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from penstock.pipeline import open_dataset
+
+
+def network(classes):
+    widths = [3, 24, 48, 96, 128]
+    layers = [nn.AvgPool2d(2)]  # 224 to 112: enough for a first look, and four times as fast
+    for before, after in pairwise(widths):
+        layers += [
+            nn.Conv2d(before, after, 3, padding=1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        ]
+    return nn.Sequential(
+        *layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(widths[-1], classes)
+    )
+
+
+def pixels(batch):
+    images = batch["image"].permute(0, 3, 1, 2)
+    return images.contiguous()
+
+
+def accuracy(model, batches):
+    model.eval()
+    right = total = 0
+    with torch.no_grad():
+        for batch in batches:
+            right += int((model(pixels(batch)).argmax(1) == batch["label"]).sum())
+            total += len(batch["label"])
+    return right / total
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dataset")
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--batch-size", type=int, default=32)
+    parser.add_argument("--checkpoint", type=Path, help="where to keep what a later run goes on from")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+
+    clothing = open_dataset(options.dataset)
+    print(clothing)
+    train = clothing.torch(
+        "train",
+        options.batch_size,
+        device=device,
+        shuffle="exact",
+        repeat=options.epochs,
+        cache=True,
+        drop_remainder=True,
+    )
+    classes = len(clothing.labels["train"])
+    model = network(classes).to(device)
+    optimizer = torch.optim.AdamW(model.parameters(), 2e-3, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=len(train))
+    if options.checkpoint and options.checkpoint.exists():
+        saved = torch.load(options.checkpoint)
+        model.load_state_dict(saved["model"])
+        optimizer.load_state_dict(saved["optimizer"])
+        schedule.load_state_dict(saved["schedule"])
+        train.restore(json.loads(saved["loader"]))  # in the middle of an epoch: no example is lost or repeated
+
+    epoch = train.state()["epoch"]
+    for batch in train:
+        model.train()
+        images = pixels(batch)
+        if torch.rand(()) < 0.5:
+            images = images.flip(3)
+        loss = F.cross_entropy(model(images), batch["label"], label_smoothing=0.1)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+        if train.state()["epoch"] != epoch:
+            epoch = train.state()["epoch"]
+            found = accuracy(model, clothing.torch("validation", 64, device=device, cache=True))
+            print(f"epoch {epoch}: loss {loss.item():.3f}, validation accuracy {found:.3f} (chance {1 / classes:.3f})")
+            if options.checkpoint:
+                saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+                saved |= {"schedule": schedule.state_dict(), "loader": json.dumps(train.state())}
+                torch.save(saved, options.checkpoint)
+            if epoch == options.epochs:
+                break
+    found = accuracy(model, clothing.torch("test", 64, device=device))
+    print(f"test accuracy {found:.3f} (chance {1 / classes:.3f})")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""How fast a dataset is loaded, and what holds it up."""
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ..errors import PenstockError
+from .batches import cores
+from .dataset import Dataset
+
+ADAPTERS = ("numpy", "torch", "jax", "tf")
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What was measured of one way to load.
+
+    Attributes:
+      name: The adapter, and what of the graph was applied.
+      examples: Examples a second.
+      bytes: Bytes of batches a second.
+      cores: Cores that were at work.
+    """
+
+    name: str
+    examples: float
+    bytes: float
+    cores: float
+
+    def to_json(self) -> dict[str, Any]:
+        """As a dict."""
+        return asdict(self)
+
+
+def measure(
+    name: str, make: Callable[[], Iterable[Mapping[str, Any]]], seconds: float, clock: Callable[[], float]
+) -> Rate:
+    """Iterates over batches for about some seconds, after a first batch that is not counted."""
+    batches = iter(make())
+    next(batches)
+    examples = size = 0
+    cpu, start = time.process_time(), clock()
+    elapsed = 0.0
+    while elapsed < seconds:
+        batch = next(batches)
+        examples += len(next(iter(batch.values())))
+        size += sum(_size(values) for values in batch.values())
+        elapsed = clock() - start
+    used = time.process_time() - cpu
+    if hasattr(batches, "close"):
+        batches.close()
+    return Rate(name, examples / elapsed, size / elapsed, used / elapsed)
+
+
+def _size(values: Any) -> int:
+    if hasattr(values, "nbytes"):
+        return int(values.nbytes)
+    if isinstance(values, list):
+        return sum(map(len, values))
+    shape, dtype = values.shape, values.dtype  # TensorFlow's tensors
+    return int(shape.num_elements() or 0) * int(getattr(dtype, "size", 0))
+
+
+def rates(
+    dataset: Dataset,
+    split: str,
+    adapters: Iterable[str],
+    batch_size: int = 64,
+    threads: int | None = None,
+    seconds: float = 3.0,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Rate]:
+    """Measures reading alone, then each adapter, without features and with them.
+
+    Args:
+      dataset: The dataset.
+      split: The split's name.
+      adapters: Of `ADAPTERS`; one whose framework is not installed is left out.
+      batch_size: Examples in a batch.
+      threads: Decoding threads; None: one a core.
+      seconds: How long each is measured.
+      clock: Tells seconds.
+    """
+    records = dataset.source(split).records
+
+    def read() -> Iterator[dict[str, Any]]:
+        numbers = dataset.numpy(split, batch_size, shuffle=True, features=False, repeat=None)
+        for step in numbers.steps():
+            examples = numbers.order.examples(step.epoch, step.positions).tolist()
+            yield {"records": [records[number] for number in examples]}
+
+    yield measure("read alone, one thread", read, seconds, clock)
+    for adapter in adapters:
+        for features in (False, True):
+            name = f"{adapter}, {'features' if features else 'decoded'}"
+            options = {"shuffle": True, "repeat": None, "threads": threads, "features": features}
+
+            def make(adapter: str = adapter, options: dict[str, Any] = options) -> Iterable[Mapping[str, Any]]:
+                return getattr(dataset, adapter)(split, batch_size, **options)  # type: ignore[no-any-return]
+
+            try:
+                yield measure(name, make, seconds, clock)
+            except (ImportError, PenstockError):
+                continue
+
+
+def bottleneck(found: Iterable[Rate]) -> str:
+    """What holds loading up, in words, from what `rates` gave."""
+    by_name = {rate.name: rate for rate in found}
+    read, decoded = by_name.get("read alone, one thread"), by_name.get("numpy, decoded")
+    featured = by_name.get("numpy, features")
+    if read is None or decoded is None:
+        return "unknown: measure the numpy adapter, too"
+    if decoded.cores < 0.6 * cores() and read.cores < 0.6:
+        return "the storage: threads wait for it; bring the data nearer, or read with more threads"
+    if featured is not None and featured.examples < 0.6 * decoded.examples:
+        return (
+            "the features on the CPU: apply the device's part on the device (ds.torch(device=...), ds.jax(...), or "
+            "features='host' and ds.transform.device)"
+        )
+    if decoded.examples < 0.5 * read.examples:
+        return "decoding: use more cores, cache=True, smaller images, or store pixels raw (encode=image.raw())"
+    return "nothing in particular: reading and decoding take about the same time"
