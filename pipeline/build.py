@@ -50,8 +50,11 @@ class Build(beam.PTransform):
         if one_pass:
             batches = made[BATCHES]
         else:
-            # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself.
-            batches = made["journals"] | "Barrier" >> beam.Reshuffle() | "ReadBack" >> beam.ParDo(ReadBack(job.make))
+            # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself. tf.Transform
+            # copies what leads to its input for every phase, as far back as a shuffle. There must be none: what reads
+            # from one shuffle is fused into one stage, which would keep the batches for the later phases.
+            numbers = units.pipeline | beam.Impulse() | "Again" >> beam.FlatMap(lambda _: range(job.units))
+            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(made["journals"]))
         # pa.RecordBatch
         graph = batches | "Analyze" >> AnalyzeAndWriteGraph(
             job.features,
@@ -69,12 +72,15 @@ class Build(beam.PTransform):
 
 
 class ReadBack(beam.DoFn):
-    """Journals in; the analyzers' RecordBatches of their units out."""
+    """Unit numbers in; the analyzers' RecordBatches of these units out, when all of them are made."""
 
     def __init__(self, options: MakeOptions) -> None:
         self._options = options
 
-    def process(self, finished: Journal) -> Iterator[Any]:
+    def process(self, number: int, made: Sequence[Journal]) -> Iterator[Any]:
+        finished = Journal.read_finished(self._options.generation, number)
+        if finished is None:
+            raise PenstockError(f"expected unit {number} among {len(made)} to be there, found it gone; run again")
         yield from read_back(self._options, finished)
 
 

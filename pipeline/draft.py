@@ -10,12 +10,13 @@ from typing import Any
 import pyarrow as pa
 
 from . import plan, sample
-from .errors import RequestError
+from .errors import PenstockError, RequestError
+from .example_encoder import encode
 from .extract.images import Images
 from .extract.join import ImageJoin
 from .extract.ranges import Range, RecordSource
 from .features import Feature, describe_columns
-from .make_records import PreparedRows, RecordPreparer
+from .make_records import PreparedRows, RecordPreparer, conform
 from .plan import Unit
 from .prepare import Preparer
 from .recipe import Recipe
@@ -138,10 +139,12 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
         features = describe_columns(rows.batch.schema)
     except ValueError as error:
         raise RequestError(f"Recipe(prepare=...): {error}") from error
-    units = plan.cut_ranges(
-        listing.ranges, names, recipe.shards, seed, (recipe.format, recipe.compression == "gzip")
-    )
     size = sum(candidate.size for candidate in listing.ranges)
+    rows.batch = conform(rows.batch, features, piece)
+    stored = encode(rows.batch, features) if serialized else rows.batch
+    output_bytes = size * stored.nbytes / max(piece.size, 1)
+    suffix = (recipe.format, recipe.compression == "gzip")
+    units = plan.cut_ranges(listing.ranges, names, recipe.shards, output_bytes, seed, suffix)
     known = all(candidate.rows >= 0 for candidate in listing.ranges)
     return Draft(
         read=sum(candidate.rows for candidate in listing.ranges) if known else -1,
@@ -152,7 +155,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
         digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
         warnings=list(listing.warnings),
         columns=listing.schema,
-        output_bytes=size * rows.batch.nbytes / max(piece.size, 1),
+        output_bytes=output_bytes,
         seconds=size * seconds / max(piece.size, 1),
     )
 
@@ -161,7 +164,12 @@ def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Rang
     """The first range that gives any rows, and its rows after `prepare`."""
     problems: list[Any] = []
     for piece in ranges[:_TRIED_RANGES]:
-        rows = preparer.prepare(piece)
+        try:
+            rows = preparer.prepare(piece)
+        except RequestError:
+            raise
+        except PenstockError as error:
+            raise RequestError(str(error)) from error
         if len(rows.batch):
             return piece, rows
         problems += rows.problems

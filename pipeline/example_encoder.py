@@ -5,6 +5,7 @@ tfx_bsl's encoder promises no order, holds the interpreter's lock, and reaches 6
 million. Format: tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -14,7 +15,7 @@ import pyarrow.compute as pc
 from .features import Feature
 
 _BYTES, _FLOAT, _INT = 0x0A, 0x12, 0x1A  # tags of Feature's bytes_list, float_list and int64_list
-_PROBE = 1024  # rows that show whether a column repeats its values
+_REPEATED = 8  # where a value occurs so often on average, each distinct one is encoded once
 _TAG = {"string": _BYTES, "float32": _FLOAT, "int64": _INT}
 
 
@@ -34,39 +35,41 @@ def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBi
 
 def _entries(name: str, tag: int, column: pa.Array) -> pa.LargeBinaryArray:
     """A column as entries of the feature map; empty, or null, where the value is missing."""
-    if _repeats(column):  # each distinct value is encoded once: a tenth of the time
+    if pa.types.is_integer(column.type) or (tag == _BYTES and not _is_list(column.type)):
         encoded = column.dictionary_encode()
-        return _encode_entries(name, tag, encoded.dictionary).take(encoded.indices)
-    return _encode_entries(name, tag, column)
-
-
-def _repeats(column: pa.Array) -> bool:
-    """Whether few of a column's values are distinct, going by its beginning. Reals (0.0 equals -0.0) never count."""
-    is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
-    head = column[:_PROBE]
-    return not (is_list or pa.types.is_floating(column.type)) and 4 * pc.count_distinct(head).as_py() <= len(head)
-
-
-def _encode_entries(name: str, tag: int, column: pa.Array) -> pa.LargeBinaryArray:
-    """`_entries`, value by value."""
-    key = name.encode()
-
-    def prefix(length: int) -> bytes:
-        head = b"" if tag == _BYTES or not length else b"\x0a" + _varint(length)  # of no items, nothing
-        inner = bytes([tag]) + _varint(len(head) + length) + head
-        entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(inner) + length) + inner
-        return b"\x0a" + _varint(len(entry) + length) + entry
-
+        if _REPEATED * len(encoded.dictionary) <= len(column):  # a tenth of the time
+            entries = [_entry(name, tag, value) for value in encoded.dictionary.to_pylist()]
+            return pa.array(entries, pa.large_binary()).take(encoded.indices)
     payloads = _payloads(tag, column)
-    prefixes = _by_length(_lengths(payloads), prefix)
+    key = name.encode()
+    prefixes = _by_length(_lengths(payloads), lambda length: _prefix(key, tag, length))
     if column.null_count:
         prefixes = pc.if_else(column.is_valid(), prefixes, pa.scalar(b"", pa.large_binary()))
     return _join(prefixes, payloads)
 
 
+@functools.lru_cache(maxsize=1 << 14)
+def _entry(name: str, tag: int, value: str | bytes | int) -> bytes:
+    """The entry of one value that is text, bytes or an integer."""
+    if isinstance(value, int):
+        payload = _varint(value % (1 << 64))
+    else:
+        content = value.encode() if isinstance(value, str) else value
+        payload = b"\x0a" + _varint(len(content)) + content
+    return _prefix(name.encode(), tag, len(payload)) + payload
+
+
+def _prefix(key: bytes, tag: int, length: int) -> bytes:
+    """What stands before a payload of so many bytes."""
+    head = b"" if tag == _BYTES or not length else b"\x0a" + _varint(length)  # of no items, nothing
+    inner = bytes([tag]) + _varint(len(head) + length) + head
+    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(inner) + length) + inner
+    return b"\x0a" + _varint(len(entry) + length) + entry
+
+
 def _payloads(tag: int, column: pa.Array) -> pa.LargeBinaryArray:
     """What each row's list holds, packed; empty where the value is missing."""
-    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+    if _is_list(column.type):
         column = column.fill_null(pa.scalar([], column.type)) if column.null_count else column
         bounds = np.asarray(column.offsets).astype(np.int64)
         items = _items(tag, column.values)
@@ -117,6 +120,10 @@ def _join(*columns: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
         *columns, pa.scalar(b"", pa.large_binary()), null_handling="replace", null_replacement=""
     )
     return joined.cast(pa.large_binary())
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
 
 
 def _lengths(column: pa.LargeBinaryArray) -> np.ndarray:

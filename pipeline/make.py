@@ -108,8 +108,8 @@ class MakeUnits(beam.DoFn):
         (split,) = unit.shards
         prepare = functools.partial(self._isolated or options.preparer, histograms=counting)
         features = options.preparer.features or {}
-        wanted = (*options.analysis.wanted, *default_wanted(features)) if counting else ()
-        return make_images.chunks(prepare, features, self._pool, window, split, pieces, tuple(dict.fromkeys(wanted)))
+        wanted = summaries.combine(options.analysis.wanted, default_wanted(features)) if counting else ()
+        return make_images.chunks(prepare, features, self._pool, window, split, pieces, wanted)
 
 
 def _make_unit(

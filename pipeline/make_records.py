@@ -79,6 +79,8 @@ class RecordPreparer:
             prepared.filtered[NOT_LISTED] += int(outside.sum())
             prepared = prepared.keep(~outside)
         for step in self.steps:
+            if not len(prepared.batch):  # no function needs to know how to do without rows
+                break
             prepared = apply_step(step, prepared, piece)
         return prepared
 
@@ -86,7 +88,7 @@ class RecordPreparer:
         """The chunk of a range."""
         prepared = self.prepare(piece)
         features = self.features or {}
-        batch = _conform(prepared.batch, features, piece)
+        batch = conform(prepared.batch, features, piece)
         chunk = Chunk(
             read=len(batch) + len(prepared.problems) + prepared.filtered.total(),
             problems=prepared.problems,
@@ -136,7 +138,11 @@ class PreparedRows:
 def apply_step(step: Callable[[Any], Any], rows: PreparedRows, piece: Range) -> PreparedRows:
     """Applies one function of `prepare` to rows."""
     if isinstance(step, Where):
-        mask = np.asarray(step.mask(rows.batch).fill_null(False))
+        try:
+            mask = np.asarray(step.mask(rows.batch))
+        except Exception as error:  # whatever the user's function raises
+            message = f"where(..., {step.reason!r}): {type(error).__name__}: {error}; mend `prepare`"
+            raise PenstockError(message) from error
         rows.filtered[step.reason] += int((~mask).sum())
         return rows if mask.all() else rows.keep(mask)
     if isinstance(step, Vectorized):
@@ -171,7 +177,10 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Ran
     examples: list[dict[str, Any]] = []
     for number, example in enumerate(rows.batch.to_pylist()):
         try:
-            examples.append(step(example))
+            made = step(example)
+            if not isinstance(made, Mapping):
+                raise TypeError(f"expected a dict, found {made!r:.60}")
+            examples.append(made)
             kept.append(number)
         except Filtered as dropped:
             rows.filtered[dropped.reason] += 1
@@ -182,8 +191,21 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Ran
             rows.problems.append(_problem(piece, rows, number, "prepare_error", message))
     mask = np.zeros(len(rows.batch), bool)
     mask[kept] = True
-    batch = pa.RecordBatch.from_pylist(examples) if examples else rows.batch.slice(0, 0)
-    return replace(rows.keep(mask), batch=batch)
+    return replace(rows.keep(mask), batch=_from_examples(step, examples) if examples else rows.batch.slice(0, 0))
+
+
+def _from_examples(step: object, examples: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
+    """Examples as columns; what some of them lack is a missing value there."""
+    columns = {}
+    for name in dict.fromkeys(name for example in examples for name in example):
+        try:
+            columns[name] = pa.array([example.get(name) for example in examples])
+        except (pa.ArrowException, OverflowError) as error:
+            raise PenstockError(
+                f"{_name(step)}: expected values of one type that a column can hold in {name!r}, found: {error}; "
+                "convert them there"
+            ) from error
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _concat(rows: PreparedRows, filled: list[PreparedRows], parts: list[PreparedRows]) -> PreparedRows:
@@ -212,12 +234,14 @@ def _count(labels: pa.Array) -> Counter[str]:
     return Counter({str(entry["values"]): entry["counts"] for entry in counted.to_pylist()})
 
 
-def _conform(batch: pa.RecordBatch, features: Mapping[str, Feature], piece: Range) -> pa.RecordBatch:
+def conform(batch: pa.RecordBatch, features: Mapping[str, Feature], piece: Range) -> pa.RecordBatch:
     """The columns that every row must hold, in the types that they are stored from.
 
     Raises:
       PenstockError: a column is missing, or cannot be cast.
     """
+    if not len(batch):
+        return batch  # it may have been left without rows before it got all its columns
     columns = []
     for name, feature in features.items():
         if name not in batch.schema.names:

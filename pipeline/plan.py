@@ -205,22 +205,27 @@ def cut(
 
 
 def cut_ranges(
-    ranges: Sequence[Range], splits: Sequence[str], shards: int | None, seed: int | None, suffix: tuple[str, bool]
+    ranges: Sequence[Range],
+    splits: Sequence[str],
+    shards: int | None,
+    output_bytes: float,
+    seed: int | None,
+    suffix: tuple[str, bool],
 ) -> list[tuple[Unit, list[Range]]]:
     """Groups ranges into units: every unit holds all splits, and becomes one shard of each.
 
     Args:
       ranges: All ranges of the source.
       splits: The splits' names.
-      shards: How many units; None: about 64 MiB each.
+      shards: How many units; None: about 64 MiB of prepared rows each, which a worker holds in memory.
+      output_bytes: About how many bytes all rows have once they are prepared.
       seed: Ranges from all over the source come together in a unit, by this seed; None keeps their order.
       suffix: The shards' format, and whether they are compressed.
     """
     ordered = list(ranges)
     if seed is not None:
         ordered.sort(key=lambda piece: (hash64(f"{piece.key}:{piece.begin}", f"range{seed}"), piece.key, piece.begin))
-    total = sum(piece.size for piece in ordered)
-    count = shards if shards is not None else math.ceil(total / SHARD_BYTES)
+    count = shards if shards is not None else math.ceil(output_bytes / SHARD_BYTES)
     count = max(1, min(count, len(ordered)))
     groups: list[list[Range]] = [[] for _ in range(count)]
     for number, piece in enumerate(ordered):

@@ -7,7 +7,7 @@ of many distinct values are the exception: their error is bounded, their bits fo
 import base64
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -56,6 +56,12 @@ def default_wanted(features: Mapping[str, Feature]) -> list[Wanted]:
         elif not feature.shape:
             wanted.append(Wanted("moments", name))
     return wanted
+
+
+def combine(asked: Iterable[Wanted], default: Iterable[Wanted]) -> tuple[Wanted, ...]:
+    """All of them, each once; a column that is counted without a limit is not counted with one as well."""
+    all_of_them = dict.fromkeys((*asked, *default))
+    return tuple(want for want in all_of_them if not want.limit or replace(want, limit=0) not in all_of_them)
 
 
 def summarize(batch: pa.RecordBatch, wanted: Iterable[Wanted]) -> Summaries:

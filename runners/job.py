@@ -125,7 +125,7 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
     Raises:
       RequestError: `features` fails on the features that `prepare` makes.
     """
-    from ..pipeline import analyze, make
+    from ..pipeline import analyze, make, summaries
     from ..pipeline.build import Job
     from ..pipeline.commit import Budget, CommitOptions
     from ..pipeline.make import MakeOptions
@@ -138,7 +138,7 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
     analysis = analyze.trace(recipe.features, planned.features)
     preparer = planned.preparer
     if isinstance(preparer, RecordPreparer):
-        wanted = tuple(dict.fromkeys((*analysis.wanted, *preparer.wanted)))
+        wanted = summaries.combine(analysis.wanted, preparer.wanted)
         preparer = replace(preparer, wanted=wanted, columns=analysis.columns)
     _check_shippable(preparer)
     # images are shuffled globally by the plan: their references are in the order of a hash

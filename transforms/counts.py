@@ -44,13 +44,16 @@ class Counts:
       total: How many values there are, those that are missing left out.
     """
 
-    def __init__(self, limit: int | None = None, missing: int = 0, total: int = 0, pieces: Any = ()) -> None:
+    def __init__(
+        self, limit: int | None = None, missing: int = 0, total: int = 0, pieces: Any = (), waiting: int | None = None
+    ) -> None:
         self.limit = limit
         self.missing = missing
         self.total = total
         # tables of token (large_binary) and count (int64), each of distinct tokens; None where there were too many
         self._pieces: tuple[pa.Table, ...] | None = pieces
-        if pieces and self.limit is not None:
+        self._waiting = sum(map(len, pieces)) if waiting is None and pieces else waiting or 0  # entries of all pieces
+        if pieces and limit is not None and self._waiting > limit:
             self._merged()
 
     @classmethod
@@ -91,9 +94,10 @@ class Counts:
         if self.limit != other.limit:
             raise ValueError(f"Counts.merge: expected one limit, found {self.limit} and {other.limit}; use the same")
         pieces = None if self._pieces is None or other._pieces is None else (*self._pieces, *other._pieces)
-        if pieces and sum(map(len, pieces)) > 2 * max(map(len, pieces)) + _SLACK:
-            pieces = (_merge_tables(pieces),)
-        return Counts(self.limit, self.missing + other.missing, self.total + other.total, pieces)
+        waiting: int | None = self._waiting + other._waiting
+        if pieces and waiting > _SLACK and waiting > 2 * max(map(len, pieces)) + _SLACK:
+            pieces, waiting = (_merge_tables(pieces),), None
+        return Counts(self.limit, self.missing + other.missing, self.total + other.total, pieces, waiting)
 
     @property
     def exceeded(self) -> bool:
