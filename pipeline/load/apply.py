@@ -37,6 +37,10 @@ class Applied:
       graph: The graph.
       host_only: Whether only the host's part runs.
       sample: Decoded features of one example, a batch of 1: tells the outputs' shapes.
+
+    Attributes:
+      signature: Output name to shape, without the batch, and dtype.
+      chunk: How many rows are best given at a time.
     """
 
     def __init__(self, graph: Graph, host_only: bool, sample: Mapping[str, Array]) -> None:
@@ -44,7 +48,7 @@ class Applied:
         self._nodes = graph.host if host_only else [*graph.host, *graph.device]
         self._ids = graph.between if host_only else graph.outputs
         shown = graph.run_host(sample) if host_only else graph.run_device(graph.run_host(sample))
-        self._signature = {name: (np.asarray(value).shape[1:], value.dtype) for name, value in shown.items()}
+        self.signature = {name: (np.asarray(value).shape[1:], value.dtype) for name, value in shown.items()}
         self._aliases = {
             name: value.removeprefix("input:")
             for name, value in self._ids.items()
@@ -61,7 +65,7 @@ class Applied:
         by_output = {node.output: node for node in self._nodes}
         owners: dict[str, str] = {}
         for name, value in self._ids.items():
-            dtype = self._signature[name][1].name
+            dtype = self.signature[name][1].name
             node = by_output.get(value)
             while node and uses[node.output] == 1 and node.dtype == dtype and node.kind in (*_UFUNCS, "Cast"):
                 owners[node.output] = name
@@ -78,7 +82,7 @@ class Applied:
         """
         return {
             name: inputs[self._aliases[name]] if name in self._aliases else empty((rows, *shape), dtype)
-            for name, (shape, dtype) in self._signature.items()
+            for name, (shape, dtype) in self.signature.items()
         }
 
     def into(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import DatasetError, RequestError
 from .apply import Applied
 from .buffers import Buffers
-from .decode import Arrays, Decoder, allocate
+from .decode import Arrays, Decoder, allocate, dtype_of, fixed
 from .order import WHOLE, Order, Share, State, Step, Steps
 from .storage import Records
 
@@ -132,6 +132,14 @@ class Batches:
         if self.options.repeat is None:
             raise TypeError("a loader with repeat=None has no length: it never ends")
         return self._steps.length(self._state.position) + (self.options.repeat - 1) * self._steps.length()
+
+    @property
+    def signature(self) -> dict[str, tuple[tuple[int, ...], Any]]:
+        """What a batch holds: name to shape, without the batch, and NumPy dtype."""
+        if self._applied:
+            return self._applied.signature
+        features = self._reader.decoder.features
+        return {name: (fixed(feature), dtype_of(feature)) for name, feature in features.items()}
 
     def state(self) -> dict[str, int]:
         """Where the loader stands after the batch that it gave last: integers, for a checkpoint."""

@@ -9,6 +9,7 @@ import numpy as np
 
 from .decode import Array
 
+_ALIGNED = 64  # bytes: then TensorFlow and JAX take an array as it is, without a copy
 _SMALL = 1 << 17  # bytes: less comes from the allocator's own pools
 
 
@@ -51,6 +52,7 @@ class Buffers:
             free = (position for position in range(len(known)) if sys.getrefcount(known[position]) == _UNHELD)
             position = next(free, len(known))
             if position == len(known):
-                known.append(np.empty(size, np.uint8))
-            array: Array = known[position].view(dtype).reshape(shape)
+                known.append(np.empty(size + _ALIGNED, np.uint8))
+            start = -known[position].ctypes.data % _ALIGNED
+            array: Array = known[position][start : start + size].view(dtype).reshape(shape)
             return array

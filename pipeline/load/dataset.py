@@ -250,8 +250,10 @@ class Dataset:
             self.numpy(split, batch_size, **host), sharding, self.transform.device if features is True else None
         )
 
-    def tf(self, split: str, batch_size: int = 32, *, deterministic: bool = True, **options: Any) -> Any:
-        """A tf.data.Dataset of batches, with the saved transform graph applied by TensorFlow itself.
+    def tf(
+        self, split: str, batch_size: int = 32, *, deterministic: bool = True, graph: str | None = None, **options: Any
+    ) -> Any:
+        """A tf.data.Dataset of batches.
 
         Its attribute `loader` has `state_after(batches)` and `restore(state)`. An iteration that is not completed
         leaves the state where it was; each completed one goes on to the next epochs.
@@ -259,12 +261,14 @@ class Dataset:
         Args:
           split: The split's name.
           batch_size: Examples in a batch.
-          deterministic: False lets batches overtake each other.
+          deterministic: False lets batches overtake each other, where the saved graph is applied.
+          graph: "portable" applies the portable graph as batches are made, "saved" the SavedModel to batches, on the
+            other side of TensorFlow's thread pools; None: the portable one where there is one, which is faster.
           **options: As for `numpy`.
         """
         from .tf import make
 
-        return make(self, split, batch_size, deterministic, **options)
+        return make(self, split, batch_size, deterministic, graph, **options)
 
     def _applied(self, reader: Reader, features: Features) -> Applied | None:
         if not features or not len(reader.records):

@@ -112,8 +112,12 @@ def bottleneck(found: Iterable[Rate]) -> str:
     featured = by_name.get("numpy, features")
     if read is None or decoded is None:
         return "unknown: measure the numpy adapter, too"
-    if decoded.cores < 0.6 * cores() and read.cores < 0.6:
-        return "the storage: threads wait for it; bring the data nearer, or read with more threads"
+    if read.cores < 0.6 and read.examples < 2 * decoded.examples:
+        return "the storage: reading waits for it; bring the data nearer, or load with more threads"
+    if decoded.cores < 0.6 * cores():
+        return (
+            f"other work on this machine: loading got {decoded.cores:.1f} of {cores()} cores; measure when it is idle"
+        )
     if featured is not None and featured.examples < 0.6 * decoded.examples:
         return (
             "the features on the CPU: apply the device's part on the device (ds.torch(device=...), ds.jax(...), or "

@@ -1,4 +1,4 @@
-"""tf.data: the engine's batches, with the saved transform graph applied by TensorFlow. Imports TensorFlow."""
+"""tf.data: the engine's batches, with the portable graph, or the saved one, applied. Imports TensorFlow."""
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,18 +15,21 @@ if TYPE_CHECKING:
     from .dataset import Dataset
 
 
-def make(dataset: "Dataset", split: str, batch_size: int, deterministic: bool, **options: Any) -> Any:
+def make(
+    dataset: "Dataset", split: str, batch_size: int, deterministic: bool, graph: str | None, **options: Any
+) -> Any:
     """What `Dataset.tf` returns; see there."""
     features = options.pop("features", True)
     if features not in (True, False):
         raise RequestError(f"features: expected True or False, found {features!r}; TensorFlow runs the whole graph")
-    loader = dataset.numpy(split, batch_size, features=False, **options)
-    rows = batch_size if loader.options.drop_remainder else None
-    signature = {
-        name: tf.TensorSpec([rows, *feature.shape], feature.dtype) for name, feature in dataset.features.items()
-    }
-    batches = tf.data.Dataset.from_generator(lambda: _whole_epochs(loader), output_signature=signature)
-    if features:
+    if graph not in (None, "portable", "saved"):
+        raise RequestError(f'graph: expected "portable", "saved" or None, found {graph!r}')
+    portable = features and graph != "saved" and (graph == "portable" or dataset.transform.portable)
+    loader = dataset.numpy(split, batch_size, features=portable, **options)
+    batches = tf.data.Dataset.from_generator(
+        lambda: _whole_epochs(loader), output_signature=_signature(dataset, loader, portable)
+    )
+    if features and not portable:
         apply = SavedGraph(dataset.transform.path, dataset.features).on_decoded(dataset.transform.outputs)
         calls = 1 if deterministic else tf.data.AUTOTUNE
         batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
@@ -35,6 +38,16 @@ def make(dataset: "Dataset", split: str, batch_size: int, deterministic: bool, *
     batches = batches.prefetch(1)
     batches.loader = loader
     return batches
+
+
+def _signature(dataset: "Dataset", loader: Batches, portable: bool) -> dict[str, tf.TensorSpec]:
+    rows = loader.options.batch_size if loader.options.drop_remainder else None
+    if portable:
+        return {
+            name: tf.TensorSpec([rows, *shape], tf.string if dtype.hasobject else dtype)
+            for name, (shape, dtype) in loader.signature.items()
+        }
+    return {name: tf.TensorSpec([rows, *feature.shape], feature.dtype) for name, feature in dataset.features.items()}
 
 
 def _whole_epochs(loader: Batches) -> Iterator[dict[str, np.ndarray]]:

@@ -103,6 +103,12 @@ def test_tf_reads_the_same_stored_batches(dataset: Dataset) -> None:
 
 
 @pytest.mark.slow
+def test_tf_applies_the_portable_graph(dataset: Dataset) -> None:
+    pytest.importorskip("tensorflow")
+    _check(dataset, dataset.tf("train", 4, **OPTIONS))
+
+
+@pytest.mark.slow
 def test_keras_layer_goes_with_its_model(dataset: Dataset, tmp_path: Any) -> None:
     keras = pytest.importorskip("keras")
     pytest.importorskip("tensorflow")
