@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH = 64
+COPIES = 6  # of the split in every epoch, so that what an epoch's start costs weighs little
 Batches = Iterable[Any]
 
 
@@ -33,8 +34,8 @@ def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
     from penstock.pipeline.load import wire
 
     source = _penstock(uri).source("train")
-    for number in range(len(source)):
-        values = wire.parse(source.records[number])
+    for number in range(COPIES * len(source)):
+        values = wire.parse(source.records[number % len(source)])
         yield bytes(values["image"][1]), bytes(values["key"][1])
 
 
@@ -46,7 +47,7 @@ def _penstock(uri: str) -> Any:
 
 def _numpy(features: Any, **options: Any) -> Callable[[str, Path, int], Batches]:
     return lambda uri, _, workers: _penstock(uri).numpy(
-        "train", BATCH, shuffle=True, features=features, threads=workers, **options
+        "train", BATCH, shuffle=True, repeat=COPIES, features=features, threads=workers, **options
     )
 
 
@@ -57,7 +58,9 @@ def _torch(features: Any) -> Callable[[str, Path, int], Batches]:
 
 
 def _tf(features: bool) -> Callable[[str, Path, int], Batches]:
-    return lambda uri, _, workers: _penstock(uri).tf("train", BATCH, shuffle=True, features=features, threads=workers)
+    return lambda uri, _, workers: _penstock(uri).tf(
+        "train", BATCH, shuffle=True, repeat=COPIES, features=features, threads=workers
+    )
 
 
 def _tf_by_hand(uri: str, _: Path, workers: int) -> Batches:
@@ -73,7 +76,7 @@ def _tf_by_hand(uri: str, _: Path, workers: int) -> Batches:
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers
-    files = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards))
+    files = tf.data.Dataset.from_tensor_slices(shards * COPIES).shuffle(len(shards) * COPIES)
     records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=workers).shuffle(1000)
     batches = records.map(parse, num_parallel_calls=workers).batch(BATCH).prefetch(tf.data.AUTOTUNE)
     return batches.with_options(options)  # type: ignore[no-any-return]
@@ -95,7 +98,9 @@ def _write_litdata(uri: str, folder: Path) -> None:
 def _litdata(uri: str, folder: Path, workers: int) -> Batches:
     from litdata import StreamingDataLoader, StreamingDataset
 
-    return StreamingDataLoader(StreamingDataset(str(folder), shuffle=True), batch_size=BATCH, num_workers=workers)
+    return StreamingDataLoader(
+        StreamingDataset(str(folder), shuffle=True), batch_size=BATCH, num_workers=workers, persistent_workers=True
+    )
 
 
 def _write_webdataset(uri: str, folder: Path) -> None:
@@ -109,11 +114,11 @@ def _write_webdataset(uri: str, folder: Path) -> None:
 def _webdataset(uri: str, folder: Path, workers: int) -> Batches:
     import webdataset
 
-    # a tar a worker: it divides no finer
-    urls = [str(folder / "0.tar")] * workers
+    # a tar a worker: it divides no finer, and repeats its files for the others
+    urls = [str(folder / "0.tar")] * workers  # so an epoch is as many copies longer
     dataset = webdataset.WebDataset(urls, shardshuffle=False, nodesplitter=None).shuffle(1000).decode("rgb8")
     batches = dataset.to_tuple("jpg", "txt").batched(BATCH)
-    return webdataset.WebLoader(batches, batch_size=None, num_workers=workers)  # type: ignore[no-any-return]
+    return webdataset.WebLoader(batches, batch_size=None, num_workers=workers, persistent_workers=True)  # type: ignore[no-any-return]
 
 
 def _write_grain(uri: str, folder: Path) -> None:
@@ -155,7 +160,7 @@ def _mosaic(uri: str, folder: Path, workers: int) -> Batches:
             return np.asarray(super().__getitem__(number)["image"])
 
     dataset = Decoded(local=str(folder), shuffle=True, batch_size=BATCH)
-    return DataLoader(dataset, batch_size=BATCH, num_workers=workers)
+    return DataLoader(dataset, batch_size=BATCH, num_workers=workers, persistent_workers=True)
 
 
 # name -> (its package, what writes its files, what makes its batches)
