@@ -47,8 +47,8 @@ def tft_only(inputs: Any) -> dict[str, Any]:
         "quantiles": tf.searchsorted(tft.quantiles(inputs["y"], 4, 0.01)[0], inputs["y"], "right"),
         "vocabulary": tft.compute_and_apply_vocabulary(inputs["key"]),
         "hash": tft.hash_strings(inputs["key"], 10),
-        "ngrams": tf.sparse.to_dense(tft.ngrams(words, (1, 2), " ")),
-        "tfidf": tf.sparse.to_dense(tft.tfidf(ids, 31)[1]),
+        "ngrams": tft.ngrams(words, (1, 2), " "),
+        "tfidf": tft.tfidf(ids, 31)[1],
         "pca": tf.matmul(vectors, tft.pca(vectors, 2, tf.float32)),
         "z_by_key": tft.scale_to_z_score_per_key(inputs["x"], inputs["key"]),
         "unit_by_key": tft.scale_to_0_1_per_key(inputs["y"], inputs["key"]),
@@ -159,7 +159,7 @@ def test_by_key(theirs: Any, columns: dict[str, np.ndarray]):
         np.testing.assert_allclose(outputs["unit_by_key"][here], (y[here] - low) / (high - low), atol=1e-5)
         mean, std = columns["x"][of].mean(), columns["x"][of].std()
         np.testing.assert_allclose(
-            outputs["z_by_key"][here], (x[here] - mean) / std, atol=0.1
+            outputs["z_by_key"][here], (x[here] - mean) / std, atol=0.2
         )  # E[x^2]-E[x]^2 in float32
 
 

@@ -1,0 +1,185 @@
+"""Runs that are killed at every stage and at random moments: readers never notice, and the next run completes them."""
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Cli, contents, draw, save
+
+from penstock.pipeline import NotCommittedError, manifest
+from penstock.pipeline.verify import verify
+
+pytestmark = pytest.mark.slow
+
+FIELDS = """
+    source=Images("images/*.png", mask="masks/{stem}.png", label=r"(?P<label>.+)_\\d+"),
+    prepare=[slowly],
+    features=features,
+    splits={"train": 0.8, "test": 0.2},
+    shards={"train": 3, "test": 1},
+"""
+FUNCTIONS = """
+def slowly(example):
+    time.sleep(0.01)
+    if example["key"].endswith("_007.png"):
+        raise ValueError("seven")
+    return example
+
+
+def features(inputs):
+    return {
+        "image": image.standardize(inputs, "image"),
+        "mask": inputs["mask"] - 1,
+        "label": tft.compute_and_apply_vocabulary(inputs["label"]),
+    }
+"""
+STAGES = [
+    "_work/plan.arrow",
+    "data/train-00001-of-00003.tfrecord",
+    "index/train-00001-of-00003.u64",
+    "quarantine/unit-00000.jsonl",
+    "_work/units/00001.arrow",
+    "_work/units/00001.json",
+    "_work/units/00003.json",
+    "transform_fn/saved_model.pb",
+    "statistics/golden.json",
+    "manifest.json",
+    "_DATASET.json",
+    "_work/outcome.json",
+]
+
+
+class Runs:
+    """Forked runs of one recipe on one input."""
+
+    def __init__(self, recipe: Path, source: Path) -> None:
+        self._recipe = recipe
+        self.source = source
+        command = [sys.executable, str(Path(__file__).with_name("crash.py"))]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __call__(self, output: Path, **order: Any) -> Any:
+        """Exit codes: of this run, and of those that were stopped before."""
+        options = ["--input", str(self.source), "--output", str(output), "--quiet", "--max-quarantined", "2"]
+        order["arguments"] = ["run", str(self._recipe), *options]
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        codes = json.loads(self._process.stdout.readline())
+        return codes[0] if len(codes) == 1 else codes
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runs]:
+    root = tmp_path_factory.mktemp("crash")
+    made = Runs(Cli(root).recipe(FIELDS, FUNCTIONS), draw(root / "raw", 30, masks=True))
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(runs: Runs, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("undisturbed") / "dataset"
+    assert runs(output) == 0
+    return output
+
+
+def expect_the_same(output: Path, undisturbed: Path) -> None:
+    """The files of an undisturbed run, no others, and all that can be equal is: see test_statistics for the graph."""
+    ours, theirs = contents(output), contents(undisturbed)
+    assert ours.keys() == theirs.keys()
+    differing = {path.rpartition("/")[2] for path in ours if ours[path] != theirs[path]}
+    assert differing <= {"manifest.json", "_DATASET.json", "saved_model.pb"}
+    assert list(verify(str(output), graph=False)) == []
+
+
+def finished_shards(output: Path) -> dict[str, tuple[int, int]]:
+    """Which shards have a journal, and what changes when they are written again."""
+    identities = {}
+    for journal in output.glob("*/_work/units/*.json"):
+        for shard in json.loads(journal.read_text())["shards"].values():
+            path = journal.parents[2] / shard["file"]["path"]
+            identities[str(path)] = (path.stat().st_ino, path.stat().st_mtime_ns)
+    return identities
+
+
+def expect_unchanged(before: dict[str, tuple[int, int]]) -> None:
+    for path, identity in before.items():
+        assert (Path(path).stat().st_ino, Path(path).stat().st_mtime_ns) == identity, f"{path} was made again"
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("at", STAGES)
+def test_killed_at_a_stage(runs: Runs, undisturbed: Path, tmp_path: Path, at: str, when: str):
+    output = tmp_path / "dataset"
+    assert runs(output, at=at, when=when) == -9
+    is_committed = (at, when) in {("_DATASET.json", "after"), ("_work/outcome.json", "before")} or "outcome" in at
+    if is_committed:
+        assert list(verify(str(output), graph=False)) == []
+    else:
+        with pytest.raises(NotCommittedError):
+            manifest.read(str(output))
+    before = finished_shards(output)
+    assert runs(output) == 0
+    expect_unchanged(before)
+    expect_the_same(output, undisturbed)
+
+
+@pytest.mark.parametrize("at", ["data/train-00002-of-00004.tfrecord", "manifest.json", "_DATASET.json"])
+def test_killed_while_there_is_an_older_generation(runs: Runs, undisturbed: Path, tmp_path: Path, at: str):
+    output = tmp_path / "dataset"
+    shutil.copytree(undisturbed, output)
+    old = manifest.read(str(output))
+    before = contents(output)
+    extra = [save(runs.source / folder / "cat_100.png", [[[1] * 3] * 6] * 8) for folder in ("images",)]
+    extra.append(save(runs.source / "masks" / "cat_100.png", [[1] * 6] * 8))
+    try:
+        assert runs(output, at=at.replace("00004", "00003"), when="before") == -9
+        assert manifest.read(str(output)) == old
+        assert before.items() <= contents(output).items()
+        assert runs(output) == 0
+        assert manifest.read(str(output))["read"] == 31
+        assert {path: sha256 for path, sha256 in before.items() if path != "_DATASET.json"}.items() <= (
+            contents(output).items()
+        )
+    finally:
+        for path in extra:
+            path.unlink()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_killed_again_and_again_at_random_moments(runs: Runs, undisturbed: Path, tmp_path: Path, seed: int):
+    output, generator = tmp_path / "dataset", random.Random(seed)
+    for _ in range(3):
+        before = finished_shards(output)
+        code = runs(output, after=generator.uniform(0.05, 3.0))
+        assert code in (-9, 0)
+        expect_unchanged(before)
+        try:
+            manifest.read(str(output))
+        except NotCommittedError:
+            continue
+        assert list(verify(str(output), graph=False)) == []
+    assert runs(output) == 0
+    expect_the_same(output, undisturbed)
+
+
+@pytest.mark.parametrize("stop", ["data/train-00001-of-00003.tfrecord", "manifest.json", "_DATASET.json"])
+def test_a_run_that_wakes_up_late_does_no_harm(runs: Runs, undisturbed: Path, tmp_path: Path, stop: str):
+    """The other run refuses to work beside it, or has committed by the time that it goes on."""
+    output = tmp_path / "dataset"
+    assert runs(output, stop=stop, when="before") is None
+    second, sleeper = runs(output)
+    assert sorted((second, sleeper)) == [0, 1]
+    expect_the_same(output, undisturbed)

@@ -1,0 +1,194 @@
+"""Runs one after the other: resumed, repeated, changed, reverted, pruned."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import LABEL, Committed, contents, draw, run_job, save
+
+from penstock.pipeline import Images, PenstockError, Recipe, manifest
+from penstock.pipeline.prune import find_unused
+
+RECIPE = Recipe(source=Images("images/*.png", label=LABEL), shards=4)
+HASH = "9" * 64
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Committed:
+    root = tmp_path_factory.mktemp("base")
+    raw = draw(root / "raw", 24)
+    return Committed(root / "dataset", raw, run_job(RECIPE, raw, root / "dataset", HASH).manifest)
+
+
+@pytest.fixture
+def dataset(base: Committed, tmp_path: Path) -> Committed:
+    """A copy of the dataset and of what it was made from, with the files' times."""
+    shutil.copytree(base.source, tmp_path / "raw")
+    shutil.copytree(base.path, tmp_path / "dataset")
+    return Committed(tmp_path / "dataset", tmp_path / "raw", base.manifest)
+
+
+def again(dataset: Committed, hash: str = HASH, recipe: Recipe = RECIPE, **options: Any) -> Any:
+    return run_job(recipe, dataset.source, dataset.path, hash, **options)
+
+
+def identity(path: Path) -> dict[str, tuple[int, int]]:
+    """What changes when a file is written again, even with the same bytes."""
+    files = (file for file in path.rglob("*") if file.is_file())
+    return {str(file): (file.stat().st_ino, file.stat().st_mtime_ns) for file in files}
+
+
+def test_a_second_run_has_nothing_to_do(dataset: Committed):
+    before = identity(dataset.path)
+    result = again(dataset)
+    assert (result.status, result.manifest) == ("up_to_date", dataset.manifest)
+    assert identity(dataset.path) == before
+
+
+def test_changed_input_makes_a_new_generation_and_reverted_input_takes_the_old_one(dataset: Committed):
+    old = identity(dataset.generation)
+    extra = save(dataset.source / "images" / "cat_100.png", [[[1, 2, 3]] * 6] * 8)
+    changed = again(dataset)
+    assert changed.status == "committed"
+    assert changed.manifest["generation"] != dataset.manifest["generation"]
+    assert changed.manifest["written"] == 25
+    assert manifest.read(str(dataset.path)) == changed.manifest
+    assert identity(dataset.generation) == old
+    new = identity(dataset.path / changed.manifest["generation"])
+
+    assert find_unused(str(dataset.path)) == [str(dataset.generation)]
+    extra.unlink()
+    reverted = again(dataset)
+    assert (reverted.status, reverted.manifest) == ("up_to_date", dataset.manifest)
+    assert manifest.read(str(dataset.path)) == dataset.manifest
+    assert identity(dataset.generation) == old
+    assert identity(dataset.path / changed.manifest["generation"]) == new
+    assert find_unused(str(dataset.path)) == [str(dataset.path / changed.manifest["generation"])]
+
+
+def test_another_recipe_is_another_generation(dataset: Committed):
+    other = again(dataset, "8" * 64)
+    assert other.status == "committed"
+    assert other.manifest["generation"] != dataset.manifest["generation"]
+    assert sorted(shard["sha256"] for shard in other.manifest["splits"]["train"]["shards"]) == sorted(
+        shard["sha256"] for shard in dataset.manifest["splits"]["train"]["shards"]
+    )
+
+
+def unfinish(dataset: Committed, tmp_path: Path) -> Path:
+    """The output of a run that failed after all of its units, by a `features` that cannot be applied."""
+    from penstock.pipeline import commit
+
+    output = tmp_path / "unfinished"
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no more power")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit.manifest, "publish", fail)
+        with pytest.raises(PenstockError, match="no more power"):
+            run_job(RECIPE, dataset.source, output, HASH)
+    assert not (output / "_DATASET.json").exists()
+    return output
+
+
+def test_a_failed_run_is_resumed_without_making_a_unit_again(dataset: Committed, tmp_path: Path):
+    output = unfinish(dataset, tmp_path)
+    generation = output / dataset.manifest["generation"]
+    shards = identity(generation / "data")
+    result = run_job(RECIPE, dataset.source, output, HASH)
+    assert result.status == "committed"
+    assert identity(generation / "data") == shards
+    assert stable(contents(output)) == stable(contents(dataset.path))
+
+
+def test_a_unit_whose_files_are_gone_is_made_again(dataset: Committed, tmp_path: Path):
+    output = unfinish(dataset, tmp_path)
+    data = output / dataset.manifest["generation"] / "data"
+    missing, short, *others = sorted(data.iterdir())
+    missing.unlink()
+    os.truncate(short, 10)
+    kept = identity(data).keys() - {str(short)}
+    before = {path: identity(data)[path] for path in kept}
+    run_job(RECIPE, dataset.source, output, HASH)
+    assert {path: identity(data)[path] for path in kept} == before
+    assert len(others) == 2
+    assert stable(contents(output)) == stable(contents(dataset.path))
+
+
+def stable(found: dict[str, str]) -> dict[str, str]:
+    """All but the manifest and its pointer, which hold the time, and the graph's functions (see test_statistics)."""
+    named = ("manifest.json", "_DATASET.json", "saved_model.pb")
+    return {path: sha256 for path, sha256 in found.items() if not path.endswith(named)}
+
+
+def test_two_runs_of_one_job_do_not_work_on_one_generation(dataset: Committed, tmp_path: Path):
+    import fcntl
+
+    output = unfinish(dataset, tmp_path)
+    before = contents(output)
+    descriptor = os.open(output / dataset.manifest["generation"], os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the other run does
+    with pytest.raises(PenstockError, match=r"another run is making .*; wait for its end, then run again"):
+        run_job(RECIPE, dataset.source, output, HASH)
+    assert contents(output) == before
+    os.close(descriptor)
+    assert run_job(RECIPE, dataset.source, output, HASH).status == "committed"
+
+
+def test_who_commits_second_fails_and_leaves_the_winner_alone(dataset: Committed, monkeypatch: pytest.MonkeyPatch):
+    """Another recipe's run that commits while this one is at work."""
+    from penstock.runners import direct
+
+    make = direct.run
+
+    def overtaken(*args: Any) -> None:
+        monkeypatch.setattr(direct, "run", make)
+        again(dataset, "7" * 64)
+        make(*args)
+
+    monkeypatch.setattr(direct, "run", overtaken)
+    with pytest.raises(PenstockError, match=r"another run committed generation .* while this one was at work"):
+        again(dataset, "6" * 64)
+    winner = manifest.read(str(dataset.path))
+    assert winner["generation"] != dataset.manifest["generation"]
+    loser = again(dataset, "6" * 64)
+    assert loser.status == "committed"
+    assert {winner["generation"], dataset.manifest["generation"]} < {path.name for path in dataset.path.iterdir()}
+
+
+def test_a_killed_runs_leftovers_are_gone_after_the_next(dataset: Committed, tmp_path: Path):
+    output = unfinish(dataset, tmp_path)
+    generation = output / dataset.manifest["generation"]
+    for folder in (output, generation, generation / "data", generation / "transform_graph" / "transform_fn"):
+        (folder / f"x.{'0' * 32}.tmp").write_bytes(b"left behind")
+    run_job(RECIPE, dataset.source, output, HASH)
+    assert not list(output.rglob("*.tmp"))
+    (generation / "_work" / "units").mkdir(parents=True)  # of a run that was killed just after its commit
+    assert run_job(RECIPE, dataset.source, output, HASH).status == "up_to_date"
+    assert not (generation / "_work").exists()
+
+
+def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
+    from helpers import request
+
+    from penstock.runners.run import run
+
+    heard: list[Any] = []
+
+    class Reporter:
+        def stage(self, text: str) -> None:
+            heard.append(text)
+
+        def drafted(self, drafted: Any) -> None:
+            heard.append(drafted.draft.read)
+
+        def progress(self, read: int, quarantined: int) -> None:
+            heard.append((read, quarantined))
+
+    run(request(RECIPE, base.source, tmp_path), Reporter())
+    assert heard[0] == "planning"
+    assert 24 in heard
+    assert heard[-1] == (24, 0)
