@@ -57,31 +57,40 @@ class Series:
       name: What it is called in the JSON.
       start: Runs it on the input of that many examples.
       sizes: The numbers of examples; the marginal rate is that between the smallest and the largest.
+      optional: Whether the others go on where it fails.
       runs: Number of examples to its runs, one a round.
+      failure: Why it failed, where it did.
     """
 
     name: str
     start: Callable[[int], Run]
     sizes: Sequence[int]
+    optional: bool = False
     runs: dict[int, list[Run]] = field(default_factory=dict)
+    failure: str = ""
 
     def rates(self, cpu: bool = False) -> list[float]:
-        """Marginal examples/s by round; with `cpu`, by seconds on all cores."""
+        """Marginal examples/s by round; with `cpu`, examples by second of CPU time."""
         small, large = min(self.sizes), max(self.sizes)
         pairs = zip(self.runs[small], self.runs[large], strict=True)
         took = [(b.cpu - a.cpu) if cpu else (b.seconds - a.seconds) for a, b in pairs]
         return [(large - small) / seconds if seconds > 0 else math.nan for seconds in took]
 
-    def rate(self) -> float:
-        """The median of `rates`."""
-        return median(self.rates())
-
     def to_json(self) -> dict[str, Any]:
         """All that was measured."""
         entry: dict[str, Any] = {"runs": {size: [asdict(run) for run in runs] for size, runs in self.runs.items()}}
-        if len(self.sizes) > 1:
+        if self.failure:
+            entry["failure"] = self.failure
+        elif len(self.sizes) > 1:
             entry |= {"rates": self.rates(), "rates_cpu": self.rates(cpu=True)}
         return entry
+
+
+def warm_up(series: Sequence[Series]) -> Iterator[Series]:
+    """Runs each on its smallest input, uncounted: files come into the page cache, and what does not work shows."""
+    for one in series:
+        _start(one, min(one.sizes))
+        yield one
 
 
 def measure(series: Sequence[Series], rounds: int) -> Iterator[tuple[int, Series, int, Run]]:
@@ -89,9 +98,19 @@ def measure(series: Sequence[Series], rounds: int) -> Iterator[tuple[int, Series
     steps = [(one, size) for one in series for size in one.sizes]
     for number in range(rounds):
         for one, size in steps if number % 2 == 0 else reversed(steps):
-            done = one.start(size)
-            one.runs.setdefault(size, []).append(done)
-            yield number, one, size, done
+            if not one.failure and (done := _start(one, size)):
+                one.runs.setdefault(size, []).append(done)
+                yield number, one, size, done
+
+
+def _start(series: Series, size: int) -> Run | None:
+    try:
+        return series.start(size)
+    except RuntimeError as error:
+        if not series.optional:
+            raise
+        series.failure = str(error)
+        return None
 
 
 def median(values: Sequence[float]) -> float:

@@ -5,8 +5,9 @@
 Photos of 0.2 megapixel become 224x224 JPEG of quality 90. Every figure is of whole processes, from start to exit. A
 rate is marginal: the further examples of a large input over a small one, by the further time, so that start-up cancels
 out, for Penstock and for its references alike. All series take turns, several rounds; a ratio is taken round by round,
-and the median is reported with the smallest and the largest. Another busy process on the machine moves single rounds
-by 10 % and more: look at the spread before you believe a ratio, and at the figures by CPU time beside it.
+and the median is reported with the smallest and the largest. Where other processes are busy on the machine, single
+rounds move by 10 % and more: look at the spread before you believe a ratio, and at the CPU time an image beside it,
+which moves less.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import _photos
-from _measure import Run, Series, measure, median, ratios, run
+from _measure import Run, Series, measure, median, ratios, run, warm_up
 from _report import Bar, Row, save, show
 from rich.console import Console
 
@@ -114,13 +115,10 @@ class Bench:
         start = self.in_new_folder(lambda count, out: [*command, "--input", self.photos(count), "--output", out])
         return Series(name, start, sizes)
 
-    def script(self, name: str, sizes: Sequence[int], python: str, file: str, workers: int) -> Series:
+    def peer(self, name: str, sizes: Sequence[int], python: str, file: str, workers: int) -> Series:
         """A script of this folder that takes FOLDER, OUTPUT and WORKERS."""
-        return Series(
-            name,
-            self.in_new_folder(lambda count, out: [python, HERE / file, self.photos(count), out, str(workers)]),
-            sizes,
-        )
+        start = self.in_new_folder(lambda count, out: [python, HERE / file, self.photos(count), out, str(workers)])
+        return Series(name, start, sizes, optional=True)
 
 
 def rate_series(bench: Bench) -> Iterator[Series]:
@@ -151,13 +149,12 @@ def fixed_series(bench: Bench) -> Iterator[Series]:
 def peer_series(bench: Bench) -> Iterator[Series]:
     options = bench.options
     naive = (bench.small, bench.small + (bench.large - bench.small) // 4)
-    yield bench.script("naive", naive, sys.executable, "_naive_tft.py", 1)
-    if not options.quick:
-        yield bench.script("naive_workers", naive, sys.executable, "_naive_tft.py", CORES)
+    yield bench.peer("naive", naive, sys.executable, "_naive_tft.py", 1)
+    yield bench.peer("naive_workers", naive, sys.executable, "_naive_tft.py", CORES)
     if options.litdata_python:
-        yield bench.script("litdata", bench.sizes, options.litdata_python, "_litdata.py", CORES)
+        yield bench.peer("litdata", bench.sizes, options.litdata_python, "_litdata.py", CORES)
     if options.img2dataset_python:
-        yield bench.script("img2dataset", bench.sizes, options.img2dataset_python, "_img2dataset.py", CORES)
+        yield bench.peer("img2dataset", bench.sizes, options.img2dataset_python, "_img2dataset.py", CORES)
 
 
 def workers_series(bench: Bench) -> Iterator[Series]:
@@ -186,49 +183,52 @@ class Results:
         for section in self._bench.options.only:
             yield from makers[section]()
 
-    def _compared(
-        self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None, cpu: bool = False
-    ) -> Row:
-        """A row of two marginal rates and their ratio."""
-        a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
-        by_round = ratios(a, b)
-        unit = "images/s of CPU" if cpu else "images/s"
-        return Row(
-            claim,
-            f"{median(a):.0f} {unit}",
-            f"{median(b):.0f} {what}",
-            median(by_round),
-            bar,
-            (min(by_round), max(by_round)),
-        )
+    def _compared(self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None) -> Iterator[Row]:
+        """Rows of two marginal rates and their ratio, by the clock and by CPU time."""
+        for cpu in (False, True):
+            a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
+            by_round = ratios(a, b)
+            shown = [f"{1000 / median(x):.2f} ms" if cpu else f"{median(x):.0f} images/s" for x in (a, b)]
+            yield Row(
+                "  CPU time an image" if cpu else claim,
+                shown[0],
+                f"{shown[1]} {'' if cpu else what}",
+                median(by_round),
+                None if cpu else bar,
+                (min(by_round), max(by_round)),
+            )
 
     def _rate(self) -> Iterator[Row]:
-        what = f"bare pool of {CORES} threads, same functions"
-        yield self._compared("marginal rate", "penstock", "pool_penstock", what, Bar(0.90, at_least=True))
-        yield self._compared("  by CPU time", "penstock", "pool_penstock", what, cpu=True)
-        yield self._compared("marginal rate", "penstock", "pool_pillow", f"bare pool of {CORES} threads, Pillow")
-        yield self._compared("  by CPU time", "penstock", "pool_pillow", "Pillow", cpu=True)
+        what = f"bare pool of {CORES} threads"
+        bar = Bar(0.90, at_least=True)
+        yield from self._compared("marginal rate", "penstock", "pool_penstock", f"{what}, same functions", bar)
+        yield from self._compared("marginal rate", "penstock", "pool_pillow", f"{what}, Pillow alone")
 
     def _statistics(self) -> Iterator[Row]:
+        bar = Bar(5, at_least=False, unit=" %")
         for encoding in ENCODINGS:
             if f"uncounted_{encoding}" in self._series:
                 ours = "penstock" if encoding == "jpeg" else f"penstock_{encoding}"
-                reference = f"uncounted_{encoding}"
-                bar = Bar(5, at_least=False, unit=" %") if encoding == "jpeg" else None
                 claim = f"full-pass statistics, stored as {encoding}"
-                yield self._cost(claim, ours, reference, "without any", bar)
-                yield self._cost("  by CPU time", ours, reference, "without any", cpu=True)
+                yield from self._cost(claim, ours, f"uncounted_{encoding}", "without any", bar)
         if "counted" in self._series:
             claim = "  of which tf.Transform's analyzers (jpeg)"
-            yield self._cost(claim, "penstock", "counted", "pixels counted, no analyzers")
-            yield self._cost("  by CPU time", "penstock", "counted", "pixels counted, no analyzers", cpu=True)
+            yield from self._cost(claim, "penstock", "counted", "pixels counted, no analyzers")
 
-    def _cost(self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None, cpu: bool = False) -> Row:
-        """A row of how much more time, in %, an example takes."""
-        a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
-        costs = [(1 / ratio - 1) * 100 for ratio in ratios(a, b)]
-        shown = f"{1000 / median(a):.2f} ms an image", f"{1000 / median(b):.2f} {what}"
-        return Row(claim, *shown, median(costs), bar, (min(costs), max(costs)), " %")
+    def _cost(self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None) -> Iterator[Row]:
+        """Rows of how much more time an example takes, in %, by the clock and by CPU time."""
+        for cpu in (False, True):
+            a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
+            costs = [(1 / ratio - 1) * 100 for ratio in ratios(a, b)]
+            yield Row(
+                "  CPU time an image" if cpu else claim,
+                f"{1000 / median(a):.2f} ms",
+                f"{1000 / median(b):.2f} ms {'' if cpu else what}",
+                median(costs),
+                None if cpu else bar,
+                (min(costs), max(costs)),
+                " %",
+            )
 
     def _fixed(self) -> Iterator[Row]:
         for claim, name, limit in (("command to commit, 64 images", "fixed", 12), ("  of which imports", "imports", 6)):
@@ -259,15 +259,17 @@ class Results:
             "img2dataset": f"img2dataset, {CORES} processes",
         }
         for name, what in peers.items():
-            if name in self._series:
-                yield self._compared("marginal rate", "penstock", name, what)
-            elif name in ("litdata", "img2dataset"):
+            if name not in self._series:
                 yield Row("marginal rate", "", f"{what}: not installed (see --{name}-python)")
+            elif self._series[name].failure:
+                yield Row("marginal rate", "", f"{what}: failed")
+            else:
+                yield from self._compared("marginal rate", "penstock", name, what)
 
     def _workers(self) -> Iterator[Row]:
         if "workers_2" in self._series:
             what = "1 process, 1 thread"
-            yield self._compared("2 worker processes, 1 thread each", "workers_2", "workers_1", what)
+            yield from self._compared("2 worker processes, 1 thread each", "workers_2", "workers_1", what)
 
 
 def main() -> None:
@@ -277,7 +279,9 @@ def main() -> None:
         bench = Bench(Path(root), small, options.images, options)
         series = _series(bench)
         _write_photos(bench, series)
-        console = Console(stderr=True)
+        console = Console(stderr=True, highlight=False)
+        for one in warm_up(series):
+            console.print(f"warm-up: {one.name} {one.failure and f'failed: {one.failure}'}", markup=False)
         for number, one, count, done in measure(series, options.rounds):
             console.print(
                 f"round {number + 1} of {options.rounds}: {one.name}, {count} images: {done.seconds:.1f} s, "
@@ -301,7 +305,7 @@ def _series(bench: Bench) -> list[Series]:
         series += fixed_series(bench)
     if "peers" in only:
         series += peer_series(bench)
-    if "workers" in only and not bench.options.quick:
+    if "workers" in only:
         series += workers_series(bench)
     return series
 
@@ -320,7 +324,9 @@ def _notes(options: argparse.Namespace) -> list[str]:
         "a rate is (images of the large run - small run) / (seconds of the large run - small run), whole processes",
     ]
     if options.quick:
-        notes.append("--quick: too few images and rounds for rates; it shows that everything runs")
+        notes.append(
+            "--quick: too few images and rounds for rates; it shows that everything runs; no peers, no workers"
+        )
     return notes
 
 
@@ -336,9 +342,9 @@ def _arguments() -> argparse.Namespace:
         help="photos as .../<label>/<name>.jpg; drawn ones where there is no such folder (default: %(default)s)",
     )
     parser.add_argument("--images", type=int, help="the large input; the small one is a tenth (default: 4000)")
-    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 5)")
-    parser.add_argument("--quick", action="store_true", help="640 images, one round, fewer series: a minute or two")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=_only())
+    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="1000 images, one round, fewer series: a minute or two")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
     for peer in ("litdata", "img2dataset"):
         parser.add_argument(
             f"--{peer}-python",
@@ -348,13 +354,10 @@ def _arguments() -> argparse.Namespace:
         )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
     options = parser.parse_args()
-    options.images = options.images or (640 if options.quick else 4000)
-    options.rounds = options.rounds or (1 if options.quick else 5)
+    options.images = options.images or (1000 if options.quick else 4000)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.only = options.only or list(SECTIONS[:4] if options.quick else SECTIONS)
     return options
-
-
-def _only() -> str:
-    return f"what to measure, of {', '.join(SECTIONS)} (default: all)"
 
 
 if __name__ == "__main__":

@@ -326,6 +326,8 @@ class _Vocabularies(PTransformAnalyzer):
         paths = []
         for vocabulary in self._vocabularies:
             path = os.path.join(folder, vocabulary.file_name)
+            while path.encode() in paths:  # `a-b` and `a_b` are two columns
+                path += "_"
             with tf.io.gfile.GFile(path, "wb") as file:
                 file.write(b"".join(token + b"\n" for token in _tokens(summaries, vocabulary)))
             paths.append(np.array(path.encode(), object))

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -52,10 +53,16 @@ def apply(graph_path: str, serialized: Sequence[bytes]) -> dict[str, np.ndarray]
       serialized: tf.train.Example protos, as they lie in the shards.
 
     Returns:
-      Output name to a batch of values.
+      Output name to a batch of values; lists of any length are filled up with 0 or b"".
     """
     output = tft.TFTransformOutput(graph_path)
     parsed = tf.io.parse_example(tf.constant(list(serialized)), output.raw_feature_spec())
     # analysis-only inputs (histograms) are not there, and not needed
     transformed = output.transform_raw_features(parsed, drop_unused_features=True)
-    return {name: np.asarray(value) for name, value in transformed.items()}
+    return {name: np.asarray(_dense(value)) for name, value in transformed.items()}
+
+
+def _dense(value: Any) -> Any:
+    if isinstance(value, tf.SparseTensor):
+        return tf.sparse.to_dense(value)
+    return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value

@@ -67,6 +67,9 @@ class _Exporter:
         unsupported: dict[str, list[str]] = {}
         outputs = {}
         for name, tensor in sorted(self._graph.outputs.items()):
+            if not isinstance(tensor, tf.Tensor):
+                unsupported.setdefault(type(tensor).__name__, []).append(name)
+                continue
             tensor = _unwidened(tensor, dtypes[name])
             for kind in self._obstacles(tensor):
                 unsupported.setdefault(kind, []).append(name)

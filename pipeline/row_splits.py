@@ -18,6 +18,19 @@ def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
     """
     if isinstance(rule, ByPath):
         return sorted({find_group(rule.pattern, "split", key) for key in keys})
+    if isinstance(rule, ByHash) and rule.group is not None:
+        raise RequestError(
+            f"by_hash(group={rule.group!r}): expected files, whose keys it is searched in, found rows of a table; use "
+            "column=..."
+        )
+    if isinstance(rule, ByGlob):
+        found, _ = rule.assign(keys, "")
+        for name in rule.names():
+            if name not in found:
+                raise RequestError(
+                    f"split {name!r} would be empty: expected files that match {rule.patterns[name]!r}, found "
+                    f"{list(keys)[:3]}; mend by_glob's patterns or those of the source"
+                )
     if isinstance(rule, ByHash | ByColumn | ByGlob):
         return list(rule.names())
     raise RequestError(

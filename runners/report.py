@@ -60,7 +60,6 @@ class _Bar:
 
     def stage(self, text: str) -> None:
         if text == "making":
-            self._start = time.monotonic()
             self._progress.update(self._task, description="making", visible=True)
         else:
             self._console.print(f"{text} …", style="dim")
@@ -71,8 +70,8 @@ class _Bar:
         self._progress.update(self._task, total=_planned(drafted))
 
     def progress(self, read: int, quarantined: int) -> None:
-        if not self._first:
-            self._first = read  # finished by an earlier run
+        if read and not self._start:  # what was there before is an earlier run's work, or an engine's start
+            self._first, self._start = read, time.monotonic()
         rate = (read - self._first) / max(time.monotonic() - self._start, 1e-9)
         self._progress.update(
             self._task, completed=read, quarantined=quarantined, rate=f"{rate:,.0f} examples/s" if rate else ""

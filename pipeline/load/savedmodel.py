@@ -50,8 +50,11 @@ class SavedGraph:
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
-        """Output name to tensor."""
-        return dict(zip(sorted(self.function.structured_outputs), self.function.outputs, strict=True))
+        """Output name to tensor, or to a sparse or ragged one."""
+        outputs = tf.nest.pack_sequence_as(
+            self.function.structured_outputs, self.function.outputs, expand_composites=True
+        )
+        return dict(sorted(outputs.items()))
 
     @cached_property
     def captured(self) -> dict[str, Any]:
@@ -114,16 +117,15 @@ class SavedGraph:
         """
         definition = self.function.graph.as_graph_def()
         openings = dict(self._openings())
-        results = {name: tensor.name for name, tensor in self.outputs.items()}
+        results = [tensor.name for tensor in tf.nest.flatten(self.outputs, expand_composites=True)]
 
         def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
             known = {tensor: batch[name] for tensor, name in openings.items() if name in batch}
             capture = tf.compat.v1.get_default_graph().capture
             held = {tensor: capture(value) for tensor, value in self.captured.items()}
-            found = tf.graph_util.import_graph_def(
-                definition, {**held, **known}, return_elements=list(results.values()), name=""
-            )
-            return {name: tf.cast(value, dtypes[name]) for name, value in zip(results, found, strict=True)}
+            found = tf.graph_util.import_graph_def(definition, {**held, **known}, return_elements=results, name="")
+            outputs = tf.nest.pack_sequence_as(self.outputs, found, expand_composites=True)
+            return {name: tf.cast(value, dtypes[name]) for name, value in outputs.items()}
 
         unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
         return unconverted

@@ -1,5 +1,6 @@
 """`features` of tables: all of tft.*, our helpers, and both in one recipe, against NumPy."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Callable
@@ -121,7 +122,7 @@ def test_texts(theirs: Any):
     for row, grams in zip(rows[:50], outputs["ngrams"], strict=False):
         words = row["text"].split()
         assert sorted(gram for gram in grams if gram) == sorted(
-            words + [b" ".join(pair) for pair in zip(words, words[1:])]
+            words + [b" ".join(pair) for pair in itertools.pairwise(words)]
         )
     documents = Counter(word for row in rows for word in set(row["text"].split()))
     order = sorted(

@@ -1,0 +1,210 @@
+"""Measures what Penstock claims about tables, each claim beside its reference, in one run on one machine.
+
+    .venv/bin/python benchmarks/records.py [--quick] [--census FOLDER] [--json FILE]
+
+The census (UCI Adult) as it is and many times over, through examples/census.py: statistics of every column, 8
+vocabularies, 4 z-scores, a bucketized age, to TFRecord. Beside it the same features by tf.Transform's own example (CSV
+TFXIO, AnalyzeAndTransformDataset, TFRecord), by Beam's MLTransform, and pyarrow alone, which reads the CSV and computes
+the same statistics but writes nothing: the limit. Every figure is of whole processes, from start to exit. A rate is
+marginal: the further rows of a large input over a small one, by the further time, so that start-up cancels out. The
+references are slow: they get fewer rows. All series take turns, several rounds; a ratio is taken round by round, and
+the median is reported with the smallest and the largest.
+"""
+
+import argparse
+import itertools
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import _census
+from _measure import Run, Series, measure, median, ratios, run
+from _report import Bar, Row, save, show
+from rich.console import Console
+
+HERE = Path(__file__).parent
+RECIPE = HERE.parent / "examples/census.py"
+SECTIONS = ("rate", "fixed", "memory", "peers")
+CORES = os.cpu_count() or 1
+SLOW = (1, 4)  # copies of the census for the slow references
+
+
+@dataclass
+class Bench:
+    """Where the copies are and the output goes."""
+
+    root: Path
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count()
+
+    def folder(self, rows: int) -> Path:
+        """The input of so many rows."""
+        return self.root / f"census-{rows // _census.ROWS}"
+
+    def series(self, name: str, copies: Sequence[int], command: Callable[[Path, Path], Sequence[str | Path]]) -> Series:
+        """Runs a command, with a folder of its own for its output, which is removed afterwards."""
+
+        def start(rows: int) -> Run:
+            output = self.root / f"output-{next(self._numbers)}"
+            try:
+                words = [str(word) for word in command(self.folder(rows), output)]
+                return run([sys.executable, *words], {"TMPDIR": str(self.root), "TF_CPP_MIN_LOG_LEVEL": "3"})
+            finally:
+                shutil.rmtree(output, ignore_errors=True)
+
+        return Series(name, start, [count * _census.ROWS for count in copies])
+
+
+def all_series(bench: Bench, options: argparse.Namespace) -> Iterator[Series]:
+    copies = sorted({1, min(10, options.copies), options.copies})
+    command = ["-m", "penstock.runners", "run", RECIPE, "--quiet", "--input"]
+    yield bench.series("penstock", copies, lambda folder, output: [*command, folder, "--output", output])
+    yield bench.series("arrow", (1, options.copies), lambda folder, _: [HERE / "_census.py", folder])
+    if "peers" in options.only:
+        slow = SLOW if not options.quick else (1, 2)
+        for name, script in (("tft", "_tft_census.py"), ("mltransform", "_mltransform_census.py")):
+            yield bench.series(name, slow, lambda folder, output, script=script: [HERE / script, folder, output])
+
+
+class Results:
+    """The series by name, and the rows that they make."""
+
+    def __init__(self, series: Sequence[Series], options: argparse.Namespace) -> None:
+        self._series = {one.name: one for one in series}
+        self._options = options
+
+    def rows(self) -> Iterator[Row]:
+        makers = {"rate": self._rate, "fixed": self._fixed, "memory": self._memory, "peers": self._peers}
+        for section in self._options.only:
+            yield from makers[section]()
+
+    def _rate(self) -> Iterator[Row]:
+        rates = [rate / 1000 for rate in self._series["penstock"].rates()]
+        bar = Bar(130, at_least=True, unit=" k")
+        yield Row("marginal rate", _rate(rates), "", median(rates), bar, (min(rates), max(rates)), " k rows/s")
+        cpu = [rate / 1000 for rate in self._series["penstock"].rates(cpu=True)]
+        yield Row("  by CPU time", f"{_rate(cpu)} of CPU", "", median(cpu), None, (min(cpu), max(cpu)), " k rows/s")
+        yield self._compared("share of the limit", "arrow", "pyarrow: reads and computes, writes nothing")
+
+    def _compared(self, claim: str, reference: str, what: str, bar: Bar | None = None, cpu: bool = False) -> Row:
+        """A row of two marginal rates and their ratio."""
+        a, b = self._series["penstock"].rates(cpu), self._series[reference].rates(cpu)
+        by_round = ratios(a, b)
+        shown = [_rate([rate / 1000 for rate in rates]) for rates in (a, b)]
+        return Row(claim, shown[0], f"{shown[1]}, {what}", median(by_round), bar, (min(by_round), max(by_round)))
+
+    def _fixed(self) -> Iterator[Row]:
+        for name, claim in (
+            ("penstock", "fixed cost"),
+            ("tft", "  tf.Transform's way"),
+            ("mltransform", "  MLTransform"),
+        ):
+            if name not in self._series:
+                continue
+            one = self._series[name]
+            runs = one.runs[_census.ROWS]
+            seconds = [took.seconds - _census.ROWS / rate for took, rate in zip(runs, one.rates(), strict=True)]
+            ours = f"{median([took.seconds for took in runs]):.1f} s for {_census.ROWS} rows"
+            cpu = f"{median([took.cpu for took in runs]):.1f} s of CPU"
+            bar = Bar(8, at_least=False, unit=" s") if name == "penstock" else None
+            yield Row(claim, f"{ours}, {cpu}", "", median(seconds), bar, (min(seconds), max(seconds)), " s")
+
+    def _memory(self) -> Iterator[Row]:
+        for name, one in self._series.items():
+            if name == "arrow":
+                continue
+            small, *larger = sorted(one.runs)
+            for size in larger:
+                by_round = ratios([took.peak for took in one.runs[size]], [took.peak for took in one.runs[small]])
+                claim = (
+                    f"peak memory, {size // small} times the data"
+                    if name == "penstock"
+                    else f"  {name}, {size // small} times"
+                )
+                bar = Bar(1.15, at_least=False) if name == "penstock" and size // small == 10 else None
+                shown = [f"{median([took.peak for took in one.runs[rows]]) / 1e6:.0f} MB" for rows in (size, small)]
+                yield Row(claim, shown[0], shown[1], median(by_round), bar, (min(by_round), max(by_round)))
+
+    def _peers(self) -> Iterator[Row]:
+        yield self._compared(
+            "times tf.Transform's way", "tft", "CSV TFXIO, AnalyzeAndTransform", Bar(15, at_least=True)
+        )
+        yield self._compared("  by CPU time", "tft", "the same", cpu=True)
+        yield self._compared("times MLTransform", "mltransform", "Beam's MLTransform")
+
+
+def _rate(rates: Sequence[float]) -> str:
+    return f"{median(rates):.1f} k rows/s"
+
+
+def main() -> None:
+    options = _arguments()
+    if not (options.census / _census.FILE).is_file():
+        sys.exit(
+            f"expected the census at {options.census / _census.FILE}, found nothing; name its folder with --census"
+        )
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-", ignore_cleanup_errors=True) as root:
+        bench = Bench(Path(root))
+        series = list(all_series(bench, options))
+        for rows in {size for one in series for size in one.sizes}:
+            _census.write(options.census, rows // _census.ROWS, bench.folder(rows))
+        console = Console(stderr=True)
+        for number, one, rows, done in measure(series, options.rounds):
+            console.print(
+                f"round {number + 1} of {options.rounds}: {one.name}, {rows} rows: {done.seconds:.1f} s, "
+                f"{done.cpu:.1f} s of CPU, {done.peak / 1e6:.0f} MB"
+            )
+    rows = list(Results(series, options).rows())
+    show(rows, _notes(options))
+    if options.json:
+        settings = {name: str(value) for name, value in vars(options).items()}
+        save(options.json, rows, settings, {one.name: one.to_json() for one in series})
+
+
+def _notes(options: argparse.Namespace) -> list[str]:
+    notes = [
+        f"{options.copies * _census.ROWS} rows on {CORES} cores; medians of {options.rounds} rounds; load average now "
+        f"{os.getloadavg()[0]:.1f}",
+        "a rate is (rows of the largest run - smallest run) / (seconds of the largest - smallest), whole processes; "
+        "the fixed cost is the smallest run less its rows at that rate",
+    ]
+    if options.quick:
+        notes.append("--quick: too few rows and rounds for rates; it shows that everything runs")
+    return notes
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument(
+        "--census",
+        type=Path,
+        default=HERE.parent.parent / "shared/data/census",
+        metavar="FOLDER",
+        help="where adult.data is (default: %(default)s)",
+    )
+    parser.add_argument("--copies", type=int, help="of its 32,561 rows, for the large input (default: 40)")
+    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
+    parser.add_argument("--quick", action="store_true", help="4 copies, one round: two minutes")
+    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=_only())
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    options = parser.parse_args()
+    options.copies = options.copies or (4 if options.quick else 40)
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    if options.copies < 2:
+        parser.error("--copies: expected at least 2: a rate needs two sizes")
+    return options
+
+
+def _only() -> str:
+    return f"what to measure, of {', '.join(SECTIONS)} (default: all)"
+
+
+if __name__ == "__main__":
+    main()
