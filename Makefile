@@ -31,10 +31,10 @@ demo: $(READY) ## Prepare a small dataset that it makes up, and say what came ou
 	@$(BIN)/penstock demo
 
 test: $(READY) ## Run the tests, but not the slow ones (ARGS="-k name" to choose)
-	@$(BIN)/pytest -m "not slow" $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadfile -m "not slow" $(ARGS)
 
 test-all: $(READY) ## Run all the tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(LOCK_READY) ## Check the style: ruff
 	@$(BIN)/ruff check .

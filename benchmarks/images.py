@@ -281,7 +281,7 @@ def main() -> None:
         _write_photos(bench, series)
         console = Console(stderr=True, highlight=False)
         for one in warm_up(series):
-            console.print(f"warm-up: {one.name} {one.failure and f'failed: {one.failure}'}", markup=False)
+            console.print(f"warm-up: {one.name}{one.failure and f' failed: {one.failure}'}", markup=False)
         for number, one, count, done in measure(series, options.rounds):
             console.print(
                 f"round {number + 1} of {options.rounds}: {one.name}, {count} images: {done.seconds:.1f} s, "

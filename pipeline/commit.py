@@ -251,8 +251,12 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
     shard = next(shard.file for shard in shards if shard and shard.file.examples)
     examples = list(islice(read_examples(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
     outputs = graph.apply(graph_path, examples)
-    for name, value in outputs.items():
-        if value.dtype.kind == "f" and not np.isfinite(value.reshape(len(value), -1)).all(axis=1).any():
+    suspects = [name for name, value in outputs.items() if _is_never_finite(value)]
+    # a missing value may well lead to NaN: only what NaN does not explain is the statistics' fault
+    filled = graph.apply(graph_path, examples, missing=1) if suspects else {}
+    for name in suspects:
+        value = filled[name]
+        if _is_never_finite(value):
             raise PenstockError(
                 f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of "
                 f"the first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
@@ -263,6 +267,10 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
         "outputs": {name: golden_value(value) for name, value in outputs.items()},
     }
     return (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _is_never_finite(value: np.ndarray) -> bool:
+    return value.dtype.kind == "f" and not np.isfinite(value.reshape(len(value), -1)).all(axis=1).any()
 
 
 def _is_empty_vocabulary(uri: str) -> bool:

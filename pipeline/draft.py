@@ -150,7 +150,12 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
         read=sum(candidate.rows for candidate in listing.ranges) if known else -1,
         splits={name: SplitDraft(-1, len(units), size // len(names), {}) for name in names},
         units=units,
-        preparer=replace(preparer, features=features, wanted=tuple(default_wanted(features))),
+        preparer=replace(
+            preparer,
+            features=features,
+            stored_schema=rows.batch.schema,
+            wanted=tuple(default_wanted(features)),
+        ),
         features=features,
         digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
         warnings=list(listing.warnings),

@@ -153,7 +153,7 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
         if value is None:
             continue
         if feature.dtype == "int64":
-            entries[name].int64_list.value.extend(np.ravel(value).tolist())
+            entries[name].int64_list.value.extend(np.asarray(value, np.int64).ravel().tolist())
         elif feature.dtype == "float32":
             entries[name].float_list.value.extend(np.ravel(value).tolist())
         else:

@@ -45,21 +45,31 @@ def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[s
     )
 
 
-def apply(graph_path: str, serialized: Sequence[bytes]) -> dict[str, np.ndarray]:
+def apply(graph_path: str, serialized: Sequence[bytes], missing: int | None = None) -> dict[str, np.ndarray]:
     """Applies a written transform graph to prepared examples.
 
     Args:
       graph_path: The folder that `tft.TFTransformOutput` opens.
       serialized: tf.train.Example protos, as they lie in the shards.
+      missing: Where given, what numbers that are missing or NaN become before.
 
     Returns:
       Output name to a batch of values; lists of any length are filled up with 0 or b"".
     """
     output = tft.TFTransformOutput(graph_path)
     parsed = tf.io.parse_example(tf.constant(list(serialized)), output.raw_feature_spec())
+    if missing is not None:
+        parsed = {name: _filled(value, missing) for name, value in parsed.items()}
     # analysis-only inputs (histograms) are not there, and not needed
     transformed = output.transform_raw_features(parsed, drop_unused_features=True)
     return {name: np.asarray(_dense(value)) for name, value in transformed.items()}
+
+
+def _filled(value: Any, missing: int) -> Any:
+    if not isinstance(value, tf.Tensor) or value.dtype == tf.string:
+        return value
+    absent = tf.math.is_nan(value) if value.dtype.is_floating else value == value.dtype.min
+    return tf.where(absent, tf.cast(missing, value.dtype), value)
 
 
 def _dense(value: Any) -> Any:

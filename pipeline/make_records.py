@@ -40,6 +40,7 @@ class RecordPreparer:
       seed: Of the order of rows; None keeps the order of the files.
       serialized: Whether rows are stored as tf.train.Examples, or as columns.
       features: What every row must hold; None while that is being found out.
+      stored_schema: The columns as they are stored in Parquet.
       wanted: What to know of the columns.
       columns: The columns that the analyzers read.
     """
@@ -53,17 +54,9 @@ class RecordPreparer:
     seed: int | None
     serialized: bool
     features: Mapping[str, Feature] | None = None
+    stored_schema: pa.Schema | None = None
     wanted: tuple[Wanted, ...] = ()
     columns: tuple[str, ...] = ()
-
-    @property
-    def stored_schema(self) -> pa.Schema:
-        """The columns as they are stored in Parquet."""
-        fields = []
-        for name, feature in (self.features or {}).items():
-            item = _TYPES[feature.dtype]
-            fields.append((name, pa.large_list(item) if feature.shape else item))
-        return pa.schema(fields)
 
     def prepare(self, piece: Range) -> "PreparedRows":
         """Reads a range, gives its rows their splits, and applies the steps.
@@ -103,7 +96,7 @@ class RecordPreparer:
             chunk.records[split] = encode(part, features).to_pylist() if self.serialized else part
             if chunk.positions is not None:
                 chunk.positions[split] = hash_rows(piece.key, prepared.numbers[chosen], f"order{self.seed}")
-            if LABEL in part.schema.names:
+            if LABEL in part.schema.names and not features[LABEL].shape and features[LABEL].dtype != "float32":
                 chunk.labels[split] = _count(part.column(LABEL))
             if split == self.statistics:
                 chunk.summaries = summarize(part, self.wanted)

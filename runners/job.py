@@ -77,6 +77,8 @@ def plan(request: Request) -> Drafted:
     """
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
+    if request.isolate and request.recipe.module:
+        cloudpickle.register_pickle_by_value(request.recipe.module)  # no other process can import a recipe's file
     drafted = draft(request.recipe.recipe, request.input, request.worker_threads, request.isolate)
     if drafted.columns is not None:
         drafted.warnings.extend(drift.compare_columns(request.output, current, drafted.columns))

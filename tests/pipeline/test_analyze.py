@@ -185,7 +185,6 @@ def test_tensorflow_opens_the_graph_and_parses_the_shards(committed: Committed):
         (lambda inputs: {"x": 1.0}, "'x'"),
         (lambda inputs: {"x": tf.constant(1.0)}, "'x'"),
         (lambda inputs: {3: inputs["number"]}, "3"),
-        (lambda inputs: {"x": tf.strings.split(inputs["label"])}, "'x'"),
     ],
 )
 def test_mistakes_in_features_are_named_before_any_work(tmp_path: Path, features: Any, words: str):

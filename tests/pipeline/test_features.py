@@ -54,11 +54,12 @@ def test_names_must_be_text(name: Any):
 
 
 def test_serialized_examples_parse_in_tensorflow():
-    values = {"image": b"\x89PNG", "text": "é", "n": np.int8(-3), "v": [1, 2.5, 3], "m": np.arange(6).reshape(2, 3)}
+    values = {"image": b"\x89PNG", "text": "é", "n": np.int8(-3), "b": True, "v": [1, 2.5, 3], "m": np.arange(6).reshape(2, 3)}
     described = {
         "image": Feature("image", "uint8", (4, 5, 3), "png"),
         "text": describe("text", "é", ""),
         "n": describe("n", values["n"], ""),
+        "b": describe("b", values["b"], ""),
         "v": describe("v", values["v"], ""),
         "m": describe("m", values["m"], ""),
     }
@@ -67,6 +68,7 @@ def test_serialized_examples_parse_in_tensorflow():
         "image": tf.io.FixedLenFeature([], tf.string),
         "text": tf.io.FixedLenFeature([], tf.string),
         "n": tf.io.FixedLenFeature([], tf.int64),
+        "b": tf.io.FixedLenFeature([], tf.int64),
         "v": tf.io.FixedLenFeature([3], tf.float32),
         "m": tf.io.FixedLenFeature([2, 3], tf.int64),
     }
@@ -74,6 +76,7 @@ def test_serialized_examples_parse_in_tensorflow():
     assert parsed["image"] == b"\x89PNG"
     assert parsed["text"] == "é".encode()
     assert parsed["n"] == -3
+    assert parsed["b"] == 1
     assert parsed["v"].numpy().tolist() == [1, 2.5, 3]
     assert parsed["m"].numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
 

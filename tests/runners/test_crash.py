@@ -40,18 +40,20 @@ def features(inputs):
     }
 """
 STAGES = [
-    "_work/plan.arrow",
-    "data/train-00001-of-00003.tfrecord",
-    "index/train-00001-of-00003.u64",
-    "quarantine/unit-00000.jsonl",
-    "_work/units/00001.arrow",
-    "_work/units/00001.json",
-    "_work/units/00003.json",
-    "transform_fn/saved_model.pb",
-    "statistics/golden.json",
-    "manifest.json",
-    "_DATASET.json",
-    "_work/outcome.json",
+    ("_work/plan.arrow", "before"),
+    ("data/train-00001-of-00003.tfrecord", "before"),
+    ("index/train-00001-of-00003.u64", "after"),
+    ("quarantine/unit-00001.jsonl", "after"),
+    ("_work/units/00001.arrow", "after"),
+    ("_work/units/00001.json", "before"),
+    ("_work/units/00001.json", "after"),
+    ("_work/units/00003.json", "after"),
+    ("transform_fn/saved_model.pb", "before"),
+    ("statistics/golden.json", "after"),
+    ("manifest.json", "before"),
+    ("manifest.json", "after"),
+    ("_DATASET.json", "before"),
+    ("_DATASET.json", "after"),
 ]
 
 
@@ -119,13 +121,11 @@ def expect_unchanged(before: dict[str, tuple[int, int]]) -> None:
         assert (Path(path).stat().st_ino, Path(path).stat().st_mtime_ns) == identity, f"{path} was made again"
 
 
-@pytest.mark.parametrize("when", ["before", "after"])
-@pytest.mark.parametrize("at", STAGES)
+@pytest.mark.parametrize(("at", "when"), STAGES)
 def test_killed_at_a_stage(runs: Runs, undisturbed: Path, tmp_path: Path, at: str, when: str):
     output = tmp_path / "dataset"
     assert runs(output, at=at, when=when) == -9
-    is_committed = (at, when) in {("_DATASET.json", "after"), ("_work/outcome.json", "before")} or "outcome" in at
-    if is_committed:
+    if (at, when) == ("_DATASET.json", "after"):
         assert list(verify(str(output), graph=False)) == []
     else:
         with pytest.raises(NotCommittedError):
@@ -136,29 +136,28 @@ def test_killed_at_a_stage(runs: Runs, undisturbed: Path, tmp_path: Path, at: st
     expect_the_same(output, undisturbed)
 
 
-@pytest.mark.parametrize("at", ["data/train-00002-of-00004.tfrecord", "manifest.json", "_DATASET.json"])
+@pytest.mark.parametrize("at", ["data/train-00002-of-00003.tfrecord", "_DATASET.json"])
 def test_killed_while_there_is_an_older_generation(runs: Runs, undisturbed: Path, tmp_path: Path, at: str):
     output = tmp_path / "dataset"
     shutil.copytree(undisturbed, output)
     old = manifest.read(str(output))
     before = contents(output)
-    extra = [save(runs.source / folder / "cat_100.png", [[[1] * 3] * 6] * 8) for folder in ("images",)]
-    extra.append(save(runs.source / "masks" / "cat_100.png", [[1] * 6] * 8))
+    image = save(runs.source / "images" / "cat_100.png", [[[1] * 3] * 6] * 8)
+    mask = save(runs.source / "masks" / "cat_100.png", [[1] * 6] * 8)
     try:
-        assert runs(output, at=at.replace("00004", "00003"), when="before") == -9
+        assert runs(output, at=at, when="before") == -9
         assert manifest.read(str(output)) == old
         assert before.items() <= contents(output).items()
         assert runs(output) == 0
         assert manifest.read(str(output))["read"] == 31
-        assert {path: sha256 for path, sha256 in before.items() if path != "_DATASET.json"}.items() <= (
-            contents(output).items()
-        )
+        before.pop("_DATASET.json")
+        assert before.items() <= contents(output).items()
     finally:
-        for path in extra:
-            path.unlink()
+        image.unlink()
+        mask.unlink()
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_again_and_again_at_random_moments(runs: Runs, undisturbed: Path, tmp_path: Path, seed: int):
     output, generator = tmp_path / "dataset", random.Random(seed)
     for _ in range(3):
@@ -175,7 +174,7 @@ def test_killed_again_and_again_at_random_moments(runs: Runs, undisturbed: Path,
     expect_the_same(output, undisturbed)
 
 
-@pytest.mark.parametrize("stop", ["data/train-00001-of-00003.tfrecord", "manifest.json", "_DATASET.json"])
+@pytest.mark.parametrize("stop", ["data/train-00001-of-00003.tfrecord", "manifest.json"])
 def test_a_run_that_wakes_up_late_does_no_harm(runs: Runs, undisturbed: Path, tmp_path: Path, stop: str):
     """The other run refuses to work beside it, or has committed by the time that it goes on."""
     output = tmp_path / "dataset"

@@ -162,7 +162,7 @@ TYPED = {"n": "int64", "x": "float64", "t": "string"}
 def test_bad_rows_are_quarantined_with_file_and_line(make: Callable[..., Made]):
     source = Csv("*.csv", columns=TYPED, nonfinite={"x": "quarantine"})
     content = BAD.encode() + b"9,2.5,\xff\xfe\n" + b'10,2.5,"never closed\n'
-    made = make({"a.csv": content}, source=source, features=passed, max_quarantined="50%", shuffle=None)
+    made = make({"a.csv": content}, source=source, features=passed, max_quarantined="90%", shuffle=None)
     found = {entry["message"].partition(": ")[0].rpartition(", ")[2]: entry["code"] for entry in made.quarantine}
     assert found == {
         "line 3": "nonfinite",
@@ -185,7 +185,7 @@ def test_bad_rows_are_quarantined_with_file_and_line(make: Callable[..., Made]):
 def test_over_budget(make: Callable[..., Made], tmp_path: Path):
     source = Csv("*.csv", columns=TYPED)
     output = tmp_path / "dataset"
-    with pytest.raises(OverBudgetError, match=r"\d of 11 examples were quarantined .*wrong_type"):
+    with pytest.raises(OverBudgetError, match=r"5 of 10 examples were quarantined .*wrong_type"):
         make({"a.csv": BAD}, output=output, source=source, features=passed, max_quarantined="2")
     assert not (output / "_DATASET.json").exists()
     assert list(output.glob("*/quarantine/*.jsonl"))

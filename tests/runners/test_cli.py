@@ -1,0 +1,211 @@
+"""The command line: exit codes, words, and what it touches."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Cli, Committed, contents, draw, penstock, save
+
+SOURCE = 'source=Images("images/*.png", label=r"(?P<label>.+)_\\d+")'
+TROUBLED = """
+def step(example):
+    if example["key"][-7:-4] in ("003", "007"):
+        raise ValueError("unlucky")
+    return example
+
+
+def features(inputs):
+    raise KeyError("no such feature")
+"""
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("raw"), 20)
+
+
+def expect_error(ended: Any, code: int, *words: str) -> None:
+    """One sentence on standard error, nothing on standard output, and no traceback."""
+    assert ended.exit_code == code, ended.output
+    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("[")]
+    assert line.startswith("error: ")
+    for word in words:
+        assert word in line
+    assert "Traceback" not in ended.output
+    assert ended.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("fields", "functions", "words"),
+    [
+        (None, "", ["expected a recipe file, found nothing at", "check the path"]),
+        ("source=(", "", ["cannot be imported: line", "was never closed"]),
+        (SOURCE, "raise SystemExit(0)", ["cannot be imported: line", "SystemExit"]),
+        ("source='images/*.png'", "", ["Recipe(source=...): expected Images(...)", "found 'images/*.png'"]),
+        (f"{SOURCE}, prepare=image.resize(2, 2)", "", ["Recipe(prepare=...): expected a list"]),
+        (f"{SOURCE}, splits={{'train': 0.5}}", "", ["expected positive fractions that sum to 1"]),
+        (f"{SOURCE}, prepare=[image.resize(0, 2)]", "", ["line 11: ValueError: resize(height=...): expected"]),
+        ("source=Images('*.jpg')", "", ["expected images at", "found none"]),
+        (f"{SOURCE}, features=features", TROUBLED, ["Recipe(features=...)", "no such feature"]),
+        (f"{SOURCE}, splits=by_folder()", "", ["expected the split that statistics come from"]),
+    ],
+)
+def test_a_wrong_recipe_is_code_2_and_one_sentence(
+    cli: Cli, raw: Path, fields: str | None, functions: str, words: list[str]
+):
+    recipe = cli.recipe(fields, functions) if fields else cli.folder / "none.py"
+    expect_error(cli.run(recipe, raw), 2, *words)
+    assert not (cli.folder / "dataset").exists()
+
+
+def test_a_file_without_a_recipe(cli: Cli, raw: Path):
+    path = cli.folder / "other.py"
+    path.write_text("pets = 3\n")
+    expect_error(cli.run(path, raw), 2, "expected `recipe = Recipe(...)`, found no Recipe at all")
+    expect_error(cli.run(Path(f"{path}:pets"), raw), 2, "expected pets to be a Recipe, found int")
+
+
+def test_wrong_places_are_code_2(cli: Cli, raw: Path):
+    recipe = cli.recipe(SOURCE)
+    expect_error(cli.run(recipe, cli.folder / "none"), 2, "--input: expected a folder, found nothing at")
+    expect_error(cli.run(recipe, raw, output=raw / "dataset"), 2, "--output: expected a folder outside of --input")
+    expect_error(cli.run(recipe, raw, output=cli.folder), 2, "--output: expected an empty folder", "'recipe.py'")
+    expect_error(cli.run(recipe, raw, output=recipe), 2, "--output: expected a folder, found a file")
+    expect_error(cli.run(recipe, raw, output=recipe / "x"), 2, "--output: expected")
+
+
+def test_sizes_that_differ_are_code_2(cli: Cli):
+    for number in range(4):
+        save(cli.folder / "raw" / "images" / f"cat_{number}.png", [[[0, 0, 0]] * (4 + number)] * 4)
+    expect_error(cli.run(cli.recipe(SOURCE), cli.folder / "raw"), 2, "add image.resize(height, width) to `prepare`")
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--max-quarantined", "lots"), ("--workers", "0"), ("--timeout", "0"), ("--runner", "x")]
+)
+def test_wrong_options_are_code_2(cli: Cli, raw: Path, option: str, value: str):
+    ended = cli.run(cli.recipe(SOURCE), raw, option, value)
+    assert ended.exit_code == 2
+    assert option in ended.stderr
+    assert not (cli.folder / "dataset").exists()
+
+
+def test_a_dry_run_touches_nothing(cli: Cli, raw: Path):
+    recipe = cli.recipe(f'{SOURCE}, splits={{"train": 0.8, "test": 0.2}}, shards=2')
+    before = contents(cli.folder), contents(raw)
+    ended = cli.run(recipe, raw, "--dry-run")
+    assert ended.exit_code == 0, ended.output
+    for word in ("train", "test", "cat", "dog", "image", "4 units", "Nothing was written"):
+        assert word in ended.stdout
+    entry = json.loads(cli.run(recipe, raw, "--dry-run", "--json").stdout)
+    assert entry["read"] == sum(split["examples"] for split in entry["splits"].values()) == 20
+    assert entry["state"] == "to be made"
+    assert (contents(cli.folder), contents(raw)) == before
+
+
+def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
+    recipe = cli.recipe(f"{SOURCE}, prepare=[step]", TROUBLED)
+    expect_error(
+        cli.run(recipe, raw, "--max-quarantined", "5%"), 3, "2 of 20 examples were quarantined (prepare_error 2)"
+    )
+    assert not (cli.folder / "dataset" / "_DATASET.json").exists()
+    assert "unlucky" in next((cli.folder / "dataset").rglob("*.jsonl")).read_text()
+    expect_error(cli("inspect", cli.folder / "dataset"), 1, "is not committed", "run the recipe again")
+    expect_error(cli("verify", cli.folder / "dataset"), 1, "is not committed")
+
+    ended = cli.run(recipe, raw, "--max-quarantined", "10%", "--json")
+    assert ended.exit_code == 0, ended.output
+    entry = json.loads(ended.stdout)
+    assert (entry["status"], entry["written"], entry["quarantined"]) == ("committed", 18, 2)
+    assert json.loads(cli.run(recipe, raw, "--json").stdout)["status"] == "up_to_date"
+    assert json.loads(cli.run(recipe, raw, "--dry-run", "--json").stdout)["state"] == "up to date"
+    quiet = cli.run(recipe, raw, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    loud = cli.run(recipe, raw)
+    assert "is up to date" in loud.stdout.replace("\n", " ")
+
+
+def test_inspect_shows_a_dataset(cli: Cli, committed: Committed):
+    shown = cli("inspect", committed.path)
+    assert shown.exit_code == 0
+    for word in ("train", "validation", "test", "jpeg", "png", "cat", "dog", "40 read = 40 written", "image mean"):
+        assert word in shown.stdout
+    entry = json.loads(cli("inspect", f"{committed.path}/", "--json").stdout)
+    assert entry["manifest"] == committed.manifest
+    assert len(entry["statistics"]["features"]["image"]["mean"]) == 3
+    expect_error(cli("inspect", cli.folder / "none"), 1, "found nothing there")
+
+
+def test_verify_finds_nothing_and_then_something(cli: Cli, damaged: Committed):
+    whole = cli("verify", damaged.path)
+    assert (whole.exit_code, whole.stderr) == (0, "")
+    assert "40 examples are as the manifest says" in whole.stdout
+    assert cli("verify", damaged.path, "--quiet").output == ""
+    shard = damaged.path / damaged.manifest["splits"]["train"]["shards"][0]["path"]
+    os.truncate(shard, 100)
+    ended = cli("verify", damaged.path)
+    assert ended.exit_code == 1
+    assert f"fault: {shard}: expected" in ended.stderr
+    assert ended.stderr.splitlines()[-1].endswith("is damaged: 2 faults")
+
+
+def test_files_that_are_gone_are_one_sentence(cli: Cli, damaged: Committed):
+    (damaged.generation / "statistics" / "statistics.json").unlink()
+    expect_error(cli("inspect", damaged.path), 1, "statistics.json")
+
+
+def test_prune_lists_and_then_removes(cli: Cli, damaged: Committed):
+    old = damaged.path / ("0" * 16)
+    (old / "data").mkdir(parents=True)
+    (old / "data" / "shard").touch()
+    (damaged.path / "notes").mkdir()
+    (damaged.path / "notes" / "mine.txt").touch()
+    listed = cli("prune", damaged.path)
+    assert f"would remove {old}" in listed.stdout
+    assert old.exists()
+    assert f"removed {old}" in cli("prune", damaged.path, "--yes").stdout
+    assert not old.exists()
+    assert (damaged.path / "notes" / "mine.txt").exists()
+    assert "nothing to remove" in cli("prune", damaged.path).stdout
+    assert cli("verify", damaged.path, "--no-graph").exit_code == 0
+    expect_error(cli("prune", cli.folder / "none"), 1, "expected a committed dataset")
+
+
+def test_help_teaches(cli: Cli):
+    shown = cli("--help")
+    assert shown.exit_code == 0
+    for word in ("run", "inspect", "verify", "demo", "prune", "Exit codes", "penstock demo"):
+        assert word in shown.stdout
+    assert "--max-quarantined" in cli("run", "--help").stdout
+    assert "version 0." in cli("--version").stdout
+
+
+@pytest.mark.slow
+def test_a_process_of_its_own_behaves_alike(tmp_path: Path, raw: Path):
+    cli = Cli(tmp_path)
+    recipe = cli.recipe(f"{SOURCE}, prepare=[step]", TROUBLED + '\n\nprint("imported")\n')
+    arguments = ["run", recipe, "--input", raw, "--output", tmp_path / "dataset", "--max-quarantined"]
+    over = penstock(*arguments, "1")
+    assert over.returncode == 3
+    assert over.stderr.splitlines()[-1].startswith("error: 2 of 20 examples were quarantined")
+    assert "Traceback" not in over.stderr
+    done = penstock(*arguments, "2", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "20 read = 18 written + 2 quarantined + 0 filtered" in done.stdout
+    assert penstock("verify", tmp_path / "dataset").returncode == 0
+    quiet = penstock(*arguments, "2", "--quiet")
+    assert (quiet.returncode, quiet.stderr) == (0, "")
+
+
+@pytest.mark.slow
+def test_the_demo_makes_a_dataset_from_nothing(tmp_path: Path):
+    ended = penstock("demo", tmp_path / "demo", "--examples", "60")
+    assert ended.returncode == 0, ended.stderr
+    assert "synthetic" in ended.stdout
+    assert "60 read = " in ended.stdout
+    assert penstock("verify", tmp_path / "demo" / "dataset").returncode == 0
+    again = penstock("demo", tmp_path / "demo")
+    assert again.returncode == 2
+    assert "expected an empty folder for the demo" in again.stderr

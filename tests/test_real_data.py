@@ -1,0 +1,105 @@
+"""The real data of `../shared/data`, where it is there: what its README says about it must come out."""
+
+import json
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers import REPOSITORY, Committed, draw, pixels, run_job
+from PIL import Image
+
+from penstock.pipeline import Images, Recipe, by_list
+from penstock.pipeline.recipe import load_recipe
+from penstock.pipeline.verify import verify
+from penstock.transforms import image
+
+Data = Callable[[str], Path]
+
+
+def run_example(name: str, source: Path, output: Path) -> Committed:
+    from penstock.runners.job import Request
+    from penstock.runners.run import run
+
+    loaded = load_recipe(str(REPOSITORY / "examples" / f"{name}.py"))
+    return Committed(output, source, run(Request(loaded, str(source), str(output))).manifest)
+
+
+@pytest.mark.slow
+def test_pets_come_out_with_their_masks(shared_data: Data, tmp_path: Path):
+    pets = run_example("pets", shared_data("pets"), tmp_path)
+    content = pets.manifest
+    assert content["read"] == 600 == content["written"] + content["quarantined"] + content["filtered"]
+    assert content["quarantined"] <= 6
+    labels = json.loads((tmp_path / content["statistics"]["path"]).read_text())["labels"]
+    totals = sum((Counter(counts) for counts in labels.values()), Counter())
+    assert set(totals) == {"Abyssinian", "american_bulldog", "Bengal"}
+    assert all(count >= 195 for count in totals.values())
+    for split in content["splits"]:
+        for example in pets.examples(split)[:40]:
+            key = example["key"].decode()
+            stem = Path(key).stem
+            original = Image.open(pets.source / key).convert("RGB").resize((128, 128), Image.Resampling.BILINEAR)
+            difference = np.abs(pixels(example["image"]).astype(int) - np.asarray(original).astype(int))
+            assert difference.mean() < 8, key  # a JPEG, and no other photo: those differ by 60 and more
+            trimap = Image.open(pets.source / "annotations" / "trimaps" / f"{stem}.png")
+            expected = np.asarray(trimap.resize((128, 128), Image.Resampling.NEAREST))
+            assert np.array_equal(pixels(example["mask"])[:, :, 0], expected), key
+            assert set(np.unique(expected)) <= {1, 2, 3}
+            assert stem.startswith(example["label"].decode())
+    assert list(verify(str(tmp_path))) == []
+
+
+@pytest.mark.slow
+def test_clothes_keep_the_folders_splits(shared_data: Data, tmp_path: Path):
+    clothing = run_example("clothing", shared_data("clothing"), tmp_path)
+    splits = {name: split["examples"] for name, split in clothing.manifest["splits"].items()}
+    assert splits == {"train": 700, "validation": 146, "test": 144}
+    assert clothing.manifest["features"]["image"]["shape"] == [224, 224, 3]
+    for split in splits:
+        for example in clothing.examples(split):
+            folders = example["key"].decode().split("/")
+            assert folders[0] == split
+            assert folders[1] == example["label"].decode()
+
+
+def test_pets_splits_by_their_lists(shared_data: Data, tmp_path: Path):
+    from helpers import plan_job
+
+    lists = by_list({"train": "annotations/trainval.txt", "test": "annotations/test.txt"})
+    draft = plan_job(
+        Recipe(source=Images("images/*.jpg"), prepare=[image.resize(8, 8)], splits=lists), shared_data("pets")
+    )
+    assert {name: split.examples for name, split in draft.splits.items()} == {"train": 300, "test": 298}
+    assert sum(draft.filtered.values()) == 2
+
+
+@pytest.mark.parametrize("isolate", [None, pytest.param(20.0, marks=pytest.mark.slow)])
+def test_hostile_files_among_good_ones(shared_data: Data, tmp_path: Path, isolate: float | None):
+    hostile = shared_data("hostile")
+    raw = draw(tmp_path / "raw", 50, (30, 20))
+    (raw / "hostile").symlink_to(hostile)
+    recipe = Recipe(source=Images("**/*"), prepare=[image.resize(16, 16)], shards=3)
+    result = run_job(recipe, raw, tmp_path / "dataset", max_quarantined="100%", isolate=isolate)
+    dataset = Committed(tmp_path / "dataset", raw, result.manifest)
+    files = sum(path.is_file() for path in hostile.rglob("*"))
+    assert result.manifest["read"] == 50 + files
+    assert files >= 209
+    keys = [example["key"].decode() for example in dataset.examples("train")]
+    assert len(keys) == result.manifest["written"]
+    assert sum(key.startswith("images/") for key in keys) == 50
+    lines = [
+        json.loads(line)
+        for file in result.manifest["quarantine"]
+        for line in (dataset.path / file["path"]).read_text().splitlines()
+    ]
+    assert len(lines) == result.manifest["read"] - len(keys)
+    assert {line["key"] for line in lines} | set(keys) == {
+        *(f"hostile/{path.relative_to(hostile)}" for path in hostile.rglob("*") if path.is_file()),
+        *(f"images/{path.name}" for path in (raw / "images").iterdir()),
+    }
+    assert not {line["code"] for line in lines} & {"decoder_died", "decoder_timeout", "prepare_error"}
+    bombs = [line["code"] for line in lines if "/bombs/" in line["key"]]
+    assert "too_many_pixels" in bombs
+    assert not any("/bombs/" in key and "decompression" in key for key in keys)
