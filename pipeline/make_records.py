@@ -167,7 +167,7 @@ def _apply_vectorized(step: Vectorized, rows: PreparedRows, piece: Range) -> Pre
 
 def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Range) -> PreparedRows:
     kept: list[int] = []
-    examples: list[dict[str, Any]] = []
+    examples: list[Mapping[str, Any]] = []
     for number, example in enumerate(rows.batch.to_pylist()):
         try:
             made = step(example)

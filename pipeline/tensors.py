@@ -116,7 +116,7 @@ def preprocessing_fn(
                 raise RequestError(f"Recipe(features=...): expected the outputs' names as text, found {name!r}")
             if not hasattr(tensor, "dtype") or tensor.shape.rank == 0:
                 raise RequestError(
-                    f"Recipe(features=...): expected a tensor as {name!r}, with a row for every example, found {tensor!r}"
+                    f"Recipe(features=...): expected a tensor as {name!r}, a row for every example, found {tensor!r}"
                 )
         if dtypes is not None:
             dtypes.update({name: tensor.dtype.name for name, tensor in outputs.items()})

@@ -94,9 +94,10 @@ class Counts:
         if self.limit != other.limit:
             raise ValueError(f"Counts.merge: expected one limit, found {self.limit} and {other.limit}; use the same")
         pieces = None if self._pieces is None or other._pieces is None else (*self._pieces, *other._pieces)
-        waiting: int | None = self._waiting + other._waiting
+        waiting = self._waiting + other._waiting
         if pieces and waiting > _SLACK and waiting > 2 * max(map(len, pieces)) + _SLACK:
-            pieces, waiting = (_merge_tables(pieces),), None
+            pieces = (_merge_tables(pieces),)
+            waiting = len(pieces[0])
         return Counts(self.limit, self.missing + other.missing, self.total + other.total, pieces, waiting)
 
     @property

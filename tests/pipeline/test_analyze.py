@@ -112,7 +112,11 @@ def pixels_alone(inputs: Any) -> dict[str, Any]:
     return {"mean": tft.mean(tf.cast(inputs["image"], tf.float32)) + 0 * inputs["number"]}
 
 
-@pytest.mark.parametrize("features", [pixels_alone, two_phases])
+def pixels_twice(inputs: Any) -> dict[str, Any]:
+    return {"brightest": tft.max(image.standardize(inputs, "image")) + 0 * inputs["number"]}
+
+
+@pytest.mark.parametrize("features", [pixels_alone, pixels_twice])
 def test_no_batch_waits_at_a_barrier(tmp_path: Path, waiting: list[int], features: Any):
     """Pixels go through the analyzers, and five times as many leave no more behind."""
     kept = []

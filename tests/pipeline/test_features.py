@@ -54,7 +54,8 @@ def test_names_must_be_text(name: Any):
 
 
 def test_serialized_examples_parse_in_tensorflow():
-    values = {"image": b"\x89PNG", "text": "é", "n": np.int8(-3), "b": True, "v": [1, 2.5, 3], "m": np.arange(6).reshape(2, 3)}
+    values = {"image": b"\x89PNG", "text": "é", "n": np.int8(-3), "b": True, "v": [1, 2.5, 3]}
+    values["m"] = np.arange(6).reshape(2, 3)
     described = {
         "image": Feature("image", "uint8", (4, 5, 3), "png"),
         "text": describe("text", "é", ""),
