@@ -169,8 +169,8 @@ class DeferredStatistics:
             + [[None]] * len(dtypes),
         )
         self._given: dict[Request, Any] = {}
-        for row, request in enumerate(whole):
-            self._given[request] = DeferredMoments(*(table[row, column] for column in range(5)))
+        for request, row in zip(whole, tf.unstack(table) if whole else [], strict=True):
+            self._given[request] = DeferredMoments(*tf.unstack(row))
         rest = iter(lists)
         for group in grouped:
             self._given[group] = (next(rest), next(rest), next(rest))

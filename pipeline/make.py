@@ -102,14 +102,14 @@ class MakeUnits(beam.DoFn):
         return (yield from _make_unit(options, unit, self._chunks(unit, pieces, counting), batcher))
 
     def _chunks(self, unit: Unit, pieces: list[Any], counting: bool) -> Iterator[Chunk]:
-        options, window = self._options, 4 * self._options.threads
+        options = self._options
         if isinstance(options.preparer, RecordPreparer):
-            return make_records.chunks(options.preparer, self._pool, window, pieces)
+            return make_records.chunks(options.preparer, self._pool, 2 * options.threads, pieces)
         (split,) = unit.shards
         prepare = functools.partial(self._isolated or options.preparer, histograms=counting)
         features = options.preparer.features or {}
         wanted = summaries.combine(options.analysis.wanted, default_wanted(features)) if counting else ()
-        return make_images.chunks(prepare, features, self._pool, window, split, pieces, wanted)
+        return make_images.chunks(prepare, features, self._pool, 4 * options.threads, split, pieces, wanted)
 
 
 def _make_unit(

@@ -29,7 +29,7 @@ from .splits import NOT_LISTED
 
 DUPLICATE = "duplicate"
 SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enough to redo
-RANGE_BYTES = 1 << 18  # of a record file: what a thread takes at a time
+RANGE_BYTES = 1 << 20  # of a record file: what a thread takes at a time
 
 
 Piece = Reference | Range

@@ -2,6 +2,7 @@
 
 import apache_beam as beam
 import pytest
+
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.extract.bigquery import BigQuery, land
 
