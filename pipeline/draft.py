@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from . import plan, sample
+from . import layout, plan, sample
 from .errors import PenstockError, RequestError
 from .example_encoder import encode
 from .extract.images import Images
@@ -84,7 +84,7 @@ def draft(recipe: Recipe, root: str, threads: int, timeout: float | None = None)
     """
     if isinstance(recipe.source, Images | ImageJoin):
         return _draft_images(recipe, recipe.source, root, threads, timeout)
-    return _draft_records(recipe, recipe.source, root)
+    return _draft_records(recipe, recipe.source, root, timeout)
 
 
 def _draft_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Draft:
@@ -118,13 +118,19 @@ def _draft_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads
     )
 
 
-def _draft_records(recipe: Recipe, source: RecordSource, root: str) -> Draft:
+def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: float | None) -> Draft:
+    if recipe.encode or timeout:
+        what = f"encode={dict(recipe.encode)}" if recipe.encode else "--isolate"
+        raise RequestError(f"{what}: expected a source of images, found one of rows; leave it out")
     if recipe.deduplicate:
         raise RequestError("Recipe(deduplicate=True): expected a source of files such as Images, found one of rows")
     if isinstance(recipe.shards, Mapping):
         raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
     listing = source.find(root, plan.RANGE_BYTES)
     names = tuple(split_names(recipe.split_rule, sorted({piece.key for piece in listing.ranges})))
+    for name in names:
+        if not layout.is_split_name(name):
+            raise RequestError(f"Recipe(splits=...): expected split names of letters, digits, _ and ., found {name!r}")
     if recipe.statistics not in names:
         raise RequestError(f"Recipe(statistics=...): expected one of {list(names)}, found {recipe.statistics!r}")
     seed = recipe.seed if recipe.shuffle else None

@@ -36,6 +36,12 @@ class Feature:
         return self.encoding is not None
 
     @property
+    def arrow_type(self) -> pa.DataType:
+        """The type of a column of it: reals are stored as float32, but summed as float64."""
+        item = {"int64": pa.int64(), "float32": pa.float64()}.get(self.dtype, pa.string())
+        return pa.large_list(item) if None in self.shape else item
+
+    @property
     def pixel_shape(self) -> tuple[int, ...]:
         """(height, width, channels) of pixels."""
         return tuple(size or 0 for size in self.shape)
@@ -157,5 +163,6 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
         elif feature.dtype == "float32":
             entries[name].float_list.value.extend(np.ravel(value).tolist())
         else:
-            entries[name].bytes_list.value.append(value.encode() if isinstance(value, str) else value)
+            texts = value if None in feature.shape else [value]
+            entries[name].bytes_list.value.extend(text.encode() if isinstance(text, str) else text for text in texts)
     return bytes(example.SerializeToString(deterministic=True))

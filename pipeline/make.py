@@ -220,6 +220,7 @@ class _Heartbeat:
 def write_quarantine(generation: str, path: str, problems: list[Problem]) -> StoredFile | None:
     """Writes a quarantine file, a JSON object a line; None, and no file, where there are no problems."""
     if not problems:
+        files.remove(layout.join(generation, path))  # of an attempt that was killed
         return None
     content = "".join(json.dumps(problem.to_json(), sort_keys=True) + "\n" for problem in problems).encode()
     return store(generation, path, len(problems), content)

@@ -13,7 +13,6 @@ from .parallel import ordered_map
 from .reference import Dropped, Outcome, Problem, Reference
 from .summaries import Wanted, summarize
 
-_TYPES = {"int64": pa.int64(), "float32": pa.float64(), "string": pa.string()}
 Prepare = Callable[[Reference], Outcome]
 
 
@@ -37,7 +36,7 @@ def chunks(
       references: The examples.
       wanted: What to know of the columns that are joined to the examples; told by the last chunk.
     """
-    columns = pa.schema([(name, _TYPES[features[name].dtype]) for name in {want.column for want in wanted}])
+    columns = pa.schema([(name, features[name].arrow_type) for name in {want.column for want in wanted}])
     rows: list[dict[str, Any]] = []
 
     def make(reference: Reference) -> Chunk:

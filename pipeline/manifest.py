@@ -53,7 +53,9 @@ class Pointer:
         except FileNotFoundError:
             return None
         except (ValueError, KeyError, TypeError) as error:
-            raise DatasetError(f"{uri}: expected a pointer to a generation, found {error!r}; run again") from error
+            raise DatasetError(
+                f"{uri}: expected a pointer to a generation, found {error!r}; remove the file and run again"
+            ) from error
 
 
 def check_format(entry: Mapping[str, Any], uri: str) -> None:

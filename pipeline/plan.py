@@ -41,7 +41,7 @@ _SCHEMAS = {
     Range: pa.schema(
         [("uri", _TEXT), ("key", _TEXT)]
         + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
-        + [("source", _TEXT)]
+        + [("source", _TEXT), ("root", _TEXT)]
     ),
 }
 
@@ -249,6 +249,12 @@ def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
             rows = [_to_row(piece) for piece in pieces]
             columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
             writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def count_units(uri: str) -> int:
+    """How many units a plan file has."""
+    with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
+        return int(reader.num_record_batches)
 
 
 def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:

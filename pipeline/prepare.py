@@ -78,7 +78,7 @@ class Preparer:
         try:
             described = {
                 name: self.joined[name]
-                if name in self.joined and not is_pixels(value)
+                if name in self.joined and _fits(value, self.joined[name])
                 else describe(name, value, self.encoding(name).name)
                 for name, value in example.items()
             }
@@ -122,6 +122,16 @@ def _apply(step: Callable[[dict[str, Any]], dict[str, Any]], example: dict[str, 
             "to leave an example out, use keep(predicate, reason)",
         )
     return prepared
+
+
+def _fits(value: object, column: Feature) -> bool:
+    """Whether a value is still of the kind that its joined column holds; a missing one is."""
+    if value is None:
+        return True
+    if column.shape:
+        return isinstance(value, list | tuple)
+    kinds = {"int64": (bool, int), "float32": (int, float), "string": (str, bytes)}
+    return isinstance(value, kinds[column.dtype])
 
 
 def _name(step: object) -> str:

@@ -95,7 +95,7 @@ def run(
         _quiet_libraries()
         from ..pipeline.recipe import load_recipe
         from . import report
-        from .job import Request, plan
+        from .job import Request, plan, prepare
         from .run import run as run_recipe
 
         request = Request(
@@ -108,7 +108,9 @@ def run(
             timeout if isolate else None,
         )
         if dry_run:
-            _print(report.plan_entry(request, plan(request)), as_json, report.show_plan)
+            drafted = plan(request)
+            prepare(request, drafted)  # finds mistakes in `features` and in the budget
+            _print(report.plan_entry(request, drafted), as_json, report.show_plan)
             return
         with report.reporter(quiet or as_json) as reporter:
             result = run_recipe(request, reporter, beam_options)

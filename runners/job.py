@@ -122,12 +122,12 @@ def _generation_id(request: Request, digest: str) -> str:
 
 
 def prepare(request: Request, drafted: Drafted) -> "Job":
-    """Writes the plan into the new generation, and says what the engine has to do.
+    """Says what the engine has to do. Writes nothing.
 
     Raises:
       RequestError: `features` fails on the features that `prepare` makes.
     """
-    from ..pipeline import analyze, make, summaries
+    from ..pipeline import analyze, summaries
     from ..pipeline.build import Job
     from ..pipeline.commit import Budget, CommitOptions
     from ..pipeline.make import MakeOptions
@@ -146,10 +146,6 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
     # images are shuffled globally by the plan: their references are in the order of a hash
     targets = len(planned.units) if recipe.shuffle == "global" and isinstance(preparer, RecordPreparer) else 0
     root = layout.join(request.output, drafted.generation)
-    plan_uri = layout.join(root, layout.PLAN)
-    if not files.exists(plan_uri):
-        plans.write(plan_uri, planned.units)
-    quarantine = make.write_quarantine(root, layout.PLAN_QUARANTINE, planned.problems)
     return Job(
         make=MakeOptions(
             generation=root,
@@ -168,7 +164,7 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
             read=planned.read,
             filtered=planned.filtered,
             problems=Counter(problem.code for problem in planned.problems),
-            quarantine=quarantine,
+            quarantine=None,
             analysis=analysis,
             statistics=recipe.statistics,
             budget=budget,
@@ -176,6 +172,27 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
         ),
         features=recipe.features,
     )
+
+
+def begin(job: "Job", drafted: Drafted) -> "Job":
+    """Writes the plan and what it quarantines into the new generation; a plan that is there from before stays.
+
+    Raises:
+      RequestError: that plan was made for other units.
+    """
+    from ..pipeline import make
+
+    root = job.commit.root
+    plan_uri = layout.join(root, layout.PLAN)
+    if not files.exists(plan_uri):
+        plans.write(plan_uri, drafted.draft.units)
+    elif plans.count_units(plan_uri) != len(drafted.draft.units):
+        raise RequestError(
+            f"{root}: expected an unfinished run of {len(drafted.draft.units)} units, found one of "
+            f"{plans.count_units(plan_uri)}: `prepare` gives other results than then; remove this folder and run again"
+        )
+    quarantine = make.write_quarantine(root, layout.PLAN_QUARANTINE, drafted.draft.problems)
+    return replace(job, commit=replace(job.commit, quarantine=quarantine))
 
 
 def _check_shippable(preparer: object) -> None:

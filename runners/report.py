@@ -36,7 +36,7 @@ class _Bar:
     """A progress bar with examples/s, the quarantined so far and the time left."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
+        self._console = Console(stderr=True, markup=False, highlight=False)
         self._progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -93,7 +93,7 @@ class _Lines:
     def drafted(self, drafted: Drafted) -> None:
         self._total = _planned(drafted)
         self._say(_plan_line(drafted))
-        _warn(Console(stderr=True), drafted.draft.warnings)
+        _warn(Console(stderr=True, markup=False, highlight=False), drafted.draft.warnings)
 
     def progress(self, read: int, quarantined: int) -> None:
         if time.monotonic() >= self._next:
@@ -150,7 +150,7 @@ def plan_entry(request: Request, drafted: Drafted) -> dict[str, Any]:
 
 def show_plan(entry: Mapping[str, Any]) -> None:
     """Prints a plan for people."""
-    console = Console()
+    console = Console(markup=False, highlight=False)
     console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
     table = Table("split", "examples", "shards", "input", "labels")
     for name, split in entry["splits"].items():
@@ -178,7 +178,7 @@ def result_entry(dataset: str, result: Result) -> dict[str, Any]:
 
 def show_result(entry: Mapping[str, Any]) -> None:
     """Prints a run's result for people."""
-    console = Console()
+    console = Console(markup=False, highlight=False)
     status = "is up to date" if entry["status"] == "up_to_date" else "is committed"
     console.print(f"{entry['dataset']} {status}: generation {entry['generation']}", soft_wrap=True)
     console.print(
@@ -220,7 +220,7 @@ def dataset_entry(dataset: str) -> dict[str, Any]:
 
 def show_dataset(entry: Mapping[str, Any]) -> None:
     """Prints a dataset for people."""
-    console = Console()
+    console = Console(markup=False, highlight=False)
     content = entry["manifest"]
     recipe = content["recipe"]
     console.print(f"{entry['dataset']}: generation {content['generation']}, {content['created']}", soft_wrap=True)

@@ -5,7 +5,6 @@ import fcntl
 import json
 import os
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -14,7 +13,7 @@ from ..pipeline import files, layout, manifest
 from ..pipeline.errors import OverBudgetError, PenstockError
 from ..pipeline.journal import Journal
 from ..pipeline.manifest import Pointer
-from .job import Drafted, Request, plan, prepare
+from .job import Drafted, Request, begin, plan, prepare
 
 _POLL = 0.5  # seconds between two looks at how far the units are
 
@@ -78,12 +77,14 @@ def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequ
         return Result("up_to_date", existing)
     reporter.stage("tracing the features")
     job = prepare(request, drafted)
+    os.makedirs(root, exist_ok=True)
     with _alone(root):
         current = Pointer.read(request.output)
         if current != drafted.current and current and current.generation == drafted.generation:
             files.remove(layout.join(root, layout.WORK))
             return Result("up_to_date", manifest.read(request.output))  # another run has made it meanwhile
         files.remove_temporaries(root)
+        job = begin(job, drafted)
         reporter.stage("making")
         files.remove(layout.join(root, layout.OUTCOME))
         with _Watch(root, job.commit.units, reporter):
@@ -190,8 +191,3 @@ class _Watch:
                 continue  # not begun
         self._reporter.progress(read, quarantined)
 
-
-def timed(start: float) -> str:
-    """The time since `start` (of time.monotonic) in words."""
-    seconds = time.monotonic() - start
-    return f"{seconds:.1f} s" if seconds < 100 else f"{seconds / 60:.1f} min"

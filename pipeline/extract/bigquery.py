@@ -5,6 +5,7 @@ for Beam's connector, whose rows are what it gives: a dict a row.
 """
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
@@ -32,7 +33,7 @@ class BigQuery:
     Attributes:
       query: Standard SQL; or None, with a table.
       table: `project:dataset.table`; or None, with a query.
-      landing: The folder to land in, relative to the input.
+      landing: The folder to land in, relative to the input. Planning needs the rows: `--dry-run` lands them too.
       columns: Column name to "int64", "float64", "string" or "binary": all that is read. Dates and times are asked for
         as text in the query.
       options: What Beam's connector is given besides, such as `method` or `gcs_location`.
@@ -51,6 +52,11 @@ class BigQuery:
         if (self.query is None) == (self.table is None):
             raise RequestError(f"BigQuery: expected a query or a table, found {self.query!r} and {self.table!r}")
         column_types.check_columns("BigQuery", self.columns, self.nonfinite)
+        if "auto" in self.columns.values() or "*" in self.columns:
+            raise RequestError(f"BigQuery(columns=...): expected a type for every column, found {dict(self.columns)}")
+        parts = self.landing.split("/")
+        if not self.landing or {"", ".", ".."} & set(parts) or set("*?[") & set(self.landing):
+            raise RequestError(f"BigQuery(landing=...): expected a folder inside the input, found {self.landing!r}")
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the landed pieces, landing them first where that was not done; see `RecordSource`."""
@@ -86,7 +92,10 @@ def land(source: BigQuery, folder: str, reader: Callable[..., Any] | None = None
                 "remove this folder"
             )
         return
-    files.remove(folder)
+    for info in files.list_folder(folder):  # what a landing that did not end has left
+        if not re.fullmatch(rf"{_PREFIX}-.*\.parquet", info.uri[len(folder) + 1 :]):
+            raise RequestError(f"{folder}: expected an empty folder to land in, found {info.uri}; name another landing")
+        files.remove(info.uri)
     read = _run(source, folder, request, reader)
     stored = [info.uri for info in files.list_folder(folder) if info.uri.endswith(".parquet")]
     written = sum(_count_rows(uri) for uri in stored)

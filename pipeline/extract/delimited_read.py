@@ -147,6 +147,8 @@ def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: l
 def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.DataType:
     if not len(values):
         return pa.null()
+    if pc.any(pc.match_substring_regex(values, r"^-?0[0-9]")).as_py():
+        return pa.string()  # 02134 is a name: as a number it would lose a digit
     for kind in (pa.int64(), pa.float64()):
         try:
             values.cast(kind)

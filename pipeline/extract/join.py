@@ -50,36 +50,40 @@ class Right:
         if self.how not in ("left", "inner"):
             raise RequestError(f"join(how=...): expected 'left' or 'inner', found {self.how!r}")
 
-    def read(self, root: str) -> pa.Table:
-        """The whole table; it is read once in a process.
+    def read(self, root: str) -> tuple[pa.Table, str]:
+        """The whole table, read once in a process as long as its files stay, and a hash over its files.
 
         Raises:
           RequestError: a row does not fit, the key is missing, or a key stands there twice.
         """
         with _LOCK:
-            return _read(_ByRepr(self), root)
-
-    def __hash__(self) -> int:
-        return hash(repr(self))
+            listing = self.source.find(root, _RANGE_BYTES)
+            return _read(_Cached(self, root, listing.digest, listing)), listing.digest
 
 
 @dataclass(frozen=True)
-class _ByRepr:
-    """A table to join with, comparable though it may hold lists."""
+class _Cached:
+    """A table to join with, comparable by what it was made of."""
 
     right: Right
+    root: str
+    digest: str
+    listing: RecordListing
 
     def __hash__(self) -> int:
-        return hash(repr(self.right))
+        return hash(self.digest)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ByRepr) and repr(self.right) == repr(other.right)
+        return isinstance(other, _Cached) and (repr(self.right), self.root, self.digest) == (
+            repr(other.right),
+            other.root,
+            other.digest,
+        )
 
 
 @functools.lru_cache(maxsize=8)
-def _read(wrapped: _ByRepr, root: str) -> pa.Table:
-    right = wrapped.right
-    listing = right.source.find(root, _RANGE_BYTES)
+def _read(cached: _Cached) -> pa.Table:
+    right, listing = cached.right, cached.listing
     rows = [right.source.read(piece, listing.schema) for piece in listing.ranges]
     problems = [problem for part in rows for problem in part.problems]
     if problems:
@@ -117,8 +121,11 @@ class ImageJoin:
           RequestError: the images or the table are not as they should be.
         """
         listing = self.left.find(root)
-        table = self.right.read(root)
+        table, digest = self.right.read(root)
         uri = f"the column {self.right.key!r} of the joined table"
+        binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+        if binary:
+            raise RequestError(f"join: expected columns of text and numbers beside images, found bytes in {binary}")
         index = tables.KeyIndex([reference.key for reference in listing.references])
         rows: dict[str, int] = {}
         strangers = []
@@ -130,6 +137,11 @@ class ImageJoin:
                 raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
         if strangers:
             listing.warnings.append(f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}")
+        if not rows:
+            raise RequestError(
+                f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
+                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as text (columns={{...}})"
+            )
         kept = []
         columns = table.drop_columns([self.right.key])
         missing: dict[str, Any] = dict.fromkeys(columns.column_names)
@@ -139,13 +151,14 @@ class ImageJoin:
                 listing.filtered[NO_MATCH] += 1
                 continue
             found = values[rows[reference.key]] if reference.key in rows else missing
-            clashes = sorted(found.keys() & ((reference.columns or {}).keys() | {"key", "image", "mask"}))
+            taken = {"key", "image", "mask"} | ({"label"} if reference.label is not None else set())
+            clashes = sorted(found.keys() & ((reference.columns or {}).keys() | taken))
             if clashes:
                 raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
             kept.append(reference._replace(columns={**(reference.columns or {}), **found}))
         listing.references = kept
         listing.schema = pa.schema([*(listing.schema or ()), *columns.schema])
-        listing.digest += self.right.source.find(root, _RANGE_BYTES).digest
+        listing.digest += digest
         return listing
 
 
@@ -159,7 +172,7 @@ class TableJoin:
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the left side's pieces; see `RecordSource`."""
         listing = self.left.find(root, range_bytes)
-        table = self.right.read(root)
+        table, digest = self.right.read(root)
         if self.right.left_key not in listing.schema.names:
             raise RequestError(
                 f"join(on=...): expected one of the columns {listing.schema.names}, found {self.right.left_key!r}"
@@ -168,16 +181,20 @@ class TableJoin:
         clashes = sorted(set(added.names) & set(listing.schema.names))
         if clashes:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
-        digest = listing.digest + self.right.source.find(root, range_bytes).digest
-        return replace(listing, schema=pa.schema([*listing.schema, *added]), digest=digest)
+        return replace(
+            listing,
+            ranges=[replace(piece, root=root) for piece in listing.ranges],
+            schema=pa.schema([*listing.schema, *added]),
+            digest=listing.digest + digest,
+        )
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:
         """Reads a piece of the left side and joins it; see `RecordSource`."""
-        table = self.right.read(piece.uri[: -len(piece.key) - 1])
+        table, _ = self.right.read(piece.root)
         added = table.drop_columns([self.right.key])
         rows = self.left.read(piece, pa.schema([field for field in schema if field.name not in added.column_names]))
         names = rows.batch.column(self.right.left_key).cast(pa.string())
-        places = pc.index_in(names, table[self.right.key])
+        places = pc.index_in(names, table[self.right.key], skip_nulls=True)
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
         if self.right.how == "inner" and places.null_count:
             matched = places.is_valid()
@@ -234,7 +251,8 @@ class Union:
         fields: dict[str, pa.Field] = {}
         for name, listing in listings.items():
             for field in listing.schema:
-                known = fields.setdefault(field.name, field)
+                known = fields.setdefault(field.name, field.with_metadata({}))
+                fields[field.name] = known.with_metadata({**(known.metadata or {}), name.encode(): b"has it"})
                 if known.type != field.type:
                     raise RequestError(
                         f"Union: expected one type for the column {field.name!r}, found {known.type} and, in "
@@ -253,9 +271,7 @@ class Union:
     def read(self, piece: Range, schema: pa.Schema) -> Rows:
         """Reads a piece of the table that it belongs to; see `RecordSource`."""
         source = self.sources[piece.source]
-        root = piece.uri[: -len(piece.key) - 1]
-        own = source.find(root, _RANGE_BYTES).schema if len(self.sources) > 1 else None
-        names = [field for field in schema if field.name != self.tag and (own is None or field.name in own.names)]
+        names = [field for field in schema if piece.source.encode() in (field.metadata or {})]
         rows = source.read(piece, pa.schema(names))
         count = len(rows.batch)
         columns = []

@@ -31,6 +31,7 @@ class Range:
       size: About its bytes, for balancing.
       first_line: The physical line number, from 1, at which a piece of a text file begins; -1 elsewhere.
       source: In a union, the name of the table that it belongs to.
+      root: In a join, the input folder, from which the joined table is read.
     """
 
     uri: str
@@ -42,6 +43,7 @@ class Range:
     size: int
     first_line: int = -1
     source: str = ""
+    root: str = ""
 
 
 @dataclass

@@ -42,7 +42,7 @@ def test_an_exact_key_wins_over_another_examples_alias():
     ("name", "content", "table"),
     [
         ("l.csv", 'file,breed\n"a,1.jpg",cat\nb.jpg , dog \n', Table("l.csv", "file", "breed")),
-        ("l.csv", "﻿id,breed,file\n0,cat,\"a,1.jpg\"\n\n1,dog,b.jpg\n", Table("l.csv", "file", "breed")),
+        ("l.csv", '﻿id,breed,file\n0,cat,"a,1.jpg"\n\n1,dog,b.jpg\n', Table("l.csv", "file", "breed")),
         ("l.tsv", "a,1.jpg\tcat\r\nb.jpg\tdog\r\n", Table("l.tsv")),
         ("l.TSV", "x\ta,1.jpg\tcat\nx\tb.jpg\tdog", Table("l.TSV", 1, 2)),
         ("l.txt", "# breeds\na,1.jpg  1 cat\n\n\tb.jpg\t2 dog\n", Table("l.txt", 0, 2)),

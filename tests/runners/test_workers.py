@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from helpers import Cli, draw, penstock
 
+from penstock.pipeline.verify import verify
+
 pytestmark = pytest.mark.slow
 
 FIELDS = """
@@ -35,6 +37,7 @@ def features(inputs):
 
 
 def run(recipe: Path, source: Path, output: Path, *arguments: str) -> dict[str, Any]:
+    """In a process of its own."""
     ended = penstock("run", recipe, "--input", source, "--output", output, "--json", *arguments)
     assert ended.returncode == 0, ended.stderr
     entry: dict[str, Any] = json.loads(ended.stdout)
@@ -45,17 +48,28 @@ def hashes(entry: dict[str, Any]) -> list[str]:
     return [shard["sha256"] for split in entry["splits"].values() for shard in split["shards"]]
 
 
-def test_two_workers_make_the_bytes_of_one(tmp_path: Path):
-    recipe, raw = Cli(tmp_path).recipe(FIELDS, FUNCTIONS), draw(tmp_path / "raw", 40, masks=True)
-    one = run(recipe, raw, tmp_path / "one")
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, dict[str, Any]]:
+    """A recipe, its input, and what a run without any other process came to."""
+    cli = Cli(tmp_path_factory.mktemp("plain"))
+    recipe, raw = cli.recipe(FIELDS, FUNCTIONS), draw(cli.folder / "raw", 40, masks=True)
+    return recipe, raw, json.loads(cli.run(recipe, raw, "--json").stdout)
+
+
+def test_two_workers_make_the_bytes_of_one(plain: Any, tmp_path: Path):
+    recipe, raw, one = plain
     two = run(recipe, raw, tmp_path / "two", "--workers", "2")
     assert one["generation"] == two["generation"]
     assert hashes(one) == hashes(two)
-    statistics = [
-        (tmp_path / name / one["generation"] / "statistics" / "statistics.json").read_bytes() for name in ("one", "two")
-    ]
-    assert statistics[0] == statistics[1]
-    assert penstock("verify", tmp_path / "two").returncode == 0
+    path = Path(one["generation"]) / "statistics" / "statistics.json"
+    assert (Path(one["dataset"]) / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+    assert list(verify(str(tmp_path / "two"))) == []
+
+
+def test_isolation_changes_no_byte(plain: Any, tmp_path: Path):
+    recipe, raw, one = plain
+    isolated = run(recipe, raw, tmp_path / "isolated", "--isolate", "--threads", "2")
+    assert hashes(one) == hashes(isolated)
 
 
 def test_options_reach_the_workers(tmp_path: Path):
@@ -105,10 +119,3 @@ def test_examples_that_hang_or_die_are_lost_alone(tmp_path: Path):
     entry = run(recipe, raw, tmp_path / "dataset", "--isolate", "--timeout", "2", "--max-quarantined", "9")
     assert entry["written"] == 21
     assert entry["reasons"]["quarantined"] == {"decoder_timeout": 3, "decoder_died": 6}
-
-
-def test_isolation_changes_no_byte(tmp_path: Path):
-    recipe, raw = Cli(tmp_path).recipe(FIELDS, FUNCTIONS), draw(tmp_path / "raw", 20, masks=True)
-    plain = run(recipe, raw, tmp_path / "plain")
-    isolated = run(recipe, raw, tmp_path / "isolated", "--isolate", "--threads", "3")
-    assert hashes(plain) == hashes(isolated)
