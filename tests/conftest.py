@@ -1,7 +1,6 @@
 """The fixtures that all tests share. `helpers.py`, beside this file, can be imported by every test."""
 
 import os
-import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -50,9 +49,3 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
-
-
-def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
-    """Names a parameter alike in every process: a repr with an address in it does not."""
-    text = repr(val)
-    return re.sub(r" at 0x[0-9A-Fa-f]+", "", text) if " at 0x" in text else None

@@ -114,7 +114,6 @@ def test_nothing_but_the_pixels_is_stored(encoding: Encoding, photo: Photo) -> N
         Image.new("RGBA", (4, 4)),
         Image.new("P", (4, 4)),
     ],
-    ids=str,
 )
 def test_other_pixels_are_refused(encoding: Encoding, pixels: Any) -> None:
     with pytest.raises(ValueError, match=r"expected .*found .*convert"):
