@@ -6,12 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow_transform as tft
 from helpers import LABEL, Committed, contents, draw, run_job, save
 
 from penstock.pipeline import Images, PenstockError, Recipe, manifest
 from penstock.pipeline.prune import find_unused
+from penstock.transforms import image
 
-RECIPE = Recipe(source=Images("images/*.png", label=LABEL), shards=4)
+
+def features(inputs: Any) -> dict[str, Any]:
+    return {"image": image.standardize(inputs, "image"), "label": tft.compute_and_apply_vocabulary(inputs["label"])}
+
+
+RECIPE = Recipe(source=Images("images/*.png", label=LABEL), features=features, shards=4)
 HASH = "9" * 64
 
 
