@@ -90,6 +90,25 @@ def test_a_split_that_came_out_empty_is_named(tmp_path: Path):
     assert not (tmp_path / "dataset" / "_DATASET.json").exists()
 
 
+def test_a_training_split_that_came_out_empty_is_named(tmp_path: Path):
+    tried = []
+
+    def fail_after_the_first(example: dict[str, Any]) -> dict[str, Any]:
+        tried.append(example["key"])
+        return reject(*range(99))(example) if len(tried) > 4 else example
+
+    recipe = Recipe(
+        source=SOURCE,
+        prepare=[fail_after_the_first],
+        features=lambda inputs: {"image": image.standardize(inputs, "image")},
+        splits={"train": 0.5, "test": 0.5},
+    )
+    raw = draw(tmp_path / "raw", 20)
+    with pytest.raises(PenstockError, match=r"'(train|test)' came out empty: every example of it was quarantined"):
+        run_job(recipe, raw, tmp_path / "dataset", max_quarantined="100%")
+    assert not (tmp_path / "dataset" / "_DATASET.json").exists()
+
+
 def divide_by_zero(inputs: Any) -> dict[str, Any]:
     ratio = inputs["number"] / tf.zeros_like(inputs["number"])
     return {"ok": inputs["number"], "ratio": ratio - tft.mean(ratio)}

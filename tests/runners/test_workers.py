@@ -119,7 +119,7 @@ def test_examples_that_hang_or_die_are_lost_alone(plain: Any, tmp_path: Path):
     order = Committed(Path(one["dataset"]), raw, one).examples("train")
     places = {example["key"].decode(): place for place, example in enumerate(order)}
     evil = Cli(tmp_path).recipe(FIELDS, EVIL.format(places=places))
-    arguments = ["--isolate", "--timeout", "2", "--max-quarantined", "6"]
+    arguments = ["--isolate", "--timeout", "5", "--max-quarantined", "6"]
     entry = run(evil, raw, tmp_path / "dataset", *arguments)
     assert entry["written"] == 34
     assert entry["reasons"]["quarantined"] == {"decoder_timeout": 2, "decoder_died": 4}
