@@ -1,27 +1,24 @@
-"""The full-pass statistics, by tf.Transform.
+"""What a recipe's `features` needs of the data, and the analysis by tf.Transform where it uses tft's analyzers.
 
-The analyzers see RecordBatches that hold real values only in the columns that they depend on. Pixels reach them as
-histograms and tables as summaries: exact, and the same whatever the order or the batches.
+Where `features` asks `inputs.statistics` alone, the units' summaries have all the answers, and nothing is analyzed: the
+commit writes the graph (see `graph`). tft's own analyzers see RecordBatches that hold real values only in the columns
+that they depend on, and our statistics beside them as encoded summaries.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import apache_beam as beam
 import tensorflow as tf
-import tensorflow_transform.beam as tft_beam
 from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
-from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
-from tensorflow_transform.beam.tft_beam_io import transform_fn_io
-from tfx_bsl.tfxio.tensor_adapter import TensorAdapter
 
 from .batcher import Batcher, adapter_config
-from .deferred import DeferredStatistics, RecordingStatistics, Request
 from .errors import RequestError
 from .features import Feature
+from .requested import RecordingStatistics, Request, RequestedStatistics
 from .summaries import Wanted
-from .tensors import HISTOGRAM, UserFn, preprocessing_fn
+from .tensors import SUMMARIES, Tensors, UserFn, preprocessing_fn, stored_specs
 
 LIGHT_BATCH = 1000  # examples in a batch where no pixels are in it
 PIXEL_BATCH = 64
@@ -32,19 +29,20 @@ class Analysis:
     """What the analyzers of a recipe need.
 
     Attributes:
+      user_fn: The recipe's `features`; None passes everything through.
       features: The features of a prepared example.
-      columns: The features whose values the analyzers depend on.
-      histograms: The features whose histograms they depend on.
-      requests: The statistics of columns that `features` asks for.
-      phases: How many passes over the data they take: 2 where one works on the output of another.
+      requests: The statistics that `features` asks `inputs.statistics` for.
+      phases: How many passes over the data tft's analyzers take: 2 where one works on the output of another, 0 where
+        there are none.
+      columns: The features whose values these analyzers depend on.
       outputs: Output name to the dtype that `features` gave it; the graph widens what tf.Transform cannot describe.
     """
 
+    user_fn: UserFn | None
     features: Mapping[str, Feature]
-    columns: tuple[str, ...]
-    histograms: tuple[str, ...]
     requests: tuple[Request, ...]
     phases: int
+    columns: tuple[str, ...]
     outputs: Mapping[str, str]
 
     @property
@@ -59,7 +57,7 @@ class Analysis:
 
     def batcher(self) -> Batcher:
         """Packs what the analyzers need."""
-        return Batcher(self.features, self.columns, self.histograms, self.wanted, self.batch_size)
+        return Batcher(self.features, self.columns, self.wanted, self.batch_size)
 
 
 def trace(user_fn: UserFn | None, features: Mapping[str, Feature]) -> Analysis:
@@ -69,17 +67,9 @@ def trace(user_fn: UserFn | None, features: Mapping[str, Feature]) -> Analysis:
       RequestError: `features` raises, or returns something else than a dict of tensors.
     """
     dtypes: dict[str, str] = {}
-    recorded: list[RecordingStatistics] = []
-
-    def statistics(tensor: tf.Tensor) -> RecordingStatistics:
-        recorded.append(RecordingStatistics(tensor, features))
-        return recorded[-1]
-
-    specs = TensorAdapter(adapter_config(features)).OriginalTypeSpecs()
+    recording = RecordingStatistics(features)
     try:
-        graph, inputs, outputs = impl_helper.trace_preprocessing_function(
-            preprocessing_fn(user_fn, features, statistics, dtypes), specs, use_tf_compat_v1=False
-        )
+        graph, _, _ = _trace(user_fn, features, lambda _: recording, dtypes)
     except RequestError:
         raise
     except Exception as error:  # whatever the user's function raises
@@ -87,20 +77,41 @@ def trace(user_fn: UserFn | None, features: Mapping[str, Feature]) -> Analysis:
             f"Recipe(features=...): the function failed on tensors of {_summary(features)}: "
             f"{type(error).__name__}: {error}"
         ) from error
-    # tft.get_analyze_input_columns would trace a second time, and says nothing about phases
-    sinks = graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS)
+    analysis = Analysis(user_fn, features, tuple(recording.requests), 0, (), dtypes)
+    if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
+        return analysis
+    graph, inputs, outputs = _trace(user_fn, features, _deferred(analysis))
+    # tft.get_analyze_input_columns would trace once more, and says nothing about phases
     visitor = graph_tools.SourcedTensorsVisitor()
-    for sink in sinks:
+    for sink in graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         nodes.Traverser(visitor).visit_value_node(sink.future)
-    needed = graph_tools.get_dependent_inputs(graph, inputs, list(visitor.sourced_tensors)) if sinks else {}
-    return Analysis(
-        features=features,
-        columns=tuple(name for name in features if name in needed),
-        histograms=tuple(name for name in features if name + HISTOGRAM in needed),
-        requests=tuple(recorded[-1].requests),
-        phases=_count_phases(graph, inputs, outputs),
-        outputs=dtypes,
+    needed = graph_tools.get_dependent_inputs(graph, inputs, list(visitor.sourced_tensors))
+    columns = tuple(name for name in features if name in needed)
+    return replace(analysis, phases=_count_phases(graph, inputs, outputs), columns=columns)
+
+
+def _trace(
+    user_fn: UserFn | None,
+    features: Mapping[str, Feature],
+    statistics: Callable[[Tensors], RequestedStatistics],
+    dtypes: dict[str, str] | None = None,
+) -> tuple[tf.Graph, Any, Any]:
+    """The graph of `features`, its inputs and its outputs."""
+    function = preprocessing_fn(user_fn, features, statistics, dtypes)
+    specs = stored_specs(features, analysis=True)
+    traced: tuple[tf.Graph, Any, Any] = impl_helper.trace_preprocessing_function(
+        function, specs, use_tf_compat_v1=False
     )
+    return traced
+
+
+def _deferred(analysis: Analysis) -> Callable[[Tensors], RequestedStatistics]:
+    """Answers what `features` asked for by analyzers; makes none where it asked for nothing."""
+    if not analysis.requests:
+        return lambda _: RecordingStatistics(analysis.features)
+    from .deferred import DeferredStatistics  # half a second, for those who need it
+
+    return lambda raw: DeferredStatistics(analysis.features, raw[SUMMARIES], analysis.requests)
 
 
 def _summary(features: Mapping[str, Feature]) -> str:
@@ -108,6 +119,8 @@ def _summary(features: Mapping[str, Feature]) -> str:
 
 
 def _count_phases(graph: tf.Graph, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> int:
+    from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
+
     future, _, leaves = analysis_graph_builder.build(graph, inputs, outputs)
     phases = {0}
     seen = set()
@@ -124,22 +137,22 @@ def _count_phases(graph: tf.Graph, inputs: Mapping[str, Any], outputs: Mapping[s
 
 
 class AnalyzeAndWriteGraph(beam.PTransform):
-    """Runs the analyzers over RecordBatches and writes the transform graph; yields the graph's path, once."""
+    """Runs tft's analyzers over RecordBatches and writes the transform graph; yields its path, once."""
 
-    def __init__(self, user_fn: UserFn | None, analysis: Analysis, graph_path: str, temp_path: str) -> None:
+    def __init__(self, analysis: Analysis, graph_path: str, temp_path: str) -> None:
         super().__init__()
-        self._user_fn = user_fn
         self._analysis = analysis
         self._graph_path = graph_path
         self._temp_path = temp_path
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        features, requests = self._analysis.features, self._analysis.requests
-        function = preprocessing_fn(
-            self._user_fn, features, lambda tensor: DeferredStatistics(tensor, requests) if requests else None
-        )
+        import tensorflow_transform.beam as tft_beam
+        from tensorflow_transform.beam.tft_beam_io import transform_fn_io
+
+        features = self._analysis.features
+        function = preprocessing_fn(self._analysis.user_fn, features, _deferred(self._analysis))
         with tft_beam.Context(temp_dir=self._temp_path, use_deep_copy_optimization=True):
             transform_fn = (batches, adapter_config(features)) | "Analyze" >> tft_beam.AnalyzeDataset(function)
             # (SavedModel path, metadata)
             written = transform_fn | "WriteGraph" >> transform_fn_io.WriteTransformFn(self._graph_path)
-        return written | "GraphPath" >> beam.Map(lambda _: self._graph_path)
+        return written | "GraphPath" >> beam.Map(lambda _: self._graph_path)  # str

@@ -11,7 +11,7 @@ from . import summaries
 from .chunk import Chunk
 from .features import Feature
 from .summaries import Summaries, Wanted
-from .tensors import HISTOGRAM, SUMMARIES, example_schema, histogram_width
+from .tensors import SUMMARIES, example_schema
 
 
 def adapter_config(features: Mapping[str, Feature]) -> object:
@@ -27,7 +27,6 @@ class Batcher:
         self,
         features: Mapping[str, Feature],
         columns: tuple[str, ...],
-        histograms: tuple[str, ...],
         wanted: tuple[Wanted, ...],
         batch_size: int,
     ) -> None:
@@ -36,13 +35,11 @@ class Batcher:
         Args:
           features: The features of a prepared example.
           columns: Those whose values are needed.
-          histograms: Those whose pixels' counts are needed.
           wanted: The summaries that are needed.
           batch_size: How many examples make a batch.
         """
         self._features = features
         self._columns = {name: features[name] for name in columns}
-        self._histogram_names = histograms
         self._wanted = wanted
         self._batch_size = batch_size
         self._schema: pa.Schema = adapter_config(features).arrow_schema  # type: ignore[attr-defined]
@@ -52,13 +49,9 @@ class Batcher:
         # the last rows wait until `flush`: the summaries need a row to travel with
         self._examples: list[bytes] = []
         self._held: pa.RecordBatch | None = None
-        self._histograms: dict[str, np.ndarray] = {}
 
     def add(self, chunk: Chunk, split: str) -> Iterator[pa.RecordBatch]:
         """Takes a chunk; yields the batches that are full."""
-        for name in self._histogram_names:
-            if name in chunk.histograms:
-                self._histograms[name] = self._histograms.get(name, 0) + chunk.histograms[name]
         if self._decoder is None:
             return
         if chunk.columns is not None:
@@ -81,26 +74,19 @@ class Batcher:
         if self._held is not None:
             yield self._pack(self._held, len(self._held), encoded)
             self._held = None
-        elif self._decoder is None and (encoded or self._histograms):
+        elif self._decoder is None and encoded:
             yield self._pack(None, 1, encoded)
 
     def _pack(self, values: pa.RecordBatch | None, rows: int, encoded: bytes) -> pa.RecordBatch:
-        """A batch of so many rows, whose first carries the histograms' sums and the encoded summaries."""
+        """A batch of so many rows, whose first carries the encoded summaries."""
         columns = []
         for column in self._schema:
-            name = column.name.removesuffix(HISTOGRAM)
             if column.name == SUMMARIES:
                 columns.append(_lists(pa.array([encoded] * bool(rows), column.type.value_type), rows, column.type))
-            elif column.name.endswith(HISTOGRAM):
-                flat = np.zeros(rows * histogram_width(self._features[name]), np.int64)
-                if name in self._histograms:
-                    flat[: self._histograms[name].size] = self._histograms[name].ravel()
-                columns.append(_fixed(flat, rows, column.type))
             elif values is not None and column.name in self._columns:
                 columns.append(values.column(values.schema.get_field_index(column.name)).cast(column.type))
             else:
-                columns.append(_placeholder(self._features[name], rows, column.type))
-        self._histograms = {}
+                columns.append(_placeholder(self._features[column.name], rows, column.type))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 

@@ -1,7 +1,7 @@
 """The whole Beam graph on one screen."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,6 @@ class Job:
 
     make: MakeOptions
     commit: CommitOptions
-    features: Callable[[Any], Any] | None
 
     @property
     def units(self) -> int:
@@ -42,32 +41,32 @@ class Build(beam.PTransform):
 
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         job = self._job
-        one_pass = job.make.analysis.phases == 1
-        made = units | "Make" >> beam.ParDo(MakeUnits(job.make, emit_batches=one_pass)).with_outputs(
+        phases = job.make.analysis.phases
+        graph_path, temp_path = (
+            layout.join(job.make.generation, path) for path in (layout.TRANSFORM_GRAPH, layout.TEMPORARY)
+        )
+        made = units | "Make" >> beam.ParDo(MakeUnits(job.make, emit_batches=phases == 1)).with_outputs(
             BATCHES, main="journals"
         )
+        journals = made["journals"]
         # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
-        if one_pass:
-            batches = made[BATCHES]
+        if phases == 0:
+            start = units.pipeline | beam.Impulse()  # the commit writes the graph
+        elif phases == 1:
+            start = made[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
         else:
             # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself. tf.Transform
             # copies what leads to its input for every phase, as far back as a shuffle. There must be none: what reads
             # from one shuffle is fused into one stage, which would keep the batches for the later phases.
             numbers = units.pipeline | beam.Impulse() | "Again" >> beam.FlatMap(lambda _: range(job.units))
-            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(made["journals"]))
-        # pa.RecordBatch
-        graph = batches | "Analyze" >> AnalyzeAndWriteGraph(
-            job.features,
-            job.make.analysis,
-            layout.join(job.make.generation, layout.TRANSFORM_GRAPH),
-            layout.join(job.make.generation, layout.TEMPORARY),
-        )
-        # str, the graph's path
-        journals = made["journals"]
+            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(journals))
+            # pa.RecordBatch
+            start = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
+        # one element, whatever it is
         if job.make.targets:
             gathered = units | "Gather" >> beam.ParDo(GatherUnits(job.make), AsList(journals))
             journals = (journals, gathered) | beam.Flatten()
-        return graph | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
+        return start | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
         # dict, the outcome
 
 
@@ -85,7 +84,7 @@ class ReadBack(beam.DoFn):
 
 
 class Commit(beam.DoFn):
-    """The graph's path and all journals in; the outcome out, and in the generation's outcome.json.
+    """A start signal and all journals in; the outcome out, and in the generation's outcome.json.
 
     A refusal is an outcome and no exception: an engine would only retry it, and bury its words in a traceback.
     """
@@ -93,9 +92,9 @@ class Commit(beam.DoFn):
     def __init__(self, options: CommitOptions) -> None:
         self._options = options
 
-    def process(self, graph_path: str, journals: Sequence[Journal]) -> Iterator[dict[str, Any]]:
+    def process(self, _: object, journals: Sequence[Journal]) -> Iterator[dict[str, Any]]:
         try:
-            commit(self._options, journals, graph_path)
+            commit(self._options, journals)
             outcome: dict[str, Any] = {"committed": self._options.generation}
         except PenstockError as error:
             outcome = {"refused": type(error).__name__, "message": str(error)}

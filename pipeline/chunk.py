@@ -23,8 +23,7 @@ class Chunk:
       filtered: Filter reason to count.
       labels: Split to label to count.
       hashes: Content hash (32 bytes), key and split of every payload that was written, where examples have payloads.
-      histograms: Feature name to int64 [channels, 256]; of the statistics' split only, like all that follows.
-      summaries: What is known of the columns.
+      summaries: What is known of the columns and the images; of the statistics' split only, like all that follows.
       row: The values of an image's joined columns that are to be summarized.
       columns: The columns that the analyzers read; None where they read them from the serialized examples.
     """
@@ -36,7 +35,6 @@ class Chunk:
     filtered: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
-    histograms: dict[str, np.ndarray] = field(default_factory=dict)
     summaries: Summaries = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
     columns: pa.RecordBatch | None = None

@@ -16,8 +16,10 @@ from . import drift, duplicates, files, graph, layout, manifest, portable, stati
 from .analyze import Analysis
 from .errors import OverBudgetError, PenstockError
 from .journal import Journal, StoredFile
+from .load.savedmodel import SavedGraph
 from .manifest import Pointer
 from .records import read_records
+from .requested import VocabularyRequest
 from .shards import read_examples
 from .summaries import Summaries, merge, read_summaries
 
@@ -144,13 +146,12 @@ def check_budget(options: CommitOptions, totals: Totals) -> None:
         )
 
 
-def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str) -> dict[str, Any]:
+def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any]:
     """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
 
     Args:
       options: What was asked for.
       journals: Of all units, in any order.
-      graph_path: Where the transform graph was written.
 
     Raises:
       OverBudgetError: too much was quarantined.
@@ -160,13 +161,10 @@ def commit(options: CommitOptions, journals: Sequence[Journal], graph_path: str)
     totals = count(options, journals)
     check_budget(options, totals)
     splits = _splits(options, journals)
-    temp_path = layout.join(options.root, layout.TEMPORARY)
-    graph.finish(graph_path, temp_path, options.generation, options.analysis.features)
-    portable.write(graph_path, options.analysis.features, options.analysis.outputs)
-    golden = _check_graph(options, journals, graph_path)
     found: Summaries = {}
     for journal in journals:
         found = merge(found, read_summaries(options.root, journal))
+    golden = _finish_graph(options, journals, found)
     summary = statistics.summarize(options.analysis.features, list(journals), found, options.statistics)
     drifted = drift.compare_values(options.dataset, options.replaces, summary)
     groups = duplicates.find_duplicates(options.root, journals)
@@ -235,25 +233,42 @@ def _splits(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, An
     return splits
 
 
-def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path: str) -> bytes:
+def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> bytes:
+    """Writes the graph, where the analysis did not, and its portable form; returns golden.json's content.
+
+    Raises:
+      PenstockError: an output is not finite, or a vocabulary is empty.
+    """
+    graph_path, temp_path = (layout.join(options.root, path) for path in (layout.TRANSFORM_GRAPH, layout.TEMPORARY))
+    analysis = options.analysis
+    if not analysis.phases:
+        graph.write(analysis, summaries, graph_path, temp_path)
+    graph.finish(graph_path, temp_path, options.generation, analysis.features)
+    saved = SavedGraph(graph_path, analysis.features)
+    portable.write(saved, analysis.outputs)
+    return _check_graph(options, journals, saved)
+
+
+def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: SavedGraph) -> bytes:
     """Applies the graph to a few stored examples; returns golden.json's content.
 
     Raises:
       PenstockError: an output is not finite, or a vocabulary is empty.
     """
+    graph_path = saved.path
     for file in files.list_folder(layout.join(graph_path, "transform_fn", "assets")):
         if _is_empty_vocabulary(file.uri):
             raise PenstockError(
                 f"the vocabulary {file.uri.rpartition('/')[2]} of the transform graph came out empty: no value of "
-                f"{' or '.join(options.analysis.columns)} in split {options.statistics!r} made it; check `features`"
+                f"{' or '.join(_columns(options.analysis))} in split {options.statistics!r} made it; check `features`"
             )
     shards = (journal.shards.get(options.statistics) for journal in journals)
     shard = next(shard.file for shard in shards if shard and shard.file.examples)
     examples = list(islice(read_examples(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
-    outputs = graph.apply(graph_path, examples)
+    outputs = graph.apply(saved, examples)
     suspects = [name for name, value in outputs.items() if _is_never_finite(value)]
     # a missing value may well lead to NaN: only what NaN does not explain is the statistics' fault
-    filled = graph.apply(graph_path, examples, missing=1) if suspects else {}
+    filled = graph.apply(saved, examples, missing=1) if suspects else {}
     for name in suspects:
         value = filled[name]
         if _is_never_finite(value):
@@ -267,6 +282,12 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], graph_path
         "outputs": {name: golden_value(value) for name, value in outputs.items()},
     }
     return (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+
+
+def _columns(analysis: Analysis) -> list[str]:
+    """The columns that the graph's vocabularies come from."""
+    asked = [request.column for request in analysis.requests if isinstance(request, VocabularyRequest)]
+    return list(dict.fromkeys([*asked, *analysis.columns]))
 
 
 def _is_never_finite(value: np.ndarray) -> bool:

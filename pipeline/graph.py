@@ -1,4 +1,4 @@
-"""The transform graph on disk: finished, hashed alike by every run, and applied."""
+"""The transform graph on disk: written, finished, hashed alike by every run, and applied."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,31 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+from tensorflow_transform import impl_helper
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from . import files, layout
+from .analyze import Analysis
 from .features import Feature
-from .tensors import example_schema
+from .load.savedmodel import SavedGraph
+from .requested import KnownStatistics
+from .summaries import Summaries
+from .tensors import example_schema, example_spec, preprocessing_fn, stored_specs
+
+
+def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: str) -> None:
+    """Writes the graph of a `features` that needs no analyzers of tft's, in tf.Transform's layout.
+
+    Args:
+      analysis: The recipe's `features`, and what it works on.
+      summaries: Of the statistics' split: what `inputs.statistics` answers from.
+      graph_path: The folder that `tft.TFTransformOutput` will open.
+      temp_path: Where vocabularies are written, from where the graph takes its copies.
+    """
+    statistics = KnownStatistics(analysis.features, summaries, temp_path)
+    function = preprocessing_fn(analysis.user_fn, analysis.features, lambda _: statistics)
+    files.remove(graph_path)  # of an attempt that was killed
+    impl_helper.analyze_in_place(function, False, None, stored_specs(analysis.features), graph_path)
 
 
 def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[str, Feature]) -> None:
@@ -45,24 +65,21 @@ def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[s
     )
 
 
-def apply(graph_path: str, serialized: Sequence[bytes], missing: int | None = None) -> dict[str, np.ndarray]:
+def apply(saved: SavedGraph, serialized: Sequence[bytes], missing: int | None = None) -> dict[str, np.ndarray]:
     """Applies a written transform graph to prepared examples.
 
     Args:
-      graph_path: The folder that `tft.TFTransformOutput` opens.
+      saved: The graph.
       serialized: tf.train.Example protos, as they lie in the shards.
       missing: Where given, what numbers that are missing or NaN become before.
 
     Returns:
       Output name to a batch of values; lists of any length are filled up with 0 or b"".
     """
-    output = tft.TFTransformOutput(graph_path)
-    parsed = tf.io.parse_example(tf.constant(list(serialized)), output.raw_feature_spec())
+    parsed = tf.io.parse_example(tf.constant(list(serialized)), example_spec(saved.features))
     if missing is not None:
         parsed = {name: _filled(value, missing) for name, value in parsed.items()}
-    # analysis-only inputs (histograms) are not there, and not needed
-    transformed = output.transform_raw_features(parsed, drop_unused_features=True)
-    return {name: np.asarray(_dense(value)) for name, value in transformed.items()}
+    return {name: np.asarray(_dense(value)) for name, value in saved.on_stored(parsed).items()}
 
 
 def _filled(value: Any, missing: int) -> Any:

@@ -53,10 +53,9 @@ class Journal:
       quarantined: Reason code to count.
       quarantine: Its quarantine file; None where nothing was quarantined.
       labels: Split to label to count, of the examples that were written.
-      histograms: Feature name to [channels][256] counts of its stored pixels; of the statistics' split only.
       scattered: The file with its rows where a global shuffle sends them to other units' shards; else None.
       segments: Which part of that file holds what.
-      summaries: The file with the columns' summaries; of the statistics' split only. None where there are none.
+      summaries: The file with the summaries of columns and images, of the statistics' split only; None: there are none.
     """
 
     unit: int
@@ -66,7 +65,6 @@ class Journal:
     quarantined: dict[str, int] = field(default_factory=dict)
     quarantine: StoredFile | None = None
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
-    histograms: dict[str, list[list[int]]] = field(default_factory=dict)
     summaries: StoredFile | None = None
     scattered: StoredFile | None = None
     segments: list[Segment] = field(default_factory=list)

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
-import numpy as np
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
@@ -109,6 +108,7 @@ class MakeUnits(beam.DoFn):
         prepare = functools.partial(self._isolated or options.preparer, histograms=counting)
         features = options.preparer.features or {}
         wanted = summaries.combine(options.analysis.wanted, default_wanted(features)) if counting else ()
+        wanted = tuple(want for want in wanted if not features[want.column].is_pixels)
         return make_images.chunks(prepare, features, self._pool, 4 * options.threads, split, pieces, wanted)
 
 
@@ -145,7 +145,6 @@ def _make_unit(
         quarantined=dict(Counter(problem.code for problem in tally.problems)),
         quarantine=write_quarantine(options.generation, layout.unit_quarantine(unit.index), tally.problems),
         labels={split: dict(counts) for split, counts in tally.labels.items()},
-        histograms={name: counts.tolist() for name, counts in tally.histograms.items()},
         summaries=_write_summaries(options.generation, unit.index, tally.summaries),
     )
     if tally.hashes:
@@ -177,7 +176,6 @@ class _Tally:
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
-    histograms: dict[str, np.ndarray] = field(default_factory=dict)
     summaries: Summaries = field(default_factory=dict)
 
     def take(self, chunk: Chunk) -> None:
@@ -187,8 +185,6 @@ class _Tally:
         self.hashes += chunk.hashes
         for split, counts in chunk.labels.items():
             self.labels.setdefault(split, Counter()).update(counts)
-        for name, pixels in chunk.histograms.items():
-            self.histograms[name] = self.histograms.get(name, 0) + pixels
         if chunk.summaries:
             self.summaries = summaries.merge(self.summaries, chunk.summaries)
 
@@ -231,12 +227,10 @@ def _write_summaries(generation: str, unit: int, found: Summaries) -> StoredFile
 
 
 def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatch]:
-    """The analyzers' batches of a unit that is finished, from its shards, its summaries and its journal."""
+    """The analyzers' batches of a unit that is finished, from its shards and its summaries."""
     if options.statistics not in finished.shards and finished.scattered is None:
         return
     batcher = options.analysis.batcher()
-    histograms = {name: np.array(counts, np.int64) for name, counts in finished.histograms.items()}
-    yield from batcher.add(Chunk(0, histograms=histograms), options.statistics)
     if options.analysis.columns:
         for record in _stored_examples(options, finished):
             yield from batcher.add(Chunk(1, {options.statistics: [record]}), options.statistics)

@@ -11,7 +11,7 @@ from .chunk import Chunk
 from .features import Feature, serialize
 from .parallel import ordered_map
 from .reference import Dropped, Outcome, Problem, Reference
-from .summaries import Wanted, summarize
+from .summaries import Wanted, of_histograms, summarize
 
 Prepare = Callable[[Reference], Outcome]
 
@@ -50,7 +50,7 @@ def chunks(
             records={split: [serialize(outcome.values, features)]},
             labels={split: Counter([outcome.label])} if outcome.label is not None else {},
             hashes=[(bytes.fromhex(outcome.sha256), outcome.key, split)],
-            histograms=outcome.histograms,
+            summaries=of_histograms(outcome.histograms),
             row={name: outcome.values[name] for name in columns.names},
         )
 

@@ -23,27 +23,25 @@ import numpy as np
 import tensorflow as tf
 
 from . import files, layout
-from .features import Feature
 from .load.graph import FILE, LOOKUPS
 from .load.operations import OPERATIONS
 from .load.savedmodel import SavedGraph
 
 
-def write(graph_path: str, features: Mapping[str, Feature], outputs: Mapping[str, str]) -> None:
+def write(graph: SavedGraph, outputs: Mapping[str, str]) -> None:
     """Writes the portable form beside a SavedModel.
 
     Args:
-      graph_path: The folder that `tft.TFTransformOutput` opens.
-      features: The features of a prepared example.
+      graph: The SavedModel.
       outputs: Output name to the dtype that the recipe's `features` gave it.
     """
-    content = json.dumps(export(graph_path, features, outputs), indent=1, sort_keys=True) + "\n"
-    files.write_bytes(layout.join(graph_path, FILE), content.encode())
+    content = json.dumps(export(graph, outputs), indent=1, sort_keys=True) + "\n"
+    files.write_bytes(layout.join(graph.path, FILE), content.encode())
 
 
-def export(graph_path: str, features: Mapping[str, Feature], outputs: Mapping[str, str]) -> dict[str, Any]:
+def export(graph: SavedGraph, outputs: Mapping[str, str]) -> dict[str, Any]:
     """The content of portable.json; see `write`."""
-    return _Exporter(SavedGraph(graph_path, features)).export(outputs)
+    return _Exporter(graph).export(outputs)
 
 
 class _Exporter:

@@ -9,22 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..transforms.counts import Counts
-from ..transforms.histogram import moments
+from ..transforms.histogram import Histogram, moments
 from ..transforms.moments import Moments
 from .features import MASK, Feature
 from .journal import Journal
 from .summaries import Summaries
 
 _TOP = 100  # values of a text column that are listed
-
-
-def merge_histograms(journals: Iterable[Journal]) -> dict[str, np.ndarray]:
-    """Feature name to int64 [channels, 256] counts over all units."""
-    merged: dict[str, np.ndarray] = {}
-    for journal in journals:
-        for name, counts in journal.histograms.items():
-            merged[name] = merged.get(name, 0) + np.array(counts, np.int64)
-    return merged
 
 
 def merge_labels(journals: Iterable[Journal]) -> dict[str, dict[str, int]]:
@@ -44,7 +35,7 @@ def summarize(
     Args:
       features: The features of a prepared example.
       journals: Of all units.
-      summaries: Of a table's columns, of all units.
+      summaries: Of columns and images, of all units.
       split: The split that statistics come from.
 
     Returns:
@@ -56,16 +47,14 @@ def summarize(
     """
     labels = merge_labels(journals)
     entries: dict[str, Any] = {}
-    for name, histogram in sorted(merge_histograms(journals).items()):
-        if features[name].kind == MASK:
-            entries[name] = {"kind": MASK, "classes": _classes(histogram)}
-        else:
-            entries[name] = {"kind": features[name].kind, **_channels(histogram)}
     for want, summary in sorted(summaries.items()):
         if isinstance(summary, Moments):
             entries[want.column] = _numbers(summary)
         elif isinstance(summary, Counts):
             entries[want.column] = _texts(summary)
+        elif isinstance(summary, Histogram):
+            kind = features[want.column].kind
+            entries[want.column] = {"kind": kind, **(_classes if kind == MASK else _channels)(summary.counts)}
     if labels.get(split):
         entries["label"] = {"kind": "label", "counts": labels[split]}
     examples = sum(journal.shards[split].file.examples for journal in journals if split in journal.shards)
@@ -90,8 +79,8 @@ def _texts(counts: Counts) -> dict[str, Any]:
     return entry | {"distinct": counts.distinct, "top": top} | ({"in_no_vocabulary": left_out} if left_out else {})
 
 
-def _classes(histogram: np.ndarray) -> dict[str, int]:
-    return {str(value): int(histogram[0, value]) for value in np.flatnonzero(histogram[0])}
+def _classes(histogram: np.ndarray) -> dict[str, Any]:
+    return {"classes": {str(value): int(histogram[0, value]) for value in np.flatnonzero(histogram[0])}}
 
 
 def _channels(histogram: np.ndarray) -> dict[str, Any]:

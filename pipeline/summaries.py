@@ -10,9 +10,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from ..transforms.counts import Counts, Quantiles
+from ..transforms.histogram import Histogram
 from ..transforms.moments import GroupedMoments, Moments
 from . import files, layout
 from .features import Feature
@@ -26,8 +29,8 @@ class Wanted:
     """What to know of a column.
 
     Attributes:
-      kind: `moments`, `grouped`, `counts` or `quantiles`.
-      column: The column.
+      kind: `moments`, `grouped`, `counts` or `quantiles` of a column; `histogram` of an image.
+      column: The column, or the image.
       key: For `grouped`, the column whose values group it.
       epsilon: For `quantiles`, the rank error allowed.
       limit: For `counts`, how many distinct values to count before giving up; 0 counts all.
@@ -40,9 +43,15 @@ class Wanted:
     limit: int = 0
 
 
-Summary = Moments | GroupedMoments | Counts | Quantiles
+Summary = Moments | GroupedMoments | Counts | Quantiles | Histogram
 Summaries = dict[Wanted, Summary]
-_CLASSES: dict[str, Any] = {"moments": Moments, "grouped": GroupedMoments, "counts": Counts, "quantiles": Quantiles}
+_CLASSES: dict[str, Any] = {
+    "moments": Moments,
+    "grouped": GroupedMoments,
+    "counts": Counts,
+    "quantiles": Quantiles,
+    "histogram": Histogram,
+}
 
 
 def default_wanted(features: Mapping[str, Feature]) -> list[Wanted]:
@@ -62,6 +71,11 @@ def combine(asked: Iterable[Wanted], default: Iterable[Wanted]) -> tuple[Wanted,
     """All of them, each once; a column that is counted without a limit is not counted with one as well."""
     all_of_them = dict.fromkeys((*asked, *default))
     return tuple(want for want in all_of_them if not want.limit or replace(want, limit=0) not in all_of_them)
+
+
+def of_histograms(histograms: Mapping[str, npt.NDArray[np.int64]]) -> Summaries:
+    """The summaries of an example's images: name to int64 [channels, 256] counts."""
+    return {Wanted("histogram", name): Histogram(counts) for name, counts in histograms.items()}
 
 
 def summarize(batch: pa.RecordBatch, wanted: Iterable[Wanted]) -> Summaries:

@@ -5,25 +5,20 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import impl_helper
 from tensorflow_transform.tf_metadata import schema_utils
 
-from ..transforms.inputs import Inputs
+from ..transforms.inputs import Inputs, Statistics
 from .errors import RequestError
 from .features import Feature
 
-HISTOGRAM = "/histogram"  # "image/histogram" is what the analyzers get of the pixels of "image"
-SUMMARIES = "/summaries"  # and this of the columns of a table: encoded summaries in a few rows, nothing in the rest
+SUMMARIES = "/summaries"  # what tf.Transform's analyzers get of ours: encoded in a few rows, nothing in the rest
 _MISSING = {"int64": -(2**63), "float32": float("nan"), "string": b""}  # what parsing puts where a value is missing
 _GRAPH_DTYPES = (tf.string, tf.int64, tf.float32)  # all that tf.Transform's metadata can describe
 _TYPES = {"int64": schema_pb2.INT, "float32": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
 
 Tensors = Mapping[str, Any]
 UserFn = Callable[[Inputs], Tensors]
-
-
-def histogram_width(feature: Feature) -> int:
-    """How many counts a feature's pixels have: 256 a channel; 0 where they are not counted."""
-    return 256 * (feature.shape[-1] or 0) if feature.is_pixels and feature.dtype == "uint8" else 0
 
 
 def example_schema(features: Mapping[str, Feature], analysis: bool = False) -> schema_pb2.Schema:
@@ -38,8 +33,6 @@ def example_schema(features: Mapping[str, Feature], analysis: bool = False) -> s
         shape = () if feature.is_pixels else feature.shape
         dtype = "string" if feature.is_pixels else feature.dtype
         _add(schema, name, dtype, shape, feature.optional)
-        if analysis and histogram_width(feature):
-            _add(schema, name + HISTOGRAM, "int64", (histogram_width(feature),), False)
     if analysis:
         _add(schema, SUMMARIES, "string", (), True)
     return schema
@@ -58,6 +51,17 @@ def _add(schema: schema_pb2.Schema, name: str, dtype: str, shape: tuple[int | No
     if optional:
         field = {"int64": "int_value", "float32": "float_value", "string": "bytes_value"}[dtype]
         setattr(tensor.dense_tensor.default_value, field, _MISSING[dtype])
+
+
+def stored_specs(features: Mapping[str, Feature], analysis: bool = False) -> dict[str, tf.TypeSpec]:
+    """What `features` is traced with: name to the type of a batch of stored values.
+
+    Args:
+      features: The features of a prepared example.
+      analysis: Whether to add what only tft's analyzers get.
+    """
+    spec = schema_utils.schema_as_feature_spec(example_schema(features, analysis)).feature_spec
+    return dict(impl_helper.get_type_specs_from_feature_specs(spec))
 
 
 def example_spec(features: Mapping[str, Feature]) -> dict[str, Any]:
@@ -92,7 +96,7 @@ def decode_pixels(encoded: tf.Tensor, feature: Feature) -> tf.Tensor:
 def preprocessing_fn(
     user_fn: UserFn | None,
     features: Mapping[str, Feature],
-    statistics: Callable[[tf.Tensor], Any],
+    statistics: Callable[[Tensors], Statistics],
     dtypes: dict[str, str] | None = None,
 ) -> Callable[[Tensors], Tensors]:
     """The recipe's `features` as tf.Transform wants it: stored values in, outputs of dtypes it can describe out.
@@ -100,12 +104,12 @@ def preprocessing_fn(
     Args:
       user_fn: The recipe's `features`; None passes everything through.
       features: The features of a prepared example.
-      statistics: Makes `inputs.statistics` of the tensor of encoded summaries.
+      statistics: Makes `inputs.statistics` of the stored values.
       dtypes: Is filled with each output's own dtype, where it is given.
     """
 
     def run(raw: Tensors) -> Tensors:
-        inputs = _inputs(raw, features, statistics(raw[SUMMARIES]))
+        inputs = _inputs(raw, features, statistics(raw))
         outputs = dict(inputs) if user_fn is None else user_fn(inputs)
         if not isinstance(outputs, Mapping) or not outputs:
             raise RequestError(
@@ -125,7 +129,7 @@ def preprocessing_fn(
     return run
 
 
-def _inputs(raw: Tensors, features: Mapping[str, Feature], statistics: Any) -> Inputs:
+def _inputs(raw: Tensors, features: Mapping[str, Feature], statistics: Statistics) -> Inputs:
     values: dict[str, Any] = {}
     missing: dict[str, Any] = {}
     for name, feature in features.items():
@@ -139,8 +143,7 @@ def _inputs(raw: Tensors, features: Mapping[str, Feature], statistics: Any) -> I
             if feature.dtype == "int64":
                 value = tf.where(missing[name], tf.zeros_like(value), value)
         values[name] = value
-    histograms = {name: raw[name + HISTOGRAM] for name in features if name + HISTOGRAM in raw}
-    return Inputs(values, histograms, missing, statistics)
+    return Inputs(values, missing, statistics)
 
 
 def _widen(name: str, tensor: Any) -> Any:

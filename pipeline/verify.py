@@ -105,12 +105,15 @@ def _check_counts(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
 def _check_graph(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
     from . import graph
     from .commit import golden_value
+    from .features import Feature
+    from .load.savedmodel import SavedGraph
 
     entry = content["transform_graph"]
     golden = json.loads(files.read_bytes(layout.join(dataset, entry["golden"]["path"])))
     examples = list(islice(read_examples(layout.join(dataset, golden["shard"])), golden["examples"]))
     uri = layout.join(dataset, entry["path"])
-    found = {name: golden_value(value) for name, value in graph.apply(uri, examples).items()}
+    features = {name: Feature.from_json(feature) for name, feature in content["features"].items()}
+    found = {name: golden_value(value) for name, value in graph.apply(SavedGraph(uri, features), examples).items()}
     for name in sorted(golden["outputs"].keys() | found.keys()):
         expected, actual = golden["outputs"].get(name), found.get(name)
         if expected is None or actual is None or not _agree(expected, actual):

@@ -170,7 +170,6 @@ def prepare(request: Request, drafted: Drafted) -> "Job":
             budget=budget,
             replaces=drafted.current,
         ),
-        features=recipe.features,
     )
 
 

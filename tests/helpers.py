@@ -176,3 +176,22 @@ def standard_recipe(**fields: Any) -> Any:
         "shards": 2,
     }
     return Recipe(**{**standard, **fields})
+
+
+def apply_graph(path: str, records: list[bytes]) -> dict[str, np.ndarray]:
+    """A transform graph's outputs on stored examples, as its users have them: by tf.Transform alone."""
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    output = tft.TFTransformOutput(path)
+    parsed = tf.io.parse_example(tf.constant(records), output.raw_feature_spec())
+    found = output.transform_raw_features(parsed, drop_unused_features=True)
+    return {name: np.asarray(_dense(value)) for name, value in found.items()}
+
+
+def _dense(value: Any) -> Any:
+    import tensorflow as tf
+
+    if isinstance(value, tf.SparseTensor):
+        return tf.sparse.to_dense(value)
+    return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value

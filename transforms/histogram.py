@@ -35,6 +35,30 @@ class Moments:
     quantiles: dict[int, int]
 
 
+@dataclass(frozen=True)
+class Histogram:
+    """How often each value occurs in each channel of many images.
+
+    Attributes:
+      counts: int64 [channels, 256].
+    """
+
+    counts: npt.NDArray[np.int64]
+
+    def merge(self, other: "Histogram") -> "Histogram":
+        """The histogram of both together."""
+        return Histogram(self.counts + other.counts)
+
+    def to_bytes(self) -> bytes:
+        """The counts, little-endian."""
+        return self.counts.astype("<i8").tobytes()
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Histogram":
+        """Reads them back."""
+        return cls(np.frombuffer(content, "<i8").astype(np.int64).reshape(-1, 256))
+
+
 def moments(histogram: Sequence[int] | npt.NDArray[Any]) -> Moments:
     """The statistics of a histogram, in integers up to the last division.
 

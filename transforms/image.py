@@ -279,16 +279,12 @@ def standardize(inputs: Inputs, name: str, *, per_channel: bool = True) -> Any:
     Raises:
       ValueError: there are no counts of that feature.
     """
-    histograms = getattr(inputs, "histograms", {})
-    if name not in histograms:
-        raise ValueError(
-            f"standardize: expected the name of a uint8 image, one of {sorted(histograms)}, among the inputs that "
-            f"`features` received, found {name!r}; use tft.scale_to_z_score for other features"
-        )
+    try:
+        counts = inputs.statistics.histogram(name)
+    except ValueError as error:
+        raise ValueError(f"standardize: {error}; use tft.scale_to_z_score for other features") from error
     import tensorflow as tf
-    import tensorflow_transform as tft
 
-    counts = tf.reshape(tft.sum(histograms[name], reduce_instance_dims=False), [-1, 256])
     if not per_channel:
         counts = tf.reduce_sum(counts, axis=0, keepdims=True)
     mean, std = _mean_and_std(counts)

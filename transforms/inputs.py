@@ -23,9 +23,9 @@ class DeferredMoments(NamedTuple):
 
 
 class Statistics(Protocol):
-    """Full-pass statistics of raw columns, as tensors whose values are known once the pass is over.
+    """Full-pass statistics of what the shards hold, as tensors whose values are known once the pass is over.
 
-    Each raises a ValueError for a name that is no raw column.
+    Each raises a ValueError for a name that is no raw column, or no uint8 image.
     """
 
     def moments(self, name: str) -> DeferredMoments:
@@ -61,14 +61,18 @@ class Statistics(Protocol):
           string [V] the distinct values (integers as decimal text) in any fixed order, and int64 [V] their counts.
         """
 
+    def histogram(self, name: str) -> Any:
+        """How often each value occurs in each channel of all stored pixels of a uint8 image.
+
+        Returns:
+          int64 [channels, 256].
+        """
+
 
 class Inputs(dict[str, Any]):
     """Feature name to a batch of values: a dict of tensors, for use in any `tft` function.
 
     Attributes:
-      histograms: For each uint8 image, int64 [batch, channels * 256]: how often each value occurs, the 256 counts of
-        channel 0 first. Only the sum over the batch means something: a row may hold the counts of many images, or
-        of none. They are there while the statistics are computed, and are in no shard.
       missing: For each column that may lack a value, bool [batch]: whether the row does. There `inputs[name]` holds NaN
         for a float, 0 for an integer and b"" for text.
     """
@@ -76,27 +80,25 @@ class Inputs(dict[str, Any]):
     def __init__(
         self,
         tensors: Mapping[str, Any],
-        histograms: Mapping[str, Any] | None = None,
         missing: Mapping[str, Any] | None = None,
         statistics: Statistics | None = None,
     ) -> None:
         super().__init__(tensors)
-        self.histograms: Mapping[str, Any] = histograms or {}
         self.missing: Mapping[str, Any] = missing or {}
         self._raw = dict(tensors)
         self._statistics = statistics
 
     @property
     def statistics(self) -> Statistics:
-        """Full-pass statistics of the columns.
+        """Full-pass statistics of columns and images.
 
         Raises:
           ValueError: these inputs come without.
         """
         if self._statistics is None:
             raise ValueError(
-                "inputs.statistics: expected the columns of a table, found inputs without statistics of columns; use "
-                "tft.* functions"
+                "inputs.statistics: expected what `features` receives, found inputs without statistics; pass on the "
+                "very `inputs`, not a dict made of it"
             )
         return self._statistics
 

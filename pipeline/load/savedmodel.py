@@ -106,6 +106,13 @@ class SavedGraph:
             if name in self.features and not self.features[name].is_pixels:
                 yield f"{operation}:0", name
 
+    def on_stored(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Applies the graph to stored features as tf.io.parse_example reads them; what only analyzers got is empty."""
+        specs = self.function.structured_input_signature[0][0]
+        rows = len(next(iter(batch.values())))
+        values = {name: batch[name] if name in batch else tf.fill([rows], "") for name in specs}
+        return dict(self.function(values))
+
     def on_decoded(self, dtypes: Mapping[str, str]) -> Apply:
         """The graph as a function of decoded features.
 

@@ -8,9 +8,9 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from apache_beam.runners.portability.fn_api_runner import execution
-from helpers import LABEL, Committed, draw, pixels, plan_job, run_job
+from helpers import LABEL, Committed, apply_graph, draw, pixels, plan_job, run_job
 
-from penstock.pipeline import Images, Recipe, RequestError, graph
+from penstock.pipeline import Images, Recipe, RequestError
 from penstock.pipeline.analyze import trace
 from penstock.pipeline.records import read_records
 from penstock.transforms import image
@@ -55,7 +55,7 @@ def make(tmp_path: Path, features: Any, count: int = 20, **fields: Any) -> tuple
     dataset = Committed(path, raw, run_job(recipe, raw, path).manifest)
     shards = dataset.manifest["splits"]["train"]["shards"]
     records = [record for shard in shards for record in read_records(str(path / shard["path"]))]
-    return dataset, graph.apply(dataset.graph, records)
+    return dataset, apply_graph(dataset.graph, records)
 
 
 def test_any_analyzer_on_any_prepared_feature(tmp_path: Path):
@@ -85,13 +85,13 @@ def test_analyzers_may_work_on_what_analyzers_found(tmp_path: Path):
 def test_phases_and_columns_are_what_the_analyzers_need(tmp_path: Path):
     features = plan_job(Recipe(source=SOURCE, prepare=[number]), draw(tmp_path)).features
     one, two = trace(one_phase, features), trace(two_phases, features)
-    assert (one.phases, two.phases, trace(None, features).phases) == (1, 2, 1)
+    assert (one.phases, two.phases, trace(None, features).phases) == (1, 2, 0)
     assert set(one.columns) == {"number", "image"}
-    assert set(one.histograms) == {"image", "flat"}
+    assert {want.column for want in one.wanted} == {"image", "flat"}
     assert set(two.columns) == {"number", "image", "label"}
     assert trace(None, features).columns == ()
     light = trace(lambda inputs: {"image": image.standardize(inputs, "image"), "x": inputs["number"]}, features)
-    assert (light.columns, light.histograms) == ((), ("image",))
+    assert (light.columns, light.phases, [want.column for want in light.wanted]) == ((), 0, ["image"])
 
 
 @pytest.fixture

@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import STANDARD, Committed, contents, pixels, run_job, standard_recipe
+from helpers import STANDARD, Committed, apply_graph, contents, pixels, run_job, standard_recipe
 
-from penstock.pipeline import graph
 from penstock.pipeline.records import read_records
 
 
@@ -58,7 +57,7 @@ def test_the_graph_standardizes_by_the_same_mean_and_deviation(committed: Commit
     values = stored(committed, "image").astype(np.float64)
     mean, std = values.mean(axis=(0, 1, 2)), values.std(axis=(0, 1, 2))
     for split in ("train", "test"):
-        outputs = graph.apply(committed.graph, records(committed, split))
+        outputs = apply_graph(committed.graph, records(committed, split))
         expected = (stored(committed, "image", split) - mean) / std
         assert outputs["image"].dtype == np.float32
         assert np.abs(outputs["image"] - expected).max() < 1e-6
@@ -80,7 +79,7 @@ def test_the_bits_are_the_same_for_any_number_of_shards(committed: Committed, tm
     # TensorFlow numbers the functions of a process, and orders their arguments by address
     assert {path for path in ours if ours[path] != theirs[path]} <= {"transform_fn/saved_model.pb"}
     training = records(committed, "train")
-    expected = graph.apply(committed.graph, training)
-    for name, values in graph.apply(other.graph, training).items():
+    expected = apply_graph(committed.graph, training)
+    for name, values in apply_graph(other.graph, training).items():
         assert values.dtype == expected[name].dtype
         assert values.tobytes() == expected[name].tobytes()

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import Committed
+from helpers import Committed, apply_graph
 
-from penstock.pipeline import graph, open_dataset
+from penstock.pipeline import open_dataset
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +25,7 @@ def test_all_ways_are_equal_to_the_bit(committed: Committed) -> None:
     split = next(iter(dataset.splits))
     count = dataset.splits[split].examples
     records = dataset.source(split).records
-    expected = graph.apply(dataset.transform.path, [records[number] for number in range(count)])
+    expected = apply_graph(dataset.transform.path, [records[number] for number in range(count)])
     dtypes = dataset.transform.outputs
     for batches in (
         dataset.numpy(split, count),

@@ -93,10 +93,11 @@ def graph(graph_path: str) -> Graph:
     import tensorflow as tf
 
     from penstock.pipeline import portable
+    from penstock.pipeline.load.savedmodel import SavedGraph
 
     function = tf.saved_model.load(f"{graph_path}/transform_fn").transform_fn
     outputs = {name: spec.dtype.name for name, spec in function.structured_outputs.items()}
-    content = json.loads(json.dumps(portable.export(graph_path, FEATURES, outputs)))
+    content = json.loads(json.dumps(portable.export(SavedGraph(graph_path, FEATURES), outputs)))
     assert content["unsupported"] == []
     return Graph(content, lambda path: (Path(graph_path) / path).read_bytes())
 
@@ -157,9 +158,10 @@ def test_what_has_no_portable_form_is_named(tmp_path: Path) -> None:
     import tensorflow as tf
 
     from penstock.pipeline import portable
+    from penstock.pipeline.load.savedmodel import SavedGraph
 
     path = _write(tmp_path, lambda inputs: {"hash": tf.strings.to_hash_bucket_fast(inputs["s"], 7), "k": inputs["k"]})
-    content = portable.export(path, FEATURES, {"hash": "int64", "k": "int64"})
+    content = portable.export(SavedGraph(path, FEATURES), {"hash": "int64", "k": "int64"})
     assert content["unsupported"] == [{"op": "StringToHashBucketFast of several buckets", "outputs": ["hash"]}]
     with pytest.raises(NotPortableError, match=r"several buckets \(for hash\)"):
         Graph(content, lambda path: b"")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import run_job
+from helpers import apply_graph, run_job
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,7 @@ class Made:
 
     def apply(self, split: str = "train") -> dict[str, np.ndarray]:
         """The transform graph's outputs on all stored examples."""
-        from penstock.pipeline import graph
-
-        return graph.apply(str(self.generation / "transform_graph"), self.records(split))
+        return apply_graph(str(self.generation / "transform_graph"), self.records(split))
 
     def assets(self) -> dict[str, list[bytes]]:
         """The vocabularies by name."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, SHARED, run_job
+from helpers import REPOSITORY, SHARED, apply_graph, run_job
 
 from penstock.pipeline.recipe import load_recipe
 
@@ -140,9 +140,7 @@ def test_the_number_of_units_and_the_size_of_ranges_change_no_bit(
 
 
 def _apply(made: Made, records: list[bytes]) -> dict[str, np.ndarray]:
-    from penstock.pipeline import graph
-
-    return graph.apply(str(made.generation / "transform_graph"), records)
+    return apply_graph(str(made.generation / "transform_graph"), records)
 
 
 @pytest.mark.slow
