@@ -16,9 +16,10 @@ from .extract.images import Images
 from .extract.join import ImageJoin
 from .extract.ranges import Range, RecordSource
 from .features import Feature, describe_columns
-from .make_records import PreparedRows, RecordPreparer, conform
+from .make_records import RecordPreparer
 from .plan import Unit
 from .prepare import Preparer
+from .prepare_rows import PreparedRows, conform
 from .recipe import Recipe
 from .reference import Problem
 from .row_splits import split_names
@@ -146,7 +147,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
     except ValueError as error:
         raise RequestError(f"Recipe(prepare=...): {error}") from error
     size = sum(candidate.size for candidate in listing.ranges)
-    rows.batch = conform(rows.batch, features, piece)
+    rows = conform(rows, features, piece)
     stored = encode(rows.batch, features) if serialized else rows.batch
     output_bytes = size * stored.nbytes / max(piece.size, 1)
     suffix = (recipe.format, recipe.compression == "gzip")

@@ -5,7 +5,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -77,6 +77,9 @@ class _Bar:
             self._task, completed=read, quarantined=quarantined, rate=f"{rate:,.0f} examples/s" if rate else ""
         )
 
+    def committed(self, warnings: Sequence[str]) -> None:
+        _warn(self._console, warnings)
+
 
 class _Lines:
     """A plain line for every stage, and one every few seconds."""
@@ -100,11 +103,14 @@ class _Lines:
             self._next = time.monotonic() + _LINE_EVERY
             self._say(f"{read} of {self._total or '?'} examples, {quarantined} quarantined")
 
+    def committed(self, warnings: Sequence[str]) -> None:
+        _warn(Console(stderr=True, markup=False, highlight=False), warnings)
+
     def _say(self, text: str) -> None:
         print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
-def _warn(console: Console, warnings: list[str]) -> None:
+def _warn(console: Console, warnings: Sequence[str]) -> None:
     for warning in warnings:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
 

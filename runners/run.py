@@ -30,6 +30,9 @@ class Reporter(Protocol):
     def progress(self, read: int, quarantined: int) -> None:
         """So many examples were taken in hand so far, so many of them quarantined."""
 
+    def committed(self, warnings: Sequence[str]) -> None:
+        """The dataset is committed; what was found to warn of since it was planned."""
+
 
 class Silent:
     """A reporter that says nothing."""
@@ -41,6 +44,9 @@ class Silent:
         pass
 
     def progress(self, read: int, quarantined: int) -> None:
+        pass
+
+    def committed(self, warnings: Sequence[str]) -> None:
         pass
 
 
@@ -94,7 +100,9 @@ def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequ
             refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
             raise refusal(outcome["message"])
         files.remove(layout.join(root, layout.WORK))
-        return Result("committed", manifest.read(request.output))
+        content = manifest.read(request.output)
+        reporter.committed([found for found in content["warnings"] if found not in drafted.draft.warnings])
+        return Result("committed", content)
 
 
 @contextlib.contextmanager

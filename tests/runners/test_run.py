@@ -195,7 +195,10 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def progress(self, read: int, quarantined: int) -> None:
             heard.append((read, quarantined))
 
+        def committed(self, warnings: Any) -> None:
+            heard.append(list(warnings))
+
     run(request(RECIPE, base.source, tmp_path), Reporter())
     assert heard[0] == "planning"
     assert 24 in heard
-    assert heard[-1] == (24, 0)
+    assert heard[-2:] == [(24, 0), []]

@@ -151,9 +151,30 @@ def test_a_function_of_examples_must_return_a_dict(prepared: Callable[..., Any],
     assert "expected a dict" in rows.problems[0].message
 
 
-def test_values_of_two_types_in_one_column_are_one_clear_error(prepared: Callable[..., Any]):
-    with pytest.raises(PenstockError, match=r"<lambda>: expected values of one type .* in 'n', found: .*str"):
-        prepared(lambda example: example | {"n": "text" if example["n"] % 2 else 1})
+def test_values_of_another_type_than_the_first_cost_their_rows(prepared: Callable[..., Any]):
+    rows = prepared(lambda example: example | {"n": "text" if example["n"] % 2 else 2**70 if example["n"] == 4 else 1})
+    assert rows.batch["n"].to_pylist() == [1] * (ROWS // 2 - 1)
+    assert rows.numbers.tolist() == [number for number in range(0, ROWS, 2) if number != 4]
+    assert [problem.code for problem in rows.problems] == ["wrong_type"] * (ROWS // 2 + 1)
+    assert "<lambda>: 'n': expected int64, found" in rows.problems[0].message
+
+
+def test_a_range_whose_examples_all_lack_a_column_has_it_missing(prepared: Callable[..., Any]):
+    planned = pa.schema([("t", pa.string()), ("n", pa.int64())])
+    chunk = prepared(lambda example: {"t": example["t"]}, chunk=True, features=planned)
+    assert len(chunk.records["train"]) == ROWS
+    assert not chunk.problems
+
+
+def test_a_list_that_lacks_a_value_costs_its_row(prepared: Callable[..., Any]):
+    planned = pa.schema([("l", pa.list_(pa.int64()))])
+    lists = columns.vectorized(
+        lambda batch: columns.put(batch, "l", pa.array([[1, None] if n == 3 else [n] for n in batch["n"].to_pylist()]))
+    )
+    chunk = prepared(lists, chunk=True, features=planned)
+    assert len(chunk.records["train"]) == ROWS - 1
+    assert [problem.key.rpartition(":")[2] for problem in chunk.problems] == ["3"]
+    assert "a list that lacks a value, [1, None]" in chunk.problems[0].message
 
 
 def test_a_key_that_only_later_examples_have_is_not_lost(prepared: Callable[..., Any]):
@@ -162,12 +183,14 @@ def test_a_key_that_only_later_examples_have_is_not_lost(prepared: Callable[...,
 
 
 def test_dtype_drift(prepared: Callable[..., Any]):
-    """A batch whose column has another type than planned is cast where nothing is lost, and an error where it is."""
+    """A batch whose column has another type than planned is cast where nothing is lost; else rows are set aside."""
     planned = pa.schema([("n", pa.float64())])
     assert len(prepared(chunk=True, features=planned).records["train"]) == ROWS
     half = columns.vectorized(lambda batch: columns.put(batch, "n", pc.divide(batch["n"].cast(pa.float64()), 2)))
-    with pytest.raises(PenstockError, match=r"expected 'n' to be int64 after `prepare`, found double.*cast it there"):
-        prepared(half, chunk=True, features=pa.schema([("n", pa.int64())]))
+    chunk = prepared(half, chunk=True, features=pa.schema([("n", pa.int64())]))
+    assert len(chunk.records["train"]) == len(chunk.problems) == ROWS // 2
+    assert chunk.problems[0].code == "wrong_type"
+    assert chunk.problems[0].message == "'n': expected int64 as in the first rows, found 0.5; cast it in `prepare`"
     with pytest.raises(PenstockError, match=r"expected the column 'm' after `prepare`, found \['n', 't'\]"):
         prepared(chunk=True, features=pa.schema([("m", pa.int64())]))
 
