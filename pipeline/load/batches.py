@@ -10,14 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, RequestError
+from ..errors import RequestError
 from .apply import Applied
 from .buffers import Buffers
-from .decode import Arrays, Decoder, allocate, dtype_of, fixed
+from .decode import Arrays, allocate, dtype_of, item_shape
 from .order import WHOLE, Order, Share, State, Step, Steps
-from .storage import Records
+from .reader import Reader
 
 _PARTS = 4  # of a batch for each thread: a thread that is held up holds up little
+_BLOCK = 4096  # rows of a table that are read at once: fewer take more time each
 
 
 def cores() -> int:
@@ -54,49 +55,6 @@ class LoadOptions:
             value = getattr(self, name)
             if value is not None and (not isinstance(value, int) or value < least):
                 raise RequestError(f"{name}: expected a whole number from {least}, found {value!r}")
-
-
-class Reader:
-    """Fills rows of batches with examples, from any thread. It pickles, without what it has cached.
-
-    Args:
-      records: Where the examples are.
-      decoder: What is read of them.
-      cache: Whether to keep decoded examples.
-    """
-
-    def __init__(self, records: Records, decoder: Decoder, cache: bool = False) -> None:
-        self.records = records
-        self.decoder = decoder
-        self._cache = allocate(decoder.features, len(records)) if cache else None
-        self._cached = np.zeros(len(records), bool)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Reader, (self.records, self.decoder, self._cache is not None)
-
-    def fill(self, arrays: Arrays, numbers: list[int], first: int) -> None:
-        """Writes the examples with the given numbers into the rows from `first` on.
-
-        Raises:
-          DatasetError: a record is damaged.
-        """
-        for row, number in enumerate(numbers, first):
-            if self._cache is None:
-                self._decode(number, arrays, row)
-                continue
-            if not self._cached[number]:
-                self._decode(number, self._cache, number)
-                self._cached[number] = True
-            for name, array in arrays.items():
-                array[row] = self._cache[name][number]
-
-    def _decode(self, number: int, arrays: Arrays, row: int) -> None:
-        record = self.records[number]
-        try:
-            self.decoder.write(record, arrays, row)
-        except ValueError as error:
-            shard, inside = self.records.locate(number)
-            raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
 
 
 class Batches:
@@ -138,8 +96,8 @@ class Batches:
         """What a batch holds: name to shape, without the batch, and NumPy dtype."""
         if self._applied:
             return self._applied.signature
-        features = self._reader.decoder.features
-        return {name: (fixed(feature), dtype_of(feature)) for name, feature in features.items()}
+        features = self._reader.features
+        return {name: (item_shape(feature), dtype_of(feature)) for name, feature in features.items()}
 
     def state(self) -> dict[str, int]:
         """Where the loader stands after the batch that it gave last: integers, for a checkpoint."""
@@ -182,17 +140,19 @@ class Batches:
     def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
         """Makes the batches of some steps, in order."""
         threads = self.options.threads or cores()
+        parts = 1 if self._reader.at_once else _PARTS * threads
+        ahead = max(self.options.prefetch, threads) if self._reader.at_once else self.options.prefetch
         ended = None
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
             begun: deque[_Begun] = deque()
             try:
-                for step in steps:
-                    begun.append(self._begin(pool, step, _PARTS * threads))
-                    if len(begun) > self.options.prefetch:
-                        yield self._finish(begun.popleft())
-                    ended = step.epoch
+                for block in self._blocks(steps):
+                    begun.append(self._begin(pool, block, parts))
+                    if len(begun) > ahead:
+                        yield from self._finish(begun.popleft())
+                    ended = block[-1].epoch
                 while begun:
-                    yield self._finish(begun.popleft())
+                    yield from self._finish(begun.popleft())
             finally:
                 for batch in begun:
                     for part in batch.parts:
@@ -200,13 +160,26 @@ class Batches:
         if ended is not None and self._state.position:  # another host has one example more
             self._state = State(self._state.seed, ended + 1)
 
-    def _begin(self, pool: ThreadPoolExecutor, step: Step, parts: int) -> "_Begun":
-        numbers = self.order.examples(step.epoch, step.positions).tolist()
-        inputs = allocate(self._reader.decoder.features, len(numbers), self._buffers.empty)
+    def _blocks(self, steps: Iterable[Step]) -> Iterator[list[Step]]:
+        """Steps that are made together: one, or as many as fill a block where examples are read many at once."""
+        least = _BLOCK if self._reader.at_once else 1
+        block: list[Step] = []
+        for step in steps:
+            if block and (step.epoch != block[0].epoch or len(block) * self.options.batch_size >= least):
+                yield block
+                block = []
+            block.append(step)
+        if block:
+            yield block
+
+    def _begin(self, pool: ThreadPoolExecutor, steps: list[Step], parts: int) -> "_Begun":
+        positions = np.concatenate([step.positions for step in steps])
+        numbers = self.order.examples(steps[0].epoch, positions).tolist()
+        inputs = allocate(self._reader.features, len(numbers), self._buffers.empty)
         outputs = self._applied.allocate(len(numbers), inputs, self._buffers.empty) if self._applied else inputs
         bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
         made = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
-        return _Begun(step.after, outputs, made)
+        return _Begun(steps, outputs, made)
 
     def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> None:
         """Fills some rows of a batch, and applies the graph to a few at a time, while they are in the cache."""
@@ -217,11 +190,15 @@ class Batches:
             if self._applied:
                 self._applied.into(_rows(inputs, rows), _rows(outputs, rows))
 
-    def _finish(self, begun: "_Begun") -> dict[str, Any]:
+    def _finish(self, begun: "_Begun") -> Iterator[dict[str, Any]]:
         for part in begun.parts:
             part.result()
-        self._state = begun.after
-        return begun.arrays
+        start = 0
+        for step in begun.steps:
+            stop = start + len(step.positions)
+            self._state = step.after
+            yield begun.arrays if len(begun.steps) == 1 else _rows(begun.arrays, slice(start, stop))
+            start = stop
 
 
 def _rows(arrays: Arrays, rows: slice) -> Arrays:
@@ -230,9 +207,9 @@ def _rows(arrays: Arrays, rows: slice) -> Arrays:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A batch that is being made: the state after it, its arrays, and the parts that fill them."""
+    """A block of batches that is being made: its steps, its arrays, and the parts that fill them."""
 
-    after: State
+    steps: list[Step]
     arrays: Arrays
     parts: list[Future[None]]
 

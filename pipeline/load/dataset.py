@@ -13,10 +13,11 @@ from ..errors import DatasetError, RequestError
 from ..features import Feature
 from . import show, storage
 from .apply import Applied
-from .batches import Batches, Reader, make_options, with_state
+from .batches import Batches, make_options, with_state
 from .decode import Decoder, allocate, dtype_of
 from .examples import Examples
 from .order import WINDOW, Order, Shuffle
+from .reader import Reader, RecordReader
 from .storage import Records, shard_files
 from .transform import Transform
 
@@ -210,7 +211,7 @@ class Dataset:
             prefetch=prefetch,
         )
         reader = self._reader(split, cache, features)
-        order = Order(reader.records.sizes, _shuffle(shuffle), seed, window)
+        order = Order(reader.sizes, _shuffle(shuffle), seed, window)
         return with_state(Batches(reader, order, options, self._applied(reader, features)), state)
 
     def torch(self, split: str, batch_size: int = 32, *, device: Any = None, **options: Any) -> "TorchBatches":
@@ -271,19 +272,23 @@ class Dataset:
         return make(self, split, batch_size, deterministic, graph, **options)
 
     def _applied(self, reader: Reader, features: Features) -> Applied | None:
-        if not features or not len(reader.records):
+        if not features or not len(reader):
             return None
-        sample = allocate(reader.decoder.features, 1)
+        sample = allocate(reader.features, 1)
         reader.fill(sample, [0], 0)
         return self.transform.applied(features, sample)
 
     def _reader(self, split: str, cache: bool, features: Features = False) -> Reader:
         if split not in self.splits:
             raise RequestError(f"split: expected one of {list(self.splits)}, found {split!r}")
-        records = Records(shard_files(self.uri, self.manifest["splits"][split]["shards"]))
-        wanted = self.transform.inputs if features else self.features.keys()
-        decoder = Decoder({name: feature for name, feature in self.features.items() if name in wanted})
-        return Reader(records, decoder, cache)
+        shards = shard_files(self.uri, self.manifest["splits"][split]["shards"])
+        names = self.transform.inputs if features else self.features.keys()
+        wanted = {name: feature for name, feature in self.features.items() if name in names}
+        if shards and all(shard.uri.endswith(".parquet") for shard in shards):
+            from .parquet import ParquetReader  # Arrow takes a while to import
+
+            return ParquetReader(shards, wanted, cache)
+        return RecordReader(Records(shards), Decoder(wanted, self.features), cache)
 
 
 def _shuffle(shuffle: bool | Shuffle) -> Shuffle:

@@ -4,7 +4,7 @@ Decoders release the GIL, so that threads decode on all cores and processes are 
 """
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,9 +13,9 @@ import numpy.typing as npt
 import simplejpeg
 from PIL import Image
 
-from ..errors import DatasetError, RequestError
+from ..errors import DatasetError
 from ..features import Feature
-from . import wire
+from . import rows, wire
 
 Array: TypeAlias = npt.NDArray[Any]
 Arrays: TypeAlias = dict[str, Array]
@@ -23,36 +23,72 @@ Arrays: TypeAlias = dict[str, Array]
 Write: TypeAlias = Callable[[wire.Value, Array, int], None]
 
 
+_WORDS = {wire.BYTES: "a text", wire.FLOATS: "floats", wire.INTEGERS: "integers", wire.TEXTS: "several texts"}
 # What stands for a value that is missing, as where the transform graph parses examples.
-MISSING: dict[str, Any] = {"int64": -(2**63), "float32": float("nan"), "string": b""}
+_MISSING: dict[str, Any] = {"int64": -(2**63), "float32": float("nan"), "string": b""}
+
+
+def missing(feature: Feature) -> Any:
+    """What stands in a batch for a value that is missing; an empty list for a list."""
+    if None in feature.shape:
+        return np.zeros(0, object if feature.dtype == "string" else feature.dtype)
+    return _MISSING[feature.dtype]
 
 
 def dtype_of(feature: Feature) -> np.dtype[Any]:
-    """The NumPy dtype of a feature's values: texts are bytes objects."""
-    return np.dtype(object if feature.dtype == "string" else feature.dtype)
+    """The NumPy dtype of a batch of a feature's values: texts are bytes objects, lists of any length arrays."""
+    return np.dtype(object if feature.dtype == "string" or None in feature.shape else feature.dtype)
 
 
-def fixed(feature: Feature) -> tuple[int, ...]:
-    """The shape of a feature that has one shape."""
-    return tuple(size or 0 for size in feature.shape)
+def item_shape(feature: Feature) -> tuple[int, ...]:
+    """The shape of one example's value in a batch: () for a list of any length, which is one object."""
+    return () if None in feature.shape else tuple(size or 0 for size in feature.shape)
 
 
 def allocate(features: Mapping[str, Feature], rows: int, empty: Callable[..., Array] = np.empty) -> Arrays:
     """Arrays for a batch of `rows` examples: feature name to [rows, *shape], made by `empty(shape, dtype)`."""
-    return {name: empty((rows, *fixed(feature)), dtype_of(feature)) for name, feature in features.items()}
+    return {name: empty((rows, *item_shape(feature)), dtype_of(feature)) for name, feature in features.items()}
 
 
 class Decoder:
     """Decodes records into batches.
 
-    Attributes:
+    Args:
       features: The features that it decodes, by name.
+      stored: All features that the records hold; None: no others.
+
+    Attributes:
+      features: The features that it decodes.
+      at_once: Whether it decodes many records at once: where none of them holds pixels.
     """
 
-    def __init__(self, features: Mapping[str, Feature]) -> None:
+    def __init__(self, features: Mapping[str, Feature], stored: Mapping[str, Feature] | None = None) -> None:
         self.features = dict(features)
+        self._stored = dict(stored or features)
+        self.at_once = not any(feature.is_pixels for feature in self._stored.values())
         self._writers = {name: _writer(feature) for name, feature in features.items()}
-        self._defaults = {name: MISSING[feature.dtype] for name, feature in features.items() if feature.optional}
+        self._defaults = {name: missing(feature) for name, feature in features.items() if feature.optional}
+
+    def write_all(self, records: Sequence[bytes], arrays: Arrays, first: int) -> list[int]:
+        """Decodes records into rows of a batch, all at once.
+
+        Args:
+          records: Serialized tf.train.Examples.
+          arrays: What `allocate` returned for these features.
+          first: The row of the first of them.
+
+        Returns:
+          The positions of those that only `write` can read, or refuse.
+        """
+        found, fits = rows.find(records, self._stored)
+        for name, feature in self.features.items():
+            values, right = rows.values(found[name], feature, missing(feature))
+            arrays[name][first : first + len(records)] = values
+            fits &= right
+            if not feature.optional:
+                fits &= found[name].present
+        left: list[int] = np.flatnonzero(~fits).tolist()
+        return left
 
     def write(self, record: bytes, arrays: Arrays, row: int) -> None:
         """Decodes one record into one row of a batch.
@@ -85,11 +121,6 @@ class Decoder:
 
 
 def _writer(feature: Feature) -> Write:
-    if None in feature.shape:
-        raise RequestError(
-            f"expected features of one shape, found a list of any length ({feature.dtype}); TensorFlow's "
-            "tf.io.parse_example reads it"
-        )
     if feature.encoding == "jpeg":
         return partial(_write_jpeg, "GRAY" if feature.shape[-1] == 1 else "RGB")
     if feature.encoding == "png":
@@ -100,6 +131,8 @@ def _writer(feature: Feature) -> Write:
         raise DatasetError(
             f"expected pixels stored as jpeg, png or raw, found {feature.encoding}; install a newer penstock"
         )
+    if None in feature.shape:
+        return partial(_write_list, feature.dtype)
     return {"string": _write_text, "int64": _write_integers, "float32": _write_floats}[feature.dtype]
 
 
@@ -123,15 +156,35 @@ def _write_raw(dtype: np.dtype[Any], value: wire.Value, array: Array, row: int) 
 
 
 def _write_text(value: wire.Value, array: Array, row: int) -> None:
+    _expect(wire.BYTES, value)
     array[row] = bytes(value[1])
 
 
 def _write_integers(value: wire.Value, array: Array, row: int) -> None:
+    _expect(wire.INTEGERS, value)
     array[row] = wire.integers(value[1]).reshape(array.shape[1:])
 
 
 def _write_floats(value: wire.Value, array: Array, row: int) -> None:
+    _expect(wire.FLOATS, value)
     array[row] = wire.floats(value[1]).reshape(array.shape[1:])
+
+
+def _write_list(dtype: str, value: wire.Value, array: Array, row: int) -> None:
+    if dtype == "string":
+        texts = wire.texts(value[1]) if value[0] == wire.TEXTS else [bytes(value[1])]
+        array[row] = np.array(texts, object)
+    elif dtype == "int64":
+        _expect(wire.INTEGERS, value)
+        array[row] = wire.integers(value[1])
+    else:
+        _expect(wire.FLOATS, value)
+        array[row] = wire.floats(value[1])
+
+
+def _expect(kind: int, value: wire.Value) -> None:
+    if value[0] != kind:
+        raise ValueError(f"expected {_WORDS[kind]}, found {_WORDS.get(value[0], 'another type')}")
 
 
 def _check(found: tuple[int, ...], expected: tuple[int, ...]) -> None:

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, SupportsIndex, overload
 
-from .batches import Reader
+from ..errors import RequestError
 from .decode import allocate
+from .reader import Reader, RecordReader
 from .storage import Records
 from .transform import Transform
 
@@ -18,15 +19,26 @@ class Examples:
         self._features = features
 
     @property
+    def has_records(self) -> bool:
+        """Whether the split is stored as records, and not as columns."""
+        return isinstance(self._reader, RecordReader)
+
+    @property
     def records(self) -> Records:
-        """The stored records: a serialized tf.train.Example each."""
+        """The stored records: a serialized tf.train.Example each.
+
+        Raises:
+          RequestError: the split is stored as columns.
+        """
+        if not isinstance(self._reader, RecordReader):
+            raise RequestError("records: expected a split stored as TFRecord, found one stored as Parquet")
         return self._reader.records
 
     def __len__(self) -> int:
-        return len(self._reader.records)
+        return len(self._reader)
 
     def __repr__(self) -> str:
-        return f"Examples({len(self)}, {list(self._reader.decoder.features)})"
+        return f"Examples({len(self)}, {list(self._reader.features)})"
 
     @overload
     def __getitem__(self, number: SupportsIndex) -> dict[str, Any]: ...
@@ -49,7 +61,7 @@ class Examples:
         for number in numbers:
             if not -count <= number < count:
                 raise IndexError(f"expected a number from {-count} to {count - 1}, found {number}")
-        batch: dict[str, Any] = dict(allocate(self._reader.decoder.features, len(numbers)))
+        batch: dict[str, Any] = dict(allocate(self._reader.features, len(numbers)))
         self._reader.fill(batch, [number % count for number in numbers], 0)
         if self._features:
             batch = self._transform.host(batch)

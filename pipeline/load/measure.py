@@ -82,15 +82,17 @@ def rates(
       seconds: How long each is measured.
       clock: Tells seconds.
     """
-    records = dataset.source(split).records
+    source = dataset.source(split)
 
     def read() -> Iterator[dict[str, Any]]:
+        records = source.records
         numbers = dataset.numpy(split, batch_size, shuffle=True, features=False, repeat=None)
         for step in numbers.steps():
             examples = numbers.order.examples(step.epoch, step.positions).tolist()
             yield {"records": [records[number] for number in examples]}
 
-    yield measure("read alone, one thread", read, seconds, clock)
+    if source.has_records:
+        yield measure("read alone, one thread", read, seconds, clock)
     for adapter in adapters:
         for features in (False, True):
             name = f"{adapter}, {'features' if features else 'decoded'}"
@@ -110,9 +112,9 @@ def bottleneck(found: Iterable[Rate]) -> str:
     by_name = {rate.name: rate for rate in found}
     read, decoded = by_name.get("read alone, one thread"), by_name.get("numpy, decoded")
     featured = by_name.get("numpy, features")
-    if read is None or decoded is None:
+    if decoded is None:
         return "unknown: measure the numpy adapter, too"
-    if read.cores < 0.6 and read.examples < 2 * decoded.examples:
+    if read and read.cores < 0.6 and read.examples < 2 * decoded.examples:
         return "the storage: reading waits for it; bring the data nearer, or load with more threads"
     if decoded.cores < 0.6 * cores():
         return (
@@ -123,6 +125,6 @@ def bottleneck(found: Iterable[Rate]) -> str:
             "the features on the CPU: apply the device's part on the device (ds.torch(device=...), ds.jax(...), or "
             "features='host' and ds.transform.device)"
         )
-    if decoded.examples < 0.5 * read.examples:
+    if read and decoded.examples < 0.5 * read.examples:
         return "decoding: use more cores, cache=True, smaller images, or store pixels raw (encode=image.raw())"
     return "nothing in particular: reading and decoding take about the same time"

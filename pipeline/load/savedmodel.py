@@ -106,10 +106,14 @@ class SavedGraph:
             if name in self.features and not self.features[name].is_pixels:
                 yield f"{operation}:0", name
 
+    def _components(self, name: str) -> list[str]:
+        """The tensors of the placeholders that a list of any length has: its indices, values and dense shape."""
+        return [f"{operation}:0" for operation, stands_for in self.inputs.items() if stands_for == f"{name} (sparse)"]
+
     def on_stored(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Applies the graph to stored features as tf.io.parse_example reads them; what only analyzers got is empty."""
         specs = self.function.structured_input_signature[0][0]
-        rows = len(next(iter(batch.values())))
+        rows = next(iter(batch.values())).shape[0]
         values = {name: batch[name] if name in batch else tf.fill([rows], "") for name in specs}
         return dict(self.function(values))
 
@@ -120,14 +124,19 @@ class SavedGraph:
           dtypes: Output name to the dtype that it is cast to: the one that the recipe's `features` gave.
 
         Returns:
-          A function from a batch, feature name to tensor, to the outputs; for use in tf.data and tf.function.
+          A function from a batch, feature name to tensor (ragged for lists of any length), to the outputs; for use in
+          tf.data and tf.function.
         """
         definition = self.function.graph.as_graph_def()
         openings = dict(self._openings())
+        lists = {name: self._components(name) for name, feature in self.features.items() if None in feature.shape}
         results = [tensor.name for tensor in tf.nest.flatten(self.outputs, expand_composites=True)]
 
         def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
             known = {tensor: batch[name] for tensor, name in openings.items() if name in batch}
+            for name, components in lists.items():
+                sparse = tf.nest.flatten(batch[name].to_sparse(), expand_composites=True)
+                known.update(zip(components, sparse, strict=True))
             capture = tf.compat.v1.get_default_graph().capture
             held = {tensor: capture(value) for tensor, value in self.captured.items()}
             found = tf.graph_util.import_graph_def(definition, {**held, **known}, return_elements=results, name="")

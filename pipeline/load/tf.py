@@ -1,6 +1,6 @@
 """tf.data: the engine's batches, with the portable graph, or the saved one, applied. Imports TensorFlow."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,8 +26,10 @@ def make(
         raise RequestError(f'graph: expected "portable", "saved" or None, found {graph!r}')
     portable = features and graph != "saved" and (graph == "portable" or dataset.transform.portable)
     loader = dataset.numpy(split, batch_size, features=portable, **options)
+    lists = [] if portable else [name for name, feature in dataset.features.items() if None in feature.shape]
     batches = tf.data.Dataset.from_generator(
-        lambda: _whole_epochs(loader), output_signature=_signature(dataset, loader, portable)
+        lambda: (_to_tensors(batch, lists) for batch in _whole_epochs(loader)),
+        output_signature=_signature(dataset, loader, portable),
     )
     if features and not portable:
         apply = SavedGraph(dataset.transform.path, dataset.features).on_decoded(dataset.transform.outputs)
@@ -47,7 +49,21 @@ def _signature(dataset: "Dataset", loader: Batches, portable: bool) -> dict[str,
             name: tf.TensorSpec([rows, *shape], tf.string if dtype.hasobject else dtype)
             for name, (shape, dtype) in loader.signature.items()
         }
-    return {name: tf.TensorSpec([rows, *feature.shape], feature.dtype) for name, feature in dataset.features.items()}
+    return {
+        name: tf.RaggedTensorSpec([rows, None], feature.dtype)
+        if None in feature.shape
+        else tf.TensorSpec([rows, *feature.shape], feature.dtype)
+        for name, feature in dataset.features.items()
+    }
+
+
+def _to_tensors(batch: Mapping[str, np.ndarray], lists: Sequence[str]) -> dict[str, Any]:
+    return {name: _ragged(values) if name in lists else values for name, values in batch.items()}
+
+
+def _ragged(values: np.ndarray) -> tf.RaggedTensor:
+    lengths = np.fromiter(map(len, values), np.int64, len(values))
+    return tf.RaggedTensor.from_row_lengths(np.concatenate(values.tolist()), lengths, validate=False)
 
 
 def _whole_epochs(loader: Batches) -> Iterator[dict[str, np.ndarray]]:

@@ -14,7 +14,9 @@ Tensors = dict[str, Any]
 
 
 class TorchBatches(IterableDataset[Tensors]):
-    """An iterable of batches: feature name to tensor [batch, ...]; texts are lists of bytes objects.
+    """An iterable of batches: feature name to tensor [batch, ...].
+
+    Texts are lists of bytes objects, lists of any length are lists of tensors.
 
     In a DataLoader (with batch_size=None) of n workers, worker i makes the batches i, i + n, ...: the order stays the
     same. There the state in this process stands still: ask for `state_after(batches)`.
@@ -59,11 +61,15 @@ class TorchBatches(IterableDataset[Tensors]):
         return self._apply(tensors) if self._apply else tensors
 
     def _to_tensor(self, values: np.ndarray) -> Any:
-        if values.dtype == object:
-            return values.tolist()
+        if values.dtype == object:  # texts, or lists of any length
+            return [torch.from_numpy(item) if _is_numbers(item) else item for item in values.tolist()]
         tensor = torch.from_numpy(values)
         if self._device is None:
             return tensor
         if self._device.type == "cuda":
             return tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.to(self._device)
+
+
+def _is_numbers(item: object) -> bool:
+    return isinstance(item, np.ndarray) and item.dtype != object

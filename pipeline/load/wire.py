@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 BYTES, FLOATS, INTEGERS = 1, 2, 3
-# The kind of a list and its content: of bytes, the last value; of numbers, the packed values.
+TEXTS = -1  # a list of bytes with more than one value
+# The kind of a list and its content: of bytes, the value; of numbers, the packed values; of TEXTS, the list's message.
 Value: TypeAlias = tuple[int, memoryview]
 
 _LENGTH_DELIMITED = 2
@@ -45,11 +46,15 @@ def parse(record: bytes) -> dict[str, Value]:
                     kind = record[position] >> 3
                     position, list_end = _enter(record, position, kind)
                     if position < list_end:
+                        first = position
                         position, stop = _enter(record, position, 1)
-                        found[record[name_start:name_end].decode()] = kind, view[position:stop]
+                        value = kind, view[position:stop]
                         position = stop
+                        if kind == BYTES and position < list_end:
+                            value, position = (TEXTS, view[first:list_end]), list_end
+                        found[record[name_start:name_end].decode()] = value
                     if position != list_end:
-                        raise ValueError("expected one value, or packed numbers, in each feature")
+                        raise ValueError("expected packed numbers in each feature")
                 if position != feature_end or feature_end != entry_end:
                     raise ValueError("expected a name and one list in each feature")
         if position != end:
@@ -74,6 +79,17 @@ def _enter(record: bytes, position: int, number: int) -> tuple[int, int]:
         length |= byte << shift
         position += 1
     return position, position + length
+
+
+def texts(content: memoryview) -> list[bytes]:
+    """The values of a list of bytes, from its message."""
+    record = bytes(content)
+    position, found = 0, []
+    while position < len(record):
+        position, stop = _enter(record, position, 1)
+        found.append(record[position:stop])
+        position = stop
+    return found
 
 
 def integers(content: memoryview) -> npt.NDArray[np.int64]:

@@ -56,8 +56,9 @@ def test_damage_is_a_value_error_and_nothing_else() -> None:
             wire.parse(bytes(damaged))
 
 
-def test_several_values_of_bytes_are_refused() -> None:
+def test_several_values_of_bytes() -> None:
     example = EXAMPLE()
-    example.features.feature["two"].bytes_list.value.extend([b"a", b"b"])
-    with pytest.raises(ValueError, match="one value"):
-        wire.parse(example.SerializeToString())
+    example.features.feature["two"].bytes_list.value.extend([b"a", b"", b"bc"])
+    kind, content = wire.parse(example.SerializeToString())["two"]
+    assert kind == wire.TEXTS
+    assert wire.texts(content) == [b"a", b"", b"bc"]

@@ -1,0 +1,132 @@
+"""Reads Parquet shards: a row group at a time, which is kept, as NumPy arrays, while it is needed. Imports Arrow."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ..errors import DatasetError
+from ..features import Feature
+from . import storage
+from .decode import Array, Arrays, dtype_of, missing
+from .reader import Reader
+from .storage import KEPT_BYTES, ShardFile
+
+
+class ParquetReader(Reader):
+    """Reads Parquet shards. It pickles, without what it keeps.
+
+    Args:
+      shards: Where they are.
+      features: The columns that are read.
+      cache: Whether to keep all examples, and not only some row groups.
+    """
+
+    def __init__(self, shards: Sequence[ShardFile], features: Mapping[str, Feature], cache: bool = False) -> None:
+        super().__init__(features, [shard.records for shard in shards], at_once=True, cache=cache)
+        self._shards = tuple(shards)
+        self._starts = np.array(list(accumulate(self.sizes, initial=0)))
+        self._locks = [threading.Lock() for _ in shards]
+        self._files: dict[int, tuple[Any, Array]] = {}
+        self._kept_lock = threading.Lock()
+        self._kept: OrderedDict[tuple[int, int], tuple[Arrays, int]] = OrderedDict()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ParquetReader, (self._shards, self.features, self.caches)
+
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
+        wanted = np.asarray(numbers)
+        shards = np.searchsorted(self._starts, wanted, "right") - 1
+        for shard in np.unique(shards).tolist():
+            in_shard = np.flatnonzero(shards == shard)
+            rows = wanted[in_shard] - self._starts[shard]
+            _, starts = self._file(shard)
+            groups = np.searchsorted(starts, rows, "right") - 1
+            for group in np.unique(groups).tolist():
+                in_group = groups == group
+                columns = self._columns(shard, group)
+                for name, array in arrays.items():
+                    array[first + in_shard[in_group]] = columns[name][rows[in_group] - starts[group]]
+
+    def _file(self, shard: int) -> tuple[Any, Array]:
+        """A shard's open file, and the number of the first row of each of its row groups."""
+        with self._locks[shard]:
+            if shard not in self._files:
+                file = _open(self._shards[shard])
+                counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+                if sum(counts) != self.sizes[shard]:
+                    raise DatasetError(
+                        f"{self._shards[shard].uri}: expected {self.sizes[shard]} rows, found {sum(counts)}; "
+                        "run `penstock verify`"
+                    )
+                self._files[shard] = file, np.array(list(accumulate(counts[:-1], initial=0)))
+            return self._files[shard]
+
+    def _columns(self, shard: int, group: int) -> Arrays:
+        """A row group's columns; those used longest ago are let go of, beyond what may be kept."""
+        file, _ = self._file(shard)
+        with self._locks[shard]:
+            with self._kept_lock:
+                kept = self._kept.get((shard, group))
+                if kept:
+                    self._kept.move_to_end((shard, group))
+                    return kept[0]
+            columns, size = _read(self._shards[shard].uri, file, group, self.features)
+            with self._kept_lock:
+                self._kept[shard, group] = columns, size
+                while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
+                    self._kept.popitem(last=False)
+        return columns
+
+
+def _open(shard: ShardFile) -> Any:
+    try:
+        return pq.ParquetFile(storage.open_file(shard.uri), page_checksum_verification=True)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{shard.uri}: a file of the dataset is missing; run `penstock verify`") from error
+    except pa.ArrowException as error:
+        raise _damaged(shard.uri, error) from error
+
+
+def _read(uri: str, file: Any, group: int, features: Mapping[str, Feature]) -> tuple[Arrays, int]:
+    """A row group's columns as arrays of the features' dtypes, and about how many bytes they take."""
+    try:
+        table = file.read_row_group(group, columns=list(features))
+    except (pa.ArrowException, OSError) as error:
+        raise _damaged(uri, error) from error
+    columns = {}
+    for name, feature in features.items():
+        try:
+            columns[name] = _to_numpy(table.column(name).combine_chunks(), feature)
+        except (KeyError, pa.ArrowException) as error:
+            raise DatasetError(
+                f"{uri}: expected a column {name!r} of {feature.dtype}, found {table.schema}; run `penstock verify`"
+            ) from error
+    return columns, 2 * table.nbytes + 8 * sum(array.size for array in columns.values())
+
+
+def _to_numpy(column: pa.Array, feature: Feature) -> Array:
+    if None in feature.shape:
+        found = np.empty(len(column), object)
+        items = _to_numpy(column.values, Feature(feature.kind, feature.dtype, ()))
+        offsets = np.asarray(column.offsets).tolist()
+        for row, valid in enumerate(column.is_valid().to_pylist()):
+            found[row] = items[offsets[row] : offsets[row + 1]] if valid else missing(feature)
+        return found
+    if feature.dtype == "string":
+        texts = np.empty(len(column), object)
+        texts[:] = column.cast(pa.large_binary()).fill_null(missing(feature)).to_pylist()
+        return texts
+    kind = {"int64": pa.int64(), "float32": pa.float64()}[feature.dtype]
+    with np.errstate(over="ignore"):
+        numbers: Array = column.cast(kind).fill_null(missing(feature)).to_numpy(zero_copy_only=False)
+        return numbers.astype(dtype_of(feature))
+
+
+def _damaged(uri: str, error: Exception) -> DatasetError:
+    return DatasetError(f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`")

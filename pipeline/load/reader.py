@@ -1,0 +1,100 @@
+"""Fills rows of batches with examples by their number: the one interface between loading and how a split is stored."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DatasetError
+from ..features import Feature
+from .decode import Arrays, Decoder, allocate
+from .storage import Records
+
+
+class Reader(ABC):
+    """Reads a split's examples, from any thread.
+
+    Args:
+      features: What is read of each example.
+      sizes: Examples in each shard.
+      at_once: Whether it reads many examples faster than one after the other.
+      cache: Whether to keep decoded examples in memory.
+    """
+
+    def __init__(self, features: Mapping[str, Feature], sizes: Sequence[int], at_once: bool, cache: bool) -> None:
+        self.features = dict(features)
+        self.sizes = tuple(sizes)
+        self.at_once = at_once
+        self._cache = allocate(features, len(self)) if cache else None
+        self._cached = np.zeros(len(self) if cache else 0, bool)
+
+    def __len__(self) -> int:
+        return sum(self.sizes)
+
+    @property
+    def caches(self) -> bool:
+        """Whether it keeps decoded examples."""
+        return self._cache is not None
+
+    def fill(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
+        """Writes the examples with the given numbers into the rows from `first` on.
+
+        Args:
+          arrays: What `allocate` returned for these features.
+          numbers: From 0 to len - 1.
+          first: The row of the first of them.
+
+        Raises:
+          DatasetError: an example is damaged, or not what the manifest says.
+        """
+        if self._cache is None:
+            self.read(arrays, numbers, first)
+            return
+        new = [number for number in numbers if not self._cached[number]]
+        if new:
+            made = allocate(self.features, len(new))
+            self.read(made, new, 0)
+            for name, values in made.items():
+                self._cache[name][new] = values
+            self._cached[new] = True
+        for name, array in arrays.items():
+            np.take(self._cache[name], numbers, axis=0, out=array[first : first + len(numbers)], mode="clip")
+
+    @abstractmethod
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
+        """As `fill`, from storage."""
+
+
+class RecordReader(Reader):
+    """Reads records. It pickles, without what it has cached.
+
+    Args:
+      records: Where they are.
+      decoder: What is read of them.
+      cache: Whether to keep decoded examples.
+    """
+
+    def __init__(self, records: Records, decoder: Decoder, cache: bool = False) -> None:
+        super().__init__(decoder.features, records.sizes, decoder.at_once, cache)
+        self.records = records
+        self._decoder = decoder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return RecordReader, (self.records, self._decoder, self.caches)
+
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
+        if not self.at_once:
+            for row, number in enumerate(numbers, first):
+                self._write(self.records[number], number, arrays, row)
+            return
+        records = [self.records[number] for number in numbers]
+        for position in self._decoder.write_all(records, arrays, first):
+            self._write(records[position], numbers[position], arrays, first + position)
+
+    def _write(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
+        try:
+            self._decoder.write(record, arrays, row)
+        except ValueError as error:
+            shard, inside = self.records.locate(number)
+            raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
