@@ -12,6 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from ..transforms.columns import Where
 from ..transforms.image_codec import Jpeg, Png, Raw
 from . import layout
 from .errors import RequestError
@@ -68,7 +69,8 @@ class Recipe:
             isinstance(self.prepare, Sequence) and not isinstance(self.prepare, str), "prepare", "a list", self.prepare
         )
         for step in self.prepare:
-            _expect(callable(step), "prepare", "functions, such as image.resize(128, 128)", step)
+            is_step = callable(step) or isinstance(step, Where)
+            _expect(is_step, "prepare", "functions, such as image.resize(128, 128)", step)
         _expect(self.features is None or callable(self.features), "features", "a function of inputs", self.features)
         _expect(self.compression in (None, "gzip"), "compression", "None or 'gzip'", self.compression)
         is_table = not isinstance(self.source, Images | ImageJoin)

@@ -195,6 +195,25 @@ def load(
 
 
 @main.command()
+@click.argument("dataset")
+@click.argument("folder")
+@click.option("--output", "outputs", multiple=True, help="One of the graph's outputs; repeat for more.  [default: all]")
+@click.option("--json", "as_json", is_flag=True, help="Print what was exported as JSON.")
+def export(dataset: str, folder: str, outputs: tuple[str, ...], as_json: bool) -> None:
+    """Writes a SavedModel to FOLDER that serves raw inputs: `prepare` and the transform graph of a DATASET in one.
+
+    Its signature serving_default takes the content of JPEG and PNG files, or a table's raw columns.
+    """
+    with _errors():
+        _quiet_libraries()
+        from ..pipeline.load import open_dataset
+        from . import report
+
+        made = open_dataset(dataset).export(folder, outputs or None)
+        _print(report.export_entry(made), as_json, report.show_export)
+
+
+@main.command()
 @click.argument("folder", required=False)
 @click.option("--examples", type=click.IntRange(20), default=200, show_default=True, help="Images to draw.")
 def demo(folder: str | None, examples: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 
-from ..pipeline import drift, files, layout, schema
+from ..pipeline import described, drift, files, layout, schema
 from ..pipeline import plan as plans
 from ..pipeline.draft import Draft, draft
 from ..pipeline.errors import RequestError
@@ -225,6 +225,7 @@ def _head(request: Request, planned: Draft) -> Mapping[str, Any]:
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },
+        "prepare": described.describe(planned.preparer, planned.features),
         "schema": schema.to_text(planned.columns) if planned.columns is not None else None,
         "warnings": planned.warnings,
     }

@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -16,6 +16,9 @@ from rich.table import Table
 from ..pipeline import files, layout, manifest
 from .job import Drafted, Request
 from .run import Reporter, Result, Silent
+
+if TYPE_CHECKING:
+    from ..pipeline.serving.export import Export
 
 _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 
@@ -281,6 +284,28 @@ def _print_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
 
 def _missing_in_words(entry: Mapping[str, Any]) -> str:
     return f", {entry['missing']:,} missing" if entry["missing"] else ""
+
+
+def export_entry(made: "Export") -> dict[str, Any]:
+    """A serving export, as data."""
+    return asdict(made)
+
+
+def show_export(entry: Mapping[str, Any]) -> None:
+    """Prints a serving export for people."""
+    console = Console(markup=False, highlight=False)
+    console.print(f"{entry['path']}: serving_default takes", soft_wrap=True)
+    for name, words in entry["inputs"].items():
+        console.print(f"  {name}: {words}", soft_wrap=True)
+    console.print(f"and gives {', '.join(entry['outputs'])}", soft_wrap=True)
+    for name, why in entry["left_out"].items():
+        console.print(f"left out: {name}, which {why}", soft_wrap=True)
+    if entry["not_included"]:
+        console.print(
+            f"warning: not included is {'; '.join(entry['not_included'])}: the inputs must be prepared already",
+            style="yellow",
+            soft_wrap=True,
+        )
 
 
 def counts_in_words(counts: Mapping[str, int], shown: int = 6) -> str:

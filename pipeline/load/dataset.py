@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -22,6 +22,7 @@ from .storage import Records, shard_files
 from .transform import Transform
 
 if TYPE_CHECKING:
+    from ..serving.export import Export
     from .jax import JaxBatches
     from .torch import TorchBatches
 
@@ -270,6 +271,24 @@ class Dataset:
         from .tf import make
 
         return make(self, split, batch_size, deterministic, graph, **options)
+
+    def export(self, path: str, outputs: Sequence[str] | None = None) -> "Export":
+        """Writes a SavedModel whose `serving_default` takes raw inputs: photos as files, or a table's raw columns.
+
+        It does what `prepare` and the transform graph did in training, to the bit, and needs TensorFlow alone. A
+        function of your own in `prepare` cannot be included: then it takes prepared examples, and `not_included` names
+        the function. A second signature, `examples`, takes raw inputs as serialized tf.train.Examples.
+
+        Args:
+          path: A new folder.
+          outputs: Which of the graph's outputs it gives; None: all but those that need a label, a mask or a key.
+
+        Raises:
+          RequestError: the folder is there, or an output cannot be given.
+        """
+        from ..serving.export import export
+
+        return export(self, path, outputs)
 
     def _applied(self, reader: Reader, features: Features) -> Applied | None:
         if not features or not len(reader):

@@ -1,6 +1,6 @@
 """The saved transform graph, opened where its pixels are decoded: they can come decoded. Imports TensorFlow."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -29,10 +29,11 @@ class SavedGraph:
     @cached_property
     def function(self) -> Any:
         """The graph as a concrete function: stored features, in the order of their names, in; outputs out."""
-        return self._model.transform_fn
+        return self.loaded.transform_fn
 
     @cached_property
-    def _model(self) -> Any:
+    def loaded(self) -> Any:
+        """What is in the file: it must live as long as the function, whose vocabularies it owns."""
         return tf.saved_model.load(layout.join(self.path, "transform_fn"))
 
     @cached_property
@@ -121,27 +122,58 @@ class SavedGraph:
         """The graph as a function of decoded features.
 
         Args:
-          dtypes: Output name to the dtype that it is cast to: the one that the recipe's `features` gave.
+          dtypes: The outputs that are wanted, and the dtype that each is cast to: the one that the recipe's `features`
+            gave.
 
         Returns:
           A function from a batch, feature name to tensor (ragged for lists of any length), to the outputs; for use in
           tf.data and tf.function.
         """
-        definition = self.function.graph.as_graph_def()
         openings = dict(self._openings())
         lists = {name: self._components(name) for name, feature in self.features.items() if None in feature.shape}
-        results = [tensor.name for tensor in tf.nest.flatten(self.outputs, expand_composites=True)]
+        wanted = {name: value for name, value in self.outputs.items() if name in dtypes}
+        results = [tensor.name for tensor in tf.nest.flatten(wanted, expand_composites=True)]
+        definition = _cut(self.function.graph, openings, results)
+        there = {node.name for node in definition.node}
 
         def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
             known = {tensor: batch[name] for tensor, name in openings.items() if name in batch}
             for name, components in lists.items():
+                if name not in batch:
+                    continue
                 sparse = tf.nest.flatten(batch[name].to_sparse(), expand_composites=True)
                 known.update(zip(components, sparse, strict=True))
             capture = tf.compat.v1.get_default_graph().capture
             held = {tensor: capture(value) for tensor, value in self.captured.items()}
-            found = tf.graph_util.import_graph_def(definition, {**held, **known}, return_elements=results, name="")
-            outputs = tf.nest.pack_sequence_as(self.outputs, found, expand_composites=True)
+            given = {
+                tensor: value for tensor, value in {**held, **known}.items() if tensor.partition(":")[0] in there
+            }
+            found = tf.graph_util.import_graph_def(definition, given, return_elements=results, name="")
+            for tensor, name in zip(found, results, strict=True):
+                tensor.set_shape(self.function.graph.get_tensor_by_name(name).shape)
+            outputs = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
             return {name: tf.cast(value, dtypes[name]) for name, value in outputs.items()}
 
         unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
         return unconverted
+
+
+def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:
+    """The part of a graph between some tensors and others.
+
+    The rest is left out: what has a state, as a look-up has, runs wherever it is, and every output waits for all of it.
+    """
+    definition = graph.as_graph_def()
+    last = {name.partition(":")[0] for name in results}
+    opened = {tensor.partition(":")[0]: graph.get_tensor_by_name(tensor).dtype for tensor in openings}
+    for node in definition.node:
+        if node.name in last:
+            data = [name for name in node.input if not name.startswith("^")]
+            del node.input[:]
+            node.input.extend(data)
+        if node.name in opened:
+            node.op = "Placeholder"
+            node.ClearField("input")
+            node.attr.clear()
+            node.attr["dtype"].type = opened[node.name].as_datatype_enum
+    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(last))

@@ -1,0 +1,195 @@
+"""An image's way from its file to the pixels that training sees, as TensorFlow operations: `prepare` once more."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .exif import orientation, upright
+from .resample import FILTERS, resample
+
+Step = Callable[[tf.Tensor], tf.Tensor]
+# Steps that leave examples out and change none: whoever is asked for an answer has to give one.
+FILTERING = ("image.MinSize", "image.MaxAspect", "outcome.Keep")
+
+
+def obstacles(prepare: Mapping[str, Any]) -> list[str]:
+    """What of an image recipe's `prepare` cannot be done in TensorFlow, in words.
+
+    Args:
+      prepare: The manifest's entry.
+    """
+    found = []
+    if prepare["decode"]["background"] is not None:
+        found.append("image.decode(background=...), which lays transparent pixels on a colour")
+    for step in prepare["steps"]:
+        if "python" in step:
+            found.append(f"{step['python']}, which is Python")
+        elif step["step"] == "image.Resize" and step["arguments"]["resample"] not in FILTERS:
+            found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(FILTERS)}")
+        elif step["step"] not in (*_STEPS, *FILTERING):
+            found.append(step["step"])
+    return found
+
+
+def pipeline(prepare: Mapping[str, Any]) -> Step:
+    """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
+    mode = prepare["decode"]["mode"]
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in FILTERING]
+    store = _stored(prepare["encode"]["image"])
+
+    def run(payload: tf.Tensor) -> tf.Tensor:
+        image = decode(payload, mode)
+        for step in steps:
+            image = step(image)
+        return store(image)
+
+    return run
+
+
+def decode(payload: tf.Tensor, mode: str) -> tf.Tensor:
+    """The upright image in a JPEG or PNG file, as `transforms.image.decode` gives it.
+
+    Args:
+      payload: string scalar.
+      mode: "RGB" or "L".
+
+    Returns:
+      uint8 [h, w, 3], or [h, w, 1].
+    """
+    is_png = tf.strings.substr(payload, 1, 3) == b"PNG"
+    colours = tf.cond(is_png, lambda: _decode_png(payload), lambda: _decode_jpeg(payload))
+    colours.set_shape([None, None, 3])
+    return colours if mode == "RGB" else _grey(colours)
+
+
+def _decode_jpeg(payload: tf.Tensor) -> tf.Tensor:
+    image = tf.io.decode_jpeg(payload, 3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
+    return upright(image, orientation(payload))
+
+
+def _decode_png(payload: tf.Tensor) -> tf.Tensor:
+    # the header's 25th and 26th byte: bits a channel, and 0 for grey
+    is_deep_grey = tf.strings.substr(payload, 24, 2) == b"\x10\x00"
+
+    def deep() -> tf.Tensor:
+        values = tf.cast(tf.io.decode_png(payload, 1, tf.uint16), tf.int32)
+        return tf.repeat(tf.cast((values + 128) // 257, tf.uint8), 3, axis=2)
+
+    return tf.cond(is_deep_grey, deep, lambda: tf.io.decode_png(payload, 3))
+
+
+def _grey(image: tf.Tensor) -> tf.Tensor:
+    """Luma as Pillow's convert("L") computes it."""
+    red, green, blue = tf.unstack(tf.cast(image, tf.int32), axis=2)
+    return tf.cast((red * 19595 + green * 38470 + blue * 7471 + 32768) // 65536, tf.uint8)[:, :, tf.newaxis]
+
+
+def _resize(arguments: Mapping[str, Any]) -> Step:
+    height, width, name = arguments["height"], arguments["width"], arguments["resample"]
+
+    def stretch(image: tf.Tensor) -> tf.Tensor:
+        return resample(image, height, width, tf.cast(_whole(image), tf.float32), name)
+
+    def cover(image: tf.Tensor) -> tf.Tensor:
+        return resample(image, height, width, tf.cast(_covered(image, height, width), tf.float32), name)
+
+    def letterbox(image: tf.Tensor) -> tf.Tensor:
+        inner_height, inner_width = _inscribed(image, height, width)
+        box = tf.cast(_whole(image), tf.float32)
+        inner = tf.cast(resample(image, inner_height, inner_width, box, name), tf.int32)
+        top, left = (height - inner_height) // 2, (width - inner_width) // 2
+        around = [[top, height - inner_height - top], [left, width - inner_width - left], [0, 0]]
+        inside = tf.pad(tf.ones_like(inner[:, :, :1]), around) > 0
+        colour = _fill(image, arguments["fill"])
+        return tf.cast(tf.where(inside, tf.pad(inner, around), colour), tf.uint8)
+
+    return {"stretch": stretch, "cover": cover, "letterbox": letterbox}[arguments["fit"]]
+
+
+def _size(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    shape = tf.shape(image)
+    return shape[0], shape[1]
+
+
+def _whole(image: tf.Tensor) -> tf.Tensor:
+    height, width = _size(image)
+    return tf.stack([0, 0, width, height])
+
+
+def _covered(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+    """As `transforms.image`: the box in the middle that has the target's shape; float64 [4]."""
+    own_height, own_width = (tf.cast(size, tf.float64) for size in _size(image))
+    shape = tf.constant([height, width], tf.float64)
+    is_wide = own_width * height > own_height * width
+    # divided as in `resample`
+    left = tf.where(is_wide, (own_width - tf.math.divide_no_nan(own_height * width, shape[0])) / 2, 0.0)
+    top = tf.where(is_wide, tf.zeros_like(left), (own_height - tf.math.divide_no_nan(own_width * height, shape[1])) / 2)
+    return tf.stack([left, top, own_width - left, own_height - top])
+
+
+def _inscribed(image: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """As `transforms.image`: the largest (height, width) of the image's shape that fits."""
+    own_height, own_width = (tf.cast(size, tf.int64) for size in _size(image))
+    one = tf.constant(1, tf.int64)
+    low = tf.maximum(one, (2 * own_height * width + own_width) // (2 * own_width))
+    narrow = tf.maximum(one, (2 * own_width * height + own_height) // (2 * own_height))
+    is_wide = own_width * height > own_height * width
+    return (
+        tf.cast(tf.where(is_wide, low, tf.cast(height, tf.int64)), tf.int32),
+        tf.cast(tf.where(is_wide, tf.cast(width, tf.int64), narrow), tf.int32),
+    )
+
+
+def _fill(image: tf.Tensor, colour: Sequence[int]) -> tf.Tensor:
+    if image.shape[-1] == 1:
+        red, green, blue = colour
+        return tf.constant([(red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16])
+    return tf.constant(list(colour))
+
+
+def _center_crop(arguments: Mapping[str, Any]) -> Step:
+    height, width = arguments["height"], arguments["width"]
+
+    def crop(image: tf.Tensor) -> tf.Tensor:
+        own_height, own_width = _size(image)
+        message = f"center_crop: expected an image of at least {width}x{height}"
+        with tf.control_dependencies(
+            [
+                tf.debugging.assert_greater_equal(own_height, height, message),
+                tf.debugging.assert_greater_equal(own_width, width, message),
+            ]
+        ):
+            top, left = (own_height - height) // 2, (own_width - width) // 2
+        return image[top : top + height, left : left + width]
+
+    return crop
+
+
+def _convert(arguments: Mapping[str, Any]) -> Step:
+    def convert(image: tf.Tensor) -> tf.Tensor:
+        if arguments["mode"] == "L":
+            return image if image.shape[-1] == 1 else _grey(image)
+        return tf.repeat(image, 3, axis=2) if image.shape[-1] == 1 else image
+
+    return convert
+
+
+_STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
+    "image.Resize": _resize,
+    "image.CenterCrop": _center_crop,
+    "image.Convert": _convert,
+}
+
+
+def _stored(encoding: Mapping[str, Any]) -> Step:
+    """What storing does to pixels: JPEG changes them a little, and training sees those."""
+    if encoding["name"] != "jpeg":
+        return lambda image: image
+
+    def through_jpeg(image: tf.Tensor) -> tf.Tensor:
+        channels = image.shape[-1]
+        content = tf.io.encode_jpeg(image, "grayscale" if channels == 1 else "rgb", quality=encoding["quality"])
+        return tf.io.decode_jpeg(content, channels, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
+
+    return through_jpeg
