@@ -1,4 +1,7 @@
-"""Reading, listing and writing files, wherever they are: local paths here, every other scheme by Beam's FileSystems.
+"""Reading, listing and writing files, wherever they are.
+
+Local paths are opened here. From other places, files are read by Arrow's file systems, which are light to import and
+take reads from any thread, and listed and written by Beam's.
 
 A write is whole or absent. On a local disk a file is written under a temporary name, synced and renamed; on an object
 store an object appears when its upload is complete.
@@ -43,10 +46,30 @@ def open_read(uri: str) -> IO[bytes]:
     Raises:
       OSError: it is not there or cannot be read.
     """
-    if is_local(uri):
-        return open(uri, "rb")
-    filesystems = _filesystems()
-    return filesystems.open(uri, compression_type="uncompressed")  # type: ignore[no-any-return]
+    return open(uri, "rb") if is_local(uri) else open_remote(uri)
+
+
+def open_remote(uri: str) -> Any:
+    """Opens a file in a store for reading: a pyarrow.NativeFile, which has `read_at` for any thread.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    filesystem, path = _arrow_filesystem(uri)
+    return filesystem.open_input_file(path)
+
+
+def _arrow_filesystem(uri: str) -> tuple[Any, str]:
+    from pyarrow import fs  # takes a while: only for the stores that need it
+
+    filesystem, path = fs.FileSystem.from_uri(uri)
+    return filesystem, path
+
+
+def _arrow_info(uri: str) -> Any:
+    filesystem, path = _arrow_filesystem(uri)
+    info = filesystem.get_file_info(path)
+    return info if info.type.name != "NotFound" else None
 
 
 def read_bytes(uri: str) -> bytes:
@@ -61,7 +84,7 @@ def read_bytes(uri: str) -> bytes:
 
 def exists(uri: str) -> bool:
     """Whether there is a file or a folder at `uri`."""
-    return os.path.exists(uri) if is_local(uri) else bool(_filesystems().exists(uri))
+    return os.path.exists(uri) if is_local(uri) else _arrow_info(uri) is not None
 
 
 def size(uri: str) -> int:
@@ -72,10 +95,10 @@ def size(uri: str) -> int:
     """
     if is_local(uri):
         return os.path.getsize(uri)
-    matches = _filesystems().match([uri])[0].metadata_list
-    if not matches:
+    info = _arrow_info(uri)
+    if info is None or info.size is None:
         raise FileNotFoundError(f"no file at {uri}")
-    return int(matches[0].size_in_bytes)
+    return int(info.size)
 
 
 @contextlib.contextmanager

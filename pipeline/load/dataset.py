@@ -8,10 +8,10 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import layout, manifest
+from .. import files, layout, manifest
 from ..errors import DatasetError, RequestError
 from ..features import Feature
-from . import show, storage
+from . import show
 from .apply import Applied
 from .batches import Batches, make_options, with_state
 from .decode import Decoder, allocate, dtype_of
@@ -59,10 +59,10 @@ def open_dataset(uri: str, *, verify: bool = False) -> "Dataset":
 
 def _check_file(uri: str, entry: Mapping[str, Any], verify: bool) -> None:
     try:
-        found = storage.size(uri)
+        found = files.size(uri)
         if found != entry["bytes"]:
             raise DatasetError(f"{uri}: expected {entry['bytes']} bytes, found {found}; run `penstock verify`")
-        if verify and hashlib.sha256(storage.read_bytes(uri)).hexdigest() != entry["sha256"]:
+        if verify and hashlib.sha256(files.read_bytes(uri)).hexdigest() != entry["sha256"]:
             raise DatasetError(f"{uri}: expected SHA-256 {entry['sha256']}, found another; run `penstock verify`")
     except FileNotFoundError as error:
         raise DatasetError(f"{uri}: a file that the manifest lists is missing; run `penstock verify`") from error
@@ -129,7 +129,7 @@ class Dataset:
     @cached_property
     def _statistics(self) -> dict[str, Any]:
         uri = layout.join(self.uri, self.manifest["statistics"]["path"])
-        content: dict[str, Any] = json.loads(storage.read_bytes(uri))
+        content: dict[str, Any] = json.loads(files.read_bytes(uri))
         return content
 
     @property

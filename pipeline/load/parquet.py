@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from .. import files
 from ..errors import DatasetError
 from ..features import Feature
-from . import storage
 from .decode import Array, Arrays, dtype_of, missing
 from .reader import Reader
 from .storage import KEPT_BYTES, ShardFile
@@ -86,7 +86,8 @@ class ParquetReader(Reader):
 
 def _open(shard: ShardFile) -> Any:
     try:
-        return pq.ParquetFile(storage.open_file(shard.uri), page_checksum_verification=True)
+        file = shard.uri if files.is_local(shard.uri) else files.open_remote(shard.uri)
+        return pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DatasetError(f"{shard.uri}: a file of the dataset is missing; run `penstock verify`") from error
     except pa.ArrowException as error:

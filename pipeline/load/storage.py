@@ -1,4 +1,4 @@
-"""Where a dataset's files and records are. Imports no Beam: remote files are opened by Arrow."""
+"""Where records are."""
 
 import gzip
 import io
@@ -80,52 +80,11 @@ class Remote:
     """An object in a store: a record is one ranged request. Arrow's files take reads from any thread."""
 
     def __init__(self, uri: str) -> None:
-        self._file = _open_remote(uri)
+        self._file = files.open_remote(uri)
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         framed: bytes = self._file.read_at(stop - start, start)
         return framed[_HEADER:-_FOOTER], framed[-_FOOTER:]
-
-
-def _open_remote(uri: str) -> Any:
-    from pyarrow import fs  # takes a while: only for what is not local
-
-    filesystem, path = fs.FileSystem.from_uri(uri)
-    return filesystem.open_input_file(path)
-
-
-def open_file(uri: str) -> Any:
-    """A file for reading, local or remote, as Arrow takes it.
-
-    Raises:
-      OSError: it is not there or cannot be read.
-    """
-    return uri if files.is_local(uri) else _open_remote(uri)
-
-
-def read_bytes(uri: str) -> bytes:
-    """The whole content of a file, without Beam.
-
-    Raises:
-      OSError: it is not there or cannot be read.
-    """
-    if files.is_local(uri):
-        return files.read_bytes(uri)
-    with _open_remote(uri) as file:
-        content: bytes = file.read()
-    return content
-
-
-def size(uri: str) -> int:
-    """A file's bytes, without Beam.
-
-    Raises:
-      OSError: it is not there.
-    """
-    if files.is_local(uri):
-        return files.size(uri)
-    with _open_remote(uri) as file:
-        return int(file.size())
 
 
 class Records:
@@ -210,7 +169,7 @@ def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
     try:
         if shard.index_uri is None:
             raise DatasetError(f"{shard.uri}: expected an index of its records, found none; run the recipe again")
-        offsets = array("Q", read_bytes(shard.index_uri))
+        offsets = array("Q", files.read_bytes(shard.index_uri))
         if sys.byteorder == "big":
             offsets.byteswap()
         if len(offsets) != shard.records + 1:
@@ -218,7 +177,7 @@ def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
                 f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
             )
         if shard.compressed:
-            content = gzip.GzipFile(fileobj=io.BytesIO(read_bytes(shard.uri))).read()
+            content = gzip.GzipFile(fileobj=io.BytesIO(files.read_bytes(shard.uri))).read()
             return Held(content), offsets
         if not shard.bytes:
             return Held(b""), offsets

@@ -5,9 +5,8 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
-from .. import layout
+from .. import files, layout
 from ..errors import DatasetError
-from . import storage
 from .apply import Applied
 from .graph import FILE, Graph, NotPortableError
 
@@ -44,7 +43,7 @@ class Transform:
         """The portable graph as JSON; see `pipeline/portable.py`."""
         uri = layout.join(self.path, FILE)
         try:
-            content: dict[str, Any] = json.loads(storage.read_bytes(uri))
+            content: dict[str, Any] = json.loads(files.read_bytes(uri))
         except FileNotFoundError as error:
             raise DatasetError(f"{uri}: the portable transform graph is missing; run the recipe again") from error
         return content
@@ -56,7 +55,7 @@ class Transform:
         Raises:
           NotPortableError: the graph has an operation that only TensorFlow can do.
         """
-        return Graph(self.content, lambda path: storage.read_bytes(layout.join(self.path, path)))
+        return Graph(self.content, lambda path: files.read_bytes(layout.join(self.path, path)))
 
     def layer(self, **options: Any) -> Any:
         """The device's part as a Keras 3 layer, for any Keras backend."""

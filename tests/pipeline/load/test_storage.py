@@ -1,10 +1,13 @@
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from penstock.pipeline import DatasetError
+from penstock.pipeline.load import Dataset
 from penstock.pipeline.load.storage import Records, ShardFile
 
 from .datasets import frame
@@ -66,3 +69,24 @@ def test_an_index_of_another_length_is_refused(tmp_path: Path) -> None:
     Path(shard.index_uri).write_bytes(np.zeros(3, "<u8").tobytes())
     with pytest.raises(DatasetError, match="expected 5 offsets, found 3"):
         Records([shard])[0]
+
+
+@pytest.mark.slow
+def test_a_dataset_in_a_store_is_read_without_beam(dataset: Dataset) -> None:
+    """Arrow's `file://` stands for a store: whatever has a scheme goes through its file systems."""
+    script = f"""
+import sys
+from penstock.pipeline import NotCommittedError, open_dataset
+remote, local = open_dataset("file://{dataset.uri}", verify=True), open_dataset("{dataset.uri}")
+for one, other in zip(remote.numpy("train", 4), local.numpy("train", 4), strict=True):
+    assert all((one[name] == other[name]).all() for name in other)
+assert remote.source("train")[3]["row"] == local.source("train")[3]["row"]
+try:
+    open_dataset("file://{dataset.uri}/nothing")
+except NotCommittedError as error:
+    print(error)
+assert "apache_beam" not in sys.modules
+"""
+    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert "nothing" in ran.stdout
