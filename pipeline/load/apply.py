@@ -7,7 +7,7 @@ loops over three values are slow. Measured on 224x224x3 pixels, (cast - mean) / 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from .graph import LOOKUPS, Graph, Node
 from .operations import OPERATIONS
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
+_LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
 _SPREAD = 1 << 22  # elements that a constant is spread to at most
 _UFUNCS: dict[str, Any] = {
     "Add": np.add,
@@ -40,12 +41,11 @@ class Applied:
 
     Attributes:
       signature: Output name to shape, without the batch, and dtype.
-      chunk: How many rows are best given at a time.
     """
 
     def __init__(self, graph: Graph, host_only: bool, sample: Mapping[str, Array]) -> None:
         self._graph = graph
-        self._nodes = graph.host if host_only else [*graph.host, *graph.device]
+        nodes = graph.host if host_only else [*graph.host, *graph.device]
         self._ids = graph.between if host_only else graph.outputs
         shown = graph.run_host(sample) if host_only else graph.run_device(graph.run_host(sample))
         self.signature = {name: (np.asarray(value).shape[1:], value.dtype) for name, value in shown.items()}
@@ -55,14 +55,18 @@ class Applied:
             if value.startswith("input:") and sample[value.removeprefix("input:")].dtype == shown[name].dtype
         }
         elements = [int(np.prod(value.shape)) for value in (*sample.values(), *shown.values())]
-        self.chunk = max(1, CHUNK // max(1, *elements))
-        self._owners = self._find_owners()
+        self._rows = max(1, CHUNK // max(1, *elements))
+        self._owners = self._find_owners(nodes)
         self._spread: dict[tuple[str, tuple[int, ...]], Array] = {}
+        large = {f"input:{name}" for name, value in sample.items() if value.size > _LARGE}
+        self._few, self._many = _divide(nodes, large, set(self._ids.values()))
+        made = {node.output for node in nodes}
+        self._copied = [name for name, value in self._ids.items() if value not in made and name not in self._aliases]
 
-    def _find_owners(self) -> dict[str, str]:
+    def _find_owners(self, nodes: Sequence[Node]) -> dict[str, str]:
         """Value id -> the output in whose array it can be computed: the output's own, and the chain before it."""
-        uses = Counter(name for node in self._nodes for name in node.inputs) + Counter(self._ids.values())
-        by_output = {node.output: node for node in self._nodes}
+        uses = Counter(name for node in nodes for name in node.inputs) + Counter(self._ids.values())
+        by_output = {node.output: node for node in nodes}
         owners: dict[str, str] = {}
         for name, value in self._ids.items():
             dtype = self.signature[name][1].name
@@ -92,12 +96,24 @@ class Applied:
           inputs: The rows' decoded features.
           outputs: The same rows of what `allocate` returned.
         """
+        rows = len(next(iter(inputs.values()))) if inputs else 0
+        for first in range(0, rows, self._rows):
+            part = slice(first, first + self._rows)
+            self._run(self._few, _part(inputs, part), _part(outputs, part))
+        self._run(self._many, inputs, outputs)
+        for name in self._copied:
+            value = self._ids[name]
+            given = self._graph.constants.get(value)
+            outputs[name][...] = inputs[value.removeprefix("input:")] if given is None else given
+
+    def _run(self, nodes: Sequence[Node], inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> None:
         values: dict[str, Any] = {**self._graph.constants, **{f"input:{name}": inputs[name] for name in inputs}}
-        for node in self._nodes:
+        for node in nodes:
             owner = self._owners.get(node.output)
             values[node.output] = self._compute(node, values, outputs[owner] if owner else None)
+        made = {node.output for node in nodes}
         for name, value in self._ids.items():
-            if name not in self._aliases and self._owners.get(value) is None:
+            if value in made and self._owners.get(value) is None:
                 outputs[name][...] = values[value]
 
     def _compute(self, node: Node, values: Mapping[str, Any], out: Array | None) -> Any:
@@ -135,3 +151,26 @@ class Applied:
             spread = np.ascontiguousarray(np.broadcast_to(value, shape)) if small else value
             self._spread[name, shape] = spread
         return spread
+
+
+def _part(arrays: Mapping[str, Array], rows: slice) -> dict[str, Array]:
+    return {name: array[rows] for name, array in arrays.items()}
+
+
+def _divide(nodes: Sequence[Node], large: set[str], results: set[str]) -> tuple[list[Node], list[Node]]:
+    """The nodes behind the results that depend on a large input, and those behind the others."""
+    dependent = set(large)
+    for node in nodes:
+        if not dependent.isdisjoint(node.inputs):
+            dependent.add(node.output)
+    return _behind(nodes, results & dependent), _behind(nodes, results - dependent)
+
+
+def _behind(nodes: Sequence[Node], results: set[str]) -> list[Node]:
+    needed = set(results)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if node.output in needed:
+            kept.append(node)
+            needed.update(node.inputs)
+    return kept[::-1]

@@ -182,13 +182,11 @@ class Batches:
         return _Begun(steps, outputs, made)
 
     def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> None:
-        """Fills some rows of a batch, and applies the graph to a few at a time, while they are in the cache."""
-        chunk = self._applied.chunk if self._applied else stop - start
-        for first in range(start, stop, chunk):
-            rows = slice(first, min(first + chunk, stop))
-            self._reader.fill(inputs, numbers[rows], first)
-            if self._applied:
-                self._applied.into(_rows(inputs, rows), _rows(outputs, rows))
+        """Fills some rows of a batch, and applies the graph to them."""
+        rows = slice(start, stop)
+        self._reader.fill(inputs, numbers[rows], start)
+        if self._applied:
+            self._applied.into(_rows(inputs, rows), _rows(outputs, rows))
 
     def _finish(self, begun: "_Begun") -> Iterator[dict[str, Any]]:
         for part in begun.parts:

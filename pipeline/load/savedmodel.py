@@ -176,4 +176,15 @@ def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:
             node.ClearField("input")
             node.attr.clear()
             node.attr["dtype"].type = opened[node.name].as_datatype_enum
-    return tf.compat.v1.graph_util.extract_sub_graph(definition, list(last))
+    by_name = {node.name: node for node in definition.node}
+    needed: set[str] = set()
+    ahead = list(last)
+    while ahead:
+        name = ahead.pop()
+        if name not in needed:
+            needed.add(name)
+            ahead += [source.removeprefix("^").partition(":")[0] for source in by_name[name].input]
+    kept = [node for node in definition.node if node.name in needed]
+    del definition.node[:]
+    definition.node.extend(kept)
+    return definition
