@@ -15,17 +15,18 @@ from .example_encoder import encode
 from .extract.images import Images
 from .extract.join import ImageJoin
 from .extract.ranges import Range, RecordSource
-from .features import Feature, describe_columns
+from .features import Feature, describe_columns, stored_schema
 from .make_records import RecordPreparer
 from .plan import Unit
 from .prepare import Preparer
-from .prepare_rows import PreparedRows, conform
+from .prepare_rows import PreparedRows, conform, is_untyped, unite
 from .recipe import Recipe
 from .reference import Problem
 from .row_splits import split_names
 from .summaries import default_wanted
 
 _TRIED_RANGES = 8
+_TRIED_ROWS = 1000  # of each of them but the first
 
 
 @dataclass(frozen=True)
@@ -142,12 +143,14 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
     start = time.perf_counter()
     piece, rows = _first_rows(preparer, listing.ranges)
     seconds = time.perf_counter() - start
+    tried = [rows.batch, *_further_rows(preparer, listing.ranges, piece, rows.batch.schema)]
     try:
-        features = describe_columns(rows.batch.schema)
+        schema = stored_schema(unite(tried))
     except ValueError as error:
         raise RequestError(f"Recipe(prepare=...): {error}") from error
     size = sum(candidate.size for candidate in listing.ranges)
-    rows = conform(rows, features, piece)
+    features = describe_columns(schema)
+    rows = conform(rows, schema, piece, preparer.by_example)
     stored = encode(rows.batch, features) if serialized else rows.batch
     output_bytes = size * stored.nbytes / max(piece.size, 1)
     suffix = (recipe.format, recipe.compression == "gzip")
@@ -160,7 +163,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
         preparer=replace(
             preparer,
             features=features,
-            stored_schema=rows.batch.schema,
+            stored_schema=schema,
             wanted=tuple(default_wanted(features)),
         ),
         features=features,
@@ -176,14 +179,32 @@ def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Rang
     """The first range that gives any rows, and its rows after `prepare`."""
     problems: list[Any] = []
     for piece in ranges[:_TRIED_RANGES]:
-        try:
-            rows = preparer.prepare(piece)
-        except RequestError:
-            raise
-        except PenstockError as error:
-            raise RequestError(str(error)) from error
+        rows = _try(preparer, piece)
         if len(rows.batch):
             return piece, rows
         problems += rows.problems
-    why = f"the first problem: {problems[0].message}" if problems else "filters left all out"
+    why = f"the first problem: {problems[0].message.removesuffix('; mend the recipe')}" if problems else (
+        "filters left all out"
+    )
     raise RequestError(f"no row of the first ranges could be prepared; {why}; mend the recipe or the input")
+
+
+def _try(preparer: RecordPreparer, piece: Range, limit: int | None = None) -> PreparedRows:
+    try:
+        return preparer.prepare(piece, limit)
+    except RequestError:
+        raise
+    except PenstockError as error:
+        raise RequestError(str(error)) from error
+
+
+def _further_rows(
+    preparer: RecordPreparer, ranges: Sequence[Range], first: Range, schema: pa.Schema
+) -> list[pa.RecordBatch]:
+    """Some rows from all over the input, where those of the first range may not show every column and its type."""
+    if not preparer.by_example and not any(is_untyped(kind) for kind in schema.types):
+        return []
+    step = max(1, len(ranges) // _TRIED_RANGES)
+    pieces = [piece for piece in ranges[::step][:_TRIED_RANGES] if piece != first]
+    batches = [_try(preparer, piece, _TRIED_ROWS).batch for piece in pieces]
+    return [batch for batch in batches if len(batch)]  # without rows it may be without the steps' columns

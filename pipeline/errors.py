@@ -1,7 +1,24 @@
-"""What can go wrong, by what the caller can do about it.
+"""What can go wrong, by what the caller can do about it; and where in a recipe it did.
 
 Every message says what was expected, what was found and what to do. The command line turns a class into an exit code.
 """
+
+import os
+
+
+def in_words(error: BaseException, function: object) -> str:
+    """An error that a user's function raised, with the line of the function's own file that led to it."""
+    words = f"{type(error).__name__}: {error}"
+    code = getattr(function, "__code__", None)
+    if code is None:  # an object of a library: its lines would tell the user nothing
+        return words
+    lines = []
+    frame = error.__traceback__
+    while frame is not None:
+        if frame.tb_frame.f_code.co_filename == code.co_filename:
+            lines.append(frame.tb_lineno)
+        frame = frame.tb_next
+    return f"{words} ({os.path.basename(code.co_filename)}, line {lines[-1]})" if lines else words
 
 
 class PenstockError(Exception):

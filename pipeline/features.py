@@ -9,6 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 KEY, LABEL, IMAGE, MASK = "key", "label", "image", "mask"
+_OVERFLOW = 2.0**128 - 2.0**103  # the smallest real that float32 rounds to infinity
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,46 @@ def _describe_column(column: pa.Field) -> Feature:
         f"column {column.name!r}: expected whole numbers, reals, text, bytes or lists of these, found {column.type}; "
         "cast or drop it in `prepare`"
     )
+
+
+def stored_schema(schema: pa.Schema) -> pa.Schema:
+    """A table's columns in the types that every batch of rows is brought to before it is stored.
+
+    Args:
+      schema: As for `describe_columns`.
+
+    Returns:
+      int64, float64, string, binary or large_binary, or large lists of these.
+
+    Raises:
+      ValueError: a column is of another type.
+    """
+    columns = []
+    for column, feature in zip(schema, describe_columns(schema).values(), strict=True):
+        item = column.type.value_type if feature.shape else column.type
+        if pa.types.is_binary(item) or pa.types.is_large_binary(item):
+            columns.append((column.name, pa.large_list(item) if feature.shape else item))
+        else:
+            columns.append((column.name, feature.arrow_type))
+    return pa.schema(columns)
+
+
+def overflow_to_infinity(column: pa.Array) -> pa.Array:
+    """A column whose reals beyond float32 are infinite, as they will be where they are stored; others as they are.
+
+    Statistics are taken from what it returns: they must tell of what is in the shards.
+
+    Args:
+      column: Of any type; of lists, which have no statistics, nothing is changed.
+    """
+    if not pa.types.is_float64(column.type) or not len(column):
+        return column
+    values = np.frombuffer(column.buffers()[1], np.float64, len(column), 8 * column.offset)
+    if values.max() < _OVERFLOW and values.min() > -_OVERFLOW:
+        return column
+    stored = values.copy()
+    stored[values >= _OVERFLOW], stored[values <= -_OVERFLOW] = np.inf, -np.inf
+    return pa.array(stored, pa.float64(), mask=np.asarray(column.is_null()))
 
 
 def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> bytes:

@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from .chunk import Chunk
-from .features import Feature, serialize
+from .features import Feature, overflow_to_infinity, serialize
 from .parallel import ordered_map
 from .reference import Dropped, Outcome, Problem, Reference
 from .summaries import Wanted, of_histograms, summarize
@@ -59,4 +59,9 @@ def chunks(
             rows.append(chunk.row)
         yield chunk
     if rows:
-        yield Chunk(0, summaries=summarize(pa.RecordBatch.from_pylist(rows, columns), wanted))
+        yield Chunk(0, summaries=summarize(_stored(rows, columns), wanted))
+
+
+def _stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch:
+    batch = pa.RecordBatch.from_pylist(rows, columns)
+    return pa.RecordBatch.from_arrays([overflow_to_infinity(column) for column in batch], columns.names)

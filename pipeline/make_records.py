@@ -36,7 +36,7 @@ class RecordPreparer:
       seed: Of the order of rows; None keeps the order of the files.
       serialized: Whether rows are stored as tf.train.Examples, or as columns.
       features: What every row must hold; None while that is being found out.
-      stored_schema: The columns as they are stored in Parquet.
+      stored_schema: The columns that every row is brought to; None while that is being found out.
       wanted: What to know of the columns.
       columns: The columns that the analyzers read.
     """
@@ -54,15 +54,20 @@ class RecordPreparer:
     wanted: tuple[Wanted, ...] = ()
     columns: tuple[str, ...] = ()
 
-    def prepare(self, piece: Range) -> "PreparedRows":
+    def prepare(self, piece: Range, limit: int | None = None) -> "PreparedRows":
         """Reads a range, gives its rows their splits, and applies the steps.
+
+        Args:
+          piece: The range.
+          limit: How many of its rows to take; None takes all.
 
         Raises:
           PenstockError: a step changed the rows in a way that it must not.
         """
         rows = self.source.read(piece, self.schema)
-        codes = split_rows(self.rule, self.splits, piece.key, rows.batch, rows.numbers)
-        prepared = PreparedRows(rows.batch, rows.numbers, codes, list(rows.problems), Counter(rows.filtered))
+        batch, numbers = rows.batch[:limit], rows.numbers[:limit]
+        codes = split_rows(self.rule, self.splits, piece.key, batch, numbers)
+        prepared = PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered))
         outside = codes < 0
         if outside.any():
             prepared.filtered[NOT_LISTED] += int(outside.sum())
@@ -74,13 +79,15 @@ class RecordPreparer:
         return prepared
 
     @property
-    def _by_example(self) -> bool:
+    def by_example(self) -> bool:
+        """Whether a step works on one example at a time: then the values tell the columns and their types."""
         return not all(isinstance(step, Vectorized | Where) for step in self.steps)
 
     def __call__(self, piece: Range) -> Chunk:
         """The chunk of a range."""
         features = self.features or {}
-        prepared = conform(self.prepare(piece), features, piece, self._by_example)
+        schema = self.stored_schema if self.stored_schema is not None else pa.schema([])
+        prepared = conform(self.prepare(piece), schema, piece, self.by_example)
         batch = prepared.batch
         chunk = Chunk(
             read=len(batch) + len(prepared.problems) + prepared.filtered.total(),

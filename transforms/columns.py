@@ -36,9 +36,11 @@ class Vectorized:
 
     Attributes:
       function: From a RecordBatch to a RecordBatch with as many rows, in the same order.
+      name: What messages call it; empty: the function's own name.
     """
 
     function: Callable[[pa.RecordBatch], pa.RecordBatch]
+    name: str = ""
 
     def __post_init__(self) -> None:
         expect(callable(self.function), "vectorized(function)", "a function of a RecordBatch", self.function)
@@ -107,7 +109,7 @@ def where(predicate: Callable[[pa.RecordBatch], Any], reason: str) -> Where:
 def select(*names: str) -> Vectorized:
     """Keeps these columns only, in this order."""
     _expect_names("select", names)
-    return Vectorized(_Select(names))
+    return Vectorized(_Select(names), f"columns.select({', '.join(map(repr, names))})")
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class _Select:
 def drop(*names: str) -> Vectorized:
     """Leaves these columns out."""
     _expect_names("drop", names)
-    return Vectorized(_Drop(names))
+    return Vectorized(_Drop(names), f"columns.drop({', '.join(map(repr, names))})")
 
 
 @dataclass(frozen=True)
@@ -140,7 +142,7 @@ def rename(names: Mapping[str, str]) -> Vectorized:
     """
     _expect_names("rename", tuple(names))
     expect(len(set(names.values())) == len(names), "rename(names)", "new names that differ", dict(names))
-    return Vectorized(_Rename(tuple(names.items())))
+    return Vectorized(_Rename(tuple(names.items())), f"columns.rename({dict(names)})")
 
 
 @dataclass(frozen=True)
@@ -163,7 +165,7 @@ def cast(types: Mapping[str, str | pa.DataType]) -> Vectorized:
     _expect_names("cast", tuple(types))
     for kind in types.values():
         expect(isinstance(kind, pa.DataType) or kind in _TYPES, "cast(types)", f"types of Arrow or {[*_TYPES]}", kind)
-    return Vectorized(_Cast(tuple(types.items())))
+    return Vectorized(_Cast(tuple(types.items())), f"columns.cast({dict(types)})")
 
 
 @dataclass(frozen=True)
@@ -184,7 +186,7 @@ def fill(values: Mapping[str, Any]) -> Vectorized:
       values: Name to what its missing values become. NaN isn't missing.
     """
     _expect_names("fill", tuple(values))
-    return Vectorized(_Fill(tuple(values.items())))
+    return Vectorized(_Fill(tuple(values.items())), f"columns.fill({dict(values)})")
 
 
 @dataclass(frozen=True)

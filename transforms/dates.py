@@ -47,7 +47,7 @@ def parse(
     known = get_args(Part)
     expect(bool(parts) and all(part in known for part in parts), "parse(parts)", f"some of {known}", parts)
     expect(unparsable in get_args(Unparsable), "parse(unparsable=...)", f"one of {get_args(Unparsable)}", unparsable)
-    return Vectorized(_Parse(name, tuple(parts), unparsable))
+    return Vectorized(_Parse(name, tuple(parts), unparsable), f"dates.parse({name!r})")
 
 
 @dataclass(frozen=True)

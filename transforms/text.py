@@ -40,7 +40,7 @@ def normalize(name: str, *, form: Form = "NFKC", lower: bool = True, strip: bool
     """
     expect(isinstance(name, str) and bool(name), "normalize(name)", "the name of a column", name)
     expect(form in get_args(Form), "normalize(form=...)", f"one of {get_args(Form)}", form)
-    return Vectorized(_Normalize(name, form, lower, strip))
+    return Vectorized(_Normalize(name, form, lower, strip), f"text.normalize({name!r})")
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def limit(name: str, characters: int) -> Vectorized:
       ValueError: an argument is not what it should be.
     """
     expect(is_whole(characters, 1), "limit(characters)", "a whole number from 1", characters)
-    return Vectorized(_Limit(name, characters))
+    return Vectorized(_Limit(name, characters), f"text.limit({name!r}, {characters})")
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def wordpiece(
     expect(length is None or is_whole(length, 1), "wordpiece(length=...)", "None or a whole number from 1", length)
     is_piece = padding is None or (length is not None and padding in tokenizer.vocabulary)
     expect(is_piece, "wordpiece(padding=...)", "a piece of the vocabulary, and a length", padding)
-    return Vectorized(_ToPieces(name, tokenizer, output or name, length, padding))
+    return Vectorized(_ToPieces(name, tokenizer, output or name, length, padding), f"text.wordpiece({name!r})")
 
 
 @dataclass(frozen=True)

@@ -258,7 +258,7 @@ def test_splits_by_a_hash_of_a_column_keep_its_values_together(make: Callable[..
         ({"source": Csv("nothing*.csv")}, r"expected record files at .*nothing.*found none"),
         ({"source": Csv("*.csv", columns={"m": "int64"})}, r"expected the columns \['m'\], found \['n', 't'\]"),
         ({"prepare": [lambda example: {"made": object()}]}, r"'made'"),
-        ({"prepare": [lambda example: {"n": None}]}, r"column 'n': expected .* found null"),
+        ({"prepare": [lambda example: {"m": None}]}, r"column 'm': expected .* found null"),
         ({"prepare": [lambda example: 1 / 0]}, r"no row .* could be prepared; the first problem: .*ZeroDivisionError"),
     ],
 )
@@ -319,3 +319,22 @@ def test_rows_are_unique_in_all_shards(sizes: list[Made]):
         hashlib.sha256(record).hexdigest() for split in ("train", "test") for record in sizes[1].records(split)
     )
     assert set(counts.values()) == {1}
+
+
+def test_columns_that_only_some_ranges_have(make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch):
+    """The plan looks at several ranges where examples make the columns; Parquet shards have one schema."""
+    from penstock.pipeline import plan as plans
+
+    monkeypatch.setattr(plans, "RANGE_BYTES", 2000)
+
+    def step(example: dict[str, Any]) -> dict[str, Any]:
+        n = example["n"]
+        late = {"late": n, "half": n / 2} if n > 700 else {"half": n}
+        return example | late | {"b": b"\xff" if n < 500 else None}
+
+    for format in ("tfrecord", "parquet"):
+        made = make({"a.csv": TABLE}, prepare=[step], features=passed, format=format, shuffle=None)
+        assert made.manifest["quarantined"] == 0
+        assert made.column("late") == [None if n <= 700 else n for n in range(1000)]
+        assert made.column("half") == [n if n <= 700 else n / 2 for n in range(1000)]
+        assert made.column("b") == [b"\xff" if n < 500 else None for n in range(1000)]
