@@ -72,6 +72,8 @@ def standardize_by_key(
         )
     import tensorflow as tf
 
+    if isinstance(wanted, tf.RaggedTensor):
+        raise ValueError(f"standardize_by_key: expected a key for each row, found {key!r}, a column of lists")
     whole = inputs.statistics.moments(name)
     keys, means, stds = inputs.statistics.grouped_moments(name, key)
     position, found = find(keys, as_text(wanted))
@@ -294,14 +296,19 @@ def is_missing(inputs: Inputs, name: str) -> Any:
 
 def _values(inputs: Inputs, name: str, function: str, instead: str) -> tuple[Any, Any]:
     """A column as float64, and which values are missing."""
+    import tensorflow as tf
+
     values = inputs.column(name, function, instead)
+    if isinstance(values, tf.RaggedTensor):
+        raise ValueError(
+            f"{function}: expected a column with one number in a row, found {name!r}, a column of lists, which has no "
+            f"statistics; use {instead}, or make numbers of the lists in `prepare`"
+        )
     if not (values.dtype.is_integer or values.dtype.is_floating):
         raise ValueError(
             f"{function}: expected a column of numbers, found {name!r} of {values.dtype.name}; cast it in `prepare`, "
             "or use a function of categorical or text"
         )
-    import tensorflow as tf
-
     return tf.cast(values, tf.float64), _absent(inputs, name, values)
 
 

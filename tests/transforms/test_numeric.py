@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import tensorflow as tf
 
 from penstock.transforms import numeric
 from penstock.transforms.inputs import Inputs
@@ -246,3 +247,28 @@ def test_helpers_refuse_columns_that_features_made() -> None:
 def test_arguments_are_checked(call: Callable[[Inputs], object]) -> None:
     with pytest.raises(ValueError, match=r"expected .* found .*mend the recipe"):
         call(column(1.0, 2.0))
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        numeric.standardize,
+        numeric.min_max,
+        numeric.robust_scale,
+        partial(numeric.bucketize, num_buckets=3),
+        numeric.log,
+        partial(numeric.clip, low=0),
+        partial(numeric.fill_missing, value=0),
+        partial(numeric.standardize_by_key, key="k"),
+    ],
+)
+def test_columns_of_lists_are_refused_by_name(helper: Callable[..., Any]) -> None:
+    given = Inputs({"l": tf.ragged.constant([[1.0], []]), "k": tf.constant(["a", "b"])})
+    with pytest.raises(ValueError, match=r"expected a column with one number in a row, found 'l', a column of lists"):
+        helper(given, "l")
+
+
+def test_a_key_of_lists_is_refused_by_name() -> None:
+    given = Inputs({"x": tf.constant([1.0, 2.0]), "l": tf.ragged.constant([["a"], []])})
+    with pytest.raises(ValueError, match="expected a key for each row, found 'l', a column of lists"):
+        numeric.standardize_by_key(given, "x", "l")
