@@ -13,8 +13,9 @@ import apache_beam as beam
 import tensorflow as tf
 from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
 
+from . import outputs as traced_outputs
 from .batcher import Batcher, adapter_config
-from .errors import RequestError
+from .errors import RequestError, in_words
 from .features import Feature
 from .requested import RecordingStatistics, Request, RequestedStatistics
 from .summaries import Wanted
@@ -64,19 +65,20 @@ def trace(user_fn: UserFn | None, features: Mapping[str, Feature]) -> Analysis:
     """Traces the recipe's `features` and says what its analyzers need.
 
     Raises:
-      RequestError: `features` raises, or returns something else than a dict of tensors.
+      RequestError: `features` raises, or returns something else than a dict of tensors with a row for every example.
     """
     dtypes: dict[str, str] = {}
     recording = RecordingStatistics(features)
     try:
-        graph, _, _ = _trace(user_fn, features, lambda _: recording, dtypes)
+        graph, inputs, outputs = _trace(user_fn, features, lambda _: recording, dtypes)
     except RequestError:
         raise
     except Exception as error:  # whatever the user's function raises
         raise RequestError(
-            f"Recipe(features=...): the function failed on tensors of {_summary(features)}: "
-            f"{type(error).__name__}: {error}"
+            f"Recipe(features=...): the function failed: {in_words(error, user_fn)}; it was given tensors of "
+            f"{_summary(features)}"
         ) from error
+    traced_outputs.check(inputs, outputs)
     analysis = Analysis(user_fn, features, tuple(recording.requests), 0, (), dtypes)
     if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         return analysis

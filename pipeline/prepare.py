@@ -11,6 +11,7 @@ from ..transforms.histogram import count_pixels
 from ..transforms.image_codec import Decode, Jpeg, Png, Raw
 from ..transforms.outcome import Filtered, Rejected
 from . import files
+from .errors import in_words
 from .features import IMAGE, KEY, LABEL, MASK, Feature, describe, is_pixels
 from .reference import Dropped, Outcome, Prepared, Problem, Reference
 
@@ -114,7 +115,7 @@ def _apply(step: Callable[[dict[str, Any]], dict[str, Any]], example: dict[str, 
     except (Rejected, Filtered):
         raise
     except (Exception, SystemExit) as error:  # a user's function may raise anything: one example fails, not the run
-        raise Rejected("prepare_error", f"{_name(step)}: {type(error).__name__}: {error}") from error
+        raise Rejected("prepare_error", f"{_name(step)}: {in_words(error, step)}") from error
     if not isinstance(prepared, dict) or KEY not in prepared:
         raise Rejected(
             "prepare_result",

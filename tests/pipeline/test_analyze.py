@@ -12,8 +12,9 @@ from helpers import LABEL, Committed, apply_graph, draw, pixels, plan_job, run_j
 
 from penstock.pipeline import Images, Recipe, RequestError
 from penstock.pipeline.analyze import trace
+from penstock.pipeline.features import Feature
 from penstock.pipeline.records import read_records
-from penstock.transforms import image
+from penstock.transforms import categorical, image, text
 
 SOURCE = Images("images/*.png", label=LABEL)
 
@@ -92,6 +93,30 @@ def test_phases_and_columns_are_what_the_analyzers_need(tmp_path: Path):
     assert trace(None, features).columns == ()
     light = trace(lambda inputs: {"image": image.standardize(inputs, "image"), "x": inputs["number"]}, features)
     assert (light.columns, light.phases, [want.column for want in light.wanted]) == ((), 0, ["image"])
+
+
+def test_a_size_that_only_the_pass_tells_is_no_mistake(tmp_path: Path):
+    features = {"word": Feature("text", "string", (), optional=True)}
+
+    def ours(inputs: Any) -> dict[str, Any]:
+        ids = categorical.vocabulary(inputs, "word")
+        return {"x": categorical.one_hot(ids, categorical.vocabulary_size(inputs, "word"))}
+
+    def theirs(inputs: Any) -> dict[str, Any]:
+        ids = tft.compute_and_apply_vocabulary(inputs["word"], vocab_filename="words")
+        size = tft.experimental.get_vocabulary_size_by_name("words")
+        return {"x": tf.one_hot(ids, tf.cast(size, tf.int32))}
+
+    assert [trace(function, features).phases for function in (ours, theirs)] == [0, 1]
+
+
+def test_a_mistake_is_told_with_its_line():
+    def mistaken(inputs: Any) -> dict[str, Any]:
+        return {"x": inputs["nmuber"]}
+
+    line = mistaken.__code__.co_firstlineno + 1
+    with pytest.raises(RequestError, match=rf"KeyError: 'nmuber' \(test_analyze.py, line {line}\); it was given"):
+        trace(mistaken, {"number": Feature("number", "float32", ())})
 
 
 @pytest.fixture
@@ -189,6 +214,24 @@ def test_tensorflow_opens_the_graph_and_parses_the_shards(committed: Committed):
         (lambda inputs: {"x": 1.0}, "'x'"),
         (lambda inputs: {"x": tf.constant(1.0)}, "'x'"),
         (lambda inputs: {3: inputs["number"]}, "3"),
+        (lambda inputs: {"x": tf.constant([1, 2, 3])}, "'x', found 3 rows in every batch"),
+        (
+            lambda inputs: {"x": tft.pca(tf.stack([inputs["number"]] * 2, 1), 1, tf.float32)},
+            "a row for every example in 'x', found 2 rows in every batch",
+        ),
+        (
+            lambda inputs: {"x": tft.count_per_key(inputs["label"])[1]},
+            "a row for every example in 'x', found a tensor that depends on no input",
+        ),
+        (
+            lambda inputs: {"x": text.words(inputs["label"]).to_tensor()},
+            "one size for every batch as 'x', found the shape ['batch', None]; use text.pad(tokens, length)",
+        ),
+        (
+            lambda inputs: {"x": text.word_ids(text.words(inputs["label"]), top_k=9).to_tensor() + 1},
+            "one size for every batch as 'x', found the shape ['batch', None]; use text.pad(tokens, length)",
+        ),
+        (lambda inputs: {"x": tf.numpy_function(abs, [inputs["number"]], tf.float32)}, "'x', found the shape unknown"),
     ],
 )
 def test_mistakes_in_features_are_named_before_any_work(tmp_path: Path, features: Any, words: str):
