@@ -21,6 +21,7 @@ from .manifest import Pointer
 from .records import read_records
 from .requested import VocabularyRequest
 from .shards import read_examples
+from .splits import NOT_LISTED
 from .summaries import Summaries, merge, read_summaries
 
 GOLDEN_EXAMPLES = 8
@@ -160,16 +161,20 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any
     journals = sorted(journals, key=lambda journal: journal.unit)
     totals = count(options, journals)
     check_budget(options, totals)
-    splits = _splits(options, journals)
+    splits = _splits(options, journals, totals)
     found: Summaries = {}
     for journal in journals:
         found = merge(found, read_summaries(options.root, journal))
     golden = _finish_graph(options, journals, found)
     summary = statistics.summarize(options.analysis.features, list(journals), found, options.statistics)
-    drifted = drift.compare_values(options.dataset, options.replaces, summary)
+    found_of_values = [
+        *drift.compare_values(options.dataset, options.replaces, summary, found),
+        *statistics.lost_differences(options.analysis.features, summary),
+    ]
     groups = duplicates.find_duplicates(options.root, journals)
     stored = {
         "statistics": _write(options, layout.STATISTICS, statistics.encode(summary)),
+        "values": _write(options, layout.VALUES, drift.encode_values(found)),
         "golden": _write(options, layout.GOLDEN, golden),
     }
     if groups:
@@ -179,7 +184,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any
     across = duplicates.across_splits(groups)
     content = {
         **options.head,
-        "warnings": [*options.head["warnings"], *drifted],
+        "warnings": [*options.head["warnings"], *found_of_values],
         "format": layout.FORMAT,
         "generation": options.generation,
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -198,7 +203,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any
             "outputs": {name: {"dtype": dtype} for name, dtype in options.analysis.outputs.items()},
             "golden": stored["golden"],
         },
-        "statistics": {**stored["statistics"], "split": options.statistics},
+        "statistics": {**stored["statistics"], "split": options.statistics, "values": stored["values"]},
         "duplicates": {
             "groups": len(groups),
             "across_splits": len(across),
@@ -212,7 +217,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any
     return content
 
 
-def _splits(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any]:
+def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals) -> dict[str, Any]:
     splits: dict[str, Any] = {}
     for journal in journals:
         for file in journal.files:
@@ -226,18 +231,29 @@ def _splits(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, An
             split["shards"].append(_entry(options, shard.file) | {"index": index})
     for name, split in splits.items():
         if not split["examples"]:
-            raise PenstockError(
-                f"split {name!r} came out empty: every example of it was quarantined or filtered; nothing was "
-                f"committed: see {layout.join(options.root, layout.QUARANTINE)}"
-            )
+            raise PenstockError(f"split {name!r} came out empty: {_why_empty(options, totals)}; nothing was committed")
     return splits
+
+
+def _why_empty(options: CommitOptions, totals: Totals) -> str:
+    """What is known of the examples of a split that has none: only those that are written are counted by split."""
+    filtered, quarantined = totals.filtered.total() - totals.filtered[NOT_LISTED], totals.quarantined.total()
+    where = layout.join(options.root, layout.QUARANTINE)
+    if options.head["schema"] is None:  # files get their splits while planning, and none of these is empty
+        return f"every example of it was quarantined or filtered; see {where}"
+    if not filtered and not quarantined:
+        return f"none of the {totals.read} examples belongs to it; mend Recipe(splits=...)"
+    return (
+        f"either none of the {totals.read} examples belongs to it (see Recipe(splits=...)), or all that do are among "
+        f"the {filtered} that were filtered and the {quarantined} in {where}"
+    )
 
 
 def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> bytes:
     """Writes the graph, where the analysis did not, and its portable form; returns golden.json's content.
 
     Raises:
-      PenstockError: an output is not finite, or a vocabulary is empty.
+      PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
     """
     graph_path, temp_path = (layout.join(options.root, path) for path in (layout.TRANSFORM_GRAPH, layout.TEMPORARY))
     analysis = options.analysis
@@ -253,7 +269,7 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: Sav
     """Applies the graph to a few stored examples; returns golden.json's content.
 
     Raises:
-      PenstockError: an output is not finite, or a vocabulary is empty.
+      PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
     """
     graph_path = saved.path
     for file in files.list_folder(layout.join(graph_path, "transform_fn", "assets")):
@@ -266,6 +282,12 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: Sav
     shard = next(shard.file for shard in shards if shard and shard.file.examples)
     examples = list(islice(read_examples(layout.join(options.root, shard.path)), GOLDEN_EXAMPLES))
     outputs = graph.apply(saved, examples)
+    for name, value in outputs.items():
+        if len(value) != len(examples):
+            raise PenstockError(
+                f"feature {name!r} of the transform graph: expected a row for every example, found {len(value)} rows "
+                f"of the first {len(examples)} examples of {shard.path}; filter in `prepare`, not in `features`"
+            )
     suspects = [name for name, value in outputs.items() if _is_never_finite(value)]
     # a missing value may well lead to NaN: only what NaN does not explain is the statistics' fault
     filled = graph.apply(saved, examples, missing=1) if suspects else {}

@@ -7,7 +7,7 @@
         data/<split>-<index>-of-<count>.tfrecord[.gz]   or .parquet
         index/<split>-<index>-of-<count>.u64            where each record begins in its shard
         transform_graph/{transform_fn,transformed_metadata}/
-        statistics/statistics.json  statistics/golden.json
+        statistics/statistics.json  statistics/values.arrow  statistics/golden.json
         quarantine/plan.jsonl  quarantine/unit-<unit>.jsonl
         _work/                                        plan and journals of a run; gone after the commit
 
@@ -24,6 +24,7 @@ DATA = "data"
 INDEX = "index"
 TRANSFORM_GRAPH = "transform_graph"
 STATISTICS = "statistics/statistics.json"
+VALUES = "statistics/values.arrow"
 DUPLICATES = "statistics/duplicates.json"
 GOLDEN = "statistics/golden.json"
 QUARANTINE = "quarantine"

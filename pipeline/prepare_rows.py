@@ -252,7 +252,7 @@ def _without(rows: PreparedRows, others: Sequence[str], schema: pa.Schema, piece
     """The rows that hold no value in columns that are not planned."""
     fits = np.ones(len(rows.batch), bool)
     for name in others:
-        for position in np.flatnonzero(fits & np.asarray(rows.batch.column(name).is_valid())):
+        for position in np.flatnonzero(fits & np.asarray(rows.batch.column(name).is_valid())).tolist():
             message = f"expected the columns {schema.names} as in the first rows, found {name!r} as well"
             advice = "let `prepare` give every example the same columns, None where there is no value"
             rows.problems.append(_problem(piece, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))

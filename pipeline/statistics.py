@@ -16,6 +16,7 @@ from .journal import Journal
 from .summaries import Summaries
 
 _TOP = 100  # values of a text column that are listed
+_LOST = 2.0**-20  # a deviation below this share of the mean is less than 16 of float32's steps
 
 
 def merge_labels(journals: Iterable[Journal]) -> dict[str, dict[str, int]]:
@@ -40,9 +41,9 @@ def summarize(
 
     Returns:
       `split`, `examples`, and by feature: for images `mean`, `std`, `min`, `max` and `quantiles` of the stored pixel
-      values, a list entry a channel; for masks `classes`, class id to count of pixels; for labels `counts`; for
-      columns of numbers `count`, `missing`, `mean`, `std`, `min`, `max`; for text `count`, `missing`, `distinct`, and
-      the most frequent values as `top`.
+      values, a list entry a channel; for masks `classes`, class id to count of pixels; for labels `counts`, and
+      what is known of their column but `top`; for columns of numbers `count`, `missing`, `mean`, `std`, `min`, `max`;
+      for text `count`, `missing`, `distinct`, and the most frequent values as `top`.
       `labels` holds the label counts of every split.
     """
     labels = merge_labels(journals)
@@ -56,7 +57,8 @@ def summarize(
             kind = features[want.column].kind
             entries[want.column] = {"kind": kind, **(_classes if kind == MASK else _channels)(summary.counts)}
     if labels.get(split):
-        entries["label"] = {"kind": "label", "counts": labels[split]}
+        column = {name: value for name, value in entries.get("label", {}).items() if name != "top"}
+        entries["label"] = {**column, "kind": "label", "counts": labels[split]}
     examples = sum(journal.shards[split].file.examples for journal in journals if split in journal.shards)
     return {"split": split, "examples": examples, "features": entries, "labels": labels}
 
@@ -86,6 +88,20 @@ def _classes(histogram: np.ndarray) -> dict[str, Any]:
 def _channels(histogram: np.ndarray) -> dict[str, Any]:
     channels = [asdict(moments(counts)) for counts in histogram]
     return {name: [channel[name] for channel in channels] for name in channels[0]} | {"pixels": int(histogram[0].sum())}
+
+
+def lost_differences(features: Mapping[str, Feature], statistics: Mapping[str, Any]) -> list[str]:
+    """Which columns of reals differ so little, for their size, that float32 does not keep it; in words."""
+    said = []
+    for name, entry in statistics["features"].items():
+        mean, std = entry.get("mean"), entry.get("std")
+        if entry["kind"] == "number" and features[name].dtype == "float32" and std and std < abs(mean) * _LOST:
+            said.append(
+                f"column {name!r}: its values differ little for their size (deviation {std:g}, mean {mean:g}), "
+                f"and float32, which they are stored as, has steps of {np.spacing(np.float32(abs(mean))):g} there: "
+                "subtract an offset in `prepare`, or store whole numbers as int64"
+            )
+    return said
 
 
 def encode(statistics: Mapping[str, Any]) -> bytes:

@@ -49,6 +49,7 @@ def listed_files(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     yield from content["transform_graph"]["files"]
     yield content["transform_graph"]["golden"]
     yield content["statistics"]
+    yield content["statistics"]["values"]
     if content["duplicates"]["file"]:
         yield content["duplicates"]["file"]
 

@@ -23,7 +23,9 @@ class DeferredMoments(NamedTuple):
 
 
 class Statistics(Protocol):
-    """Full-pass statistics of what the shards hold, as tensors whose values are known once the pass is over.
+    """Full-pass statistics of the statistics' split, as tensors whose values are known once the pass is over.
+
+    Of columns, they are of the values before these are rounded to float32; of images, of the pixels as they are stored.
 
     Each raises a ValueError for a name that is no raw column, or no uint8 image.
     """

@@ -4,6 +4,7 @@ import itertools
 import json
 import shutil
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,10 @@ import numpy as np
 import pytest
 from helpers import LABEL, Committed, draw, pixels, run_job, save
 
-from penstock.pipeline import Images, Recipe
+from penstock.pipeline import Images, Recipe, make_images
+from penstock.pipeline.features import Feature
+from penstock.pipeline.reference import Prepared
+from penstock.pipeline.summaries import Wanted
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -149,3 +153,17 @@ def test_masks_keep_their_classes(tmp_path: Path):
         mask = pixels(example["mask"])
         assert mask.shape == (17, 23, 1)
         assert set(np.unique(mask)) <= {1, 2, 3}
+
+
+def test_joined_numbers_beyond_float32_are_infinite_in_statistics_too():
+    """As they are in the shards: a tf.train.Example holds float32."""
+    wanted = Wanted("moments", "x")
+    features = {"x": Feature("number", "float32", (), optional=True)}
+
+    def prepare(reference: Any) -> Prepared:
+        return Prepared(reference, None, {"x": float(reference)}, features, "00", {})
+
+    with ThreadPoolExecutor(2) as pool:
+        *_, last = make_images.chunks(prepare, features, pool, 2, "train", ["1", "1e300", "-1e39"], [wanted])
+    moments = last.summaries[wanted]
+    assert (moments.count, moments.max, moments.positive_inf, moments.negative_inf) == (1, 1.0, 1, 1)

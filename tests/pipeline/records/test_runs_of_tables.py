@@ -15,7 +15,7 @@ from helpers import contents, request
 from penstock.pipeline import Csv, OverBudgetError, Recipe, RequestError, by_column, by_glob, by_hash, by_list
 from penstock.pipeline.verify import verify
 from penstock.runners.job import plan
-from penstock.transforms import numeric
+from penstock.transforms import columns, numeric
 
 from .conftest import Made, write
 
@@ -258,6 +258,9 @@ def test_splits_by_a_hash_of_a_column_keep_its_values_together(make: Callable[..
         ({"source": Csv("nothing*.csv")}, r"expected record files at .*nothing.*found none"),
         ({"source": Csv("*.csv", columns={"m": "int64"})}, r"expected the columns \['m'\], found \['n', 't'\]"),
         ({"prepare": [lambda example: {"made": object()}]}, r"'made'"),
+        ({"prepare": [lambda example: {}]}, r"expected a dict of columns by their names, found \{\}"),
+        ({"prepare": [columns.drop("m")]}, r"columns.drop\('m'\): .*, found 'm'; mend the recipe or the input$"),
+        ({"prepare": [columns.where(lambda batch: None, "no")]}, r"expected a predicate .*'None'; mend the recipe$"),
         ({"prepare": [lambda example: {"m": None}]}, r"column 'm': expected .* found null"),
         ({"prepare": [lambda example: 1 / 0]}, r"no row .* could be prepared; the first problem: .*ZeroDivisionError"),
     ],
