@@ -183,10 +183,9 @@ def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Rang
         if len(rows.batch):
             return piece, rows
         problems += rows.problems
-    why = f"the first problem: {problems[0].message.removesuffix('; mend the recipe')}" if problems else (
-        "filters left all out"
-    )
-    raise RequestError(f"no row of the first ranges could be prepared; {why}; mend the recipe or the input")
+    why = f"the first problem: {problems[0].message}" if problems else "filters left all out"
+    advice = "" if "; mend " in why else "; mend the recipe or the input"
+    raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 
 
 def _try(preparer: RecordPreparer, piece: Range, limit: int | None = None) -> PreparedRows:
@@ -204,7 +203,6 @@ def _further_rows(
     """Some rows from all over the input, where those of the first range may not show every column and its type."""
     if not preparer.by_example and not any(is_untyped(kind) for kind in schema.types):
         return []
-    step = max(1, len(ranges) // _TRIED_RANGES)
-    pieces = [piece for piece in ranges[::step][:_TRIED_RANGES] if piece != first]
-    batches = [_try(preparer, piece, _TRIED_ROWS).batch for piece in pieces]
+    places = sorted({at * (len(ranges) - 1) // (_TRIED_RANGES - 1) for at in range(_TRIED_RANGES)})
+    batches = [_try(preparer, ranges[at], _TRIED_ROWS).batch for at in places if ranges[at] != first]
     return [batch for batch in batches if len(batch)]  # without rows it may be without the steps' columns
