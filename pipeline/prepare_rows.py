@@ -232,8 +232,9 @@ def conform(rows: PreparedRows, schema: pa.Schema, piece: Range, by_example: boo
     if not len(rows.batch):
         return rows  # it may have been left without rows before it got all its columns
     found = rows.batch.schema.names
-    others = [name for name in found if name not in schema.names]
-    lacking = [name for name in schema.names if name not in found]
+    planned = schema.names
+    others = [name for name in found if name not in planned]
+    lacking = [name for name in planned if name not in found]
     if not by_example and (others or lacking):
         words = f"the column {lacking[0]!r}" if lacking else f"no column but {schema.names}"
         raise PenstockError(
@@ -264,16 +265,17 @@ def _fitted(rows: PreparedRows, schema: pa.Schema, piece: Range, words: str) -> 
     """Rows with these columns in these types; a row whose value cannot be cast goes to the problems."""
     columns = []
     fits = np.ones(len(rows.batch), bool)
+    found = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
     for name, kind in zip(schema.names, schema.types, strict=True):
-        if name not in rows.batch.schema.names:
+        column = found.get(name)
+        if column is None:
             columns.append(pa.nulls(len(rows.batch), kind))
             continue
-        column = rows.batch.column(name)
         if column.type != kind or _is_list(kind):
             column, wrong = _cast(column, kind)
-            for position, found in wrong.items():
+            for position, value in wrong.items():
                 if fits[position]:
-                    message = words.format(name=name, expected=_in_words(kind), found=found)
+                    message = words.format(name=name, expected=_in_words(kind), found=value)
                     rows.problems.append(_problem(piece, rows, position, WRONG_TYPE, message))
                 fits[position] = False
         columns.append(column)
