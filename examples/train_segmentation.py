@@ -27,12 +27,12 @@ def unet(shape):
 
     inputs = x = keras.Input(shape)
     skipped = []
-    for width in (16, 32, 64):
+    for width in (12, 24, 48):
         x = block(x, width)
         skipped.append(x)
         x = layers.MaxPool2D()(x)
-    x = block(x, 96)
-    for width in (64, 32, 16):
+    x = block(x, 64)
+    for width in (48, 24, 12):
         x = layers.UpSampling2D(interpolation="bilinear")(x)
         x = block(layers.Concatenate()([x, skipped.pop()]), width)
     return keras.Model(inputs, layers.Conv2D(CLASSES, 1)(x))
