@@ -1,9 +1,12 @@
 """Column types: what a source's types become, how values are converted, and what is done with NaN and infinity.
 
 Whatever the source, a column is int64, float64, string, binary, or a list of one of these. Booleans become int64, every
-smaller integer too; dates, times and decimals become strings in ISO form; dictionaries become their values.
+smaller integer too; dates, times and decimals become strings in ISO form; dictionaries become their values. A whole
+number becomes the nearest float64; text becomes a number where it is written in decimal.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -17,7 +20,8 @@ AUTO, REST = "auto", "*"
 SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), "binary": pa.binary()}
 TYPES = {**SCALARS, **{f"list<{name}>": pa.list_(kind) for name, kind in SCALARS.items()}}
 POLICIES = ("missing", "keep", "quarantine")
-_FLOAT32_MAX = float(np.finfo(np.float32).max)
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+_WHOLE = re.compile(r"-?[0-9]+")
 
 Columns = Mapping[str, str] | None
 Policies = str | Mapping[str, str]
@@ -47,14 +51,27 @@ def select(columns: Columns, found: Sequence[str], uri: str) -> list[str]:
     """The columns to read, in the order of the file: the declared ones, or all where none or `*` is declared.
 
     Raises:
-      RequestError: a declared column is missing.
+      RequestError: a declared column is missing, or one to read is there twice.
     """
     missing = [name for name in columns or () if name != REST and name not in found]
     if missing:
         raise RequestError(
             f"{uri}: expected the columns {missing}, found {list(found)}; declare columns that every file has"
         )
-    return list(found) if columns is None or REST in columns else [name for name in found if name in columns]
+    chosen = list(found) if columns is None or REST in columns else [name for name in found if name in columns]
+    check_distinct(chosen, uri)
+    return chosen
+
+
+def check_distinct(names: Sequence[str], where: str) -> None:
+    """Checks that no two columns have one name.
+
+    Raises:
+      RequestError: two have.
+    """
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
+    if twice:
+        raise RequestError(f"{where}: expected distinct column names, found {twice} more than once; rename them")
 
 
 def declared(columns: Columns, name: str) -> pa.DataType | None:
@@ -111,10 +128,33 @@ def merge(types: Sequence[pa.DataType]) -> tuple[pa.DataType, bool]:
     return (pa.binary(), True) if pa.binary() in kinds else (pa.string(), True)
 
 
-def convert(column: pa.Array, kind: pa.DataType, name: str, faults: dict[int, Fault]) -> pa.Array:
-    """A column as `kind`; what does not fit becomes null and goes into `faults`, by position."""
+def parse(text: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Text, or bytes, as int64 or float64.
+
+    Raises:
+      pa.ArrowInvalid: a value is no number that is written in decimal, or is beyond int64.
+    """
+    if pa.types.is_int64(kind) and pc.any(pc.starts_with(text, "0x", ignore_case=True)).as_py():
+        raise pa.ArrowInvalid("hexadecimal")  # which Arrow takes, even 0xFFFFFFFFFFFFFFFF as -1
+    return text.cast(kind)
+
+
+def convert(
+    column: pa.Array, kind: pa.DataType, name: str, faults: dict[int, Fault], encoding: str = "UTF-8"
+) -> pa.Array:
+    """A column as `kind`; what does not fit becomes null and goes into `faults`, by position.
+
+    Args:
+      column: The values. Bytes that are to be text are UTF-8, but for those that `encoding` did not know.
+      kind: The type to give them.
+      name: The column's name, for messages.
+      faults: Takes what does not fit.
+      encoding: The text's encoding in the file.
+    """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
+    if pa.types.is_string_view(column.type) or pa.types.is_binary_view(column.type):
+        column = column.cast(pa.string() if pa.types.is_string_view(column.type) else pa.binary())
     if column.type == kind:
         return column
     try:
@@ -128,8 +168,10 @@ def convert(column: pa.Array, kind: pa.DataType, name: str, faults: dict[int, Fa
         value = column[position].as_py()
         code, message = "wrong_type", f"expected {kind} in the column {name!r}, found {shorten(value)}"
         if is_text and _is_binary(column.type.value_type if _is_list(column.type) else column.type):
-            code, message = "encoding", f"expected UTF-8 in the column {name!r}, found {shorten(value)}"
-        elif isinstance(value, int) and pa.types.is_int64(kind):
+            if isinstance(value, bytes):
+                value = value.decode("utf-8", "surrogateescape").encode(encoding, "surrogateescape")
+            code, message = "encoding", f"expected {encoding} in the column {name!r}, found {shorten(value)}"
+        elif pa.types.is_int64(kind) and _WHOLE.fullmatch(str(value)):
             code = "overflow"
         faults.setdefault(position, Fault(code, message))
     fits = np.ones(len(column), bool)
@@ -151,7 +193,11 @@ def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
         lists = column.cast(pa.list_(column.type.value_type))
         inner = _cast(lists.values, kind.value_type)
         return pa.ListArray.from_arrays(lists.offsets, inner, mask=pc.is_null(lists) if lists.null_count else None)
-    return column.cast(kind)
+    inner, wanted = (each.value_type if _is_list(each) else each for each in (column.type, kind))
+    if types.is_int64(wanted) and (_is_binary(inner) or types.is_string(inner) or types.is_large_string(inner)):
+        parsed = parse(column.flatten() if _is_list(column.type) else column, wanted)
+        return column.cast(kind) if types.is_list(kind) else parsed
+    return column.cast(kind, safe=not (types.is_integer(inner) and types.is_floating(wanted)))
 
 
 def _is_binary(kind: pa.DataType) -> bool:
@@ -190,7 +236,7 @@ def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, faults: dict[int
         is_list = pa.types.is_list(column.type)
         if does == "keep" or (column.type.value_type if is_list else column.type) != pa.float64():
             continue
-        finite = pc.less_equal(pc.abs(column.flatten() if is_list else column), _FLOAT32_MAX)
+        finite = pc.less_equal(pc.abs(column.flatten() if is_list else column), FLOAT32_MAX)
         if not pc.any(pc.invert(finite), min_count=0).as_py():
             continue
         bad = np.flatnonzero(pc.fill_null(pc.invert(finite), False).to_numpy(zero_copy_only=False))

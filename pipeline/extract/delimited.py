@@ -79,7 +79,7 @@ class Csv:
         if self.names is not None:
             if isinstance(self.names, str) or not self.names or not all(self.names):
                 raise RequestError(f"Csv(names=...): expected a list of names, found {self.names!r}")
-            _check_distinct(list(self.names), "Csv(names=...)")
+            column_types.check_distinct(list(self.names), "Csv(names=...)")
         column_types.check_columns("Csv", self.columns, self.nonfinite, SCALARS)
 
     @property
@@ -87,7 +87,8 @@ class Csv:
         """What reading one piece needs to know."""
         quote = ord(self.quote) if self.quote else None
         dialect = quoting.Dialect(ord(self.delimiter), quote, self.strip)
-        return Format(dialect, tuple(self.missing), self.nonfinite)
+        missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
+        return Format(dialect, missing, self.nonfinite, "UTF-8" if self._is_utf8 else self.encoding)
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the pieces; see `RecordSource`."""
@@ -229,7 +230,7 @@ class Csv:
         lines = csv.reader(io.StringIO(text, newline=""), **style)
         names = [name.strip(" \t") if self.strip else name for name in next(lines)]
         names = [name or f"column_{position}" for position, name in enumerate(names, 1)]
-        _check_distinct(names, f"{uri}, line 1")
+        column_types.check_distinct(names, f"{uri}, line 1")
         return names
 
     # Encodings.
@@ -263,10 +264,20 @@ class Csv:
     def _transcode(self, data: bytes, at_end: bool, uri: str) -> bytes:
         if self._is_sliceable:
             return data
+        # a byte that does not fit costs its row; in UTF-16 it could shift all that follow
+        errors = "strict" if codecs.lookup(self.encoding).name.startswith("utf") else "surrogateescape"
         try:
-            return codecs.getincrementaldecoder(self.encoding)().decode(data, at_end).encode()
+            text = codecs.getincrementaldecoder(self.encoding)(errors).decode(data, at_end)
         except UnicodeError as error:
-            raise RequestError(f"{uri}: expected text in {self.encoding}, found: {error}; declare another") from error
+            where = ""
+            if isinstance(error, UnicodeDecodeError):
+                lines = data[: error.start].decode(self.encoding, "replace").splitlines(keepends=True)
+                line = 1 + sum(each[-1] in "\r\n" for each in lines)
+                where = f", line {line}, byte {error.start}"
+            raise RequestError(
+                f"{uri}{where}: expected text in {self.encoding}, found: {error}; mend it, or declare another encoding"
+            ) from error
+        return text.encode("utf-8", "surrogateescape")
 
     def _to_utf8(self, data: bytes) -> bytes:
         """Text as UTF-8; bytes that the encoding does not know stay as they are, for the reader to find."""
@@ -317,9 +328,3 @@ class _Found:
 
 def _is_mark(character: object) -> bool:
     return isinstance(character, str) and len(character) == 1 and character.isascii() and character not in "\r\n\0"
-
-
-def _check_distinct(names: list[str], where: str) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise RequestError(f"{where}: expected distinct column names, found {twice} more than once; rename them")

@@ -1,8 +1,10 @@
 """From the bytes of whole delimited rows to Arrow columns: at once where all fits, else with every misfit found."""
 
+import contextlib
+import functools
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +14,7 @@ import pyarrow.csv
 from ..errors import PenstockError, RequestError
 from . import columns as column_types
 from . import quoting
-from .columns import Policies
+from .columns import FLOAT32_MAX, Policies
 from .compressed import LARGEST
 from .ranges import Fault, Range, Rows, gather, shorten
 
@@ -23,11 +25,19 @@ _WHOLE = r"^-?[0-9]+$"
 
 @dataclass(frozen=True)
 class Format:
-    """How fields are cut and understood; see `Csv`."""
+    """How fields are cut and understood; see `Csv`.
+
+    Attributes:
+      dialect: How fields are cut.
+      missing: What stands for a missing value; without blanks around it, where they do not count.
+      nonfinite: What is done with NaN and infinities.
+      encoding: The file's.
+    """
 
     dialect: quoting.Dialect
     missing: tuple[str, ...]
     nonfinite: Policies
+    encoding: str = "UTF-8"
 
 
 @dataclass(frozen=True)
@@ -91,14 +101,14 @@ def read_rows(piece: Range, text: Text, schema: pa.Schema, form: Format) -> Rows
     faults: dict[int, Fault] = {}
     try:
         _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
-        batch, misfits = _parse(data, text.names, schema, form, quoted)
-        batch = _cleaned(batch, form, False)
+        batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
+        batch = _numbers(_cleaned(batch, form, False), schema)
     except pa.ArrowInvalid:
         rows = rows or _Piece(array, quoting.split(array, form.dialect))
         removed |= _undecodable(rows, removed, text.names, form)
         data = array[rows.keep(list(removed))].tobytes()
         raw = pa.schema([(name, pa.binary()) for name in schema.names])
-        batch, misfits = _parse(data, text.names, raw, Format(form.dialect, (), form.nonfinite), quoted)
+        batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted)
         batch = _convert(_cleaned(batch, form, True), schema, form, faults)
     batch = column_types.apply_nonfinite(batch, form.nonfinite, faults)
     numbers = np.arange(batch.num_rows + len(misfits) + len(removed), dtype=np.int64)
@@ -132,7 +142,7 @@ def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: l
     raw = pa.schema([(name, pa.binary()) for name in wanted or text.names[:1]])
     removed = _undecodable(rows, dict.fromkeys(rows.unclosed, Fault("", "")), text.names, form)
     data = array[rows.keep([*rows.unclosed, *removed])].tobytes()
-    batch, misfits = _parse(data, text.names, raw, Format(form.dialect, (), form.nonfinite), quoted=True)
+    batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
     if misfits and len(misfits) >= len(rows.starts) - len(rows.unclosed) - len(removed):
         raise RequestError(
             f"{uri}: {misfits[0][1].message}, and no row of its beginning has as many; "
@@ -151,7 +161,7 @@ def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.Dat
         return pa.string()  # 02134 is a name: as a number it would lose a digit
     for kind in (pa.int64(), pa.float64()):
         try:
-            values.cast(kind)
+            column_types.parse(values, kind)
         except pa.ArrowInvalid:
             continue
         if kind == pa.float64() and pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
@@ -170,6 +180,46 @@ def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.Dat
             f"{shorten(value)} in its beginning: it is read as string; declare it float64 to quarantine the others"
         )
     return pa.string()
+
+
+def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
+    """The schema, with those columns as text of whose numbers Arrow's parser might make something else.
+
+    It strips blanks by itself, after it has looked for missing values: a token that is a number would be one. And it
+    takes hexadecimal.
+    """
+    hexadecimal = any(mark in data and b"0" + mark in data for mark in (b"x", b"X"))
+    fields = []
+    for field in schema:
+        doubted = pa.types.is_int64(field.type) and hexadecimal
+        if form.dialect.strip and (pa.types.is_int64(field.type) or pa.types.is_float64(field.type)):
+            numbers = _numbers_among(form.missing, field.type)
+            kept = column_types.policy(form.nonfinite, field.name) != "missing"
+            doubted |= any(kept or abs(number) <= FLOAT32_MAX for number in numbers)  # the others become missing anyway
+        fields.append(field.with_type(pa.string()) if doubted else field)
+    return pa.schema(fields)
+
+
+@functools.lru_cache
+def _numbers_among(tokens: tuple[str, ...], kind: pa.DataType) -> list[float]:
+    numbers: list[float] = []
+    for token in tokens:
+        with contextlib.suppress(pa.ArrowInvalid):
+            numbers.append(column_types.parse(pa.array([token]), kind)[0].as_py())
+    return numbers
+
+
+def _numbers(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch, cleaned, whose doubted columns become what the schema says.
+
+    Raises:
+      pa.ArrowInvalid: a value does not fit its type.
+    """
+    columns = [
+        column if column.type == field.type else column_types.parse(pc.ascii_trim(column, _BLANKS), field.type)
+        for field, column in zip(schema, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def _parse(
@@ -247,7 +297,7 @@ def _convert(batch: pa.RecordBatch, schema: pa.Schema, form: Format, faults: dic
     columns = []
     for field, column in zip(schema, batch.columns, strict=True):
         if not pa.types.is_binary(field.type):
-            column = column_types.convert(column, pa.string(), field.name, faults)
+            column = column_types.convert(column, pa.string(), field.name, faults, form.encoding)
         if not (pa.types.is_binary(field.type) or pa.types.is_string(field.type)):
             column = column_types.convert(pc.ascii_trim(column, _BLANKS), field.type, field.name, faults)
         columns.append(column)

@@ -86,10 +86,9 @@ class Parquet:
     def _schema(self, uris: Sequence[str], schemas: Sequence[pa.Schema], warnings: list[str]) -> pa.Schema:
         chosen = column_types.select(self.columns, schemas[0].names, uris[0])
         for uri, schema in zip(uris[1:], schemas[1:], strict=True):
+            column_types.select(self.columns, schema.names, uri)
             if self.columns is None or REST in self.columns:
                 column_types.check_same(schemas[0].names, schema.names, uris[0], uri)
-            else:
-                column_types.select(self.columns, schema.names, uri)
         fields = []
         for name in chosen:
             kind = column_types.declared(self.columns, name)

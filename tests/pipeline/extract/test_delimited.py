@@ -134,7 +134,7 @@ def test_a_value_of_another_type_is_a_problem(write, read_all, size):
         "f": [1.5, 1.5, 1.5, 2, None],
         "s": ["x", "x", "x", "e", None],
     }
-    assert read.codes == dict.fromkeys([3, 4, 5, 6], "wrong_type")
+    assert read.codes == {**dict.fromkeys([3, 4, 5], "wrong_type"), 6: "overflow"}
     assert "line 5: expected int64 in the column 'i', found 'x'" in read.problems[0].message
     assert "line 6: expected double in the column 'f', found 'y'" in read.problems[1].message
 
@@ -184,6 +184,43 @@ def test_missing_tokens(write, read_all):
     assert columns(read_all(Csv("t.csv", missing=[]), root))["b"] == ["x", "-", "?", ""]
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_missing_tokens_that_are_numbers_may_have_blanks_around_them(write, read_all, size):
+    tokens = ["-999", " -999", "  -999", "-999 ", "-999\t", "\t-999", '" -999 "', " -9", "-999.0"]
+    root = write("a,b,c\n1,2.5,x\n" + "".join(f"{token},{token},{token}\n" for token in tokens[:-1]) + "-99,-999.0,y\n")
+    read = read_all(Csv("t.csv", missing=["-999"]), root, size)
+    expected = [None] * 7 + [-9]
+    assert columns(read) == {
+        "a": [1, *expected, -99],
+        "b": [2.5, *expected, -999.0],
+        "c": ["x", *[None] * 7, "-9", "y"],
+    }
+    assert [str(kind) for kind in read.listing.schema.types] == ["int64", "double", "string"]
+    assert columns(read_all(Csv("t.csv", missing=[" -999 "]), root, size)) == columns(read)
+
+
+@pytest.mark.parametrize("policy", ["keep", "quarantine", "missing"])
+def test_nan_with_blanks_around_it_is_a_missing_value_whatever_the_policy(write, read_all, policy):
+    read = read_all(Csv("t.csv", nonfinite=policy), write("a,b\n1.5,x\n  NaN,y\nNaN\t,z\n"))
+    assert columns(read) == {"a": [1.5, None, None], "b": ["x", "y", "z"]}
+    assert not read.problems
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_hexadecimal_is_text(write, read_all, size):
+    root = write("a,b\n0x1A,1\n0xFFFFFFFFFFFFFFFF,2\n0Xff,3\n")
+    assert columns(read_all(Csv("t.csv"), root, size)) == {
+        "a": ["0x1A", "0xFFFFFFFFFFFFFFFF", "0Xff"],
+        "b": [1, 2, 3],
+    }
+    root = write("a,b\n1,0x1\n 0xFFFFFFFFFFFFFFFF,x\n0X1,y\n 4 ,z\n")
+    for strip in (True, False):
+        read = read_all(Csv("t.csv", columns={"a": "int64", "b": "string"}, strip=strip), root, size)
+        assert columns(read) == {"a": [1, 4], "b": ["0x1", "z"]}
+        assert read.codes == {1: "wrong_type", 2: "wrong_type"}
+        assert "line 3: expected int64 in the column 'a', found '0xFFFFFFFFFFFFFFFF'" in read.problems[0].message
+
+
 @pytest.mark.parametrize("size", [20, 1 << 30])
 @pytest.mark.parametrize(
     "content",
@@ -218,6 +255,12 @@ def test_bytes_that_an_encoding_lacks_cost_their_row(write, read_all):
     read = read_all(Csv("t.csv", encoding="cp1252"), write(b"a\n\xe9\n\x81\nb\n"))
     assert [row["a"] for row in read.rows] == ["é", "b"]
     assert read.codes == {1: "encoding"}
+    assert "line 3: expected cp1252 in the column 'a', found b'\\x81'" in read.problems[0].message
+    read = read_all(Csv("t.csv", encoding="shift_jis"), write("a,b\n日本,x\n".encode("shift_jis") + b"\xff,y\nz,z\n"))
+    assert [row["a"] for row in read.rows] == ["日本", "z"]
+    assert "line 3: expected shift_jis in the column 'a', found b'\\xff'" in read.problems[0].message
+    with pytest.raises(RequestError, match=r"t\.csv, line 3, byte 16: expected text in utf-16-be, found"):
+        read_all(Csv("t.csv", encoding="utf-16-be"), write("a,b\r\né,\n".encode("utf-16-be") + b"\xd8\x00\x00,\x00x"))
 
 
 @pytest.mark.parametrize("suffix", ["gz", "bz2", "zst"])

@@ -61,6 +61,36 @@ def test_what_does_not_fit_is_a_problem(tmp_path, read_all, size):
     assert read_all(Parquet("t.parquet", nonfinite="quarantine"), tmp_path, size).codes[3] == "nonfinite"
 
 
+def test_text_as_whole_numbers(tmp_path, read_all):
+    for kind in (pa.string(), pa.large_string(), pa.string_view()):
+        values = pa.array(["1", "0x10", "99999999999999999999", None], kind)
+        table = pa.table({"a": values, "l": pa.array([["2"], ["3"], [], ["4", "0x5"]])})
+        pq.write_table(table, tmp_path / "t.parquet")
+        read = read_all(Parquet("t.parquet", columns={"a": "int64", "l": "list<int64>"}), tmp_path)
+        assert read.rows == [{"a": 1, "l": [2]}]
+        assert read.codes == {1: "wrong_type", 2: "overflow", 3: "wrong_type"}
+        assert "found '0x10'" in read.problems[0].message
+
+
+def test_whole_numbers_become_the_nearest_real_number(tmp_path, read_all):
+    table = pa.table({"a": [1, 2**53 + 1], "u": pa.array([2**64 - 1, 0], pa.uint64()), "l": [[2**53 + 1], [1, None]]})
+    pq.write_table(table, tmp_path / "t.parquet")
+    declared = {"a": "float64", "u": "float64", "l": "list<float64>"}
+    assert read_all(Parquet("t.parquet", columns=declared), tmp_path).rows == [
+        {"a": 1.0, "u": 2.0**64, "l": [2.0**53]},
+        {"a": 2.0**53, "u": 0.0, "l": [1.0, None]},
+    ]
+
+
+def test_two_columns_of_one_name_are_refused_where_they_are_read(tmp_path, read_all):
+    pq.write_table(pa.table({"x": [1], "y": [3]}), tmp_path / "1.parquet")
+    twice = pa.table([pa.array([1]), pa.array([2]), pa.array([3])], names=["x", "x", "y"])
+    pq.write_table(twice, tmp_path / "2.parquet")
+    with pytest.raises(RequestError, match=r"2\.parquet: expected distinct column names, found \['x'\] more than once"):
+        Parquet("*.parquet").find(str(tmp_path), 1000)
+    assert read_all(Parquet("*.parquet", columns={"y": "auto"}), tmp_path).rows == [{"y": 3}, {"y": 3}]
+
+
 def test_only_declared_columns_are_read(tmp_path, read_all):
     pq.write_table(pa.table({"a": [1, 2], "s": [{"x": 1}, {"x": 2}]}), tmp_path / "t.parquet")
     with pytest.raises(RequestError, match="in the column 's', found struct"):
