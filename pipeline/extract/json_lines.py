@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from itertools import pairwise
@@ -25,7 +26,8 @@ from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, m
 _THREADS = 16
 _SAMPLED, _SAMPLE = 8, 1 << 20
 _FEW = 8  # lines that are looked at one by one
-_LINES = quoting.Dialect(delimiter=0, quote=None, strip=False)
+_LINES = quoting.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
+_BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -33,6 +35,7 @@ _BOM = b"\xef\xbb\xbf"
 class JsonLines:
     """Files of one JSON object a line, in UTF-8, under the input folder, read as one table.
 
+    A line of blanks alone is no row; one that holds anything but one object does not fit.
     Numbers, texts, booleans (as 0 and 1) and lists of these are read; a key that an object lacks is a missing value.
     Nested objects are refused: name with `columns` the keys to read instead.
 
@@ -120,14 +123,39 @@ class _Lines:
         self.data = data
         array = np.frombuffer(data, np.uint8)
         self._found = quoting.split(array, _LINES)
-        blank = self._found.blank(array)
+        blank = self._found.blank(array, _LINES.skip_blanks)
         filled = np.arange(len(self._found.ends)) if blank is None else np.flatnonzero(~blank)
         self.starts, self.ends = self._found.starts[filled], self._found.ends[filled]
+        last = self.ends - 1
+        for line_end in b"\n\r":
+            last = last - (array[last] == line_end)
+        self._framed = (array[self.starts] == ord("{")) & (array[last] == ord("}"))
+        for position in np.flatnonzero(~self._framed):
+            text = self.content(position, position + 1).strip(_BLANKS)
+            self._framed[position] = text.startswith(b"{") and text.endswith(b"}")
 
     def content(self, begin: int, end: int) -> bytes:
         """The bytes of some lines."""
-        whole = begin == 0 and end == len(self.starts)
-        return self.data if whole else self.data[self.starts[begin] : self.ends[end - 1]]
+        return self.data[self.starts[begin] : self.ends[end - 1]]
+
+    def table(self, begin: int, end: int, schema: pa.Schema | None) -> pa.Table | None:
+        """What Arrow reads from some lines; None where one of them is not one object, or does not fit the schema.
+
+        Arrow reads objects, whatever the lines. As many objects as lines are one a line if each line begins with { and
+        ends with }: an object over several lines would have a { after a } without a comma.
+        """
+        if not self._framed[begin:end].all():
+            return None
+        data = self.content(begin, end)
+        try:
+            table = _arrow(data, schema)
+            if table.num_rows == end - begin:
+                if not data.isascii():
+                    table.validate(full=True)
+                return table
+        except pa.ArrowInvalid:
+            pass
+        return None
 
     def line(self, position: int) -> int:
         """How many line ends lie before a line."""
@@ -185,16 +213,10 @@ def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, faults: dict[
     """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
     if begin == end:
         return
-    data = lines.content(begin, end)
-    try:
-        table = _arrow(data, schema).select(schema.names)
-        if table.num_rows == end - begin:
-            if not data.isascii():
-                table.validate(full=True)
-            yield from table.to_batches()
-            return
-    except pa.ArrowInvalid:
-        pass
+    table = lines.table(begin, end, schema)
+    if table is not None:
+        yield from table.select(schema.names).to_batches()
+        return
     if end - begin > _FEW:
         middle = (begin + end) // 2
         yield from _parse(lines, begin, middle, schema, faults)
@@ -203,7 +225,7 @@ def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, faults: dict[
     for position in range(begin, end):
         columns: list[pa.Array] = []
         try:
-            found = _object(lines.content(position, position + 1))
+            found = _object(lines.content(position, position + 1), schema.names)
             columns = [_value(found.get(field.name), field) for field in schema]
         except _BadLine as error:
             faults[position] = error.fault
@@ -216,22 +238,30 @@ class _BadLine(Exception):
         self.fault = Fault(code, message)
 
 
-def _object(line: bytes) -> dict[str, Any]:
+def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
+    """A line's object, in which none of `names`, or of all where these are None, may stand twice."""
+    pairs: list[tuple[str, Any]] = []
+
+    def take(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal pairs
+        pairs = found  # the outermost object comes last
+        return dict(found)
+
     try:
-        found = json.loads(line.decode(), object_pairs_hook=_distinct)
+        found = json.loads(line.rstrip(_BLANKS).decode(), object_pairs_hook=take)
     except UnicodeDecodeError as error:
         raise _BadLine("encoding", f"expected UTF-8, found: {error.reason} at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _BadLine("bad_json", f"expected one JSON object, found at column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise _BadLine("bad_json", f"expected one JSON object, found: {error}") from None
     if not isinstance(found, dict):
         raise _BadLine("bad_json", f"expected one JSON object, found {shorten(found)}")
-    return found
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("a key that is there twice")
+        counts = Counter(name for name, _ in pairs if names is None or name in names)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise _BadLine("bad_json", f"expected one JSON object, found the key {twice[0]!r} in it twice")
     return found
 
 
@@ -239,6 +269,8 @@ def _value(value: Any, field: pa.Field) -> pa.Array:
     """One value that Arrow's parser did not take, as a column."""
     expected = f"expected {field.type} under {field.name!r}, found {shorten(value)}"
     try:
+        if field.type == pa.list_(pa.float64()) and isinstance(value, list):
+            value = [float(each) if type(each) is int else each for each in value]
         column = pa.array([value])
         if isinstance(value, str) and pa.types.is_binary(field.type):
             return column.cast(field.type)
@@ -246,7 +278,10 @@ def _value(value: Any, field: pa.Field) -> pa.Array:
         if not isinstance(value, int) or pa.types.is_int64(field.type):
             raise _BadLine("overflow", expected) from None
         column = pa.array([str(value)])
-    except (pa.ArrowException, UnicodeEncodeError):
+    except UnicodeEncodeError:
+        message = f"expected Unicode text under {field.name!r}, found half of a surrogate pair in {shorten(value)}"
+        raise _BadLine("encoding", message) from None
+    except pa.ArrowException:
         raise _BadLine("wrong_type", expected) from None
     faults: dict[int, Fault] = {}
     if isinstance(value, str) and not pa.types.is_string(field.type):
@@ -276,23 +311,32 @@ def _sample(uri: str) -> Mapping[str, list[pa.DataType | None]]:
 def _infer(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:
     if begin == end:
         return
-    try:
-        for field in _arrow(lines.content(begin, end), None).schema:
+    table = lines.table(begin, end, None)
+    if table is not None:
+        for field in table.schema:
             kind = field.type if pa.types.is_null(field.type) else column_types.normalise(field.type)
             seen.setdefault(field.name, []).append(kind)
-    except pa.ArrowInvalid:
-        if end - begin > _FEW:
-            middle = (begin + end) // 2
-            _infer(lines, begin, middle, seen)
-            _infer(lines, middle, end, seen)
-            return
+    elif end - begin > _FEW:
+        middle = (begin + end) // 2
+        _infer(lines, begin, middle, seen)
+        _infer(lines, middle, end, seen)
+    else:
         for position in range(begin, end):
             try:
                 found = _object(lines.content(position, position + 1))
             except _BadLine:
                 continue
             for name, value in found.items():
-                seen.setdefault(name, []).append(_kind(value))
+                if _is_unicode(name):  # else it cannot name a column
+                    seen.setdefault(name, []).append(_kind(value))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
 
 
 def _kind(value: Any) -> pa.DataType | None:
@@ -300,5 +344,7 @@ def _kind(value: Any) -> pa.DataType | None:
         return pa.null() if value is None else column_types.normalise(pa.array([value]).type)
     except OverflowError:
         return pa.string()
+    except UnicodeEncodeError:
+        return pa.null()  # its row will not fit
     except pa.ArrowException:
         return None

@@ -24,11 +24,19 @@ _BLOCK = 8 << 20
 
 @dataclass(frozen=True)
 class Dialect:
-    """How text is cut into fields: the bytes that delimit and quote them, and whether blanks around them count."""
+    """How text is cut into fields.
+
+    Attributes:
+      delimiter: The byte between them.
+      quote: The byte around those that hold delimiters or line ends; None: there is none.
+      strip: Whether blanks around them do not count.
+      skip_blanks: Whether a line of blanks alone is no row, as an empty one is none.
+    """
 
     delimiter: int
     quote: int | None
     strip: bool
+    skip_blanks: bool = False
 
 
 @dataclass
@@ -54,14 +62,17 @@ class Split:
         """For each row, the position of its first byte."""
         return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])[: len(self.ends)]
 
-    def blank(self, data: np.ndarray) -> np.ndarray | None:
-        """Which rows are blank lines; None where none is."""
+    def blank(self, data: np.ndarray, skip_blanks: bool = False) -> np.ndarray | None:
+        """Which rows are blank lines, those of blanks alone too if `skip_blanks`; None where none is."""
         lengths = np.diff(self.ends, prepend=0)
-        if not len(lengths) or lengths.min() > 2:
+        if not len(lengths) or (lengths.min() > 2 and not skip_blanks):
             return None
         last, before = data[self.ends - 1], data[np.maximum(self.ends - 2, 0)]
         ended = (last == _LF) | (last == _CR)
         blank: np.ndarray = (ended & (lengths == 1)) | ((last == _LF) & (before == _CR) & (lengths == 2))
+        if skip_blanks:
+            for row in np.flatnonzero(np.isin(data[self.starts], _BLANKS)):
+                blank[row] = not data[self.starts[row] : self.ends[row]].tobytes().strip(b" \t\r\n")
         return blank if blank.any() else None
 
 
@@ -214,7 +225,7 @@ def scan(file: IO[bytes], begin: int, end: int, pieces: int, dialect: Dialect, u
             tail = content
             continue
         ends = np.concatenate([np.zeros(1, np.int64), found.ends])
-        blank = found.blank(data)
+        blank = found.blank(data, dialect.skip_blanks)
         rows = np.arange(len(ends)) if blank is None else np.concatenate([[0], np.cumsum(~blank)])
         inside = targets[(targets >= place) & (targets < place + ends[-1])] - place
         chosen = np.unique(np.append(np.searchsorted(ends, inside, "right") - 1, len(ends) - 1))

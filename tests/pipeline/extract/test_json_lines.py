@@ -68,6 +68,61 @@ def test_bad_lines_cost_themselves(write, read_all, size):
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("beside", [b"", b'{"a": "x"}\n'])
+def test_a_line_is_one_object_whatever_is_beside_it(write, read_all, beside, size):
+    lines = [
+        b'{"a":1}{"a":2}',
+        b"   ",
+        b'{"a":3,',
+        b'"b":3} {"a":4}',
+        b' \t{"a":5} \r',
+        b"\t",
+        b'{"a":6,"z":1,"z":2}',
+        b'{"a":7} {"a":8}',
+        b'{"a":9,"a":10}',
+        b'{"a":11',
+        b"}",
+        b'{"a":12}  ',
+        b" ",
+    ]
+    root = write(b"\n".join(lines) + b"\n" + beside)
+    read = read_all(JsonLines("t.jsonl", columns={"a": "int64"}), root, size)
+    assert [row["a"] for row in read.rows] == [5, 6, 12]
+    assert read.numbers == [3, 4, 9]
+    bad = dict.fromkeys([0, 1, 2, 5, 6, 7, 8], "bad_json") | ({10: "wrong_type"} if beside else {})
+    assert read.codes == bad
+    messages = [problem.message.removeprefix(f"{root}/t.jsonl, ") for problem in read.problems]
+    assert messages[0] == "line 1: expected one JSON object, found at column 8: Extra data"
+    assert messages[4] == "line 9: expected one JSON object, found the key 'a' in it twice"
+    assert messages[5] == "line 10: expected one JSON object, found at column 8: Expecting ',' delimiter"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_half_of_a_surrogate_pair_costs_its_line_wherever_it_is(write, read_all, size):
+    bad = r'{"a": "\ud83d", "l": ["x"]}', r'{"a": "y", "l": ["\ude00"]}', r'{"a": "z", "\ud83d": 1}'
+    good = '{"a": "\\ud83d\\ude00", "l": ["é"]}\n'
+    root = write("\n".join(bad) + "\n" + good * 100_000 + "\n".join(bad))
+    read = read_all(JsonLines("t.jsonl", columns={"a": "auto", "l": "auto"}), root, max(size, 1 << 20))
+    assert read.codes == {0: "encoding", 1: "encoding", 100_003: "encoding", 100_004: "encoding"}
+    assert "line 1: expected Unicode text under 'a', found half of a surrogate pair in '\\ud83d'" in (
+        read.problems[0].message
+    )
+    assert len(read.rows) == 100_002
+    assert [read.rows[0], read.rows[1]] == [{"a": "z", "l": None}, {"a": "😀", "l": ["é"]}]
+    root = write(f"{bad[2]}\n{good}")
+    assert JsonLines("t.jsonl").find(str(root), 1000).schema.names == ["a", "l"]
+
+
+def test_a_list_of_numbers_reads_the_same_beside_any_other(write, read_all):
+    lines = ['{"l":[1.5,9007199254740993]}\n', '{"l":[1,36893488147419103232]}\n']
+    source = JsonLines("t.jsonl", columns={"l": "list<float64>"})
+    alone = [{"l": [1.5, 2.0**53]}, {"l": [1.0, 2.0**65]}]
+    assert read_all(source, write("".join(lines))).rows == alone
+    read = read_all(source, write("".join([*lines, "bad\n"])))
+    assert (read.rows, read.codes) == (alone, {2: "bad_json"})
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_nonfinite_numbers_go_by_their_policy(write, read_all, size):
     text = '{"m":1.5,"k":NaN}\n{"m":Infinity,"k":1e300}\n{"m":1e39,"k":1}\n'
     declared = {"m": "float64", "k": "float64"}
