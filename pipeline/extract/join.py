@@ -5,6 +5,8 @@ whose payloads are read once, later, or a table of any size, which is read range
 """
 
 import functools
+import hashlib
+import operator
 import threading
 from collections import Counter
 from collections.abc import Mapping
@@ -13,18 +15,37 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ...transforms.image_codec import Decode
 from .. import tables
-from ..errors import RequestError
+from ..errors import PenstockError, RequestError
 from .images import Images
 from .listing import Listing
 from .ranges import Range, RecordListing, RecordSource, Rows
 
 NO_MATCH = "no_match"
 _RANGE_BYTES = 8 << 20
-_LOCK = threading.Lock()  # the right side is read by one thread, not by all at once
+_STEP = "\n"  # from a union's name to that of a table in the union of that name
+_KEYS = (pa.int64(), pa.float64(), pa.string())
+
+# Tables in memory, by table, folder and digest, in the order of their use: a process reads one once, and its threads
+# share it. Read under the lock, by one thread and not by all at once; a joined table may itself be a join.
+_KEPT = 8
+_tables: "dict[tuple[str, str, str], Joined]" = {}
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A table in memory, to join with.
+
+    Attributes:
+      columns: Its columns, without the key.
+      rows: Key, as text, to row. Rows without a key are in none of it: nothing matches them.
+    """
+
+    columns: pa.Table
+    rows: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -34,7 +55,8 @@ class Right:
     Attributes:
       source: The table.
       left_key: The left side's column; unused where the left side is images.
-      key: The table's column whose values name the left side's rows; every value may stand there once.
+      key: The table's column of numbers or text whose values name the left side's rows; every value may stand there
+        once. A missing one matches nothing.
       how: "left" keeps examples without a match, whose joined columns are missing; "inner" leaves them out, counted as
         filtered by "no_match".
     """
@@ -50,56 +72,74 @@ class Right:
         if self.how not in ("left", "inner"):
             raise RequestError(f"join(how=...): expected 'left' or 'inner', found {self.how!r}")
 
-    def read(self, root: str) -> tuple[pa.Table, str]:
-        """The whole table, read once in a process as long as its files stay, and a hash over its files.
+    def find(self, root: str) -> tuple[Joined, str]:
+        """The table as its files are now, and a hash over these.
 
         Raises:
-          RequestError: a row does not fit, the key is missing, or a key stands there twice.
+          RequestError: a row does not fit, the key is missing or of a type that cannot be one, or stands there twice.
         """
         with _LOCK:
             listing = self.source.find(root, _RANGE_BYTES)
-            return _read(_Cached(self, root, listing.digest, listing)), listing.digest
+            return self._keep(root, listing.digest, listing), listing.digest
+
+    def read(self, root: str, digest: str) -> Joined:
+        """The table that `find` found.
+
+        Raises:
+          PenstockError: its files changed since.
+        """
+        with _LOCK:
+            return self._keep(root, digest, None)
+
+    def _keep(self, root: str, digest: str, listing: RecordListing | None) -> Joined:
+        place = (repr(self), root, digest)
+        table = _tables.pop(place, None)
+        if table is None:
+            listing = listing or self.source.find(root, _RANGE_BYTES)
+            if listing.digest != digest:
+                raise PenstockError("join: the joined table changed after it was listed; run again")
+            table = self._load(listing)
+            while len(_tables) >= _KEPT:
+                del _tables[next(iter(_tables))]
+        _tables[place] = table
+        return table
+
+    def _load(self, listing: RecordListing) -> Joined:
+        check_key(listing.schema, self.key, "the joined table")
+        parts = [self.source.read(piece, listing.schema) for piece in listing.ranges]
+        problems = [problem for part in parts for problem in part.problems]
+        if problems:
+            raise RequestError(
+                f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
+                f"{problems[0].message}; mend it, or declare its columns as text"
+            )
+        table = pa.Table.from_batches([part.batch for part in parts], listing.schema.remove_metadata())
+        keys = table[self.key].cast(pa.string()).to_pylist()
+        rows = {key: row for row, key in enumerate(keys) if key is not None}
+        if len(rows) < len(keys) - keys.count(None):
+            counts = Counter(keys)
+            name = next(key for key in rows if counts[key] > 1)
+            raise RequestError(
+                f"join: expected every key to stand once in the joined table, found {name!r} {counts[name]} times in "
+                f"its column {self.key!r}; remove the other rows"
+            )
+        return Joined(table.drop_columns([self.key]).combine_chunks(), rows)
 
 
-@dataclass(frozen=True)
-class _Cached:
-    """A table to join with, comparable by what it was made of."""
+def check_key(schema: pa.Schema, name: str, where: str) -> None:
+    """Checks a column to join on.
 
-    right: Right
-    root: str
-    digest: str
-    listing: RecordListing
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Cached) and (repr(self.right), self.root, self.digest) == (
-            repr(other.right),
-            other.root,
-            other.digest,
-        )
-
-
-@functools.lru_cache(maxsize=8)
-def _read(cached: _Cached) -> pa.Table:
-    right, listing = cached.right, cached.listing
-    rows = [right.source.read(piece, listing.schema) for piece in listing.ranges]
-    problems = [problem for part in rows for problem in part.problems]
-    if problems:
+    Raises:
+      RequestError: it is not there, or is no column of numbers or text.
+    """
+    if name not in schema.names:
+        raise RequestError(f"join(on=...): expected one of the columns {schema.names} of {where}, found {name!r}")
+    kind = schema.field(name).type
+    if kind not in _KEYS:
         raise RequestError(
-            f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
-            f"{problems[0].message}; mend it, or declare its columns as text"
+            f"join(on=...): expected numbers or text in the column {name!r} of {where}, found {kind}; declare it with "
+            f"columns={{{name!r}: 'string'}}, or name another"
         )
-    table = pa.Table.from_batches([part.batch for part in rows], listing.schema)
-    if right.key not in table.column_names:
-        raise RequestError(f"join(on=...): expected one of the columns {table.column_names}, found {right.key!r}")
-    keys = pc.cast(table[right.key], pa.string()).combine_chunks()
-    if len(pc.unique(keys)) != len(keys):
-        twice = pc.value_counts(keys).to_pylist()
-        name = next(entry["values"] for entry in twice if entry["counts"] > 1)
-        raise RequestError(f"join: expected every key to stand once in the joined table, found {name!r} several times")
-    return table.set_column(table.column_names.index(right.key), right.key, keys)
 
 
 @dataclass(frozen=True)
@@ -121,15 +161,16 @@ class ImageJoin:
           RequestError: the images or the table are not as they should be.
         """
         listing = self.left.find(root)
-        table, digest = self.right.read(root)
+        table, digest = self.right.find(root)
+        columns = table.columns
         uri = f"the column {self.right.key!r} of the joined table"
-        binary = [field.name for field in table.schema if pa.types.is_binary(field.type)]
+        binary = [field.name for field in columns.schema if pa.types.is_binary(field.type)]
         if binary:
             raise RequestError(f"join: expected columns of text and numbers beside images, found bytes in {binary}")
         index = tables.KeyIndex([reference.key for reference in listing.references])
         rows: dict[str, int] = {}
         strangers = []
-        for row, name in enumerate(table[self.right.key].to_pylist()):
+        for name, row in table.rows.items():
             key = index.find(name, uri) if name else None
             if key is None:
                 strangers.append(name)
@@ -143,7 +184,6 @@ class ImageJoin:
                 f"it holds {strangers[:2]}; numbers with leading zeros must be declared as text (columns={{...}})"
             )
         kept = []
-        columns = table.drop_columns([self.right.key])
         missing: dict[str, Any] = dict.fromkeys(columns.column_names)
         values = columns.to_pylist()
         for reference in listing.references:
@@ -172,37 +212,39 @@ class TableJoin:
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the left side's pieces; see `RecordSource`."""
         listing = self.left.find(root, range_bytes)
-        table, digest = self.right.read(root)
-        if self.right.left_key not in listing.schema.names:
-            raise RequestError(
-                f"join(on=...): expected one of the columns {listing.schema.names}, found {self.right.left_key!r}"
-            )
-        added = table.drop_columns([self.right.key]).schema
+        table, digest = self.right.find(root)
+        check_key(listing.schema, self.right.left_key, "the left side")
+        added = table.columns.schema
         clashes = sorted(set(added.names) & set(listing.schema.names))
         if clashes:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
         return replace(
             listing,
             ranges=[replace(piece, root=root) for piece in listing.ranges],
-            schema=pa.schema([*listing.schema, *added]),
+            schema=pa.schema([*listing.schema, *added], {**(listing.schema.metadata or {}), self._mark: digest}),
             digest=listing.digest + digest,
         )
 
+    @property
+    def _mark(self) -> bytes:
+        """What the schema's metadata calls the joined table's digest: a worker knows by it what to read."""
+        return f"joined {hashlib.sha256(repr(self.right).encode()).hexdigest()}".encode()
+
     def read(self, piece: Range, schema: pa.Schema) -> Rows:
         """Reads a piece of the left side and joins it; see `RecordSource`."""
-        table, _ = self.right.read(piece.root)
-        added = table.drop_columns([self.right.key])
-        rows = self.left.read(piece, pa.schema([field for field in schema if field.name not in added.column_names]))
-        names = rows.batch.column(self.right.left_key).cast(pa.string())
-        places = pc.index_in(names, table[self.right.key], skip_nulls=True)
+        table = self.right.read(piece.root, schema.metadata[self._mark].decode())
+        own = [field for field in schema if field.name not in table.columns.column_names]
+        rows = self.left.read(piece, pa.schema(own, schema.metadata))
+        names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
+        places = pa.array([table.rows.get(name) for name in names], pa.int64())
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
         if self.right.how == "inner" and places.null_count:
             matched = places.is_valid()
             batch, numbers = batch.filter(matched), numbers[np.asarray(matched)]
             filtered[NO_MATCH] += places.null_count
             places = places.drop_null()
-        columns = [column.take(places).combine_chunks() for column in added.columns]
-        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
+        columns = [column.take(places).combine_chunks() for column in table.columns.columns]
+        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.remove_metadata())
         return replace(rows, batch=joined, numbers=numbers, filtered=filtered)
 
 
@@ -236,6 +278,8 @@ class Union:
     Attributes:
       sources: Name to table. Columns that a table lacks are missing in its rows.
       tag: The column that will hold the name of the table that a row comes from; None: there is none.
+
+    A table may itself be a union, whose tag has another name.
     """
 
     sources: Mapping[str, RecordSource]
@@ -244,6 +288,11 @@ class Union:
     def __post_init__(self) -> None:
         if not isinstance(self.sources, Mapping) or not self.sources:
             raise RequestError(f"Union(sources): expected a dict of name to table, found {self.sources!r}")
+        for name, source in self.sources.items():
+            if not isinstance(name, str) or not name or _STEP in name:
+                raise RequestError(f"Union(sources): expected a name without line ends for each table, found {name!r}")
+            if not isinstance(source, RecordSource):
+                raise RequestError(f"Union(sources): expected a table such as Csv(...) for {name!r}, found {source!r}")
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists all pieces; see `RecordSource`."""
@@ -252,7 +301,8 @@ class Union:
         for name, listing in listings.items():
             for field in listing.schema:
                 known = fields.setdefault(field.name, field.with_metadata({}))
-                fields[field.name] = known.with_metadata({**(known.metadata or {}), name.encode(): b"has it"})
+                own = _nest(name, field.metadata)
+                fields[field.name] = known.with_metadata({**(known.metadata or {}), **own, name.encode(): b"has it"})
                 if known.type != field.type:
                     raise RequestError(
                         f"Union: expected one type for the column {field.name!r}, found {known.type} and, in "
@@ -261,25 +311,44 @@ class Union:
         if self.tag in fields:
             raise RequestError(f"Union(tag=...): expected a new name, found the column {self.tag!r}; name another")
         tagged = [pa.field(self.tag, pa.string())] if self.tag else []
+        metadata = [_nest(name, listing.schema.metadata) for name, listing in listings.items()]
         return RecordListing(
-            ranges=[replace(piece, source=name) for name, listing in listings.items() for piece in listing.ranges],
-            schema=pa.schema([*fields.values(), *tagged]),
+            ranges=[
+                replace(piece, source=f"{name}{_STEP}{piece.source}" if piece.source else name)
+                for name, listing in listings.items()
+                for piece in listing.ranges
+            ],
+            schema=pa.schema([*fields.values(), *tagged], functools.reduce(operator.or_, metadata)),
             warnings=[warning for listing in listings.values() for warning in listing.warnings],
             digest="".join(listing.digest for listing in listings.values()),
         )
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:
         """Reads a piece of the table that it belongs to; see `RecordSource`."""
-        source = self.sources[piece.source]
-        names = [field for field in schema if piece.source.encode() in (field.metadata or {})]
-        rows = source.read(piece, pa.schema(names))
+        name, _, inner = piece.source.partition(_STEP)
+        own = [
+            field.with_metadata(_unnest(name, field.metadata))
+            for field in schema
+            if name.encode() in (field.metadata or {})
+        ]
+        rows = self.sources[name].read(replace(piece, source=inner), pa.schema(own, _unnest(name, schema.metadata)))
         count = len(rows.batch)
         columns = []
         for field in schema:
             if field.name == self.tag:
-                columns.append(pa.array([piece.source] * count, pa.string()))
+                columns.append(pa.array([name] * count, pa.string()))
             elif field.name in rows.batch.schema.names:
                 columns.append(rows.batch.column(field.name))
             else:
                 columns.append(pa.nulls(count, field.type))
-        return replace(rows, batch=pa.RecordBatch.from_arrays(columns, schema=schema))
+        return replace(rows, batch=pa.RecordBatch.from_arrays(columns, schema=schema.remove_metadata()))
+
+
+def _nest(name: str, metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    """What a schema says, as what it says of the table `name`."""
+    return {f"{name}{_STEP}".encode() + key: value for key, value in (metadata or {}).items()}
+
+
+def _unnest(name: str, metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:
+    prefix = f"{name}{_STEP}".encode()
+    return {key.removeprefix(prefix): value for key, value in (metadata or {}).items() if key.startswith(prefix)}

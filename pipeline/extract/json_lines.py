@@ -130,7 +130,7 @@ class _Lines:
         for line_end in b"\n\r":
             last = last - (array[last] == line_end)
         self._framed = (array[self.starts] == ord("{")) & (array[last] == ord("}"))
-        for position in np.flatnonzero(~self._framed):
+        for position in np.flatnonzero(~self._framed).tolist():
             text = self.content(position, position + 1).strip(_BLANKS)
             self._framed[position] = text.startswith(b"{") and text.endswith(b"}")
 

@@ -30,7 +30,7 @@ class Range:
       rows: How many rows it holds, those that do not fit included; -1 where that is known only after reading.
       size: About its bytes, for balancing.
       first_line: The physical line number, from 1, at which a piece of a text file begins; -1 elsewhere.
-      source: In a union, the name of the table that it belongs to.
+      source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
     """
 

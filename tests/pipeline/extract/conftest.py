@@ -29,7 +29,7 @@ def _read_all(source, root, size=1 << 30):
         assert part.batch.schema.equals(listing.schema)
         assert part.numbers.dtype == np.int64
         assert len(part.numbers) == part.batch.num_rows
-        assert piece.rows in (-1, part.batch.num_rows + len(part.problems))
+        assert piece.rows in (-1, part.batch.num_rows + len(part.problems) + sum(part.filtered.values()))
         assert all(problem.stage == "read" and problem.uri == piece.uri for problem in part.problems)
     rows = [row for part in found for row in part.batch.to_pylist()]
     numbers = [number for part in found for number in part.numbers.tolist()]
