@@ -6,6 +6,7 @@ taken where it is installed, or SQLAlchemy with the database's driver (rows come
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib
 import os
@@ -134,7 +135,7 @@ class Sql:
         if self.table is not None:
             quote = _quoting(self._scheme)
             return ".".join(quote(part) for part in self.table.split("."))
-        return f"({(self.query or '').strip().rstrip(';')}) AS penstock_rows"
+        return f"({(self.query or '').strip().rstrip(';')}\n) AS penstock_rows"  # it may end in a comment
 
     @property
     def _scheme(self) -> str:
@@ -255,6 +256,9 @@ def _plain(batch: pa.RecordBatch) -> list[Any]:
 def _sqlite(path: str, stack: contextlib.ExitStack) -> Any:
     uri = f"file:{urllib.parse.quote(path)}?mode=ro"
     connection = stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True)))
+    connection.text_factory = functools.partial(
+        str, encoding="utf-8", errors="surrogateescape"
+    )  # else one text fails all
 
     def run(statement: str) -> tuple[list[str], Iterator[list[Any]]]:
         cursor = connection.execute(statement)
@@ -298,8 +302,11 @@ def _types(values: Any) -> list[pa.DataType]:
         return [_normal(values.type)]
     try:
         return [_normal(pa.array(values).type)]
-    except (pa.ArrowException, OverflowError):  # SQLite's columns may hold values of several types
-        return [_normal(pa.array([value]).type) if _fits(value) else pa.string() for value in values]
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # SQLite's columns may hold values of several types
+        return [
+            pa.string() if isinstance(value, str) or not _fits(value) else _normal(pa.array([value]).type)
+            for value in values
+        ]
 
 
 def _normal(kind: pa.DataType) -> pa.DataType:
@@ -313,15 +320,25 @@ def _fits(value: Any) -> bool:
     return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 
+def _text(value: Any) -> Any:
+    """A value; the bytes of a text that is no UTF-8."""
+    if isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogateescape")
+    return value
+
+
 def _column(values: Any, field: pa.Field, faults: dict[int, Fault]) -> pa.Array:
     if isinstance(values, pa.Array):
         return column_types.convert(values, field.type, field.name, faults)
     try:
         return column_types.convert(pa.array(values), field.type, field.name, faults)
-    except (pa.ArrowException, OverflowError):
+    except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass
     parts = []
-    for position, value in enumerate(values):
+    for position, value in enumerate(map(_text, values)):
         found: dict[int, Fault] = {}
         fault = Fault("overflow", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}")
         part = pa.nulls(1, field.type)

@@ -53,6 +53,37 @@ def test_a_query(root, read_all):
     assert len({piece.key for piece in read.listing.ranges}) == 1
 
 
+@pytest.mark.parametrize("size", SIZES)
+def test_a_text_that_is_no_utf8_costs_its_row(root, read_all, size):
+    with sqlite3.connect(root / "t.db") as connection:
+        connection.execute("""UPDATE "odd ""name" SET "na""me" = CAST(x'FF41' AS TEXT) WHERE id IN (-47, 1447)""")
+        connection.execute("""UPDATE "odd ""name" SET "na""me" = 'é' WHERE id = -44""")
+    connection.close()
+    declared = {'na"me': "auto", "id": "auto"}
+    read = read_all(Sql("sqlite:///t.db", table='odd "name', partition="id", columns=declared), root, size)
+    assert read.codes == {-47: "encoding", 1447: "encoding"}
+    assert "id -47: expected UTF-8 in the column 'na\"me', found b'\\xffA'" in read.problems[0].message
+    assert len(read.rows) == 498
+    assert read.rows[1] == {"id": -44, 'na"me': "é"}
+    declared = {'na"me': "binary"}
+    read = read_all(Sql("sqlite:///t.db", table='odd "name', partition="id", columns=declared), root, size)
+    assert read.rows[1] == {'na"me': b"\xffA"}
+
+
+def test_whole_numbers_beside_real_ones_become_the_nearest(tmp_path, read_all):
+    with sqlite3.connect(tmp_path / "n.db") as connection:
+        connection.execute("CREATE TABLE n (x)")
+        connection.executemany("INSERT INTO n VALUES (?)", [(2**53 + 1,), (1.5,), (2**63 - 1,)])
+    connection.close()
+    read = read_all(Sql("sqlite:///n.db", table="n"), tmp_path)
+    assert [row["x"] for row in read.rows] == [2.0**53, 1.5, 2.0**63]
+
+
+def test_a_query_may_end_in_a_comment(root, read_all):
+    source = Sql("sqlite:///t.db", query='SELECT id FROM "odd ""name" WHERE id > 1440 -- the last ones')
+    assert read_all(source, root).rows == [{"id": 1441}, {"id": 1444}, {"id": 1447}]
+
+
 def test_a_changed_table_has_another_digest(root):
     source = Sql("sqlite:///t.db", table='odd "name', partition="id")
     digest = source.find(str(root), 1000).digest
