@@ -5,7 +5,6 @@ smaller integer too; dates, times and decimals become strings in ISO form; dicti
 number becomes the nearest float64; text becomes a number where it is written in decimal.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -21,7 +20,6 @@ SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), 
 TYPES = {**SCALARS, **{f"list<{name}>": pa.list_(kind) for name, kind in SCALARS.items()}}
 POLICIES = ("missing", "keep", "quarantine")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_WHOLE = re.compile(r"-?[0-9]+")
 
 Columns = Mapping[str, str] | None
 Policies = str | Mapping[str, str]
@@ -171,8 +169,6 @@ def convert(
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "surrogateescape").encode(encoding, "surrogateescape")
             code, message = "encoding", f"expected {encoding} in the column {name!r}, found {shorten(value)}"
-        elif pa.types.is_int64(kind) and _WHOLE.fullmatch(str(value)):
-            code = "overflow"
         faults.setdefault(position, Fault(code, message))
     fits = np.ones(len(column), bool)
     fits[bad] = False

@@ -276,7 +276,7 @@ def _value(value: Any, field: pa.Field) -> pa.Array:
             return column.cast(field.type)
     except OverflowError:
         if not isinstance(value, int) or pa.types.is_int64(field.type):
-            raise _BadLine("overflow", expected) from None
+            raise _BadLine("wrong_type", expected) from None
         column = pa.array([str(value)])
     except UnicodeEncodeError:
         message = f"expected Unicode text under {field.name!r}, found half of a surrogate pair in {shorten(value)}"
@@ -288,7 +288,7 @@ def _value(value: Any, field: pa.Field) -> pa.Array:
         raise _BadLine("wrong_type", expected)
     column = column_types.convert(column, field.type, field.name, faults)
     if faults:
-        raise _BadLine("wrong_type" if faults[0].code == "encoding" else faults[0].code, expected)
+        raise _BadLine("wrong_type", expected)
     return column
 
 

@@ -340,7 +340,7 @@ def _column(values: Any, field: pa.Field, faults: dict[int, Fault]) -> pa.Array:
     parts = []
     for position, value in enumerate(map(_text, values)):
         found: dict[int, Fault] = {}
-        fault = Fault("overflow", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}")
+        fault = Fault("wrong_type", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}")
         part = pa.nulls(1, field.type)
         if _fits(value):
             part = column_types.convert(pa.array([value]), field.type, field.name, found)

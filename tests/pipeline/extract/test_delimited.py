@@ -134,7 +134,7 @@ def test_a_value_of_another_type_is_a_problem(write, read_all, size):
         "f": [1.5, 1.5, 1.5, 2, None],
         "s": ["x", "x", "x", "e", None],
     }
-    assert read.codes == {**dict.fromkeys([3, 4, 5], "wrong_type"), 6: "overflow"}
+    assert read.codes == dict.fromkeys([3, 4, 5, 6], "wrong_type")
     assert "line 5: expected int64 in the column 'i', found 'x'" in read.problems[0].message
     assert "line 6: expected double in the column 'f', found 'y'" in read.problems[1].message
 

@@ -79,6 +79,16 @@ def test_whole_numbers_beside_real_ones_become_the_nearest(tmp_path, read_all):
     assert [row["x"] for row in read.rows] == [2.0**53, 1.5, 2.0**63]
 
 
+def test_a_whole_number_beyond_int64_is_of_the_wrong_type(tmp_path, read_all):
+    with sqlite3.connect(tmp_path / "n.db") as connection:
+        connection.execute("CREATE TABLE n (x TEXT)")
+        connection.executemany("INSERT INTO n VALUES (?)", [("1",), ("9223372036854775808",), ("0x1",)])
+    connection.close()
+    read = read_all(Sql("sqlite:///n.db", table="n", columns={"x": "int64"}), tmp_path)
+    assert read.rows == [{"x": 1}]
+    assert read.codes == {1: "wrong_type", 2: "wrong_type"}
+
+
 def test_a_query_may_end_in_a_comment(root, read_all):
     source = Sql("sqlite:///t.db", query='SELECT id FROM "odd ""name" WHERE id > 1440 -- the last ones')
     assert read_all(source, root).rows == [{"id": 1441}, {"id": 1444}, {"id": 1447}]
