@@ -14,7 +14,7 @@ from .errors import PenstockError, RequestError
 from .example_encoder import encode
 from .extract.images import Images
 from .extract.join import ImageJoin
-from .extract.ranges import Range, RecordSource
+from .extract.ranges import Range, RecordListing, RecordSource
 from .features import Feature, describe_columns, stored_schema
 from .make_records import RecordPreparer
 from .plan import Unit
@@ -128,7 +128,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
         raise RequestError("Recipe(deduplicate=True): expected a source of files such as Images, found one of rows")
     if isinstance(recipe.shards, Mapping):
         raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
-    listing = source.find(root, plan.RANGE_BYTES)
+    listing = _find_ranges(source, root, recipe.shards)
     names = tuple(split_names(recipe.split_rule, sorted({piece.key for piece in listing.ranges})))
     for name in names:
         if not layout.is_split_name(name):
@@ -173,6 +173,19 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
         output_bytes=output_bytes,
         seconds=size * seconds / max(piece.size, 1),
     )
+
+
+def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordListing:
+    """The source's ranges: smaller ones where there would be fewer than shards that were asked for."""
+    listing = source.find(root, plan.RANGE_BYTES)
+    if shards is None or len(listing.ranges) >= shards:
+        return listing
+    size = sum(piece.size for piece in listing.ranges)
+    listing = source.find(root, max(1, size // (2 * shards)))
+    if len(listing.ranges) < shards:
+        found = f"{len(listing.ranges)} parts that can be read alone, as a compressed file is one"
+        listing.warnings.append(f"expected enough rows for {shards} shards, found {found}: there will be so many")
+    return listing
 
 
 def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Range, PreparedRows]:

@@ -1,5 +1,6 @@
 """Whole runs on small tables: exactness, splits, order, formats, bad rows, and what is refused before any work."""
 
+import gzip
 import hashlib
 import math
 from collections import Counter
@@ -341,3 +342,18 @@ def test_columns_that_only_some_ranges_have(make: Callable[..., Made], monkeypat
         assert made.column("late") == [None if n <= 700 else n for n in range(1000)]
         assert made.column("half") == [n if n <= 700 else n / 2 for n in range(1000)]
         assert made.column("b") == [b"\xff" if n < 500 else None for n in range(1000)]
+
+
+def test_as_many_shards_as_were_asked_for(make: Callable[..., Made]):
+    made = make({"a.csv": "n\n" + "".join(f"{n}\n" for n in range(1000))}, shards=4)
+    shards = [shard["examples"] for shard in made.manifest["splits"]["train"]["shards"]]
+    assert len(shards) == 4
+    assert min(shards) > 100
+    assert sorted(made.column("n")) == list(range(1000))
+
+
+def test_a_file_that_cannot_be_cut_is_told_of(make: Callable[..., Made]):
+    content = gzip.compress(b"n\n" + b"".join(b"%d\n" % n for n in range(1000)))
+    made = make({"a.csv.gz": content}, source=Csv("*.gz"), shards=4)
+    assert len(made.manifest["splits"]["train"]["shards"]) == 1
+    assert "expected enough rows for 4 shards, found 1 parts that can be read alone" in made.manifest["warnings"][0]
