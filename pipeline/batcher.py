@@ -50,7 +50,7 @@ class Batcher:
         self._examples: list[bytes] = []
         self._held: pa.RecordBatch | None = None
 
-    def add(self, chunk: Chunk, split: str) -> Iterator[pa.RecordBatch]:
+    def add(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
         """Takes a chunk; yields the batches that are full."""
         if self._decoder is None:
             return
@@ -58,8 +58,8 @@ class Batcher:
             held, self._held = self._held, _as_lists(chunk.columns, self._columns)
             if held is not None:
                 yield self._pack(held, len(held), b"")
-        elif split in chunk.records:
-            self._examples += chunk.records[split]
+        else:
+            self._examples += chunk.analyzed
             while len(self._examples) > self._batch_size:
                 full, self._examples = self._examples[: self._batch_size], self._examples[self._batch_size :]
                 yield self._pack(self._decoder.DecodeBatch(full), len(full), b"")

@@ -25,7 +25,8 @@ class Chunk:
       hashes: Content hash (32 bytes), key and split of every payload that was written, where examples have payloads.
       summaries: What is known of the columns and the images; of the statistics' split only, like all that follows.
       row: The values of an image's joined columns that are to be summarized.
-      columns: The columns that the analyzers read; None where they read them from the serialized examples.
+      columns: The columns that the analyzers read, of a table; None where they read them from serialized examples.
+      analyzed: The examples with the features alone that the analyzers read, serialized; empty where they read none.
     """
 
     read: int
@@ -38,3 +39,4 @@ class Chunk:
     summaries: Summaries = field(default_factory=dict)
     row: dict[str, Any] = field(default_factory=dict)
     columns: pa.RecordBatch | None = None
+    analyzed: list[bytes] = field(default_factory=list)

@@ -109,7 +109,9 @@ class MakeUnits(beam.DoFn):
         features = options.preparer.features or {}
         wanted = summaries.combine(options.analysis.wanted, default_wanted(features)) if counting else ()
         wanted = tuple(want for want in wanted if not features[want.column].is_pixels)
-        return make_images.chunks(prepare, features, self._pool, 4 * options.threads, split, pieces, wanted)
+        columns = options.analysis.columns if counting and self._emit_batches else ()
+        analyzed = {name: features[name] for name in columns}
+        return make_images.chunks(prepare, features, self._pool, 4 * options.threads, split, pieces, wanted, analyzed)
 
 
 def _make_unit(
@@ -131,7 +133,7 @@ def _make_unit(
             for split, records in chunk.records.items():
                 packer.add(split, records, chunk.positions[split] if chunk.positions is not None else None)
             if batcher:
-                yield from _tagged(batcher.add(chunk, options.statistics))
+                yield from _tagged(batcher.add(chunk))
         if batcher:
             yield from _tagged(batcher.flush(tally.summaries))
         packed = packer.finish()
@@ -233,7 +235,7 @@ def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatc
     batcher = options.analysis.batcher()
     if options.analysis.columns:
         for record in _stored_examples(options, finished):
-            yield from batcher.add(Chunk(1, {options.statistics: [record]}), options.statistics)
+            yield from batcher.add(Chunk(1, analyzed=[record]))
     yield from batcher.flush(summaries.read_summaries(options.generation, finished))
 
 

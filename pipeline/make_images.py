@@ -24,6 +24,7 @@ def chunks(
     split: str,
     references: Iterable[Reference],
     wanted: Sequence[Wanted],
+    analyzed: Mapping[str, Feature],
 ) -> Iterator[Chunk]:
     """Prepares a unit's examples in a thread pool.
 
@@ -35,6 +36,7 @@ def chunks(
       split: The split that they belong to.
       references: The examples.
       wanted: What to know of the columns that are joined to the examples; told by the last chunk.
+      analyzed: The features that the analyzers read.
     """
     columns = pa.schema([(name, features[name].arrow_type) for name in {want.column for want in wanted}])
     rows: list[dict[str, Any]] = []
@@ -52,6 +54,7 @@ def chunks(
             hashes=[(bytes.fromhex(outcome.sha256), outcome.key, split)],
             summaries=of_histograms(outcome.histograms),
             row={name: outcome.values[name] for name in columns.names},
+            analyzed=[serialize(outcome.values, analyzed)] if analyzed else [],
         )
 
     for chunk in ordered_map(pool, make, references, window):

@@ -164,6 +164,6 @@ def test_joined_numbers_beyond_float32_are_infinite_in_statistics_too():
         return Prepared(reference, None, {"x": float(reference)}, features, "00", {})
 
     with ThreadPoolExecutor(2) as pool:
-        *_, last = make_images.chunks(prepare, features, pool, 2, "train", ["1", "1e300", "-1e39"], [wanted])
+        *_, last = make_images.chunks(prepare, features, pool, 2, "train", ["1", "1e300", "-1e39"], [wanted], {})
     moments = last.summaries[wanted]
     assert (moments.count, moments.max, moments.positive_inf, moments.negative_inf) == (1, 1.0, 1, 1)
