@@ -134,8 +134,11 @@ def _describe_column(column: pa.Field) -> Feature:
         return Feature("number", "int64", shape, optional=True)
     if pa.types.is_floating(item):
         return Feature("number", "float32", shape, optional=True)
-    if pa.types.is_string(item) or pa.types.is_large_string(item) or pa.types.is_large_binary(item) or (
-        pa.types.is_binary(item)
+    if (
+        pa.types.is_string(item)
+        or pa.types.is_large_string(item)
+        or pa.types.is_large_binary(item)
+        or (pa.types.is_binary(item))
     ):
         return Feature(LABEL if column.name == LABEL else "text", "string", shape, optional=True)
     raise ValueError(

@@ -119,4 +119,3 @@ def _count(labels: pa.Array) -> Counter[str]:
 def chunks(preparer: RecordPreparer, pool: ThreadPoolExecutor, window: int, pieces: Iterable[Range]) -> Iterator[Chunk]:
     """Prepares a unit's ranges in a thread pool, in their order."""
     return ordered_map(pool, preparer, pieces, window)
-

@@ -9,9 +9,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ordered_map(
-    pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], window: int
-) -> Iterator[R]:
+def ordered_map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], window: int) -> Iterator[R]:
     """`map` in a thread pool, in the order of the items, with at most `window` of them begun and not yet taken."""
     begun: deque[Future[R]] = deque()
     for item in items:

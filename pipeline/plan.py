@@ -35,9 +35,7 @@ RANGE_BYTES = 1 << 20  # of a record file: what a thread takes at a time
 Piece = Reference | Range
 _TEXT, _WHOLE = pa.string(), pa.int64()
 _SCHEMAS = {
-    Reference: pa.schema(
-        [("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]
-    ),
+    Reference: pa.schema([("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]),
     Range: pa.schema(
         [("uri", _TEXT), ("key", _TEXT)]
         + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]

@@ -101,9 +101,11 @@ def _check_places(source: str, output: str) -> None:
         above = os.path.dirname(above)
     if not os.path.isdir(above) or not os.access(above, os.W_OK):
         raise RequestError(f"--output: expected a place where {output} can be written, found {above}, which bars it")
-    strangers = os.path.isdir(output) and not os.path.exists(layout.join(output, layout.POINTER)) and [
-        name for name in os.listdir(output) if not (layout.is_generation(name) or files.is_temporary(name))
-    ]
+    strangers = (
+        os.path.isdir(output)
+        and not os.path.exists(layout.join(output, layout.POINTER))
+        and [name for name in os.listdir(output) if not (layout.is_generation(name) or files.is_temporary(name))]
+    )
     if strangers:
         raise RequestError(
             f"--output: expected an empty folder, a dataset or an unfinished run, found {strangers[0]!r} in {output}"

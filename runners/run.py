@@ -198,4 +198,3 @@ class _Watch:
             except OSError:
                 continue  # not begun
         self._reporter.progress(read, quarantined)
-

@@ -104,9 +104,7 @@ def land(source: BigQuery, folder: str, reader: Callable[..., Any] | None = None
     files.write_bytes(marker, json.dumps({"request": request, "rows": written}).encode())
 
 
-def _run(
-    source: BigQuery, folder: str, request: Mapping[str, Any], reader: Callable[..., Any] | None
-) -> int:
+def _run(source: BigQuery, folder: str, request: Mapping[str, Any], reader: Callable[..., Any] | None) -> int:
     """Runs the landing pipeline; returns how many rows were read."""
     import apache_beam as beam
     from apache_beam.io.parquetio import WriteToParquetBatched

@@ -153,9 +153,7 @@ class Images:
                 found[key] = groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
         return found
 
-    def _table_labels(
-        self, table: tables.Table, root: str, keys: Sequence[str], warnings: list[str]
-    ) -> dict[str, str]:
+    def _table_labels(self, table: tables.Table, root: str, keys: Sequence[str], warnings: list[str]) -> dict[str, str]:
         index, uri = tables.KeyIndex(keys), layout.join(root, table.path)
         found: dict[str, str] = {}
         strangers = []

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import groupby, islice, pairwise
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from .order import WHOLE, Order, Share, State, Step, Steps
 from .reader import Reader
 
 _PARTS = 4  # of a batch for each thread: a thread that is held up holds up little
-_BLOCK = 4096  # rows of a table that are read at once: fewer take more time each
+_BLOCK = 4096  # examples that are ordered, and rows of a table that are read, at once: fewer take more time each
 
 
 def cores() -> int:
@@ -130,6 +130,8 @@ class Batches:
     def steps(self) -> Iterator[Step]:
         """What an iteration from the present state does."""
         state, epoch = self._state, 0
+        if not self._steps.length():  # nothing, however often it is repeated
+            return
         while self.options.repeat is None or epoch < self.options.repeat:
             yield from self._steps.epoch(state)
             state, epoch = State(state.seed, state.epoch + 1), epoch + 1
@@ -150,7 +152,7 @@ class Batches:
                     begun.append(self._begin(pool, block, parts))
                     if len(begun) > ahead:
                         yield from self._finish(begun.popleft())
-                    ended = block[-1].epoch
+                    ended = block.steps[-1].epoch
                 while begun:
                     yield from self._finish(begun.popleft())
             finally:
@@ -160,26 +162,27 @@ class Batches:
         if ended is not None and self._state.position:  # another host has one example more
             self._state = State(self._state.seed, ended + 1)
 
-    def _blocks(self, steps: Iterable[Step]) -> Iterator[list[Step]]:
-        """Steps that are made together: one, or as many as fill a block where examples are read many at once."""
-        least = _BLOCK if self._reader.at_once else 1
-        block: list[Step] = []
-        for step in steps:
-            if block and (step.epoch != block[0].epoch or len(block) * self.options.batch_size >= least):
-                yield block
-                block = []
-            block.append(step)
-        if block:
-            yield block
+    def _blocks(self, steps: Iterable[Step]) -> Iterator["_Block"]:
+        """What is made together: a step, or as many as fill a block where examples are read many at once."""
+        for planned in _within_epochs(steps, -(-_BLOCK // self.options.batch_size)):
+            positions = np.concatenate([step.positions for step in planned])
+            numbers = self.order.examples(planned[0].epoch, positions).tolist()  # of many, for the price of one
+            if self._reader.at_once:
+                yield _Block(planned, numbers)
+                continue
+            start = 0
+            for step in planned:
+                stop = start + len(step.positions)
+                yield _Block([step], numbers[start:stop])
+                start = stop
 
-    def _begin(self, pool: ThreadPoolExecutor, steps: list[Step], parts: int) -> "_Begun":
-        positions = np.concatenate([step.positions for step in steps])
-        numbers = self.order.examples(steps[0].epoch, positions).tolist()
+    def _begin(self, pool: ThreadPoolExecutor, block: "_Block", parts: int) -> "_Begun":
+        numbers = block.numbers
         inputs = allocate(self._reader.features, len(numbers), self._buffers.empty)
         outputs = self._applied.allocate(len(numbers), inputs, self._buffers.empty) if self._applied else inputs
         bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
         made = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
-        return _Begun(steps, outputs, made)
+        return _Begun(block.steps, outputs, made)
 
     def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> None:
         """Fills some rows of a batch, and applies the graph to them."""
@@ -199,8 +202,23 @@ class Batches:
             start = stop
 
 
+def _within_epochs(steps: Iterable[Step], most: int) -> Iterator[list[Step]]:
+    """Steps in order, so many of one epoch at a time."""
+    for _, epoch in groupby(steps, key=lambda step: step.epoch):
+        while some := list(islice(epoch, most)):
+            yield some
+
+
 def _rows(arrays: Arrays, rows: slice) -> Arrays:
     return {name: array[rows] for name, array in arrays.items()}
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Batches that are made together: their steps, and the numbers of their examples."""
+
+    steps: list[Step]
+    numbers: list[int]
 
 
 @dataclass(frozen=True)

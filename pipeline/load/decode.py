@@ -101,7 +101,10 @@ class Decoder:
         Raises:
           ValueError: the record does not hold what the manifest says.
         """
-        values = wire.parse(record)
+        self.write_values(wire.parse(record), arrays, row)
+
+    def write_values(self, values: Mapping[str, wire.Value], arrays: Arrays, row: int) -> None:
+        """As `write`, of a record's values by their names."""
         for name, write in self._writers.items():
             try:
                 if name in values:

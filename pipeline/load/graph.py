@@ -94,25 +94,26 @@ class Graph:
 
     def run_host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The host's part: decoded features in, what the device's part takes out."""
-        values = self._run(self.host, {_INPUT + name: batch[name] for name in self.inputs})
+        values = self.run(self.host, {_INPUT + name: batch[name] for name in self.inputs})
         return {name: values[value] for name, value in self.between.items()}
 
     def run_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The device's part: what the host's part made in, the graph's outputs out."""
         present = {value: batch[name] for name, value in self.between.items() if name in batch}
-        values = self._run(self.device, present)
+        values = self.run(self.device, present)
         return {
             name: self._as_given(values[value], self._dtypes[name])
             for name, value in self.outputs.items()
             if value in values
         }
 
-    def _run(self, nodes: Sequence[Node], values: dict[str, Any]) -> dict[str, Any]:
+    def run(self, nodes: Sequence[Node], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Runs some nodes: given values by their ids in, these, the constants and the nodes' out."""
         values = {**self.constants, **values}
         for node in nodes:
             arguments = [values[name] for name in node.inputs]
             if node.kind in LOOKUPS:
-                values[node.output] = self.look_up(node, values)
+                values[node.output] = self.look_up(node, *arguments)
                 continue
             backend = backend_of(arguments)
             like = next((value for value in arguments if not isinstance(value, np.ndarray | np.generic)), None)
@@ -125,10 +126,10 @@ class Graph:
                 values[node.output] = OPERATIONS[node.kind](backend, node.attributes, *arguments)
         return values
 
-    def look_up(self, node: Node, values: Mapping[str, Any]) -> Any:
+    def look_up(self, node: Node, *arguments: Array) -> Array:
         """Runs a node that reads a table."""
         table = self._tables[node.attributes["table"]]
-        return table.find(*(values[name] for name in node.inputs)) if node.inputs else np.array(len(table))
+        return table.find(*arguments) if arguments else np.array(len(table))
 
     def _as_given(self, value: Any, dtype: str) -> Any:
         if dtype == "string":

@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import DatasetError
 from ..features import Feature
 from .decode import Arrays, Decoder, allocate
+from .raw import DirectReader, is_direct
 from .storage import Records
 
 
@@ -79,6 +80,7 @@ class RecordReader(Reader):
         super().__init__(decoder.features, records.sizes, decoder.at_once, cache)
         self.records = records
         self._decoder = decoder
+        self._direct = DirectReader(records, decoder) if any(map(is_direct, self.features.values())) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RecordReader, (self.records, self._decoder, self.caches)
@@ -86,15 +88,26 @@ class RecordReader(Reader):
     def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
         if not self.at_once:
             for row, number in enumerate(numbers, first):
-                self._write(self.records[number], number, arrays, row)
+                self._read_one(number, arrays, row)
             return
         records = [self.records[number] for number in numbers]
         for position in self._decoder.write_all(records, arrays, first):
-            self._write(records[position], numbers[position], arrays, first + position)
+            try:
+                self._decoder.write(records[position], arrays, first + position)
+            except ValueError as error:
+                raise self._named(error, numbers[position]) from error
 
-    def _write(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
+    def _read_one(self, number: int, arrays: Arrays, row: int) -> None:
         try:
+            if self._direct and self._direct.read(number, arrays, row):
+                return
+            record = self.records[number]
             self._decoder.write(record, arrays, row)
         except ValueError as error:
-            shard, inside = self.records.locate(number)
-            raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
+            raise self._named(error, number) from error
+        if self._direct:
+            self._direct.learn(record)
+
+    def _named(self, error: ValueError, number: int) -> DatasetError:
+        shard, inside = self.records.locate(number)
+        return DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`")

@@ -67,9 +67,7 @@ def find(records: Sequence[bytes], stored: Mapping[str, Feature]) -> tuple[dict[
     return found, fits & (position == ends)
 
 
-def _entry(
-    content: Bytes, position: Integers, ends: Integers, name: bytes, kind: int
-) -> tuple[Spans, Integers, Bools]:
+def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind: int) -> tuple[Spans, Integers, Bools]:
     """The spans of one feature, the positions after its entries, and whether these are as expected.
 
     Where the name at a position is another one, the feature is missing, and the position stays.

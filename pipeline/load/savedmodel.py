@@ -145,9 +145,7 @@ class SavedGraph:
                 known.update(zip(components, sparse, strict=True))
             capture = tf.compat.v1.get_default_graph().capture
             held = {tensor: capture(value) for tensor, value in self.captured.items()}
-            given = {
-                tensor: value for tensor, value in {**held, **known}.items() if tensor.partition(":")[0] in there
-            }
+            given = {tensor: value for tensor, value in {**held, **known}.items() if tensor.partition(":")[0] in there}
             found = tf.graph_util.import_graph_def(definition, given, return_elements=results, name="")
             for tensor, name in zip(found, results, strict=True):
                 tensor.set_shape(self.function.graph.get_tensor_by_name(name).shape)

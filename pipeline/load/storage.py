@@ -11,12 +11,16 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import google_crc32c
+import numpy as np
+import numpy.typing as npt
 
 from .. import files, layout
 from ..errors import DatasetError
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _HEADER = 12  # length and its checksum, before a record
 _FOOTER = 4  # the record's checksum
@@ -46,6 +50,9 @@ class Source(Protocol):
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         """The record between two offsets, and its footer."""
 
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        """Fills uint8 arrays with the bytes from an offset on, one after the other, as far as there are any."""
+
 
 class Local:
     """A local file. Reading releases the GIL: threads wait for a disk, and copy from the page cache, side by side."""
@@ -65,6 +72,9 @@ class Local:
         record = os.pread(self._descriptor, max(0, end - start - _HEADER), start + _HEADER)
         return record, os.pread(self._descriptor, _FOOTER, end)
 
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
+
 
 class Held:
     """A file that is in memory as a whole."""
@@ -74,6 +84,9 @@ class Held:
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         return self._content[start + _HEADER : stop - _FOOTER], self._content[stop - _FOOTER : stop]
+
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        _copy(memoryview(self._content)[start:], parts)
 
 
 class Remote:
@@ -85,6 +98,16 @@ class Remote:
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         framed: bytes = self._file.read_at(stop - start, start)
         return framed[_HEADER:-_FOOTER], framed[-_FOOTER:]
+
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        _copy(memoryview(self._file.read_at(sum(part.nbytes for part in parts), start)), parts)
+
+
+def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
+    for part in parts:
+        piece = content[: part.nbytes]
+        part[: len(piece)] = piece
+        content = content[part.nbytes :]
 
 
 class Records:
@@ -131,16 +154,45 @@ class Records:
         Raises:
           DatasetError: the record is damaged.
         """
+        source, start, stop = self._find(number)
+        record, footer = source.frame(start, stop)
+        self._check(number, google_crc32c.value(record), footer)
+        return record
+
+    def size(self, number: int) -> int:
+        """A record's bytes, without its frame."""
+        _, start, stop = self._find(number)
+        return stop - start - _HEADER - _FOOTER
+
+    def read_into(self, number: int, parts: Sequence[Bytes]) -> None:
+        """Reads a record, checked, into uint8 arrays, one after the other.
+
+        Args:
+          number: From 0 to len - 1.
+          parts: Contiguous, together of the record's size.
+
+        Raises:
+          DatasetError: the record is damaged.
+        """
+        source, start, _ = self._find(number)
+        footer = np.empty(_FOOTER, np.uint8)
+        source.fill(start + _HEADER, [*parts, footer])
+        crc = 0
+        for part in parts:
+            crc = google_crc32c.extend(crc, part)
+        self._check(number, crc, footer.tobytes())
+
+    def _find(self, number: int) -> tuple[Source, int, int]:
         shard = bisect_right(self._starts, number) - 1
         inside = number - self._starts[shard]
         source, offsets = self._opened(shard)
-        record, footer = source.frame(offsets[inside], offsets[inside + 1])
+        return source, offsets[inside], offsets[inside + 1]
+
+    def _check(self, number: int, crc: int, footer: bytes) -> None:
         # The length before the record is not read: a wrong offset shows in the checksum, too.
-        if _masked_crc(record) != int.from_bytes(footer, "little"):
-            raise DatasetError(
-                f"{self.shards[shard].uri}: record {inside} is damaged or truncated; run `penstock verify`"
-            )
-        return record
+        if ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF != int.from_bytes(footer, "little"):
+            shard, inside = self.locate(number)
+            raise DatasetError(f"{shard.uri}: record {inside} is damaged or truncated; run `penstock verify`")
 
     def _opened(self, shard: int) -> tuple[Source, "array[int]"]:
         opened = self._open.get(shard)
@@ -188,11 +240,6 @@ def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
         ) from error
     except (EOFError, gzip.BadGzipFile) as error:
         raise DatasetError(f"{shard.uri}: its compression is damaged ({error}); run `penstock verify`") from error
-
-
-def _masked_crc(content: bytes) -> int:
-    crc: int = google_crc32c.value(content)
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
 def shard_files(dataset: str, entries: Sequence[Any]) -> list[ShardFile]:

@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ import numpy as np
 import simplejpeg
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
+
+from penstock.pipeline.load.storage import ShardFile
 
 GENERATION = "0123456789abcdef"
 SHAPE = (16, 24, 3)
@@ -194,3 +196,19 @@ def write(
     pointer = {"format": 1, "generation": GENERATION, "manifest": entry["path"], "sha256": entry["sha256"]}
     (root / "_DATASET.json").write_text(json.dumps(pointer))
     return root
+
+
+def write_shard(folder: Path, name: str, records: Sequence[bytes], prefix: str = "") -> ShardFile:
+    """Writes a shard and its index.
+
+    Args:
+      folder: Where.
+      name: The shard's file name; with .gz, it is compressed.
+      records: Its records.
+      prefix: Stands before the path in its URI.
+    """
+    content, offsets = frame(list(records))
+    content = gzip.compress(content) if name.endswith(".gz") else content
+    (folder / name).write_bytes(content)
+    (folder / f"{name}.u64").write_bytes(offsets)
+    return ShardFile(f"{prefix}{folder / name}", f"{prefix}{folder / name}.u64", len(records), len(content))

@@ -6,9 +6,14 @@ import numpy as np
 import pytest
 
 from penstock.pipeline import DatasetError
+from penstock.pipeline.features import Feature
 from penstock.pipeline.load import Dataset, open_dataset
-from penstock.pipeline.load.batches import Batches
+from penstock.pipeline.load.batches import Batches, LoadOptions
 from penstock.pipeline.load.buffers import Buffers
+from penstock.pipeline.load.decode import Decoder
+from penstock.pipeline.load.order import Order
+from penstock.pipeline.load.reader import RecordReader
+from penstock.pipeline.load.storage import Records
 
 from .datasets import GENERATION, MEAN, STD, write
 
@@ -140,3 +145,8 @@ def test_random_access(dataset: Dataset) -> None:
     assert source[3]["image"].dtype == np.float32
     with pytest.raises(IndexError, match="from -21 to 20"):
         source[21]
+
+
+def test_a_loader_of_nothing_ends_however_often_it_is_repeated() -> None:
+    reader = RecordReader(Records([]), Decoder({"row": Feature("number", "int64", ())}))
+    assert list(Batches(reader, Order(()), LoadOptions(repeat=None))) == []
