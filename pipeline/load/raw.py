@@ -1,4 +1,4 @@
-"""Reads records whose pixels are stored raw straight into a batch: one copy, where reading and then decoding makes three.
+"""Reads records with raw pixels straight into a batch: one copy, where reading and then decoding makes three.
 
 Records of one length mostly have their values at the same places. So a record's pixels are read to where they belong
 if it is like an earlier record of its length, and all else into a small buffer; there stands, around the other values,
