@@ -2,10 +2,11 @@
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from dataclasses import dataclass, replace
-from itertools import groupby, islice, pairwise
+from itertools import groupby, islice, pairwise, takewhile
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ..errors import RequestError
 from .apply import Applied
 from .buffers import Buffers
 from .decode import Arrays, allocate, dtype_of, item_shape
-from .order import WHOLE, Order, Share, State, Step, Steps
+from .order import WHOLE, Order, Share, State, Step, Steps, whole
 from .reader import Reader
 
 _PARTS = 4  # of a batch for each thread: a thread that is held up holds up little
@@ -32,7 +33,7 @@ class LoadOptions:
 
     Attributes:
       batch_size: Examples in a batch.
-      repeat: Epochs; None for ever.
+      repeat: Epochs of an iteration, the one that it begins or goes on in among them; None for ever.
       share: Which host this is, of how many.
       drop_remainder: Whether only full batches are made.
       equal: Whether all hosts get equally many examples.
@@ -51,10 +52,10 @@ class LoadOptions:
     cache: bool = False
 
     def __post_init__(self) -> None:
-        for name, least in (("batch_size", 1), ("prefetch", 1), ("threads", 1), ("repeat", 1)):
+        for name in ("batch_size", "prefetch", "threads", "repeat"):
             value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise RequestError(f"{name}: expected a whole number from {least}, found {value!r}")
+            if value is not None or name in ("batch_size", "prefetch"):
+                whole(name, value, 1)
 
 
 class Batches:
@@ -73,7 +74,7 @@ class Batches:
         self._reader = reader
         self._applied = applied
         self._buffers = Buffers()
-        self._state = State(order.seed)
+        self._state = State(order.seed, order=order.fingerprint)
         self._steps = Steps(order.count, options.batch_size, options.share, options.drop_remainder, options.equal)
         if not self._steps.length() and order.count:
             raise RequestError(
@@ -110,41 +111,58 @@ class Batches:
           RequestError: it is no state of this order.
         """
         restored = State.from_json(state)
-        if restored.seed != self.order.seed or restored.position > self.order.count:
+        own = self.order.seed, self.order.fingerprint
+        if (restored.seed, restored.order) != own or restored.position > self.order.count:
             raise RequestError(
-                f"state: expected one with seed {self.order.seed} and a position up to {self.order.count}, found "
-                f"{dict(state)}; open the same split of the same dataset with the same seed"
+                f"state: expected one with seed {own[0]}, order {own[1]} and position up to {self.order.count}, found "
+                f"{dict(state)}; open the same split of the same generation with the same seed, shuffle and window"
             )
-        self._state = restored
+        over = self._steps.end(restored.position) <= restored.position  # no host has a batch left
+        self._state = restored.next_epoch() if over else restored
 
     def state_after(self, batches: int) -> dict[str, int]:
         """The state after so many batches from the present one: for loops where other processes iterate."""
         state = self._state
-        for step in self.steps():
-            if batches == 0:
-                break
+        for step in islice(self._endless(), batches):
             state = step.after
-            batches -= 1
         return state.to_json()
 
     def steps(self) -> Iterator[Step]:
         """What an iteration from the present state does."""
-        state, epoch = self._state, 0
-        if not self._steps.length():  # nothing, however often it is repeated
-            return
-        while self.options.repeat is None or epoch < self.options.repeat:
+        steps = self._endless()
+        if self.options.repeat is None:
+            return steps
+        end = self._state.epoch + self.options.repeat
+        return takewhile(lambda step: step.epoch < end, steps)
+
+    def _endless(self) -> Iterator[Step]:
+        state = self._state
+        while self._steps.length():
             yield from self._steps.epoch(state)
-            state, epoch = State(state.seed, state.epoch + 1), epoch + 1
+            state = state.next_epoch()
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        return self.run(self.steps())
+        start = self._state
+        yield from self.run(self.steps())
+        if self.options.repeat is not None:  # also where the last steps are other hosts'
+            self._state = start.next_epoch(self.options.repeat)
+
+    def fork(self, threads: int | None = None) -> "Batches":
+        """Another loader that begins where this one is, and goes its own way.
+
+        Args:
+          threads: Its decoding threads, where their number was not asked for.
+        """
+        other = copy(self)
+        other.options = replace(self.options, threads=self.options.threads or threads)
+        other._buffers = Buffers()
+        return other
 
     def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
         """Makes the batches of some steps, in order."""
         threads = self.options.threads or cores()
         parts = 1 if self._reader.at_once else _PARTS * threads
         ahead = max(self.options.prefetch, threads) if self._reader.at_once else self.options.prefetch
-        ended = None
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
             begun: deque[_Begun] = deque()
             try:
@@ -152,15 +170,12 @@ class Batches:
                     begun.append(self._begin(pool, block, parts))
                     if len(begun) > ahead:
                         yield from self._finish(begun.popleft())
-                    ended = block.steps[-1].epoch
                 while begun:
                     yield from self._finish(begun.popleft())
             finally:
                 for batch in begun:
                     for part in batch.parts:
                         part.cancel()
-        if ended is not None and self._state.position:  # another host has one example more
-            self._state = State(self._state.seed, ended + 1)
 
     def _blocks(self, steps: Iterable[Step]) -> Iterator["_Block"]:
         """What is made together: a step, or as many as fill a block where examples are read many at once."""
@@ -239,4 +254,6 @@ def with_state(batches: Batches, state: Mapping[str, int] | None) -> Batches:
 
 def make_options(shard: tuple[int, int], **options: Any) -> LoadOptions:
     """LoadOptions from an adapter's arguments; `shard` is (index, count)."""
-    return replace(LoadOptions(**options), share=Share(*shard))
+    if not isinstance(shard, Sequence) or len(shard) != 2:
+        raise RequestError(f"shard: expected (index, count), found {shard!r}")
+    return LoadOptions(**options, share=Share(*shard))

@@ -2,12 +2,12 @@
 
 import math
 import sys
-import threading
 from typing import Any
 
 import numpy as np
 
 from .decode import Array
+from .locks import ProcessLock
 
 _ALIGNED = 64  # bytes: then TensorFlow and JAX take an array as it is, without a copy
 _SMALL = 1 << 17  # bytes: less comes from the allocator's own pools
@@ -29,7 +29,7 @@ class Buffers:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._buffers: dict[int, list[Array]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -178,13 +178,16 @@ class Dataset:
     ) -> Batches:
         """Batches of NumPy arrays; an iterable with `state()` and `restore()`.
 
+        An iteration goes on where the last one ended or was broken off: a batch that was looked at counts as taken.
+
         Args:
           split: The split's name.
           batch_size: Examples in a batch.
           shuffle: True or "window": shards in random order, and examples within a window, anew in every epoch.
             "exact": a permutation of the whole split.
           seed: Chooses the orders: the same on every machine.
-          repeat: Epochs; None for ever. A batch holds examples of one epoch.
+          repeat: Epochs of an iteration, counted from the one that it begins in or goes on in; None for ever. A batch
+            holds examples of one epoch.
           shard: (index, count): this host's number, and how many hosts there are. Hosts get disjoint examples, and
             together all.
           features: Whether the transform graph is applied; "host" applies only what the host must do (texts and
@@ -211,15 +214,17 @@ class Dataset:
             threads=threads,
             prefetch=prefetch,
         )
+        if features not in (True, False, "host"):
+            raise RequestError(f'features: expected True, False or "host", found {features!r}')
         reader = self._reader(split, cache, features)
-        order = Order(reader.sizes, _shuffle(shuffle), seed, window)
+        order = Order(reader.sizes, _shuffle(shuffle), seed, window, f"{self.generation}/{split}")
         return with_state(Batches(reader, order, options, self._applied(reader, features)), state)
 
     def torch(self, split: str, batch_size: int = 32, *, device: Any = None, **options: Any) -> "TorchBatches":
         """Batches of PyTorch tensors: an IterableDataset that makes batches, so give DataLoader batch_size=None.
 
         It decodes in threads of its own and needs no DataLoader, but takes one: workers make alternate batches, so that
-        the order stays the same. Texts are lists of bytes objects.
+        the order stays the same; then call `set_epoch(epoch)` before each epoch. Texts are lists of bytes objects.
 
         Args:
           split: The split's name.
@@ -257,8 +262,9 @@ class Dataset:
     ) -> Any:
         """A tf.data.Dataset of batches.
 
-        Its attribute `loader` has `state_after(batches)` and `restore(state)`. An iteration that is not completed
-        leaves the state where it was; each completed one goes on to the next epochs.
+        Its attribute `loader` has `state_after(batches)`; go on from a state with `state=`. What `map` and the like
+        make of the dataset has no such attribute. An iteration that is not completed leaves the state where it was;
+        each completed one goes on to the next epochs.
 
         Args:
           split: The split's name.

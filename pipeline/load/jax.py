@@ -59,8 +59,9 @@ class JaxBatches:
                 yield ready[0]
             ready = coming
         if ready is not None:
-            self._state = self.batches.state()
+            self._state = ready[1]
             yield ready[0]
+        self._state = self.batches.state()
 
     def _send(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         texts = {name: values for name, values in batch.items() if values.dtype == object}

@@ -6,9 +6,11 @@ i + 2N, ... So what all hosts have taken after any number of steps is a stretch 
 number of hosts can go on from its end.
 """
 
+import operator
+import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, lru_cache
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -18,6 +20,23 @@ from ..errors import RequestError
 
 Shuffle: TypeAlias = Literal["window", "exact"] | None
 Integers: TypeAlias = npt.NDArray[np.int64]
+
+
+def whole(name: str, value: Any, least: int | None = None) -> int:
+    """A request's whole number, of Python or of NumPy.
+
+    Raises:
+      RequestError: it is none, or less than `least`.
+    """
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = None
+    if number is None or (least is not None and number < least):
+        from_least = "" if least is None else f" from {least}"
+        raise RequestError(f"{name}: expected a whole number{from_least}, found {value!r}")
+    return number
+
 
 WINDOW = 1 << 14  # examples that change places with each other, where shuffling is not exact
 _ROUNDS = 6
@@ -73,15 +92,31 @@ class Order:
     Attributes:
       sizes: Examples in each shard.
       shuffle: None: as they are stored. "window": the shards in random order, from a random start, and examples change
-        places within a window, so that reading stays in few shards at a time. "exact": every order equally likely.
+        places within a window, so that reading stays in few shards at a time. "exact": a pseudo-random permutation of
+        the whole split.
       seed: Chooses the orders, one for each epoch.
       window: How many consecutive examples change places, where the shuffle is "window".
+      name: Says what is ordered: other examples have another name.
+
+    Raises:
+      RequestError: the window or the seed is no such number.
     """
 
     sizes: tuple[int, ...]
     shuffle: Shuffle = None
     seed: int = 0
     window: int = WINDOW
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        whole("window", self.window, 1)
+        whole("seed", self.seed)
+
+    @cached_property
+    def fingerprint(self) -> int:
+        """32 bits that tell this order from others, whatever the seed."""
+        window = self.window if self.shuffle == "window" else None
+        return zlib.crc32(repr((self.name, self.sizes, self.shuffle, window)).encode())
 
     @property
     def count(self) -> int:
@@ -129,7 +164,7 @@ class Share:
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
+        if not 0 <= whole("shard", self.index) < whole("shard", self.count):
             raise RequestError(
                 f"shard: expected (index, count) with 0 <= index < count, found {(self.index, self.count)}; "
                 "give each host its own index"
@@ -147,11 +182,17 @@ class State:
       seed: The order's seed.
       epoch: The epoch, from 0.
       position: How many examples of the epoch all hosts together have taken.
+      order: The order's fingerprint.
     """
 
     seed: int = 0
     epoch: int = 0
     position: int = 0
+    order: int = 0
+
+    def next_epoch(self, epochs: int = 1) -> "State":
+        """Where a later epoch begins."""
+        return replace(self, epoch=self.epoch + epochs, position=0)
 
     def to_json(self) -> dict[str, int]:
         """As a dict, for a checkpoint."""
@@ -164,15 +205,12 @@ class State:
         Raises:
           RequestError: it is no such dict.
         """
-        try:
-            state = cls(**{name: int(value) for name, value in entry.items()})
-        except (TypeError, ValueError) as error:
+        if not isinstance(entry, Mapping) or entry.keys() != State().to_json().keys():
             raise RequestError(
                 f"state: expected what a loader's state() returned, {State().to_json()}, found {entry!r}"
-            ) from error
-        if min(state.epoch, state.position) < 0:
-            raise RequestError(f"state: expected epoch and position from 0, found {entry!r}")
-        return state
+            )
+        least = {"epoch": 0, "position": 0}
+        return cls(**{name: whole(f"state: {name}", value, least.get(name)) for name, value in entry.items()})
 
 
 @dataclass(frozen=True)
@@ -222,7 +260,7 @@ class Steps:
             positions = np.arange(start + self.share.index, stop, self.share.count)
             if not positions.size:  # others have one more
                 return
-            after = State(state.seed, state.epoch, stop) if stop < end else State(state.seed, state.epoch + 1)
+            after = replace(state, position=stop) if stop < end else state.next_epoch()
             yield Step(state.epoch, positions, after)
 
     def length(self, position: int = 0) -> int:

@@ -1,6 +1,5 @@
 """Reads Parquet shards: a row group at a time, which is kept, as NumPy arrays, while it is needed. Imports Arrow."""
 
-import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -14,6 +13,7 @@ from .. import files
 from ..errors import DatasetError
 from ..features import Feature
 from .decode import Array, Arrays, dtype_of, missing
+from .locks import ProcessLock
 from .reader import Reader
 from .storage import KEPT_BYTES, ShardFile
 
@@ -31,9 +31,9 @@ class ParquetReader(Reader):
         super().__init__(features, [shard.records for shard in shards], at_once=True, cache=cache)
         self._shards = tuple(shards)
         self._starts = np.array(list(accumulate(self.sizes, initial=0)))
-        self._locks = [threading.Lock() for _ in shards]
+        self._locks = [ProcessLock() for _ in shards]
         self._files: dict[int, tuple[Any, Array]] = {}
-        self._kept_lock = threading.Lock()
+        self._kept_lock = ProcessLock()
         self._kept: OrderedDict[tuple[int, int], tuple[Arrays, int]] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -4,7 +4,6 @@ import gzip
 import io
 import os
 import sys
-import threading
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from .. import files, layout
 from ..errors import DatasetError
+from .locks import ProcessLock
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
@@ -122,8 +122,8 @@ class Records:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
-        self._opening = [threading.Lock() for _ in self.shards]
+        self._lock = ProcessLock()
+        self._opening = [ProcessLock() for _ in self.shards]
         self._open: OrderedDict[int, tuple[Source, array[int]]] = OrderedDict()
 
     def __getstate__(self) -> tuple[ShardFile, ...]:

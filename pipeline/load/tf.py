@@ -8,7 +8,6 @@ import tensorflow as tf
 
 from ..errors import RequestError
 from .batches import Batches
-from .order import State
 from .savedmodel import SavedGraph
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def make(
         apply = SavedGraph(dataset.transform.path, dataset.features).on_decoded(dataset.transform.outputs)
         calls = 1 if deterministic else tf.data.AUTOTUNE
         batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
-    if loader.options.repeat is not None:
+    if loader.options.repeat is not None and options.get("state") is None:  # resumed, the first iteration is shorter
         batches = batches.apply(tf.data.experimental.assert_cardinality(len(loader)))
     batches = batches.prefetch(1)
     batches.loader = loader
@@ -68,11 +67,6 @@ def _ragged(values: np.ndarray) -> tf.RaggedTensor:
 
 def _whole_epochs(loader: Batches) -> Iterator[dict[str, np.ndarray]]:
     """An iteration that moves the loader's state only when it is complete: tf.data reads ahead of its user."""
-    start = State.from_json(loader.state())
-    complete = False
-    try:
-        yield from loader
-        complete = True
-    finally:
-        if not complete:
-            loader.restore(start.to_json())
+    ahead = loader.fork()
+    yield from ahead
+    loader.restore(ahead.state())

@@ -1,7 +1,8 @@
 """The same batches from every framework's adapter."""
 
+import warnings
 from collections.abc import Iterable, Mapping
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import pytest
 from penstock.pipeline import RequestError
 from penstock.pipeline.load import Dataset
 
-OPTIONS: dict[str, Any] = {"shuffle": "exact", "seed": 2, "repeat": 2}
+OPTIONS_ONCE: dict[str, Any] = {"shuffle": "exact", "seed": 2}
+OPTIONS = {**OPTIONS_ONCE, "repeat": 2}
 
 
 def _check(dataset: Dataset, batches: Iterable[Mapping[str, Any]], ulps: int = 0) -> None:
@@ -59,6 +61,45 @@ def test_torch_resumes(dataset: Dataset, torch: Any) -> None:
     assert begun + [batch["row"].tolist() for batch in again][: len(whole) - 2] == whole
 
 
+def _rows(batches: Iterable[Any]) -> list[int]:
+    return [row for batch in batches for row in batch["row"].tolist()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("persistent", [False, True])
+def test_torch_workers_begin_where_they_are_told(dataset: Dataset, torch: Any, persistent: bool) -> None:
+    options = {"shuffle": "exact", "seed": 5, "features": False}
+    expected = [_rows(dataset.torch("train", 4, **options).batches.run(steps)) for steps in _epochs(dataset, options)]
+    batches = dataset.torch("train", 4, **options)
+    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=2, persistent_workers=persistent)
+    for epoch in (0, 1, 0):
+        batches.set_epoch(epoch)
+        assert _rows(loader) == expected[epoch]
+    next(iter(loader))  # broken off
+    batches.set_epoch(1)
+    assert _rows(loader) == expected[1]
+    batches.restore(batches.state_after(5))  # one of six batches is left
+    assert _rows(loader) == expected[1][20:]
+    batches.restore(batches.state_after(1))
+    assert batches.state()["epoch"] == 2
+    assert _rows(loader) == expected[2]
+
+
+def _epochs(dataset: Dataset, options: dict[str, Any]) -> list[list[Any]]:
+    steps = dataset.numpy("train", 4, repeat=3, **options).steps()
+    return [list(epoch) for _, epoch in groupby(steps, key=lambda step: step.epoch)]
+
+
+@pytest.mark.slow
+def test_torch_workers_tell_of_an_epoch_in_the_same_order(dataset: Dataset, torch: Any) -> None:
+    loader = torch.utils.data.DataLoader(dataset.torch("train", 4, shuffle=True), batch_size=None, num_workers=1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        list(loader)
+        with pytest.raises(UserWarning, match="epoch 0 begins for the second time"):
+            list(loader)
+
+
 def test_torch_map_style(dataset: Dataset, torch: Any) -> None:
     loader = torch.utils.data.DataLoader(dataset.source("train", features="host"), batch_size=4)
     assert next(batch["row"].tolist() for batch in loader) == [0, 1, 2, 3]
@@ -100,6 +141,23 @@ def test_tf_reads_the_same_stored_batches(dataset: Dataset) -> None:
         for name, values in want.items():
             np.testing.assert_array_equal(have[name].numpy(), values)
     assert batches.loader.state()["epoch"] == 2
+
+
+@pytest.mark.slow
+def test_tf_goes_on_in_the_middle_of_an_epoch(dataset: Dataset) -> None:
+    pytest.importorskip("tensorflow")
+    whole = [_rows([batch]) for batch in dataset.numpy("train", 4, repeat=3, **OPTIONS_ONCE)]
+    first = dataset.tf("train", 4, **OPTIONS_ONCE)
+    again = dataset.tf("train", 4, state=first.loader.state_after(2), **OPTIONS_ONCE)
+    assert [_rows([batch]) for epoch in (again, again, again) for batch in epoch.as_numpy_iterator()] == whole[2:]
+
+
+@pytest.mark.slow
+def test_two_iterations_of_tf_at_once_are_alike(dataset: Dataset) -> None:
+    tf = pytest.importorskip("tensorflow")
+    batches = dataset.tf("train", 4, **OPTIONS_ONCE)
+    pairs = tf.data.Dataset.zip((batches, batches)).as_numpy_iterator()
+    assert all(_rows([one]) == _rows([other]) for one, other in pairs)
 
 
 @pytest.mark.slow

@@ -1,16 +1,20 @@
+import multiprocessing
+import os
 import pickle
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from penstock.pipeline import DatasetError
+from penstock.pipeline import DatasetError, RequestError
 from penstock.pipeline.features import Feature
 from penstock.pipeline.load import Dataset, open_dataset
 from penstock.pipeline.load.batches import Batches, LoadOptions
 from penstock.pipeline.load.buffers import Buffers
 from penstock.pipeline.load.decode import Decoder
+from penstock.pipeline.load.locks import ProcessLock
 from penstock.pipeline.load.order import Order
 from penstock.pipeline.load.reader import RecordReader
 from penstock.pipeline.load.storage import Records
@@ -150,3 +154,40 @@ def test_random_access(dataset: Dataset) -> None:
 def test_a_loader_of_nothing_ends_however_often_it_is_repeated() -> None:
     reader = RecordReader(Records([]), Decoder({"row": Feature("number", "int64", ())}))
     assert list(Batches(reader, Order(()), LoadOptions(repeat=None))) == []
+
+
+def test_a_host_without_a_batch_left_goes_on_with_the_others(dataset: Dataset) -> None:
+    state = {**dataset.numpy("train", 5).state(), "position": 20}  # of 21
+    hosts = [dataset.numpy("train", 5, shard=(index, 2), state=state) for index in range(2)]
+    assert [_rows(host) for host in hosts] == [[[20]], []]
+    assert [host.state() for host in hosts] == [{**state, "epoch": 1, "position": 0}] * 2
+    assert sorted(row for host in hosts for batch in _rows(host) for row in batch) == list(range(21))
+
+
+def test_what_makes_no_full_batch_any_more_belongs_to_the_next_epoch(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 5, drop_remainder=True)
+    loader.restore({**loader.state(), "position": 18})
+    assert loader.state()["epoch"] == 1
+    assert len(loader) == len(list(loader)) == 4
+
+
+def test_the_state_after_more_batches_than_an_iteration_has(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 5, shuffle=True)
+    assert loader.state_after(12) == {**loader.state(), "epoch": 2, "position": 10}
+
+
+@pytest.mark.parametrize("other", [{"shuffle": "exact"}, {"window": 7}])
+def test_a_state_of_another_order_is_refused(dataset: Dataset, other: dict[str, Any]) -> None:
+    state = dataset.numpy("train", 5, shuffle=True).state()
+    with pytest.raises(RequestError, match="same split of the same generation with the same seed, shuffle and window"):
+        dataset.numpy("train", 5, state=state, **{"shuffle": True, **other})
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_forked_process_does_not_wait_for_a_thread_of_its_parent() -> None:
+    lock = ProcessLock()
+    with lock:
+        process = multiprocessing.get_context("fork").Process(target=lock.__enter__)
+        process.start()
+        process.join(10)
+        assert process.exitcode == 0

@@ -97,7 +97,15 @@ def test_changed_content_is_found_on_request(tmp_path: Path) -> None:
         ({"shard": (3, 2)}, "shard: expected"),
         ({"repeat": 0}, "repeat"),
         ({"batch_size": 22, "drop_remainder": True}, "expected at least one batch of 22"),
-        ({"state": {"seed": 4, "epoch": 0, "position": 0}}, "expected one with seed 0"),
+        ({"state": {"seed": 4, "epoch": 0, "position": 0, "order": 0}}, "expected one with seed 0"),
+        ({"state": {}}, "expected what a loader's state.. returned"),
+        ({"state": 3}, "expected what a loader's state.. returned"),
+        ({"window": 0}, "window: expected a whole number from 1, found 0"),
+        ({"seed": "a"}, "seed: expected a whole number, found 'a'"),
+        ({"shard": 3}, "shard: expected .index, count., found 3"),
+        ({"shard": (0,)}, "shard: expected .index, count., found .0,."),
+        ({"batch_size": None}, "batch_size: expected a whole number from 1, found None"),
+        ({"features": "hst"}, "features: expected True, False or \"host\", found 'hst'"),
     ],
 )
 def test_wrong_requests_say_what_to_do(dataset: Dataset, options: dict, message: str) -> None:
