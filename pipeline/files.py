@@ -9,6 +9,7 @@ store an object appears when its upload is complete.
 
 import contextlib
 import fnmatch
+import hashlib
 import os
 import re
 import shutil
@@ -18,6 +19,9 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from . import layout
+from .errors import RequestError
+
+_PIECE = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,7 @@ def open_read(uri: str) -> IO[bytes]:
 
     Raises:
       OSError: it is not there or cannot be read.
+      RequestError: it is no URI of a store that can be read.
     """
     return open(uri, "rb") if is_local(uri) else open_remote(uri)
 
@@ -60,9 +65,13 @@ def open_remote(uri: str) -> Any:
 
 
 def _arrow_filesystem(uri: str) -> tuple[Any, str]:
-    from pyarrow import fs  # takes a while: only for the stores that need it
+    import pyarrow as pa  # takes a while: only for the stores that need it
+    from pyarrow import fs
 
-    filesystem, path = fs.FileSystem.from_uri(uri)
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except pa.ArrowInvalid as error:
+        raise RequestError(f"expected a path, or a URI such as gs:// or s3://, found {uri}: {error}") from error
     return filesystem, path
 
 
@@ -99,6 +108,20 @@ def size(uri: str) -> int:
     if info is None or info.size is None:
         raise FileNotFoundError(f"no file at {uri}")
     return int(info.size)
+
+
+def sha256(uri: str) -> tuple[str, int]:
+    """A file's SHA-256 and its bytes, read a piece at a time.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with open_read(uri) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
 
 
 @contextlib.contextmanager

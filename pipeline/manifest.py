@@ -47,11 +47,15 @@ class Pointer:
         """
         uri = layout.join(dataset, layout.POINTER)
         try:
-            entry = json.loads(files.read_bytes(uri))
+            content = files.read_bytes(uri)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except IsADirectoryError as error:
+            raise DatasetError(f"{uri}: expected a pointer to a generation, found a folder; remove it") from error
+        try:
+            entry = json.loads(content)
             check_format(entry, uri)
             return cls(entry["generation"], entry["manifest"], entry["sha256"])
-        except FileNotFoundError:
-            return None
         except (ValueError, KeyError, TypeError) as error:
             raise DatasetError(
                 f"{uri}: expected a pointer to a generation, found {error!r}; remove the file and run again"
@@ -80,6 +84,8 @@ def read(dataset: str) -> dict[str, Any]:
     """
     pointer = Pointer.read(dataset)
     if pointer is None:
+        if files.exists(layout.join(dataset, layout.MANIFEST)):
+            raise NotCommittedError(f"{dataset}: expected a dataset, found a generation of one; open its parent folder")
         if files.exists(dataset):
             raise NotCommittedError(
                 f"{dataset} is not committed: it has no {layout.POINTER}; a run has not ended yet, or has failed: "

@@ -1,7 +1,6 @@
 """Checks a committed dataset against its manifest: every file, every record, every count, and the graph."""
 
 import gzip
-import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -11,7 +10,6 @@ from . import files, layout, manifest
 from .errors import DatasetError
 from .shards import read_examples
 
-_CHUNK = 1 << 20
 _ULPS = 1e-5  # relative: another processor may round a float differently
 
 
@@ -56,20 +54,16 @@ def listed_files(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 def _check_file(dataset: str, entry: Mapping[str, Any]) -> str | None:
     uri = layout.join(dataset, entry["path"])
-    digest, size = hashlib.sha256(), 0
     try:
-        with files.open_read(uri) as file:
-            while chunk := file.read(_CHUNK):
-                digest.update(chunk)
-                size += len(chunk)
+        digest, size = files.sha256(uri)
     except FileNotFoundError:
         return f"{uri}: the file is missing"
     except OSError as error:
         return f"{uri}: the file cannot be read: {error}"
     if size != entry["bytes"]:
         return f"{uri}: expected {entry['bytes']} bytes, found {size}"
-    if digest.hexdigest() != entry["sha256"]:
-        return f"{uri}: expected SHA-256 {entry['sha256']}, found {digest.hexdigest()}: its content was changed"
+    if digest != entry["sha256"]:
+        return f"{uri}: expected SHA-256 {entry['sha256']}, found {digest}: its content was changed"
     return None
 
 

@@ -26,7 +26,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, epilog=_EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="penstock")
 def main() -> None:
-    """Prepares datasets for deep learning: raw images in, a committed dataset and a transform graph out.
+    """Prepares datasets for deep learning: raw data in, a committed dataset and a transform graph out.
 
     A recipe is a Python file with `recipe = Recipe(...)` in it. A first one to try, without any data:
 
@@ -185,13 +185,19 @@ def load(
         for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
             found.append(rate)
             if not as_json:
-                megabytes = f"{rate.bytes / 1e6:9.1f} MB/s" if rate.bytes else ""
-                click.echo(f"{rate.name:24} {rate.examples:9.0f} examples/s {rate.cores:5.2f} cores {megabytes}")
+                click.echo(f"{rate.name:24} {_in_words(rate)}")
         if as_json:
             entry = {"rates": [rate.to_json() for rate in found], "bottleneck": bottleneck(found)}
             click.echo(json.dumps(entry, indent=2))
         else:
             click.echo(f"bottleneck: {bottleneck(found)}")
+
+
+def _in_words(rate: Any) -> str:
+    if rate.problem:
+        return f"not measured: {rate.problem}"
+    megabytes = f"{rate.bytes / 1e6:9.1f} MB/s" if rate.bytes else ""
+    return f"{rate.examples:9.0f} examples/s {rate.cores:5.2f} cores {megabytes}"
 
 
 @main.command()

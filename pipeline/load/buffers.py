@@ -10,6 +10,7 @@ from .decode import Array
 from .locks import ProcessLock
 
 _ALIGNED = 64  # bytes: then TensorFlow and JAX take an array as it is, without a copy
+_SPARE = 4  # buffers of a size that are kept while nobody needs them
 _SMALL = 1 << 17  # bytes: less comes from the allocator's own pools
 
 
@@ -49,8 +50,10 @@ class Buffers:
             return small
         with self._lock:
             known = self._buffers.setdefault(size, [])
-            free = (position for position in range(len(known)) if sys.getrefcount(known[position]) == _UNHELD)
-            position = next(free, len(known))
+            free = [position for position in range(len(known)) if sys.getrefcount(known[position]) == _UNHELD]
+            position = free[0] if free else len(known)
+            for spare in reversed(free[_SPARE:]):
+                del known[spare]
             if position == len(known):
                 known.append(np.empty(size + _ALIGNED, np.uint8))
             start = -known[position].ctypes.data % _ALIGNED

@@ -1,8 +1,9 @@
 """A committed dataset, open for reading."""
 
-import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from .torch import TorchBatches
 
 Features = bool | Literal["host"]
+_CHECKS = 8  # files that are checked at a time
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Split:
     bytes: int
 
 
-def open_dataset(uri: str, *, verify: bool = False) -> "Dataset":
+def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False) -> "Dataset":
     """Opens a committed dataset: reads its pointer and manifest, and checks that its files are there and whole.
 
     Args:
@@ -50,10 +52,21 @@ def open_dataset(uri: str, *, verify: bool = False) -> "Dataset":
       NotCommittedError: there is no dataset, or none that was committed.
       DatasetError: a file is missing or damaged, or a newer penstock wrote it.
     """
+    uri = os.fspath(uri)
+    if not uri:
+        raise RequestError("expected the URI of a dataset's folder, found an empty text")
     uri = uri.rstrip("/") or "/"
-    dataset = Dataset(uri, manifest.read(uri))
-    for entry in dataset.files():
-        _check_file(layout.join(uri, entry["path"]), entry, verify)
+    content = manifest.read(uri)
+    try:
+        dataset = Dataset(uri, content)
+        entries = list(dataset.files())
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise DatasetError(
+            f"{uri}: expected a manifest as this penstock writes it, found {error!r}; install the one that wrote it"
+        ) from error
+    with ThreadPoolExecutor(_CHECKS) as pool:  # stores take long to answer, but many at a time
+        for _ in pool.map(lambda entry: _check_file(layout.join(uri, entry["path"]), entry, verify), entries):
+            pass
     return dataset
 
 
@@ -62,7 +75,7 @@ def _check_file(uri: str, entry: Mapping[str, Any], verify: bool) -> None:
         found = files.size(uri)
         if found != entry["bytes"]:
             raise DatasetError(f"{uri}: expected {entry['bytes']} bytes, found {found}; run `penstock verify`")
-        if verify and hashlib.sha256(files.read_bytes(uri)).hexdigest() != entry["sha256"]:
+        if verify and files.sha256(uri)[0] != entry["sha256"]:
             raise DatasetError(f"{uri}: expected SHA-256 {entry['sha256']}, found another; run `penstock verify`")
     except FileNotFoundError as error:
         raise DatasetError(f"{uri}: a file that the manifest lists is missing; run `penstock verify`") from error

@@ -134,6 +134,8 @@ def _writer(feature: Feature) -> Write:
         raise DatasetError(
             f"expected pixels stored as jpeg, png or raw, found {feature.encoding}; install a newer penstock"
         )
+    if feature.dtype not in _MISSING:
+        raise DatasetError(f"expected values of {', '.join(_MISSING)}, found {feature.dtype}; install a newer penstock")
     if None in feature.shape:
         return partial(_write_list, feature.dtype)
     return {"string": _write_text, "int64": _write_integers, "float32": _write_floats}[feature.dtype]

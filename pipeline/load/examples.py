@@ -1,7 +1,10 @@
 """A split as a sequence: for PyTorch's map-style datasets, for Grain, and for looking at examples."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any, SupportsIndex, overload
+
+import numpy as np
 
 from ..errors import RequestError
 from .decode import allocate
@@ -43,20 +46,24 @@ class Examples:
     @overload
     def __getitem__(self, number: SupportsIndex) -> dict[str, Any]: ...
     @overload
-    def __getitem__(self, number: Sequence[int]) -> list[dict[str, Any]]: ...
+    def __getitem__(self, number: Sequence[int] | slice) -> list[dict[str, Any]]: ...
 
-    def __getitem__(self, number: SupportsIndex | Sequence[int]) -> Any:
-        """One example, feature name to array without a batch; or a list of examples, for a list of numbers.
+    def __getitem__(self, number: SupportsIndex | Sequence[int] | slice) -> Any:
+        """One example, feature name to array without a batch; or a list of examples, for several numbers or a slice.
 
         Raises:
           IndexError: there is no such example.
         """
-        if isinstance(number, SupportsIndex):
-            return self.__getitems__([number.__index__()])[0]
-        return self.__getitems__(list(number))
+        if isinstance(number, slice):
+            return self.__getitems__(list(range(len(self))[number]))
+        if isinstance(number, Sequence | np.ndarray):  # an array, too, has `__index__`
+            return self.__getitems__([operator.index(item) for item in number])
+        return self.__getitems__([operator.index(number)])[0]
 
     def __getitems__(self, numbers: list[int]) -> list[dict[str, Any]]:
         """Several examples; what PyTorch's DataLoader calls."""
+        if not numbers:
+            return []
         count = len(self)
         for number in numbers:
             if not -count <= number < count:

@@ -21,12 +21,14 @@ class Rate:
       examples: Examples a second.
       bytes: Bytes of batches a second.
       cores: Cores that were at work.
+      problem: Why it was not measured; else empty.
     """
 
     name: str
     examples: float
     bytes: float
     cores: float
+    problem: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """As a dict."""
@@ -54,10 +56,10 @@ def measure(
 
 
 def _size(values: Any) -> int:
+    if isinstance(values, list) or values.dtype == object:  # texts, or lists of any length
+        return sum(getattr(value, "nbytes", 0) or len(value) for value in values)
     if hasattr(values, "nbytes"):
         return int(values.nbytes)
-    if isinstance(values, list):
-        return sum(map(len, values))
     shape, dtype = values.shape, values.dtype  # TensorFlow's tensors
     return int(shape.num_elements() or 0) * int(getattr(dtype, "size", 0))
 
@@ -76,7 +78,7 @@ def rates(
     Args:
       dataset: The dataset.
       split: The split's name.
-      adapters: Of `ADAPTERS`; one whose framework is not installed is left out.
+      adapters: Of `ADAPTERS`; of one that cannot be measured, the problem is told.
       batch_size: Examples in a batch.
       threads: Decoding threads; None: one a core.
       seconds: How long each is measured.
@@ -103,13 +105,13 @@ def rates(
 
             try:
                 yield measure(name, make, seconds, clock)
-            except (ImportError, PenstockError):
-                continue
+            except (ImportError, PenstockError) as error:
+                yield Rate(name, 0.0, 0.0, 0.0, str(error))
 
 
 def bottleneck(found: Iterable[Rate]) -> str:
     """What holds loading up, in words, from what `rates` gave."""
-    by_name = {rate.name: rate for rate in found}
+    by_name = {rate.name: rate for rate in found if not rate.problem}
     read, decoded = by_name.get("read alone, one thread"), by_name.get("numpy, decoded")
     featured = by_name.get("numpy, features")
     if decoded is None:

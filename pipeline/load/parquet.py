@@ -90,7 +90,7 @@ def _open(shard: ShardFile) -> Any:
         return pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DatasetError(f"{shard.uri}: a file of the dataset is missing; run `penstock verify`") from error
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:
         raise _damaged(shard.uri, error) from error
 
 

@@ -99,7 +99,7 @@ class DirectReader:
     def __init__(self, records: Records, decoder: Decoder) -> None:
         self._records = records
         self._direct = {
-            name: int(np.prod(feature.shape)) * np.dtype(feature.dtype).itemsize
+            name: int(np.prod(feature.pixel_shape)) * np.dtype(feature.dtype).itemsize
             for name, feature in decoder.features.items()
             if is_direct(feature)
         }

@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from ..features import Feature
 from .wire import BYTES, FLOATS, INTEGERS
@@ -129,7 +130,7 @@ def values(spans: Spans, feature: Feature, missing: Any) -> tuple[npt.NDArray[An
     shape = tuple(size or 0 for size in feature.shape)
     count = math.prod(shape)
     if feature.dtype == "float32":
-        found = spans.content.take(spans.starts[:, None] + np.arange(4 * count), mode="clip").view("<f4")
+        found = _pieces(spans.content, spans.starts, 4 * count).view("<f4")
         right = spans.stops - spans.starts == 4 * count
     else:
         found = np.empty((len(spans.starts), count), np.int64)
@@ -140,6 +141,14 @@ def values(spans: Spans, feature: Feature, missing: Any) -> tuple[npt.NDArray[An
     if not spans.present.all():
         found[~spans.present] = missing
     return found.reshape(-1, *shape), right | ~spans.present
+
+
+def _pieces(content: Bytes, starts: Integers, size: int) -> Bytes:
+    """uint8 [rows, size]: the bytes from some positions on; arbitrary where they would go beyond the end."""
+    if size > len(content):
+        return np.zeros((len(starts), size), np.uint8)
+    found: Bytes = sliding_window_view(content, size)[np.minimum(starts, len(content) - size)]
+    return found
 
 
 def _texts(spans: Spans, missing: Any) -> npt.NDArray[Any]:

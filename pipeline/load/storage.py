@@ -1,9 +1,9 @@
 """Where records are."""
 
 import gzip
-import io
 import os
 import sys
+import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
@@ -224,12 +224,9 @@ def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
         offsets = array("Q", files.read_bytes(shard.index_uri))
         if sys.byteorder == "big":
             offsets.byteswap()
-        if len(offsets) != shard.records + 1:
-            raise DatasetError(
-                f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
-            )
-        if shard.compressed:
-            content = gzip.GzipFile(fileobj=io.BytesIO(files.read_bytes(shard.uri))).read()
+        content = gzip.decompress(files.read_bytes(shard.uri)) if shard.compressed else None
+        _check_offsets(shard, offsets, shard.bytes if content is None else len(content))
+        if content is not None:
             return Held(content), offsets
         if not shard.bytes:
             return Held(b""), offsets
@@ -238,8 +235,20 @@ def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
         raise DatasetError(
             f"{error.filename or shard.uri}: a file of the dataset is missing; run `penstock verify`"
         ) from error
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{shard.uri}: its compression is damaged ({error}); run `penstock verify`") from error
+
+
+def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
+    if len(offsets) != shard.records + 1:
+        raise DatasetError(
+            f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
+        )
+    found = np.frombuffer(offsets, np.uint64)
+    if found[0] != 0 or found[-1] != size or (found[1:] < found[:-1] + np.uint64(_HEADER + _FOOTER)).any():
+        raise DatasetError(
+            f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
+        )
 
 
 def shard_files(dataset: str, entries: Sequence[Any]) -> list[ShardFile]:

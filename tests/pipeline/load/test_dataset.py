@@ -1,6 +1,9 @@
+import hashlib
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -86,6 +89,59 @@ def test_changed_content_is_found_on_request(tmp_path: Path) -> None:
     open_dataset(str(root))
     with pytest.raises(DatasetError, match="expected SHA-256"):
         open_dataset(str(root), verify=True)
+
+
+def _write_manifest(root: Path, edit: Callable[[Any], None]) -> None:
+    file = root / GENERATION / "manifest.json"
+    content = json.loads(file.read_bytes())
+    edit(content)
+    file.write_text(json.dumps(content))
+    pointer = json.loads((root / "_DATASET.json").read_bytes())
+    pointer["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
+    (root / "_DATASET.json").write_text(json.dumps(pointer))
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda content: content["features"]["row"].update(other=1),
+        lambda content: content["features"]["row"].pop("shape"),
+        lambda content: content.pop("transform_graph"),
+        lambda content: content.pop("splits"),
+        lambda content: content.update(features=[]),
+    ],
+)
+def test_a_manifest_of_another_form(tmp_path: Path, edit: Callable[[Any], None]) -> None:
+    root = write(tmp_path)
+    _write_manifest(root, edit)
+    with pytest.raises(DatasetError, match=r"expected a manifest as this penstock writes it.*install the one"):
+        open_dataset(root)
+
+
+def test_what_is_no_dataset_says_what_to_do(tmp_path: Path) -> None:
+    root = write(tmp_path)
+    with pytest.raises(NotCommittedError, match="found a generation of one; open its parent folder"):
+        open_dataset(root / GENERATION)
+    with pytest.raises(NotCommittedError, match=r"has no _DATASET.json"):
+        open_dataset(root / "_DATASET.json")
+    with pytest.raises(RequestError, match="expected a path, or a URI such as gs://"):
+        open_dataset("foo://bucket/data")
+    with pytest.raises(RequestError, match="found an empty text"):
+        open_dataset("")
+    (root / "_DATASET.json").unlink()
+    (root / "_DATASET.json").mkdir()
+    with pytest.raises(DatasetError, match="found a folder; remove it"):
+        open_dataset(root)
+
+
+def test_examples_by_number_and_slice(dataset: Dataset) -> None:
+    source = dataset.source("train")
+    assert source[np.int64(3)]["row"] == source[-18]["row"] == 3
+    assert [example["row"] for example in source[18:]] == [18, 19, 20]
+    assert [example["row"] for example in source[np.array([4, 2])]] == [4, 2]
+    assert source[[]] == source[30:] == []
+    with pytest.raises(IndexError, match="expected a number from -21 to 20, found 21"):
+        source[[21]]
 
 
 @pytest.mark.parametrize(

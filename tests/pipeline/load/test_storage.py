@@ -69,6 +69,25 @@ def test_an_index_of_another_length_is_refused(tmp_path: Path) -> None:
         Records([shard])[0]
 
 
+@pytest.mark.parametrize("offsets", [[0] * 5, [0, 17, 33, 1 << 40, 366], [1, 17, 33, 349, 366], [0, 17, 33, 349, 360]])
+def test_offsets_that_are_none_are_refused(tmp_path: Path, offsets: list[int]) -> None:
+    shard = write_shard(tmp_path, "0", RECORDS)
+    assert shard.bytes == 366
+    Path(shard.index_uri).write_bytes(np.array(offsets, "<u8").tobytes())
+    with pytest.raises(DatasetError, match="expected the offsets of records in 366 bytes, found others"):
+        Records([shard])[0]
+
+
+@pytest.mark.parametrize("place", [0, 12, 20, -2])
+def test_damaged_compression_is_named(tmp_path: Path, place: int) -> None:
+    shard = write_shard(tmp_path, "0.gz", RECORDS)
+    content = bytearray(Path(shard.uri).read_bytes())
+    content[place] ^= 255
+    Path(shard.uri).write_bytes(content)
+    with pytest.raises(DatasetError, match=r"0.gz: its compression is damaged"):
+        Records([shard])[0]
+
+
 @pytest.mark.slow
 def test_a_dataset_in_a_store_is_read_without_beam(dataset: Dataset) -> None:
     """Arrow's `file://` stands for a store: whatever has a scheme goes through its file systems."""
