@@ -25,16 +25,17 @@ def make(
         raise RequestError(f'graph: expected "portable", "saved" or None, found {graph!r}')
     portable = features and graph != "saved" and (graph == "portable" or dataset.transform.portable)
     loader = dataset.numpy(split, batch_size, features=portable, **options)
+    counted = loader.options.repeat is not None and options.get("state") is None  # resumed, the first one is shorter
     lists = [] if portable else [name for name, feature in dataset.features.items() if None in feature.shape]
     batches = tf.data.Dataset.from_generator(
-        lambda: (_to_tensors(batch, lists) for batch in _whole_epochs(loader)),
+        lambda: (_to_tensors(batch, lists) for batch in _whole_epochs(loader, counted)),
         output_signature=_signature(dataset, loader, portable),
     )
     if features and not portable:
         apply = SavedGraph(dataset.transform.path, dataset.features).on_decoded(dataset.transform.outputs)
         calls = 1 if deterministic else tf.data.AUTOTUNE
         batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
-    if loader.options.repeat is not None and options.get("state") is None:  # resumed, the first iteration is shorter
+    if counted:
         batches = batches.apply(tf.data.experimental.assert_cardinality(len(loader)))
     batches = batches.prefetch(1)
     batches.loader = loader
@@ -65,8 +66,10 @@ def _ragged(values: np.ndarray) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_row_lengths(np.concatenate(values.tolist()), lengths, validate=False)
 
 
-def _whole_epochs(loader: Batches) -> Iterator[dict[str, np.ndarray]]:
+def _whole_epochs(loader: Batches, counted: bool) -> Iterator[dict[str, np.ndarray]]:
     """An iteration that moves the loader's state only when it is complete: tf.data reads ahead of its user."""
     ahead = loader.fork()
+    if counted and ahead.state()["position"]:
+        raise RequestError("expected a loader at an epoch's beginning, found one within; give ds.tf the state (state=...)")
     yield from ahead
     loader.restore(ahead.state())

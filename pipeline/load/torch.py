@@ -56,8 +56,9 @@ class TorchBatches(IterableDataset[Tensors]):
         self._publish()
 
     def set_epoch(self, epoch: int) -> None:
-        """Goes on from the beginning of an epoch, from 0."""
-        self.restore({**self.batches.state(), "epoch": epoch, "position": 0})
+        """Goes on from the beginning of an epoch, from 0, unless the loader already stands in it."""
+        state = self.batches.state()
+        self.restore(state if state["epoch"] == epoch else {**state, "epoch": epoch, "position": 0})
 
     def __iter__(self) -> Iterator[Tensors]:
         worker = get_worker_info()
