@@ -70,6 +70,6 @@ def _whole_epochs(loader: Batches, counted: bool) -> Iterator[dict[str, np.ndarr
     """An iteration that moves the loader's state only when it is complete: tf.data reads ahead of its user."""
     ahead = loader.fork()
     if counted and ahead.state()["position"]:
-        raise RequestError("expected a loader at an epoch's beginning, found one within; give ds.tf the state (state=...)")
+        raise RequestError("expected a loader at an epoch's beginning, found one within; use ds.tf(..., state=...)")
     yield from ahead
     loader.restore(ahead.state())
