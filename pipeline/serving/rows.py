@@ -8,6 +8,7 @@ import pyarrow as pa
 import tensorflow as tf
 
 from ..extract.columns import FLOAT32_MAX, numbers_among
+from .reals import narrow, widen
 
 FILTERING = ("columns.Where", "outcome.Keep")  # leave rows out and change none
 DTYPES = {"int64": tf.int64, "double": tf.float64, "string": tf.string, "binary": tf.string}  # of raw columns
@@ -30,7 +31,6 @@ class Column(NamedTuple):
     missing: tf.Tensor
 
 
-Columns = dict[str, Column]
 Step = Callable[[dict[str, Any]], dict[str, Any]]
 
 
@@ -42,14 +42,12 @@ def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) 
       names: The raw columns that matter; None: all.
     """
     kinds = {name: kind for name, kind in prepare["columns"].items() if names is None or name in names}
+    reading = {name: prepare["reading"].get(name, {}) for name in kinds}
+    untold = ", ".join(repr(name) for name, rules in reading.items() if not rules)
     found = [f"a column of {kind} ({name!r})" for name, kind in kinds.items() if kind not in DTYPES]
-    rules = {name: prepare["reading"].get(name) for name in kinds}
-    if untold := [name for name, told in rules.items() if told is None]:
-        found.append(f"how {', '.join(map(repr, untold))} are read, which the manifest does not tell")
-    known = {name: _Known(kind, rules[name] or {}) for name, kind in kinds.items()}
-    found += [
-        f"{name!r}, which the tables of a Union read differently" for name in known if "tables" in known[name].rules
-    ]
+    found += [f"the reading of {untold}, which the manifest does not tell: make the dataset anew"] if untold else []
+    found += [f"{name!r}, which the tables of a Union read differently" for name in kinds if "tables" in reading[name]]
+    known = {name: _Known(kind, reading[name]) for name, kind in kinds.items()}
     for step in prepare["steps"]:
         if "python" in step:
             found.append(f"{step['python']}, which is Python")
@@ -139,7 +137,7 @@ def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
         values = tf.strings.regex_replace(values, r"^[ \t]+|[ \t]+$", "") if rules["strip"] else values
         missing = values == b""
     else:
-        values = tf.cast(values, tf.float64) if values.dtype.is_floating else values
+        values = widen(values) if values.dtype == tf.float32 else values
         tokens = list(numbers_among(tuple(rules["missing"]), _ARROW[values.dtype]).values())
         missing = tf.math.is_nan(values) if values.dtype.is_floating else values == tf.int64.min
     for token in tokens:
@@ -154,7 +152,7 @@ def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
 
 def _stored(column: Column) -> tf.Tensor:
     """A column as shards have it."""
-    values = tf.cast(column.values, _STORED.get(column.values.dtype, column.values.dtype))
+    values = _as(column.values, _STORED.get(column.values.dtype, column.values.dtype))
     return tf.where(column.missing, tf.constant(missing_value(values.dtype), values.dtype), values)
 
 
@@ -198,14 +196,11 @@ def _fill(arguments: Mapping[str, Any]) -> Step:
 
 def _cast(arguments: Mapping[str, Any]) -> Step:
     kinds = dict(arguments["types"])
-    return lambda columns: (
-        columns
-        | {
-            name: _to(columns[name], kind, f"columns.cast({{{name!r}: {kind!r}}}): expected values that fit")
-            for name, kind in kinds.items()
-            if name in columns
-        }
-    )
+
+    def cast(name: str, column: Column) -> Column:
+        return _to(column, kinds[name], f"columns.cast({{{name!r}: {kinds[name]!r}}}): expected values that fit")
+
+    return lambda columns: columns | {name: cast(name, columns[name]) for name in kinds if name in columns}
 
 
 def _to(column: Column, kind: str, words: str) -> Column:
@@ -220,9 +215,15 @@ def _to(column: Column, kind: str, words: str) -> Column:
         fits = (values >= -_EXACT[wanted]) & (values <= _EXACT[wanted])
     values = tf.where(column.missing, tf.zeros_like(values), values)
     values = _expect(fits | column.missing, values, words)
-    return Column(
-        values != 0 if wanted == tf.bool and values.dtype != tf.bool else tf.cast(values, wanted), column.missing
-    )
+    return Column(_as(values, wanted), column.missing)
+
+
+def _as(values: tf.Tensor, wanted: tf.DType) -> tf.Tensor:
+    """Values that fit another type, in it."""
+    if wanted == tf.bool and values.dtype != tf.bool:
+        return values != 0
+    exactly = {(tf.float64, tf.float32): narrow, (tf.float32, tf.float64): widen}.get((values.dtype, wanted))
+    return exactly(values) if exactly else tf.cast(values, wanted)
 
 
 _ON_NAMES: dict[str, Callable[[Mapping[str, Any]], Step]] = {

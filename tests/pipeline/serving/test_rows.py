@@ -1,6 +1,8 @@
 """Raw rows through the serving export: reading and the steps of `prepare` give what training got, to the bit."""
 
+import contextlib
 import json
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import draw, run_job
 
-from penstock.pipeline import Csv, Images, Parquet, Recipe, Union, join, open_dataset
+from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, Sql, TfRecord, Union, join, open_dataset
 from penstock.pipeline.described import describe_step
+from penstock.pipeline.extract.columns import reading
 from penstock.pipeline.serving import rows
 from penstock.transforms import columns
 
@@ -76,10 +79,25 @@ def test_blanks_and_what_is_missing_are_those_of_reading(tmp_path: Path) -> None
 
 
 def test_blanks_and_infinities_may_count(tmp_path: Path) -> None:
-    raw = write(tmp_path / "raw", a="t,x\n Ulm ,inf\n ?,-1e39\n?,1e-300\n")
-    made = export(raw, Csv("a.csv", strip=False, nonfinite={"x": "keep"}))
-    training = check(*made, t=[" Ulm ", " ?", "?"], x=[np.inf, -1e39, 1e-300])
+    raw = write(tmp_path / "raw", a="t,x\n Ulm ,inf\n,-1e39\n?,1e-300\n")
+    made = export(raw, Csv("a.csv", missing=["?"], strip=False, nonfinite={"x": "keep"}))
+    training = check(*made, t=[" Ulm ", "", "?"], x=[np.inf, -1e39, 1e-300])
     assert training["x"].tolist() == [np.inf, -np.inf, 0]
+
+
+def test_the_smallest_reals(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    reals = [1e-40, -1e-45, 2.0**-150, 2.0**-150 + 1e-60, -0.0, 1e-38, 2.0**-126, 2.0**-126 - 2.0**-151, -3e-39]
+    raw = write(tmp_path / "raw", a={"x": reals, "y": reals})
+    dataset, made = export(raw, Parquet("a.parquet"), columns.cast({"y": "float32"}), columns.cast({"y": "float64"}))
+    training = check(dataset, made, x=reals, y=reals)
+    assert 0 < np.count_nonzero(training["x"]) < len(reals)
+    stored = [tf.train.Feature(float_list=tf.train.FloatList(value=[real])) for real in reals]
+    examples = [tf.train.Example(features=tf.train.Features(feature={"x": each, "y": each})) for each in stored]
+    found = served(made, "examples", examples=[example.SerializeToString() for example in examples])
+    for name in ("x", "y"):
+        assert found[name].tobytes() == np.asarray(reals, np.float32).tobytes() == training[name].tobytes()
 
 
 def test_filling_with_any_kind_of_value(tmp_path: Path) -> None:
@@ -175,6 +193,33 @@ def test_columns_joined_to_photos_are_read_as_in_training(tmp_path: Path) -> Non
     assert training["town"].tolist() == [b"Ulm", b""]
 
 
+def test_every_source_tells_how_it_reads(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    raw = write(tmp_path / "raw", c="t,x,n\na,0.5,1\n", p={"t": ["a"], "x": [0.5], "n": [1]})
+    (raw / "j.jsonl").write_text('{"t": "a", "x": 0.5, "n": 1}\n')
+    with contextlib.closing(sqlite3.connect(raw / "s.db")) as database:
+        database.execute("CREATE TABLE s (t TEXT, x REAL, n INTEGER)")
+        database.execute("INSERT INTO s VALUES ('a', 0.5, 1)")
+        database.commit()
+    example = tf.train.Example()
+    example.features.feature["t"].bytes_list.value.append(b"a")
+    example.features.feature["x"].float_list.value.append(0.5)
+    example.features.feature["n"].int64_list.value.append(1)
+    with tf.io.TFRecordWriter(str(raw / "r.tfrecord")) as writer:
+        writer.write(example.SerializeToString())
+    keep: Any = {"nonfinite": {"x": "keep"}}
+    sources = [
+        *(Csv("c.csv", missing=["", " ? "], **keep), Parquet("p.parquet", **keep), JsonLines("j.jsonl", **keep)),
+        *(Sql("sqlite:///s.db", table="s", **keep), TfRecord("r.tfrecord", **keep)),
+    ]
+    for source in [*sources, Union({"in": Union({"one": sources[0]}, tag=None)}, tag=None)]:
+        told = {field.name: reading(field) for field in source.find(str(raw), 1 << 20).schema}
+        is_text = isinstance(source, Csv | Union)
+        of_text = {"missing": ["", "?"] if is_text else [], "strip": is_text}
+        assert told == {"t": of_text, "x": {"missing": [], "nonfinite": "keep"}, "n": {"missing": []}}, source
+
+
 def entry(kinds: dict[str, str], *steps: Any, **reading: Any) -> dict[str, Any]:
     rules = {"missing": [""], "strip": True, "nonfinite": "missing"} | reading
     described = [describe_step(step) for step in steps]
@@ -198,8 +243,8 @@ def test_what_cannot_be_told_is_an_obstacle() -> None:
     unknown = entry(kinds, columns.fill({"t": object()}))
     assert unknown["steps"][0]["arguments"]["values"] == [["t", {"python": "builtins.object"}]]
     assert len(rows.obstacles(unknown)) == 1
-    (found,) = rows.obstacles({**entry(kinds), "reading": {"missing": [""], "strip": True}})
-    assert "'t', 'x'" in found
+    (found,) = rows.obstacles({**entry(kinds), "reading": {}})
+    assert "the reading of 't', 'x'" in found
     assert rows.obstacles(entry({"t": "string", "l": "list<item: int64>"}), {"t"}) == []
 
 
