@@ -54,6 +54,7 @@ class Draft:
       filtered: Filter reason to count, of examples that the plan leaves out.
       warnings: What the user should know.
       columns: The raw columns of a table; None for images.
+      joined: The columns that are joined to images.
       output_bytes: An estimate of the shards' bytes.
       seconds: An estimate of the time in one thread.
     """
@@ -68,6 +69,7 @@ class Draft:
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     columns: pa.Schema | None = None
+    joined: pa.Schema = field(default_factory=lambda: pa.schema([]))
     output_bytes: float = 0.0
     seconds: float = 0.0
 
@@ -91,8 +93,8 @@ def draft(recipe: Recipe, root: str, threads: int, timeout: float | None = None)
 
 def _draft_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Draft:
     selection = plan.select(recipe, source, root, threads)
-    joined = describe_columns(selection.columns or pa.schema([]))
-    preparer = Preparer(source.decode, recipe.prepare, recipe.encode, joined)
+    joined = selection.columns or pa.schema([])
+    preparer = Preparer(source.decode, recipe.prepare, recipe.encode, describe_columns(joined))
     taken = sample.take(preparer, selection.splits[recipe.statistics], timeout)
     units = plan.cut(selection, recipe.shards, taken.example_bytes, recipe.compression == "gzip")
     shards = Counter(split for unit, _ in units for split in unit.shards)
@@ -115,6 +117,7 @@ def _draft_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads
         problems=selection.problems,
         filtered=selection.filtered,
         warnings=selection.warnings,
+        joined=joined,
         output_bytes=planned * taken.example_bytes,
         seconds=planned * taken.seconds,
     )

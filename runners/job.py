@@ -227,7 +227,7 @@ def _head(request: Request, planned: Draft) -> Mapping[str, Any]:
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },
-        "prepare": described.describe(planned.preparer, planned.features),
+        "prepare": described.describe(planned.preparer, planned.features, planned.joined),
         "schema": schema.to_text(planned.columns) if planned.columns is not None else None,
         "warnings": planned.warnings,
     }

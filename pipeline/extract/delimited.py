@@ -112,6 +112,7 @@ class Csv:
             ranges = [
                 piece for pieces in pool.map(lambda item: self._ranges(item, range_bytes), filled) for piece in pieces
             ]
+        schema = column_types.tell_reading(schema, self.nonfinite, self.format.missing, self.strip)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:

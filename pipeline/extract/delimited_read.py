@@ -1,7 +1,5 @@
 """From the bytes of whole delimited rows to Arrow columns: at once where all fits, else with every misfit found."""
 
-import contextlib
-import functools
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -193,20 +191,11 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
     for field in schema:
         doubted = pa.types.is_int64(field.type) and hexadecimal
         if form.dialect.strip and (pa.types.is_int64(field.type) or pa.types.is_float64(field.type)):
-            numbers = _numbers_among(form.missing, field.type)
+            numbers = column_types.numbers_among(form.missing, field.type).values()
             kept = column_types.policy(form.nonfinite, field.name) != "missing"
             doubted |= any(kept or abs(number) <= FLOAT32_MAX for number in numbers)  # the others become missing anyway
         fields.append(field.with_type(pa.string()) if doubted else field)
     return pa.schema(fields)
-
-
-@functools.lru_cache
-def _numbers_among(tokens: tuple[str, ...], kind: pa.DataType) -> list[float]:
-    numbers: list[float] = []
-    for token in tokens:
-        with contextlib.suppress(pa.ArrowInvalid):
-            numbers.append(column_types.parse(pa.array([token]), kind)[0].as_py())
-    return numbers
 
 
 def _numbers(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:

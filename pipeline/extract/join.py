@@ -19,6 +19,7 @@ import pyarrow as pa
 from ...transforms.image_codec import Decode
 from .. import tables
 from ..errors import PenstockError, RequestError
+from . import columns as column_types
 from .images import Images
 from .listing import Listing
 from .ranges import Range, RecordListing, RecordSource, Rows
@@ -310,7 +311,7 @@ class Union:
                     )
         if self.tag in fields:
             raise RequestError(f"Union(tag=...): expected a new name, found the column {self.tag!r}; name another")
-        tagged = [pa.field(self.tag, pa.string())] if self.tag else []
+        tagged = column_types.tell_reading(pa.schema([(self.tag, pa.string())] if self.tag else []), "missing")
         metadata = [_nest(name, listing.schema.metadata) for name, listing in listings.items()]
         return RecordListing(
             ranges=[
@@ -318,7 +319,10 @@ class Union:
                 for name, listing in listings.items()
                 for piece in listing.ranges
             ],
-            schema=pa.schema([*fields.values(), *tagged], functools.reduce(operator.or_, metadata)),
+            schema=pa.schema(
+                [*(_read_as(field, listings) for field in fields.values()), *tagged],
+                functools.reduce(operator.or_, metadata),
+            ),
             warnings=[warning for listing in listings.values() for warning in listing.warnings],
             digest="".join(listing.digest for listing in listings.values()),
         )
@@ -342,6 +346,16 @@ class Union:
             else:
                 columns.append(pa.nulls(count, field.type))
         return replace(rows, batch=pa.RecordBatch.from_arrays(columns, schema=schema.remove_metadata()))
+
+
+def _read_as(field: pa.Field, listings: Mapping[str, RecordListing]) -> pa.Field:
+    """A column of a union that tells how it is read, if all tables that have it do."""
+    schemas = {name: listing.schema for name, listing in listings.items() if field.name in listing.schema.names}
+    rules = {name: column_types.reading(schema.field(field.name)) for name, schema in schemas.items()}
+    told = [each for each in rules.values() if each is not None]
+    if len(told) < len(rules):
+        return field
+    return column_types.with_reading(field, told[0] if all(each == told[0] for each in told) else {"tables": rules})
 
 
 def _nest(name: str, metadata: Mapping[bytes, bytes] | None) -> dict[bytes, bytes]:

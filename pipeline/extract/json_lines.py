@@ -69,6 +69,7 @@ class JsonLines:
                 if not pieces:
                     warnings.append(f"{info.uri} holds no rows")
                 ranges += pieces
+        schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:

@@ -61,6 +61,7 @@ class Parquet:
             raise RequestError(
                 f"expected rows in the {len(found)} files that match {self.pattern!r}, found none; check the input"
             )
+        schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:

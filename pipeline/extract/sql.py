@@ -94,6 +94,7 @@ class Sql:
             state.append(f"{info.st_size} {info.st_mtime!r}")
         elif self.partition is None:
             warnings.append(f"{self.database}: without partition=..., a change of {self._what} is not noticed")
+        schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, hashlib.sha256("\0".join(state).encode()).hexdigest())
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:

@@ -64,6 +64,7 @@ class TfRecord:
                 if not pieces:
                     warnings.append(f"{info.uri} holds no records")
                 ranges += pieces
+        schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
     def read(self, piece: Range, schema: pa.Schema) -> Rows:

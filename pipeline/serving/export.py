@@ -126,8 +126,14 @@ def _raw_images(dataset: Dataset, prepare: Mapping[str, Any], needed: set[str]) 
     others = {name: feature for name, feature in dataset.features.items() if name in needed and name != IMAGE}
     specs = {name: _stored_spec(feature) for name, feature in others.items()}
     words = {name: _in_words(feature) for name, feature in others.items()}
-    not_included = images.obstacles(prepare) + [
-        f"{name!r}, an image that `prepare` makes" for name, feature in others.items() if feature.is_pixels
+    reading = {**prepare, "columns": prepare.get("columns", {}), "steps": []}  # no step of images changes a column
+    joined = {
+        name: rows.DTYPES[kind] for name, kind in reading["columns"].items() if name in others and kind in rows.DTYPES
+    }
+    not_included = [
+        *images.obstacles(prepare),
+        *(f"{name!r}, an image that `prepare` makes" for name, feature in others.items() if feature.is_pixels),
+        *rows.obstacles(reading, joined),
     ]
     examples = {name: _parsed(feature) for name, feature in others.items()}
     image = dataset.features[IMAGE]
@@ -135,20 +141,24 @@ def _raw_images(dataset: Dataset, prepare: Mapping[str, Any], needed: set[str]) 
         specs[IMAGE] = tf.TensorSpec([None, *image.shape], image.dtype)
         words[IMAGE] = f"{image.dtype} [batch, {', '.join(map(str, image.shape))}], prepared pixels"
         return _Raw(specs, words, dict, not_included, {})
-    run = images.pipeline(prepare)
+    run, read = images.pipeline(prepare), rows.pipeline(reading)
+    specs |= {name: tf.TensorSpec([None], dtype) for name, dtype in joined.items()}
+    words |= {name: _raw_in_words(dtype) for name, dtype in joined.items()}
+    examples |= {name: rows.parsing(dtype) for name, dtype in joined.items()}
     specs[IMAGE] = tf.TensorSpec([None], tf.string)
     words[IMAGE] = "string [batch], the content of a JPEG or PNG file"
     examples[IMAGE] = tf.io.FixedLenFeature([], tf.string)
 
     def prepared(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         pixels = tf.map_fn(run, inputs[IMAGE], fn_output_signature=tf.TensorSpec(image.shape, tf.uint8))
-        return {**inputs, IMAGE: pixels}
+        return {**inputs, **read({name: inputs[name] for name in joined}), IMAGE: pixels}
 
     return _Raw(specs, words, prepared, [], examples)
 
 
 def _raw_rows(dataset: Dataset, prepare: Mapping[str, Any], needed: set[str]) -> _Raw:
-    not_included = rows.obstacles(prepare)
+    names = _raw_names(prepare, needed)
+    not_included = rows.obstacles(prepare, names)
     if not_included:
         features = {name: dataset.features[name] for name in dataset.features if name in needed}
         return _Raw(
@@ -159,15 +169,13 @@ def _raw_rows(dataset: Dataset, prepare: Mapping[str, Any], needed: set[str]) ->
             {name: _parsed(feature) for name, feature in features.items() if None not in feature.shape},
         )
     run = rows.pipeline(prepare)
-    dtypes = {name: rows.DTYPES[kind] for name, kind in prepare["columns"].items()}
-    names = _raw_names(prepare, needed)
-    dtypes = {name: dtype for name, dtype in dtypes.items() if name in names}
+    dtypes = {name: rows.DTYPES[kind] for name, kind in prepare["columns"].items() if name in names}
     return _Raw(
         {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()},
-        {name: f"{dtype.name} [batch]; missing is {rows.missing_value(dtype)!r}" for name, dtype in dtypes.items()},
-        lambda inputs: run(dict(inputs)),
+        {name: _raw_in_words(dtype) for name, dtype in dtypes.items()},
+        run,
         [],
-        {name: tf.io.FixedLenFeature([], dtype, rows.missing_value(dtype)) for name, dtype in dtypes.items()},
+        {name: rows.parsing(dtype) for name, dtype in dtypes.items()},
     )
 
 
@@ -203,6 +211,10 @@ def _parsed(feature: Feature) -> Any:
     dtype = tf.as_dtype("string" if feature.is_pixels else feature.dtype)
     default = rows.missing_value(dtype) if feature.optional and not feature.shape else None
     return tf.io.FixedLenFeature(() if feature.is_pixels else feature.shape, dtype, default)
+
+
+def _raw_in_words(dtype: tf.DType) -> str:
+    return f"{dtype.name} [batch]; missing is {rows.missing_value(dtype)!r}"
 
 
 def _in_words(feature: Feature) -> str:

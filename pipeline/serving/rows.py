@@ -1,72 +1,173 @@
 """A raw row's way to the columns that training sees, as TensorFlow operations: what reading and `prepare` do, again."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import base64
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
+import pyarrow as pa
 import tensorflow as tf
 
-Columns = dict[str, tf.Tensor]
-Step = Callable[[Columns], Columns]
+from ..extract.columns import FLOAT32_MAX, numbers_among
+from .reals import narrow, widen
+
 FILTERING = ("columns.Where", "outcome.Keep")  # leave rows out and change none
-DTYPES = {"int64": tf.int64, "double": tf.float32, "string": tf.string, "binary": tf.string}  # as shards have them
-_NUMBERS = ("int64", "int32", "float64", "double", "float32", "float", "bool")
+DTYPES = {"int64": tf.int64, "double": tf.float64, "string": tf.string, "binary": tf.string}  # of raw columns
+_STORED = {tf.float64: tf.float32, tf.int32: tf.int64, tf.bool: tf.int64}  # what shards have instead
+_CASTS = {
+    "int64": tf.int64, "int32": tf.int32, "bool": tf.bool,
+    "float64": tf.float64, "double": tf.float64, "float32": tf.float32, "float": tf.float32,
+}  # fmt: skip
+_ARROW = {
+    tf.int64: pa.int64(), tf.int32: pa.int32(), tf.bool: pa.bool_(), tf.float64: pa.float64(),
+    tf.float32: pa.float32(), tf.string: pa.binary(),
+}  # fmt: skip
+_EXACT = {tf.float64: 2**53, tf.float32: 2**24}  # up to here every whole number is one of these
 
 
-def obstacles(prepare: Mapping[str, Any]) -> list[str]:
-    """What of a table recipe's `prepare` cannot be done in TensorFlow, in words.
+class Column(NamedTuple):
+    """A batch of a column's values, and where they are missing: there they mean nothing."""
+
+    values: tf.Tensor
+    missing: tf.Tensor
+
+
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) -> list[str]:
+    """What of reading and `prepare` cannot be done to raw rows in TensorFlow, in words.
 
     Args:
       prepare: The manifest's entry.
+      names: The raw columns that matter; None: all.
     """
-    found = [f"a column of {kind} ({name!r})" for name, kind in prepare["columns"].items() if kind not in DTYPES]
-    text = [name for name, kind in prepare["columns"].items() if kind in ("string", "binary")]
+    kinds = {name: kind for name, kind in prepare["columns"].items() if names is None or name in names}
+    reading = {name: prepare["reading"].get(name, {}) for name in kinds}
+    untold = ", ".join(repr(name) for name, rules in reading.items() if not rules)
+    found = [f"a column of {kind} ({name!r})" for name, kind in kinds.items() if kind not in DTYPES]
+    found += [f"the reading of {untold}, which the manifest does not tell: make the dataset anew"] if untold else []
+    found += [f"{name!r}, which the tables of a Union read differently" for name in kinds if "tables" in reading[name]]
+    known = {name: _Known(kind, reading[name]) for name, kind in kinds.items()}
     for step in prepare["steps"]:
         if "python" in step:
             found.append(f"{step['python']}, which is Python")
+        elif step["step"] in _ON_NAMES:
+            known = _ON_NAMES[step["step"]](step["arguments"])(known)
+        elif step["step"] == "columns.Fill":
+            found += _unfillable(step["arguments"], known)
         elif step["step"] == "columns.Cast":
-            for name, kind in step["arguments"]["types"]:
-                if kind not in _NUMBERS or name in text:
-                    found.append(f"columns.cast({{{name!r}: {kind!r}}}): only numbers to numbers")
-        elif step["step"] not in (*_STEPS, *FILTERING):
+            found += _uncastable(step["arguments"], known)
+            known |= {
+                name: known[name]._replace(kind=kind) for name, kind in step["arguments"]["types"] if name in known
+            }
+        elif step["step"] not in FILTERING:
             found.append(f"{step['step']}, which has no TensorFlow operation")
     return found
 
 
+class _Known(NamedTuple):
+    """What is known of a column before any value of it is: its type now, and how its raw values are read."""
+
+    kind: str
+    rules: Mapping[str, Any]
+
+    @property
+    def is_text(self) -> bool:
+        return self.kind in ("string", "binary")
+
+    @property
+    def has_nan(self) -> bool:
+        """Whether it may hold NaN, which training tells from a missing value and a request cannot."""
+        return self.rules.get("nonfinite") == "keep" and _CASTS.get(self.kind, tf.int64).is_floating
+
+
+def _unfillable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> Iterator[str]:
+    for name, value in arguments["values"]:
+        said = f"columns.fill({{{name!r}: {_value(value)!r}}})"
+        if name not in known:
+            continue
+        if isinstance(value, Mapping) and "python" in value:
+            yield f"{said}: no text and no number"
+        elif known[name].is_text and "" not in known[name].rules.get("missing", [""]):
+            yield f"{said}: an empty text is a value in training, and a missing one in a request; fill it in `features`"
+        elif known[name].has_nan:
+            yield f"{said}: nonfinite='keep' makes NaN a value in training, and a request has it for a missing one"
+
+
+def _uncastable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> Iterator[str]:
+    for name, kind in arguments["types"]:
+        said = f"columns.cast({{{name!r}: {kind!r}}})"
+        if name in known and (known[name].is_text or kind not in _CASTS):
+            yield f"{said}: only numbers to numbers"
+        elif name in known and kind == "bool" and known[name].has_nan:
+            yield f"{said}: nonfinite='keep' makes NaN true in training, and a request has it for a missing value"
+
+
 def missing_value(dtype: tf.DType) -> Any:
     """What stands for a missing value in a batch."""
-    return {tf.int64: tf.int64.min, tf.float32: float("nan"), tf.string: b""}[dtype]
+    return {tf.int64: tf.int64.min, tf.string: b""}.get(dtype, float("nan"))
 
 
-def is_missing(values: tf.Tensor) -> tf.Tensor:
-    """Where a batch has a missing value."""
-    return tf.math.is_nan(values) if values.dtype.is_floating else values == missing_value(values.dtype)
+def parsing(dtype: tf.DType) -> Any:
+    """How a raw column is parsed from a tf.train.Example, which holds reals as float32."""
+    held = _STORED.get(dtype, dtype)
+    return tf.io.FixedLenFeature([], held, missing_value(held))
 
 
-def pipeline(prepare: Mapping[str, Any]) -> Step:
-    """A function from raw columns, name to [batch], to those that the graph's features are made of."""
+def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]:
+    """A function from raw columns, name to [batch], to those that the graph's features are made of.
+
+    Raw values are of DTYPES, or float32 for float64.
+    """
     steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in FILTERING]
 
-    def run(columns: Columns) -> Columns:
-        columns = {name: _read(name, values, prepare["reading"]) for name, values in columns.items()}
+    def run(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        columns = {name: _read(name, values, prepare["reading"][name]) for name, values in raw.items()}
         for step in steps:
             columns = step(columns)
-        return columns
+        return {name: _stored(column) for name, column in columns.items()}
 
     return run
 
 
-def _read(name: str, values: tf.Tensor, reading: Mapping[str, Any]) -> tf.Tensor:
+def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
     """What the source does to a value: blanks around it, what stands for a missing one, what is no finite number."""
+    tokens: list[Any] = [token.encode() for token in rules["missing"]]
     if values.dtype == tf.string:
-        stripped = tf.strings.strip(values) if reading.get("strip") else values
-        for token in reading.get("missing", ()):
-            stripped = tf.where(stripped == token.encode(), b"", stripped)
-        return stripped
-    policies = reading.get("nonfinite", "missing")
-    policy = policies if isinstance(policies, str) else policies.get(name, policies.get("*", "missing"))
-    if values.dtype.is_floating and policy == "missing":
-        return tf.where(tf.math.is_finite(values), values, missing_value(values.dtype))
-    return values
+        values = tf.strings.regex_replace(values, r"^[ \t]+|[ \t]+$", "") if rules["strip"] else values
+        missing = values == b""
+    else:
+        values = widen(values) if values.dtype == tf.float32 else values
+        tokens = list(numbers_among(tuple(rules["missing"]), _ARROW[values.dtype]).values())
+        missing = tf.math.is_nan(values) if values.dtype.is_floating else values == tf.int64.min
+    for token in tokens:
+        missing |= values == tf.constant(token, values.dtype)
+    if rules.get("nonfinite", "keep") != "keep":
+        finite = tf.abs(values) <= FLOAT32_MAX
+        if rules["nonfinite"] == "quarantine":
+            values = _expect(finite | missing, values, f"expected finite numbers that float32 can hold in {name!r}")
+        missing |= ~finite
+    return Column(values, missing)
+
+
+def _stored(column: Column) -> tf.Tensor:
+    """A column as shards have it."""
+    values = _as(column.values, _STORED.get(column.values.dtype, column.values.dtype))
+    return tf.where(column.missing, tf.constant(missing_value(values.dtype), values.dtype), values)
+
+
+def _expect(right: tf.Tensor, values: tf.Tensor, words: str) -> tf.Tensor:
+    """The values; an error where one of them is not right: a run would set its row aside."""
+    found = [f"{words}, found", tf.boolean_mask(values, ~right)]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), found)]):
+        return tf.identity(values)
+
+
+def _value(described: Any) -> Any:
+    """The bytes, or the real number, that a description holds in JSON; all else as it is."""
+    if isinstance(described, Mapping) and "base64" in described:
+        return base64.b64decode(described["base64"])
+    return float(described["float"]) if isinstance(described, Mapping) and "float" in described else described
 
 
 def _select(arguments: Mapping[str, Any]) -> Step:
@@ -74,47 +175,64 @@ def _select(arguments: Mapping[str, Any]) -> Step:
 
 
 def _drop(arguments: Mapping[str, Any]) -> Step:
-    return lambda columns: {name: values for name, values in columns.items() if name not in arguments["names"]}
+    return lambda columns: {name: column for name, column in columns.items() if name not in arguments["names"]}
 
 
 def _rename(arguments: Mapping[str, Any]) -> Step:
     new = dict(arguments["names"])
-    return lambda columns: {new.get(name, name): values for name, values in columns.items()}
+    return lambda columns: {new.get(name, name): column for name, column in columns.items()}
 
 
 def _fill(arguments: Mapping[str, Any]) -> Step:
-    filling = dict(arguments["values"])
+    filling = {name: _value(value) for name, value in arguments["values"] if value is not None}
 
-    def fill(columns: Columns) -> Columns:
-        return {
-            name: tf.where(is_missing(values), tf.constant(filling[name], values.dtype), values)
-            if name in filling
-            else values
-            for name, values in columns.items()
-        }
+    def fill(name: str, column: Column) -> Column:
+        value = pa.scalar(filling[name], _ARROW[column.values.dtype]).as_py()
+        filled = tf.where(column.missing, tf.constant(value, column.values.dtype), column.values)
+        return Column(filled, tf.zeros_like(column.missing))
 
-    return fill
+    return lambda columns: columns | {name: fill(name, columns[name]) for name in filling if name in columns}
 
 
 def _cast(arguments: Mapping[str, Any]) -> Step:
     kinds = dict(arguments["types"])
 
-    def cast(columns: Columns) -> Columns:
-        return {name: _to(values, kinds[name]) if name in kinds else values for name, values in columns.items()}
+    def cast(name: str, column: Column) -> Column:
+        return _to(column, kinds[name], f"columns.cast({{{name!r}: {kinds[name]!r}}}): expected values that fit")
 
-    return cast
-
-
-def _to(values: tf.Tensor, kind: str) -> tf.Tensor:
-    wanted = tf.float32 if kind in ("float64", "double", "float32", "float") else tf.int64
-    cast = tf.cast(values != 0, tf.int64) if kind == "bool" else tf.cast(values, wanted)
-    return tf.where(is_missing(values), tf.constant(missing_value(wanted), wanted), cast)
+    return lambda columns: columns | {name: cast(name, columns[name]) for name in kinds if name in columns}
 
 
-_STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
+def _to(column: Column, kind: str, words: str) -> Column:
+    """A column as another type, as Arrow casts it: no value may become another."""
+    values, wanted = column.values, _CASTS[kind]
+    fits = tf.ones_like(column.missing)
+    if wanted.is_integer and values.dtype.is_floating:
+        fits = (values >= wanted.min) & (values < -float(wanted.min)) & (tf.floor(values) == values)
+    elif wanted.is_integer and values.dtype == tf.int64:
+        fits = (values >= wanted.min) & (values <= wanted.max)
+    elif wanted.is_floating and values.dtype.is_integer and _EXACT[wanted] < values.dtype.max:
+        fits = (values >= -_EXACT[wanted]) & (values <= _EXACT[wanted])
+    values = tf.where(column.missing, tf.zeros_like(values), values)
+    values = _expect(fits | column.missing, values, words)
+    return Column(_as(values, wanted), column.missing)
+
+
+def _as(values: tf.Tensor, wanted: tf.DType) -> tf.Tensor:
+    """Values that fit another type, in it."""
+    if wanted == tf.bool and values.dtype != tf.bool:
+        return values != 0
+    exactly = {(tf.float64, tf.float32): narrow, (tf.float32, tf.float64): widen}.get((values.dtype, wanted))
+    return exactly(values) if exactly else tf.cast(values, wanted)
+
+
+_ON_NAMES: dict[str, Callable[[Mapping[str, Any]], Step]] = {
     "columns.Select": _select,
     "columns.Drop": _drop,
     "columns.Rename": _rename,
+}
+_STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
+    **_ON_NAMES,
     "columns.Fill": _fill,
     "columns.Cast": _cast,
 }

@@ -74,7 +74,7 @@ def test_raw_rows_become_what_training_sees(rows: Path, tmp_path: Path) -> None:
     raw = {
         "age": tf.constant([31, tf.int64.min, 40, 28, 31], tf.int64),
         "town": tf.constant([b"Ulm", b"Bonn", b"?", b" Ulm ", b"NA"]),
-        "x": tf.constant([1.5, np.nan, np.inf, -2.25, 1e-3], tf.float32),
+        "x": tf.constant([1.5, np.nan, np.inf, -2.25, 1e-3], tf.float64),
     }
     expected = next(iter(dataset.numpy("train", 5)))
     found = signatures["serving_default"](**raw)
