@@ -17,6 +17,7 @@ from penstock.transforms import image
 from penstock.transforms.outcome import keep
 
 SIZES = [(40, 60), (61, 33), (200, 17), (1, 9), (64, 64), (377, 501)]
+TALL = [(301, 3), (300, 3), (1000, 9), (3000, 29), (56, 1), (101, 1), (3, 900)]
 
 
 def photo(height: int, width: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -74,6 +75,14 @@ def test_resizing_is_pillows(resample: Any, fit: Any) -> None:
     step = image.resize(48, 56, fit=fit, resample=resample, fill=(9, 200, 30))
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(SIZES)]
     for payload, found, size in zip(payloads, served_all(payloads, step), SIZES, strict=True):
+        np.testing.assert_array_equal(found, in_training(payload, step), str(size))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
+def test_resizing_tall_and_narrow_photos_is_pillows(fit: Any) -> None:
+    step = image.resize(56, 5, fit=fit)
+    payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(TALL)]
+    for payload, found, size in zip(payloads, served_all(payloads, step), TALL, strict=True):
         np.testing.assert_array_equal(found, in_training(payload, step), str(size))
 
 
@@ -228,6 +237,7 @@ def test_orientation_in_rare_places(case: str, serve: Any) -> None:
     np.testing.assert_array_equal(serve(RARE[case]), in_training(RARE[case]))
 
 
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
 def test_the_rare_places_are_read() -> None:
     turned = {case for case, payload in RARE.items() if in_training(payload).shape[:2] == (34, 21)}
     assert len(turned) >= 13
