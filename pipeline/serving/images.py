@@ -7,19 +7,22 @@ import tensorflow as tf
 
 from . import header
 from .exif import upright
-from .resample import FILTERS, resample
+from .resample import KERNELS, resample
 
 Step = Callable[[tf.Tensor], tf.Tensor]
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
-FILTERING = ("image.MinSize", "image.MaxAspect", "outcome.Keep")
+_PASSED_OVER = ("image.MinSize", "image.MaxAspect", "outcome.Keep")
 
 
-def obstacles(prepare: Mapping[str, Any]) -> list[str]:
+def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]:
     """What of an image recipe's `prepare` cannot be done in TensorFlow, in words.
 
     Args:
       prepare: The manifest's entry.
+      with_pixels: Whether pixels are wanted; without, only what may change other features counts.
     """
+    if not with_pixels:
+        return [f"{step['python']}, which is Python" for step in prepare["steps"] if "python" in step]
     found = []
     if prepare["decode"]["background"] is not None:
         found.append("image.decode(background=...), which lays transparent pixels on a colour")
@@ -28,9 +31,9 @@ def obstacles(prepare: Mapping[str, Any]) -> list[str]:
     for step in prepare["steps"]:
         if "python" in step:
             found.append(f"{step['python']}, which is Python")
-        elif step["step"] == "image.Resize" and step["arguments"]["resample"] not in FILTERS:
-            found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(FILTERS)}")
-        elif step["step"] not in (*_STEPS, *FILTERING):
+        elif step["step"] == "image.Resize" and step["arguments"]["resample"] not in KERNELS:
+            found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(KERNELS)}")
+        elif step["step"] not in (*_STEPS, *_PASSED_OVER):
             found.append(step["step"])
     return found
 
@@ -38,7 +41,7 @@ def obstacles(prepare: Mapping[str, Any]) -> list[str]:
 def pipeline(prepare: Mapping[str, Any]) -> Step:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
     rules = prepare["decode"]
-    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in FILTERING]
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _PASSED_OVER]
     store = _stored(prepare["encode"]["image"])
 
     def run(payload: tf.Tensor) -> tf.Tensor:

@@ -1,8 +1,9 @@
 """Pillow's resampling as TensorFlow operations, to the bit.
 
 Pillow (libImaging/Resample.c) resamples 8-bit images in two passes, along the rows and then along the columns (of very
-tall images, Image.resize, the other way around: that is faster, and rounds otherwise), with weights in fixed point of 22 bits, and rounds to 8 bit after each. Sums of integers are the same in any order; the
-weights are computed in double precision in Pillow's own order of operations.
+tall images, in Image.resize, the other way around: faster, and rounded otherwise), with weights in fixed point of 22
+bits, and rounds to 8 bit after each. Sums of integers are the same in any order; the weights are computed in double
+precision in Pillow's own order of operations.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def _bicubic(x: tf.Tensor) -> tf.Tensor:
 
 
 # name -> the filter, and how far it reaches; Lanczos needs a sine, whose last bit is each library's own
-FILTERS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], float]] = {
+KERNELS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], float]] = {
     "box": (_box, 0.5),
     "bilinear": (_bilinear, 1.0),
     "bicubic": (_bicubic, 2.0),
@@ -45,7 +46,7 @@ def resample(image: tf.Tensor, height: Any, width: Any, box: tf.Tensor, filter_n
       height: Of the result, a number or an int32 scalar.
       width: Of the result.
       box: float32 [4]: left, top, right, bottom of the part that is resampled.
-      filter_name: A key of `FILTERS`.
+      filter_name: A key of `KERNELS`.
 
     Returns:
       uint8 [height, width, channels].
@@ -93,7 +94,7 @@ def _weights(
 
     Divided by `divide_no_nan`: TensorFlow's optimizer makes products of other quotients, and their last bit another.
     """
-    function, reach = FILTERS[filter_name]
+    function, reach = KERNELS[filter_name]
     divide = tf.math.divide_no_nan
     scale = divide(tf.cast(stop - start, tf.float64), tf.cast(size, tf.float64))  # Pillow subtracts in single precision
     shrink = tf.maximum(scale, 1.0)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from penstock.pipeline.described import describe_step
 from penstock.pipeline.serving import header, images
-from penstock.pipeline.serving.resample import FILTERS
+from penstock.pipeline.serving.resample import KERNELS
 from penstock.transforms import image
 from penstock.transforms.outcome import keep
 
@@ -69,7 +69,7 @@ def served(payload: bytes, *steps: Any, **options: Any) -> np.ndarray:
     return served_all([payload], *steps, **options)[0]
 
 
-@pytest.mark.parametrize("resample", list(FILTERS))
+@pytest.mark.parametrize("resample", list(KERNELS))
 @pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
 def test_resizing_is_pillows(resample: Any, fit: Any) -> None:
     step = image.resize(48, 56, fit=fit, resample=resample, fill=(9, 200, 30))
