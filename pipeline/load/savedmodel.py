@@ -158,10 +158,18 @@ class SavedGraph:
             for tensor, name in zip(found, results, strict=True):
                 tensor.set_shape(self.function.graph.get_tensor_by_name(name).shape)
             outputs = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
-            return {name: tf.cast(value, dtypes[name]) for name, value in outputs.items()}
+            rows = next(iter(batch.values())).shape[0]
+            return {name: _of_rows(rows, tf.cast(value, dtypes[name])) for name, value in outputs.items()}
 
         unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
         return unconverted
+
+
+def _of_rows(rows: int | None, value: Any) -> Any:
+    """An output that is known to have so many rows, where that is known."""
+    if isinstance(value, tf.Tensor) and value.shape.rank:
+        value.set_shape([rows, *value.shape[1:]])
+    return value
 
 
 def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:

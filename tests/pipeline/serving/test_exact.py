@@ -99,6 +99,8 @@ def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
 @pytest.mark.parametrize("graph", ["portable", "saved"])
 def test_tf_data(dataset: Dataset, graph: Any) -> None:
     _expect_equal(next(iter(dataset.tf("train", 64, graph=graph))), dataset)
+    full = dataset.tf("train", 4, graph=graph, drop_remainder=True)
+    assert {spec.shape[0] for spec in full.element_spec.values()} == {4}
 
 
 def test_the_device_part_in_a_function(dataset: Dataset) -> None:
