@@ -15,6 +15,7 @@ class Backend(Protocol):
     """What the operations need of a framework."""
 
     def constant(self, array: Any, like: Any) -> Any: ...
+    def settled(self, value: Any) -> Any: ...
     def cast(self, value: Any, dtype: str) -> Any: ...
     def unary(self, name: str, value: Any) -> Any: ...
     def maximum(self, a: Any, b: Any) -> Any: ...
@@ -60,6 +61,9 @@ class ArrayBackend:
 
     def constant(self, array: Any, like: Any) -> Any:
         return array
+
+    def settled(self, value: Any) -> Any:
+        return value
 
     def cast(self, value: Any, dtype: str) -> Any:
         target = np.dtype(dtype)
@@ -136,6 +140,9 @@ class TorchBackend:
     def constant(self, array: Any, like: Any) -> Any:
         return self._tensor(array, like)
 
+    def settled(self, value: Any) -> Any:
+        return value
+
     def cast(self, value: Any, dtype: str) -> Any:
         return value.to(getattr(self._torch, dtype))
 
@@ -196,7 +203,13 @@ class TensorFlowBackend:
         self._tf = sys.modules["tensorflow"]
 
     def constant(self, array: Any, like: Any) -> Any:
-        return self._tf.constant(array)
+        return self.settled(self._tf.constant(array))
+
+    def settled(self, value: Any) -> Any:
+        """The value itself, hidden from the optimizer of graphs: see `savedmodel._settled`."""
+        if self._tf.executing_eagerly() or not self._tf.is_tensor(value) or not value.dtype.is_floating:
+            return value
+        return self._tf.raw_ops.PlaceholderWithDefault(input=value, shape=value.shape)
 
     def cast(self, value: Any, dtype: str) -> Any:
         return self._tf.cast(value, dtype)

@@ -294,16 +294,18 @@ class Dataset:
     def export(self, path: str, outputs: Sequence[str] | None = None) -> "Export":
         """Writes a SavedModel whose `serving_default` takes raw inputs: photos as files, or a table's raw columns.
 
-        It does what `prepare` and the transform graph did in training, to the bit, and needs TensorFlow alone. A
-        function of your own in `prepare` cannot be included: then it takes prepared examples, and `not_included` names
-        the function. A second signature, `examples`, takes raw inputs as serialized tf.train.Examples.
+        It does what `prepare` and the transform graph did in training, to the bit (docs/loading.md has the limits), and
+        needs TensorFlow alone. A function of your own in `prepare` cannot be included: then it takes prepared examples,
+        and `not_included` names the function. A second signature, `examples`, takes the same inputs as serialized
+        tf.train.Examples; there is none where they are prepared pixels.
 
         Args:
-          path: A new folder.
-          outputs: Which of the graph's outputs it gives; None: all but those that need a label, a mask or a key.
+          path: A new folder, or an empty one; TensorFlow Serving wants the version as its name: "served/pets/1".
+          outputs: Which of the graph's outputs it gives; only what they need is asked for. None: all but those that
+            need a label, a mask or a key; name them where other features are targets, too.
 
         Raises:
-          RequestError: the folder is there, or an output cannot be given.
+          RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
         """
         from ..serving.export import export
 

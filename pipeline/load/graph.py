@@ -123,7 +123,7 @@ class Graph:
                     for value in arguments
                 ]
             with np.errstate(all="ignore"):  # as TensorFlow: in silence
-                values[node.output] = OPERATIONS[node.kind](backend, node.attributes, *arguments)
+                values[node.output] = backend.settled(OPERATIONS[node.kind](backend, node.attributes, *arguments))
         return values
 
     def look_up(self, node: Node, *arguments: Array) -> Array:

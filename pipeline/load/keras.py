@@ -12,7 +12,8 @@ from .graph import Graph
 class TransformLayer(keras.layers.Layer):
     """Applies the device's part of a transform graph to a batch: feature name to tensor in, and out.
 
-    The model's file holds the graph's operations and constants: it needs no dataset to be opened.
+    The model's file holds the graph's operations and constants: it needs no dataset to be opened, but this module to be
+    imported, by which Keras knows the layer.
 
     Args:
       content: The portable graph, `portable.json` as read from JSON; see `Dataset.transform.content`.

@@ -11,6 +11,14 @@ from .. import layout
 from ..features import Feature
 
 _DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
+# What may hold a float that arithmetic goes on with, and the attribute that has its dtype.
+_ARITHMETIC = {
+    **dict.fromkeys(("Const", "Placeholder"), "dtype"),
+    **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "Mul", "MulNoNan", "Div", "DivNoNan", "RealDiv", "Pow"), "T"),
+    **dict.fromkeys(("Square", "SquaredDifference", "Sqrt", "Rsqrt", "Reciprocal", "Inv"), "T"),
+    **dict.fromkeys(("Exp", "Expm1", "Log", "Log1p", "Sigmoid", "Tanh", "Sin", "Cos", "Softplus", "Erf"), "T"),
+    **dict.fromkeys(("Sum", "Mean", "Prod", "MatMul", "BatchMatMulV2", "BiasAdd"), "T"),
+}
 Apply = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -133,7 +141,7 @@ class SavedGraph:
         lists = {name: self._components(name) for name, feature in self.features.items() if None in feature.shape}
         wanted = {name: value for name, value in self.outputs.items() if name in dtypes}
         results = [tensor.name for tensor in tf.nest.flatten(wanted, expand_composites=True)]
-        definition = _cut(self.function.graph, openings, results)
+        definition = _settled(_cut(self.function.graph, openings, results), self.function.graph)
         there = {node.name for node in definition.node}
 
         def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,10 +158,18 @@ class SavedGraph:
             for tensor, name in zip(found, results, strict=True):
                 tensor.set_shape(self.function.graph.get_tensor_by_name(name).shape)
             outputs = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
-            return {name: tf.cast(value, dtypes[name]) for name, value in outputs.items()}
+            rows = next(iter(batch.values())).shape[0]
+            return {name: _of_rows(rows, tf.cast(value, dtypes[name])) for name, value in outputs.items()}
 
         unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
         return unconverted
+
+
+def _of_rows(rows: int | None, value: Any) -> Any:
+    """An output that is known to have so many rows, where that is known."""
+    if isinstance(value, tf.Tensor) and value.shape.rank:
+        value.set_shape([rows, *value.shape[1:]])
+    return value
 
 
 def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:
@@ -185,4 +201,26 @@ def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:
     kept = [node for node in definition.node if node.name in needed]
     del definition.node[:]
     definition.node.extend(kept)
+    return definition
+
+
+def _settled(definition: Any, graph: Any) -> Any:
+    """A graph in which every float that arithmetic makes or takes is hidden from TensorFlow's graph optimizer.
+
+    That one computes `x / 255 * 2 - 1` with a reciprocal, and constants among themselves first: other last bits than
+    the operations give, one after the other. It looks through Identity, but not through PlaceholderWithDefault.
+    """
+    floats = {
+        node.name: node.attr[_ARITHMETIC[node.op]].type
+        for node in definition.node
+        if node.op in _ARITHMETIC and tf.as_dtype(node.attr[_ARITHMETIC[node.op]].type).is_floating
+    }
+    for node in definition.node:
+        for position, source in enumerate(node.input):
+            if source.removesuffix(":0") in floats:
+                node.input[position] = f"{source.removesuffix(':0')}/settled"
+    for name, dtype in floats.items():
+        node = definition.node.add(name=f"{name}/settled", op="PlaceholderWithDefault", input=[name])
+        node.attr["dtype"].type = dtype
+        node.attr["shape"].shape.CopyFrom(graph.get_tensor_by_name(f"{name}:0").shape.as_proto())
     return definition

@@ -1,6 +1,9 @@
 """A SavedModel for serving: its `serving_default` does to raw inputs what `prepare` and the graph did in training."""
 
+import keyword
+import os
 import re
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,54 +45,109 @@ def export(dataset: Dataset, path: str, outputs: Sequence[str] | None = None) ->
 
     Args:
       dataset: The dataset.
-      path: A new folder.
+      path: A new folder, or an empty one; what is above it is made.
       outputs: Which of the graph's outputs it gives; None: all but those that need a label, a mask or a key.
 
     Raises:
-      RequestError: the folder is there, or an output cannot be given.
+      RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
     """
-    if files.exists(path):
-        raise RequestError(f"{path}: expected a new folder for the export, found something there; name another one")
+    _check_place(path)
     saved = SavedGraph(dataset.transform.path, dataset.features)
     chosen, left_out = _choose(dataset, saved, outputs)
     needed = {name for output in chosen for name in _sources(saved, output)}
+    features = {name: feature for name, feature in dataset.features.items() if name in needed}
     prepare = dataset.manifest["prepare"]
-    raw = _raw_images(dataset, prepare, needed) if "decode" in prepare else _raw_rows(dataset, prepare, needed)
+    raw = _raw_images(features, prepare) if "decode" in prepare else _raw_rows(features, prepare)
     apply = saved.on_decoded({name: dataset.transform.outputs[name] for name in chosen})
-    arguments = _arguments(raw.specs)
+    arguments = _arguments(raw.inputs)
+
+    def run(inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
+        return apply(raw.prepare(inputs))
 
     def serve(**given: tf.Tensor) -> dict[str, tf.Tensor]:
-        return apply(raw.prepare({name: given[argument] for name, argument in arguments.items()}))
+        return run({name: given[argument] for name, argument in arguments.items()})
 
     def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return apply(raw.prepare(tf.io.parse_example(examples, raw.examples)))
+        return run(tf.io.parse_example(examples, raw.parsing))
 
     module = tf.Module()
     module.graph = saved.loaded  # the vocabularies belong to it
     module.serve = tf.function(serve, autograph=False)
-    specs = {arguments[name]: spec for name, spec in raw.specs.items()}
+    specs = {arguments[name]: taken.spec for name, taken in raw.inputs.items()}
     signatures = {"serving_default": module.serve.get_concrete_function(**specs)}
-    if raw.examples:
+    if raw.parsing:
         module.serve_examples = tf.function(serve_examples, autograph=False)
         signatures["examples"] = module.serve_examples.get_concrete_function(tf.TensorSpec([None], tf.string))
-    tf.saved_model.save(module, path, signatures=signatures)
-    inputs = {arguments[name]: words for name, words in raw.words.items()}
+    _write(path, lambda folder: tf.saved_model.save(module, folder, signatures=signatures))
+    inputs = {arguments[name]: taken.words for name, taken in raw.inputs.items()}
     return Export(path, inputs, tuple(chosen), left_out, tuple(raw.not_included))
+
+
+def _check_place(path: str) -> None:
+    """Finds out before any work whether a SavedModel can be written there."""
+    scheme, separator, _ = path.partition("://")
+    schemes = [known for known in tf.io.gfile.get_registered_schemes() if known]
+    if separator and scheme not in schemes:
+        raise RequestError(
+            f"{path}: expected a local folder, or a place that TensorFlow can write to ({', '.join(schemes)}), found "
+            f"{scheme}://; export to a local folder and copy it"
+        )
+    try:
+        taken = tf.io.gfile.exists(path) and not (tf.io.gfile.isdir(path) and not tf.io.gfile.listdir(path))
+    except tf.errors.OpError as error:
+        raise RequestError(f"{path}: expected a place that can be written to, found: {error.message}") from error
+    if not path or taken:
+        found = "something there" if path else "no name"
+        raise RequestError(f"{path}: expected a new folder for the export, found {found}; name another one")
+
+
+def _write(path: str, save: Callable[[str], Any]) -> None:
+    """Writes a folder: on a local disk whole or not at all."""
+    if not files.is_local(path):
+        save(path)
+        return
+    path = os.path.abspath(path)
+    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    try:
+        save(temporary)
+        os.replace(temporary, path)
+    except BaseException:
+        files.remove(temporary)
+        raise
+
+
+@dataclass(frozen=True)
+class _Input:
+    """What one input of a signature is, for TensorFlow and in words."""
+
+    spec: tf.TensorSpec
+    words: str
 
 
 @dataclass(frozen=True)
 class _Raw:
-    """What a signature takes, and how it becomes the features that the graph takes."""
+    """What a signature takes, and how it becomes the features that the graph takes.
 
-    specs: Mapping[str, tf.TensorSpec]
-    words: Mapping[str, str]
-    prepare: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
-    not_included: Sequence[str]
-    examples: Mapping[str, Any]
+    Attributes:
+      inputs: What `serving_default` takes, by name.
+      parsing: How tf.io.parse_example reads the same for `examples`; empty where it cannot.
+      prepare: From either to features.
+      not_included: What of `prepare` it leaves to the client, by name.
+    """
+
+    inputs: Mapping[str, _Input]
+    parsing: Mapping[str, Any]
+    prepare: Callable[[Mapping[str, Any]], dict[str, Any]]
+    not_included: Sequence[str] = ()
 
 
 def _choose(dataset: Dataset, saved: SavedGraph, outputs: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
     """The outputs that are given, and why the others are not."""
+    if isinstance(outputs, str) or (outputs is not None and not outputs):
+        raise RequestError(
+            f"outputs: expected a list of some of {list(saved.outputs)}, found {outputs!r}; name one, or leave it out"
+        )
     for name in outputs or ():
         if name not in saved.outputs:
             raise RequestError(f"outputs: expected some of {list(saved.outputs)}, found {name!r}")
@@ -122,64 +180,85 @@ def _is_unknown(dataset: Dataset, name: str) -> bool:
     return feature.kind in _UNKNOWN or is_key
 
 
-def _raw_images(dataset: Dataset, prepare: Mapping[str, Any], needed: set[str]) -> _Raw:
-    others = {name: feature for name, feature in dataset.features.items() if name in needed and name != IMAGE}
-    specs = {name: _stored_spec(feature) for name, feature in others.items()}
-    words = {name: _in_words(feature) for name, feature in others.items()}
+def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> _Raw:
     reading = {**prepare, "columns": prepare.get("columns", {}), "steps": []}  # no step of images changes a column
     joined = {
-        name: rows.DTYPES[kind] for name, kind in reading["columns"].items() if name in others and kind in rows.DTYPES
+        name: rows.DTYPES[kind] for name, kind in reading["columns"].items() if name in features and kind in rows.DTYPES
     }
+    others = {name: feature for name, feature in features.items() if name != IMAGE and name not in joined}
     not_included = [
-        *images.obstacles(prepare),
+        *images.obstacles(prepare, IMAGE in features),
         *(f"{name!r}, an image that `prepare` makes" for name, feature in others.items() if feature.is_pixels),
         *rows.obstacles(reading, joined),
     ]
-    examples = {name: _parsed(feature) for name, feature in others.items()}
-    image = dataset.features[IMAGE]
     if not_included:
-        specs[IMAGE] = tf.TensorSpec([None, *image.shape], image.dtype)
-        words[IMAGE] = f"{image.dtype} [batch, {', '.join(map(str, image.shape))}], prepared pixels"
-        return _Raw(specs, words, dict, not_included, {})
-    run, read = images.pipeline(prepare), rows.pipeline(reading)
-    specs |= {name: tf.TensorSpec([None], dtype) for name, dtype in joined.items()}
-    words |= {name: _raw_in_words(dtype) for name, dtype in joined.items()}
-    examples |= {name: rows.parsing(dtype) for name, dtype in joined.items()}
-    specs[IMAGE] = tf.TensorSpec([None], tf.string)
-    words[IMAGE] = "string [batch], the content of a JPEG or PNG file"
-    examples[IMAGE] = tf.io.FixedLenFeature([], tf.string)
+        return _prepared(features, not_included)
+    beside, columns = _prepared(others, ()), _columns(joined, rows.pipeline(reading))
+    inputs, parsing = {**beside.inputs, **columns.inputs}, {**beside.parsing, **columns.parsing}
 
-    def prepared(inputs: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        pixels = tf.map_fn(run, inputs[IMAGE], fn_output_signature=tf.TensorSpec(image.shape, tf.uint8))
-        return {**inputs, **read({name: inputs[name] for name in joined}), IMAGE: pixels}
+    def with_columns(given: Mapping[str, Any]) -> dict[str, Any]:
+        return beside.prepare(given) | columns.prepare({name: given[name] for name in joined})
 
-    return _Raw(specs, words, prepared, [], examples)
+    if IMAGE not in features:
+        return _Raw(inputs, parsing, with_columns)
+    run = images.pipeline(prepare)
+    spec = tf.TensorSpec(features[IMAGE].shape, tf.uint8)
+    words = f"string [batch], the content of a {' or '.join(images.accepted(prepare['decode']))} file"
+    inputs[IMAGE] = _Input(tf.TensorSpec([None], tf.string), words)
+    parsing[IMAGE] = tf.io.FixedLenFeature([], tf.string)
+
+    def with_pixels(given: Mapping[str, Any]) -> dict[str, Any]:
+        return with_columns(given) | {IMAGE: tf.map_fn(run, given[IMAGE], fn_output_signature=spec)}
+
+    return _Raw(inputs, parsing, with_pixels)
 
 
-def _raw_rows(dataset: Dataset, prepare: Mapping[str, Any], needed: set[str]) -> _Raw:
-    names = _raw_names(prepare, needed)
+def _raw_rows(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> _Raw:
+    names = _raw_names(prepare, features)
     not_included = rows.obstacles(prepare, names)
     if not_included:
-        features = {name: dataset.features[name] for name in dataset.features if name in needed}
-        return _Raw(
-            {name: _stored_spec(feature) for name, feature in features.items()},
-            {name: _in_words(feature) for name, feature in features.items()},
-            dict,
-            not_included,
-            {name: _parsed(feature) for name, feature in features.items() if None not in feature.shape},
-        )
-    run = rows.pipeline(prepare)
+        return _prepared(features, not_included)
     dtypes = {name: rows.DTYPES[kind] for name, kind in prepare["columns"].items() if name in names}
-    return _Raw(
-        {name: tf.TensorSpec([None], dtype) for name, dtype in dtypes.items()},
-        {name: _raw_in_words(dtype) for name, dtype in dtypes.items()},
-        run,
-        [],
-        {name: rows.parsing(dtype) for name, dtype in dtypes.items()},
-    )
+    return _columns(dtypes, rows.pipeline(prepare))
 
 
-def _raw_names(prepare: Mapping[str, Any], needed: set[str]) -> set[str]:
+def _columns(dtypes: Mapping[str, tf.DType], run: Callable[[Mapping[str, Any]], dict[str, Any]]) -> _Raw:
+    """Takes raw columns, and runs something on them."""
+    inputs = {
+        name: _Input(tf.TensorSpec([None], dtype), f"{dtype.name} [batch]; missing is {rows.missing_value(dtype)!r}")
+        for name, dtype in dtypes.items()
+    }
+    return _Raw(inputs, {name: rows.parsing(dtype) for name, dtype in dtypes.items()}, run)
+
+
+def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _Raw:
+    """Takes features as `prepare` makes them: a list of any length as the values of all lists, and their lengths."""
+    lengths = {name: f"{name}_lengths" for name, feature in features.items() if None in feature.shape}
+    inputs: dict[str, _Input] = {}
+    for name, feature in features.items():
+        if name in lengths:
+            words = f"{feature.dtype} [values], as `prepare` makes it: those of all lists, one list after the other"
+            inputs[name] = _Input(tf.TensorSpec([None], feature.dtype), words)
+            inputs[lengths[name]] = _Input(
+                tf.TensorSpec([None], tf.int64), f"int64 [batch], how many each {name!r} has"
+            )
+        else:
+            inputs[name] = _Input(tf.TensorSpec([None, *feature.shape], feature.dtype), _in_words(feature))
+
+    def prepare(given: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            name: tf.RaggedTensor.from_row_lengths(given[name], given[lengths[name]])
+            if lengths.get(name) in given
+            else given[name]
+            for name in features
+        }
+
+    has_pixels = any(feature.is_pixels for feature in features.values())
+    parsing = {} if has_pixels else {name: _parsed(feature) for name, feature in features.items()}
+    return _Raw(inputs, parsing, prepare, not_included)
+
+
+def _raw_names(prepare: Mapping[str, Any], needed: Iterable[str]) -> set[str]:
     """The raw columns that become those that are needed."""
     names = set(needed)
     for step in reversed(prepare["steps"]):
@@ -190,33 +269,31 @@ def _raw_names(prepare: Mapping[str, Any], needed: set[str]) -> set[str]:
 
 
 def _arguments(names: Iterable[str]) -> dict[str, str]:
-    """For each name one that an argument of a function may have, all of them distinct."""
+    """For each name one that a signature keeps as it is: a Python name in ASCII, distinct from others in any case."""
     found: dict[str, str] = {}
     for name in names:
         argument = re.sub(r"\W", "_", name, flags=re.ASCII)
-        argument = f"_{argument}" if argument[:1].isdigit() else argument
-        while argument in found.values():
+        if not argument[:1].isalpha():
+            argument = f"x{argument}"
+        taken = {other.lower() for other in found.values()} | {"self"}
+        while argument.lower() in taken or keyword.iskeyword(argument):
             argument += "_"
         found[name] = argument
     return found
 
 
-def _stored_spec(feature: Feature) -> Any:
-    if None in feature.shape:
-        return tf.RaggedTensorSpec([None, None], feature.dtype)
-    return tf.TensorSpec([None, *feature.shape], feature.dtype)
-
-
 def _parsed(feature: Feature) -> Any:
-    dtype = tf.as_dtype("string" if feature.is_pixels else feature.dtype)
-    default = rows.missing_value(dtype) if feature.optional and not feature.shape else None
-    return tf.io.FixedLenFeature(() if feature.is_pixels else feature.shape, dtype, default)
+    if None in feature.shape:
+        return tf.io.RaggedFeature(feature.dtype, row_splits_dtype=tf.int64)
+    default = _missing(feature) if feature.optional else None
+    return tf.io.FixedLenFeature(feature.shape, feature.dtype, default)
 
 
-def _raw_in_words(dtype: tf.DType) -> str:
-    return f"{dtype.name} [batch]; missing is {rows.missing_value(dtype)!r}"
+def _missing(feature: Feature) -> Any:
+    return rows.missing_value(tf.as_dtype(feature.dtype))
 
 
 def _in_words(feature: Feature) -> str:
-    shape = ", ".join("?" if size is None else str(size) for size in feature.shape)
-    return f"{feature.dtype} [batch{', ' if shape else ''}{shape}], as `prepare` makes it"
+    shape = ", ".join(["batch", *map(str, feature.shape)])
+    missing = f"; missing is {_missing(feature)!r}" if feature.optional else ""
+    return f"{feature.dtype} [{shape}], as `prepare` makes it{missing}"

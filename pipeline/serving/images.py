@@ -5,41 +5,47 @@ from typing import Any
 
 import tensorflow as tf
 
-from .exif import orientation, upright
-from .resample import FILTERS, resample
+from . import header
+from .exif import upright
+from .resample import KERNELS, resample
 
 Step = Callable[[tf.Tensor], tf.Tensor]
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
-FILTERING = ("image.MinSize", "image.MaxAspect", "outcome.Keep")
+_PASSED_OVER = ("image.MinSize", "image.MaxAspect", "outcome.Keep")
 
 
-def obstacles(prepare: Mapping[str, Any]) -> list[str]:
+def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]:
     """What of an image recipe's `prepare` cannot be done in TensorFlow, in words.
 
     Args:
       prepare: The manifest's entry.
+      with_pixels: Whether pixels are wanted; without, only what may change other features counts.
     """
+    if not with_pixels:
+        return [f"{step['python']}, which is Python" for step in prepare["steps"] if "python" in step]
     found = []
     if prepare["decode"]["background"] is not None:
         found.append("image.decode(background=...), which lays transparent pixels on a colour")
+    if not accepted(prepare["decode"]):
+        found.append("image.decode(formats=...), which accepts neither JPEG nor PNG")
     for step in prepare["steps"]:
         if "python" in step:
             found.append(f"{step['python']}, which is Python")
-        elif step["step"] == "image.Resize" and step["arguments"]["resample"] not in FILTERS:
-            found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(FILTERS)}")
-        elif step["step"] not in (*_STEPS, *FILTERING):
+        elif step["step"] == "image.Resize" and step["arguments"]["resample"] not in KERNELS:
+            found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(KERNELS)}")
+        elif step["step"] not in (*_STEPS, *_PASSED_OVER):
             found.append(step["step"])
     return found
 
 
 def pipeline(prepare: Mapping[str, Any]) -> Step:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
-    mode = prepare["decode"]["mode"]
-    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in FILTERING]
+    rules = prepare["decode"]
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _PASSED_OVER]
     store = _stored(prepare["encode"]["image"])
 
     def run(payload: tf.Tensor) -> tf.Tensor:
-        image = decode(payload, mode)
+        image = decode(payload, rules)
         for step in steps:
             image = step(image)
         return store(image)
@@ -47,25 +53,58 @@ def pipeline(prepare: Mapping[str, Any]) -> Step:
     return run
 
 
-def decode(payload: tf.Tensor, mode: str) -> tf.Tensor:
-    """The upright image in a JPEG or PNG file, as `transforms.image.decode` gives it.
+def decode(payload: tf.Tensor, rules: Mapping[str, Any]) -> tf.Tensor:
+    """The upright image in a JPEG or PNG file, as `transforms.image.decode` gives it; an error where that rejects it.
 
     Args:
       payload: string scalar.
-      mode: "RGB" or "L".
+      rules: The arguments of `transforms.image.decode`.
 
     Returns:
       uint8 [h, w, 3], or [h, w, 1].
     """
-    is_png = tf.strings.substr(payload, 1, 3) == b"PNG"
+    is_png = header.is_png(payload)
+    kinds = [is_kind for name, is_kind in (("JPEG", header.is_jpeg), ("PNG", header.is_png)) if name in accepted(rules)]
+    is_accepted = tf.reduce_any([is_kind(payload) for is_kind in kinds])
+    words = f"image: expected the content of a {' or '.join(accepted(rules))} file, found another; convert it"
+    with tf.control_dependencies([tf.debugging.assert_equal(is_accepted, True, words)]):
+        stated = header.read(tf.identity(payload))
+    with tf.control_dependencies(_checks(stated, rules)):
+        payload = tf.identity(payload)
     colours = tf.cond(is_png, lambda: _decode_png(payload), lambda: _decode_jpeg(payload))
     colours.set_shape([None, None, 3])
-    return colours if mode == "RGB" else _grey(colours)
+    colours = upright(colours, stated.orientation)
+    return colours if rules["mode"] == "RGB" else _grey(colours)
+
+
+def accepted(rules: Mapping[str, Any]) -> list[str]:
+    """Which of JPEG and PNG a recipe accepts; an MPO is a JPEG with a preview."""
+    formats = {"JPEG" if name == "MPO" else name for name in rules["formats"]}
+    return [name for name in ("JPEG", "PNG") if name in formats]
+
+
+def _checks(stated: header.Header, rules: Mapping[str, Any]) -> list[Any]:
+    """What `transforms.image.decode` rejects by the header."""
+    checks = [
+        tf.debugging.assert_less_equal(
+            stated.width * stated.height,
+            tf.constant(rules["max_pixels"], tf.int64),
+            f"image: expected at most {rules['max_pixels']} pixels, found more in the header; scale the image down",
+        ),
+        tf.debugging.assert_less(
+            stated.channels,
+            tf.constant(4, tf.int64),
+            "image: expected a JPEG in colours or in grey, found CMYK; convert it to RGB",
+        ),
+    ]
+    if not rules["first_frame"]:
+        words = "image: expected a still image, found an animated PNG; save its first frame"
+        checks.append(tf.debugging.assert_less_equal(stated.frames, tf.constant(1, tf.int64), words))
+    return checks
 
 
 def _decode_jpeg(payload: tf.Tensor) -> tf.Tensor:
-    image = tf.io.decode_jpeg(payload, 3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
-    return upright(image, orientation(payload))
+    return tf.io.decode_jpeg(payload, 3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
 
 
 def _decode_png(payload: tf.Tensor) -> tf.Tensor:

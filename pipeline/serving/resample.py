@@ -1,8 +1,9 @@
 """Pillow's resampling as TensorFlow operations, to the bit.
 
-Pillow (libImaging/Resample.c) resamples 8-bit images in two passes, along the rows and then along the columns, with
-weights in fixed point of 22 bits, and rounds to 8 bit after each. Sums of integers are the same in any order; the
-weights are computed in double precision in Pillow's own order of operations.
+Pillow (libImaging/Resample.c) resamples 8-bit images in two passes, along the rows and then along the columns (of very
+tall images, in Image.resize, the other way around: faster, and rounded otherwise), with weights in fixed point of 22
+bits, and rounds to 8 bit after each. Sums of integers are the same in any order; the weights are computed in double
+precision in Pillow's own order of operations.
 """
 
 from collections.abc import Callable
@@ -30,7 +31,7 @@ def _bicubic(x: tf.Tensor) -> tf.Tensor:
 
 
 # name -> the filter, and how far it reaches; Lanczos needs a sine, whose last bit is each library's own
-FILTERS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], float]] = {
+KERNELS: dict[str, tuple[Callable[[tf.Tensor], tf.Tensor], float]] = {
     "box": (_box, 0.5),
     "bilinear": (_bilinear, 1.0),
     "bicubic": (_bicubic, 2.0),
@@ -45,26 +46,36 @@ def resample(image: tf.Tensor, height: Any, width: Any, box: tf.Tensor, filter_n
       height: Of the result, a number or an int32 scalar.
       width: Of the result.
       box: float32 [4]: left, top, right, bottom of the part that is resampled.
-      filter_name: A key of `FILTERS`.
+      filter_name: A key of `KERNELS`.
 
     Returns:
       uint8 [height, width, channels].
     """
-    values = _along(tf.cast(image, tf.int32), 1, width, box[0], box[2], filter_name)
-    values = _along(values, 0, height, box[1], box[3], filter_name)
+    own_height, own_width = tf.unstack(tf.shape(image)[:2])
+    down, down_weights = _weights(own_height, box[1], box[3], height, filter_name)
+    across, across_weights = _weights(own_width, box[0], box[2], width, filter_name)
+
+    def rows_first() -> tf.Tensor:
+        top, bottom = down[0], down[-1] + tf.shape(down_weights)[1]  # the rows that the result is made of
+        return _along(_along(image[top:bottom], 1, across, across_weights), 0, down - top, down_weights)
+
+    def columns_first() -> tf.Tensor:
+        return _along(_along(image, 0, down, down_weights), 1, across, across_weights)
+
+    is_tall = (own_height > own_width * 100) & (height < own_height)
+    values = tf.cond(is_tall, columns_first, rows_first)
     values.set_shape([None, None, image.shape[-1]])
-    return tf.cast(values, tf.uint8)
+    return values
 
 
-def _along(image: tf.Tensor, axis: int, size: Any, start: tf.Tensor, stop: tf.Tensor, filter_name: str) -> tf.Tensor:
-    """One pass: int32 [h, w, channels] of values from 0 to 255 in and out."""
+def _along(image: tf.Tensor, axis: int, first: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """One pass: uint8 [h, w, channels] in and out."""
     available = tf.shape(image)[axis]
-    first, weights = _weights(available, start, stop, size, filter_name)
     spread = [-1, 1, 1] if axis == 0 else [1, -1, 1]
-    shape = tf.tensor_scatter_nd_update(tf.shape(image), [[axis]], [size])
+    shape = tf.tensor_scatter_nd_update(tf.shape(image), [[axis]], [tf.size(first)])
 
     def add(number: tf.Tensor, total: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        pixels = tf.gather(image, tf.minimum(first + number, available - 1), axis=axis)
+        pixels = tf.cast(tf.gather(image, tf.minimum(first + number, available - 1), axis=axis), tf.int32)
         return number + 1, total + pixels * tf.reshape(weights[:, number], spread)
 
     half = tf.fill(shape, 1 << (_BITS - 1))
@@ -73,7 +84,7 @@ def _along(image: tf.Tensor, axis: int, size: Any, start: tf.Tensor, stop: tf.Te
     _, total = tf.while_loop(
         lambda number, _: number < count, add, [0, half], shape_invariants=[tf.TensorShape([]), any_shape]
     )
-    return tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255)
+    return tf.cast(tf.clip_by_value(tf.bitwise.right_shift(total, _BITS), 0, 255), tf.uint8)
 
 
 def _weights(
@@ -83,7 +94,7 @@ def _weights(
 
     Divided by `divide_no_nan`: TensorFlow's optimizer makes products of other quotients, and their last bit another.
     """
-    function, reach = FILTERS[filter_name]
+    function, reach = KERNELS[filter_name]
     divide = tf.math.divide_no_nan
     scale = divide(tf.cast(stop - start, tf.float64), tf.cast(size, tf.float64))  # Pillow subtracts in single precision
     shrink = tf.maximum(scale, 1.0)

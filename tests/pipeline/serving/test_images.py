@@ -1,6 +1,9 @@
 """What TensorFlow makes of an image file is what Pillow and `prepare` make of it, to the bit."""
 
 import io
+import struct
+import zlib
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -8,13 +11,13 @@ import pytest
 from PIL import Image
 
 from penstock.pipeline.described import describe_step
-from penstock.pipeline.serving import images
-from penstock.pipeline.serving.exif import orientation
-from penstock.pipeline.serving.resample import FILTERS
+from penstock.pipeline.serving import header, images
+from penstock.pipeline.serving.resample import KERNELS
 from penstock.transforms import image
 from penstock.transforms.outcome import keep
 
 SIZES = [(40, 60), (61, 33), (200, 17), (1, 9), (64, 64), (377, 501)]
+TALL = [(301, 3), (300, 3), (1000, 9), (3000, 29), (56, 1), (101, 1), (3, 900)]
 
 
 def photo(height: int, width: int, mode: str = "RGB", seed: int = 0) -> Image.Image:
@@ -31,18 +34,18 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def prepare_entry(*steps: Any, mode: str = "RGB", encode: Any = None) -> dict[str, Any]:
+def prepare_entry(*steps: Any, mode: Any = "RGB", encode: Any = None, **decode: Any) -> dict[str, Any]:
     encoding = encode or image.png()
     return {
-        "decode": {"mode": mode, "background": None},
+        "decode": {**asdict(image.decode(mode=mode)), **decode},
         "steps": [describe_step(step) for step in steps],
         "encode": {"image": {"name": encoding.name, **vars(encoding)}},
     }
 
 
-def in_training(payload: bytes, *steps: Any, mode: Any = "RGB", encode: Any = None) -> np.ndarray:
+def in_training(payload: bytes, *steps: Any, mode: Any = "RGB", encode: Any = None, **decode: Any) -> np.ndarray:
     """The pixels that training sees."""
-    example: dict[str, Any] = {"key": "k", "image": image.decode(mode=mode)(payload)}
+    example: dict[str, Any] = {"key": "k", "image": image.decode(mode=mode, **decode)(payload)}
     for step in steps:
         example = step(example)
     encoding = encode or image.png()
@@ -51,10 +54,12 @@ def in_training(payload: bytes, *steps: Any, mode: Any = "RGB", encode: Any = No
     return np.asarray(encoding.decode(encoding.encode(picture), shape, np.uint8))
 
 
-def served_all(payloads: list[bytes], *steps: Any, mode: str = "RGB", encode: Any = None) -> list[np.ndarray]:
+def served_all(
+    payloads: list[bytes], *steps: Any, mode: str = "RGB", encode: Any = None, **decode: Any
+) -> list[np.ndarray]:
     import tensorflow as tf
 
-    entry = prepare_entry(*steps, mode=mode, encode=encode)
+    entry = prepare_entry(*steps, mode=mode, encode=encode, **decode)
     assert images.obstacles(entry) == []
     function = tf.function(images.pipeline(entry))
     return [function(tf.constant(payload)).numpy() for payload in payloads]
@@ -64,12 +69,20 @@ def served(payload: bytes, *steps: Any, **options: Any) -> np.ndarray:
     return served_all([payload], *steps, **options)[0]
 
 
-@pytest.mark.parametrize("resample", list(FILTERS))
+@pytest.mark.parametrize("resample", list(KERNELS))
 @pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
 def test_resizing_is_pillows(resample: Any, fit: Any) -> None:
     step = image.resize(48, 56, fit=fit, resample=resample, fill=(9, 200, 30))
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(SIZES)]
     for payload, found, size in zip(payloads, served_all(payloads, step), SIZES, strict=True):
+        np.testing.assert_array_equal(found, in_training(payload, step), str(size))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
+def test_resizing_tall_and_narrow_photos_is_pillows(fit: Any) -> None:
+    step = image.resize(56, 5, fit=fit)
+    payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(TALL)]
+    for payload, found, size in zip(payloads, served_all(payloads, step), TALL, strict=True):
         np.testing.assert_array_equal(found, in_training(payload, step), str(size))
 
 
@@ -130,19 +143,141 @@ def test_photos_are_turned_upright(order: bytes) -> None:
         exif.endian = "<" if order == b"II" else ">"
         payloads.append(encoded(photo(30, 41), "JPEG", exif=exif.tobytes(), comment=b"c" * 300))
         assert order in payloads[-1][:60]
-    stated_by = tf.function(orientation)
-    assert [int(stated_by(tf.constant(payload))) for payload in payloads] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
+    read = tf.function(header.read)
+    assert [int(read(tf.constant(payload)).orientation) for payload in payloads] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
     for payload, found in zip(payloads, served_all(payloads), strict=True):
         np.testing.assert_array_equal(found, in_training(payload))
 
 
 @pytest.mark.parametrize(
-    "payload", [b"", b"\xff\xd8", b"\xff\xd8\xff\xe1\x00\x10Exif\0\0II", b"\xff\xd8\xff\xe0\x00\x00" * 9]
+    "payload",
+    [
+        b"",
+        b"\xff\xd8",
+        b"\xff\xd8\xff\xe1\x00\x10Exif\0\0II",
+        b"\xff\xd8\xff\xe0\x00\x00" * 9,
+        b"\x89PNG\r\n\x1a\n",
+        b"\x89PNG\r\n\x1a\n\xff\xff\xff\xffeXIf\xff\xff\xff\xff",
+        b"\x89PNG\r\n\x1a\n\0\0\0\x0ceXIfMM\0*\xff\xff\xff\xff\xff\xff\0\0\0\0",
+    ],
 )
 def test_no_orientation_in_what_is_no_photo(payload: bytes) -> None:
     import tensorflow as tf
 
-    assert int(orientation(tf.constant(payload))) == 0
+    assert int(header.read(tf.constant(payload)).orientation) == 0
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:Description \xe4\n tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def exif(*entries: tuple[int, int, int, bytes], order: str = ">", after: bytes = b"") -> bytes:
+    """TIFF data of (tag, type, count, four bytes of value)."""
+    fields = [struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries]
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}IH", 8, len(entries))
+    return head + b"".join(fields) + bytes(4) + after
+
+
+def segment(content: bytes, marker: bytes = b"\xff\xe1") -> bytes:
+    return marker + struct.pack(">H", len(content) + 2) + content
+
+
+def with_segments(*segments: bytes) -> bytes:
+    payload = encoded(photo(21, 34), "JPEG")
+    return payload[:2] + b"".join(segments) + payload[2:]
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def with_chunk(kind: bytes, content: bytes, last: bool = False) -> bytes:
+    payload = encoded(photo(21, 34), "PNG")
+    at = len(payload) - 12 if last else 33
+    return payload[:at] + chunk(kind, content) + payload[at:]
+
+
+NAME, ADOBE = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+SIX = exif((0x0112, 3, 1, b"\0\6\0\0"))
+RARE = {
+    "xmp": with_segments(segment(ADOBE + XMP)),
+    "xmp as an element": with_segments(segment(ADOBE + b"<tiff:Orientation>3</tiff:Orientation>")),
+    "exif before xmp": with_segments(segment(NAME + exif((0x0112, 3, 1, b"\0\3\0\0"))), segment(ADOBE + XMP)),
+    "exif without it, and xmp": with_segments(segment(NAME + exif((0x0100, 3, 1, b"\0\3\0\0"))), segment(ADOBE + XMP)),
+    "exif says none, and xmp": with_segments(segment(NAME + exif((0x0112, 3, 1, bytes(4)))), segment(ADOBE + XMP)),
+    "fill bytes": with_segments(b"\xff" * 7 + segment(NAME + SIX)),
+    "long, big-endian": with_segments(segment(NAME + exif((0x0112, 4, 1, b"\0\0\0\6")))),
+    "long, little-endian": with_segments(segment(NAME + exif((0x0112, 4, 1, b"\6\0\0\0"), order="<"))),
+    "far behind": with_segments(*[segment(bytes(65000), b"\xff\xed")] * 6, segment(NAME + SIX)),
+    "count 0": with_segments(segment(NAME + exif((0x0112, 3, 0, b"\0\6\0\0")))),
+    "count 2": with_segments(segment(NAME + exif((0x0112, 3, 2, b"\0\6\0\3")))),
+    "count 3": with_segments(segment(NAME + exif((0x0112, 3, 3, b"\0\0\0\x1a"), after=b"\0\6\0\3\0\3"))),
+    "byte": with_segments(segment(NAME + exif((0x0112, 1, 1, b"\6\0\0\0")))),
+    "signed": with_segments(segment(NAME + exif((0x0112, 8, 1, b"\0\6\0\0")))),
+    "unknown type": with_segments(segment(NAME + exif((0x0112, 99, 1, b"\0\6\0\0")))),
+    "twice": with_segments(segment(NAME + exif((0x0112, 3, 1, b"\0\3\0\0"), (0x0112, 3, 1, b"\0\6\0\0")))),
+    "two names": with_segments(segment(NAME + NAME + SIX)),
+    "png": with_chunk(b"eXIf", SIX),
+    "png, at its end": with_chunk(b"eXIf", SIX, last=True),
+    "png, named": with_chunk(b"eXIf", NAME + SIX),
+    "png, xmp": with_chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + XMP.replace(b"\xe4", b"")),
+}
+
+
+@pytest.fixture(scope="module")
+def serve() -> Any:
+    import tensorflow as tf
+
+    function = tf.function(images.pipeline(prepare_entry()))
+    return lambda payload: function(tf.constant(payload)).numpy()
+
+
+@pytest.mark.parametrize("case", list(RARE))
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_orientation_in_rare_places(case: str, serve: Any) -> None:
+    np.testing.assert_array_equal(serve(RARE[case]), in_training(RARE[case]))
+
+
+@pytest.mark.filterwarnings("ignore:Metadata Warning")
+def test_the_rare_places_are_read() -> None:
+    turned = {case for case, payload in RARE.items() if in_training(payload).shape[:2] == (34, 21)}
+    assert len(turned) >= 13
+
+
+def animated() -> bytes:
+    file = io.BytesIO()
+    photo(9, 9).save(file, "PNG", save_all=True, append_images=[photo(9, 9, seed=1)])
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("payload", "decode", "words"),
+    [
+        (encoded(photo(9, 9), "WEBP"), {}, "expected the content of a JPEG or PNG file, found another"),
+        (encoded(photo(9, 9), "GIF"), {}, "expected the content of a JPEG or PNG file"),
+        (encoded(photo(9, 9), "BMP"), {}, "expected the content of a JPEG or PNG file"),
+        (b"", {}, "expected the content of a JPEG or PNG file"),
+        (encoded(photo(9, 9), "PNG"), {"formats": ("JPEG", "WEBP")}, "expected the content of a JPEG file"),
+        (encoded(photo(9, 9), "JPEG"), {"formats": ("PNG",)}, "expected the content of a PNG file"),
+        (encoded(photo(9, 9).convert("CMYK"), "JPEG"), {}, "found CMYK; convert it to RGB"),
+        (encoded(photo(9, 12), "JPEG"), {"max_pixels": 107}, "expected at most 107 pixels"),
+        (encoded(photo(9, 12), "PNG"), {"max_pixels": 107}, "expected at most 107 pixels"),
+        (animated(), {}, "expected a still image"),
+    ],
+)
+def test_files_that_training_rejects(payload: bytes, decode: dict[str, Any], words: str) -> None:
+    import tensorflow as tf
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match=words):
+        served_all([payload], **decode)
+
+
+def test_the_first_frame_where_it_is_asked_for() -> None:
+    found = served_all([animated()], first_frame=True)[0]
+    np.testing.assert_array_equal(found, in_training(animated(), first_frame=True))
+
+
+def test_formats_of_which_none_can_be_served_are_named() -> None:
+    assert "neither JPEG nor PNG" in images.obstacles(prepare_entry(formats=("WEBP",)))[0]
 
 
 def test_what_cannot_be_included_is_named() -> None:

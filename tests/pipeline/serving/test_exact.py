@@ -1,0 +1,135 @@
+"""Arithmetic that TensorFlow's graph optimizer would change gives the very values of `ds.numpy`, wherever it is run."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import draw, run_job
+
+from penstock.pipeline import Csv, Images, Recipe, open_dataset
+from penstock.pipeline.load import Dataset
+from penstock.transforms import image
+
+ROWS = "x,y\n" + "".join(f"{x!r},{y!r}\n" for x, y in np.random.default_rng(0).normal(0, 1e3, (64, 2)).tolist())
+
+
+def of_photos(inputs: Any) -> dict[str, Any]:
+    """Penstock's own helpers alone: nothing that tf.Transform analyzes."""
+    return {
+        "standardized": image.standardize(inputs, "image"),
+        "all_channels": image.standardize(inputs, "image", per_channel=False),
+        "unit": image.scale(inputs, "image"),
+        "signed": image.scale(inputs, "image", -1, 1),
+    }
+
+
+def of_rows(inputs: Any) -> dict[str, Any]:
+    x, y = inputs["x"], inputs["y"]
+    return {
+        "products": x * 3.3 * 0.7 + 0.1 + 0.3,
+        "quotients": x / 3.0 / 7.0,
+        "centred": (x - 0.3) / 3.0,
+        "common_factor": x * 0.7 + y * 0.7,
+        "sum": (x + y) + (x + 0.1),
+    }
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("photos"), 12, (24, 16))
+
+
+@pytest.fixture(scope="module")
+def of_images(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    recipe = Recipe(
+        source=Images("images/*.png"), prepare=[image.resize(20, 20)], features=of_photos, splits={"train": 1}
+    )
+    return _prepared(recipe, photos, tmp_path_factory)
+
+
+@pytest.fixture(scope="module")
+def of_table(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    raw = tmp_path_factory.mktemp("rows")
+    (raw / "rows.csv").write_text(ROWS)
+    recipe = Recipe(source=Csv("*.csv"), features=of_rows, shuffle=None, splits={"train": 1})
+    return _prepared(recipe, raw, tmp_path_factory)
+
+
+def _prepared(recipe: Recipe, raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    path = tmp_path_factory.mktemp("prepared") / "dataset"
+    run_job(recipe, raw, path)
+    return open_dataset(str(path))
+
+
+@pytest.fixture(params=["of_images", "of_table"])
+def dataset(request: pytest.FixtureRequest) -> Dataset:
+    found: Dataset = request.getfixturevalue(request.param)
+    return found
+
+
+def _expect_equal(found: Any, dataset: Dataset) -> None:
+    for name, values in _expected(dataset).items():
+        np.testing.assert_array_equal(np.asarray(found[name]), values, name)
+
+
+def _expected(dataset: Dataset, **options: Any) -> Any:
+    return next(iter(dataset.numpy("train", 64, **options)))
+
+
+def test_serving_photos(of_images: Dataset, photos: Path, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    made = of_images.export(str(tmp_path / "served"))
+    payloads = [(photos / example["key"].decode()).read_bytes() for example in of_images.examples("train", 12)]
+    served = tf.saved_model.load(made.path).signatures["serving_default"]
+    _expect_equal(served(image=tf.constant(payloads)), of_images)
+
+
+def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    made = of_table.export(str(tmp_path / "served"))
+    raw = {name: tf.cast(_expected(of_table, features=False)[name], tf.float64) for name in ("x", "y")}
+    _expect_equal(tf.saved_model.load(made.path).signatures["serving_default"](**raw), of_table)
+
+
+@pytest.mark.parametrize("graph", ["portable", "saved"])
+def test_tf_data(dataset: Dataset, graph: Any) -> None:
+    _expect_equal(next(iter(dataset.tf("train", 64, graph=graph))), dataset)
+    full = dataset.tf("train", 4, graph=graph, drop_remainder=True)
+    assert {spec.shape[0] for spec in full.element_spec.values()} == {4}
+
+
+def test_the_device_part_in_a_function(dataset: Dataset) -> None:
+    import tensorflow as tf
+
+    host = {name: tf.constant(values) for name, values in _expected(dataset, features="host").items()}
+    _expect_equal(tf.function(dataset.transform.device)(host), dataset)
+    compiled = tf.function(dataset.transform.device, jit_compile=True)(host)
+    for name, values in _expected(dataset).items():  # XLA rounds in its own way: see docs/loading.md
+        np.testing.assert_allclose(compiled[name], values, 1e-5, 1e-3 if "x" in host else 1e-6, err_msg=name)
+
+
+def test_gradients_go_through_the_device_part(of_table: Dataset) -> None:
+    import tensorflow as tf
+
+    @tf.function
+    def gradient(x: tf.Tensor) -> Any:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            made = of_table.transform.device({"x": x, "y": x})["quotients"]
+        return tape.gradient(made, x)
+
+    np.testing.assert_allclose(gradient(tf.ones([3])), [1 / 21] * 3, 1e-6)
+
+
+def test_a_keras_model(dataset: Dataset) -> None:
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    keras = pytest.importorskip("keras")
+    host = _expected(dataset, features="host")
+    inputs = {name: keras.Input(values.shape[1:], dtype=str(values.dtype), name=name) for name, values in host.items()}
+    model = keras.Model(inputs, dataset.transform.layer()(inputs))
+    model.compile(jit_compile=False)  # "auto" is XLA
+    _expect_equal(model.predict(host, verbose=0), dataset)
