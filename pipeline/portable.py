@@ -23,9 +23,12 @@ import numpy as np
 import tensorflow as tf
 
 from . import files, layout
-from .load.graph import FILE, LOOKUPS
+from .load.graph import FILE
 from .load.operations import OPERATIONS
+from .load.parts import LOOKUP
 from .load.savedmodel import SavedGraph
+
+_SIZE = "LookupTableSizeV2"
 
 
 def write(graph: SavedGraph, outputs: Mapping[str, str]) -> None:
@@ -52,6 +55,7 @@ class _Exporter:
         self._features = graph.features
         self._values: dict[str, str] = {}  # tensor name -> id
         self._folded: dict[str, tf.Tensor] = {}  # id -> tensor that depends on no input
+        self._reading: dict[str, bool] = {}  # operation name -> whether it depends on what a table holds
         self._operations: list[dict[str, Any]] = []
         self._tables: dict[str, dict[str, Any]] = {}
 
@@ -89,7 +93,12 @@ class _Exporter:
         )
 
     def _reads_table(self, operation: tf.Operation) -> bool:
-        return operation.type in LOOKUPS or any(self._reads_table(tensor.op) for tensor in operation.inputs)
+        """Whether an operation depends on what a table holds; how much it holds is known."""
+        if operation.name not in self._reading:
+            sources = () if operation.type == _SIZE else operation.inputs
+            reads = operation.type == LOOKUP or any(self._reads_table(tensor.op) for tensor in sources)
+            self._reading[operation.name] = reads
+        return self._reading[operation.name]
 
     def _obstacles(self, tensor: tf.Tensor) -> Iterable[str]:
         """The kinds of operations behind a tensor that have no portable form."""
@@ -106,7 +115,7 @@ class _Exporter:
                 name = self._graph.inputs[operation.name]
                 if name not in self._features or self._features[name].is_pixels:
                     kinds[f"use of {name!r} other than decoded"] = None
-            elif operation.type in LOOKUPS:
+            elif operation.type == LOOKUP:
                 waiting.extend(operation.inputs[1:])
             elif operation.type == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
                 kinds["StringToHashBucketFast of several buckets"] = None
@@ -136,7 +145,7 @@ class _Exporter:
             return self._value(operation.inputs[0])
         attributes = _attributes(operation)
         arguments = list(operation.inputs)
-        if operation.type in LOOKUPS:
+        if operation.type == LOOKUP:
             attributes = {"table": self._table(arguments.pop(0))}
         entry = {
             "op": operation.type,
@@ -175,6 +184,10 @@ class _Exporter:
             return {}
         graph = self._graph.function.graph
         feed = {name: value.numpy() for name, value in self._graph.captured.items() if value.dtype != tf.resource}
+        for operation in graph.get_operations():
+            if operation.type == _SIZE:
+                table = self._graph.captured[operation.inputs[0].name]
+                feed[operation.outputs[0].name] = tf.raw_ops.LookupTableSizeV2(table_handle=table).numpy()
         with tf.compat.v1.Session(graph=graph) as session:
             values = session.run(self._folded, feed_dict=feed)
         return {name: _encode(np.asarray(value)) for name, value in values.items()}
@@ -191,7 +204,7 @@ def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
 
 
 def _table_types(handle: tf.Tensor) -> tuple[tf.DType, tf.DType]:
-    find = next(operation for operation in handle.consumers() if operation.type == "LookupTableFindV2")
+    find = next(operation for operation in handle.consumers() if operation.type == LOOKUP)
     return find.get_attr("Tin"), find.get_attr("Tout")
 
 

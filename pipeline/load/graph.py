@@ -1,8 +1,7 @@
-"""Runs a portable transform graph, whole or in two parts: the host's (texts, look-ups) and the device's (the rest)."""
+"""Runs a portable transform graph, whole or in two parts: the host's and the device's; see `parts`."""
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,26 +10,15 @@ from ..errors import DatasetError, PenstockError
 from .backends import backend_of
 from .decode import Array
 from .operations import OPERATIONS
+from .parts import LOOKUP, Node, Range, range_of, split
 
 FILE = "portable.json"  # in the folder of the transform graph
 FORMAT = 1
-LOOKUPS = {"LookupTableFindV2", "LookupTableSizeV2"}
 _INPUT = "input:"
 
 
 class NotPortableError(PenstockError):
     """The transform graph has an operation that only TensorFlow can do."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation: its kind, the ids of its inputs, the id and the dtype of its output, its attributes."""
-
-    kind: str
-    inputs: tuple[str, ...]
-    output: str
-    dtype: str
-    attributes: Mapping[str, Any]
 
 
 class Table:
@@ -40,8 +28,10 @@ class Table:
         self._entries = dict(zip(keys, values, strict=True))
         self._dtype = np.dtype(object if dtype == "string" else dtype)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    @property
+    def range(self) -> Range | None:
+        """The range of the values, where they are integers."""
+        return range_of(np.array(list(self._entries.values()), self._dtype))
 
     def find(self, keys: Any, default: Array) -> Array:
         """The values of keys, [*keys.shape]; `default` for those that are not there."""
@@ -59,7 +49,7 @@ class Graph:
       inputs: The decoded features that the outputs depend on.
       outputs: Output name to the id of its value.
       host: The operations that only a host can do, and those that they need.
-      device: The other operations.
+      device: The operations that it needs to come from there to the outputs.
       constants: Id to value.
       between: Name to id of what the device's part takes: inputs, and values that the host's part makes.
     """
@@ -78,9 +68,9 @@ class Graph:
         self._tables = {name: _table(entry, read_asset) for name, entry in content["tables"].items()}
         self.outputs = {name: entry["value"] for name, entry in content["outputs"].items()}
         self._dtypes = {name: entry["dtype"] for name, entry in content["outputs"].items()}
-        texts = {_INPUT + name for name, entry in content["inputs"].items() if entry["dtype"] == "string"}
-        texts |= {name for name, value in self.constants.items() if value.dtype == object}
-        self.host, self.device = split(nodes, texts)
+        dtypes = {_INPUT + name: entry["dtype"] for name, entry in content["inputs"].items()}
+        ranges = {name: table.range for name, table in self._tables.items()}
+        self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
         self.inputs = tuple(name for name in content["inputs"] if _INPUT + name in used)
         self.between = self._cut(used)
@@ -112,7 +102,7 @@ class Graph:
         values = {**self.constants, **values}
         for node in nodes:
             arguments = [values[name] for name in node.inputs]
-            if node.kind in LOOKUPS:
+            if node.kind == LOOKUP:
                 values[node.output] = self.look_up(node, *arguments)
                 continue
             backend = backend_of(arguments)
@@ -126,10 +116,9 @@ class Graph:
                 values[node.output] = OPERATIONS[node.kind](backend, node.attributes, *arguments)
         return values
 
-    def look_up(self, node: Node, *arguments: Array) -> Array:
+    def look_up(self, node: Node, keys: Any, default: Array) -> Array:
         """Runs a node that reads a table."""
-        table = self._tables[node.attributes["table"]]
-        return table.find(*arguments) if arguments else np.array(len(table))
+        return self._tables[node.attributes["table"]].find(keys, default)
 
     def _as_given(self, value: Any, dtype: str) -> Any:
         if dtype == "string":
@@ -141,30 +130,6 @@ _ELEMENTWISE = {
     *("Add", "AddV2", "Sub", "Mul", "RealDiv", "FloorDiv", "FloorMod", "SquaredDifference", "Equal", "NotEqual"),
     *("Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr"),
 }
-
-
-def split(nodes: Sequence[Node], texts: set[str]) -> tuple[list[Node], list[Node]]:
-    """Divides a graph between host and device.
-
-    The host does what takes or makes texts, and all that this depends on; the device does the rest.
-
-    Args:
-      nodes: In an order that can be run.
-      texts: The ids of inputs and constants that are texts.
-
-    Returns:
-      The host's nodes, and the device's.
-    """
-    texts = texts | {node.output for node in nodes if node.dtype == "string"}
-    needed: set[str] = set()
-    host: list[Node] = []
-    for node in reversed(nodes):
-        if node.output in needed or node.kind in LOOKUPS or not texts.isdisjoint({*node.inputs, node.output}):
-            host.append(node)
-            needed.update(node.inputs)
-    host.reverse()
-    kept = {node.output for node in host}
-    return host, [node for node in nodes if node.output not in kept]
 
 
 def decode_array(entry: Mapping[str, Any]) -> Array:
@@ -186,7 +151,7 @@ def _table(entry: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> Tabl
 
 
 def _check_portable(content: Mapping[str, Any]) -> None:
-    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - LOOKUPS)
+    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - {LOOKUP})
     found: dict[str, list[str]] = {kind: [] for kind in unknown}
     found |= {entry["op"]: entry["outputs"] for entry in content["unsupported"]}
     if found:
