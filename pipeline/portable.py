@@ -29,6 +29,7 @@ from .load.parts import LOOKUP
 from .load.savedmodel import SavedGraph
 
 _SIZE = "LookupTableSizeV2"
+_PLAIN = [-1, b"", -1, False, False]  # width, fill, precision, scientific, shortest
 
 
 def write(graph: SavedGraph, outputs: Mapping[str, str]) -> None:
@@ -117,12 +118,10 @@ class _Exporter:
                     kinds[f"use of {name!r} other than decoded"] = None
             elif operation.type == LOOKUP:
                 waiting.extend(operation.inputs[1:])
-            elif operation.type == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
-                kinds["StringToHashBucketFast of several buckets"] = None
-            elif operation.type in OPERATIONS:
-                waiting.extend(operation.inputs)
+            elif obstacle := _obstacle(operation):
+                kinds[obstacle] = None
             else:
-                kinds[operation.type] = None
+                waiting.extend(operation.inputs)
         return kinds
 
     def _value(self, tensor: tf.Tensor) -> str:
@@ -191,6 +190,28 @@ class _Exporter:
         with tf.compat.v1.Session(graph=graph) as session:
             values = session.run(self._folded, feed_dict=feed)
         return {name: _encode(np.asarray(value)) for name, value in values.items()}
+
+
+def _obstacle(operation: tf.Operation) -> str | None:
+    """What of an operation has no portable form; None where it has one."""
+    kind = operation.type
+    if kind not in OPERATIONS:
+        return str(kind)
+    if kind == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
+        return "StringToHashBucketFast of several buckets"
+    if kind == "GatherV2" and operation.get_attr("batch_dims"):
+        return "GatherV2 with batch_dims"
+    if kind == "Mean" and not operation.inputs[0].dtype.is_floating:
+        return "Mean of integers"
+    if kind == "AsString" and not _is_plain(operation):
+        return "AsString of other than integers, or with a format"
+    return None
+
+
+def _is_plain(operation: tf.Operation) -> bool:
+    """Whether it writes integers without any padding."""
+    options = ("width", "fill", "precision", "scientific", "shortest")
+    return operation.inputs[0].dtype.is_integer and [operation.get_attr(name) for name in options] == _PLAIN
 
 
 def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:

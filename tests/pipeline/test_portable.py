@@ -79,3 +79,73 @@ def test_a_tables_size_is_a_constant(tmp_path: Path) -> None:
     host = graph.run_host(BATCH)
     assert all(value.shape == (5,) for value in host.values())
     assert graph.run_device(host)["y"].tolist() == [0, 1, 3, 3, 0]
+
+
+def _edges(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What frameworks do in ways of their own."""
+    x, k, v = inputs["x"], inputs["k"], inputs["v"]
+    boundaries = tf.constant([[0.0, 1.0, 2.0], [1.0, 2.0, 9.0], [-5.0, 0.0, 0.5]])
+    return {
+        "sign": tf.sign(x),
+        "sign_of_integers": tf.sign(tf.cast(v > 0, tf.int32) - 1),
+        "floor_div": x // 0.1,
+        "floor_mod": tf.math.floormod(tf.where(tf.math.is_finite(x), x, 5.5), -2.0),
+        "reversed": v[..., ::-1],
+        "reversed_by_two": v[:, 2:0:-2],
+        "reversed_and_new": v[:, tf.newaxis, ::-1],
+        "reversed_to_nothing": v[:, 0:2:-1],
+        "last": v[:, -1],
+        "gathered": tf.gather(v, [2, 0], axis=-1),
+        "summed_over_nothing": tf.reduce_sum(v, axis=[]),
+        "largest": tf.reduce_max(v, axis=1),
+        "buckets": tf.raw_ops.Bucketize(input=x, boundaries=[0.0, 1.0]),
+        "left": tf.searchsorted([0.0, 1.0, 2.0], x),
+        "right": tf.searchsorted([0.0, 1.0, 2.0], x, side="right"),
+        "rows_left": tf.transpose(tf.searchsorted(boundaries, tf.transpose(v))),
+        "rows_right": tf.transpose(tf.searchsorted(boundaries, tf.transpose(v), side="right")),
+        "maximum": tf.maximum(x, 0.0),
+        "text": tf.strings.as_string(k),
+        "from_text": tf.cast(tf.equal(tf.strings.as_string(k), "-3"), tf.int32),
+        "small_text": tf.strings.as_string(tf.cast(v > 0, tf.int8)),
+    }
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax", "tensorflow"])
+def test_edges_are_as_in_tensorflow(tmp_path: Path, framework: str) -> None:
+    module = pytest.importorskip(framework, reason=f"{framework} is not installed: pip install penstock[{framework}]")
+    saved, content = _export(tmp_path, _edges)
+    assert content["unsupported"] == []
+    expected = {name: value.numpy() for name, value in saved.function(**_tensors()).items()}
+    graph = _open(tmp_path, content)
+    host = {name: value for name, value in graph.run_host(BATCH).items() if value.dtype != object}
+    if framework == "jax":
+        found = module.jit(graph.run_device)(host)
+    else:
+        convert = {"numpy": np.asarray, "tensorflow": tf.constant}.get(framework) or module.from_numpy
+        found = graph.run_device({name: convert(value) for name, value in host.items()})
+    texts = {name for name, value in expected.items() if value.dtype == object}
+    assert found.keys() == expected.keys() - texts
+    whole = {**graph.run_host(BATCH), **found}
+    for name, value in expected.items():
+        np.testing.assert_array_equal(np.asarray(whole[name]), value, name)
+
+
+def _tensors() -> dict[str, Any]:
+    return {name: tf.constant(value) for name, value in BATCH.items()}
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda inputs: tf.gather(inputs["v"], tf.zeros_like(inputs["v"], tf.int32), batch_dims=1), "batch_dims"),
+        (lambda inputs: tf.reduce_mean(tf.cast(inputs["v"], tf.int32), axis=1), "Mean of integers"),
+        (lambda inputs: tf.strings.as_string(inputs["x"]), "AsString of other than integers"),
+        (lambda inputs: tf.strings.as_string(inputs["k"], width=3, fill="0"), "AsString of other than integers"),
+    ],
+)
+def test_what_only_tensorflow_can_do_is_named(tmp_path: Path, make: Callable[..., Any], reason: str) -> None:
+    _, content = _export(tmp_path, lambda inputs: {"y": make(inputs), "x": inputs["x"]})
+    [entry] = content["unsupported"]
+    assert reason in entry["op"] and entry["outputs"] == ["y"]
+    with pytest.raises(NotPortableError, match=reason):
+        _open(tmp_path, content)
