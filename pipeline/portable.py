@@ -8,7 +8,7 @@
     constants    id -> dtype, shape, data (base64, little-endian); all that depends on no input is computed here, once
     tables       id -> {"asset": path below transform_graph/, a line a key}, or {"keys": [base64]}; and "values"
     operations   [{"op", "inputs": [id], "output": id, "dtype", "attributes"}], in an order that can be run
-    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no operations
+    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no outputs and no operations
 
 An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
 mean; `pipeline/load/operations.py` has those that a loader can run.
@@ -16,14 +16,16 @@ mean; `pipeline/load/operations.py` has those that a loader can run.
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from . import files, layout
-from .load.graph import FILE
+from .load.apply import Applied
+from .load.decode import Decoder, allocate
+from .load.graph import FILE, Graph
 from .load.operations import OPERATIONS
 from .load.parts import LOOKUP
 from .load.savedmodel import SavedGraph
@@ -32,20 +34,62 @@ _SIZE = "LookupTableSizeV2"
 _PLAIN = [-1, b"", -1, False, False]  # width, fill, precision, scientific, shortest
 
 
-def write(graph: SavedGraph, outputs: Mapping[str, str]) -> None:
-    """Writes the portable form beside a SavedModel.
+def write(
+    graph: SavedGraph, outputs: Mapping[str, str], examples: Sequence[bytes], expected: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the portable form beside a SavedModel, where it does the same to some examples.
 
     Args:
       graph: The SavedModel.
       outputs: Output name to the dtype that the recipe's `features` gave it.
+      examples: Serialized tf.train.Examples.
+      expected: What the SavedModel makes of them, as one batch.
     """
-    content = json.dumps(export(graph, outputs), indent=1, sort_keys=True) + "\n"
-    files.write_bytes(layout.join(graph.path, FILE), content.encode())
+    content = export(graph, outputs)
+    if not content["unsupported"] and (differences := _compare(content, graph, examples, expected)):
+        content = {"format": content["format"], "inputs": content["inputs"], "unsupported": differences}
+    files.write_bytes(layout.join(graph.path, FILE), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def export(graph: SavedGraph, outputs: Mapping[str, str]) -> dict[str, Any]:
     """The content of portable.json; see `write`."""
     return _Exporter(graph).export(outputs)
+
+
+def _compare(
+    content: Mapping[str, Any], graph: SavedGraph, examples: Sequence[bytes], expected: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """What `unsupported` has to say of a portable graph that makes something else of some examples than the saved one.
+
+    It is run as loaders run it, on all of them at once.
+    """
+    try:
+        portable = Graph(content, lambda path: files.read_bytes(layout.join(graph.path, path)))
+        decoder = Decoder({name: graph.features[name] for name in portable.inputs}, graph.features)
+        batch = allocate(decoder.features, len(examples))
+        for row, example in enumerate(examples):
+            decoder.write(example, batch, row)
+        applied = Applied(portable, False, {name: values[:1] for name, values in batch.items()})
+        found = applied.allocate(len(examples), batch, np.empty)
+        applied.into(batch, found)
+    except Exception as error:  # whatever it is, TensorFlow can still do it
+        return [{"op": f"what fails without TensorFlow: {error}", "outputs": sorted(content["outputs"])}]
+    different = [name for name, value in sorted(found.items()) if not _agree(value, expected[name])]
+    return [{"op": "what differs without TensorFlow", "outputs": different}] if different else []
+
+
+def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether values are the same; reals in half of their digits.
+
+    TensorFlow rewrites a saved graph's arithmetic before it runs it (x / 3 becomes x * (1 / 3)), and adds in an order of
+    its own; an operation that means something else is further off.
+    """
+    if found.shape != expected.shape or found.dtype.kind != "f":
+        return np.array_equal(found, expected)
+    wanted = expected.astype(found.dtype)
+    tolerance = float(np.sqrt(np.finfo(found.dtype).eps))
+    largest = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
+    return np.allclose(found, wanted, tolerance, tolerance * float(largest), equal_nan=True)
 
 
 class _Exporter:

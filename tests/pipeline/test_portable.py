@@ -149,3 +149,52 @@ def test_what_only_tensorflow_can_do_is_named(tmp_path: Path, make: Callable[...
     assert reason in entry["op"] and entry["outputs"] == ["y"]
     with pytest.raises(NotPortableError, match=reason):
         _open(tmp_path, content)
+
+
+def _examples() -> list[bytes]:
+    """The batch as it is stored; a value that is missing is left out."""
+    rows = []
+    for x, k, s, v in zip(*(values.tolist() for values in BATCH.values()), strict=True):
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["x"].float_list.value.append(x)
+        feature["k"].int64_list.value.append(k)
+        feature["s"].bytes_list.value.append(s)
+        feature["v"].float_list.value.extend(v)
+        rows.append(example.SerializeToString())
+    return rows
+
+
+def _written(folder: Path, features: Features) -> dict[str, Any]:
+    saved = _save(folder, features)
+    expected = {name: value.numpy() for name, value in saved.function(**_tensors()).items()}
+    portable.write(saved, _dtypes(saved), _examples(), expected)
+    content: dict[str, Any] = json.loads((folder / "portable.json").read_text())
+    return content
+
+
+def test_what_is_written_does_the_same(tmp_path: Path) -> None:
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        arithmetic = (inputs["x"] * 0.1) * 0.3 / 3.0  # which TensorFlow rewrites
+        return {**_edges(inputs), "s": inputs["s"], "arithmetic": arithmetic, "mean": tf.reduce_mean(inputs["v"], 1)}
+
+    content = _written(tmp_path, features)
+    assert content["unsupported"] == []
+    assert content["outputs"].keys() >= {"arithmetic", "mean", "sign"}
+
+
+def test_what_differs_is_not_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(portable.OPERATIONS, "Exp", lambda backend, _, value: value * 1.001)
+    content = _written(tmp_path, lambda inputs: {"y": tf.exp(inputs["v"]), "x": inputs["x"]})
+    assert content["unsupported"] == [{"op": "what differs without TensorFlow", "outputs": ["y"]}]
+    with pytest.raises(NotPortableError, match=r"what differs without TensorFlow \(for y\)"):
+        _open(tmp_path, content)
+
+
+def test_what_fails_is_not_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setitem(portable.OPERATIONS, "Exp", fail)
+    content = _written(tmp_path, lambda inputs: {"y": tf.exp(inputs["v"]), "x": inputs["x"]})
+    assert content["unsupported"] == [{"op": "what fails without TensorFlow: no such thing", "outputs": ["x", "y"]}]
