@@ -81,8 +81,8 @@ def _compare(
 def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
     """Whether values are the same; reals in half of their digits.
 
-    TensorFlow rewrites a saved graph's arithmetic before it runs it (x / 3 becomes x * (1 / 3)), and adds in an order of
-    its own; an operation that means something else is further off.
+    TensorFlow rewrites a saved graph's arithmetic before it runs it (x / 3 becomes x * (1 / 3)), and adds in an order
+    of its own; an operation that means something else is further off.
     """
     if found.shape != expected.shape or found.dtype.kind != "f":
         return np.array_equal(found, expected)

@@ -187,10 +187,10 @@ class Applied:
             for first in range(0, rows if self._few.operations else 0, self._rows):
                 self._few.run(inputs, outputs, slice(first, first + self._rows))
             self._many.run(inputs, outputs, slice(None))
-        for name in self._copied:
-            value = self._ids[name]
-            given = self._graph.constants.get(value)
-            outputs[name][...] = inputs[value.removeprefix(_INPUT)] if given is None else given
+            for name in self._copied:
+                value = self._ids[name]
+                given = self._graph.constants.get(value)
+                outputs[name][...] = inputs[value.removeprefix(_INPUT)] if given is None else given
 
 
 def _cast(value: Array, out: Array) -> None:

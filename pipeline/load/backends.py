@@ -214,7 +214,7 @@ class TorchBackend:
         turned: list[int] = []
         made: list[Any] = []
         for item in filled:
-            size = None if item is None else next(sizes)
+            size = 0 if item is None else next(sizes)
             if isinstance(item, slice) and (item.step or 1) < 0:
                 places = range(*item.indices(size))[::-1]
                 item = slice(places.start, places.stop, places.step)

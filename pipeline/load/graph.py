@@ -1,12 +1,12 @@
 """Runs a portable transform graph, whole or in two parts: the host's and the device's; see `parts`."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, PenstockError
+from ..errors import PenstockError, RequestError
 from .backends import backend_of
 from .decode import Array
 from .operations import OPERATIONS
@@ -18,7 +18,7 @@ _INPUT = "input:"
 
 
 class NotPortableError(PenstockError):
-    """The transform graph has an operation that only TensorFlow can do."""
+    """The transform graph has an operation that only TensorFlow can do, or that a newer penstock wrote."""
 
 
 class Table:
@@ -56,8 +56,9 @@ class Graph:
 
     def __init__(self, content: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> None:
         if content["format"] > FORMAT:
-            raise DatasetError(
-                f"expected a portable graph of format {FORMAT}, found {content['format']}; install a newer penstock"
+            raise NotPortableError(
+                f"expected a portable graph of format {FORMAT}, found {content['format']}; install a newer penstock, "
+                "or use ds.tf(...), which runs the saved graph itself"
             )
         _check_portable(content)
         nodes = [
@@ -73,7 +74,9 @@ class Graph:
         self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
         self.inputs = tuple(name for name in content["inputs"] if _INPUT + name in used)
+        self._texts = {name for name in self.inputs if content["inputs"][name]["dtype"] == "string"}
         self.between = self._cut(used)
+        self._taken = {name for node in self.device for name in node.inputs}
 
     def _cut(self, used: set[str]) -> dict[str, str]:
         made = {node.output for node in self.device}
@@ -83,19 +86,34 @@ class Graph:
         return {name.removeprefix(_INPUT) if name.startswith(_INPUT) else names.get(name, name): name for name in ids}
 
     def run_host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The host's part: decoded features in, what the device's part takes out."""
-        values = self.run(self.host, {_INPUT + name: batch[name] for name in self.inputs})
+        """The host's part: decoded features in, what the device's part takes out.
+
+        Raises:
+          RequestError: a feature is not there, or is not what it should be.
+        """
+        _expect(self.inputs, batch, "the decoded features that `transform.inputs` names")
+        given = {
+            _INPUT + name: _texts(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
+        }
+        values = self.run(self.host, given)
         return {name: values[value] for name, value in self.between.items()}
 
     def run_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The device's part: what the host's part made in, the graph's outputs out."""
-        present = {value: batch[name] for name, value in self.between.items() if name in batch}
-        values = self.run(self.device, present)
-        return {
-            name: self._as_given(values[value], self._dtypes[name])
-            for name, value in self.outputs.items()
-            if value in values
-        }
+        """The device's part: what the host's part made in, the graph's outputs out.
+
+        Raises:
+          RequestError: something that it computes with is not there. What goes through may be left out, as texts are.
+        """
+        _expect(
+            [name for name, value in self.between.items() if value in self._taken], batch, "what the host's part made"
+        )
+        values = self.run(self.device, {value: batch[name] for name, value in self.between.items() if name in batch})
+        with np.errstate(all="ignore"):
+            return {
+                name: self._as_given(values[value], self._dtypes[name])
+                for name, value in self.outputs.items()
+                if value in values
+            }
 
     def run(self, nodes: Sequence[Node], values: Mapping[str, Any]) -> dict[str, Any]:
         """Runs some nodes: given values by their ids in, these, the constants and the nodes' out."""
@@ -130,6 +148,24 @@ _ELEMENTWISE = {
     *("Add", "AddV2", "Sub", "Mul", "RealDiv", "FloorDiv", "FloorMod", "SquaredDifference", "Equal", "NotEqual"),
     *("Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr"),
 }
+
+
+def _expect(names: Iterable[str], batch: Mapping[str, Any], what: str) -> None:
+    if lacking := [name for name in names if name not in batch]:
+        raise RequestError(f"expected a batch of {what}, found one without {lacking}; it has {sorted(batch)}")
+
+
+def _texts(name: str, values: Any) -> Any:
+    """Texts as an array of bytes objects, as tables and constants have them; what is no NumPy array stays."""
+    if not isinstance(values, np.ndarray | list | tuple):
+        return values
+    array = np.asarray(values, object)
+    items = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
+    if others := [item for item in items if not isinstance(item, bytes)]:
+        raise RequestError(f"feature {name!r}: expected texts, as bytes or str, found {others[0]!r}")
+    found = np.empty(len(items), object)
+    found[:] = items
+    return found.reshape(array.shape)
 
 
 def decode_array(entry: Mapping[str, Any]) -> Array:
