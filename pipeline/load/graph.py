@@ -31,7 +31,9 @@ class Table:
     @property
     def range(self) -> Range | None:
         """The range of the values, where they are integers."""
-        return range_of(np.array(list(self._entries.values()), self._dtype))
+        if self._dtype.kind not in "iub":
+            return None
+        return range_of(np.fromiter(self._entries.values(), self._dtype, len(self._entries)))
 
     def find(self, keys: Any, default: Array) -> Array:
         """The values of keys, [*keys.shape]; `default` for those that are not there."""
@@ -82,8 +84,9 @@ class Graph:
         made = {node.output for node in self.device}
         needed = {name for node in self.device for name in node.inputs} | set(self.outputs.values())
         ids = [name for name in sorted(needed) if name not in made and name not in self.constants]
-        names = {value: name for name, value in self.outputs.items()}
-        return {name.removeprefix(_INPUT) if name.startswith(_INPUT) else names.get(name, name): name for name in ids}
+        inputs = {name.removeprefix(_INPUT): name for name in ids if name.startswith(_INPUT)}
+        names = {value: name for name, value in self.outputs.items() if name not in inputs}
+        return {**inputs, **{names.get(name, name): name for name in ids if not name.startswith(_INPUT)}}
 
     def run_host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The host's part: decoded features in, what the device's part takes out.
@@ -93,7 +96,7 @@ class Graph:
         """
         _expect(self.inputs, batch, "the decoded features that `transform.inputs` names")
         given = {
-            _INPUT + name: _texts(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
+            _INPUT + name: _as_bytes(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
         }
         values = self.run(self.host, given)
         return {name: values[value] for name, value in self.between.items()}
@@ -104,9 +107,8 @@ class Graph:
         Raises:
           RequestError: something that it computes with is not there. What goes through may be left out, as texts are.
         """
-        _expect(
-            [name for name, value in self.between.items() if value in self._taken], batch, "what the host's part made"
-        )
+        taken = [name for name, value in self.between.items() if value in self._taken]
+        _expect(taken, batch, "what the host's part made")
         values = self.run(self.device, {value: batch[name] for name, value in self.between.items() if name in batch})
         with np.errstate(all="ignore"):
             return {
@@ -155,7 +157,7 @@ def _expect(names: Iterable[str], batch: Mapping[str, Any], what: str) -> None:
         raise RequestError(f"expected a batch of {what}, found one without {lacking}; it has {sorted(batch)}")
 
 
-def _texts(name: str, values: Any) -> Any:
+def _as_bytes(name: str, values: Any) -> Any:
     """Texts as an array of bytes objects, as tables and constants have them; what is no NumPy array stays."""
     if not isinstance(values, np.ndarray | list | tuple):
         return values

@@ -105,6 +105,20 @@ def test_shapes_do_not_travel() -> None:
     assert graph.run_device(host)["y"].tolist() == [1, 2, 1, 1, 2]
 
 
+def test_an_output_may_have_the_name_of_an_input_that_goes_on() -> None:
+    operations = [
+        operation("Cast", ["input:mask"], "t0", "float64", DstT="float64"),
+        operation("Mul", ["t0", "c0"], "t1", "float64"),
+        operation("Cast", ["t1"], "t2", "float32", DstT="float32"),
+        operation("Add", ["input:mask", "c1"], "t3", "uint8"),
+    ]
+    graph = _graph(operations, {"c0": np.array(0.5), "c1": np.uint8(1)}, {"mask": "t2", "more": "t3"})
+    found = graph.run_device(graph.run_host({"mask": MASK}))
+    np.testing.assert_array_equal(found["mask"], MASK * np.float32(0.5))
+    np.testing.assert_array_equal(found["more"], MASK + 1)
+    assert found.keys() == {"mask", "more"}
+
+
 @pytest.fixture
 def jax() -> Any:
     return pytest.importorskip("jax", reason="jax is not installed: pip install penstock[jax]")
