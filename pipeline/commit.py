@@ -260,13 +260,11 @@ def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries
     if not analysis.phases:
         graph.write(analysis, summaries, graph_path, temp_path)
     graph.finish(graph_path, temp_path, options.generation, analysis.features)
-    saved = SavedGraph(graph_path, analysis.features)
-    portable.write(saved, analysis.outputs)
-    return _check_graph(options, journals, saved)
+    return _check_graph(options, journals, SavedGraph(graph_path, analysis.features))
 
 
 def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: SavedGraph) -> bytes:
-    """Applies the graph to a few stored examples; returns golden.json's content.
+    """Applies the graph to a few stored examples, and writes its portable form; returns golden.json's content.
 
     Raises:
       PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
@@ -298,6 +296,7 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: Sav
                 f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of "
                 f"the first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
             )
+    portable.write(saved, options.analysis.outputs, examples, outputs)
     entry = {
         "shard": _relative(options, shard.path),
         "examples": len(examples),

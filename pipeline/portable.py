@@ -8,7 +8,7 @@
     constants    id -> dtype, shape, data (base64, little-endian); all that depends on no input is computed here, once
     tables       id -> {"asset": path below transform_graph/, a line a key}, or {"keys": [base64]}; and "values"
     operations   [{"op", "inputs": [id], "output": id, "dtype", "attributes"}], in an order that can be run
-    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no operations
+    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no outputs and no operations
 
 An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
 mean; `pipeline/load/operations.py` has those that a loader can run.
@@ -16,32 +16,80 @@ mean; `pipeline/load/operations.py` has those that a loader can run.
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from . import files, layout
-from .load.graph import FILE, LOOKUPS
+from .load.apply import Applied
+from .load.decode import Decoder, allocate
+from .load.graph import FILE, Graph
 from .load.operations import OPERATIONS
+from .load.parts import LOOKUP
 from .load.savedmodel import SavedGraph
 
+_SIZE = "LookupTableSizeV2"
+_PLAIN = [-1, b"", -1, False, False]  # width, fill, precision, scientific, shortest
 
-def write(graph: SavedGraph, outputs: Mapping[str, str]) -> None:
-    """Writes the portable form beside a SavedModel.
+
+def write(
+    graph: SavedGraph, outputs: Mapping[str, str], examples: Sequence[bytes], expected: Mapping[str, np.ndarray]
+) -> None:
+    """Writes the portable form beside a SavedModel, where it does the same to some examples.
 
     Args:
       graph: The SavedModel.
       outputs: Output name to the dtype that the recipe's `features` gave it.
+      examples: Serialized tf.train.Examples.
+      expected: What the SavedModel makes of them, as one batch.
     """
-    content = json.dumps(export(graph, outputs), indent=1, sort_keys=True) + "\n"
-    files.write_bytes(layout.join(graph.path, FILE), content.encode())
+    content = export(graph, outputs)
+    if not content["unsupported"] and (differences := _compare(content, graph, examples, expected)):
+        content = {"format": content["format"], "inputs": content["inputs"], "unsupported": differences}
+    files.write_bytes(layout.join(graph.path, FILE), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
 
 
 def export(graph: SavedGraph, outputs: Mapping[str, str]) -> dict[str, Any]:
     """The content of portable.json; see `write`."""
     return _Exporter(graph).export(outputs)
+
+
+def _compare(
+    content: Mapping[str, Any], graph: SavedGraph, examples: Sequence[bytes], expected: Mapping[str, np.ndarray]
+) -> list[dict[str, Any]]:
+    """What `unsupported` has to say of a portable graph that makes something else of some examples than the saved one.
+
+    It is run as loaders run it, on all of them at once.
+    """
+    try:
+        portable = Graph(content, lambda path: files.read_bytes(layout.join(graph.path, path)))
+        decoder = Decoder({name: graph.features[name] for name in portable.inputs}, graph.features)
+        batch = allocate(decoder.features, len(examples))
+        for row, example in enumerate(examples):
+            decoder.write(example, batch, row)
+        applied = Applied(portable, False, {name: values[:1] for name, values in batch.items()})
+        found = applied.allocate(len(examples), batch, np.empty)
+        applied.into(batch, found)
+    except Exception as error:  # whatever it is, TensorFlow can still do it
+        return [{"op": f"what fails without TensorFlow: {error}", "outputs": sorted(content["outputs"])}]
+    different = [name for name, value in sorted(found.items()) if not _agree(value, expected[name])]
+    return [{"op": "what differs without TensorFlow", "outputs": different}] if different else []
+
+
+def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether values are the same; reals in half of their digits.
+
+    TensorFlow rewrites a saved graph's arithmetic before it runs it (x / 3 becomes x * (1 / 3)), and adds in an order
+    of its own; an operation that means something else is further off.
+    """
+    if found.shape != expected.shape or found.dtype.kind != "f":
+        return np.array_equal(found, expected)
+    wanted = expected.astype(found.dtype)
+    tolerance = float(np.sqrt(np.finfo(found.dtype).eps))
+    largest = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
+    return np.allclose(found, wanted, tolerance, tolerance * float(largest), equal_nan=True)
 
 
 class _Exporter:
@@ -52,6 +100,7 @@ class _Exporter:
         self._features = graph.features
         self._values: dict[str, str] = {}  # tensor name -> id
         self._folded: dict[str, tf.Tensor] = {}  # id -> tensor that depends on no input
+        self._reading: dict[str, bool] = {}  # operation name -> whether it depends on what a table holds
         self._operations: list[dict[str, Any]] = []
         self._tables: dict[str, dict[str, Any]] = {}
 
@@ -89,7 +138,12 @@ class _Exporter:
         )
 
     def _reads_table(self, operation: tf.Operation) -> bool:
-        return operation.type in LOOKUPS or any(self._reads_table(tensor.op) for tensor in operation.inputs)
+        """Whether an operation depends on what a table holds; how much it holds is known."""
+        if operation.name not in self._reading:
+            sources = () if operation.type == _SIZE else operation.inputs
+            reads = operation.type == LOOKUP or any(self._reads_table(tensor.op) for tensor in sources)
+            self._reading[operation.name] = reads
+        return self._reading[operation.name]
 
     def _obstacles(self, tensor: tf.Tensor) -> Iterable[str]:
         """The kinds of operations behind a tensor that have no portable form."""
@@ -106,14 +160,12 @@ class _Exporter:
                 name = self._graph.inputs[operation.name]
                 if name not in self._features or self._features[name].is_pixels:
                     kinds[f"use of {name!r} other than decoded"] = None
-            elif operation.type in LOOKUPS:
+            elif operation.type == LOOKUP:
                 waiting.extend(operation.inputs[1:])
-            elif operation.type == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
-                kinds["StringToHashBucketFast of several buckets"] = None
-            elif operation.type in OPERATIONS:
-                waiting.extend(operation.inputs)
+            elif obstacle := _obstacle(operation):
+                kinds[obstacle] = None
             else:
-                kinds[operation.type] = None
+                waiting.extend(operation.inputs)
         return kinds
 
     def _value(self, tensor: tf.Tensor) -> str:
@@ -136,7 +188,7 @@ class _Exporter:
             return self._value(operation.inputs[0])
         attributes = _attributes(operation)
         arguments = list(operation.inputs)
-        if operation.type in LOOKUPS:
+        if operation.type == LOOKUP:
             attributes = {"table": self._table(arguments.pop(0))}
         entry = {
             "op": operation.type,
@@ -175,9 +227,35 @@ class _Exporter:
             return {}
         graph = self._graph.function.graph
         feed = {name: value.numpy() for name, value in self._graph.captured.items() if value.dtype != tf.resource}
+        for operation in graph.get_operations():
+            if operation.type == _SIZE:
+                table = self._graph.captured[operation.inputs[0].name]
+                feed[operation.outputs[0].name] = tf.raw_ops.LookupTableSizeV2(table_handle=table).numpy()
         with tf.compat.v1.Session(graph=graph) as session:
             values = session.run(self._folded, feed_dict=feed)
         return {name: _encode(np.asarray(value)) for name, value in values.items()}
+
+
+def _obstacle(operation: tf.Operation) -> str | None:
+    """What of an operation has no portable form; None where it has one."""
+    kind = operation.type
+    if kind not in OPERATIONS:
+        return str(kind)
+    if kind == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
+        return "StringToHashBucketFast of several buckets"
+    if kind == "GatherV2" and operation.get_attr("batch_dims"):
+        return "GatherV2 with batch_dims"
+    if kind == "Mean" and not operation.inputs[0].dtype.is_floating:
+        return "Mean of integers"
+    if kind == "AsString" and not _is_plain(operation):
+        return "AsString of other than integers, or with a format"
+    return None
+
+
+def _is_plain(operation: tf.Operation) -> bool:
+    """Whether it writes integers without any padding."""
+    options = ("width", "fill", "precision", "scientific", "shortest")
+    return operation.inputs[0].dtype.is_integer and [operation.get_attr(name) for name in options] == _PLAIN
 
 
 def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
@@ -191,7 +269,7 @@ def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
 
 
 def _table_types(handle: tf.Tensor) -> tuple[tf.DType, tf.DType]:
-    find = next(operation for operation in handle.consumers() if operation.type == "LookupTableFindV2")
+    find = next(operation for operation in handle.consumers() if operation.type == LOOKUP)
     return find.get_attr("Tin"), find.get_attr("Tout")
 
 

@@ -17,8 +17,9 @@ import numpy as np
 
 from .backends import NUMPY
 from .decode import Array, Arrays
-from .graph import LOOKUPS, Graph, Node
+from .graph import Graph
 from .operations import OPERATIONS
+from .parts import LOOKUP, Node
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
 _LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
@@ -98,7 +99,8 @@ class Applied:
     def __init__(self, graph: Graph, host_only: bool, sample: Mapping[str, Array]) -> None:
         self._made_of = graph, host_only, sample
         self._graph = graph
-        nodes = graph.host if host_only else [*graph.host, *graph.device]
+        both = {node.output: node for node in (*graph.host, *(() if host_only else graph.device))}  # shapes are in both
+        nodes = list(both.values())
         self._ids = graph.between if host_only else graph.outputs
         self._values = graph.run(nodes, {_INPUT + name: sample[name] for name in graph.inputs})
         shown = graph.run_host(sample) if host_only else graph.run_device(graph.run_host(sample))
@@ -150,7 +152,7 @@ class Applied:
 
     def _operation(self, node: Node, owner: str | None) -> _Operation:
         arguments = tuple(self._graph.constants.get(name, name) for name in node.inputs)
-        if node.kind in LOOKUPS:
+        if node.kind == LOOKUP:
             return _Operation(node.output, arguments, partial(self._graph.look_up, node), None)
         if node.kind in _UFUNCS:
             shape = self._values[node.output].shape[1:]
@@ -185,10 +187,10 @@ class Applied:
             for first in range(0, rows if self._few.operations else 0, self._rows):
                 self._few.run(inputs, outputs, slice(first, first + self._rows))
             self._many.run(inputs, outputs, slice(None))
-        for name in self._copied:
-            value = self._ids[name]
-            given = self._graph.constants.get(value)
-            outputs[name][...] = inputs[value.removeprefix(_INPUT)] if given is None else given
+            for name in self._copied:
+                value = self._ids[name]
+                given = self._graph.constants.get(value)
+                outputs[name][...] = inputs[value.removeprefix(_INPUT)] if given is None else given
 
 
 def _cast(value: Array, out: Array) -> None:

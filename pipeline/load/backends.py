@@ -5,7 +5,7 @@ Arithmetic, comparison and indexing are the arrays' own operators; what differs 
 
 import sys
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -30,6 +30,8 @@ class Backend(Protocol):
     def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any: ...
     def take(self, values: Any, indices: Any, axis: int) -> Any: ...
     def search(self, boundaries: Any, values: Any, side: str) -> Any: ...
+    def search_rows(self, boundaries: Any, values: Any, side: str) -> Any: ...
+    def index(self, value: Any, index: tuple[Any, ...]) -> Any: ...
 
 
 def backend_of(values: Sequence[Any]) -> Backend:
@@ -115,6 +117,16 @@ class ArrayBackend:
     def search(self, boundaries: Any, values: Any, side: str) -> Any:
         return self._np.searchsorted(boundaries, values, side=side)
 
+    def search_rows(self, boundaries: Any, values: Any, side: str) -> Any:
+        if len(boundaries) == 1:
+            return self.search(boundaries[0], values[0], side)[None]
+        if self._np is not np:
+            return sys.modules["jax"].vmap(partial(self.search, side=side))(boundaries, values)
+        return np.stack([self.search(*row, side) for row in zip(boundaries, values, strict=True)])
+
+    def index(self, value: Any, index: tuple[Any, ...]) -> Any:
+        return value[index]
+
 
 def _same_dtype(name: str, value: Any) -> dict[str, Any]:
     return {"dtype": value.dtype} if name == "sum" else {}
@@ -147,7 +159,10 @@ class TorchBackend:
         return value.to(getattr(self._torch, dtype))
 
     def unary(self, name: str, value: Any) -> Any:
-        return getattr(self._torch, name)(value)
+        found = getattr(self._torch, name)(value)
+        if name == "sign" and value.is_floating_point():  # of NaN PyTorch makes 0
+            return self._torch.where(value.isnan(), value, found)
+        return found
 
     def maximum(self, a: Any, b: Any) -> Any:
         return self._torch.maximum(*self._pair(a, b))
@@ -194,6 +209,26 @@ class TorchBackend:
     def search(self, boundaries: Any, values: Any, side: str) -> Any:
         boundaries, values = self._pair(boundaries, values)
         return self._torch.searchsorted(boundaries.contiguous(), values.contiguous(), side=side)
+
+    def search_rows(self, boundaries: Any, values: Any, side: str) -> Any:
+        return self.search(boundaries, values, side)
+
+    def index(self, value: Any, index: tuple[Any, ...]) -> Any:
+        """PyTorch's slices go forward only: those that go back are turned round afterwards."""
+        rank, given = len(value.shape), sum(item is not None and item is not ... for item in index)
+        filled = [part for item in index for part in ([slice(None)] * (rank - given) if item is ... else [item])]
+        sizes = iter(value.shape)
+        turned: list[int] = []
+        made: list[Any] = []
+        for item in filled:
+            size = 0 if item is None else next(sizes)
+            if isinstance(item, slice) and (item.step or 1) < 0:
+                places = range(*item.indices(size))[::-1]
+                item = slice(places.start, places.stop, places.step)
+                turned.append(sum(not isinstance(before, int) for before in made))
+            made.append(item)
+        found = value[tuple(made)]
+        return found.flip(turned) if turned else found
 
 
 class TensorFlowBackend:
@@ -254,3 +289,9 @@ class TensorFlowBackend:
 
     def search(self, boundaries: Any, values: Any, side: str) -> Any:
         return self._tf.searchsorted(boundaries, values, side=side)
+
+    def search_rows(self, boundaries: Any, values: Any, side: str) -> Any:
+        return self.search(boundaries, values, side)
+
+    def index(self, value: Any, index: tuple[Any, ...]) -> Any:
+        return value[index]

@@ -1,36 +1,24 @@
-"""Runs a portable transform graph, whole or in two parts: the host's (texts, look-ups) and the device's (the rest)."""
+"""Runs a portable transform graph, whole or in two parts: the host's and the device's; see `parts`."""
 
 import base64
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError, PenstockError
+from ..errors import PenstockError, RequestError
 from .backends import backend_of
 from .decode import Array
 from .operations import OPERATIONS
+from .parts import LOOKUP, Node, Range, range_of, split
 
 FILE = "portable.json"  # in the folder of the transform graph
 FORMAT = 1
-LOOKUPS = {"LookupTableFindV2", "LookupTableSizeV2"}
 _INPUT = "input:"
 
 
 class NotPortableError(PenstockError):
-    """The transform graph has an operation that only TensorFlow can do."""
-
-
-@dataclass(frozen=True)
-class Node:
-    """One operation: its kind, the ids of its inputs, the id and the dtype of its output, its attributes."""
-
-    kind: str
-    inputs: tuple[str, ...]
-    output: str
-    dtype: str
-    attributes: Mapping[str, Any]
+    """The transform graph has an operation that only TensorFlow can do, or that a newer penstock wrote."""
 
 
 class Table:
@@ -40,8 +28,12 @@ class Table:
         self._entries = dict(zip(keys, values, strict=True))
         self._dtype = np.dtype(object if dtype == "string" else dtype)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    @property
+    def range(self) -> Range | None:
+        """The range of the values, where they are integers."""
+        if self._dtype.kind not in "iub":
+            return None
+        return range_of(np.fromiter(self._entries.values(), self._dtype, len(self._entries)))
 
     def find(self, keys: Any, default: Array) -> Array:
         """The values of keys, [*keys.shape]; `default` for those that are not there."""
@@ -59,15 +51,16 @@ class Graph:
       inputs: The decoded features that the outputs depend on.
       outputs: Output name to the id of its value.
       host: The operations that only a host can do, and those that they need.
-      device: The other operations.
+      device: The operations that it needs to come from there to the outputs.
       constants: Id to value.
       between: Name to id of what the device's part takes: inputs, and values that the host's part makes.
     """
 
     def __init__(self, content: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> None:
         if content["format"] > FORMAT:
-            raise DatasetError(
-                f"expected a portable graph of format {FORMAT}, found {content['format']}; install a newer penstock"
+            raise NotPortableError(
+                f"expected a portable graph of format {FORMAT}, found {content['format']}; install a newer penstock, "
+                "or use ds.tf(...), which runs the saved graph itself"
             )
         _check_portable(content)
         nodes = [
@@ -78,41 +71,58 @@ class Graph:
         self._tables = {name: _table(entry, read_asset) for name, entry in content["tables"].items()}
         self.outputs = {name: entry["value"] for name, entry in content["outputs"].items()}
         self._dtypes = {name: entry["dtype"] for name, entry in content["outputs"].items()}
-        texts = {_INPUT + name for name, entry in content["inputs"].items() if entry["dtype"] == "string"}
-        texts |= {name for name, value in self.constants.items() if value.dtype == object}
-        self.host, self.device = split(nodes, texts)
+        dtypes = {_INPUT + name: entry["dtype"] for name, entry in content["inputs"].items()}
+        ranges = {name: table.range for name, table in self._tables.items()}
+        self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
         self.inputs = tuple(name for name in content["inputs"] if _INPUT + name in used)
+        self._texts = {name for name in self.inputs if content["inputs"][name]["dtype"] == "string"}
         self.between = self._cut(used)
+        self._taken = {name for node in self.device for name in node.inputs}
 
     def _cut(self, used: set[str]) -> dict[str, str]:
         made = {node.output for node in self.device}
         needed = {name for node in self.device for name in node.inputs} | set(self.outputs.values())
         ids = [name for name in sorted(needed) if name not in made and name not in self.constants]
-        names = {value: name for name, value in self.outputs.items()}
-        return {name.removeprefix(_INPUT) if name.startswith(_INPUT) else names.get(name, name): name for name in ids}
+        inputs = {name.removeprefix(_INPUT): name for name in ids if name.startswith(_INPUT)}
+        names = {value: name for name, value in self.outputs.items() if name not in inputs}
+        return {**inputs, **{names.get(name, name): name for name in ids if not name.startswith(_INPUT)}}
 
     def run_host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The host's part: decoded features in, what the device's part takes out."""
-        values = self.run(self.host, {_INPUT + name: batch[name] for name in self.inputs})
+        """The host's part: decoded features in, what the device's part takes out.
+
+        Raises:
+          RequestError: a feature is not there, or is not what it should be.
+        """
+        _expect(self.inputs, batch, "the decoded features that `transform.inputs` names")
+        given = {
+            _INPUT + name: _as_bytes(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
+        }
+        values = self.run(self.host, given)
         return {name: values[value] for name, value in self.between.items()}
 
     def run_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The device's part: what the host's part made in, the graph's outputs out."""
-        present = {value: batch[name] for name, value in self.between.items() if name in batch}
-        values = self.run(self.device, present)
-        return {
-            name: self._as_given(values[value], self._dtypes[name])
-            for name, value in self.outputs.items()
-            if value in values
-        }
+        """The device's part: what the host's part made in, the graph's outputs out.
+
+        Raises:
+          RequestError: something that it computes with is not there. What goes through may be left out, as texts are.
+        """
+        taken = [name for name, value in self.between.items() if value in self._taken]
+        _expect(taken, batch, "what the host's part made")
+        values = self.run(self.device, {value: batch[name] for name, value in self.between.items() if name in batch})
+        with np.errstate(all="ignore"):
+            return {
+                name: self._as_given(values[value], self._dtypes[name])
+                for name, value in self.outputs.items()
+                if value in values
+            }
 
     def run(self, nodes: Sequence[Node], values: Mapping[str, Any]) -> dict[str, Any]:
         """Runs some nodes: given values by their ids in, these, the constants and the nodes' out."""
         values = {**self.constants, **values}
         for node in nodes:
             arguments = [values[name] for name in node.inputs]
-            if node.kind in LOOKUPS:
+            if node.kind == LOOKUP:
                 values[node.output] = self.look_up(node, *arguments)
                 continue
             backend = backend_of(arguments)
@@ -126,10 +136,9 @@ class Graph:
                 values[node.output] = backend.settled(OPERATIONS[node.kind](backend, node.attributes, *arguments))
         return values
 
-    def look_up(self, node: Node, *arguments: Array) -> Array:
+    def look_up(self, node: Node, keys: Any, default: Array) -> Array:
         """Runs a node that reads a table."""
-        table = self._tables[node.attributes["table"]]
-        return table.find(*arguments) if arguments else np.array(len(table))
+        return self._tables[node.attributes["table"]].find(keys, default)
 
     def _as_given(self, value: Any, dtype: str) -> Any:
         if dtype == "string":
@@ -143,28 +152,22 @@ _ELEMENTWISE = {
 }
 
 
-def split(nodes: Sequence[Node], texts: set[str]) -> tuple[list[Node], list[Node]]:
-    """Divides a graph between host and device.
+def _expect(names: Iterable[str], batch: Mapping[str, Any], what: str) -> None:
+    if lacking := [name for name in names if name not in batch]:
+        raise RequestError(f"expected a batch of {what}, found one without {lacking}; it has {sorted(batch)}")
 
-    The host does what takes or makes texts, and all that this depends on; the device does the rest.
 
-    Args:
-      nodes: In an order that can be run.
-      texts: The ids of inputs and constants that are texts.
-
-    Returns:
-      The host's nodes, and the device's.
-    """
-    texts = texts | {node.output for node in nodes if node.dtype == "string"}
-    needed: set[str] = set()
-    host: list[Node] = []
-    for node in reversed(nodes):
-        if node.output in needed or node.kind in LOOKUPS or not texts.isdisjoint({*node.inputs, node.output}):
-            host.append(node)
-            needed.update(node.inputs)
-    host.reverse()
-    kept = {node.output for node in host}
-    return host, [node for node in nodes if node.output not in kept]
+def _as_bytes(name: str, values: Any) -> Any:
+    """Texts as an array of bytes objects, as tables and constants have them; what is no NumPy array stays."""
+    if not isinstance(values, np.ndarray | list | tuple):
+        return values
+    array = np.asarray(values, object)
+    items = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
+    if others := [item for item in items if not isinstance(item, bytes)]:
+        raise RequestError(f"feature {name!r}: expected texts, as bytes or str, found {others[0]!r}")
+    found = np.empty(len(items), object)
+    found[:] = items
+    return found.reshape(array.shape)
 
 
 def decode_array(entry: Mapping[str, Any]) -> Array:
@@ -186,7 +189,7 @@ def _table(entry: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> Tabl
 
 
 def _check_portable(content: Mapping[str, Any]) -> None:
-    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - LOOKUPS)
+    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - {LOOKUP})
     found: dict[str, list[str]] = {kind: [] for kind in unknown}
     found |= {entry["op"]: entry["outputs"] for entry in content["unsupported"]}
     if found:

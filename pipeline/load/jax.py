@@ -9,6 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import RequestError
 from .batches import Batches
+from .parts import INT32, range_of
 
 
 class JaxBatches:
@@ -65,8 +66,24 @@ class JaxBatches:
 
     def _send(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
         texts = {name: values for name, values in batch.items() if values.dtype == object}
-        sent = {name: jax.device_put(values, self._sharding) for name, values in batch.items() if name not in texts}
+        numbers = {name: values for name, values in batch.items() if name not in texts}
+        if not jax.config.jax_enable_x64:
+            for name, values in numbers.items():
+                _expect_32_bits(name, values)
+        sent = {name: jax.device_put(values, self._sharding) for name, values in numbers.items()}
         return {**texts, **(self._apply(sent) if self._apply else sent)}
+
+
+def _expect_32_bits(name: str, values: np.ndarray) -> None:
+    """Raises RequestError for integers that JAX, which makes 64 bits 32, would change."""
+    found = range_of(values) if values.dtype in (np.int64, np.uint64) else None
+    if found and not INT32.holds(found):
+        value = found.low if found.low < INT32.low else found.high
+        which = ", which stands for a missing value" if value == -(2**63) else ""
+        raise RequestError(
+            f"feature {name!r}: expected integers of 32 bits, which JAX makes of 64, found {value}{which}; call "
+            'jax.config.update("jax_enable_x64", True) first, or change it in the recipe'
+        )
 
 
 def evenly() -> Any:

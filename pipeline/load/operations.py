@@ -54,7 +54,7 @@ def _strided_slice(backend: Backend, attributes: Attributes, value: Any, begin: 
             first = None if attributes["begin_mask"] & bit else int(start)
             last = None if attributes["end_mask"] & bit else int(stop)
             index.append(slice(first, last, int(step)))
-    return value[tuple(index)]
+    return backend.index(value, tuple(index))
 
 
 def _select(backend: Backend, _: Attributes, condition: Any, yes: Any, no: Any) -> Any:
@@ -63,13 +63,14 @@ def _select(backend: Backend, _: Attributes, condition: Any, yes: Any, no: Any) 
 
 def _reduce(name: str) -> Operation:
     def reduce(backend: Backend, attributes: Attributes, value: Any, axes: Any) -> Any:
-        return backend.reduce(name, value, tuple(np.ravel(axes).tolist()), attributes["keep_dims"])
+        among = tuple(np.ravel(axes).tolist())
+        return backend.reduce(name, value, among, attributes["keep_dims"]) if among else value
 
     return reduce
 
 
 def _gather(backend: Backend, _: Attributes, values: Any, indices: Any, axis: Any) -> Any:
-    return backend.take(values, indices, int(axis))
+    return backend.take(values, indices, int(axis) % len(values.shape))
 
 
 def _one_hot(backend: Backend, attributes: Attributes, indices: Any, depth: Any, on: Any, off: Any) -> Any:
@@ -92,12 +93,23 @@ def _bucketize(backend: Backend, attributes: Attributes, value: Any) -> Any:
     return backend.cast(backend.search(boundaries, value, "right"), "int32")
 
 
+def _floor_div(backend: Backend, _: Attributes, a: Any, b: Any) -> Any:
+    """Of reals the floor of the quotient, as TensorFlow: NumPy makes 1.0 // 0.1 9."""
+    return backend.unary("floor", a / b) if "float" in _numpy_dtype(a) else a // b
+
+
 def _bound(side: str) -> Operation:
     def bound(backend: Backend, attributes: Attributes, boundaries: Any, values: Any) -> Any:
-        found = backend.search(boundaries[0], values[0], side)  # rows of a batch of one, as tf.searchsorted makes them
-        return backend.cast(found, attributes["out_type"])[None]
+        found = backend.search_rows(boundaries, values, side)
+        if side == "left" and "float" in _numpy_dtype(values):  # TensorFlow: NaN is not above any boundary
+            found = backend.where(backend.unary("isnan", values), np.zeros((), _numpy_dtype(found)), found)
+        return backend.cast(found, attributes["out_type"])
 
     return bound
+
+
+def _as_string(backend: Backend, _: Attributes, numbers: Any) -> Any:
+    return np.asarray(numbers).astype(np.bytes_).astype(object)
 
 
 def _only_bucket(backend: Backend, attributes: Attributes, texts: Any) -> Any:
@@ -117,7 +129,7 @@ OPERATIONS: dict[str, Operation] = {
     "Sub": lambda backend, _, a, b: a - b,
     "Mul": lambda backend, _, a, b: a * b,
     "RealDiv": lambda backend, _, a, b: a / b,
-    "FloorDiv": lambda backend, _, a, b: a // b,
+    "FloorDiv": _floor_div,
     "FloorMod": lambda backend, _, a, b: a % b,
     "Maximum": lambda backend, _, a, b: backend.maximum(a, b),
     "Minimum": lambda backend, _, a, b: backend.minimum(a, b),
@@ -172,6 +184,7 @@ OPERATIONS: dict[str, Operation] = {
     # classes
     "GatherV2": _gather,
     "OneHot": _one_hot,
+    "AsString": _as_string,
     "StringToHashBucketFast": _only_bucket,
     "Bucketize": _bucketize,
     "LowerBound": _bound("left"),

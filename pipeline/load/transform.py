@@ -46,6 +46,10 @@ class Transform:
             content: dict[str, Any] = json.loads(files.read_bytes(uri))
         except FileNotFoundError as error:
             raise DatasetError(f"{uri}: the portable transform graph is missing; run the recipe again") from error
+        except ValueError as error:
+            raise DatasetError(
+                f"{uri}: expected JSON, found a damaged file ({error}); run `penstock verify`"
+            ) from error
         return content
 
     @cached_property
@@ -53,9 +57,17 @@ class Transform:
         """The portable graph.
 
         Raises:
-          NotPortableError: the graph has an operation that only TensorFlow can do.
+          NotPortableError: the graph has an operation that only TensorFlow can do, or that a newer penstock wrote.
+          DatasetError: the file is missing or damaged.
         """
-        return Graph(self.content, lambda path: files.read_bytes(layout.join(self.path, path)))
+        content = self.content
+        try:
+            return Graph(content, lambda path: files.read_bytes(layout.join(self.path, path)))
+        except (LookupError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{layout.join(self.path, FILE)}: expected a portable graph, found a damaged one "
+                f"({type(error).__name__}: {error}); run `penstock verify`"
+            ) from error
 
     def layer(self, **options: Any) -> Any:
         """The device's part as a Keras 3 layer, for any Keras backend."""

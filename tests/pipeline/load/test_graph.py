@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.pipeline.load import open_dataset
+from penstock.pipeline import DatasetError, RequestError
+from penstock.pipeline.load import Dataset, open_dataset
 from penstock.pipeline.load.apply import Applied
 from penstock.pipeline.load.graph import Graph, NotPortableError
 
@@ -15,17 +16,25 @@ X = np.array([-1.5, 0.0, 2.0, np.nan], np.float32)
 S = np.array([b"a", b"b", b"?", b""], object)
 
 
-def _run(operations: list[dict[str, Any]], constants: dict[str, np.ndarray], output: str, dtype: str) -> np.ndarray:
+def _graph(
+    operations: list[dict[str, Any]], constants: dict[str, Any], output: str | None = None, dtype: str | None = None
+) -> Graph:
+    """A graph of x and s, with one output: y, what the last operation makes."""
+    last = operations[-1] if operations else {}
     content = {
         "format": 1,
         "inputs": {"x": {"dtype": "float32", "shape": []}, "s": {"dtype": "string", "shape": []}},
-        "outputs": {"y": {"value": output, "dtype": dtype}},
+        "outputs": {"y": {"value": output or last["output"], "dtype": dtype or last["dtype"]}},
         "constants": {name: _constant(np.asarray(value)) for name, value in constants.items()},
         "tables": {"v": {"asset": "vocabulary"}},
         "operations": operations,
         "unsupported": [],
     }
-    graph = Graph(json.loads(json.dumps(content)), lambda path: b"a\nb\n")
+    return Graph(json.loads(json.dumps(content)), lambda path: b"a\nb\n")
+
+
+def _run(operations: list[dict[str, Any]], constants: dict[str, Any], output: str, dtype: str) -> np.ndarray:
+    graph = _graph(operations, constants, output, dtype)
     batch = {"x": X, "s": S}
     whole = graph.run_device(graph.run_host(batch))["y"]
     applied = Applied(graph, False, {"x": X[:1], "s": S[:1]})
@@ -113,9 +122,86 @@ def test_one_bucket_for_all_that_a_vocabulary_lacks() -> None:
     operations = [
         operation("LookupTableFindV2", ["input:s", "c0"], "t0", "int64", table="v"),
         operation("StringToHashBucketFast", ["input:s"], "t1", "int64", num_buckets=1),
-        operation("LookupTableSizeV2", [], "t2", "int64", table="v"),
-        operation("AddV2", ["t1", "t2"], "t3", "int64"),
-        operation("NotEqual", ["t0", "c0"], "t4", "bool"),
-        operation("SelectV2", ["t4", "t0", "t3"], "t5", "int64"),
+        operation("AddV2", ["t1", "c1"], "t2", "int64"),
+        operation("NotEqual", ["t0", "c0"], "t3", "bool"),
+        operation("SelectV2", ["t3", "t0", "t2"], "t4", "int64"),
     ]
-    assert _run(operations, {"c0": np.array(-1)}, "t5", "int64").tolist() == [0, 1, 2, 2]
+    assert _run(operations, {"c0": np.array(-1), "c1": np.array(2)}, "t4", "int64").tolist() == [0, 1, 2, 2]
+
+
+@pytest.mark.parametrize("texts", [["a", "b", "?", ""], np.array(["a", "b", "?", ""]), S.astype("S"), S.tolist()])
+def test_texts_may_be_str(texts: Any) -> None:
+    graph = _graph([operation("LookupTableFindV2", ["input:s", "c0"], "t0", "int64", table="v")], {"c0": np.array(-1)})
+    assert graph.run_host({"s": texts})["y"].tolist() == [0, 1, -1, -1]
+
+
+def test_what_is_no_text_is_refused() -> None:
+    graph = _graph([operation("LookupTableFindV2", ["input:s", "c0"], "t0", "int64", table="v")], {"c0": np.array(-1)})
+    with pytest.raises(RequestError, match="feature 's': expected texts, as bytes or str, found 0"):
+        graph.run_host({"s": np.array([b"a", 0], object)})
+
+
+def test_integers_as_text() -> None:
+    operations = [
+        operation("Cast", ["input:x"], "t0", "int64", DstT="int64"),
+        operation("AsString", ["t0"], "t1", "string"),
+    ]
+    assert _run(operations, {}, "t1", "string").tolist() == [b"-1", b"0", b"2", b"-9223372036854775808"]
+
+
+@pytest.mark.parametrize("shape", [(4,), (4, 5, 1), (4, 40, 40, 1)])
+@pytest.mark.parametrize("kind", ["Sub", "Maximum"])
+def test_a_constant_may_be_wider_than_the_data(shape: tuple[int, ...], kind: str) -> None:
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    constant = np.array([0.1, 0.5, 0.9], np.float32)
+    operations = [
+        operation("ExpandDims", ["input:x", "c1"], "t0", "float32"),
+        operation(kind, ["t0", "c0"], "t1", "float32"),
+        operation("Mul", ["t1", "c0"], "t2", "float32"),
+    ]
+    graph = _graph(operations, {"c0": constant, "c1": np.int32(1)})
+    whole = graph.run_device(graph.run_host({"x": values}))["y"]
+    assert whole.shape[-1] == 3
+    applied = Applied(graph, False, {"x": values[:1]})
+    made = applied.allocate(4, {"x": values}, np.empty)
+    applied.into({"x": values}, made)
+    np.testing.assert_array_equal(made["y"], whole)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cast_of_nan_is_silent() -> None:
+    graph = _graph([], {}, "input:x", "int64")
+    assert graph.run_device(graph.run_host({"x": X}))["y"].tolist() == [-1, 0, 2, -(2**63)]
+    applied = Applied(graph, False, {"x": X[:1]})
+    made = applied.allocate(4, {"x": X}, np.empty)
+    applied.into({"x": X}, made)
+    assert made["y"].tolist() == [-1, 0, 2, -(2**63)]
+
+
+def test_what_a_batch_lacks_is_named(dataset: Dataset) -> None:
+    batch = next(iter(dataset.numpy("train", 2, features=False)))
+    del batch["label"]
+    with pytest.raises(RequestError, match=r"decoded features .* found one without \['label'\]"):
+        dataset.transform(batch)
+    host = next(iter(dataset.numpy("train", 2, features="host")))
+    del host["row"]
+    assert dataset.transform.device(host).keys() == {"image", "label", "mask"}  # row only went through
+    del host["mask"]
+    with pytest.raises(RequestError, match=r"what the host's part made, found one without \['mask'\]"):
+        dataset.transform.device(host)
+
+
+def test_a_newer_format_is_left_to_tensorflow(tmp_path: Path) -> None:
+    dataset = open_dataset(str(write(tmp_path, graph={**portable(), "format": 2})))
+    assert not dataset.transform.portable
+    with pytest.raises(NotPortableError, match="expected a portable graph of format 1, found 2; install a newer"):
+        dataset.numpy("train")
+
+
+@pytest.mark.parametrize(("old", "new"), [(b'"format": 1', b'"format": ,'), (b'"inputs"', b'"inpits"')])
+def test_a_damaged_graph_is_told(tmp_path: Path, old: bytes, new: bytes) -> None:
+    dataset = open_dataset(str(write(tmp_path)))
+    file = Path(dataset.transform.path) / "portable.json"
+    file.write_bytes(file.read_bytes().replace(old, new))
+    with pytest.raises(DatasetError, match=r"portable.json: expected .* damaged .*run `penstock verify`"):
+        dataset.numpy("train")
