@@ -18,7 +18,6 @@ from .decode import Arrays, allocate, dtype_of, item_shape
 from .order import WHOLE, Order, Share, State, Step, Steps, whole
 from .reader import Reader
 
-_PARTS = 4  # of a batch for each thread: a thread that is held up holds up little
 _BLOCK = 4096  # examples that are ordered, and rows of a table that are read, at once: fewer take more time each
 
 
@@ -161,7 +160,7 @@ class Batches:
     def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
         """Makes the batches of some steps, in order."""
         threads = self.options.threads or cores()
-        parts = 1 if self._reader.at_once else _PARTS * threads
+        parts = 1 if self._reader.at_once else threads
         ahead = max(self.options.prefetch, threads) if self._reader.at_once else self.options.prefetch
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
             begun: deque[_Begun] = deque()

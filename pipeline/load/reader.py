@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import DatasetError
 from ..features import Feature
 from .decode import Arrays, Decoder, allocate
 from .raw import DirectReader, is_direct
@@ -86,28 +85,18 @@ class RecordReader(Reader):
         return RecordReader, (self.records, self._decoder, self.caches)
 
     def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
-        if not self.at_once:
-            for row, number in enumerate(numbers, first):
-                self._read_one(number, arrays, row)
+        if self.at_once:
+            records = [self.records[number] for number in numbers]
+            for position in self._decoder.write_all(records, arrays, first):
+                self._write(records[position], numbers[position], arrays, first + position)
             return
-        records = [self.records[number] for number in numbers]
-        for position in self._decoder.write_all(records, arrays, first):
-            try:
-                self._decoder.write(records[position], arrays, first + position)
-            except ValueError as error:
-                raise self._named(error, numbers[position]) from error
+        left = self._direct.read(numbers, arrays, first) if self._direct else range(len(numbers))
+        for position in left:
+            record = self.records[numbers[position]]
+            self._write(record, numbers[position], arrays, first + position)
+            if self._direct:
+                self._direct.learn(record)
 
-    def _read_one(self, number: int, arrays: Arrays, row: int) -> None:
-        try:
-            if self._direct and self._direct.read(number, arrays, row):
-                return
-            record = self.records[number]
+    def _write(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
+        with self.records.named(number):
             self._decoder.write(record, arrays, row)
-        except ValueError as error:
-            raise self._named(error, number) from error
-        if self._direct:
-            self._direct.learn(record)
-
-    def _named(self, error: ValueError, number: int) -> DatasetError:
-        shard, inside = self.records.locate(number)
-        return DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`")

@@ -7,7 +7,8 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, Protocol, TypeAlias
@@ -23,7 +24,7 @@ from .locks import ProcessLock
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
 _HEADER = 12  # length and its checksum, before a record
-_FOOTER = 4  # the record's checksum
+FOOTER = 4  # the record's checksum
 _SHORT = 4096  # bytes that are copied in less time than another call takes
 _MASK_DELTA = 0xA282EAD8
 KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
@@ -65,12 +66,12 @@ class Local:
             os.close(self._descriptor)
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        end = stop - _FOOTER
+        end = stop - FOOTER
         if stop - start < _SHORT:  # one call for both
             framed = os.pread(self._descriptor, max(0, stop - start - _HEADER), start + _HEADER)
-            return framed[:-_FOOTER], framed[-_FOOTER:]
+            return framed[:-FOOTER], framed[-FOOTER:]
         record = os.pread(self._descriptor, max(0, end - start - _HEADER), start + _HEADER)
-        return record, os.pread(self._descriptor, _FOOTER, end)
+        return record, os.pread(self._descriptor, FOOTER, end)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
@@ -83,7 +84,7 @@ class Held:
         self._content = content
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        return self._content[start + _HEADER : stop - _FOOTER], self._content[stop - _FOOTER : stop]
+        return self._content[start + _HEADER : stop - FOOTER], self._content[stop - FOOTER : stop]
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         _copy(memoryview(self._content)[start:], parts)
@@ -97,7 +98,7 @@ class Remote:
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         framed: bytes = self._file.read_at(stop - start, start)
-        return framed[_HEADER:-_FOOTER], framed[-_FOOTER:]
+        return framed[_HEADER:-FOOTER], framed[-FOOTER:]
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         _copy(memoryview(self._file.read_at(sum(part.nbytes for part in parts), start)), parts)
@@ -162,25 +163,38 @@ class Records:
     def size(self, number: int) -> int:
         """A record's bytes, without its frame."""
         _, start, stop = self._find(number)
-        return stop - start - _HEADER - _FOOTER
+        return stop - start - _HEADER - FOOTER
 
     def read_into(self, number: int, parts: Sequence[Bytes]) -> None:
-        """Reads a record, checked, into uint8 arrays, one after the other.
+        """Reads a record and its footer, not checked, into uint8 arrays, one after the other.
 
         Args:
           number: From 0 to len - 1.
-          parts: Contiguous, together of the record's size.
+          parts: Contiguous, together of the record's size and FOOTER.
+        """
+        source, start, _ = self._find(number)
+        source.fill(start + _HEADER, parts)
+
+    def check(self, number: int, parts: Sequence[Bytes]) -> None:
+        """Checks what `read_into` read.
 
         Raises:
           DatasetError: the record is damaged.
         """
-        source, start, _ = self._find(number)
-        footer = np.empty(_FOOTER, np.uint8)
-        source.fill(start + _HEADER, [*parts, footer])
         crc = 0
-        for part in parts:
+        for part in parts[:-1]:
             crc = google_crc32c.extend(crc, part)
-        self._check(number, crc, footer.tobytes())
+        last = parts[-1]
+        self._check(number, google_crc32c.extend(crc, last[:-FOOTER]), last[-FOOTER:].tobytes())
+
+    @contextmanager
+    def named(self, number: int) -> Iterator[None]:
+        """Says of what does not hold what the manifest says which record it is."""
+        try:
+            yield
+        except ValueError as error:
+            shard, inside = self.locate(number)
+            raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
 
     def _find(self, number: int) -> tuple[Source, int, int]:
         shard = bisect_right(self._starts, number) - 1
@@ -245,7 +259,7 @@ def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
             f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
         )
     found = np.frombuffer(offsets, np.uint64)
-    if found[0] != 0 or found[-1] != size or (found[1:] < found[:-1] + np.uint64(_HEADER + _FOOTER)).any():
+    if found[0] != 0 or found[-1] != size or (found[1:] < found[:-1] + np.uint64(_HEADER + FOOTER)).any():
         raise DatasetError(
             f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
         )
