@@ -76,6 +76,7 @@ def _tf_by_hand(uri: str, _: Path, workers: int) -> Batches:
 
     options = tf.data.Options()
     options.threading.private_threadpool_size = workers
+    options.autotune.enabled = False  # nothing here is left to it, and it holds up the ends of iterations
     files = tf.data.Dataset.from_tensor_slices(shards * COPIES).shuffle(len(shards) * COPIES)
     records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=workers).shuffle(1000)
     batches = records.map(parse, num_parallel_calls=workers).batch(BATCH).prefetch(tf.data.AUTOTUNE)

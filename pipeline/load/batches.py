@@ -154,7 +154,6 @@ class Batches:
         """
         other = copy(self)
         other.options = replace(self.options, threads=self.options.threads or threads)
-        other._buffers = Buffers()
         return other
 
     def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:

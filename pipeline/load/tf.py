@@ -37,9 +37,15 @@ def make(
         batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
     if counted:
         batches = batches.apply(tf.data.experimental.assert_cardinality(len(loader)))
-    batches = batches.prefetch(1)
+    batches = batches.prefetch(1).with_options(_options())
     batches.loader = loader
     return batches
+
+
+def _options() -> tf.data.Options:
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread can hold up an iteration's end for as long as the iteration took
+    return options
 
 
 def _signature(dataset: "Dataset", loader: Batches, portable: bool) -> dict[str, tf.TensorSpec]:
