@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
+
 from ..errors import PenstockError
 from .batches import cores
 from .dataset import Dataset
@@ -56,8 +58,10 @@ def measure(
 
 
 def _size(values: Any) -> int:
-    if isinstance(values, list) or values.dtype == object:  # texts, or lists of any length
-        return sum(getattr(value, "nbytes", 0) or len(value) for value in values)
+    if isinstance(values, np.ndarray) and values.dtype.hasobject:
+        values = values.tolist()
+    if isinstance(values, list):  # texts, or lists of any length
+        return sum(len(value) if isinstance(value, bytes) else value.nbytes for value in values)
     if hasattr(values, "nbytes"):
         return int(values.nbytes)
     shape, dtype = values.shape, values.dtype  # TensorFlow's tensors
