@@ -165,11 +165,12 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any
     found: Summaries = {}
     for journal in journals:
         found = merge(found, read_summaries(options.root, journal))
-    golden = _finish_graph(options, journals, found)
+    golden, not_portable = _finish_graph(options, journals, found)
     summary = statistics.summarize(options.analysis.features, list(journals), found, options.statistics)
     found_of_values = [
         *drift.compare_values(options.dataset, options.replaces, summary, found),
         *statistics.lost_differences(options.analysis.features, summary),
+        *not_portable,
     ]
     groups = duplicates.find_duplicates(options.root, journals)
     stored = {
@@ -249,8 +250,8 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
     )
 
 
-def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> bytes:
-    """Writes the graph, where the analysis did not, and its portable form; returns golden.json's content.
+def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> tuple[bytes, list[str]]:
+    """Writes the graph, where the analysis did not, and its portable form; returns golden.json's content and warnings.
 
     Raises:
       PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
@@ -260,11 +261,23 @@ def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries
     if not analysis.phases:
         graph.write(analysis, summaries, graph_path, temp_path)
     graph.finish(graph_path, temp_path, options.generation, analysis.features)
-    return _check_graph(options, journals, SavedGraph(graph_path, analysis.features))
+    saved = SavedGraph(graph_path, analysis.features)
+    shard, examples, outputs = _check_graph(options, journals, saved)
+    differences = portable.write(saved, analysis.outputs, examples, outputs)
+    advice = "ds.tf runs the saved graph, and all else needs features=False"
+    entry = {
+        "shard": shard,
+        "examples": len(examples),
+        "outputs": {name: golden_value(value) for name, value in outputs.items()},
+    }
+    golden = (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+    return golden, [f"not portable: {difference}; {advice}" for difference in differences]
 
 
-def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: SavedGraph) -> bytes:
-    """Applies the graph to a few stored examples, and writes its portable form; returns golden.json's content.
+def _check_graph(
+    options: CommitOptions, journals: Sequence[Journal], saved: SavedGraph
+) -> tuple[str, list[bytes], dict[str, Any]]:
+    """Applies the graph to a few stored examples; returns the path of their shard, them, and what comes out.
 
     Raises:
       PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
@@ -296,13 +309,7 @@ def _check_graph(options: CommitOptions, journals: Sequence[Journal], saved: Sav
                 f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of "
                 f"the first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
             )
-    portable.write(saved, options.analysis.outputs, examples, outputs)
-    entry = {
-        "shard": _relative(options, shard.path),
-        "examples": len(examples),
-        "outputs": {name: golden_value(value) for name, value in outputs.items()},
-    }
-    return (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
+    return _relative(options, shard.path), examples, outputs
 
 
 def _columns(analysis: Analysis) -> list[str]:

@@ -6,7 +6,7 @@
     inputs       decoded features: name -> dtype, shape (without the batch)
     outputs      name -> {"value": id, "dtype": as the recipe's `features` gave it}
     constants    id -> dtype, shape, data (base64, little-endian); all that depends on no input is computed here, once
-    tables       id -> {"asset": path below transform_graph/, a line a key}, or {"keys": [base64]}; and "values"
+    tables       id -> {"asset": path below transform_graph/, "size": lines, each a key}, or {"keys", "values"}
     operations   [{"op", "inputs": [id], "output": id, "dtype", "attributes"}], in an order that can be run
     unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no outputs and no operations
 
@@ -27,7 +27,7 @@ from .load.apply import Applied
 from .load.decode import Decoder, allocate
 from .load.graph import FILE, Graph
 from .load.operations import OPERATIONS
-from .load.parts import LOOKUP
+from .load.placement import LOOKUP
 from .load.savedmodel import SavedGraph
 
 _SIZE = "LookupTableSizeV2"
@@ -36,7 +36,7 @@ _PLAIN = [-1, b"", -1, False, False]  # width, fill, precision, scientific, shor
 
 def write(
     graph: SavedGraph, outputs: Mapping[str, str], examples: Sequence[bytes], expected: Mapping[str, np.ndarray]
-) -> None:
+) -> list[str]:
     """Writes the portable form beside a SavedModel, where it does the same to some examples.
 
     Args:
@@ -44,11 +44,16 @@ def write(
       outputs: Output name to the dtype that the recipe's `features` gave it.
       examples: Serialized tf.train.Examples.
       expected: What the SavedModel makes of them, as one batch.
+
+    Returns:
+      What it does otherwise, in words: then the graph counts as not portable.
     """
     content = export(graph, outputs)
-    if not content["unsupported"] and (differences := _compare(content, graph, examples, expected)):
+    differences = [] if content["unsupported"] else _compare(content, graph, examples, expected)
+    if differences:
         content = {"format": content["format"], "inputs": content["inputs"], "unsupported": differences}
     files.write_bytes(layout.join(graph.path, FILE), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    return [f"{', '.join(entry['outputs'])}: {entry['op']}" for entry in differences]
 
 
 def export(graph: SavedGraph, outputs: Mapping[str, str]) -> dict[str, Any]:
@@ -61,7 +66,7 @@ def _compare(
 ) -> list[dict[str, Any]]:
     """What `unsupported` has to say of a portable graph that makes something else of some examples than the saved one.
 
-    It is run as loaders run it, on all of them at once.
+    It is run on all of them at once, and on each alone: loaders divide a batch among threads.
     """
     try:
         portable = Graph(content, lambda path: files.read_bytes(layout.join(graph.path, path)))
@@ -70,16 +75,26 @@ def _compare(
         for row, example in enumerate(examples):
             decoder.write(example, batch, row)
         applied = Applied(portable, False, {name: values[:1] for name, values in batch.items()})
-        found = applied.allocate(len(examples), batch, np.empty)
+        found, alone = (applied.allocate(len(examples), batch, np.empty) for _ in range(2))
         applied.into(batch, found)
+        for row in range(len(examples)):
+            applied.into(*({name: values[row : row + 1] for name, values in part.items()} for part in (batch, alone)))
     except Exception as error:  # whatever it is, TensorFlow can still do it
         return [{"op": f"what fails without TensorFlow: {error}", "outputs": sorted(content["outputs"])}]
     different = [name for name, value in sorted(found.items()) if not _agree(value, expected[name])]
-    return [{"op": "what differs without TensorFlow", "outputs": different}] if different else []
+    mixing = [name for name, value in sorted(alone.items()) if name not in different and not _agree(value, found[name])]
+    return [
+        {"op": op, "outputs": names}
+        for op, names in (
+            ("what differs without TensorFlow", different),
+            ("what depends on the other examples of a batch", mixing),
+        )
+        if names
+    ]
 
 
 def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether values are the same; reals in half of their digits.
+    """Whether values are the same; reals in about five digits of the largest.
 
     TensorFlow rewrites a saved graph's arithmetic before it runs it (x / 3 becomes x * (1 / 3)), and adds in an order
     of its own; an operation that means something else is further off.
@@ -87,7 +102,7 @@ def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
     if found.shape != expected.shape or found.dtype.kind != "f":
         return np.array_equal(found, expected)
     wanted = expected.astype(found.dtype)
-    tolerance = float(np.sqrt(np.finfo(found.dtype).eps))
+    tolerance = max(1e-5, 8 * float(np.finfo(found.dtype).eps))
     largest = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
     return np.allclose(found, wanted, tolerance, tolerance * float(largest), equal_nan=True)
 
@@ -193,11 +208,10 @@ class _Exporter:
         entry = {
             "op": operation.type,
             "inputs": [self._value(argument) for argument in arguments],
-            "output": f"t{len(self._operations)}",
+            "output": f"t{len(self._operations)}",  # after the operations of its inputs
             "dtype": tensor.dtype.name,
             "attributes": attributes,
         }
-        entry["output"] = f"t{len(self._operations)}"  # operations of its inputs came before it
         self._operations.append(entry)
         return str(entry["output"])
 
@@ -219,7 +233,7 @@ class _Exporter:
         content = b"".join(key + b"\n" for key in keys) if keys.dtype == object else None
         for info in files.list_folder(layout.join(self._graph.path, "transform_fn", "assets")):
             if content is not None and files.read_bytes(info.uri) == content:
-                return {"asset": info.uri[len(self._graph.path.rstrip("/")) + 1 :]}
+                return {"asset": info.uri[len(self._graph.path.rstrip("/")) + 1 :], "size": len(keys)}
         return None
 
     def _constants(self) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .backends import NUMPY
 from .decode import Array, Arrays
 from .graph import Graph
 from .operations import OPERATIONS
-from .parts import LOOKUP, Node
+from .placement import LOOKUP, Node
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
 _LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
@@ -111,11 +111,11 @@ class Applied:
             if value.startswith(_INPUT) and sample[value.removeprefix(_INPUT)].dtype == shown[name].dtype
         }
         elements = [int(np.prod(value.shape)) for value in (*sample.values(), *shown.values())]
-        self._rows = max(1, CHUNK // max(1, *elements))
+        self._rows = max(1, CHUNK // max([1, *elements]))
         owners = self._find_owners(nodes)
         large = {_INPUT + name for name, value in sample.items() if value.size > _LARGE}
-        few, many = _divide(nodes, large, set(self._ids.values()))
-        self._few, self._many = self._stage(few, owners), self._stage(many, owners)
+        chunked, whole = _divide(nodes, large, set(self._ids.values()))
+        self._chunked, self._whole = self._stage(chunked, owners), self._stage(whole, owners)
         made = {node.output for node in nodes}
         self._copied = [name for name, value in self._ids.items() if value not in made and name not in self._aliases]
 
@@ -184,9 +184,9 @@ class Applied:
         """
         rows = len(next(iter(inputs.values()))) if inputs else 0
         with np.errstate(all="ignore"):  # as TensorFlow: in silence
-            for first in range(0, rows if self._few.operations else 0, self._rows):
-                self._few.run(inputs, outputs, slice(first, first + self._rows))
-            self._many.run(inputs, outputs, slice(None))
+            for first in range(0, rows if self._chunked.operations else 0, self._rows):
+                self._chunked.run(inputs, outputs, slice(first, first + self._rows))
+            self._whole.run(inputs, outputs, slice(None))
             for name in self._copied:
                 value = self._ids[name]
                 given = self._graph.constants.get(value)

@@ -275,9 +275,9 @@ class Dataset:
     ) -> Any:
         """A tf.data.Dataset of batches.
 
-        Its attribute `loader` has `state_after(batches)`; go on from a state with `state=`. What `map` and the like
-        make of the dataset has no such attribute. An iteration that is not completed leaves the state where it was;
-        each completed one goes on to the next epochs.
+        Its attribute `loader` has `state_after(batches)`, counted from the beginning of the iteration begun last; go on
+        from a state with `state=`. What `map` and the like make of the dataset has no such attribute. An iteration goes
+        on where the last one ended, or begins anew where tf.data had not read that one to its end.
 
         Args:
           split: The split's name.

@@ -10,7 +10,7 @@ from ..errors import PenstockError, RequestError
 from .backends import backend_of
 from .decode import Array
 from .operations import OPERATIONS
-from .parts import LOOKUP, Node, Range, range_of, split
+from .placement import LOOKUP, Node, Range, range_of, split
 
 FILE = "portable.json"  # in the folder of the transform graph
 FORMAT = 1
@@ -72,7 +72,7 @@ class Graph:
         self.outputs = {name: entry["value"] for name, entry in content["outputs"].items()}
         self._dtypes = {name: entry["dtype"] for name, entry in content["outputs"].items()}
         dtypes = {_INPUT + name: entry["dtype"] for name, entry in content["inputs"].items()}
-        ranges = {name: table.range for name, table in self._tables.items()}
+        ranges = {name: _range(entry, self._tables[name]) for name, entry in content["tables"].items()}
         self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
         self.inputs = tuple(name for name in content["inputs"] if _INPUT + name in used)
@@ -186,6 +186,11 @@ def _table(entry: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> Tabl
         keys = read_asset(entry["asset"]).removesuffix(b"\n").split(b"\n")
         return Table(keys, range(len(keys)), "int64")
     return Table(decode_array(entry["keys"]).tolist(), decode_array(entry["values"]).tolist(), entry["values"]["dtype"])
+
+
+def _range(entry: Mapping[str, Any], table: Table) -> Range | None:
+    """The range of a table's values: also where a vocabulary's file is not there, as in a Keras layer."""
+    return Range(0, max(0, entry["size"] - 1)) if "asset" in entry else table.range
 
 
 def _check_portable(content: Mapping[str, Any]) -> None:

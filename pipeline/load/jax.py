@@ -9,7 +9,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import RequestError
 from .batches import Batches
-from .parts import INT32, range_of
+from .placement import INT32, range_of
 
 
 class JaxBatches:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..features import Feature
 from .decode import Arrays, Decoder, allocate
-from .raw import DirectReader, is_direct
+from .raw import RawRecords, is_direct
 from .storage import Records
 
 
@@ -79,7 +79,7 @@ class RecordReader(Reader):
         super().__init__(decoder.features, records.sizes, decoder.at_once, cache)
         self.records = records
         self._decoder = decoder
-        self._direct = DirectReader(records, decoder) if any(map(is_direct, self.features.values())) else None
+        self._raw = RawRecords(records, decoder) if any(map(is_direct, self.features.values())) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return RecordReader, (self.records, self._decoder, self.caches)
@@ -90,12 +90,11 @@ class RecordReader(Reader):
             for position in self._decoder.write_all(records, arrays, first):
                 self._write(records[position], numbers[position], arrays, first + position)
             return
-        left = self._direct.read(numbers, arrays, first) if self._direct else range(len(numbers))
-        for position in left:
-            record = self.records[numbers[position]]
-            self._write(record, numbers[position], arrays, first + position)
-            if self._direct:
-                self._direct.learn(record)
+        if self._raw:
+            self._raw.read(numbers, arrays, first)
+            return
+        for row, number in enumerate(numbers, first):
+            self._write(self.records[number], number, arrays, row)
 
     def _write(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
         with self.records.named(number):

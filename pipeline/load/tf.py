@@ -27,8 +27,9 @@ def make(
     loader = dataset.numpy(split, batch_size, features=portable, **options)
     counted = loader.options.repeat is not None and options.get("state") is None  # resumed, the first one is shorter
     lists = [] if portable else [name for name, feature in dataset.features.items() if None in feature.shape]
+    begin = _Iterations(loader, counted)
     batches = tf.data.Dataset.from_generator(
-        lambda: (_to_tensors(batch, lists) for batch in _whole_epochs(loader, counted)),
+        lambda: (_to_tensors(batch, lists) for batch in begin()),
         output_signature=_signature(dataset, loader, portable),
     )
     if features and not portable:
@@ -72,10 +73,26 @@ def _ragged(values: np.ndarray) -> tf.RaggedTensor:
     return tf.RaggedTensor.from_row_lengths(np.concatenate(values.tolist()), lengths, validate=False)
 
 
-def _whole_epochs(loader: Batches, counted: bool) -> Iterator[dict[str, np.ndarray]]:
-    """An iteration that moves the loader's state only when it is complete: tf.data reads ahead of its user."""
-    ahead = loader.fork()
-    if counted and ahead.state()["position"]:
-        raise RequestError("expected a loader at an epoch's beginning, found one within; use ds.tf(..., state=...)")
-    yield from ahead
-    loader.restore(ahead.state())
+class _Iterations:
+    """Iterations over a loader, each where the last completed one ended; called, it begins one.
+
+    tf.data reads ahead of its user. So the loader stays where the iteration under way began, for `state_after` to count
+    from, until the next one begins.
+    """
+
+    def __init__(self, loader: Batches, counted: bool) -> None:
+        self._loader = loader
+        self._counted = counted
+        self._next: dict[str, int] | None = None
+
+    def __call__(self) -> Iterator[dict[str, np.ndarray]]:
+        if self._next is not None:
+            self._loader.restore(self._next)
+            self._next = None
+        start = self._loader.state()
+        if self._counted and start["position"]:
+            raise RequestError("expected a loader at an epoch's beginning, found one within; use ds.tf(..., state=...)")
+        ahead = self._loader.fork()
+        yield from ahead
+        if self._loader.state() == start:  # none was begun meanwhile
+            self._next = ahead.state()

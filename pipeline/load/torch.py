@@ -79,8 +79,8 @@ class TorchBatches(IterableDataset[Tensors]):
 
     def _iterate(self) -> Iterator[Tensors]:
         for batch in self.batches:
-            yield self._to_tensors(batch)
             self._publish()
+            yield self._to_tensors(batch)
         self._publish()
 
     def _publish(self) -> None:

@@ -233,7 +233,7 @@ def _columns(dtypes: Mapping[str, tf.DType], run: Callable[[Mapping[str, Any]], 
 
 def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _Raw:
     """Takes features as `prepare` makes them: a list of any length as the values of all lists, and their lengths."""
-    lengths = {name: f"{name}_lengths" for name, feature in features.items() if None in feature.shape}
+    lengths = {name: _lengths(name, features) for name, feature in features.items() if None in feature.shape}
     inputs: dict[str, _Input] = {}
     for name, feature in features.items():
         if name in lengths:
@@ -248,7 +248,7 @@ def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _
     def prepare(given: Mapping[str, Any]) -> dict[str, Any]:
         return {
             name: tf.RaggedTensor.from_row_lengths(given[name], given[lengths[name]])
-            if lengths.get(name) in given
+            if name in lengths and isinstance(given[name], tf.Tensor)  # parsed examples have a RaggedTensor
             else given[name]
             for name in features
         }
@@ -256,6 +256,14 @@ def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _
     has_pixels = any(feature.is_pixels for feature in features.values())
     parsing = {} if has_pixels else {name: _parsed(feature) for name, feature in features.items()}
     return _Raw(inputs, parsing, prepare, not_included)
+
+
+def _lengths(name: str, features: Mapping[str, Feature]) -> str:
+    """A name for the lengths of lists that no feature has."""
+    found = f"{name}_lengths"
+    while found in features:
+        found += "_"
+    return found
 
 
 def _raw_names(prepare: Mapping[str, Any], needed: Iterable[str]) -> set[str]:

@@ -42,7 +42,7 @@ def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) 
       names: The raw columns that matter; None: all.
     """
     kinds = {name: kind for name, kind in prepare["columns"].items() if names is None or name in names}
-    reading = {name: prepare["reading"].get(name, {}) for name in kinds}
+    reading = {name: prepare.get("reading", {}).get(name, {}) for name in kinds}
     untold = ", ".join(repr(name) for name, rules in reading.items() if not rules)
     found = [f"a column of {kind} ({name!r})" for name, kind in kinds.items() if kind not in DTYPES]
     found += [f"the reading of {untold}, which the manifest does not tell: make the dataset anew"] if untold else []

@@ -171,8 +171,9 @@ def _examples() -> list[bytes]:
 def _written(folder: Path, features: Features) -> dict[str, Any]:
     saved = _save(folder, features)
     expected = {name: value.numpy() for name, value in saved.function(**_tensors()).items()}
-    portable.write(saved, _dtypes(saved), _examples(), expected)
+    differences = portable.write(saved, _dtypes(saved), _examples(), expected)
     content: dict[str, Any] = json.loads((folder / "portable.json").read_text())
+    assert len(differences) == len(content["unsupported"])
     return content
 
 
@@ -192,6 +193,15 @@ def test_what_differs_is_not_portable(tmp_path: Path, monkeypatch: pytest.Monkey
     assert content["unsupported"] == [{"op": "what differs without TensorFlow", "outputs": ["y"]}]
     with pytest.raises(NotPortableError, match=r"what differs without TensorFlow \(for y\)"):
         _open(tmp_path, content)
+
+
+def test_what_depends_on_the_other_examples_of_a_batch_is_not_portable(tmp_path: Path) -> None:
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        k = tf.cast(inputs["k"] % 5, tf.float32)
+        return {"centered": k - tf.reduce_mean(k), "x": inputs["x"]}
+
+    content = _written(tmp_path, features)
+    assert content["unsupported"] == [{"op": "what depends on the other examples of a batch", "outputs": ["centered"]}]
 
 
 def test_what_fails_is_not_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,7 @@ def example(number: int) -> bytes:
     return serialize(values)
 
 
-def _constant(array: np.ndarray) -> dict[str, Any]:
+def constant(array: np.ndarray) -> dict[str, Any]:
     data = base64.b64encode(array.astype(array.dtype.newbyteorder("<")).tobytes()).decode()
     return {"dtype": str(array.dtype), "shape": list(array.shape), "data": data}
 
@@ -122,12 +122,12 @@ def portable() -> dict[str, Any]:
             "row": {"value": "input:row", "dtype": "int64"},
         },
         "constants": {
-            "c0": _constant(MEAN),
-            "c1": _constant(STD),
-            "c2": _constant(np.array(-1)),
-            "c3": _constant(np.array(1, np.uint8)),
+            "c0": constant(MEAN),
+            "c1": constant(STD),
+            "c2": constant(np.array(-1)),
+            "c3": constant(np.array(1, np.uint8)),
         },
-        "tables": {"v0": {"asset": "transform_fn/assets/labels"}},
+        "tables": {"v0": {"asset": "transform_fn/assets/labels", "size": len(LABELS)}},
         "operations": [
             operation("Cast", ["input:image"], "t0", "float32", DstT="float32"),
             operation("Sub", ["t0", "c0"], "t1", "float32"),

@@ -141,7 +141,7 @@ def test_tf_reads_the_same_stored_batches(dataset: Dataset) -> None:
     for want, have in zip(expected, found, strict=True):
         for name, values in want.items():
             np.testing.assert_array_equal(have[name].numpy(), values)
-    assert batches.loader.state()["epoch"] == 2
+    assert batches.loader.state_after(len(batches))["epoch"] == 2
 
 
 @pytest.mark.slow
@@ -154,11 +154,25 @@ def test_tf_goes_on_in_the_middle_of_an_epoch(dataset: Dataset) -> None:
 
 
 @pytest.mark.slow
+def test_tf_tells_the_state_after_each_batch_whatever_was_read_ahead(dataset: Dataset) -> None:
+    pytest.importorskip("tensorflow")
+    expected = dataset.numpy("train", 4, **OPTIONS_ONCE)
+    batches = dataset.tf("train", 4, **OPTIONS_ONCE)
+    ahead = batches.map(lambda batch: batch).prefetch(4)
+    for _ in range(3):
+        for number, (batch, want) in enumerate(zip(ahead.as_numpy_iterator(), expected, strict=True), 1):
+            assert _rows([batch]) == _rows([want])
+            assert batches.loader.state_after(number) == expected.state()
+
+
+@pytest.mark.slow
 def test_two_iterations_of_tf_at_once_are_alike(dataset: Dataset) -> None:
     tf = pytest.importorskip("tensorflow")
     batches = dataset.tf("train", 4, **OPTIONS_ONCE)
-    pairs = tf.data.Dataset.zip((batches, batches)).as_numpy_iterator()
-    assert all(_rows([one]) == _rows([other]) for one, other in pairs)
+    for _ in range(2):
+        pairs = list(tf.data.Dataset.zip((batches, batches)).as_numpy_iterator())
+        assert len(pairs) == 6
+        assert all(_rows([one]) == _rows([other]) for one, other in pairs)
 
 
 @pytest.mark.slow

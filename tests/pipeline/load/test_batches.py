@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import pickle
+import threading
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -183,11 +184,24 @@ def test_a_state_of_another_order_is_refused(dataset: Dataset, other: dict[str, 
         dataset.numpy("train", 5, state=state, **{"shuffle": True, **other})
 
 
+def _take_by_many(lock: ProcessLock) -> None:
+    def take() -> None:
+        for _ in range(100):
+            with lock:
+                pass
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_does_not_wait_for_a_thread_of_its_parent() -> None:
     lock = ProcessLock()
     with lock:
-        process = multiprocessing.get_context("fork").Process(target=lock.__enter__)
+        process = multiprocessing.get_context("fork").Process(target=_take_by_many, args=[lock])
         process.start()
         process.join(10)
         assert process.exitcode == 0

@@ -10,7 +10,7 @@ from penstock.pipeline.load import Dataset, open_dataset
 from penstock.pipeline.load.apply import Applied
 from penstock.pipeline.load.graph import Graph, NotPortableError
 
-from .datasets import _constant, operation, portable, write
+from .datasets import constant, operation, portable, write
 
 X = np.array([-1.5, 0.0, 2.0, np.nan], np.float32)
 S = np.array([b"a", b"b", b"?", b""], object)
@@ -25,8 +25,8 @@ def _graph(
         "format": 1,
         "inputs": {"x": {"dtype": "float32", "shape": []}, "s": {"dtype": "string", "shape": []}},
         "outputs": {"y": {"value": output or last["output"], "dtype": dtype or last["dtype"]}},
-        "constants": {name: _constant(np.asarray(value)) for name, value in constants.items()},
-        "tables": {"v": {"asset": "vocabulary"}},
+        "constants": {name: constant(np.asarray(value)) for name, value in constants.items()},
+        "tables": {"v": {"asset": "vocabulary", "size": 2}},
         "operations": operations,
         "unsupported": [],
     }

@@ -1,7 +1,6 @@
 """Pixels that are read straight into a batch are those that `Decoder` gives."""
 
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -95,23 +94,42 @@ def test_what_is_missing_is_named_where_the_layout_is_known(tmp_path: Path) -> N
             reader.fill(allocate(FEATURES, 1), [1], 0)
 
 
-def test_a_layout_tells_a_record_of_its_length_that_is_otherwise() -> None:
-    sizes = {"image": 105, "mask": 70}
-    one, other, alike = (serialize(_values(number)) for number in (0, 1, 3))
-    layout = find_layout(one, sizes)
-    assert layout is not None
+class _Counted(Records):
+    """Records that count how often storage is asked, and how often for a whole record to be decoded."""
 
-    def framing(record: bytes, values: Mapping[str, Any]) -> bytes:
-        assert len(record) == len(one)
-        rest = bytearray()
-        done = 0
-        for name, _ in layout.pixels:
-            rest += record[done : record.index(values[name])]
-            done = record.index(values[name]) + sizes[name]
-        return layout.framing_of(bytes(rest + record[done:]))
+    requests = decoded = 0
 
-    assert framing(alike, _values(3)) == layout.framing
-    assert framing(other, _values(1)) != layout.framing
+    def __getitem__(self, number: int) -> bytes:
+        self.requests += 1
+        self.decoded += 1
+        return super().__getitem__(number)
+
+    def read_into(self, number: int, parts: Any) -> None:
+        self.requests += 1
+        super().read_into(number, parts)
+
+
+def test_records_that_are_alike_are_read_directly(tmp_path: Path) -> None:
+    records = _Counted([write_shard(tmp_path, "0", [serialize(_values(number)) for number in (0, 3, 6, 9)])])
+    reader = RecordReader(records, Decoder(FEATURES))
+    for _ in range(3):
+        reader.fill(allocate(FEATURES, 4), range(4), 0)
+    assert records.requests == 12
+    assert records.decoded == 2  # 9 has no row, so another length
+
+
+def test_no_record_is_asked_for_twice_and_wrong_guesses_end(tmp_path: Path) -> None:
+    records = _Counted([write_shard(tmp_path, "0", RECORDS[:3])])
+    reader = RecordReader(records, Decoder(FEATURES))
+    found, expected = allocate(FEATURES, 3), allocate(FEATURES, 3)
+    for epoch in range(1, 101):
+        reader.fill(found, range(3), 0)
+        assert records.requests == 3 * epoch
+    for row in range(3):
+        Decoder(FEATURES).write(records[row], expected, row)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found[name], values)
+    assert records.decoded > 100  # first two of three are taken for the last one's like, then none
 
 
 def test_pixels_of_another_size_have_no_layout() -> None:

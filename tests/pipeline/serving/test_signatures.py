@@ -53,7 +53,7 @@ def test_only_what_an_output_needs_is_asked_for(named: Dataset, tmp_path: Path) 
     assert list(made.inputs) == ["class_", "x1st"]
 
 
-ROWS = '{"n": 3, "tags": [1, 2], "words": ["a"]}\n{"n": 4, "tags": [], "words": ["b", "c"]}\n'
+ROWS = '{"tags_lengths": 3, "tags": [1, 2], "words": ["a"]}\n{"tags_lengths": 4, "tags": [], "words": ["b", "c"]}\n'
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
         return {
             "sum": tf.reduce_sum(inputs["tags"], axis=1),
             "count": inputs["words"].row_lengths(),
-            "next": inputs["n"] + 1,
+            "next": inputs["tags_lengths"] + 1,
         }
 
     recipe = Recipe(source=JsonLines("*.jsonl"), features=features, shuffle=None, splits={"train": 1})
@@ -74,20 +74,20 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def test_a_list_is_its_values_and_lengths(lists: Dataset, tmp_path: Path) -> None:
     made = lists.export(str(tmp_path / "served"))
-    assert set(made.inputs) == {"n", "tags", "tags_lengths", "words", "words_lengths"}
+    assert set(made.inputs) == {"tags_lengths", "tags", "tags_lengths_", "words", "words_lengths"}
     assert len(made.not_included) == 2
     signatures = _signatures(made)
     assert set(signatures["serving_default"].structured_input_signature[1]) == set(made.inputs)
     found = signatures["serving_default"](
-        n=tf.constant([3, 4], tf.int64),
+        tags_lengths=tf.constant([3, 4], tf.int64),
         tags=tf.constant([1, 2], tf.int64),
-        tags_lengths=tf.constant([2, 0], tf.int64),
+        tags_lengths_=tf.constant([2, 0], tf.int64),
         words=tf.constant(["a", "b", "c"]),
         words_lengths=tf.constant([1, 2], tf.int64),
     )
     expected = {"sum": [3, 0], "count": [1, 2], "next": [4, 5]}
     assert {name: values.numpy().tolist() for name, values in found.items()} == expected
-    integers = {"n": [4], "tags": []}
+    integers = {"tags_lengths": [4], "tags": []}
     feature = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for name, v in integers.items()}
     feature["words"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"b", b"c"]))
     example = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
@@ -97,8 +97,8 @@ def test_a_list_is_its_values_and_lengths(lists: Dataset, tmp_path: Path) -> Non
 
 def test_a_list_that_is_not_needed_takes_nothing_away(lists: Dataset, tmp_path: Path) -> None:
     made = lists.export(str(tmp_path / "served"), outputs=["next"])
-    assert (made.not_included, list(made.inputs)) == ((), ["n"])
-    assert made.inputs["n"].startswith("int64 [batch]; missing is ")
+    assert (made.not_included, list(made.inputs)) == ((), ["tags_lengths"])
+    assert made.inputs["tags_lengths"].startswith("int64 [batch]; missing is ")
 
 
 @pytest.fixture(scope="module")

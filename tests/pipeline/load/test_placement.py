@@ -12,7 +12,7 @@ from penstock.pipeline.load import open_dataset
 from penstock.pipeline.load.apply import Applied
 from penstock.pipeline.load.graph import Graph
 
-from .datasets import _constant, operation, portable, write
+from .datasets import constant, operation, portable, write
 
 MISSING = -(2**63)
 K = np.array([0, 7, MISSING, 0, 3], np.int64)
@@ -44,8 +44,8 @@ def _graph(operations: list[dict[str, Any]], constants: Mapping[str, Any], outpu
             "s": {"dtype": "string", "shape": []},
         },
         "outputs": {name: {"value": value, "dtype": dtypes[value]} for name, value in outputs.items()},
-        "constants": {name: _constant(np.asarray(value)) for name, value in constants.items()},
-        "tables": {"v": {"asset": "vocabulary"}},
+        "constants": {name: constant(np.asarray(value)) for name, value in constants.items()},
+        "tables": {"v": {"asset": "vocabulary", "size": 2}},
         "operations": operations,
         "unsupported": [],
     }
@@ -139,7 +139,7 @@ def _dataset(tmp_path: Path, factor: int) -> Any:
         operation("Equal", ["input:row", "c4"], "t5", "bool"),
         operation("Mul", ["input:row", "c5"], "t6", "int64"),
     ]
-    content["constants"] |= {"c4": _constant(np.array(MISSING)), "c5": _constant(np.array(factor))}
+    content["constants"] |= {"c4": constant(np.array(MISSING)), "c5": constant(np.array(factor))}
     content["outputs"] |= {"absent": {"value": "t5", "dtype": "int64"}, "product": {"value": "t6", "dtype": "int64"}}
     return open_dataset(str(write(tmp_path, graph=content)))
 
