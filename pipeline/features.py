@@ -138,7 +138,7 @@ def _describe_column(column: pa.Field) -> Feature:
         pa.types.is_string(item)
         or pa.types.is_large_string(item)
         or pa.types.is_large_binary(item)
-        or (pa.types.is_binary(item))
+        or pa.types.is_binary(item)
     ):
         return Feature(LABEL if column.name == LABEL else "text", "string", shape, optional=True)
     raise ValueError(

@@ -25,7 +25,7 @@ import tensorflow as tf
 from . import files, layout
 from .load.apply import Applied
 from .load.decode import Decoder, allocate
-from .load.graph import FILE, Graph
+from .load.graph import FILE, INPUT, Graph
 from .load.operations import OPERATIONS
 from .load.placement import LOOKUP
 from .load.savedmodel import SavedGraph
@@ -192,9 +192,9 @@ class _Exporter:
     def _make(self, tensor: tf.Tensor) -> str:
         operation = tensor.op
         if operation.name in self._graph.inputs:
-            return f"input:{self._graph.inputs[operation.name]}"
+            return f"{INPUT}{self._graph.inputs[operation.name]}"
         if decoded := self._graph.decoded(operation):
-            return f"input:{decoded}"
+            return f"{INPUT}{decoded}"
         if self._is_constant(tensor):
             name = f"c{len(self._folded)}"
             self._folded[name] = tensor

@@ -17,14 +17,13 @@ import numpy as np
 
 from .backends import NUMPY
 from .decode import Array, Arrays
-from .graph import Graph
+from .graph import INPUT, Graph
 from .operations import OPERATIONS
 from .placement import LOOKUP, Node
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
 _LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
 _SPREAD = 1 << 22  # elements that a constant is spread to at most
-_INPUT = "input:"
 _UFUNCS: dict[str, Any] = {
     "Add": np.add,
     "AddV2": np.add,
@@ -71,7 +70,7 @@ class _Stage:
 
     def run(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array], rows: slice) -> None:
         """Computes some rows of the outputs."""
-        values: dict[str, Any] = {_INPUT + name: inputs[name][rows] for name in self.inputs}
+        values: dict[str, Any] = {INPUT + name: inputs[name][rows] for name in self.inputs}
         places = {name: outputs[name][rows] for name in self.outputs}
         for operation in self.operations:
             arguments = [values[value] if isinstance(value, str) else value for value in operation.arguments]
@@ -102,18 +101,18 @@ class Applied:
         both = {node.output: node for node in (*graph.host, *(() if host_only else graph.device))}  # shapes are in both
         nodes = list(both.values())
         self._ids = graph.between if host_only else graph.outputs
-        self._values = graph.run(nodes, {_INPUT + name: sample[name] for name in graph.inputs})
+        self._values = graph.run(nodes, {INPUT + name: sample[name] for name in graph.inputs})
         shown = graph.run_host(sample) if host_only else graph.run_device(graph.run_host(sample))
         self.signature = {name: (np.asarray(value).shape[1:], value.dtype) for name, value in shown.items()}
         self._aliases = {
-            name: value.removeprefix(_INPUT)
+            name: value.removeprefix(INPUT)
             for name, value in self._ids.items()
-            if value.startswith(_INPUT) and sample[value.removeprefix(_INPUT)].dtype == shown[name].dtype
+            if value.startswith(INPUT) and sample[value.removeprefix(INPUT)].dtype == shown[name].dtype
         }
         elements = [int(np.prod(value.shape)) for value in (*sample.values(), *shown.values())]
         self._rows = max(1, CHUNK // max([1, *elements]))
         owners = self._find_owners(nodes)
-        large = {_INPUT + name for name, value in sample.items() if value.size > _LARGE}
+        large = {INPUT + name for name, value in sample.items() if value.size > _LARGE}
         chunked, whole = _divide(nodes, large, set(self._ids.values()))
         self._chunked, self._whole = self._stage(chunked, owners), self._stage(whole, owners)
         made = {node.output for node in nodes}
@@ -145,7 +144,7 @@ class Applied:
     def _stage(self, nodes: Sequence[Node], owners: Mapping[str, str]) -> _Stage:
         made = {node.output for node in nodes}
         outputs = {name: value for name, value in self._ids.items() if value in made}
-        needed = [name.removeprefix(_INPUT) for node in nodes for name in node.inputs if name.startswith(_INPUT)]
+        needed = [name.removeprefix(INPUT) for node in nodes for name in node.inputs if name.startswith(INPUT)]
         operations = tuple(self._operation(node, owners.get(node.output)) for node in nodes)
         copied = {name: value for name, value in outputs.items() if value not in owners}
         return _Stage(tuple(dict.fromkeys(needed)), operations, tuple(outputs), copied)
@@ -190,7 +189,7 @@ class Applied:
             for name in self._copied:
                 value = self._ids[name]
                 given = self._graph.constants.get(value)
-                outputs[name][...] = inputs[value.removeprefix(_INPUT)] if given is None else given
+                outputs[name][...] = inputs[value.removeprefix(INPUT)] if given is None else given
 
 
 def _cast(value: Array, out: Array) -> None:

@@ -14,7 +14,7 @@ from .placement import LOOKUP, Node, Range, range_of, split
 
 FILE = "portable.json"  # in the folder of the transform graph
 FORMAT = 1
-_INPUT = "input:"
+INPUT = "input:"  # before the name of a feature, in the id of its value
 
 
 class NotPortableError(PenstockError):
@@ -71,11 +71,11 @@ class Graph:
         self._tables = {name: _table(entry, read_asset) for name, entry in content["tables"].items()}
         self.outputs = {name: entry["value"] for name, entry in content["outputs"].items()}
         self._dtypes = {name: entry["dtype"] for name, entry in content["outputs"].items()}
-        dtypes = {_INPUT + name: entry["dtype"] for name, entry in content["inputs"].items()}
+        dtypes = {INPUT + name: entry["dtype"] for name, entry in content["inputs"].items()}
         ranges = {name: _range(entry, self._tables[name]) for name, entry in content["tables"].items()}
         self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
-        self.inputs = tuple(name for name in content["inputs"] if _INPUT + name in used)
+        self.inputs = tuple(name for name in content["inputs"] if INPUT + name in used)
         self._texts = {name for name in self.inputs if content["inputs"][name]["dtype"] == "string"}
         self.between = self._cut(used)
         self._taken = {name for node in self.device for name in node.inputs}
@@ -84,9 +84,9 @@ class Graph:
         made = {node.output for node in self.device}
         needed = {name for node in self.device for name in node.inputs} | set(self.outputs.values())
         ids = [name for name in sorted(needed) if name not in made and name not in self.constants]
-        inputs = {name.removeprefix(_INPUT): name for name in ids if name.startswith(_INPUT)}
+        inputs = {name.removeprefix(INPUT): name for name in ids if name.startswith(INPUT)}
         names = {value: name for name, value in self.outputs.items() if name not in inputs}
-        return {**inputs, **{names.get(name, name): name for name in ids if not name.startswith(_INPUT)}}
+        return {**inputs, **{names.get(name, name): name for name in ids if not name.startswith(INPUT)}}
 
     def run_host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The host's part: decoded features in, what the device's part takes out.
@@ -96,7 +96,7 @@ class Graph:
         """
         _expect(self.inputs, batch, "the decoded features that `transform.inputs` names")
         given = {
-            _INPUT + name: _as_bytes(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
+            INPUT + name: _as_bytes(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
         }
         values = self.run(self.host, given)
         return {name: values[value] for name, value in self.between.items()}
