@@ -4,7 +4,7 @@ What costs time on pixels is not arithmetic but memory: a fresh batch of float32
 So a batch's outputs are written where they stay, a few examples at a time, while these are in the processor's cache;
 chains of arithmetic work in place; and constants of one value a channel are spread over an example first, since NumPy's
 loops over three values are slow. What can be found out from one example is found out before.
-Measured on 224x224x3 pixels, (cast - mean) / std: 64 us an image, 724 us by the operations one after the other.
+Measured on 224x224x3 pixels, (cast - mean) / std: 69 us an image, 724 us by the operations one after the other.
 """
 
 from collections import Counter
