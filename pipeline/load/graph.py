@@ -1,4 +1,4 @@
-"""Runs a portable transform graph, whole or in two parts: the host's and the device's; see `parts`."""
+"""Runs a portable transform graph, whole or in two parts: the host's and the device's; see `placement`."""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
