@@ -12,7 +12,7 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
 # The editable install is a tree of links, one a file (pyproject.toml, "strict"), and must be made again when a module
 # is added, moved or removed: its stamp is named after the list of files. It lies in build/ with the links.
-FILES := $(shell find pipeline transforms runners -name '*.py' -o -name py.typed | LC_ALL=C sort)
+FILES := $(shell find src pipeline transforms runners -name '*.py' -o -name py.typed | LC_ALL=C sort)
 UV_READY := $(VENV)/.uv-$(UV_VERSION)
 LOCK_READY := $(VENV)/.requirements.lock
 READY := build/.installed-$(firstword $(shell echo $(FILES) | cksum))

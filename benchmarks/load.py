@@ -31,11 +31,11 @@ Batches = Iterable[Any]
 
 def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
     """The JPEG bytes and the key of every example, as they are stored."""
-    from penstock.pipeline.load import wire
+    from penstock.pipeline.formats import example_reader
 
     source = _penstock(uri).source("train")
     for number in range(COPIES * len(source)):
-        values = wire.parse(source.records[number % len(source)])
+        values = example_reader.parse(source.records[number % len(source)])
         yield bytes(values["image"][1]), bytes(values["key"][1])
 
 

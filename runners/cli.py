@@ -93,9 +93,9 @@ def run(
     """
     with _errors():
         _quiet_libraries()
-        from ..pipeline.recipe import load_recipe
+        from ..pipeline.job import Request, plan, prepare
+        from ..pipeline.planning.recipe import load_recipe
         from . import report
-        from .job import Request, plan, prepare
         from .run import run as run_recipe
 
         request = Request(
@@ -139,9 +139,9 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
     Exit code 0 when all is as the manifest says, 1 when it is not; every fault is named.
     """
     with _errors():
-        from ..pipeline import manifest
-        from ..pipeline.verify import listed_files
-        from ..pipeline.verify import verify as find_faults
+        from ..pipeline.commit.verify import listed_files
+        from ..pipeline.commit.verify import verify as find_faults
+        from ..pipeline.formats import manifest
 
         _quiet_libraries()
         dataset = dataset.rstrip("/") or "/"
@@ -240,8 +240,8 @@ def demo(folder: str | None, examples: int) -> None:
 def prune(dataset: str, yes: bool) -> None:
     """Removes a DATASET's generations other than the current one, unfinished runs among them."""
     with _errors():
-        from ..pipeline import files
-        from ..pipeline.prune import find_unused
+        from ..pipeline.commit.prune import find_unused
+        from ..pipeline.storage import files
 
         unused = find_unused(dataset.rstrip("/") or "/")
         for uri in unused:

@@ -80,8 +80,8 @@ def run_demo(folder: str | None, examples: int) -> None:
       RequestError: `folder` is not empty.
     """
     from ..pipeline.errors import RequestError
-    from ..pipeline.recipe import load_recipe
-    from .job import Request
+    from ..pipeline.job import Request
+    from ..pipeline.planning.recipe import load_recipe
     from .run import run
 
     root = Path(folder or tempfile.mkdtemp(prefix="penstock-demo-"))

@@ -14,7 +14,7 @@ from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-from ..pipeline.build import Build, Job
+from ..pipeline.beam import Build, Job
 
 
 def pipeline_options(workers: int, arguments: Sequence[str]) -> PipelineOptions:

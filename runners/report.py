@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..pipeline import files, layout, manifest
-from .job import Drafted, Request
+from ..pipeline.formats import manifest
+from ..pipeline.job import Drafted, Request
+from ..pipeline.storage import files
 from .run import Reporter, Result, Silent
 
 if TYPE_CHECKING:
@@ -223,7 +224,7 @@ def _keys(group: Mapping[str, Any]) -> str:
 def dataset_entry(dataset: str) -> dict[str, Any]:
     """A dataset's manifest and statistics, as data."""
     content = manifest.read(dataset)
-    statistics = json.loads(files.read_bytes(layout.join(dataset, content["statistics"]["path"])))
+    statistics = json.loads(files.read_bytes(files.join(dataset, content["statistics"]["path"])))
     return {"dataset": dataset, "manifest": content, "statistics": statistics}
 
 

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ..pipeline import files, layout, manifest
+from ..pipeline.build.journal import Journal
 from ..pipeline.errors import OverBudgetError, PenstockError
-from ..pipeline.journal import Journal
-from ..pipeline.manifest import Pointer
-from .job import Drafted, Request, begin, plan, prepare
+from ..pipeline.formats import manifest, paths
+from ..pipeline.formats.manifest import Pointer
+from ..pipeline.job import Drafted, Request, begin, plan, prepare
+from ..pipeline.storage import files
 
 _POLL = 0.5  # seconds between two looks at how far the units are
 
@@ -76,10 +77,10 @@ def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequ
     drafted = plan(request)
     reporter.drafted(drafted)
     existing = _committed_before(request.output, drafted)
-    root = layout.join(request.output, drafted.generation)
+    root = files.join(request.output, drafted.generation)
     if existing is not None:
         with contextlib.suppress(PenstockError), _alone(root):
-            files.remove(layout.join(root, layout.WORK))  # of a run that was killed right after its commit
+            files.remove(files.join(root, paths.WORK))  # of a run that was killed right after its commit
         return Result("up_to_date", existing)
     reporter.stage("tracing the features")
     job = prepare(request, drafted)
@@ -87,19 +88,19 @@ def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequ
     with _alone(root):
         current = Pointer.read(request.output)
         if current != drafted.current and current and current.generation == drafted.generation:
-            files.remove(layout.join(root, layout.WORK))
+            files.remove(files.join(root, paths.WORK))
             return Result("up_to_date", manifest.read(request.output))  # another run has made it meanwhile
         files.remove_temporaries(root)
         job = begin(job, drafted)
         reporter.stage("making")
-        files.remove(layout.join(root, layout.OUTCOME))
+        files.remove(files.join(root, paths.OUTCOME))
         with _Watch(root, job.commit.units, reporter):
             _run_engine(job, request, beam_arguments)
-        outcome = json.loads(files.read_bytes(layout.join(root, layout.OUTCOME)))
+        outcome = json.loads(files.read_bytes(files.join(root, paths.OUTCOME)))
         if "refused" in outcome:
             refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
             raise refusal(outcome["message"])
-        files.remove(layout.join(root, layout.WORK))
+        files.remove(files.join(root, paths.WORK))
         content = manifest.read(request.output)
         reporter.committed([found for found in content["warnings"] if found not in drafted.draft.warnings])
         return Result("committed", content)
@@ -127,15 +128,15 @@ def _committed_before(dataset: str, drafted: Drafted) -> dict[str, Any] | None:
     current = drafted.current
     if current and current.generation == drafted.generation:
         return manifest.read(dataset)
-    uri = layout.join(dataset, drafted.generation, layout.MANIFEST)
-    if current is None or not files.exists(uri) or files.exists(layout.join(dataset, drafted.generation, layout.WORK)):
+    uri = files.join(dataset, drafted.generation, paths.MANIFEST)
+    if current is None or not files.exists(uri) or files.exists(files.join(dataset, drafted.generation, paths.WORK)):
         return None
     manifest.publish(dataset, Pointer.to(drafted.generation, files.read_bytes(uri)), current)
     return manifest.read(dataset)
 
 
 def _run_engine(job: Any, request: Request, beam_arguments: Sequence[str]) -> None:
-    from ..pipeline.commit import check_budget, count
+    from ..pipeline.commit.commit import check_budget, count
     from . import direct
 
     try:
@@ -192,7 +193,7 @@ class _Watch:
                 quarantined += sum(journal.quarantined.values())
                 continue
             try:
-                beat = json.loads(files.read_bytes(layout.join(self._generation, layout.unit_progress(unit))))
+                beat = json.loads(files.read_bytes(files.join(self._generation, paths.unit_progress(unit))))
                 read += beat["read"]
                 quarantined += beat["quarantined"]
             except OSError:

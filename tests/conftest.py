@@ -3,15 +3,16 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
 sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
-from helpers import SHARED, STANDARD, Cli, Committed, draw, run_job, standard_recipe
+from helpers import SHARED, STANDARD, Cli, Committed, Made, draw, run_job, standard_recipe, write
 
 
 @pytest.fixture
@@ -49,3 +50,19 @@ def shared_data() -> Callable[[str], Path]:
         return SHARED / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def make(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Made]:
+    """Writes files, runs a recipe of a table on them, and gives what came out."""
+
+    def make_(files: Mapping[str, str | bytes] | Path, output: Path | None = None, **fields: Any) -> Made:
+        from penstock.pipeline import Csv, Recipe
+
+        options = {name: fields.pop(name) for name in ("hash", "max_quarantined", "threads") if name in fields}
+        source = files if isinstance(files, Path) else write(tmp_path_factory.mktemp("raw"), files)
+        output = output or tmp_path_factory.mktemp("made") / "dataset"
+        recipe = Recipe(**{"source": Csv("*.csv"), **fields})
+        return Made(output, run_job(recipe, source, output, **options).manifest)
+
+    return make_

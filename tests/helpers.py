@@ -3,8 +3,10 @@
 import hashlib
 import io
 import itertools
+import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -59,15 +61,15 @@ def run_job(recipe: Any, source: Path, output: Path, hash: str | None = None, **
 
 def plan_job(recipe: Any, source: Path, output: Path = Path("/nowhere"), **options: Any) -> Any:
     """The draft of a job: what `--dry-run` shows."""
-    from penstock.runners.job import plan
+    from penstock.pipeline.job import plan
 
     return plan(request(recipe, source, output, **options)).draft
 
 
 def request(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:
     """A request for `run` or `plan`."""
-    from penstock.pipeline.recipe import LoadedRecipe
-    from penstock.runners.job import Request
+    from penstock.pipeline.job import Request
+    from penstock.pipeline.planning.recipe import LoadedRecipe
 
     loaded = LoadedRecipe(recipe, "test", hash or f"{next(_NUMBERS):064x}")
     return Request(loaded, str(source), str(output), **options)
@@ -195,3 +197,72 @@ def _dense(value: Any) -> Any:
     if isinstance(value, tf.SparseTensor):
         return tf.sparse.to_dense(value)
     return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
+
+
+@dataclass(frozen=True)
+class Made:
+    """A dataset that was made of a table."""
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def generation(self) -> Path:
+        return self.path / self.manifest["generation"]
+
+    @property
+    def statistics(self) -> dict[str, Any]:
+        """What statistics.json says of each column."""
+        return self.statistics_file["features"]
+
+    @property
+    def statistics_file(self) -> dict[str, Any]:
+        return json.loads((self.generation / "statistics/statistics.json").read_text())
+
+    @property
+    def quarantine(self) -> list[dict[str, Any]]:
+        lines = [
+            line
+            for file in sorted((self.generation / "quarantine").glob("*.jsonl"))
+            for line in file.read_text().splitlines()
+        ]
+        return [json.loads(line) for line in lines]
+
+    def records(self, split: str = "train") -> list[bytes]:
+        """The stored examples, in their order."""
+        from penstock.pipeline.build.shards import read_examples
+
+        shards = self.manifest["splits"][split]["shards"]
+        return [record for shard in shards for record in read_examples(str(self.path / shard["path"]))]
+
+    def rows(self, split: str = "train") -> list[dict[str, Any]]:
+        """The stored examples as dicts, in their order; a list where a feature holds other than one value."""
+        import tensorflow as tf
+
+        rows = []
+        for record in self.records(split):
+            row = {}
+            for name, feature in tf.train.Example.FromString(record).features.feature.items():
+                values = list(getattr(feature, feature.WhichOneof("kind")).value)
+                row[name] = values[0] if len(values) == 1 else values
+            rows.append(row)
+        return rows
+
+    def column(self, name: str, split: str = "train") -> list[Any]:
+        return [row.get(name) for row in self.rows(split)]
+
+    def apply(self, split: str = "train") -> dict[str, np.ndarray]:
+        """The transform graph's outputs on all stored examples."""
+        return apply_graph(str(self.generation / "transform_graph"), self.records(split))
+
+    def assets(self) -> dict[str, list[bytes]]:
+        """The vocabularies by name."""
+        folder = self.generation / "transform_graph/transform_fn/assets"
+        return {path.name: path.read_bytes().splitlines() for path in sorted(folder.iterdir())}
+
+
+def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
+    return folder

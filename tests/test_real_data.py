@@ -11,15 +11,15 @@ from helpers import REPOSITORY, Committed, draw, pixels, run_job
 from PIL import Image
 
 from penstock.pipeline import Images, Recipe, by_list
-from penstock.pipeline.recipe import load_recipe
-from penstock.pipeline.verify import verify
+from penstock.pipeline.commit.verify import verify
+from penstock.pipeline.planning.recipe import load_recipe
 from penstock.transforms import image
 
 Data = Callable[[str], Path]
 
 
 def run_example(name: str, source: Path, output: Path) -> Committed:
-    from penstock.runners.job import Request
+    from penstock.pipeline.job import Request
     from penstock.runners.run import run
 
     loaded = load_recipe(str(REPOSITORY / "examples" / f"{name}.py"))

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..errors import RequestError
-from .apply import Applied
+from ..formats.decode import Arrays, allocate, dtype_of, item_shape
+from ..graph.executor import Applied
 from .buffers import Buffers
-from .decode import Arrays, allocate, dtype_of, item_shape
 from .order import WHOLE, Order, Share, State, Step, Steps, whole
 from .reader import Reader
 

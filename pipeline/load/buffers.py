@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .decode import Array
+from ..formats.decode import Array
 from .locks import ProcessLock
 
 _ALIGNED = 64  # bytes: then TensorFlow and JAX take an array as it is, without a copy

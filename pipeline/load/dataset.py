@@ -9,18 +9,19 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from .. import files, layout, manifest
 from ..errors import DatasetError, RequestError
-from ..features import Feature
+from ..formats import manifest
+from ..formats.decode import Decoder, allocate, dtype_of
+from ..formats.features import Feature
+from ..graph.executor import Applied
+from ..graph.transform import Transform
+from ..storage import files
 from . import show
-from .apply import Applied
 from .batches import Batches, make_options, with_state
-from .decode import Decoder, allocate, dtype_of
 from .examples import Examples
 from .order import WINDOW, Order, Shuffle
 from .reader import Reader, RecordReader
-from .storage import Records, shard_files
-from .transform import Transform
+from .records import Records, shard_files
 
 if TYPE_CHECKING:
     from ..serving.export import Export
@@ -65,7 +66,7 @@ def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False) -> "Datas
             f"{uri}: expected a manifest as this penstock writes it, found {error!r}; install the one that wrote it"
         ) from error
     with ThreadPoolExecutor(_CHECKS) as pool:  # stores take long to answer, but many at a time
-        for _ in pool.map(lambda entry: _check_file(layout.join(uri, entry["path"]), entry, verify), entries):
+        for _ in pool.map(lambda entry: _check_file(files.join(uri, entry["path"]), entry, verify), entries):
             pass
     return dataset
 
@@ -141,7 +142,7 @@ class Dataset:
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
-        uri = layout.join(self.uri, self.manifest["statistics"]["path"])
+        uri = files.join(self.uri, self.manifest["statistics"]["path"])
         content: dict[str, Any] = json.loads(files.read_bytes(uri))
         return content
 
@@ -309,7 +310,7 @@ class Dataset:
         """
         from ..serving.export import export
 
-        return export(self, path, outputs)
+        return export(self.transform, self.features, self.manifest["prepare"], path, outputs)
 
     def _applied(self, reader: Reader, features: Features) -> Applied | None:
         if not features or not len(reader):

@@ -7,10 +7,10 @@ from typing import Any, SupportsIndex, overload
 import numpy as np
 
 from ..errors import RequestError
-from .decode import allocate
+from ..formats.decode import allocate
+from ..graph.transform import Transform
 from .reader import Reader, RecordReader
-from .storage import Records
-from .transform import Transform
+from .records import Records
 
 
 class Examples:

@@ -8,8 +8,8 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import RequestError
+from ..graph.placement import INT32, range_of
 from .batches import Batches
-from .placement import INT32, range_of
 
 
 class JaxBatches:

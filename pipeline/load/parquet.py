@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from .. import files
 from ..errors import DatasetError
-from ..features import Feature
-from .decode import Array, Arrays, dtype_of, missing
+from ..formats.decode import Array, Arrays, dtype_of, missing
+from ..formats.features import Feature
+from ..storage import files
 from .locks import ProcessLock
 from .reader import Reader
-from .storage import KEPT_BYTES, ShardFile
+from .records import KEPT_BYTES, ShardFile
 
 
 class ParquetReader(Reader):

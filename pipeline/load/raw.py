@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..features import Feature
-from . import wire
-from .decode import Arrays, Decoder
-from .storage import FOOTER, Bytes, Records
+from ..formats import example_reader
+from ..formats.decode import Arrays, Decoder
+from ..formats.features import Feature
+from .records import FOOTER, Bytes, Records
 
 _LAYOUTS = 1 << 12  # that are known at most
 _PATIENCE = 32  # wrong guesses, more than right ones, until none is made any more
@@ -41,7 +41,7 @@ class Layout:
     """
 
     pixels: tuple[tuple[str, int], ...]
-    others: Mapping[str, wire.Span]
+    others: Mapping[str, example_reader.Span]
     frames: tuple[tuple[int, int], ...]
     framing: bytes
     size: int
@@ -69,11 +69,11 @@ def find_layout(record: bytes, direct: Mapping[str, int]) -> Layout | None:
     Returns:
       None: where a feature is missing, or is of another size.
     """
-    spans = sorted(wire.locate(record).items(), key=lambda item: item[1].start)
+    spans = sorted(example_reader.locate(record).items(), key=lambda item: item[1].start)
     if {name: span.stop - span.start for name, span in spans if name in direct} != direct:
         return None
     pixels: list[tuple[str, int]] = []
-    others: dict[str, wire.Span] = {}
+    others: dict[str, example_reader.Span] = {}
     frames: list[tuple[int, int]] = []
     framing: list[bytes] = []
     done = left_out = 0
@@ -84,7 +84,7 @@ def find_layout(record: bytes, direct: Mapping[str, int]) -> Layout | None:
             pixels.append((name, span.start - left_out))
             left_out += direct[name]
         else:
-            others[name] = wire.Span(span.kind, span.start - left_out, span.stop - left_out)
+            others[name] = example_reader.Span(span.kind, span.start - left_out, span.stop - left_out)
         done = span.stop
     frames.append((done - left_out, len(record) - left_out))
     framing.append(record[done:])

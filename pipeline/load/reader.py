@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..features import Feature
-from .decode import Arrays, Decoder, allocate
+from ..formats.decode import Arrays, Decoder, allocate
+from ..formats.features import Feature
 from .raw import RawRecords, is_direct
-from .storage import Records
+from .records import Records
 
 
 class Reader(ABC):

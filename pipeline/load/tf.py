@@ -7,8 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..errors import RequestError
+from ..graph.savedmodel import SavedGraph
 from .batches import Batches
-from .savedmodel import SavedGraph
 
 if TYPE_CHECKING:
     from .dataset import Dataset

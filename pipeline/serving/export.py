@@ -10,11 +10,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from .. import files
 from ..errors import RequestError
-from ..features import IMAGE, LABEL, MASK, Feature
-from ..load.dataset import Dataset
-from ..load.savedmodel import SavedGraph
+from ..formats.features import IMAGE, LABEL, MASK, Feature
+from ..graph.savedmodel import SavedGraph
+from ..graph.transform import Transform
+from ..storage import files
 from . import images, rows
 
 _UNKNOWN = (LABEL, MASK)  # what nobody knows of what a model is asked about
@@ -40,11 +40,19 @@ class Export:
     not_included: tuple[str, ...]
 
 
-def export(dataset: Dataset, path: str, outputs: Sequence[str] | None = None) -> Export:
+def export(
+    transform: Transform,
+    features: Mapping[str, Feature],
+    prepare: Mapping[str, Any],
+    path: str,
+    outputs: Sequence[str] | None = None,
+) -> Export:
     """Writes the SavedModel.
 
     Args:
-      dataset: The dataset.
+      transform: The transform graph.
+      features: The stored features, by name.
+      prepare: How they were prepared: the manifest's entry `prepare`.
       path: A new folder, or an empty one; what is above it is made.
       outputs: Which of the graph's outputs it gives; None: all but those that need a label, a mask or a key.
 
@@ -52,13 +60,12 @@ def export(dataset: Dataset, path: str, outputs: Sequence[str] | None = None) ->
       RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
     """
     _check_place(path)
-    saved = SavedGraph(dataset.transform.path, dataset.features)
-    chosen, left_out = _choose(dataset, saved, outputs)
+    saved = SavedGraph(transform.path, features)
+    chosen, left_out = _choose(saved, features, prepare, outputs)
     needed = {name for output in chosen for name in _sources(saved, output)}
-    features = {name: feature for name, feature in dataset.features.items() if name in needed}
-    prepare = dataset.manifest["prepare"]
-    raw = _raw_images(features, prepare) if "decode" in prepare else _raw_rows(features, prepare)
-    apply = saved.on_decoded({name: dataset.transform.outputs[name] for name in chosen})
+    taken = {name: feature for name, feature in features.items() if name in needed}
+    raw = _raw_images(taken, prepare) if "decode" in prepare else _raw_rows(taken, prepare)
+    apply = saved.on_decoded({name: transform.outputs[name] for name in chosen})
     arguments = _arguments(raw.inputs)
 
     def run(inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
@@ -142,7 +149,9 @@ class _Raw:
     not_included: Sequence[str] = ()
 
 
-def _choose(dataset: Dataset, saved: SavedGraph, outputs: Sequence[str] | None) -> tuple[list[str], dict[str, str]]:
+def _choose(
+    saved: SavedGraph, features: Mapping[str, Feature], prepare: Mapping[str, Any], outputs: Sequence[str] | None
+) -> tuple[list[str], dict[str, str]]:
     """The outputs that are given, and why the others are not."""
     if isinstance(outputs, str) or (outputs is not None and not outputs):
         raise RequestError(
@@ -153,10 +162,10 @@ def _choose(dataset: Dataset, saved: SavedGraph, outputs: Sequence[str] | None) 
             raise RequestError(f"outputs: expected some of {list(saved.outputs)}, found {name!r}")
     left_out: dict[str, str] = {}
     for name in saved.outputs:
-        unknown = [source for source in _sources(saved, name) if _is_unknown(dataset, source)]
+        unknown = [source for source in _sources(saved, name) if _is_unknown(features[source], source, prepare)]
         if outputs is not None and name not in outputs:
             left_out[name] = "is not asked for"
-        elif unknown and (outputs is None or "decode" in dataset.manifest["prepare"]):
+        elif unknown and (outputs is None or "decode" in prepare):
             left_out[name] = f"needs {', '.join(unknown)}"
             if outputs is not None:
                 raise RequestError(f"outputs: {name!r} {left_out[name]}, which serving does not have; leave it out")
@@ -174,9 +183,8 @@ def _sources(saved: SavedGraph, output: str) -> list[str]:
     return sorted({name.removesuffix(" (sparse)") for tensor in tensors for name in saved.dependencies(tensor.op)})
 
 
-def _is_unknown(dataset: Dataset, name: str) -> bool:
-    feature = dataset.features[name]
-    is_key = name == "key" and "decode" in dataset.manifest["prepare"]
+def _is_unknown(feature: Feature, name: str, prepare: Mapping[str, Any]) -> bool:
+    is_key = name == "key" and "decode" in prepare
     return feature.kind in _UNKNOWN or is_key
 
 

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import tensorflow as tf
 
-from ..extract.columns import FLOAT32_MAX, numbers_among
-from .reals import narrow, widen
+from ..sources.column_types import FLOAT32_MAX, numbers_among
+from .floats import narrow, widen
 
 FILTERING = ("columns.Where", "outcome.Keep")  # leave rows out and change none
 DTYPES = {"int64": tf.int64, "double": tf.float64, "string": tf.string, "binary": tf.string}  # of raw columns

@@ -21,7 +21,7 @@ os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 import tensorflow  # noqa: F401
 
-import penstock.pipeline.build  # noqa: F401
+import penstock.pipeline.beam  # noqa: F401
 from penstock.runners import cli, direct, run  # noqa: F401
 
 

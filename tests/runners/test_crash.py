@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 from helpers import Cli, contents, draw, save
 
-from penstock.pipeline import NotCommittedError, manifest
-from penstock.pipeline.verify import verify
+from penstock.pipeline import NotCommittedError
+from penstock.pipeline.commit.verify import verify
+from penstock.pipeline.formats import manifest
 
 pytestmark = pytest.mark.slow
 

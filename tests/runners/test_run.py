@@ -9,8 +9,9 @@ import pytest
 import tensorflow_transform as tft
 from helpers import LABEL, Committed, contents, draw, run_job, save
 
-from penstock.pipeline import Images, PenstockError, Recipe, manifest
-from penstock.pipeline.prune import find_unused
+from penstock.pipeline import Images, PenstockError, Recipe
+from penstock.pipeline.commit.prune import find_unused
+from penstock.pipeline.formats import manifest
 from penstock.transforms import image
 
 
@@ -86,7 +87,7 @@ def test_another_recipe_is_another_generation(dataset: Committed):
 
 def unfinish(dataset: Committed, tmp_path: Path) -> Path:
     """The output of a run that failed after all of its units, by a `features` that cannot be applied."""
-    from penstock.pipeline import commit
+    from penstock.pipeline.commit import commit
 
     output = tmp_path / "unfinished"
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from helpers import Cli, Committed, draw, penstock
 
-from penstock.pipeline.verify import verify
+from penstock.pipeline.commit.verify import verify
 
 pytestmark = pytest.mark.slow
 

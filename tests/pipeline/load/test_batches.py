@@ -8,19 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stored_datasets import GENERATION, MEAN, STD, write
 
 from penstock.pipeline import DatasetError, RequestError
-from penstock.pipeline.features import Feature
+from penstock.pipeline.formats.decode import Decoder
+from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.load import Dataset, open_dataset
 from penstock.pipeline.load.batches import Batches, LoadOptions
 from penstock.pipeline.load.buffers import Buffers
-from penstock.pipeline.load.decode import Decoder
 from penstock.pipeline.load.locks import ProcessLock
 from penstock.pipeline.load.order import Order
 from penstock.pipeline.load.reader import RecordReader
-from penstock.pipeline.load.storage import Records
-
-from .datasets import GENERATION, MEAN, STD, write
+from penstock.pipeline.load.records import Records
 
 
 def _rows(batches: Batches) -> list[list[int]]:

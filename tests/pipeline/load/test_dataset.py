@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stored_datasets import GENERATION, MEAN, SHAPE, pixels, write
 
 from penstock.pipeline import DatasetError, NotCommittedError, RequestError
 from penstock.pipeline.load import Dataset, open_dataset
-
-from .datasets import GENERATION, MEAN, SHAPE, pixels, write
 
 
 def test_it_says_what_it_holds(dataset: Dataset) -> None:

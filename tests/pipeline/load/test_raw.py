@@ -6,15 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from stored_datasets import serialize, write_shard
 
 from penstock.pipeline import DatasetError
-from penstock.pipeline.features import Feature
-from penstock.pipeline.load.decode import Decoder, allocate
+from penstock.pipeline.formats.decode import Decoder, allocate
+from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.load.raw import find_layout
 from penstock.pipeline.load.reader import RecordReader
-from penstock.pipeline.load.storage import Records
-
-from .datasets import serialize, write_shard
+from penstock.pipeline.load.records import Records
 
 FEATURES = {
     "image": Feature("image", "uint8", (5, 7, 3), "raw"),

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from penstock.pipeline.described import describe_step
+from penstock.pipeline.planning.step_configs import describe_step
 from penstock.pipeline.serving import header, images
 from penstock.pipeline.serving.resample import KERNELS
 from penstock.transforms import image

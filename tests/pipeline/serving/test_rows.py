@@ -13,9 +13,9 @@ import pytest
 from helpers import draw, run_job
 
 from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, Sql, TfRecord, Union, join, open_dataset
-from penstock.pipeline.described import describe_step
-from penstock.pipeline.extract.columns import reading
+from penstock.pipeline.planning.step_configs import describe_step
 from penstock.pipeline.serving import rows
+from penstock.pipeline.sources.column_types import reading
 from penstock.transforms import columns
 
 NAN = float("nan")

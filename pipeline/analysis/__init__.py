@@ -1,0 +1,1 @@
+"""What a recipe's `features` needs of the data, and tf.Transform."""

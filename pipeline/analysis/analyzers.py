@@ -1,0 +1,149 @@
+"""The recipe's own statistics inside tf.Transform's analysis, for a `features` that uses tft's analyzers beside them.
+
+However many statistics a recipe asks for, they are two analyzers to tf.Transform: one for values, one for the paths of
+vocabularies. So the number of Beam stages does not grow with the number of columns.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform.beam.experimental import PTransformAnalyzer
+
+from ...transforms.counts import NO_TOKENS
+from ..formats.features import Feature
+from ..prepare.summaries import Summaries, decode, merge
+from .requests import Request, RequestedStatistics, VocabularyRequest
+
+_DTYPES = (tf.float64, tf.int64, tf.string)
+
+
+class DeferredStatistics(RequestedStatistics):
+    """Gives the tensors that were asked for in the first trace, known when the analyzers have run."""
+
+    def __init__(self, features: Mapping[str, Feature], summaries: tf.Tensor, requests: Sequence[Request]) -> None:
+        """Makes the analyzers.
+
+        Args:
+          features: The features of a prepared example.
+          summaries: string [batch], encoded summaries or nothing.
+          requests: What `features` asks for.
+        """
+        super().__init__(features)
+        packed = _analyze(_Values(requests), summaries, [*_DTYPES, *[tf.int64] * len(_DTYPES)], [[None]] * 6)
+        flat, sizes = packed[:3], packed[3:]
+        parts = {
+            dtype: iter(tf.split(flat[index], sizes[index], num=number) if (number := _count(requests, dtype)) else [])
+            for index, dtype in enumerate(_DTYPES)
+        }
+        self._given = {
+            request: [_shaped(next(parts[spec.dtype]), spec) for spec in request.specs] for request in requests
+        }
+        vocabularies = [request for request in requests if isinstance(request, VocabularyRequest)]
+        paths: list[tf.Tensor] = []
+        if vocabularies:
+            count = len(vocabularies)
+            paths = _analyze(
+                _Vocabularies(vocabularies), summaries, [tf.string] * count, [[]] * count, [NO_TOKENS] * count
+            )
+        self._paths = dict(zip(vocabularies, paths, strict=True))
+
+    def give(self, request: Request) -> Sequence[Any]:
+        return self._given[request]
+
+    def path(self, vocabulary: VocabularyRequest) -> Any:
+        return self._paths[vocabulary]
+
+
+def _count(requests: Sequence[Request], dtype: tf.DType) -> int:
+    return sum(spec.dtype == dtype for request in requests for spec in request.specs)
+
+
+def _shaped(flat: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+    return tf.reshape(flat, [-1 if size is None else size for size in spec.shape])
+
+
+def _analyze(
+    transform: beam.PTransform,
+    summaries: tf.Tensor,
+    dtypes: list[tf.DType],
+    shapes: list[Any],
+    assets: list[bytes] | None = None,
+) -> list[tf.Tensor]:
+    return list(tft.experimental.ptransform_analyzer([summaries], transform, dtypes, shapes, assets))
+
+
+class _MergeFn(beam.CombineFn):
+    """Encoded summaries in, all of them merged out."""
+
+    def create_accumulator(self) -> Summaries:
+        return {}
+
+    def add_input(self, accumulator: Summaries, element: bytes) -> Summaries:
+        return merge(accumulator, decode(element))
+
+    def merge_accumulators(self, accumulators: Iterable[Summaries]) -> Summaries:
+        merged: Summaries = {}
+        for accumulator in accumulators:
+            merged = merge(merged, accumulator)
+        return merged
+
+    def extract_output(self, accumulator: Summaries) -> Summaries:
+        return accumulator
+
+
+class _Merged(beam.PTransform):
+    """Batches of encoded summaries in; all of them merged out."""
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        return (
+            batches
+            | "Encoded" >> beam.FlatMap(lambda batch: [bytes(value) for value in batch[0] if value])
+            # bytes: the summaries of a unit
+            | "Merge" >> beam.CombineGlobally(_MergeFn())
+        )  # Summaries
+
+
+class _Values(PTransformAnalyzer):
+    """Batches of encoded summaries in; for each dtype all requests' values in a row out, and then their sizes."""
+
+    def __init__(self, requests: Sequence[Request]) -> None:
+        super().__init__()
+        self._requests = requests
+
+    def expand(self, batches: beam.PCollection) -> Any:
+        values = batches | _Merged() | "Values" >> beam.Map(self._values)
+        return tuple(values | f"Value{index}" >> beam.Map(_item, index) for index in range(2 * len(_DTYPES)))
+
+    def _values(self, summaries: Summaries) -> list[np.ndarray]:
+        found: dict[tf.DType, list[np.ndarray]] = {dtype: [] for dtype in _DTYPES}
+        for request in self._requests:
+            for spec, value in zip(request.specs, request.values(summaries), strict=True):
+                found[spec.dtype].append(np.ravel(value))
+        flat = [np.concatenate([*parts, np.zeros(0, dtype.as_numpy_dtype)]) for dtype, parts in found.items()]
+        return flat + [np.array([len(part) for part in parts], np.int64) for parts in found.values()]
+
+
+class _Vocabularies(PTransformAnalyzer):
+    """Batches of encoded summaries in; for each vocabulary the path of a file with its tokens out."""
+
+    def __init__(self, vocabularies: list[VocabularyRequest]) -> None:
+        super().__init__()
+        self._vocabularies = vocabularies
+
+    def expand(self, batches: beam.PCollection) -> Any:
+        paths = batches | _Merged() | "Write" >> beam.Map(self._write, self.base_temp_dir)
+        return tuple(paths | f"Path{index}" >> beam.Map(_item, index) for index in range(len(self._vocabularies)))
+
+    def _write(self, summaries: Summaries, folder: str) -> list[np.ndarray]:
+        paths: list[str] = []
+        for vocabulary in self._vocabularies:
+            paths.append(vocabulary.write(summaries, folder, paths))
+        return [np.array(path.encode(), object) for path in paths]
+
+
+def _item(values: list[np.ndarray], index: int) -> np.ndarray:
+    return values[index]

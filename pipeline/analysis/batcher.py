@@ -1,0 +1,131 @@
+"""Packs what the analyzers need into RecordBatches: real values where they depend on them, placeholders elsewhere."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pyarrow as pa
+from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+from tfx_bsl.tfxio import tf_example_record
+
+from ..formats.features import Feature
+from ..prepare import summaries
+from ..prepare.chunk import Chunk
+from ..prepare.summaries import Summaries, Wanted
+from .tensors import SUMMARIES, example_schema
+
+
+def adapter_config(features: Mapping[str, Feature]) -> object:
+    """How tf.Transform reads the batches: tfx_bsl's TensorAdapterConfig."""
+    schema = example_schema(features, analysis=True)
+    return tf_example_record.TFExampleBeamRecord(physical_format="inmem", schema=schema).TensorAdapterConfig()
+
+
+class Batcher:
+    """Collects chunks of the statistics' split."""
+
+    def __init__(
+        self,
+        features: Mapping[str, Feature],
+        columns: tuple[str, ...],
+        wanted: tuple[Wanted, ...],
+        batch_size: int,
+    ) -> None:
+        """Collects nothing yet.
+
+        Args:
+          features: The features of a prepared example.
+          columns: Those whose values are needed.
+          wanted: The summaries that are needed.
+          batch_size: How many examples make a batch.
+        """
+        self._features = features
+        self._columns = {name: features[name] for name in columns}
+        self._wanted = wanted
+        self._batch_size = batch_size
+        self._schema: pa.Schema = adapter_config(features).arrow_schema  # type: ignore[attr-defined]
+        self._decoder = (
+            ExamplesToRecordBatchDecoder(example_schema(self._columns).SerializeToString()) if columns else None
+        )
+        # the last rows wait until `flush`: the summaries need a row to travel with
+        self._examples: list[bytes] = []
+        self._held: pa.RecordBatch | None = None
+
+    def add(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
+        """Takes a chunk; yields the batches that are full."""
+        if self._decoder is None:
+            return
+        if chunk.columns is not None:
+            held, self._held = self._held, _as_lists(chunk.columns, self._columns)
+            if held is not None:
+                yield self._pack(held, len(held), b"")
+        else:
+            self._examples += chunk.analyzed
+            while len(self._examples) > self._batch_size:
+                full, self._examples = self._examples[: self._batch_size], self._examples[self._batch_size :]
+                yield self._pack(self._decoder.DecodeBatch(full), len(full), b"")
+
+    def flush(self, found: Summaries) -> Iterator[pa.RecordBatch]:
+        """Yields what is left, with the summaries of all that was taken."""
+        needed = {want: found[want] for want in self._wanted if want in found}
+        encoded = summaries.encode(needed) if needed else b""
+        if self._examples and self._decoder is not None:
+            self._held = self._decoder.DecodeBatch(self._examples)
+            self._examples = []
+        if self._held is not None:
+            yield self._pack(self._held, len(self._held), encoded)
+            self._held = None
+        elif self._decoder is None and encoded:
+            yield self._pack(None, 1, encoded)
+
+    def _pack(self, values: pa.RecordBatch | None, rows: int, encoded: bytes) -> pa.RecordBatch:
+        """A batch of so many rows, whose first carries the encoded summaries."""
+        columns = []
+        for column in self._schema:
+            if column.name == SUMMARIES:
+                columns.append(_lists(pa.array([encoded] * bool(rows), column.type.value_type), rows, column.type))
+            elif values is not None and column.name in self._columns:
+                columns.append(values.column(values.schema.get_field_index(column.name)).cast(column.type))
+            else:
+                columns.append(_placeholder(self._features[column.name], rows, column.type))
+        return pa.RecordBatch.from_arrays(columns, schema=self._schema)
+
+
+def _as_lists(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.RecordBatch:
+    """Columns of single values as columns of lists of at most one, which is what tfx_bsl's adapters read."""
+    columns = []
+    for name, feature in features.items():
+        column = batch.column(name)
+        if not feature.shape:
+            dtype = {"int64": pa.int64(), "float32": pa.float32()}.get(feature.dtype, pa.large_binary())
+            present = column.is_valid()
+            offsets = np.concatenate([[0], np.cumsum(np.asarray(present))])
+            column = _large_list(offsets, column.drop_null().cast(dtype, safe=False), ~np.asarray(present))
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, names=list(features))
+
+
+def _placeholder(feature: Feature, rows: int, arrow_type: pa.DataType) -> pa.Array:
+    if feature.optional or None in feature.shape:
+        return _lists(pa.array([], arrow_type.value_type), rows, arrow_type)
+    width = 1 if feature.is_pixels else int(np.prod([size or 0 for size in feature.shape]))
+    return _fixed(np.zeros(rows * width, np.int64), rows, arrow_type)
+
+
+def _fixed(values: np.ndarray, rows: int, arrow_type: pa.DataType) -> pa.Array:
+    """As many values in every row; zeros stand for empty bytes where the column holds bytes."""
+    item = arrow_type.value_type
+    flat = pa.array([b""] * len(values), item) if pa.types.is_large_binary(item) else pa.array(values).cast(item)
+    width = len(values) // rows if rows else 0
+    return pa.LargeListArray.from_arrays(pa.array(np.arange(rows + 1) * width), flat).cast(arrow_type)
+
+
+def _lists(first: pa.Array, rows: int, arrow_type: pa.DataType) -> pa.Array:
+    """All values in the first row, none in the others."""
+    offsets = np.full(rows + 1, len(first), np.int64)
+    offsets[0] = 0
+    return _large_list(offsets, first, np.arange(rows) >= len(first)).cast(arrow_type)
+
+
+def _large_list(offsets: np.ndarray, values: pa.Array, missing: np.ndarray) -> pa.Array:
+    """Lists that are null where they are missing: tfx_bsl puts a default there, but not into an empty list."""
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), values, mask=pa.array(missing))

@@ -1,0 +1,103 @@
+"""The whole Beam graph on one screen."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+from apache_beam.pvalue import AsList
+
+from .analysis.trace import AnalyzeAndWriteGraph
+from .build.journal import Journal
+from .build.units import BATCHES, GatherUnits, MakeOptions, MakeUnits, read_back
+from .commit.commit import CommitOptions, commit
+from .errors import PenstockError
+from .formats import paths
+from .storage import files
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: what to make, and how to commit it."""
+
+    make: MakeOptions
+    commit: CommitOptions
+
+    @property
+    def units(self) -> int:
+        """How many units there are to make; those that gather after a global shuffle come on top."""
+        return self.commit.units - self.make.targets
+
+
+class Build(beam.PTransform):
+    """Unit numbers in; one outcome out, after the commit.
+
+    Only unit numbers, journals and what the analyzers reduce cross a shuffle; a global shuffle goes by files.
+    """
+
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, units: beam.PCollection) -> beam.PCollection:
+        job = self._job
+        phases = job.make.analysis.phases
+        graph_path, temp_path = (
+            files.join(job.make.generation, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY)
+        )
+        made = units | "Make" >> beam.ParDo(MakeUnits(job.make, emit_batches=phases == 1)).with_outputs(
+            BATCHES, main="journals"
+        )
+        journals = made["journals"]
+        # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
+        if phases == 0:
+            start = units.pipeline | beam.Impulse()  # the commit writes the graph
+        elif phases == 1:
+            start = made[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
+        else:
+            # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself. tf.Transform
+            # copies what leads to its input for every phase, as far back as a shuffle. There must be none: what reads
+            # from one shuffle is fused into one stage, which would keep the batches for the later phases.
+            numbers = units.pipeline | beam.Impulse() | "Again" >> beam.FlatMap(lambda _: range(job.units))
+            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(journals))
+            # pa.RecordBatch
+            start = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
+        # one element, whatever it is
+        if job.make.targets:
+            gathered = units | "Gather" >> beam.ParDo(GatherUnits(job.make), AsList(journals))
+            journals = (journals, gathered) | beam.Flatten()
+        return start | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
+        # dict, the outcome
+
+
+class ReadBack(beam.DoFn):
+    """Unit numbers in; the analyzers' RecordBatches of these units out, when all of them are made."""
+
+    def __init__(self, options: MakeOptions) -> None:
+        self._options = options
+
+    def process(self, number: int, made: Sequence[Journal]) -> Iterator[Any]:
+        finished = Journal.read_finished(self._options.generation, number)
+        if finished is None:
+            raise PenstockError(f"expected unit {number} among {len(made)} to be there, found it gone; run again")
+        yield from read_back(self._options, finished)
+
+
+class Commit(beam.DoFn):
+    """A start signal and all journals in; the outcome out, and in the generation's outcome.json.
+
+    A refusal is an outcome and no exception: an engine would only retry it, and bury its words in a traceback.
+    """
+
+    def __init__(self, options: CommitOptions) -> None:
+        self._options = options
+
+    def process(self, _: object, journals: Sequence[Journal]) -> Iterator[dict[str, Any]]:
+        try:
+            commit(self._options, journals)
+            outcome: dict[str, Any] = {"committed": self._options.generation}
+        except PenstockError as error:
+            outcome = {"refused": type(error).__name__, "message": str(error)}
+        files.write_bytes(files.join(self._options.root, paths.OUTCOME), json.dumps(outcome).encode())
+        yield outcome

@@ -1,0 +1,159 @@
+"""Writes shards: one class a file format. Both sort what they are given positions for, and keep the order otherwise."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..storage import files
+from ..formats import paths
+from ..errors import DatasetError
+from ..formats.example_writer import encode
+from ..formats.features import describe_columns
+from .journal import Segment, Shard, StoredFile
+from ..formats.paths import ShardName
+from ..formats.tfrecord import RecordWriter, read_records
+
+_READ_ROWS = 1000
+
+
+def store(generation: str, path: str, examples: int, content: bytes) -> StoredFile:
+    """Writes a whole file of a generation."""
+    files.write_bytes(files.join(generation, path), content)
+    return StoredFile(path, examples, len(content), hashlib.sha256(content).hexdigest())
+
+
+class TfRecordShard:
+    """A shard of serialized tf.train.Examples, with an index of its records."""
+
+    def __init__(self, generation: str, name: ShardName) -> None:
+        self._generation = generation
+        self._name = name
+        self._stack = contextlib.ExitStack()
+        file = self._stack.enter_context(files.create(files.join(generation, name.path)))
+        self._writer = RecordWriter(file, "gzip" if name.gzip else None)
+        self._held: list[bytes] = []
+        self._positions: list[np.ndarray] = []
+
+    def add(self, records: Sequence[bytes], positions: np.ndarray | None) -> None:
+        """Takes examples; those with positions are held until `finish`."""
+        if positions is None:
+            self._writer.append(records)
+        else:
+            self._held.extend(records)
+            self._positions.append(positions)
+
+    def finish(self) -> Shard:
+        """Writes what is held, in the order of its positions, and closes the shard."""
+        if self._held:
+            order = np.argsort(np.concatenate(self._positions), kind="stable")
+            self._writer.append(self._held[row] for row in order.tolist())
+        sha256 = self._writer.finish()
+        self._stack.close()
+        count = self._writer.records
+        stored = StoredFile(self._name.path, count, self._writer.size, sha256)
+        offsets = np.array(self._writer.offsets, "<u8").tobytes()
+        return Shard(stored, store(self._generation, self._name.index_path, count, offsets))
+
+    def abandon(self, error: BaseException) -> None:
+        """Leaves no file behind."""
+        with contextlib.suppress(type(error)):
+            self._stack.__exit__(type(error), error, error.__traceback__)
+
+
+class ParquetShard:
+    """A shard of Arrow columns, with a checksum on every page."""
+
+    def __init__(self, generation: str, name: ShardName, schema: pa.Schema) -> None:
+        self._generation = generation
+        self._name = name
+        self._schema = schema
+        self._batches: list[pa.RecordBatch] = []
+        self._positions: list[np.ndarray] = []
+
+    def add(self, batch: pa.RecordBatch, positions: np.ndarray | None) -> None:
+        """Takes examples, which are held until `finish`: a unit's shard fits into memory."""
+        self._batches.append(batch)
+        if positions is not None:
+            self._positions.append(positions)
+
+    def finish(self) -> Shard:
+        """Writes the shard."""
+        import pyarrow.parquet as pq
+
+        table = pa.Table.from_batches(self._batches, self._schema)
+        if self._positions:
+            table = table.take(pa.array(np.argsort(np.concatenate(self._positions), kind="stable")))
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=1 << 16)
+        return Shard(store(self._generation, self._name.path, len(table), sink.getvalue().to_pybytes()), None)
+
+    def abandon(self, error: BaseException) -> None:
+        """Leaves no file behind: there is none before `finish`."""
+
+
+ShardWriter = TfRecordShard | ParquetShard
+
+
+@dataclass
+class Packed:
+    """What a unit was packed into: shards by split; or, in a global shuffle, one file in segments."""
+
+    shards: dict[str, Shard]
+    scattered: StoredFile | None = None
+    segments: list[Segment] = field(default_factory=list)
+
+
+class ShardSet:
+    """Packs a unit into one shard of each of its splits."""
+
+    def __init__(self, generation: str, names: Mapping[str, ShardName], schema: pa.Schema | None) -> None:
+        """Opens the shards.
+
+        Args:
+          generation: The generation's URI.
+          names: Split to the shard's name.
+          schema: The columns, for Parquet.
+        """
+        self._writers: dict[str, ShardWriter] = {
+            split: ParquetShard(generation, name, schema)
+            if name.format == "parquet"
+            else TfRecordShard(generation, name)
+            for split, name in names.items()
+        }
+
+    def add(self, split: str, records: Any, positions: np.ndarray | None) -> None:
+        """Takes examples of a split."""
+        self._writers[split].add(records, positions)
+
+    def finish(self) -> Packed:
+        """Closes the shards."""
+        return Packed({split: writer.finish() for split, writer in self._writers.items()})
+
+    def abandon(self, error: BaseException) -> None:
+        """Leaves no file behind."""
+        for writer in self._writers.values():
+            writer.abandon(error)
+
+
+def read_examples(uri: str) -> Iterator[bytes]:
+    """A shard's examples as serialized tf.train.Examples, whatever its format.
+
+    Raises:
+      DatasetError: the file is damaged.
+    """
+    if not uri.endswith(".parquet"):
+        yield from read_records(uri)
+        return
+    import pyarrow.parquet as pq
+
+    try:
+        with files.open_read(uri) as file:
+            for batch in pq.ParquetFile(file, page_checksum_verification=True).iter_batches(_READ_ROWS):
+                yield from encode(batch, describe_columns(batch.schema)).to_pylist()
+    except pa.ArrowException as error:
+        raise DatasetError(f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`") from error

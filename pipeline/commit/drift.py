@@ -1,0 +1,134 @@
+"""What changed in a table since the dataset's last generation: its columns, and the values in them."""
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ...transforms.counts import Counts
+from ..formats import paths, raw_schema
+from ..formats.manifest import Pointer
+from ..prepare.summaries import DISTINCT, Summaries
+from ..splits.hashing import hash64
+from ..storage import files
+
+_SHOWN = 3
+
+
+def compare_columns(dataset: str, current: Pointer | None, columns: pa.Schema) -> list[str]:
+    """What changed in the columns since the current generation, in words; nothing where there is no such generation."""
+    before = _read(dataset, current, paths.MANIFEST).get("schema")
+    if not before:
+        return []
+    changes = raw_schema.compare(raw_schema.from_text(before), columns)
+    return [f"the input changed since generation {current.generation}: {change}" for change in changes if current]
+
+
+def encode_values(summaries: Summaries) -> bytes:
+    """The bytes of values.arrow: which values the counted columns have, for a later generation to compare its own with.
+
+    Args:
+      summaries: Of the statistics' split. Columns with more than 10,000 distinct values are left out.
+
+    Returns:
+      An Arrow stream of `column` (string) and `hash` (uint64, of a distinct value), in a fixed order.
+    """
+    known = [(name, sorted(map(_hash, counts))) for name, counts in _counted(summaries)]
+    table = pa.table(
+        {
+            "column": pa.array([name for name, hashes in known for _ in hashes], pa.string()),
+            "hash": pa.array([number for _, hashes in known for number in hashes], pa.uint64()),
+        }
+    )
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+    return bytes(sink.getvalue())
+
+
+def compare_values(
+    dataset: str, current: Pointer | None, statistics: Mapping[str, Any], summaries: Summaries
+) -> list[str]:
+    """What changed in the values since the current generation, in words.
+
+    Of counted columns and of labels, the share of values that are new; of other numbers, those beyond the smallest and
+    the largest.
+
+    Args:
+      dataset: The dataset's URI.
+      current: The pointer to its current generation.
+      statistics: The new generation's statistics.json.
+      summaries: What it was made of.
+    """
+    if current is None:
+        return []
+    before = _read(dataset, current, paths.STATISTICS).get("features", {})
+    known = _read_values(dataset, current)
+    found = []
+    counted = dict(_counted(summaries))
+    for name in sorted(counted.keys() & known.keys()):
+        counts = counted[name]
+        found += _new_values(name, {text: counts[text] for text in counts if _hash(text) not in known[name]}, counts)
+    for name, entry in statistics["features"].items():
+        old = before.get(name, {})
+        if name in counted or entry["kind"] != old.get("kind"):
+            continue
+        if entry["kind"] == "label":
+            counts = entry["counts"]
+            found += _new_values(name, {text: n for text, n in counts.items() if text not in old["counts"]}, counts)
+        elif entry["kind"] == "number" and "min" in entry and "min" in old:
+            found += _new_range(name, entry, old)
+        elif entry["kind"] == "text" and name in known:
+            found.append(f"column {name!r}: it has more than {DISTINCT:,} distinct values, and had {len(known[name])}")
+    return found
+
+
+def _new_values(name: str, strangers: Mapping[Any, int], counts: Mapping[Any, int]) -> list[str]:
+    if not strangers:
+        return []
+    share = 100 * sum(strangers.values()) / sum(counts.values())
+    texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in list(strangers)[:_SHOWN]]
+    return [f"column {name!r}: {share:.2f} % of its values are new, such as {', '.join(map(repr, texts))}"]
+
+
+def _new_range(name: str, entry: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    if entry["min"] >= old["min"] and entry["max"] <= old["max"]:
+        return []
+    return [
+        f"column {name!r}: its values are from {entry['min']:.6g} to {entry['max']:.6g}, and were from "
+        f"{old['min']:.6g} to {old['max']:.6g}"
+    ]
+
+
+def _counted(summaries: Summaries) -> Iterator[tuple[str, dict[bytes, int]]]:
+    """The columns of few distinct values, by name, and how often each value occurs."""
+    for want, summary in sorted(summaries.items()):
+        if isinstance(summary, Counts) and not summary.exceeded and summary.distinct <= DISTINCT:
+            yield want.column, dict(summary.top())
+
+
+def _hash(text: bytes) -> int:
+    return hash64(text.decode("utf-8", "surrogateescape"), "value")
+
+
+def _read_values(dataset: str, current: Pointer) -> dict[str, set[int]]:
+    """Column to the hashes of its values, in the current generation."""
+    try:
+        content = files.read_bytes(files.join(dataset, current.generation, paths.VALUES))
+        table = pa.ipc.open_stream(content).read_all()
+    except (OSError, pa.ArrowException):
+        return {}  # a damaged old generation is not this run's concern
+    names = pc.unique(table["column"]).to_pylist()
+    return {name: set(table.filter(pc.equal(table["column"], name))["hash"].to_pylist()) for name in names}
+
+
+def _read(dataset: str, current: Pointer | None, path: str) -> dict[str, Any]:
+    if current is None:
+        return {}
+    try:
+        content: dict[str, Any] = json.loads(files.read_bytes(files.join(dataset, current.generation, path)))
+    except (OSError, ValueError):
+        return {}  # a damaged old generation is not this run's concern
+    return content

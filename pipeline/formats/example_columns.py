@@ -1,0 +1,184 @@
+"""Decodes many examples without pixels at once: NumPy works on the bytes of all records, an entry after the other.
+
+Penstock writes a record's entries in the order of their names (`example_encoder`), so that in all records the same
+entry comes next, or is missing. A record that is otherwise is left to `wire`, which reads any order and says what the
+format is.
+Measured on the census, 15 columns: 2 us a row; `wire` takes 60.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
+
+from .example_reader import BYTES, FLOATS, INTEGERS
+from .features import Feature
+
+Bools: TypeAlias = npt.NDArray[np.bool_]
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Integers: TypeAlias = npt.NDArray[np.int64]
+
+KINDS = {"string": BYTES, "float32": FLOATS, "int64": INTEGERS}
+_PADDING = 16  # bytes after the last record, so that looking ahead needs no care
+_LONGEST = 10  # bytes of a varint
+
+
+@dataclass(frozen=True)
+class Spans:
+    """Where the values of one feature are.
+
+    Attributes:
+      content: uint8, all records in a row.
+      present: bool [rows], whether a record has a value.
+      starts: int64 [rows], where it begins: of text the text itself, of numbers the packed values.
+      stops: int64 [rows], where it ends.
+    """
+
+    content: Bytes
+    present: Bools
+    starts: Integers
+    stops: Integers
+
+
+def find(records: Sequence[bytes], stored: Mapping[str, Feature]) -> tuple[dict[str, Spans], Bools]:
+    """Where the values of each stored feature are in each record.
+
+    Args:
+      records: Serialized tf.train.Examples.
+      stored: All features that they hold.
+
+    Returns:
+      The spans, and for each record whether it holds these features, each of its dtype, and nothing else.
+    """
+    content = np.frombuffer(b"".join([*records, bytes(_PADDING)]), np.uint8)
+    ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
+    starts = np.concatenate([[0], ends[:-1]])
+    position, inside, fits = _enter(content, starts, BYTES)
+    fits &= inside == ends
+    found: dict[str, Spans] = {}
+    for name in sorted(stored, key=str.encode):
+        spans, after, right = _entry(content, position, ends, name.encode(), KINDS[stored[name].dtype])
+        fits &= right
+        position = after
+        found[name] = spans
+    return found, fits & (position == ends)
+
+
+def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind: int) -> tuple[Spans, Integers, Bools]:
+    """The spans of one feature, the positions after its entries, and whether these are as expected.
+
+    Where the name at a position is another one, the feature is missing, and the position stays.
+    """
+    entry, entry_end, is_entry = _enter(content, position, 1)
+    key, key_end, is_key = _enter(content, entry, 1)
+    here = is_entry & is_key & (key_end - key == len(name)) & (position < ends)
+    letters = content.take(key[:, None] + np.arange(len(name)), mode="clip")
+    here &= (letters == np.frombuffer(name, np.uint8)).all(axis=1)
+    value, value_end, is_value = _enter(content, key_end, 2)
+    items, items_end, is_kind = _enter(content, value, kind)
+    item, item_end, is_item = _enter(content, items, 1)
+    filled = here & (value < value_end)
+    present = filled & (items < items_end)
+    right = is_value & (value_end == entry_end)
+    right &= ~filled | (is_kind & (items_end == value_end))
+    right &= ~present | (is_item & (item_end == items_end))
+    return Spans(content, present, item, item_end), np.where(here, entry_end, position), right | ~here
+
+
+def _enter(content: Bytes, position: Integers, number: int) -> tuple[Integers, Integers, Bools]:
+    """Where the content of the length-delimited fields at some positions begins and ends; whether it is this field."""
+    right: Bools = content.take(position, mode="clip") == (number << 3 | 2)
+    length, start = _varints(content, position + 1)
+    return start, start + length, right
+
+
+def _varints(content: Bytes, position: Integers) -> tuple[Integers, Integers]:
+    """The varints at some positions, in two's complement, and the positions after them."""
+    byte = content.take(position, mode="clip")
+    value = (byte & 127).astype(np.int64)
+    position = position + 1
+    unfinished = np.flatnonzero(byte > 127)
+    for place in range(1, _LONGEST):
+        if not len(unfinished):
+            break
+        byte = content.take(position[unfinished], mode="clip")
+        value[unfinished] |= (byte & 127).astype(np.int64) << 7 * place
+        position[unfinished] += 1
+        unfinished = unfinished[byte > 127]
+    return value, position
+
+
+def values(spans: Spans, feature: Feature, missing: Any) -> tuple[npt.NDArray[Any], Bools]:
+    """A feature's values.
+
+    Args:
+      spans: Where they are.
+      feature: What they are: one value, as many in every row, or a list of any length.
+      missing: What stands where a value is missing; a list is empty there.
+
+    Returns:
+      [rows, *shape], with an array as every element for lists; and for each row whether it holds as many as expected.
+    """
+    if None in feature.shape:
+        return _lists(spans, feature)
+    if feature.dtype == "string":
+        return _texts(spans, missing), np.ones(len(spans.starts), bool)
+    shape = tuple(size or 0 for size in feature.shape)
+    count = math.prod(shape)
+    if feature.dtype == "float32":
+        found = _pieces(spans.content, spans.starts, 4 * count).view("<f4")
+        right = spans.stops - spans.starts == 4 * count
+    else:
+        found = np.empty((len(spans.starts), count), np.int64)
+        position = spans.starts
+        for column in range(count):
+            found[:, column], position = _varints(spans.content, position)
+        right = position == spans.stops
+    if not spans.present.all():
+        found[~spans.present] = missing
+    return found.reshape(-1, *shape), right | ~spans.present
+
+
+def _pieces(content: Bytes, starts: Integers, size: int) -> Bytes:
+    """uint8 [rows, size]: the bytes from some positions on; arbitrary where they would go beyond the end."""
+    if size > len(content):
+        return np.zeros((len(starts), size), np.uint8)
+    found: Bytes = sliding_window_view(content, size)[np.minimum(starts, len(content) - size)]
+    return found
+
+
+def _texts(spans: Spans, missing: Any) -> npt.NDArray[Any]:
+    content = spans.content.tobytes()
+    bounds = zip(spans.present.tolist(), spans.starts.tolist(), spans.stops.tolist(), strict=True)
+    found = np.empty(len(spans.starts), object)
+    found[:] = [content[start:stop] if here else missing for here, start, stop in bounds]
+    return found
+
+
+def _lists(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Bools]:
+    """Lists of numbers; those of texts are left to `wire`, but where there is one text, or none."""
+    rows = len(spans.starts)
+    found = np.empty(rows, object)
+    if feature.dtype == "string":
+        for row, text in enumerate(_texts(spans, None).tolist()):
+            found[row] = np.array([] if text is None else [text], object)
+        return found, np.ones(rows, bool)
+    lengths = np.where(spans.present, spans.stops - spans.starts, 0)
+    before = np.concatenate([[0], np.cumsum(lengths)])
+    packed = spans.content[np.arange(before[-1]) + np.repeat(spans.starts - before[:-1], lengths)]
+    if feature.dtype == "float32":
+        right = lengths % 4 == 0
+        numbers: npt.NDArray[Any] = packed[: len(packed) // 4 * 4].view("<f4")
+        bounds = before // 4
+    else:
+        last = np.flatnonzero(packed < 128)
+        numbers, _ = _varints(packed, np.concatenate([[0], last[:-1] + 1]) if len(last) else last)
+        bounds = np.searchsorted(last, before)
+        right = np.isin(before[1:] - 1, last) | (lengths == 0)
+    for row, (start, stop) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
+        found[row] = numbers[start:stop]
+    return found, right

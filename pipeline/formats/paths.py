@@ -1,0 +1,126 @@
+"""The only owner of paths and names in a dataset, both ways. Standard library only.
+
+    DATASET/
+      _DATASET.json                                   pointer to the current generation
+      <generation>/
+        manifest.json
+        data/<split>-<index>-of-<count>.tfrecord[.gz]   or .parquet
+        index/<split>-<index>-of-<count>.u64            where each record begins in its shard
+        transform_graph/{transform_fn,transformed_metadata}/
+        statistics/statistics.json  statistics/values.arrow  statistics/golden.json
+        quarantine/plan.jsonl  quarantine/unit-<unit>.jsonl
+        _work/                                        plan and journals of a run; gone after the commit
+
+Paths handed to users and written to the manifest are relative to the dataset and use `/`.
+"""
+
+import re
+from dataclasses import dataclass
+
+FORMAT = 1
+POINTER = "_DATASET.json"
+MANIFEST = "manifest.json"
+DATA = "data"
+INDEX = "index"
+TRANSFORM_GRAPH = "transform_graph"
+STATISTICS = "statistics/statistics.json"
+VALUES = "statistics/values.arrow"
+DUPLICATES = "statistics/duplicates.json"
+GOLDEN = "statistics/golden.json"
+QUARANTINE = "quarantine"
+PLAN_QUARANTINE = "quarantine/plan.jsonl"
+WORK = "_work"
+PLAN = "_work/plan.arrow"
+OUTCOME = "_work/outcome.json"
+UNITS = "_work/units"
+PROGRESS = "_work/progress"
+TEMPORARY = "_work/tmp"
+
+_SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"
+_SHARD = re.compile(
+    rf"(?P<split>{_SPLIT})-(?P<index>\d{{5,}})-of-(?P<count>\d{{5,}})\.(?P<format>tfrecord|parquet)(?P<gzip>\.gz)?"
+)
+
+
+def is_split_name(name: str) -> bool:
+    """Whether `name` can name a split: letters, digits, `_` and `.`, so that a shard's name can be read back."""
+    return re.fullmatch(_SPLIT, name) is not None
+
+
+def is_generation(name: str) -> bool:
+    """Whether `name` can be a generation's id: 16 lower-case hexadecimal digits."""
+    return re.fullmatch(r"[0-9a-f]{16}", name) is not None
+
+
+@dataclass(frozen=True, order=True)
+class ShardName:
+    """The name of one shard of prepared examples.
+
+    Attributes:
+      split: The split that it belongs to.
+      index: Its position among the split's shards, from 0.
+      count: How many shards the split has.
+      gzip: Whether the file is gzip-compressed.
+      format: `tfrecord` or `parquet`.
+    """
+
+    split: str
+    index: int
+    count: int
+    gzip: bool = False
+    format: str = "tfrecord"
+
+    def __str__(self) -> str:
+        return f"{self.split}-{self.index:05d}-of-{self.count:05d}.{self.format}{'.gz' if self.gzip else ''}"
+
+    @property
+    def path(self) -> str:
+        """The path inside a generation."""
+        return f"{DATA}/{self}"
+
+    @property
+    def index_path(self) -> str:
+        """The path of its record offsets: uint64, little-endian, one more than there are records."""
+        return f"{INDEX}/{self.split}-{self.index:05d}-of-{self.count:05d}.u64"
+
+    @classmethod
+    def parse(cls, name: str) -> "ShardName":
+        """Reads a name or a path back.
+
+        Raises:
+          ValueError: it is not a shard's name.
+        """
+        match = _SHARD.fullmatch(name.rsplit("/", 1)[-1])
+        if match is None:
+            raise ValueError(f"expected a shard's name like train-00000-of-00012.tfrecord, found {name!r}")
+        return cls(match["split"], int(match["index"]), int(match["count"]), match["gzip"] is not None, match["format"])
+
+
+def unit_quarantine(unit: int) -> str:
+    """Where a unit's quarantined examples are listed."""
+    return f"{QUARANTINE}/unit-{unit:05d}.jsonl"
+
+
+def unit_journal(unit: int) -> str:
+    """The JSON that says a unit is finished, and what came out of it."""
+    return f"{UNITS}/{unit:05d}.json"
+
+
+def unit_hashes(unit: int) -> str:
+    """The content hashes of a unit's payloads (Arrow IPC), for the duplicate report."""
+    return f"{UNITS}/{unit:05d}.arrow"
+
+
+def unit_summaries(unit: int) -> str:
+    """The summaries of a unit's columns (see `summaries.encode`)."""
+    return f"{UNITS}/{unit:05d}.summaries"
+
+
+def unit_scattered(unit: int) -> str:
+    """A unit's prepared rows, on their way to other units' shards."""
+    return f"{UNITS}/{unit:05d}.tfrecord"
+
+
+def unit_progress(unit: int) -> str:
+    """The heartbeat of a unit that is being made."""
+    return f"{PROGRESS}/{unit:05d}.json"

@@ -1,0 +1,226 @@
+"""The saved transform graph, opened where its pixels are decoded: they can come decoded. Imports TensorFlow."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import tensorflow as tf
+
+from ..formats.features import Feature
+from ..storage import files
+
+_DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
+# What may hold a float that arithmetic goes on with, and the attribute that has its dtype.
+_ARITHMETIC = {
+    **dict.fromkeys(("Const", "Placeholder"), "dtype"),
+    **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "Mul", "MulNoNan", "Div", "DivNoNan", "RealDiv", "Pow"), "T"),
+    **dict.fromkeys(("Square", "SquaredDifference", "Sqrt", "Rsqrt", "Reciprocal", "Inv"), "T"),
+    **dict.fromkeys(("Exp", "Expm1", "Log", "Log1p", "Sigmoid", "Tanh", "Sin", "Cos", "Softplus", "Erf"), "T"),
+    **dict.fromkeys(("Sum", "Mean", "Prod", "MatMul", "BatchMatMulV2", "BiasAdd"), "T"),
+}
+Apply = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class SavedGraph:
+    """A transform graph.
+
+    Attributes:
+      path: The folder that `tft.TFTransformOutput` opens.
+      features: The features of a prepared example.
+    """
+
+    path: str
+    features: Mapping[str, Feature]
+
+    @cached_property
+    def function(self) -> Any:
+        """The graph as a concrete function: stored features, in the order of their names, in; outputs out."""
+        return self.loaded.transform_fn
+
+    @cached_property
+    def loaded(self) -> Any:
+        """What is in the file: it must live as long as the function, whose vocabularies it owns."""
+        return tf.saved_model.load(files.join(self.path, "transform_fn"))
+
+    @cached_property
+    def inputs(self) -> dict[str, str]:
+        """Operation name of a placeholder to the name of the feature that it stands for.
+
+        A list of any length has three placeholders; they stand for its name and "(sparse)".
+        """
+        specs = self.function.structured_input_signature[0][0]
+        names: list[str] = []
+        for name in sorted(specs):
+            parts = len(tf.nest.flatten(specs[name], expand_composites=True))
+            names += [name] if parts == 1 else [f"{name} (sparse)"] * parts
+        return {tensor.op.name: name for name, tensor in zip(names, self.function.inputs, strict=False)}
+
+    @cached_property
+    def outputs(self) -> dict[str, Any]:
+        """Output name to tensor, or to a sparse or ragged one."""
+        outputs = tf.nest.pack_sequence_as(
+            self.function.structured_outputs, self.function.outputs, expand_composites=True
+        )
+        return dict(sorted(outputs.items()))
+
+    @cached_property
+    def captured(self) -> dict[str, Any]:
+        """Tensor name of a placeholder to the constant or the table that it stands for."""
+        placeholders = self.function.inputs[len(self.inputs) :]
+        pairs = zip(placeholders, self.function.captured_inputs, strict=True)
+        return {tensor.name: value for tensor, value in pairs}
+
+    def dependencies(self, operation: Any) -> frozenset[str]:
+        """The inputs that an operation depends on, directly or not."""
+        found: frozenset[str] | None = self._dependencies.get(operation.name)
+        if found is None:
+            found = frozenset(
+                {self.inputs[operation.name]}
+                if operation.name in self.inputs
+                else {name for tensor in operation.inputs for name in self.dependencies(tensor.op)}
+            )
+            self._dependencies[operation.name] = found
+        return found
+
+    @cached_property
+    def _dependencies(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    def decoded(self, operation: Any) -> str | None:
+        """The pixel feature whose decoding an operation completes, as `analyze.decode_pixels` writes it; else None."""
+        if operation.type != "TensorListStack":
+            return None
+        loop = operation.inputs[0].op
+        if loop.type not in ("StatelessWhile", "While"):
+            return None
+        sources = self.dependencies(loop)
+        name = next(iter(sources)) if len(sources) == 1 else ""
+        if name not in self.features or not self.features[name].is_pixels:
+            return None
+        kinds = {node.op for node in self._functions[loop.get_attr("body").name].node_def}
+        return None if _DECODERS.isdisjoint(kinds) else name
+
+    @cached_property
+    def _functions(self) -> dict[str, Any]:
+        return {entry.signature.name: entry for entry in self.function.graph.as_graph_def().library.function}
+
+    def _openings(self) -> Iterator[tuple[str, str]]:
+        """Tensor name to feature: where decoded features go in."""
+        for operation in self.function.graph.get_operations():
+            if decoded := self.decoded(operation):
+                yield operation.outputs[0].name, decoded
+        for operation, name in self.inputs.items():
+            if name in self.features and not self.features[name].is_pixels:
+                yield f"{operation}:0", name
+
+    def _components(self, name: str) -> list[str]:
+        """The tensors of the placeholders that a list of any length has: its indices, values and dense shape."""
+        return [f"{operation}:0" for operation, stands_for in self.inputs.items() if stands_for == f"{name} (sparse)"]
+
+    def on_stored(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Applies the graph to stored features as tf.io.parse_example reads them; what only analyzers got is empty."""
+        specs = self.function.structured_input_signature[0][0]
+        rows = next(iter(batch.values())).shape[0]
+        values = {name: batch[name] if name in batch else tf.fill([rows], "") for name in specs}
+        return dict(self.function(values))
+
+    def on_decoded(self, dtypes: Mapping[str, str]) -> Apply:
+        """The graph as a function of decoded features.
+
+        Args:
+          dtypes: The outputs that are wanted, and the dtype that each is cast to: the one that the recipe's `features`
+            gave.
+
+        Returns:
+          A function from a batch, feature name to tensor (ragged for lists of any length), to the outputs; for use in
+          tf.data and tf.function.
+        """
+        openings = dict(self._openings())
+        lists = {name: self._components(name) for name, feature in self.features.items() if None in feature.shape}
+        wanted = {name: value for name, value in self.outputs.items() if name in dtypes}
+        results = [tensor.name for tensor in tf.nest.flatten(wanted, expand_composites=True)]
+        definition = _settled(_cut(self.function.graph, openings, results), self.function.graph)
+        there = {node.name for node in definition.node}
+
+        def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
+            known = {tensor: batch[name] for tensor, name in openings.items() if name in batch}
+            for name, components in lists.items():
+                if name not in batch:
+                    continue
+                sparse = tf.nest.flatten(batch[name].to_sparse(), expand_composites=True)
+                known.update(zip(components, sparse, strict=True))
+            capture = tf.compat.v1.get_default_graph().capture
+            held = {tensor: capture(value) for tensor, value in self.captured.items()}
+            given = {tensor: value for tensor, value in {**held, **known}.items() if tensor.partition(":")[0] in there}
+            found = tf.graph_util.import_graph_def(definition, given, return_elements=results, name="")
+            for tensor, name in zip(found, results, strict=True):
+                tensor.set_shape(self.function.graph.get_tensor_by_name(name).shape)
+            outputs = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
+            rows = next(iter(batch.values())).shape[0]
+            return {name: _of_rows(rows, tf.cast(value, dtypes[name])) for name, value in outputs.items()}
+
+        unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
+        return unconverted
+
+
+def _of_rows(rows: int | None, value: Any) -> Any:
+    """An output that is known to have so many rows, where that is known."""
+    if isinstance(value, tf.Tensor) and value.shape.rank:
+        value.set_shape([rows, *value.shape[1:]])
+    return value
+
+
+def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:
+    """The part of a graph between some tensors and others.
+
+    The rest is left out: what has a state, as a look-up has, runs wherever it is, and every output waits for all of it.
+    """
+    definition = graph.as_graph_def()
+    last = {name.partition(":")[0] for name in results}
+    opened = {tensor.partition(":")[0]: graph.get_tensor_by_name(tensor).dtype for tensor in openings}
+    for node in definition.node:
+        if node.name in last:
+            data = [name for name in node.input if not name.startswith("^")]
+            del node.input[:]
+            node.input.extend(data)
+        if node.name in opened:
+            node.op = "Placeholder"
+            node.ClearField("input")
+            node.attr.clear()
+            node.attr["dtype"].type = opened[node.name].as_datatype_enum
+    by_name = {node.name: node for node in definition.node}
+    needed: set[str] = set()
+    ahead = list(last)
+    while ahead:
+        name = ahead.pop()
+        if name not in needed:
+            needed.add(name)
+            ahead += [source.removeprefix("^").partition(":")[0] for source in by_name[name].input]
+    kept = [node for node in definition.node if node.name in needed]
+    del definition.node[:]
+    definition.node.extend(kept)
+    return definition
+
+
+def _settled(definition: Any, graph: Any) -> Any:
+    """A graph in which every float that arithmetic makes or takes is hidden from TensorFlow's graph optimizer.
+
+    That one computes `x / 255 * 2 - 1` with a reciprocal, and constants among themselves first: other last bits than
+    the operations give, one after the other. It looks through Identity, but not through PlaceholderWithDefault.
+    """
+    floats = {
+        node.name: node.attr[_ARITHMETIC[node.op]].type
+        for node in definition.node
+        if node.op in _ARITHMETIC and tf.as_dtype(node.attr[_ARITHMETIC[node.op]].type).is_floating
+    }
+    for node in definition.node:
+        for position, source in enumerate(node.input):
+            if source.removesuffix(":0") in floats:
+                node.input[position] = f"{source.removesuffix(':0')}/settled"
+    for name, dtype in floats.items():
+        node = definition.node.add(name=f"{name}/settled", op="PlaceholderWithDefault", input=[name])
+        node.attr["dtype"].type = dtype
+        node.attr["shape"].shape.CopyFrom(graph.get_tensor_by_name(f"{name}:0").shape.as_proto())
+    return definition

@@ -1,0 +1,105 @@
+"""The transform graph of a dataset, as functions of batches."""
+
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+from ..errors import DatasetError
+from ..storage import files
+from .executor import Applied
+from .portable import FILE, Graph, NotPortableError
+
+
+class Transform:
+    """The transform graph: decoded features in, model-ready features out, in the arrays' own framework.
+
+    `transform(batch)` is `transform.device(transform.host(batch))`. The device's part takes arrays of NumPy, JAX,
+    PyTorch or TensorFlow, can be compiled by XLA, and leaves out what is text. It pickles.
+    """
+
+    def __init__(self, uri: str, manifest: Mapping[str, Any]) -> None:
+        self._uri = uri
+        self._manifest = manifest
+
+    def __getstate__(self) -> tuple[str, Mapping[str, Any]]:
+        return self._uri, self._manifest
+
+    def __setstate__(self, state: tuple[str, Mapping[str, Any]]) -> None:
+        self.__init__(*state)  # type: ignore[misc]
+
+    @property
+    def path(self) -> str:
+        """The URI of the folder that `tft.TFTransformOutput` opens."""
+        return files.join(self._uri, self._manifest["transform_graph"]["path"])
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Output name to dtype."""
+        return {name: entry["dtype"] for name, entry in self._manifest["transform_graph"]["outputs"].items()}
+
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """The portable graph as JSON; see `graph/exporter.py`."""
+        uri = files.join(self.path, FILE)
+        try:
+            content: dict[str, Any] = json.loads(files.read_bytes(uri))
+        except FileNotFoundError as error:
+            raise DatasetError(f"{uri}: the portable transform graph is missing; run the recipe again") from error
+        except ValueError as error:
+            raise DatasetError(
+                f"{uri}: expected JSON, found a damaged file ({error}); run `penstock verify`"
+            ) from error
+        return content
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The portable graph.
+
+        Raises:
+          NotPortableError: the graph has an operation that only TensorFlow can do, or that a newer penstock wrote.
+          DatasetError: the file is missing or damaged.
+        """
+        content = self.content
+        try:
+            return Graph(content, lambda path: files.read_bytes(files.join(self.path, path)))
+        except (LookupError, TypeError, ValueError) as error:
+            raise DatasetError(
+                f"{files.join(self.path, FILE)}: expected a portable graph, found a damaged one "
+                f"({type(error).__name__}: {error}); run `penstock verify`"
+            ) from error
+
+    def layer(self, **options: Any) -> Any:
+        """The device's part as a Keras 3 layer, for any Keras backend."""
+        from .keras import TransformLayer
+
+        return TransformLayer(self.content, **options)
+
+    @property
+    def portable(self) -> bool:
+        """Whether the graph runs without TensorFlow."""
+        try:
+            return self.graph is not None
+        except NotPortableError:
+            return False
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The decoded features that the outputs depend on."""
+        return self.graph.inputs
+
+    def host(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What only a host can do: decoded features (NumPy) in, what the device takes out. Pixels stay as stored."""
+        return self.graph.run_host(batch)
+
+    def device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The rest: what `host` made in, the graph's outputs out."""
+        return self.graph.run_device(batch)
+
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The whole graph on a batch of decoded features."""
+        return self.device(self.host(batch))
+
+    def applied(self, features: bool | Literal["host"], sample: Mapping[str, Any]) -> Applied | None:
+        """What an adapter's `features` argument stands for, for NumPy batches like `sample`, a batch of 1."""
+        return Applied(self.graph, features == "host", sample) if features else None

@@ -1,0 +1,1 @@
+"""What a recipe is, and what a run of it would do: listing, sampling, cutting into units."""

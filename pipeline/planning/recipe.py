@@ -1,0 +1,190 @@
+"""What a user writes, and how it is found."""
+
+import hashlib
+import importlib
+import importlib.util
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from ...transforms.columns import Where
+from ...transforms.image_codec import Jpeg, Png, Raw
+from ..errors import RequestError
+from ..formats import paths
+from ..sources.images import Images
+from ..sources.join import ImageJoin
+from ..sources.ranges import RecordSource
+from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath
+
+Example = dict[str, Any]
+Encoding = Jpeg | Png | Raw
+SplitRule = ByHash | ByPath | ByList | ByGlob | ByColumn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How raw data becomes a dataset.
+
+    Attributes:
+      source: Where the examples are.
+      prepare: Functions `example -> example`, applied in order to one decoded example at a time.
+      features: A tf.Transform `preprocessing_fn`: batched tensors to batched tensors; None passes all through.
+      splits: Split name to its share, or `by_hash`, `by_path`, `by_folder`, `by_list`.
+      shards: How many shards a split gets: one number for all, or by split. None: about 64 MiB a shard.
+      encode: Feature name to how its pixels are stored; `image` is JPEG and all else PNG by default.
+      format: "tfrecord" (tf.train.Example), or "parquet" for tables.
+      compression: None, or "gzip" for gzip-compressed TFRecord shards.
+      shuffle: "unit": examples are shuffled within a shard, and a shard's come from all over the input. "global": every
+        row of a table may come to any shard, which costs a pass over the prepared rows. None: the order of the input.
+      seed: Of the shuffle.
+      deduplicate: Whether exact duplicates are left out: of equal payloads the smallest key stays.
+      statistics: The split that statistics come from.
+
+    Raises:
+      RequestError: a field does not hold what it should.
+    """
+
+    source: Images | ImageJoin | RecordSource
+    prepare: Sequence[Callable[[Example], Example]] = ()
+    features: Callable[[Any], Mapping[str, Any]] | None = None
+    splits: Mapping[str, float] | SplitRule = field(default_factory=lambda: {"train": 1.0})
+    shards: int | Mapping[str, int] | None = None
+    encode: Mapping[str, Encoding] = field(default_factory=dict)
+    format: str = "tfrecord"
+    compression: str | None = None
+    shuffle: str | None = "unit"
+    seed: int = 0
+    deduplicate: bool = False
+    statistics: str = "train"
+
+    def __post_init__(self) -> None:
+        is_source = isinstance(self.source, Images | ImageJoin | RecordSource)
+        _expect(is_source, "source", "Images(...), Csv(...) or another source", self.source)
+        _expect(
+            isinstance(self.prepare, Sequence) and not isinstance(self.prepare, str), "prepare", "a list", self.prepare
+        )
+        for step in self.prepare:
+            is_step = callable(step) or isinstance(step, Where)
+            _expect(is_step, "prepare", "functions, such as image.resize(128, 128)", step)
+        _expect(self.features is None or callable(self.features), "features", "a function of inputs", self.features)
+        _expect(self.compression in (None, "gzip"), "compression", "None or 'gzip'", self.compression)
+        is_table = not isinstance(self.source, Images | ImageJoin)
+        formats = ("tfrecord", "parquet") if is_table and not self.compression else ("tfrecord",)
+        _expect(self.format in formats, "format", f"one of {formats} for this source and compression", self.format)
+        _expect(self.shuffle in (None, "unit", "global"), "shuffle", "'unit', 'global' or None", self.shuffle)
+        global_parquet = self.shuffle == "global" and self.format == "parquet"
+        _expect(not global_parquet, "shuffle", "'unit' or None for the format 'parquet'", self.shuffle)
+        _expect(type(self.seed) is int and 0 <= self.seed < 1 << 31, "seed", "a whole number below 2**31", self.seed)
+        counts = self.shards.values() if isinstance(self.shards, Mapping) else [self.shards]
+        for count in counts:
+            _expect(count is None or (type(count) is int and count > 0), "shards", "positive whole numbers", count)
+        _expect(isinstance(self.encode, Mapping), "encode", "a dict such as {'image': image.png()}", self.encode)
+        for name, encoding in self.encode.items():
+            _expect(
+                isinstance(encoding, Jpeg | Png | Raw), f"encode[{name!r}]", "image.jpeg(), png() or raw()", encoding
+            )
+        _expect(
+            isinstance(self.splits, Mapping | SplitRule),
+            "splits",
+            "shares such as {'train': 0.9, 'test': 0.1}, or by_hash, by_path, by_folder, by_glob, by_list, by_column",
+            self.splits,
+        )
+        try:
+            rule = self.split_rule
+        except (TypeError, ValueError) as error:
+            raise RequestError(f"Recipe(splits=...): {error}; mend the recipe") from error
+        for name in rule.names() or []:
+            _expect(paths.is_split_name(name), "splits", "names of letters, digits, _ and .", name)
+        _expect(
+            rule.names() is None or self.statistics in (rule.names() or []),
+            "statistics",
+            f"one of the splits {list(rule.names() or [])}",
+            self.statistics,
+        )
+
+    @property
+    def split_rule(self) -> SplitRule:
+        """The rule that gives each key its split."""
+        return ByHash(dict(self.splits)) if isinstance(self.splits, Mapping) else self.splits
+
+
+def _expect(holds: bool, name: str, expected: str, found: object) -> None:
+    if not holds:
+        raise RequestError(f"Recipe({name}=...): expected {expected}, found {found!r}; mend the recipe")
+
+
+@dataclass(frozen=True)
+class LoadedRecipe:
+    """A recipe, its name, and a hash of the source text that defines it.
+
+    Attributes:
+      recipe: The recipe.
+      name: The module's name.
+      hash: SHA-256 of the module's source text and the recipe's name in it. Modules that it imports are not in it.
+      module: The module where the recipe was found, for shipping it to workers.
+    """
+
+    recipe: Recipe
+    name: str
+    hash: str
+    module: ModuleType | None = None
+
+
+def load_recipe(spec: str) -> LoadedRecipe:
+    """Finds a recipe named `file.py`, `file.py:name` or `package.module:name`; the name defaults to `recipe`.
+
+    Raises:
+      RequestError: there is no such file, module or name, it cannot be imported, or it is no Recipe.
+    """
+    where, _, name = spec.partition(":")
+    name = name or "recipe"
+    try:
+        module = _import_file(where) if where.endswith(".py") else _import_module(where)
+    except RequestError:
+        raise
+    except (Exception, SystemExit) as error:  # whatever the user's module raises
+        raise RequestError(f"{where}: the recipe's module cannot be imported: {_describe(error, where)}") from error
+    recipe = getattr(module, name, None)
+    if recipe is None:
+        names = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
+        found = f"the recipes {names}" if names else "no Recipe at all"
+        raise RequestError(f"{where}: expected `{name} = Recipe(...)`, found {found}; use FILE.py:NAME to name one")
+    if not isinstance(recipe, Recipe):
+        raise RequestError(f"{where}: expected {name} to be a Recipe, found {type(recipe).__name__}")
+    source = Path(module.__file__ or "").read_bytes()
+    digest = hashlib.sha256(source + b"\0" + name.encode()).hexdigest()
+    return LoadedRecipe(recipe, Path(module.__file__ or where).stem, digest, module)
+
+
+def _import_module(name: str) -> ModuleType:
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())  # as `python -m` does
+    return importlib.import_module(name)
+
+
+def _import_file(path: str) -> ModuleType:
+    if not Path(path).is_file():
+        raise RequestError(f"expected a recipe file, found nothing at {path}; check the path")
+    name = f"_recipe_{Path(path).stem}"  # a recipe called json.py must not shadow the json module
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RequestError(f"expected a Python file, found {path}")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up
+    # not by the loader: it would take a cached .pyc for a file that was changed within the same second
+    exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+    return module
+
+
+def _describe(error: BaseException, path: str) -> str:
+    """The error, and the line of the recipe's own file that led to it."""
+    if isinstance(error, SyntaxError):
+        return f"line {error.lineno}{'' if error.filename == path else f' of {error.filename}'}: {error.msg}"
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    line = f"line {lines[-1]}: " if lines else ""
+    return f"{line}{type(error).__name__}: {error}"

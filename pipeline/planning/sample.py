@@ -1,0 +1,95 @@
+"""Prepares a few examples before the run, to find out what the recipe makes: features, sizes, and its own mistakes."""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from ..errors import RequestError
+from ..formats.features import Feature, serialize
+from ..prepare.images import Preparer
+from ..prepare.isolate import IsolatedPreparer
+from ..sources.reference import Prepared, Problem, Reference
+
+GOOD = 4  # examples that must agree
+TRIED = 64  # examples to try before giving up
+_NUMBERS = {"int64", "float32"}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a few examples showed.
+
+    Attributes:
+      features: What every prepared example holds.
+      example_bytes: The mean size of a stored example.
+      seconds: The mean time that one took, in one thread.
+    """
+
+    features: Mapping[str, Feature]
+    example_bytes: float
+    seconds: float
+
+
+def take(preparer: Preparer, references: Sequence[Reference], timeout: float | None) -> Sample:
+    """Prepares the first good examples.
+
+    Args:
+      preparer: Prepares an example, whatever its features.
+      references: The examples to try, in order.
+      timeout: Seconds that one may take in a process of its own; None prepares them here.
+
+    Raises:
+      RequestError: none can be prepared, or they do not agree in features, dtypes and shapes.
+    """
+    found: list[Prepared] = []
+    problems: list[Problem] = []
+    isolated = IsolatedPreparer(preparer, 1, timeout) if timeout else None
+    start = time.perf_counter()
+    tried = 0
+    for reference in islice(references, TRIED):
+        tried += 1
+        outcome = (isolated or preparer)(reference)
+        if isinstance(outcome, Problem):
+            problems.append(outcome)
+        elif isinstance(outcome, Prepared):
+            found.append(outcome)
+        if len(found) == GOOD:
+            break
+    if isolated:
+        isolated.close()
+    seconds = (time.perf_counter() - start) / max(tried, 1)
+    if not found:
+        why = f"the first problem, of {problems[0].uri}: {problems[0].message}" if problems else "filters left all out"
+        raise RequestError(f"none of the first {tried} examples could be prepared; {why}; mend the recipe or the input")
+    features = _agree(found)
+    strangers = sorted(preparer.encode.keys() - {name for name, feature in features.items() if feature.is_pixels})
+    if strangers:
+        raise RequestError(f"Recipe(encode=...): expected names of images that examples hold, found {strangers}")
+    sizes = [len(serialize(example.values, features)) for example in found]
+    return Sample(features, sum(sizes) / len(sizes), seconds)
+
+
+def _agree(found: list[Prepared]) -> dict[str, Feature]:
+    """The features that all examples have; whole numbers in one and reals in another are reals."""
+    first = found[0]
+    features = dict(first.features)
+    for other in found[1:]:
+        if features.keys() != other.features.keys():
+            raise RequestError(
+                f"expected all examples to have the same features, found {sorted(features)} in {first.key} "
+                f"and {sorted(other.features)} in {other.key}; see `prepare`"
+            )
+        for name, feature in features.items():
+            another = other.features[name]
+            if feature == another:
+                continue
+            if feature == replace(another, dtype=feature.dtype) and {feature.dtype, another.dtype} == _NUMBERS:
+                features[name] = replace(feature, dtype="float32")
+                continue
+            hint = "add image.resize(height, width) to `prepare`" if feature.is_pixels else "see `prepare`"
+            raise RequestError(
+                f"expected {name!r} to have one dtype and shape, found {feature.dtype} {list(feature.shape)} in "
+                f"{first.key} and {another.dtype} {list(another.shape)} in {other.key}; {hint}"
+            )
+    return features

@@ -1,0 +1,1 @@
+"""Where raw data comes from: one module a source. Listing gives references; payloads are read later."""

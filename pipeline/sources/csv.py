@@ -1,0 +1,331 @@
+"""Comma-, tab- or otherwise delimited text, one file or many, as one table.
+
+Rows end at LF, CR or CRLF outside quotes; `quoting` says what a quote is. Blank lines are no rows. Text stays text:
+only whole and decimal numbers are inferred; `true` and dates are strings, as they are written.
+"""
+
+import codecs
+import csv
+import io
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise
+from typing import IO, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import PenstockError, RequestError
+from ..storage import files
+from ..storage.files import FileInfo
+from . import column_types, csv_boundaries, csv_rows
+from .column_types import REST, SCALARS, Columns, Policies
+from .compressed import LARGEST, compression, open_whole, read_fully
+from .csv_rows import Format, Text
+from .listing import digest_files
+from .ranges import Range, RecordListing, Rows, check_patterns, match_files
+
+_THREADS = 16
+_SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
+_BOM = codecs.BOM_UTF8
+
+
+@dataclass(frozen=True)
+class Csv:
+    """Delimited text files under the input folder, read as one table.
+
+    Attributes:
+      pattern: Glob pattern, or several: `*` and `?` stay in a folder, `**/` is any number of folders. Files that end in
+        .gz, .bz2, .zst or .lz4 are decompressed; each is read in one piece, and must hold less than 1 GiB of text.
+      delimiter: The character between fields.
+      names: The columns' names, for files without a header.
+      missing: What stands for a missing value, quoted or not.
+      encoding: The text's encoding, as Python names it. UTF-8 and the encodings of one byte a character are read in
+        pieces, every other one whole.
+      quote: The character around fields that hold delimiters or newlines; None: quotes are text.
+      strip: Whether blanks around values and names are left out, those inside quotes too.
+      columns: The columns to read: name to "int64", "float64", "string", "binary", or "auto" to infer the type from the
+        first megabyte of eight files. `"*": "auto"` is every other column. None: all, inferred.
+      nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
+        "missing" makes them missing values, "keep" keeps them, "quarantine" quarantines the row.
+    """
+
+    pattern: str | Sequence[str]
+    _: KW_ONLY
+    delimiter: str = ","
+    names: Sequence[str] | None = None
+    missing: Sequence[str] = ("", "?", "NA", "NaN", "null")
+    encoding: str = "utf-8"
+    quote: str | None = '"'
+    strip: bool = True
+    columns: Columns = None
+    nonfinite: Policies = "missing"
+
+    def __post_init__(self) -> None:
+        check_patterns("Csv", self.pattern)
+        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
+            if not (name == "quote" and character is None) and not _is_mark(character):
+                raise RequestError(f"Csv({name}=...): expected one ASCII character, found {character!r}")
+        if self.delimiter == self.quote:
+            raise RequestError(f"Csv: expected a delimiter other than the quote, found {self.delimiter!r} for both")
+        if isinstance(self.missing, str) or not all(isinstance(token, str) for token in self.missing):
+            raise RequestError(f"Csv(missing=...): expected a list of texts such as ['', '?'], found {self.missing!r}")
+        try:
+            codecs.lookup(self.encoding)
+        except LookupError as error:
+            raise RequestError(f"Csv(encoding=...): expected one that Python knows, found {self.encoding!r}") from error
+        if self.names is not None:
+            if isinstance(self.names, str) or not self.names or not all(self.names):
+                raise RequestError(f"Csv(names=...): expected a list of names, found {self.names!r}")
+            column_types.check_distinct(list(self.names), "Csv(names=...)")
+        column_types.check_columns("Csv", self.columns, self.nonfinite, SCALARS)
+
+    @property
+    def format(self) -> Format:
+        """What reading one piece needs to know."""
+        quote = ord(self.quote) if self.quote else None
+        dialect = csv_boundaries.Dialect(ord(self.delimiter), quote, self.strip)
+        missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
+        return Format(dialect, missing, self.nonfinite, "UTF-8" if self._is_utf8 else self.encoding)
+
+    def find(self, root: str, range_bytes: int) -> RecordListing:
+        """Lists the pieces; see `RecordSource`."""
+        found = match_files(root, check_patterns("Csv", self.pattern))
+        uris = [info.uri for info in found.values()]
+        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
+            heads = list(
+                pool.map(lambda at: self._head(uris[at], _SAMPLE if at < _SAMPLED else _HEAD), range(len(uris)))
+            )
+            warnings = [f"{uri} holds no rows" for uri, head in zip(uris, heads, strict=True) if head.is_empty]
+            filled = [
+                _Found(key, info, head)
+                for (key, info), head in zip(found.items(), heads, strict=True)
+                if not head.is_empty
+            ]
+            if not filled:
+                raise RequestError(
+                    f"expected rows in the {len(uris)} files that match {self.pattern!r}, found none; check the input"
+                )
+            schema = self._schema(filled, warnings)
+            ranges = [
+                piece for pieces in pool.map(lambda item: self._ranges(item, range_bytes), filled) for piece in pieces
+            ]
+        schema = column_types.tell_reading(schema, self.nonfinite, self.format.missing, self.strip)
+        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+
+    def read(self, piece: Range, schema: pa.Schema) -> Rows:
+        """Reads a piece; see `RecordSource`."""
+        if self._is_whole(piece.uri):
+            head = self._parse_head(self._whole(piece.uri), True, piece.uri)
+            names, data = head.names, self._to_utf8(head.text[head.begin :])
+        else:
+            with files.open_read(piece.uri) as file:
+                names = list(self.names) if self.names else self._read_head(file, piece.uri, _FIRST_HEAD).names
+                file.seek(piece.begin)
+                data = read_fully(file, piece.end - piece.begin)
+            if len(data) < piece.end - piece.begin:
+                raise PenstockError(
+                    f"{piece.uri}: expected {piece.end} bytes, found {piece.begin + len(data)}; "
+                    "the file changed after it was listed: run again"
+                )
+            data = self._to_utf8(data)
+        lacks = [name for name in schema.names if name not in names]
+        if lacks:
+            raise PenstockError(
+                f"{piece.uri}: expected the columns {lacks}, found {names}; the file changed after it was listed: "
+                "run again"
+            )
+        return csv_rows.read_rows(piece, Text(data, names), schema, self.format)
+
+    def _ranges(self, found: "_Found", range_bytes: int) -> list[Range]:
+        key, info, head = found.key, found.info, found.head
+        if self._is_whole(info.uri):
+            return [Range(info.uri, key, 0, info.size, 0, head.rows, info.size, head.lines + 1)]
+        size = info.size - head.begin
+        if size <= range_bytes:
+            return [Range(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
+        with files.open_read(info.uri) as file:
+            pieces = -(-size // range_bytes)
+            cuts = csv_boundaries.scan(file, head.begin, info.size, pieces, self.format.dialect, info.uri)
+        return [
+            Range(
+                info.uri, key, cut.place, after.place, cut.row, after.row - cut.row, after.place - cut.place,
+                head.lines + 1 + cut.line,
+            )
+            for cut, after in pairwise(cuts)
+            if after.row > cut.row
+        ]  # fmt: skip
+
+    def _schema(self, found: "Sequence[_Found]", warnings: list[str]) -> pa.Schema:
+        first = found[0]
+        chosen = column_types.select(self.columns, first.head.names, first.info.uri)
+        for other in found[1:]:
+            if self.columns is None or REST in self.columns:
+                column_types.check_same(first.head.names, other.head.names, first.info.uri, other.info.uri)
+            else:
+                column_types.select(self.columns, other.head.names, other.info.uri)
+        unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
+        seen: dict[str, list[pa.DataType]] = {name: [] for name in unknown}
+        for each in found[:_SAMPLED]:
+            text = Text(each.head.sample, each.head.names)
+            for name, kind in csv_rows.infer(text, unknown, self.format, each.info.uri, warnings).items():
+                seen[name].append(kind)
+        fields = []
+        for name in chosen:
+            kind = column_types.declared(self.columns, name)
+            if kind is None:
+                kind, conflict = column_types.merge(seen[name])
+                if conflict:
+                    warnings.append(
+                        f"the column {name!r} holds numbers in some files and text in others: it is read as string"
+                    )
+            fields.append(pa.field(name, kind))
+        return pa.schema(fields)
+
+    # A file's beginning.
+
+    def _head(self, uri: str, want: int) -> "_Head":
+        try:
+            with open_whole(uri) as file:
+                return self._read_head(file, uri, want)
+        except (OSError, pa.ArrowException) as error:
+            raise RequestError(f"{uri}: expected text that can be read, found: {error}; mend or remove it") from error
+
+    def _read_head(self, file: IO[bytes], uri: str, want: int) -> "_Head":
+        data = b""
+        while True:
+            data += read_fully(file, want - len(data))
+            at_end = len(data) < want
+            head = self._parse_head(self._transcode(data, at_end, uri), at_end, uri)
+            if at_end or head.names:
+                return head
+            want *= 4
+
+    def _parse_head(self, text: bytes, at_end: bool, uri: str) -> "_Head":
+        skipped = len(_BOM) if text.startswith(_BOM) and (self._is_utf8 or not self._is_sliceable) else 0
+        array = np.frombuffer(text, np.uint8)[skipped:]
+        found = csv_boundaries.split(array, self.format.dialect, at_end)
+        blank = found.blank(array)
+        filled = np.flatnonzero(~blank) if blank is not None else np.arange(len(found.ends))
+        if not len(filled):
+            return _Head([], text, len(text), 0, 0 if at_end else -1, b"")
+        if self.names is not None:
+            names, begin, lines, rows = list(self.names), 0, 0, len(filled)
+        else:
+            if len(found.unclosed) and found.unclosed[0] == filled[0]:
+                raise RequestError(f"{uri}: expected a header, found a quote that is not closed in it; mend the file")
+            start, begin = int(found.starts[filled[0]]), int(found.ends[filled[0]])
+            names = self._names(array[start:begin].tobytes(), uri)
+            lines, rows = int(np.searchsorted(found.lines, begin)), len(filled) - 1
+        sample = array[begin : int(found.ends[-1])].tobytes()
+        return _Head(names, text, skipped + begin, lines, rows if at_end else -1, self._to_utf8(sample))
+
+    def _names(self, header: bytes, uri: str) -> list[str]:
+        try:
+            text = header.decode(self.encoding if self._is_sliceable else "utf-8")
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{uri}, line 1: expected a header in {self.encoding}, found: {error}") from error
+        style: dict[str, Any] = {"quotechar": self.quote} if self.quote else {"quoting": csv.QUOTE_NONE}
+        style |= {"delimiter": self.delimiter, "skipinitialspace": self.strip}
+        lines = csv.reader(io.StringIO(text, newline=""), **style)
+        names = [name.strip(" \t") if self.strip else name for name in next(lines)]
+        names = [name or f"column_{position}" for position, name in enumerate(names, 1)]
+        column_types.check_distinct(names, f"{uri}, line 1")
+        return names
+
+    # Encodings.
+
+    @property
+    def _is_utf8(self) -> bool:
+        return codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig", "ascii")
+
+    @property
+    def _is_sliceable(self) -> bool:
+        """Whether a byte below 128 is always the ASCII character, so that rows can be told without decoding."""
+        if self._is_utf8:
+            return True
+        try:
+            every = bytes(range(256)).decode(self.encoding, "replace")
+        except (UnicodeError, LookupError):
+            return False
+        return len(every) == 256 and every[:128] == bytes(range(128)).decode("ascii")
+
+    def _is_whole(self, uri: str) -> bool:
+        return compression(uri) is not None or not self._is_sliceable
+
+    def _whole(self, uri: str) -> bytes:
+        try:
+            with open_whole(uri) as file:
+                data = read_fully(file, LARGEST + 1)
+        except (OSError, pa.ArrowException) as error:
+            raise PenstockError(f"{uri}: expected a file that decompresses, found: {error}; make it again") from error
+        return self._transcode(data, True, uri)
+
+    def _transcode(self, data: bytes, at_end: bool, uri: str) -> bytes:
+        if self._is_sliceable:
+            return data
+        # a byte that does not fit costs its row; in UTF-16 it could shift all that follow
+        errors = "strict" if codecs.lookup(self.encoding).name.startswith("utf") else "surrogateescape"
+        try:
+            text = codecs.getincrementaldecoder(self.encoding)(errors).decode(data, at_end)
+        except UnicodeError as error:
+            where = ""
+            if isinstance(error, UnicodeDecodeError):
+                lines = data[: error.start].decode(self.encoding, "replace").splitlines(keepends=True)
+                line = 1 + sum(each[-1] in "\r\n" for each in lines)
+                where = f", line {line}, byte {error.start}"
+            raise RequestError(
+                f"{uri}{where}: expected text in {self.encoding}, found: {error}; mend it, or declare another encoding"
+            ) from error
+        return text.encode("utf-8", "surrogateescape")
+
+    def _to_utf8(self, data: bytes) -> bytes:
+        """Text as UTF-8; bytes that the encoding does not know stay as they are, for the reader to find."""
+        if self._is_utf8 or not self._is_sliceable or data.isascii():
+            return data
+        return data.decode(self.encoding, "surrogateescape").encode("utf-8", "surrogateescape")
+
+
+def tsv(pattern: str | Sequence[str], **options: Any) -> Csv:
+    """Tab-separated files; the options are those of `Csv`."""
+    return Csv(pattern, delimiter="\t", **options)
+
+
+@dataclass(frozen=True)
+class _Head:
+    """A file's beginning.
+
+    Attributes:
+      names: The columns; none where no row was found.
+      text: What was read.
+      begin: Where rows begin in it.
+      lines: The lines before that.
+      rows: How many rows the file holds, where all of it was read; else -1.
+      sample: Whole rows after the header, as UTF-8.
+    """
+
+    names: list[str]
+    text: bytes
+    begin: int
+    lines: int
+    rows: int
+    sample: bytes
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the file is known to hold no rows."""
+        return self.rows == 0
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A file that holds rows."""
+
+    key: str
+    info: FileInfo
+    head: _Head
+
+
+def _is_mark(character: object) -> bool:
+    return isinstance(character, str) and len(character) == 1 and character.isascii() and character not in "\r\n\0"

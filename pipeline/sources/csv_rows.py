@@ -1,0 +1,314 @@
+"""From the bytes of whole delimited rows to Arrow columns: at once where all fits, else with every misfit found."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from ..errors import PenstockError, RequestError
+from . import column_types, csv_boundaries
+from .column_types import FLOAT32_MAX, Policies
+from .compressed import LARGEST
+from .ranges import Fault, Range, Rows, gather, shorten
+
+_BLANKS = " \t"
+_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+_WHOLE = r"^-?[0-9]+$"
+
+
+@dataclass(frozen=True)
+class Format:
+    """How fields are cut and understood; see `Csv`.
+
+    Attributes:
+      dialect: How fields are cut.
+      missing: What stands for a missing value; without blanks around it, where they do not count.
+      nonfinite: What is done with NaN and infinities.
+      encoding: The file's.
+    """
+
+    dialect: csv_boundaries.Dialect
+    missing: tuple[str, ...]
+    nonfinite: Policies
+    encoding: str = "UTF-8"
+
+
+@dataclass(frozen=True)
+class Text:
+    """Whole rows in UTF-8, or nearly so, and the names of their columns."""
+
+    data: bytes
+    names: Sequence[str]
+
+
+@dataclass
+class _Piece:
+    """A piece's rows, numbered from 0 without the blank lines."""
+
+    data: np.ndarray
+    found: csv_boundaries.Split
+
+    def __post_init__(self) -> None:
+        blank = self.found.blank(self.data)
+        filled = np.arange(len(self.found.ends)) if blank is None else np.flatnonzero(~blank)
+        self.starts, self.ends = self.found.starts[filled], self.found.ends[filled]
+        self.unclosed = np.searchsorted(filled, self.found.unclosed).tolist()
+
+    def keep(self, removed: Sequence[int]) -> np.ndarray:
+        """Which bytes a parser is to see."""
+        keep = np.ones(len(self.data), bool)
+        for row in removed:
+            keep[self.starts[row] : self.ends[row]] = False
+        for begin, end in self.found.blanks:
+            keep[begin:end] = False
+        return keep
+
+    def row(self, number: int) -> bytes:
+        return self.data[self.starts[number] : self.ends[number]].tobytes()
+
+
+def read_rows(piece: Range, text: Text, schema: pa.Schema, form: Format) -> Rows:
+    """Reads the rows of a piece.
+
+    Raises:
+      PenstockError: it holds more than 1 GiB of text.
+    """
+    if len(text.data) > LARGEST:
+        raise PenstockError(
+            f"{piece.uri}: expected at most {LARGEST} bytes of text in a piece, found more; "
+            "split the compressed file, or store it uncompressed"
+        )
+    array = np.frombuffer(text.data, np.uint8)
+    quoted = form.dialect.quote is not None and bytes([form.dialect.quote]) in text.data
+    rows: _Piece | None = None
+    removed: dict[int, Fault] = {}
+    data, simple = text.data, True
+    if quoted:
+        found = csv_boundaries.split(array, form.dialect)
+        simple = found.well_formed
+        if not simple:
+            rows = _Piece(array, found)
+            message = "expected a closing quote, found none before the row's end or before other text"
+            removed = {row: Fault("unclosed_quote", message) for row in rows.unclosed}
+            data = array[rows.keep(list(removed))].tobytes()
+    faults: dict[int, Fault] = {}
+    try:
+        _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
+        batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
+        batch = _numbers(_cleaned(batch, form, False), schema)
+    except pa.ArrowInvalid:
+        rows = rows or _Piece(array, csv_boundaries.split(array, form.dialect))
+        removed |= _undecodable(rows, removed, text.names, form)
+        data = array[rows.keep(list(removed))].tobytes()
+        raw = pa.schema([(name, pa.binary()) for name in schema.names])
+        batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted)
+        batch = _convert(_cleaned(batch, form, True), schema, form, faults)
+    batch = column_types.apply_nonfinite(batch, form.nonfinite, faults)
+    numbers = np.arange(batch.num_rows + len(misfits) + len(removed), dtype=np.int64)
+    if removed:
+        numbers = np.delete(numbers, list(removed))
+    if misfits:
+        places = [place for place, _ in misfits]
+        removed |= dict(zip(numbers[places].tolist(), (fault for _, fault in misfits), strict=True))
+        numbers = np.delete(numbers, places)
+
+    def describe(number: int) -> tuple[str, str]:
+        nonlocal rows
+        rows = rows or _Piece(array, csv_boundaries.split(array, form.dialect))
+        row = rows.row(number - piece.first_row)
+        line = piece.first_line + int(np.searchsorted(rows.found.lines, rows.starts[number - piece.first_row]))
+        return f"{piece.uri}, line {line}", hashlib.sha256(row.rstrip(b"\r\n")).hexdigest()
+
+    others = {piece.first_row + number: fault for number, fault in removed.items()}
+    return gather(piece, batch, piece.first_row + numbers, faults, others, describe)
+
+
+def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: list[str]) -> dict[str, pa.DataType]:
+    """The types of a sample's columns; null for one without values.
+
+    Raises:
+      RequestError: no row has the expected number of fields.
+    """
+    array = np.frombuffer(text.data, np.uint8)
+    rows = _Piece(array, csv_boundaries.split(array, form.dialect))
+    data = array[rows.keep(rows.unclosed)].tobytes()
+    raw = pa.schema([(name, pa.binary()) for name in wanted or text.names[:1]])
+    removed = _undecodable(rows, dict.fromkeys(rows.unclosed, Fault("", "")), text.names, form)
+    data = array[rows.keep([*rows.unclosed, *removed])].tobytes()
+    batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
+    if misfits and len(misfits) >= len(rows.starts) - len(rows.unclosed) - len(removed):
+        raise RequestError(
+            f"{uri}: {misfits[0][1].message}, and no row of its beginning has as many; "
+            "check the delimiter, the quote and the names"
+        )
+    types = {}
+    for name in wanted:
+        types[name] = _infer(name, _clean(batch[name], form, True).view(pa.string()).drop_null(), uri, warnings)
+    return types
+
+
+def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.DataType:
+    if not len(values):
+        return pa.null()
+    if pc.any(pc.match_substring_regex(values, r"^-?0[0-9]")).as_py():
+        return pa.string()  # 02134 is a name: as a number it would lose a digit
+    for kind in (pa.int64(), pa.float64()):
+        try:
+            column_types.parse(values, kind)
+        except pa.ArrowInvalid:
+            continue
+        if kind == pa.float64() and pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
+            warnings.append(
+                f"{uri}: the column {name!r} holds whole numbers beyond int64: it is read as string, which loses no "
+                "digit; declare it float64 to have numbers"
+            )
+            return pa.string()
+        return kind
+    numbers = pc.match_substring_regex(values, _NUMBER)
+    count = pc.sum(numbers).as_py()
+    if 2 * count >= len(values):
+        value = values.filter(pc.invert(numbers))[0].cast(pa.binary()).as_py().decode("utf-8", "replace")
+        warnings.append(
+            f"{uri}: the column {name!r} holds {count} numbers and {len(values) - count} other texts such as "
+            f"{shorten(value)} in its beginning: it is read as string; declare it float64 to quarantine the others"
+        )
+    return pa.string()
+
+
+def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
+    """The schema, with those columns as text of whose numbers Arrow's parser might make something else.
+
+    It strips blanks by itself, after it has looked for missing values: a token that is a number would be one. And it
+    takes hexadecimal.
+    """
+    hexadecimal = any(mark in data and b"0" + mark in data for mark in (b"x", b"X"))
+    fields = []
+    for field in schema:
+        doubted = pa.types.is_int64(field.type) and hexadecimal
+        if form.dialect.strip and (pa.types.is_int64(field.type) or pa.types.is_float64(field.type)):
+            numbers = column_types.numbers_among(form.missing, field.type).values()
+            kept = column_types.policy(form.nonfinite, field.name) != "missing"
+            doubted |= any(kept or abs(number) <= FLOAT32_MAX for number in numbers)  # the others become missing anyway
+        fields.append(field.with_type(pa.string()) if doubted else field)
+    return pa.schema(fields)
+
+
+def _numbers(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """A batch, cleaned, whose doubted columns become what the schema says.
+
+    Raises:
+      pa.ArrowInvalid: a value does not fit its type.
+    """
+    columns = [
+        column if column.type == field.type else column_types.parse(pc.ascii_trim(column, _BLANKS), field.type)
+        for field, column in zip(schema, batch.columns, strict=True)
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _parse(
+    data: bytes, names: Sequence[str], schema: pa.Schema, form: Format, quoted: bool
+) -> tuple[pa.RecordBatch, list[tuple[int, Fault]]]:
+    """Parses whole rows; also gives those with another number of fields, by position among the rows.
+
+    Raises:
+      pa.ArrowInvalid: a value does not fit its type or is no UTF-8.
+    """
+    if not data:
+        return pa.RecordBatch.from_pylist([], schema=schema), []
+    misfits: list[tuple[int, Fault]] = []
+
+    def misfit(row: "pa.csv.InvalidRow") -> str:
+        message = f"expected {row.expected_columns} fields, found {row.actual_columns}"
+        misfits.append((row.number - 1, Fault("wrong_columns", message)))
+        return "skip"
+
+    quote = chr(form.dialect.quote) if quoted and form.dialect.quote is not None else False
+    tokens = [*form.missing, *(f" {token}" for token in form.missing)] if form.dialect.strip else list(form.missing)
+    table = pa.csv.read_csv(
+        pa.BufferReader(data),
+        read_options=pa.csv.ReadOptions(column_names=list(names), use_threads=False, block_size=len(data) + 1),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=chr(form.dialect.delimiter),
+            quote_char=quote,
+            newlines_in_values=quoted,
+            invalid_row_handler=misfit,
+        ),
+        convert_options=pa.csv.ConvertOptions(
+            include_columns=schema.names,
+            column_types=schema,
+            null_values=tokens,
+            strings_can_be_null=bool(tokens),
+        ),
+    )
+    batches = table.combine_chunks().to_batches()
+    return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=schema), misfits
+
+
+def _cleaned(batch: pa.RecordBatch, form: Format, every: bool) -> pa.RecordBatch:
+    return pa.RecordBatch.from_arrays([_clean(column, form, every) for column in batch.columns], schema=batch.schema)
+
+
+def _check_utf8(data: bytes) -> None:
+    if not data.isascii():
+        offsets = pa.py_buffer(np.array([0, len(data)], np.int32))
+        pa.Array.from_buffers(pa.string(), 1, [None, offsets, pa.py_buffer(data)]).validate(full=True)
+
+
+def _clean(column: pa.Array, form: Format, every: bool) -> pa.Array:
+    """A text column without the blanks around its values, and with what then stands for missing as null.
+
+    Args:
+      column: A column of the parser's; all but text is left as it is.
+      form: What is missing, and whether blanks count.
+      every: Whether the parser did not look for missing values.
+    """
+    if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
+        return column
+    text = column.view(pa.string())
+    if form.dialect.strip:
+        stripped = pc.ascii_trim(text, _BLANKS)
+        every |= pc.sum(pc.binary_length(stripped)) != pc.sum(pc.binary_length(text))
+        text = stripped
+    if every and form.missing:
+        missing = pc.is_in(text, pa.array(form.missing, pa.string()))
+        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
+    return text.view(column.type)
+
+
+def _convert(batch: pa.RecordBatch, schema: pa.Schema, form: Format, faults: dict[int, Fault]) -> pa.RecordBatch:
+    """Binary columns, cleaned, as the schema's types; what does not fit goes into `faults`."""
+    columns = []
+    for field, column in zip(schema, batch.columns, strict=True):
+        if not pa.types.is_binary(field.type):
+            column = column_types.convert(column, pa.string(), field.name, faults, form.encoding)
+        if not (pa.types.is_binary(field.type) or pa.types.is_string(field.type)):
+            column = column_types.convert(pc.ascii_trim(column, _BLANKS), field.type, field.name, faults)
+        columns.append(column)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _undecodable(rows: _Piece, removed: Mapping[int, Fault], names: Sequence[str], form: Format) -> dict[int, Fault]:
+    """Rows that are no UTF-8 and have a wrong number of fields, which Arrow cannot report."""
+    high = np.flatnonzero(rows.data >= 128)
+    found: dict[int, Fault] = {}
+    if not len(high):
+        return found
+    keep = rows.keep([])
+    for row in np.unique(np.searchsorted(rows.ends, high, "right")).tolist():
+        try:
+            rows.row(row).decode()
+        except UnicodeDecodeError:
+            begin, end = rows.starts[row], rows.ends[row]
+            content = rows.data[begin:end][keep[begin:end]].tobytes()
+            # as latin-1 every byte is a character, and the delimiters are where they were
+            text = content.decode("latin-1").encode()
+            raw = pa.schema([(names[0], pa.binary())])
+            _, misfits = _parse(text, names, raw, form, form.dialect.quote is not None)
+            if misfits and row not in removed:
+                found[row] = misfits[0][1]
+    return found

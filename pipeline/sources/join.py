@@ -1,0 +1,268 @@
+"""Several sources joined by key into one example.
+
+Joins work on references and light columns: the right side is a table that fits into memory, the left side is images,
+whose payloads are read once, later, or a table of any size, which is read range by range.
+"""
+
+import hashlib
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from ...transforms.image_codec import Decode
+from ..errors import PenstockError, RequestError
+from . import key_lists
+from .images import Images
+from .listing import Listing
+from .ranges import Range, RecordListing, RecordSource, Rows
+
+NO_MATCH = "no_match"
+_RANGE_BYTES = 8 << 20
+_KEYS = (pa.int64(), pa.float64(), pa.string())
+
+# Tables in memory, by table, folder and digest, in the order of their use: a process reads one once, and its threads
+# share it. Read under the lock, by one thread and not by all at once; a joined table may itself be a join.
+_KEPT = 8
+_tables: "dict[tuple[str, str, str], Joined]" = {}
+_LOCK = threading.RLock()
+
+
+@dataclass(frozen=True)
+class Joined:
+    """A table in memory, to join with.
+
+    Attributes:
+      columns: Its columns, without the key.
+      rows: Key, as text, to row. Rows without a key are in none of it: nothing matches them.
+    """
+
+    columns: pa.Table
+    rows: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Right:
+    """A table to join with.
+
+    Attributes:
+      source: The table.
+      left_key: The left side's column; unused where the left side is images.
+      key: The table's column of numbers or text whose values name the left side's rows; every value may stand there
+        once. A missing one matches nothing.
+      how: "left" keeps examples without a match, whose joined columns are missing; "inner" leaves them out, counted as
+        filtered by "no_match".
+    """
+
+    source: RecordSource
+    left_key: str
+    key: str
+    how: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, RecordSource):
+            raise RequestError(f"join(right): expected a table such as Csv(...), found {self.source!r}")
+        if self.how not in ("left", "inner"):
+            raise RequestError(f"join(how=...): expected 'left' or 'inner', found {self.how!r}")
+
+    def find(self, root: str) -> tuple[Joined, str]:
+        """The table as its files are now, and a hash over these.
+
+        Raises:
+          RequestError: a row does not fit, the key is missing or of a type that cannot be one, or stands there twice.
+        """
+        with _LOCK:
+            listing = self.source.find(root, _RANGE_BYTES)
+            return self._keep(root, listing.digest, listing), listing.digest
+
+    def read(self, root: str, digest: str) -> Joined:
+        """The table that `find` found.
+
+        Raises:
+          PenstockError: its files changed since.
+        """
+        with _LOCK:
+            return self._keep(root, digest, None)
+
+    def _keep(self, root: str, digest: str, listing: RecordListing | None) -> Joined:
+        place = (repr(self), root, digest)
+        table = _tables.pop(place, None)
+        if table is None:
+            listing = listing or self.source.find(root, _RANGE_BYTES)
+            if listing.digest != digest:
+                raise PenstockError("join: the joined table changed after it was listed; run again")
+            table = self._load(listing)
+            while len(_tables) >= _KEPT:
+                del _tables[next(iter(_tables))]
+        _tables[place] = table
+        return table
+
+    def _load(self, listing: RecordListing) -> Joined:
+        check_key(listing.schema, self.key, "the joined table")
+        parts = [self.source.read(piece, listing.schema) for piece in listing.ranges]
+        problems = [problem for part in parts for problem in part.problems]
+        if problems:
+            raise RequestError(
+                f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
+                f"{problems[0].message}; mend it, or declare its columns as text"
+            )
+        table = pa.Table.from_batches([part.batch for part in parts], listing.schema.remove_metadata())
+        keys = table[self.key].cast(pa.string()).to_pylist()
+        rows = {key: row for row, key in enumerate(keys) if key is not None}
+        if len(rows) < len(keys) - keys.count(None):
+            counts = Counter(keys)
+            name = next(key for key in rows if counts[key] > 1)
+            raise RequestError(
+                f"join: expected every key to stand once in the joined table, found {name!r} {counts[name]} times in "
+                f"its column {self.key!r}; remove the other rows"
+            )
+        return Joined(table.drop_columns([self.key]).combine_chunks(), rows)
+
+
+def check_key(schema: pa.Schema, name: str, where: str) -> None:
+    """Checks a column to join on.
+
+    Raises:
+      RequestError: it is not there, or is no column of numbers or text.
+    """
+    if name not in schema.names:
+        raise RequestError(f"join(on=...): expected one of the columns {schema.names} of {where}, found {name!r}")
+    kind = schema.field(name).type
+    if kind not in _KEYS:
+        raise RequestError(
+            f"join(on=...): expected numbers or text in the column {name!r} of {where}, found {kind}; declare it with "
+            f"columns={{{name!r}: 'string'}}, or name another"
+        )
+
+
+@dataclass(frozen=True)
+class ImageJoin:
+    """Images with the columns of tables; made by `join`."""
+
+    left: "Images | ImageJoin"
+    right: Right
+
+    @property
+    def decode(self) -> Decode:
+        """How payloads become pixels."""
+        return self.left.decode
+
+    def find(self, root: str) -> Listing:
+        """Lists the images, each with its row's columns.
+
+        Raises:
+          RequestError: the images or the table are not as they should be.
+        """
+        listing = self.left.find(root)
+        table, digest = self.right.find(root)
+        columns = table.columns
+        uri = f"the column {self.right.key!r} of the joined table"
+        binary = [field.name for field in columns.schema if pa.types.is_binary(field.type)]
+        if binary:
+            raise RequestError(f"join: expected columns of text and numbers beside images, found bytes in {binary}")
+        index = key_lists.KeyIndex([reference.key for reference in listing.references])
+        rows: dict[str, int] = {}
+        strangers = []
+        for name, row in table.rows.items():
+            key = index.find(name, uri) if name else None
+            if key is None:
+                strangers.append(name)
+            elif rows.setdefault(key, row) != row:
+                raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
+        if strangers:
+            listing.warnings.append(f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}")
+        if not rows:
+            raise RequestError(
+                f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
+                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as text (columns={{...}})"
+            )
+        kept = []
+        missing: dict[str, Any] = dict.fromkeys(columns.column_names)
+        values = columns.to_pylist()
+        for reference in listing.references:
+            if reference.key not in rows and self.right.how == "inner":
+                listing.filtered[NO_MATCH] += 1
+                continue
+            found = values[rows[reference.key]] if reference.key in rows else missing
+            taken = {"key", "image", "mask"} | ({"label"} if reference.label is not None else set())
+            clashes = sorted(found.keys() & ((reference.columns or {}).keys() | taken))
+            if clashes:
+                raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
+            kept.append(reference._replace(columns={**(reference.columns or {}), **found}))
+        listing.references = kept
+        listing.schema = pa.schema([*(listing.schema or ()), *columns.schema])
+        listing.digest += digest
+        return listing
+
+
+@dataclass(frozen=True)
+class TableJoin:
+    """A table with the columns of another; made by `join`."""
+
+    left: RecordSource
+    right: Right
+
+    def find(self, root: str, range_bytes: int) -> RecordListing:
+        """Lists the left side's pieces; see `RecordSource`."""
+        listing = self.left.find(root, range_bytes)
+        table, digest = self.right.find(root)
+        check_key(listing.schema, self.right.left_key, "the left side")
+        added = table.columns.schema
+        clashes = sorted(set(added.names) & set(listing.schema.names))
+        if clashes:
+            raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
+        return replace(
+            listing,
+            ranges=[replace(piece, root=root) for piece in listing.ranges],
+            schema=pa.schema([*listing.schema, *added], {**(listing.schema.metadata or {}), self._mark: digest}),
+            digest=listing.digest + digest,
+        )
+
+    @property
+    def _mark(self) -> bytes:
+        """What the schema's metadata calls the joined table's digest: a worker knows by it what to read."""
+        return f"joined {hashlib.sha256(repr(self.right).encode()).hexdigest()}".encode()
+
+    def read(self, piece: Range, schema: pa.Schema) -> Rows:
+        """Reads a piece of the left side and joins it; see `RecordSource`."""
+        table = self.right.read(piece.root, schema.metadata[self._mark].decode())
+        own = [field for field in schema if field.name not in table.columns.column_names]
+        rows = self.left.read(piece, pa.schema(own, schema.metadata))
+        names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
+        places = pa.array([table.rows.get(name) for name in names], pa.int64())
+        batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
+        if self.right.how == "inner" and places.null_count:
+            matched = places.is_valid()
+            batch, numbers = batch.filter(matched), numbers[np.asarray(matched)]
+            filtered[NO_MATCH] += places.null_count
+            places = places.drop_null()
+        columns = [column.take(places).combine_chunks() for column in table.columns.columns]
+        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.remove_metadata())
+        return replace(rows, batch=joined, numbers=numbers, filtered=filtered)
+
+
+def join(
+    left: "Images | ImageJoin | RecordSource", right: RecordSource, on: str | tuple[str, str], how: str = "left"
+) -> "ImageJoin | TableJoin":
+    """Joins the columns of a table to images or to the rows of another table.
+
+    Args:
+      left: Images, a table, or what `join` gave.
+      right: A table that fits into memory.
+      on: The column to join on; two names where they differ: (left, right). Images are found by the right side's
+        column: their key, the same without its extension, their file name, or its stem.
+      how: "left" or "inner"; see `Right`.
+
+    Raises:
+      RequestError: an argument is not what it should be.
+    """
+    left_key, key = (on, on) if isinstance(on, str) else on
+    if isinstance(left, Images | ImageJoin):
+        return ImageJoin(left, Right(right, left_key, key, how))
+    if not isinstance(left, RecordSource):
+        raise RequestError(f"join(left): expected Images(...) or a table such as Csv(...), found {left!r}")
+    return TableJoin(left, Right(right, left_key, key, how))

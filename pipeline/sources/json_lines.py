@@ -1,0 +1,350 @@
+"""JSON Lines: one JSON object a line."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.json
+
+from ..errors import PenstockError, RequestError
+from ..storage import files
+from ..storage.files import FileInfo
+from . import column_types, csv_boundaries
+from .column_types import REST, Columns, Policies
+from .compressed import LARGEST, compression, open_whole, read_fully
+from .listing import digest_files
+from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files, shorten
+
+_THREADS = 16
+_SAMPLED, _SAMPLE = 8, 1 << 20
+_FEW = 8  # lines that are looked at one by one
+_LINES = csv_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
+_BLANKS = b" \t\r\n"
+_BOM = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """Files of one JSON object a line, in UTF-8, under the input folder, read as one table.
+
+    A line of blanks alone is no row; one that holds anything but one object does not fit.
+    Numbers, texts, booleans (as 0 and 1) and lists of these are read; a key that an object lacks is a missing value.
+    Nested objects are refused: name with `columns` the keys to read instead.
+
+    Attributes:
+      pattern: Glob pattern, or several. Files that end in .gz, .bz2, .zst or .lz4 are decompressed; each is read in one
+        piece, and must hold less than 1 GiB of text.
+      columns: The keys to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the first
+        megabyte of eight files. `"*": "auto"` is every other key of that beginning. None: all of them.
+      nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
+        "missing", "keep" or "quarantine".
+    """
+
+    pattern: str | Sequence[str]
+    _: KW_ONLY
+    columns: Columns = None
+    nonfinite: Policies = "missing"
+
+    def __post_init__(self) -> None:
+        check_patterns("JsonLines", self.pattern)
+        column_types.check_columns("JsonLines", self.columns, self.nonfinite)
+
+    def find(self, root: str, range_bytes: int) -> RecordListing:
+        """Lists the pieces; see `RecordSource`."""
+        found = match_files(root, check_patterns("JsonLines", self.pattern))
+        warnings: list[str] = []
+        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
+            schema = self._schema([info.uri for info in found.values()], warnings)
+            ranges = []
+            parts = pool.map(lambda item: _ranges(item[0], item[1], range_bytes), found.items())
+            for info, pieces in zip(found.values(), parts, strict=True):
+                if not pieces:
+                    warnings.append(f"{info.uri} holds no rows")
+                ranges += pieces
+        schema = column_types.tell_reading(schema, self.nonfinite)
+        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+
+    def read(self, piece: Range, schema: pa.Schema) -> Rows:
+        """Reads a piece; see `RecordSource`."""
+        data = _content(piece)
+        lines = _Lines(data)
+        faults: dict[int, Fault] = {}
+        batches = list(_parse(lines, 0, len(lines.starts), schema, faults))
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), piece.uri)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
+
+        def describe(number: int) -> tuple[str, str]:
+            position = number - piece.first_row
+            line = piece.first_line + lines.line(position)
+            content = lines.content(position, position + 1).rstrip(b"\r\n")
+            return f"{piece.uri}, line {line}", hashlib.sha256(content).hexdigest()
+
+        numbers = np.arange(batch.num_rows, dtype=np.int64) + piece.first_row
+        return gather(piece, batch, numbers, faults, describe=describe)
+
+    def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
+        seen: dict[str, list[pa.DataType]] = {}
+        for uri in uris[:_SAMPLED]:
+            for name, kinds in _sample(uri).items():
+                seen.setdefault(name, []).extend(kinds)
+        if not seen:
+            raise RequestError(
+                f"{uris[0]}: expected one JSON object a line, found none in its beginning; is it JSON Lines?"
+            )
+        known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
+        found = [*seen, *(name for name in known if name not in seen and name != REST)]  # rare keys may be declared
+        fields = []
+        for name in column_types.select(self.columns, found, uris[0]):
+            kind = column_types.declared(self.columns, name)
+            if kind is None:
+                if None in seen[name]:
+                    raise RequestError(
+                        f"{uris[0]}: expected numbers, texts or lists of them under {name!r}, found objects or lists "
+                        "of lists; name with columns=... the keys to read"
+                    )
+                kind, conflict = column_types.merge(seen[name])
+                if conflict:
+                    warnings.append(f"{name!r} holds numbers in some rows and text in others: it is read as {kind}")
+            fields.append(pa.field(name, kind))
+        return pa.schema(fields)
+
+
+class _Lines:
+    """The lines of a piece that are not blank."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        array = np.frombuffer(data, np.uint8)
+        self._found = csv_boundaries.split(array, _LINES)
+        blank = self._found.blank(array, _LINES.skip_blanks)
+        filled = np.arange(len(self._found.ends)) if blank is None else np.flatnonzero(~blank)
+        self.starts, self.ends = self._found.starts[filled], self._found.ends[filled]
+        last = self.ends - 1
+        for line_end in b"\n\r":
+            last = last - (array[last] == line_end)
+        self._framed = (array[self.starts] == ord("{")) & (array[last] == ord("}"))
+        for position in np.flatnonzero(~self._framed).tolist():
+            text = self.content(position, position + 1).strip(_BLANKS)
+            self._framed[position] = text.startswith(b"{") and text.endswith(b"}")
+
+    def content(self, begin: int, end: int) -> bytes:
+        """The bytes of some lines."""
+        return self.data[self.starts[begin] : self.ends[end - 1]]
+
+    def table(self, begin: int, end: int, schema: pa.Schema | None) -> pa.Table | None:
+        """What Arrow reads from some lines; None where one of them is not one object, or does not fit the schema.
+
+        Arrow reads objects, whatever the lines. As many objects as lines are one a line if each line begins with { and
+        ends with }: an object over several lines would have a { after a } without a comma.
+        """
+        if not self._framed[begin:end].all():
+            return None
+        data = self.content(begin, end)
+        try:
+            table = _arrow(data, schema)
+            if table.num_rows == end - begin:
+                if not data.isascii():
+                    table.validate(full=True)
+                return table
+        except pa.ArrowInvalid:
+            pass
+        return None
+
+    def line(self, position: int) -> int:
+        """How many line ends lie before a line."""
+        return int(np.searchsorted(self._found.lines, self.starts[position]))
+
+
+def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[Range]:
+    if not info.size:
+        return []
+    if compression(info.uri) or info.size <= range_bytes:
+        return [Range(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
+    with files.open_read(info.uri) as file:
+        cuts = csv_boundaries.scan(file, 0, info.size, -(-info.size // range_bytes), _LINES, info.uri)
+    return [
+        Range(
+            info.uri, key, cut.place, after.place, cut.row, after.row - cut.row, after.place - cut.place, 1 + cut.line
+        )
+        for cut, after in pairwise(cuts)
+        if after.row > cut.row
+    ]
+
+
+def _content(piece: Range) -> bytes:
+    if compression(piece.uri):
+        try:
+            with open_whole(piece.uri) as file:
+                data = read_fully(file, LARGEST + 1)
+        except (OSError, pa.ArrowException) as error:
+            raise PenstockError(f"{piece.uri}: expected a file that decompresses, found: {error}") from error
+    else:
+        with files.open_read(piece.uri) as file:
+            file.seek(piece.begin)
+            data = read_fully(file, piece.end - piece.begin)
+        if len(data) < piece.end - piece.begin:
+            raise PenstockError(
+                f"{piece.uri}: expected {piece.end} bytes, found {piece.begin + len(data)}; "
+                "the file changed after it was listed: run again"
+            )
+    if len(data) > LARGEST:
+        raise PenstockError(f"{piece.uri}: expected at most {LARGEST} bytes of text in a piece, found more; split it")
+    return data.removeprefix(_BOM) if piece.begin == 0 else data
+
+
+def _arrow(data: bytes, schema: pa.Schema | None) -> pa.Table:
+    return pa.json.read_json(
+        pa.BufferReader(data),
+        read_options=pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
+        parse_options=pa.json.ParseOptions(
+            explicit_schema=schema, unexpected_field_behavior="ignore" if schema is not None else "infer"
+        ),
+    )
+
+
+def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, faults: dict[int, Fault]) -> Any:
+    """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
+    if begin == end:
+        return
+    table = lines.table(begin, end, schema)
+    if table is not None:
+        yield from table.select(schema.names).to_batches()
+        return
+    if end - begin > _FEW:
+        middle = (begin + end) // 2
+        yield from _parse(lines, begin, middle, schema, faults)
+        yield from _parse(lines, middle, end, schema, faults)
+        return
+    for position in range(begin, end):
+        columns: list[pa.Array] = []
+        try:
+            found = _object(lines.content(position, position + 1), schema.names)
+            columns = [_value(found.get(field.name), field) for field in schema]
+        except _BadLine as error:
+            faults[position] = error.fault
+            columns = [pa.nulls(1, field.type) for field in schema]
+        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+class _BadLine(Exception):
+    def __init__(self, code: str, message: str) -> None:
+        self.fault = Fault(code, message)
+
+
+def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
+    """A line's object, in which none of `names`, or of all where these are None, may stand twice."""
+    pairs: list[tuple[str, Any]] = []
+
+    def take(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        nonlocal pairs
+        pairs = found  # the outermost object comes last
+        return dict(found)
+
+    try:
+        found = json.loads(line.rstrip(_BLANKS).decode(), object_pairs_hook=take)
+    except UnicodeDecodeError as error:
+        raise _BadLine("encoding", f"expected UTF-8, found: {error.reason} at byte {error.start}") from None
+    except json.JSONDecodeError as error:
+        raise _BadLine("bad_json", f"expected one JSON object, found at column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise _BadLine("bad_json", f"expected one JSON object, found: {error}") from None
+    if not isinstance(found, dict):
+        raise _BadLine("bad_json", f"expected one JSON object, found {shorten(found)}")
+    if len(found) < len(pairs):
+        counts = Counter(name for name, _ in pairs if names is None or name in names)
+        twice = [name for name, count in counts.items() if count > 1]
+        if twice:
+            raise _BadLine("bad_json", f"expected one JSON object, found the key {twice[0]!r} in it twice")
+    return found
+
+
+def _value(value: Any, field: pa.Field) -> pa.Array:
+    """One value that Arrow's parser did not take, as a column."""
+    expected = f"expected {field.type} under {field.name!r}, found {shorten(value)}"
+    try:
+        if field.type == pa.list_(pa.float64()) and isinstance(value, list):
+            value = [float(each) if type(each) is int else each for each in value]
+        column = pa.array([value])
+        if isinstance(value, str) and pa.types.is_binary(field.type):
+            return column.cast(field.type)
+    except OverflowError:
+        if not isinstance(value, int) or pa.types.is_int64(field.type):
+            raise _BadLine("wrong_type", expected) from None
+        column = pa.array([str(value)])
+    except UnicodeEncodeError:
+        message = f"expected Unicode text under {field.name!r}, found half of a surrogate pair in {shorten(value)}"
+        raise _BadLine("encoding", message) from None
+    except pa.ArrowException:
+        raise _BadLine("wrong_type", expected) from None
+    faults: dict[int, Fault] = {}
+    if isinstance(value, str) and not pa.types.is_string(field.type):
+        raise _BadLine("wrong_type", expected)
+    column = column_types.convert(column, field.type, field.name, faults)
+    if faults:
+        raise _BadLine("wrong_type", expected)
+    return column
+
+
+def _sample(uri: str) -> Mapping[str, list[pa.DataType | None]]:
+    """The types that a file's beginning shows, by key; None for one that is no column's."""
+    try:
+        with open_whole(uri) as file:
+            data = read_fully(file, _SAMPLE)
+    except (OSError, pa.ArrowException) as error:
+        raise RequestError(f"{uri}: expected text that can be read, found: {error}; mend or remove it") from error
+    data = data.removeprefix(_BOM)
+    if len(data) > _SAMPLE // 2:
+        data = data[: data.rfind(b"\n") + 1] or data
+    lines = _Lines(data)
+    seen: dict[str, list[pa.DataType | None]] = {}
+    _infer(lines, 0, len(lines.starts), seen)
+    return seen
+
+
+def _infer(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:
+    if begin == end:
+        return
+    table = lines.table(begin, end, None)
+    if table is not None:
+        for field in table.schema:
+            kind = field.type if pa.types.is_null(field.type) else column_types.normalise(field.type)
+            seen.setdefault(field.name, []).append(kind)
+    elif end - begin > _FEW:
+        middle = (begin + end) // 2
+        _infer(lines, begin, middle, seen)
+        _infer(lines, middle, end, seen)
+    else:
+        for position in range(begin, end):
+            try:
+                found = _object(lines.content(position, position + 1))
+            except _BadLine:
+                continue
+            for name, value in found.items():
+                if _is_unicode(name):  # else it cannot name a column
+                    seen.setdefault(name, []).append(_kind(value))
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # half of a surrogate pair
+        return False
+    return True
+
+
+def _kind(value: Any) -> pa.DataType | None:
+    try:
+        return pa.null() if value is None else column_types.normalise(pa.array([value]).type)
+    except OverflowError:
+        return pa.string()
+    except UnicodeEncodeError:
+        return pa.null()  # its row will not fit
+    except pa.ArrowException:
+        return None

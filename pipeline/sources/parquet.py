@@ -1,0 +1,145 @@
+"""Parquet files, read by row groups."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
+
+from ..errors import PenstockError, RequestError
+from ..storage import files
+from ..storage.files import FileInfo
+from . import column_types
+from .column_types import REST, Columns, Policies
+from .listing import digest_files
+from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files
+
+_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """Parquet files under the input folder, read as one table.
+
+    A piece is one row group, or several small ones that follow each other. Page checksums are verified where the file
+    has them; without them a changed byte may go unnoticed, so write files with them.
+
+    Attributes:
+      pattern: Glob pattern, or several.
+      columns: The columns to read: name to a type such as "int64" or "list<string>", or "auto" for the file's own.
+        `"*": "auto"` is every other column. None: all. What is not declared is not read.
+      nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
+        "missing", "keep" or "quarantine".
+    """
+
+    pattern: str | Sequence[str]
+    _: KW_ONLY
+    columns: Columns = None
+    nonfinite: Policies = "missing"
+
+    def __post_init__(self) -> None:
+        check_patterns("Parquet", self.pattern)
+        column_types.check_columns("Parquet", self.columns, self.nonfinite)
+
+    def find(self, root: str, range_bytes: int) -> RecordListing:
+        """Lists the pieces; see `RecordSource`."""
+        found = match_files(root, check_patterns("Parquet", self.pattern))
+        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
+            heads = list(pool.map(_metadata, found.values()))
+        warnings: list[str] = []
+        schema = self._schema([info.uri for info in found.values()], [kinds for kinds, _ in heads], warnings)
+        ranges = []
+        for (key, info), (_, groups) in zip(found.items(), heads, strict=True):
+            pieces = _ranges(key, info.uri, groups, range_bytes)
+            if not pieces:
+                warnings.append(f"{info.uri} holds no rows")
+            ranges += pieces
+        if not ranges:
+            raise RequestError(
+                f"expected rows in the {len(found)} files that match {self.pattern!r}, found none; check the input"
+            )
+        schema = column_types.tell_reading(schema, self.nonfinite)
+        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+
+    def read(self, piece: Range, schema: pa.Schema) -> Rows:
+        """Reads a piece; see `RecordSource`."""
+        try:
+            with files.open_read(piece.uri) as file, _open(file) as parquet:
+                table = parquet.read_row_groups(range(piece.begin, piece.end), schema.names, use_threads=False)
+        except (OSError, pa.ArrowException, IndexError) as error:
+            raise PenstockError(
+                f"{piece.uri}, row groups {piece.begin} to {piece.end - 1}: expected Parquet data, found: {error}; "
+                "the file is damaged or has changed: make it again"
+            ) from error
+        if table.num_rows != piece.rows:
+            raise PenstockError(
+                f"{piece.uri}, row groups {piece.begin} to {piece.end - 1}: expected {piece.rows} rows, found "
+                f"{table.num_rows}; the file changed after it was listed: run again"
+            )
+        faults: dict[int, Fault] = {}
+        batch = column_types.convert_all(column_types.one_batch(table, piece.uri), schema, faults)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
+        return gather(piece, batch, np.arange(batch.num_rows, dtype=np.int64) + piece.first_row, faults)
+
+    def _schema(self, uris: Sequence[str], schemas: Sequence[pa.Schema], warnings: list[str]) -> pa.Schema:
+        chosen = column_types.select(self.columns, schemas[0].names, uris[0])
+        for uri, schema in zip(uris[1:], schemas[1:], strict=True):
+            column_types.select(self.columns, schema.names, uri)
+            if self.columns is None or REST in self.columns:
+                column_types.check_same(schemas[0].names, schema.names, uris[0], uri)
+        fields = []
+        for name in chosen:
+            kind = column_types.declared(self.columns, name)
+            if kind is None:
+                kinds = []
+                for uri, schema in zip(uris, schemas, strict=True):
+                    own = schema.field(name).type
+                    normal = column_types.normalise(own)
+                    if normal is None:
+                        raise RequestError(
+                            f"{uri}: expected numbers, texts or lists of them in the column {name!r}, found {own}; "
+                            "declare with columns=... the others"
+                        )
+                    kinds.append(pa.null() if pa.types.is_null(own) else normal)
+                kind, conflict = column_types.merge(kinds)
+                if conflict:
+                    warnings.append(f"the column {name!r} has different types in the files: it is read as {kind}")
+            fields.append(pa.field(name, kind))
+        return pa.schema(fields)
+
+
+def _open(file: Any) -> Any:
+    return pa.parquet.ParquetFile(file, page_checksum_verification=True)
+
+
+def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
+    """A file's columns, and the rows and bytes of each of its row groups."""
+    try:
+        with files.open_read(info.uri) as file, _open(file) as parquet:
+            groups = [parquet.metadata.row_group(position) for position in range(parquet.num_row_groups)]
+            sizes = [
+                sum(group.column(column).total_compressed_size for column in range(group.num_columns))
+                for group in groups
+            ]
+            return parquet.schema_arrow, [(group.num_rows, size) for group, size in zip(groups, sizes, strict=True)]
+    except (OSError, pa.ArrowException) as error:
+        raise RequestError(
+            f"{info.uri}: expected a Parquet file, found {info.size} bytes that are none: {error}; make it again, or "
+            "mend the pattern"
+        ) from error
+
+
+def _ranges(key: str, uri: str, groups: Sequence[tuple[int, int]], range_bytes: int) -> list[Range]:
+    ranges = []
+    begin = row = rows = size = 0
+    for position, (count, weight) in enumerate(groups):
+        if rows and size + weight > range_bytes:
+            ranges.append(Range(uri, key, begin, position, row, rows, size))
+            begin, row, rows, size = position, row + rows, 0, 0
+        rows, size = rows + count, size + weight
+    if rows:
+        ranges.append(Range(uri, key, begin, len(groups), row, rows, size))
+    return ranges

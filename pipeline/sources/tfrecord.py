@@ -1,0 +1,269 @@
+"""TFRecord files of tf.train.Example.
+
+The format has no index and no count: a file that was cut exactly between two records cannot be told from a whole one.
+"""
+
+import hashlib
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import KW_ONLY, dataclass
+from typing import IO
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import PenstockError, RequestError
+from ..storage import files
+from ..storage.files import FileInfo
+from . import column_types
+from .column_types import REST, Columns, Policies
+from .compressed import LARGEST, compression, open_whole, read_fully
+from .listing import digest_files
+from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files
+
+_THREADS = 16
+_SAMPLED, _SAMPLE, _BLOCK = 8, 1 << 20, 8 << 20
+_HEADER, _FOOTER, _MASK_DELTA = 12, 4, 0xA282EAD8
+
+
+@dataclass(frozen=True)
+class TfRecord:
+    """TFRecord files of tf.train.Example under the input folder, read as one table.
+
+    A feature with at most one value in every example of the sample is a scalar, every other one a list. Byte features
+    are binary, unless declared as "string".
+
+    Attributes:
+      pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is read in one piece.
+      columns: The features to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the
+        first megabyte of eight files. `"*": "auto"` is every other one. None: all.
+      nonfinite: What is done with NaN and infinities, for all columns or by name: "missing", "keep" or "quarantine".
+    """
+
+    pattern: str | Sequence[str]
+    _: KW_ONLY
+    columns: Columns = None
+    nonfinite: Policies = "missing"
+
+    def __post_init__(self) -> None:
+        check_patterns("TfRecord", self.pattern)
+        column_types.check_columns("TfRecord", self.columns, self.nonfinite)
+
+    def find(self, root: str, range_bytes: int) -> RecordListing:
+        """Lists the pieces, by bytes; see `RecordSource`."""
+        found = match_files(root, check_patterns("TfRecord", self.pattern))
+        warnings: list[str] = []
+        schema = self._schema([info.uri for info in found.values()], warnings)
+        ranges = []
+        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
+            parts = pool.map(lambda item: _ranges(item[0], item[1], range_bytes), found.items())
+            for info, pieces in zip(found.values(), parts, strict=True):
+                if not pieces:
+                    warnings.append(f"{info.uri} holds no records")
+                ranges += pieces
+        schema = column_types.tell_reading(schema, self.nonfinite)
+        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+
+    def read(self, piece: Range, schema: pa.Schema) -> Rows:
+        """Reads a piece; see `RecordSource`."""
+        data = _content(piece)
+        starts, ends = _records(data, piece.uri, piece.begin, piece.first_row, PenstockError)
+        if piece.rows not in (-1, len(starts)):
+            raise PenstockError(
+                f"{piece.uri}: expected {piece.rows} records, found {len(starts)}; the file changed after it was "
+                "listed: run again"
+            )
+        view, faults = memoryview(data), dict[int, Fault]()
+        records = [bytes(view[start:end]) for start, end in zip(starts, ends, strict=True)]
+        for position, (record, end) in enumerate(zip(records, ends, strict=True)):
+            if _masked_crc(record) != struct.unpack_from("<I", data, end)[0]:
+                faults[position] = Fault("bad_checksum", "expected the bytes of the record's checksum, found others")
+                records[position] = b""
+        batches = []
+        for first, decoded in _decode(records, 0, faults):
+            misfits: dict[int, Fault] = {}
+            columns = [_column(decoded, field, misfits) for field in schema]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+            for position, fault in misfits.items():
+                faults.setdefault(first + position, fault)
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), piece.uri)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
+
+        def describe(number: int) -> tuple[str, str]:
+            position = number - piece.first_row
+            content = view[starts[position] : ends[position]]
+            return f"{piece.uri}, record {number}", hashlib.sha256(content).hexdigest()
+
+        numbers = np.arange(batch.num_rows, dtype=np.int64) + piece.first_row
+        return gather(piece, batch, numbers, faults, describe=describe)
+
+    def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
+        seen: dict[str, list[pa.DataType]] = {}
+        for uri in uris[:_SAMPLED]:
+            for name, kind in _sample(uri).items():
+                seen.setdefault(name, []).append(kind)
+        if not seen:
+            raise RequestError(f"{uris[0]}: expected records of tf.train.Example, found none in its beginning")
+        known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
+        found = [*sorted(seen), *(name for name in known if name not in seen and name != REST)]
+        fields = []
+        for name in column_types.select(self.columns, found, uris[0]):
+            kind = column_types.declared(self.columns, name)
+            if kind is None:
+                kind, conflict = column_types.merge(seen[name])
+                if conflict:
+                    warnings.append(f"the feature {name!r} has different types in the files: it is read as {kind}")
+            fields.append(pa.field(name, kind))
+        return pa.schema(fields)
+
+
+def _masked_crc(content: bytes) -> int:
+    crc: int = google_crc32c.value(content)
+    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[Range]:
+    if not info.size:
+        return []
+    if compression(info.uri) or info.size <= range_bytes:
+        return [Range(info.uri, key, 0, info.size, 0, -1, info.size)]
+    ranges = []
+    begin = row = number = place = 0
+    with files.open_read(info.uri) as file:
+        for end in _record_ends(file, info):
+            if end - begin > range_bytes and place > begin:
+                ranges.append(Range(info.uri, key, begin, place, row, number - row, place - begin))
+                begin, row = place, number
+            place, number = end, number + 1
+    return [*ranges, Range(info.uri, key, begin, place, row, number - row, place - begin)]
+
+
+def _record_ends(file: IO[bytes], info: FileInfo) -> Iterator[int]:
+    """Where each record ends, read from the headers alone."""
+    number = place = base = 0
+    block = b""
+    while place < info.size:
+        if place + _HEADER > base + len(block):
+            file.seek(place)
+            base, block = place, read_fully(file, min(_BLOCK, info.size - place))
+        length = _length(block, place - base, info.uri, place, number, RequestError)
+        place += _HEADER + length + _FOOTER
+        if place > info.size:
+            raise _cut_short(info.uri, number, RequestError)
+        number += 1
+        yield place
+
+
+def _length(data: bytes, at: int, uri: str, place: int, number: int, error: type[PenstockError]) -> int:
+    if at + _HEADER > len(data):
+        raise _cut_short(uri, number, error)
+    length, crc = struct.unpack_from("<QI", data, at)
+    if _masked_crc(data[at : at + 8]) != crc:
+        raise error(
+            f"{uri}, record {number}, byte {place}: expected a record's length and its checksum, found other bytes; "
+            "the file is damaged from there on, or is no TFRecord file: make it again"
+        )
+    return int(length)
+
+
+def _cut_short(uri: str, number: int, error: type[PenstockError]) -> PenstockError:
+    return error(f"{uri}: expected whole records, found that the file ends inside record {number}; copy it again")
+
+
+def _records(
+    data: bytes, uri: str, begin: int, first: int, error: type[PenstockError], whole: bool = True
+) -> tuple[list[int], list[int]]:
+    """Where the records' contents begin and end."""
+    starts: list[int] = []
+    ends: list[int] = []
+    place = 0
+    while place < len(data):
+        if not whole and place + _HEADER > len(data):
+            break
+        length = _length(data, place, uri, begin + place, first + len(starts), error)
+        end = place + _HEADER + length
+        if end + _FOOTER > len(data):
+            if not whole:
+                break
+            raise _cut_short(uri, first + len(starts), error)
+        starts.append(place + _HEADER)
+        ends.append(end)
+        place = end + _FOOTER
+    return starts, ends
+
+
+def _content(piece: Range) -> bytes:
+    try:
+        with open_whole(piece.uri) as file:
+            if not compression(piece.uri):
+                file.seek(piece.begin)
+                return read_fully(file, piece.end - piece.begin)
+            data = read_fully(file, LARGEST + 1)
+    except (OSError, pa.ArrowException) as error:
+        raise PenstockError(f"{piece.uri}: expected a file that can be read, found: {error}; make it again") from error
+    if len(data) > LARGEST:
+        raise PenstockError(f"{piece.uri}: expected at most {LARGEST} bytes in a compressed file, found more; split it")
+    return data
+
+
+def _decode(records: Sequence[bytes], first: int, faults: dict[int, Fault]) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches of the records, each with its first record's position; halves what does not decode until it is found."""
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # with TensorFlow: seconds
+
+    if not records:
+        return
+    try:
+        yield first, ExamplesToRecordBatchDecoder().DecodeBatch(records)
+    except RuntimeError as error:
+        if len(records) == 1:
+            faults.setdefault(first, Fault("bad_example", f"expected a tf.train.Example, found: {error}"))
+            yield first, ExamplesToRecordBatchDecoder().DecodeBatch([b""])
+            return
+        middle = len(records) // 2
+        yield from _decode(records[:middle], first, faults)
+        yield from _decode(records[middle:], first + middle, faults)
+
+
+def _column(batch: pa.RecordBatch, field: pa.Field, faults: dict[int, Fault]) -> pa.Array:
+    """A feature's lists as the column that the schema wants."""
+    position = batch.schema.get_field_index(field.name)
+    if position < 0 or pa.types.is_null(batch.column(position).type):
+        return pa.nulls(batch.num_rows, field.type)
+    lists = batch.column(position)
+    if pa.types.is_list(field.type):
+        return column_types.convert(lists, field.type, field.name, faults)
+    lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
+    for row in np.flatnonzero(lengths > 1).tolist():
+        faults.setdefault(
+            row, Fault("wrong_type", f"expected at most one value in the feature {field.name!r}, found {lengths[row]}")
+        )
+    firsts = pa.array(lists.offsets.to_numpy()[:-1], mask=lengths != 1)
+    return column_types.convert(lists.values.take(firsts), field.type, field.name, faults)
+
+
+def _sample(uri: str) -> dict[str, pa.DataType]:
+    """The types that a file's beginning shows, by feature; null for one without values."""
+    data, want = b"", _SAMPLE
+    try:
+        with open_whole(uri) as file:
+            while True:
+                data += read_fully(file, want - len(data))
+                whole = len(data) < want
+                starts, ends = _records(data, uri, 0, 0, RequestError, whole)
+                if whole or starts:
+                    break
+                want *= 4
+    except (OSError, pa.ArrowException) as error:
+        raise RequestError(f"{uri}: expected a file that can be read, found: {error}; mend or remove it") from error
+    seen: dict[str, list[pa.DataType]] = {}
+    for _, batch in _decode([data[start:end] for start, end in zip(starts, ends, strict=True)], 0, {}):
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            most = 0 if pa.types.is_null(column.type) else pc.max(pc.list_value_length(column)).as_py() or 0
+            inner = column_types.normalise(column.type.value_type) if most else pa.null()
+            kind = pa.list_(inner) if most > 1 else inner
+            seen.setdefault(name, []).append(kind)
+    return {name: column_types.merge(kinds)[0] if any(not pa.types.is_null(k) for k in kinds) else pa.null()
+            for name, kinds in seen.items()}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Which split an example belongs to, by stable hashes, paths or lists."""

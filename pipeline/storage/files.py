@@ -1,0 +1,250 @@
+"""Reading, listing and writing files, wherever they are.
+
+Local paths are opened here. From other places, files are read by Arrow's file systems, which are light to import and
+take reads from any thread, and listed and written by Beam's.
+
+A write is whole or absent. On a local disk a file is written under a temporary name, synced and renamed; on an object
+store an object appears when its upload is complete.
+"""
+
+import contextlib
+import fnmatch
+import hashlib
+import os
+import re
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, Any
+
+from ..errors import RequestError
+
+_PIECE = 1 << 20  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class FileInfo:
+    """A listed file: its URI, bytes, and when it was last changed (seconds since 1970)."""
+
+    uri: str
+    size: int
+    modified: float
+
+
+def join(root: str, *parts: str) -> str:
+    """Joins path parts with `/`, whatever the store: `join("s3://b/d/", "x", "y") == "s3://b/d/x/y"`."""
+    return "/".join([root.rstrip("/") if root != "/" else "", *parts])
+
+
+def is_local(uri: str) -> bool:
+    """Whether `uri` is a path of this machine's file system."""
+    return "://" not in uri
+
+
+def _filesystems() -> Any:
+    from apache_beam.io.filesystems import FileSystems  # takes seconds: only for the stores that need it
+
+    return FileSystems
+
+
+def open_read(uri: str) -> IO[bytes]:
+    """Opens a file for reading bytes.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+      RequestError: it is no URI of a store that can be read.
+    """
+    return open(uri, "rb") if is_local(uri) else open_remote(uri)
+
+
+def open_remote(uri: str) -> Any:
+    """Opens a file in a store for reading: a pyarrow.NativeFile, which has `read_at` for any thread.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    filesystem, path = _arrow_filesystem(uri)
+    return filesystem.open_input_file(path)
+
+
+def _arrow_filesystem(uri: str) -> tuple[Any, str]:
+    import pyarrow as pa  # takes a while: only for the stores that need it
+    from pyarrow import fs
+
+    try:
+        filesystem, path = fs.FileSystem.from_uri(uri)
+    except pa.ArrowInvalid as error:
+        raise RequestError(f"expected a path, or a URI such as gs:// or s3://, found {uri}: {error}") from error
+    return filesystem, path
+
+
+def _arrow_info(uri: str) -> Any:
+    filesystem, path = _arrow_filesystem(uri)
+    info = filesystem.get_file_info(path)
+    return info if info.type.name != "NotFound" else None
+
+
+def read_bytes(uri: str) -> bytes:
+    """The whole content of a file.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    with open_read(uri) as file:
+        return file.read()
+
+
+def exists(uri: str) -> bool:
+    """Whether there is a file or a folder at `uri`."""
+    return os.path.exists(uri) if is_local(uri) else _arrow_info(uri) is not None
+
+
+def size(uri: str) -> int:
+    """A file's bytes.
+
+    Raises:
+      OSError: it is not there.
+    """
+    if is_local(uri):
+        return os.path.getsize(uri)
+    info = _arrow_info(uri)
+    if info is None or info.size is None:
+        raise FileNotFoundError(f"no file at {uri}")
+    return int(info.size)
+
+
+def sha256(uri: str) -> tuple[str, int]:
+    """A file's SHA-256 and its bytes, read a piece at a time.
+
+    Raises:
+      OSError: it is not there or cannot be read.
+    """
+    digest, size = hashlib.sha256(), 0
+    with open_read(uri) as file:
+        while piece := file.read(_PIECE):
+            digest.update(piece)
+            size += len(piece)
+    return digest.hexdigest(), size
+
+
+@contextlib.contextmanager
+def create(uri: str) -> Iterator[IO[bytes]]:
+    """Opens a new file for writing; it appears under its name, synced, when the block ends without an error."""
+    if not is_local(uri):
+        with _filesystems().create(uri, compression_type="uncompressed") as file:
+            yield file
+        return
+    os.makedirs(os.path.dirname(uri), exist_ok=True)
+    temporary = f"{uri}.{uuid.uuid4().hex}.tmp"
+    try:
+        with open(temporary, "xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, uri)
+        sync_folder(os.path.dirname(uri))
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a file's name is one that `create` writes under, and that a killed run may have left behind."""
+    return re.fullmatch(r".+\.[0-9a-f]{32}\.tmp", name, re.DOTALL) is not None
+
+
+def remove_temporaries(folder: str) -> None:
+    """Removes what killed runs left behind below a local folder."""
+    for info in list_folder(folder) if is_local(folder) else []:
+        if is_temporary(os.path.basename(info.uri)):
+            remove(info.uri)
+
+
+def write_bytes(uri: str, content: bytes) -> None:
+    """Writes a whole file, or nothing."""
+    with create(uri) as file:
+        file.write(content)
+
+
+def sync_folder(path: str) -> None:
+    """Makes a local folder's entries durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove(uri: str) -> None:
+    """Removes a file or a whole folder, if it is there."""
+    if not is_local(uri):
+        if exists(uri):
+            _filesystems().delete([uri])
+    elif os.path.isdir(uri):
+        shutil.rmtree(uri)
+    else:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(uri)
+
+
+def list_folder(uri: str) -> list[FileInfo]:
+    """Every file below a folder, in the order of their URIs; none where there is no such folder."""
+    if is_local(uri):
+        return sorted(_walk(uri), key=lambda info: info.uri)
+    found = _filesystems().match([join(uri, "**")])[0].metadata_list
+    infos = [FileInfo(match.path, match.size_in_bytes, match.last_updated_in_seconds or 0.0) for match in found]
+    return sorted(infos, key=lambda info: info.uri)
+
+
+def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[FileInfo]:
+    real = os.path.realpath(path)
+    if real in above:
+        return  # a link back to a folder that it lies in
+    try:
+        entries = os.scandir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    with entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield from _walk(entry.path, (*above, real))
+            elif entry.is_file():
+                stat = entry.stat()
+                yield FileInfo(entry.path, stat.st_size, stat.st_mtime)
+
+
+def glob(root: str, pattern: str) -> dict[str, FileInfo]:
+    """Files below `root` whose path relative to it matches `pattern`, by that relative path, sorted.
+
+    `*` and `?` stay inside a folder, `[...]` is a set of characters, `**/` is any number of folders, none included.
+    """
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    folder = literal.rpartition("/")[0]
+    matches = compile_glob(pattern).fullmatch
+    found = {}
+    for info in list_folder(join(root, folder) if folder else root):
+        key = info.uri[len(root.rstrip("/")) + 1 :]
+        if matches(key):
+            found[key] = info
+    return dict(sorted(found.items()))
+
+
+def compile_glob(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a glob pattern; see `glob`."""
+    expression = ""
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", pattern):
+        if token == "**/":
+            expression += r"(?:[^/]+/)*"
+        elif token == "**":
+            expression += r".*"
+        elif token == "*":
+            expression += r"[^/]*"
+        elif token == "?":
+            expression += r"[^/]"
+        elif len(token) > 1 and token[0] == "[":
+            expression += fnmatch.translate(token).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
+        else:
+            expression += re.escape(token)
+    return re.compile(expression, re.DOTALL)

@@ -1,0 +1,243 @@
+"""What tf.Transform's analyzers may be given, and what is inside the graph that comes out."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from apache_beam.runners.portability.fn_api_runner import execution
+from helpers import LABEL, Committed, apply_graph, draw, pixels, plan_job, run_job
+
+from penstock.pipeline import Images, Recipe, RequestError
+from penstock.pipeline.analysis.trace import trace
+from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.formats.tfrecord import read_records
+from penstock.transforms import categorical, image, text
+
+SOURCE = Images("images/*.png", label=LABEL)
+
+
+def number(example: dict[str, Any]) -> dict[str, Any]:
+    return {**example, "number": float(example["key"][-7:-4]), "flat": np.full((2, 2, 3), 9, np.uint8)}
+
+
+def one_phase(inputs: Any) -> dict[str, Any]:
+    pixels = tf.cast(inputs["image"], tf.float32)
+    return {
+        "z": tft.scale_to_z_score(inputs["number"]),
+        "bucket": tft.bucketize(inputs["number"], 2),
+        "mean": tft.mean(pixels) + 0 * inputs["number"],
+        "bright": pixels - tft.mean(pixels, reduce_instance_dims=False),
+        "global": image.standardize(inputs, "image", per_channel=False),
+        "flat": image.standardize(inputs, "flat"),
+        "scaled": image.scale(inputs, "image", -1.0, 1.0),
+        "number": inputs["number"],
+    }
+
+
+def two_phases(inputs: Any) -> dict[str, Any]:
+    values = inputs["number"]
+    standardized = image.standardize(inputs, "image")
+    ids = tft.compute_and_apply_vocabulary(inputs["label"])
+    return {
+        "range": tft.max(values - tft.min(values)) + 0 * values,
+        "brightest": tft.max(standardized) + 0 * values,
+        "deviation": tft.var(standardized) + 0 * values,
+        "rare": tft.mean(tf.cast(ids, tf.float32)) + 0 * values,
+    }
+
+
+def make(tmp_path: Path, features: Any, count: int = 20, **fields: Any) -> tuple[Committed, dict[str, np.ndarray]]:
+    """The dataset, and the graph's outputs for the training split."""
+    raw, path = draw(tmp_path / "raw", count), tmp_path / "dataset"
+    recipe = Recipe(**{"source": SOURCE, "prepare": [number], "features": features, "shards": 3, **fields})
+    dataset = Committed(path, raw, run_job(recipe, raw, path).manifest)
+    shards = dataset.manifest["splits"]["train"]["shards"]
+    records = [record for shard in shards for record in read_records(str(path / shard["path"]))]
+    return dataset, apply_graph(dataset.graph, records)
+
+
+def test_any_analyzer_on_any_prepared_feature(tmp_path: Path):
+    dataset, outputs = make(tmp_path, one_phase)
+    values = np.stack([pixels(example["image"]) for example in dataset.examples("train")]).astype(np.float64)
+    numbers = np.array([example["number"] for example in dataset.examples("train")], np.float64)
+    assert np.abs(outputs["z"] - (numbers - numbers.mean()) / numbers.std()).max() < 1e-6
+    assert sorted(set(outputs["bucket"].tolist())) == [0, 1]
+    assert np.abs(outputs["mean"] - values.mean()).max() < 1e-4
+    assert np.abs(outputs["bright"] - (values - values.mean(axis=0))).max() < 1e-4
+    assert np.abs(outputs["global"] - (values - values.mean()) / values.std()).max() < 1e-6
+    assert not outputs["flat"].any()  # a constant image is divided by 1
+    assert np.abs(outputs["scaled"] - (values / 127.5 - 1)).max() < 1e-6
+    assert outputs["number"].tolist() == numbers.tolist()
+
+
+def test_analyzers_may_work_on_what_analyzers_found(tmp_path: Path):
+    dataset, outputs = make(tmp_path, two_phases)
+    values = np.stack([pixels(example["image"]) for example in dataset.examples("train")]).astype(np.float64)
+    standardized = (values - values.mean(axis=(0, 1, 2))) / values.std(axis=(0, 1, 2))
+    assert outputs["range"].tolist() == [19.0] * 20
+    assert abs(outputs["brightest"][0] - standardized.max()) < 1e-5
+    assert abs(outputs["deviation"][0] - 1) < 1e-5
+    assert abs(outputs["rare"][0] - 7 / 20) < 1e-6  # 7 dogs have the index 1
+
+
+def test_phases_and_columns_are_what_the_analyzers_need(tmp_path: Path):
+    features = plan_job(Recipe(source=SOURCE, prepare=[number]), draw(tmp_path)).features
+    one, two = trace(one_phase, features), trace(two_phases, features)
+    assert (one.phases, two.phases, trace(None, features).phases) == (1, 2, 0)
+    assert set(one.columns) == {"number", "image"}
+    assert {want.column for want in one.wanted} == {"image", "flat"}
+    assert set(two.columns) == {"number", "image", "label"}
+    assert trace(None, features).columns == ()
+    light = trace(lambda inputs: {"image": image.standardize(inputs, "image"), "x": inputs["number"]}, features)
+    assert (light.columns, light.phases, [want.column for want in light.wanted]) == ((), 0, ["image"])
+
+
+def test_a_size_that_only_the_pass_tells_is_no_mistake(tmp_path: Path):
+    features = {"word": Feature("text", "string", (), optional=True)}
+
+    def ours(inputs: Any) -> dict[str, Any]:
+        ids = categorical.vocabulary(inputs, "word")
+        return {"x": categorical.one_hot(ids, categorical.vocabulary_size(inputs, "word"))}
+
+    def theirs(inputs: Any) -> dict[str, Any]:
+        ids = tft.compute_and_apply_vocabulary(inputs["word"], vocab_filename="words")
+        size = tft.experimental.get_vocabulary_size_by_name("words")
+        return {"x": tf.one_hot(ids, tf.cast(size, tf.int32))}
+
+    assert [trace(function, features).phases for function in (ours, theirs)] == [0, 1]
+
+
+def test_a_mistake_is_told_with_its_line():
+    def mistaken(inputs: Any) -> dict[str, Any]:
+        return {"x": inputs["nmuber"]}
+
+    line = mistaken.__code__.co_firstlineno + 1
+    with pytest.raises(RequestError, match=rf"KeyError: 'nmuber' \(test_trace.py, line {line}\); it was given"):
+        trace(mistaken, {"number": Feature("number", "float32", ())})
+
+
+@pytest.fixture
+def waiting(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Fills with the size of every element that the engine keeps between two stages."""
+    sizes: list[int] = []
+    for buffer in (execution.ListBuffer, execution.GroupingBuffer):
+
+        def append(self: Any, element: bytes, keep: Any = buffer.append) -> None:
+            sizes.append(len(element))
+            keep(self, element)
+
+        monkeypatch.setattr(buffer, "append", append)
+    return sizes
+
+
+def pixels_alone(inputs: Any) -> dict[str, Any]:
+    return {"mean": tft.mean(tf.cast(inputs["image"], tf.float32)) + 0 * inputs["number"]}
+
+
+def pixels_twice(inputs: Any) -> dict[str, Any]:
+    return {"brightest": tft.max(image.standardize(inputs, "image")) + 0 * inputs["number"]}
+
+
+@pytest.mark.parametrize("features", [pixels_alone, pixels_twice])
+def test_no_batch_waits_at_a_barrier(tmp_path: Path, waiting: list[int], features: Any):
+    """Pixels go through the analyzers, and five times as many leave no more behind."""
+    kept = []
+    for count in (40, 200):
+        waiting.clear()
+        dataset, _ = make(tmp_path / str(count), features, count)
+        kept.append(sum(waiting))
+    assert sum(shard["bytes"] for shard in dataset.manifest["splits"]["train"]["shards"]) > 150_000
+    assert kept[1] - kept[0] < 1000, kept
+
+
+def test_decoded_pixels_are_pillows_to_the_bit(tmp_path: Path):
+    deep = np.arange(0, 65536, 16, dtype=np.uint16).reshape(64, 64, 1)
+
+    def copies(example: dict[str, Any]) -> dict[str, Any]:
+        photo = example["image"].resize((37, 41), 2)
+        return {
+            **example,
+            "image": photo,
+            "poor": photo,
+            "grey": photo.convert("L"),
+            "png": photo,
+            "raw": photo,
+            "deep": deep,
+            "deep_raw": deep,
+        }
+
+    encode = {
+        "poor": image.jpeg(20),
+        "grey": image.jpeg(),
+        "raw": image.raw(),
+        "deep_raw": image.raw(),
+    }
+    dataset, outputs = make(tmp_path, None, prepare=[copies], encode=encode)
+    examples = dataset.examples("train")
+    for name in ("image", "poor", "grey", "png", "deep"):
+        assert np.array_equal(outputs[name], np.stack([pixels(example[name]) for example in examples])), name
+    assert np.array_equal(outputs["raw"], outputs["png"])
+    assert np.array_equal(outputs["deep_raw"], outputs["deep"])
+    assert np.array_equal(outputs["deep"][0], deep)
+    assert outputs["key"].tolist() == [example["key"] for example in examples]
+
+
+def test_tensorflow_opens_the_graph_and_parses_the_shards(committed: Committed):
+    output = tft.TFTransformOutput(committed.graph)
+    spec = output.raw_feature_spec()
+    assert set(spec) == set(committed.manifest["features"])
+    assert not any("histogram" in name for name in spec)
+    files = [str(committed.path / shard["path"]) for shard in committed.manifest["splits"]["test"]["shards"]]
+    layer = output.transform_features_layer()
+    batches = tf.data.TFRecordDataset(files).batch(3).map(lambda batch: layer(tf.io.parse_example(batch, spec)))
+    rows = list(batches.as_numpy_iterator())
+    assert sum(len(batch["label"]) for batch in rows) == committed.manifest["splits"]["test"]["examples"]
+    assert set(rows[0]) == set(committed.manifest["transform_graph"]["outputs"])
+    assert rows[0]["image"].shape[1:] == (24, 16, 3)
+    assert set(np.unique(rows[0]["mask"])) <= {0, 1, 2}
+    assert output.vocabulary_by_name("vocab_compute_and_apply_vocabulary_vocabulary") == [b"cat", b"dog"]
+
+
+@pytest.mark.parametrize(
+    ("features", "words"),
+    [
+        (lambda inputs: None, "expected a function that returns a dict of tensors, found None"),
+        (lambda inputs: {}, "expected a function that returns a dict of tensors"),
+        (lambda inputs: [inputs["number"]], "expected a function that returns a dict of tensors"),
+        (lambda inputs: {"x": inputs["nmuber"]}, "KeyError: 'nmuber'"),
+        (lambda inputs: {"x": 1 / 0}, "ZeroDivisionError"),
+        (lambda inputs: {"x": image.standardize(inputs, "number")}, "standardize: expected the name of a uint8 image"),
+        (lambda inputs: {"x": tf.cast(inputs["number"], tf.complex64)}, "'x' is complex64"),
+        (lambda inputs: {"x": 1.0}, "'x'"),
+        (lambda inputs: {"x": tf.constant(1.0)}, "'x'"),
+        (lambda inputs: {3: inputs["number"]}, "3"),
+        (lambda inputs: {"x": tf.constant([1, 2, 3])}, "'x', found 3 rows in every batch"),
+        (
+            lambda inputs: {"x": tft.pca(tf.stack([inputs["number"]] * 2, 1), 1, tf.float32)},
+            "a row for every example in 'x', found 2 rows in every batch",
+        ),
+        (
+            lambda inputs: {"x": tft.count_per_key(inputs["label"])[1]},
+            "a row for every example in 'x', found a tensor that depends on no input",
+        ),
+        (
+            lambda inputs: {"x": text.words(inputs["label"]).to_tensor()},
+            "one size for every batch as 'x', found the shape ['batch', None]; use text.pad(tokens, length)",
+        ),
+        (
+            lambda inputs: {"x": text.word_ids(text.words(inputs["label"]), top_k=9).to_tensor() + 1},
+            "one size for every batch as 'x', found the shape ['batch', None]; use text.pad(tokens, length)",
+        ),
+        (lambda inputs: {"x": tf.numpy_function(abs, [inputs["number"]], tf.float32)}, "'x', found the shape unknown"),
+    ],
+)
+def test_mistakes_in_features_are_named_before_any_work(tmp_path: Path, features: Any, words: str):
+    raw = draw(tmp_path / "raw", 4)
+    with pytest.raises(RequestError) as raised:
+        run_job(Recipe(source=SOURCE, prepare=[number], features=features), raw, tmp_path / "dataset")
+    assert str(raised.value).startswith("Recipe(features=...): ")
+    assert words in str(raised.value)
+    assert not (tmp_path / "dataset").exists()

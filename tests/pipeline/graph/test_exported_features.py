@@ -1,0 +1,167 @@
+"""The portable graph against the SavedModel that it was made of, over the common features."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.graph.portable import Graph, NotPortableError
+
+pytestmark = pytest.mark.slow
+
+FEATURES = {
+    "x": Feature("number", "float32", ()),
+    "k": Feature("number", "int64", ()),
+    "s": Feature("text", "string", ()),
+    "v": Feature("number", "float32", (3,)),
+}
+# Outputs that another library's functions compute, and by how many units in the last place they may differ.
+ULPS = {"log1p": 3, "sqrt": 1}
+
+
+def _features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+    import tensorflow_transform as tft
+
+    x, k, s, v = inputs["x"], inputs["k"], inputs["s"], inputs["v"]
+    return {
+        "z_score": tft.scale_to_z_score(x),
+        "z_score_elementwise": tft.scale_to_z_score(v, elementwise=True),
+        "z_score_of_integers": tft.scale_to_z_score(tf.cast(k, tf.float32)),
+        "unit": tft.scale_to_0_1(x),
+        "range": tft.scale_by_min_max(x, -1.0, 1.0),
+        "buckets": tft.bucketize(x, 4),
+        "given_buckets": tft.apply_buckets(x, tf.constant([[0.0, 1.0, 2.0]])),
+        "vocabulary": tft.compute_and_apply_vocabulary(s),
+        "top": tft.compute_and_apply_vocabulary(s, top_k=2, default_value=99),
+        "frequent": tft.compute_and_apply_vocabulary(s, frequency_threshold=2, vocab_filename="frequent"),
+        "one_bucket": tft.compute_and_apply_vocabulary(s, num_oov_buckets=1, top_k=2, vocab_filename="one"),
+        "one_hot": tf.one_hot(tft.compute_and_apply_vocabulary(s, vocab_filename="hot"), 5),
+        "log1p": tf.math.log1p(tf.abs(x)),
+        "sqrt": tf.sqrt(tf.abs(x)),
+        "reshaped": tf.reshape(x, [-1, 1]),
+        "stacked": tf.stack([x, x * 2.0], axis=1),
+        "selected": tf.where(x > 1.0, x, tf.zeros_like(x)),
+        "text": s,
+        "integers": k * 2 + 1,
+        "is_a": tf.cast(tf.equal(s, "a"), tf.int64),
+        "sliced": v[:, 1:],
+        "summed": tf.reduce_sum(v, axis=1),
+    }
+
+
+def _write(folder: Path, features: Callable[[Mapping[str, Any]], dict[str, Any]]) -> str:
+    import tensorflow as tf
+    import tensorflow_transform.beam as tft_beam
+    from tensorflow_transform.beam.tft_beam_io import transform_fn_io
+    from tensorflow_transform.tf_metadata import dataset_metadata, schema_utils
+
+    spec = {
+        name: tf.io.FixedLenFeature(list(feature.shape), tf.as_dtype(feature.dtype))
+        for name, feature in FEATURES.items()
+    }
+    rows = [{name: values[row] for name, values in _batch(200).items()} for row in range(200)]
+    metadata = dataset_metadata.DatasetMetadata(schema_utils.schema_from_feature_spec(spec))
+    with tft_beam.Context(temp_dir=str(folder / "temporary")):
+        function = (rows, metadata) | tft_beam.AnalyzeDataset(features)
+        _ = function | transform_fn_io.WriteTransformFn(str(folder / "graph"))
+    return str(folder / "graph")
+
+
+def _batch(rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    letters = generator.choice(list("abcde" if seed == 0 else "abcdefg"), rows)
+    return {
+        "x": (generator.normal(size=rows) * 3).astype(np.float32),
+        "k": generator.integers(0, 100, rows),
+        "s": np.array([letter.encode() for letter in letters], object),
+        "v": generator.normal(size=(rows, 3)).astype(np.float32),
+    }
+
+
+@pytest.fixture(scope="module")
+def graph_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return _write(tmp_path_factory.mktemp("portable"), _features)
+
+
+@pytest.fixture(scope="module")
+def graph(graph_path: str) -> Graph:
+    import tensorflow as tf
+
+    from penstock.pipeline.graph import exporter
+    from penstock.pipeline.graph.savedmodel import SavedGraph
+
+    function = tf.saved_model.load(f"{graph_path}/transform_fn").transform_fn
+    outputs = {name: spec.dtype.name for name, spec in function.structured_outputs.items()}
+    content = json.loads(json.dumps(exporter.export(SavedGraph(graph_path, FEATURES), outputs)))
+    assert content["unsupported"] == []
+    return Graph(content, lambda path: (Path(graph_path) / path).read_bytes())
+
+
+@pytest.fixture(scope="module")
+def expected(graph_path: str) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    function = tf.saved_model.load(f"{graph_path}/transform_fn").transform_fn
+    inputs = {name: tf.constant(values) for name, values in _batch(500, 1).items()}
+    return {name: value.numpy() for name, value in function(inputs).items()}
+
+
+def _check(expected: Mapping[str, np.ndarray], found: Mapping[str, Any], ulps: Mapping[str, int]) -> None:
+    assert found.keys() >= expected.keys() - {"text"}
+    for name, values in found.items():
+        array = np.asarray(values)
+        assert array.dtype == expected[name].dtype, name
+        if array.dtype.kind == "f":
+            np.testing.assert_array_max_ulp(array, expected[name], ulps.get(name, 0))
+        else:
+            np.testing.assert_array_equal(array, expected[name])
+
+
+def test_numpy(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+    found = graph.run_device(graph.run_host(_batch(500, 1)))
+    assert found.keys() == expected.keys()
+    _check(expected, found, ULPS)
+
+
+def test_tensorflow(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+    import tensorflow as tf
+
+    host = {name: tf.constant(values) for name, values in graph.run_host(_batch(500, 1)).items()}
+    _check(expected, {name: value.numpy() for name, value in graph.run_device(host).items()}, {})
+
+
+def test_torch(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: pip install penstock[torch]")
+    host = graph.run_host(_batch(500, 1))
+    tensors = {name: torch.from_numpy(values) for name, values in host.items() if values.dtype != object}
+    _check(expected, {name: value.numpy() for name, value in graph.run_device(tensors).items()}, ULPS)
+
+
+def test_jax_compiled(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+    jax = pytest.importorskip("jax", reason="jax is not installed: pip install penstock[jax]")
+    assert not jax.config.jax_enable_x64
+    arrays = {name: values for name, values in graph.run_host(_batch(500, 1)).items() if values.dtype != object}
+    found = {name: np.asarray(value) for name, value in jax.jit(graph.run_device)(arrays).items()}
+    expected = {name: value.astype(np.int32) if value.dtype == np.int64 else value for name, value in expected.items()}
+    # around 0, "range" is the difference of numbers near 1
+    np.testing.assert_allclose(found.pop("range"), expected["range"], rtol=0, atol=2**-23)
+    inexact = ("z_score", "z_score_elementwise", "z_score_of_integers", "unit")
+    _check({k: v for k, v in expected.items() if k != "range"}, found, ULPS | dict.fromkeys(inexact, 1))
+
+
+def test_what_has_no_portable_form_is_named(tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    from penstock.pipeline.graph import exporter
+    from penstock.pipeline.graph.savedmodel import SavedGraph
+
+    path = _write(tmp_path, lambda inputs: {"hash": tf.strings.to_hash_bucket_fast(inputs["s"], 7), "k": inputs["k"]})
+    content = exporter.export(SavedGraph(path, FEATURES), {"hash": "int64", "k": "int64"})
+    assert content["unsupported"] == [{"op": "StringToHashBucketFast of several buckets", "outputs": ["hash"]}]
+    with pytest.raises(NotPortableError, match=r"several buckets \(for hash\)"):
+        Graph(content, lambda path: b"")

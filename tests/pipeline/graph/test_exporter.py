@@ -1,0 +1,213 @@
+"""The portable form as it is written: of graphs that are saved without Beam, against the SavedModel."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.graph import exporter
+from penstock.pipeline.graph.portable import Graph, NotPortableError
+from penstock.pipeline.graph.savedmodel import SavedGraph
+
+FEATURES = {
+    "x": Feature("number", "float32", ()),
+    "k": Feature("number", "int64", ()),
+    "s": Feature("text", "string", ()),
+    "v": Feature("number", "float32", (3,)),
+}
+BATCH: dict[str, np.ndarray] = {
+    "x": np.array([-1.5, 0.0, 2.0, np.nan, np.inf], np.float32),
+    "k": np.array([0, -3, 7, -(2**63), 4]),
+    "s": np.array([b"a", b"b", b"", b"?", b"a"], object),
+    "v": np.array([[1, 2, 3], [3, 1, 2], [0, -1, 5], [np.nan, 0, 0], [-np.inf, 1, np.inf]], np.float32),
+}
+
+Features = Callable[[Mapping[str, Any]], dict[str, Any]]
+
+
+def _save(folder: Path, features: Features, table: Any = None) -> SavedGraph:
+    """A SavedModel like those that tf.Transform writes."""
+    specs = {
+        name: tf.TensorSpec([None, *feature.shape], feature.dtype, name=name) for name, feature in FEATURES.items()
+    }
+    module = tf.Module()
+    module.table = table
+    module.transform_fn = tf.function(features).get_concrete_function(specs)
+    tf.saved_model.save(module, str(folder / "transform_fn"))
+    return SavedGraph(str(folder), FEATURES)
+
+
+def _dtypes(saved: SavedGraph) -> dict[str, str]:
+    return {name: tensor.dtype.name for name, tensor in saved.outputs.items()}
+
+
+def _open(folder: Path, content: Mapping[str, Any]) -> Graph:
+    return Graph(json.loads(json.dumps(content)), lambda path: (folder / path).read_bytes())
+
+
+def _export(folder: Path, features: Features, table: Any = None) -> tuple[SavedGraph, dict[str, Any]]:
+    saved = _save(folder, features, table)
+    return saved, exporter.export(saved, _dtypes(saved))
+
+
+def test_a_long_chain_of_constants_is_exported_at_once(tmp_path: Path) -> None:
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        factor = tf.identity(tf.constant(1.0))
+        for _ in range(100):  # without a memory of what was seen, 2 to the power of 100 steps
+            factor = factor * factor
+        return {"y": inputs["x"] * factor}
+
+    _, content = _export(tmp_path, features)
+    assert [entry["op"] for entry in content["operations"]] == ["Mul"]
+
+
+def test_a_tables_size_is_a_constant(tmp_path: Path) -> None:
+    table = tf.lookup.StaticHashTable(
+        tf.lookup.KeyValueTensorInitializer(["a", "b"], tf.constant([0, 1], tf.int64)), -1
+    )
+
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        found = table.lookup(inputs["s"])
+        return {"y": tf.where(found < 0, table.size() + 1, found)}
+
+    _, content = _export(tmp_path, features, table)
+    assert [entry["op"] for entry in content["operations"]] == ["LookupTableFindV2", "Less", "SelectV2"]
+    graph = _open(tmp_path, content)
+    host = graph.run_host(BATCH)
+    assert all(value.shape == (5,) for value in host.values())
+    assert graph.run_device(host)["y"].tolist() == [0, 1, 3, 3, 0]
+
+
+def _edges(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """What frameworks do in ways of their own."""
+    x, k, v = inputs["x"], inputs["k"], inputs["v"]
+    boundaries = tf.constant([[0.0, 1.0, 2.0], [1.0, 2.0, 9.0], [-5.0, 0.0, 0.5]])
+    return {
+        "sign": tf.sign(x),
+        "sign_of_integers": tf.sign(tf.cast(v > 0, tf.int32) - 1),
+        "floor_div": x // 0.1,
+        "floor_mod": tf.math.floormod(tf.where(tf.math.is_finite(x), x, 5.5), -2.0),
+        "reversed": v[..., ::-1],
+        "reversed_by_two": v[:, 2:0:-2],
+        "reversed_and_new": v[:, tf.newaxis, ::-1],
+        "reversed_to_nothing": v[:, 0:2:-1],
+        "last": v[:, -1],
+        "gathered": tf.gather(v, [2, 0], axis=-1),
+        "summed_over_nothing": tf.reduce_sum(v, axis=[]),
+        "largest": tf.reduce_max(v, axis=1),
+        "buckets": tf.raw_ops.Bucketize(input=x, boundaries=[0.0, 1.0]),
+        "left": tf.searchsorted([0.0, 1.0, 2.0], x),
+        "right": tf.searchsorted([0.0, 1.0, 2.0], x, side="right"),
+        "rows_left": tf.transpose(tf.searchsorted(boundaries, tf.transpose(v))),
+        "rows_right": tf.transpose(tf.searchsorted(boundaries, tf.transpose(v), side="right")),
+        "maximum": tf.maximum(x, 0.0),
+        "text": tf.strings.as_string(k),
+        "from_text": tf.cast(tf.equal(tf.strings.as_string(k), "-3"), tf.int32),
+        "small_text": tf.strings.as_string(tf.cast(v > 0, tf.int8)),
+    }
+
+
+@pytest.mark.parametrize("framework", ["numpy", "torch", "jax", "tensorflow"])
+def test_edges_are_as_in_tensorflow(tmp_path: Path, framework: str) -> None:
+    module = pytest.importorskip(framework, reason=f"{framework} is not installed: pip install penstock[{framework}]")
+    saved, content = _export(tmp_path, _edges)
+    assert content["unsupported"] == []
+    expected = {name: value.numpy() for name, value in saved.function(**_tensors()).items()}
+    graph = _open(tmp_path, content)
+    host = {name: value for name, value in graph.run_host(BATCH).items() if value.dtype != object}
+    if framework == "jax":
+        found = module.jit(graph.run_device)(host)
+    else:
+        convert = {"numpy": np.asarray, "tensorflow": tf.constant}.get(framework) or module.from_numpy
+        found = graph.run_device({name: convert(value) for name, value in host.items()})
+    texts = {name for name, value in expected.items() if value.dtype == object}
+    assert found.keys() == expected.keys() - texts
+    whole = {**graph.run_host(BATCH), **found}
+    for name, value in expected.items():
+        np.testing.assert_array_equal(np.asarray(whole[name]), value, name)
+
+
+def _tensors() -> dict[str, Any]:
+    return {name: tf.constant(value) for name, value in BATCH.items()}
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda inputs: tf.gather(inputs["v"], tf.zeros_like(inputs["v"], tf.int32), batch_dims=1), "batch_dims"),
+        (lambda inputs: tf.reduce_mean(tf.cast(inputs["v"], tf.int32), axis=1), "Mean of integers"),
+        (lambda inputs: tf.strings.as_string(inputs["x"]), "AsString of other than integers"),
+        (lambda inputs: tf.strings.as_string(inputs["k"], width=3, fill="0"), "AsString of other than integers"),
+    ],
+)
+def test_what_only_tensorflow_can_do_is_named(tmp_path: Path, make: Callable[..., Any], reason: str) -> None:
+    _, content = _export(tmp_path, lambda inputs: {"y": make(inputs), "x": inputs["x"]})
+    [entry] = content["unsupported"]
+    assert reason in entry["op"]
+    assert entry["outputs"] == ["y"]
+    with pytest.raises(NotPortableError, match=reason):
+        _open(tmp_path, content)
+
+
+def _examples() -> list[bytes]:
+    """The batch as it is stored; a value that is missing is left out."""
+    rows = []
+    for x, k, s, v in zip(*(values.tolist() for values in BATCH.values()), strict=True):
+        example = tf.train.Example()
+        feature = example.features.feature
+        feature["x"].float_list.value.append(x)
+        feature["k"].int64_list.value.append(k)
+        feature["s"].bytes_list.value.append(s)
+        feature["v"].float_list.value.extend(v)
+        rows.append(example.SerializeToString())
+    return rows
+
+
+def _written(folder: Path, features: Features) -> dict[str, Any]:
+    saved = _save(folder, features)
+    expected = {name: value.numpy() for name, value in saved.function(**_tensors()).items()}
+    differences = exporter.write(saved, _dtypes(saved), _examples(), expected)
+    content: dict[str, Any] = json.loads((folder / "portable.json").read_text())
+    assert len(differences) == len(content["unsupported"])
+    return content
+
+
+def test_what_is_written_does_the_same(tmp_path: Path) -> None:
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        arithmetic = (inputs["x"] * 0.1) * 0.3 / 3.0  # which TensorFlow rewrites
+        return {**_edges(inputs), "s": inputs["s"], "arithmetic": arithmetic, "mean": tf.reduce_mean(inputs["v"], 1)}
+
+    content = _written(tmp_path, features)
+    assert content["unsupported"] == []
+    assert content["outputs"].keys() >= {"arithmetic", "mean", "sign"}
+
+
+def test_what_differs_is_not_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(exporter.OPERATIONS, "Exp", lambda backend, _, value: value * 1.001)
+    content = _written(tmp_path, lambda inputs: {"y": tf.exp(inputs["v"]), "x": inputs["x"]})
+    assert content["unsupported"] == [{"op": "what differs without TensorFlow", "outputs": ["y"]}]
+    with pytest.raises(NotPortableError, match=r"what differs without TensorFlow \(for y\)"):
+        _open(tmp_path, content)
+
+
+def test_what_depends_on_the_other_examples_of_a_batch_is_not_portable(tmp_path: Path) -> None:
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        k = tf.cast(inputs["k"] % 5, tf.float32)
+        return {"centered": k - tf.reduce_mean(k), "x": inputs["x"]}
+
+    content = _written(tmp_path, features)
+    assert content["unsupported"] == [{"op": "what depends on the other examples of a batch", "outputs": ["centered"]}]
+
+
+def test_what_fails_is_not_portable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise ValueError("no such thing")
+
+    monkeypatch.setitem(exporter.OPERATIONS, "Exp", fail)
+    content = _written(tmp_path, lambda inputs: {"y": tf.exp(inputs["v"]), "x": inputs["x"]})
+    assert content["unsupported"] == [{"op": "what fails without TensorFlow: no such thing", "outputs": ["x", "y"]}]

@@ -1,0 +1,202 @@
+"""One example at a time: what comes out, and that a bad one never raises."""
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers import pixels, save
+from PIL import Image
+
+from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.prepare.images import Preparer
+from penstock.pipeline.sources.reference import Dropped, Prepared, Problem, Reference
+from penstock.transforms import image
+from penstock.transforms.outcome import Rejected, keep
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Reference:
+    path = save(tmp_path / "cat_1.png", PIXELS)
+    return Reference("images/cat_1.png", str(path), path.stat().st_size, "cat")
+
+
+def prepare(reference: Reference, *steps: Any, **fields: Any) -> Any:
+    preparer = Preparer(image.decode(), steps, {"image": image.png(), **fields.pop("encode", {})}, **fields)
+    return preparer(reference, histograms=True)
+
+
+def test_what_a_good_example_becomes(reference: Reference):
+    outcome = prepare(reference)
+    assert isinstance(outcome, Prepared)
+    assert (outcome.key, outcome.label) == ("images/cat_1.png", "cat")
+    assert outcome.sha256 == hashlib.sha256(Path(reference.uri).read_bytes()).hexdigest()
+    assert set(outcome.values) == {"key", "label", "image"}
+    assert np.array_equal(pixels(outcome.values["image"]), PIXELS)
+    assert outcome.features["image"] == Feature("image", "uint8", (6, 5, 3), "png")
+    for channel in range(3):
+        counts = np.bincount(PIXELS[:, :, channel].ravel(), minlength=256)
+        assert np.array_equal(outcome.histograms["image"][channel], counts)
+
+
+@pytest.mark.parametrize("quality", [30, 95])
+def test_histograms_are_of_what_is_stored(reference: Reference, quality: int):
+    outcome = prepare(reference, encode={"image": image.jpeg(quality)})
+    stored = pixels(outcome.values["image"])
+    assert not np.array_equal(stored, PIXELS)
+    for channel in range(3):
+        counts = np.bincount(stored[:, :, channel].ravel(), minlength=256)
+        assert np.array_equal(outcome.histograms["image"][channel], counts)
+
+
+def test_histograms_are_made_where_they_are_wanted(reference: Reference):
+    preparer = Preparer(image.decode(), [], {})
+    assert preparer(reference).histograms == {}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        PIXELS,
+        Image.fromarray(PIXELS),
+        PIXELS[:, :, 0],
+        PIXELS[:, :, :1],
+        PIXELS[:, :, 0].astype(np.uint16) * 257,
+        np.asfortranarray(PIXELS),
+        PIXELS[::-1, ::2],
+    ],
+)
+@pytest.mark.parametrize("encode", [image.png(), image.raw()])
+def test_a_function_may_return_pixels_of_any_kind(reference: Reference, value: Any, encode: Any):
+    outcome = prepare(reference, lambda example: {**example, "image": value}, encode={"image": encode})
+    array = np.asarray(value)
+    array = array if array.ndim == 3 else array[:, :, np.newaxis]
+    feature = outcome.features["image"]
+    assert feature == Feature("image", str(array.dtype), array.shape, encode.name)
+    stored = outcome.values["image"]
+    found = np.frombuffer(stored, feature.dtype).reshape(feature.shape) if encode.name == "raw" else pixels(stored)
+    assert np.array_equal(found, array)
+
+
+def test_a_function_may_add_features(reference: Reference):
+    extra = {"width": 5, "ratio": np.float64(1.2), "note": "x", "box": np.arange(4), "seen": True, "crop": PIXELS[:2]}
+    outcome = prepare(reference, lambda example: {**example, **extra})
+    kinds = {name: (feature.kind, feature.dtype, feature.shape) for name, feature in outcome.features.items()}
+    assert kinds["width"] == ("number", "int64", ())
+    assert kinds["ratio"] == ("number", "float32", ())
+    assert kinds["note"] == ("text", "string", ())
+    assert kinds["box"] == ("number", "int64", (4,))
+    assert kinds["seen"] == ("number", "int64", ())
+    assert kinds["crop"] == ("image", "uint8", (2, 5, 3))
+    assert set(outcome.histograms) == {"image", "crop"}
+
+
+def test_a_function_may_change_the_label(reference: Reference):
+    assert prepare(reference, lambda example: {**example, "label": 7}).label == "7"
+    without = prepare(reference, lambda example: {name: example[name] for name in ("key", "image")})
+    assert without.label is None
+    assert "label" not in without.features
+
+
+def raiser(error: BaseException) -> Any:
+    def step(example: dict[str, Any]) -> dict[str, Any]:
+        raise error
+
+    return step
+
+
+@pytest.mark.parametrize(
+    ("step", "code", "words"),
+    [
+        (raiser(KeyError("boxes")), "prepare_error", "step: KeyError: 'boxes'"),
+        (raiser(SystemExit(0)), "prepare_error", "SystemExit"),
+        (raiser(MemoryError()), "prepare_error", "MemoryError"),
+        (raiser(RecursionError("deep")), "prepare_error", "RecursionError"),
+        (raiser(Rejected("no_face", "expected a face")), "no_face", "expected a face"),
+        (lambda example: None, "prepare_result", "found NoneType"),
+        (lambda example: [example], "prepare_result", "found list"),
+        (lambda example: {"image": example["image"]}, "prepare_result", "a dict with 'key'"),
+        (lambda example: {**example, "x": None}, "unsupported_value", "'x'"),
+        (lambda example: {**example, "x": 2**63}, "unsupported_value", "'x'"),
+        (lambda example: {**example, "x": "\ud800"}, "unsupported_value", "'x'"),
+        (lambda example: {**example, 3: 1}, "unsupported_value", "name"),
+        (lambda example: {**example, "x": np.array(["a", "b"])}, "unsupported_value", "'x'"),
+        (lambda example: {**example, "image": example["image"].convert("RGBA")}, "cannot_encode", "RGBA"),
+        (lambda example: {**example, "image": example["image"].convert("F")}, "cannot_encode", "F"),
+        (lambda example: {**example, "image": PIXELS[:0]}, "cannot_encode", "image"),
+        (lambda example: {**example, "image": np.zeros((2, 2, 5), np.uint8)}, "cannot_encode", "image"),
+    ],
+)
+def test_a_bad_function_costs_one_example(reference: Reference, step: Any, code: str, words: str):
+    outcome = prepare(reference, step)
+    assert isinstance(outcome, Problem)
+    assert (outcome.key, outcome.uri, outcome.code) == (reference.key, reference.uri, code)
+    assert words in outcome.message
+    assert outcome.sha256 == hashlib.sha256(Path(reference.uri).read_bytes()).hexdigest()
+
+
+def test_an_interrupt_is_no_bad_example(reference: Reference):
+    with pytest.raises(KeyboardInterrupt):
+        prepare(reference, raiser(KeyboardInterrupt()))
+
+
+def test_a_filter_names_its_reason(reference: Reference):
+    dropped = Dropped(reference.key, "dark")
+    assert prepare(reference, keep(lambda example: False, "dark")) == dropped
+    assert isinstance(prepare(reference, keep(lambda example: True, "dark")), Prepared)
+
+
+def test_a_payload_that_is_gone_or_no_image(reference: Reference, tmp_path: Path):
+    gone = prepare(reference._replace(uri=str(tmp_path / "none.png")))
+    assert (gone.stage, gone.code, gone.sha256) == ("read", "unreadable", None)
+    (tmp_path / "text.png").write_text("<html>")
+    text = prepare(reference._replace(uri=str(tmp_path / "text.png")))
+    assert (text.stage, text.code) == ("decode", "not_an_image")
+    assert text.sha256 == hashlib.sha256(b"<html>").hexdigest()
+
+
+def test_a_bad_mask_is_named_instead_of_its_image(reference: Reference, tmp_path: Path):
+    small = save(tmp_path / "small.png", np.zeros((3, 3)))
+    (tmp_path / "cut.png").write_bytes(small.read_bytes()[:-20])
+    for name, code in (("small.png", "mask_size_mismatch"), ("cut.png", "mask_truncated")):
+        outcome = prepare(reference._replace(mask=str(tmp_path / name)))
+        assert (outcome.uri, outcome.key) == (str(tmp_path / name), reference.key)
+        assert outcome.code.startswith("mask_")
+        assert outcome.code in (code, "mask_corrupt")
+
+
+def test_every_example_must_be_like_the_first(reference: Reference):
+    expected = prepare(reference, lambda example: {**example, "x": 1.5}).features
+
+    def with_x(value: Any) -> Any:
+        return prepare(reference, lambda example: {**example, "x": value}, features=expected)
+
+    assert isinstance(with_x(2.5), Prepared)
+    assert isinstance(with_x(2), Prepared)  # a whole number is a real
+    assert with_x("2").code == "wrong_shape"
+    assert with_x([1.0, 2.0]).code == "wrong_shape"
+    assert prepare(reference, features=expected).code == "wrong_features"
+    turned = prepare(reference, lambda e: {**e, "x": 1.0, "image": e["image"].transpose(2)}, features=expected)
+    assert turned.code == "wrong_shape"
+    assert "[6, 5, 3]" in turned.message
+    assert "[5, 6, 3]" in turned.message
+
+
+def test_what_a_function_prints_goes_nowhere_special(reference: Reference, capsys: pytest.CaptureFixture[str]):
+    prepare(reference, lambda example: print("hello") or example)
+    assert capsys.readouterr().out == "hello\n"
+
+
+def test_pixels_are_stored_without_the_files_words(tmp_path: Path):
+    path = tmp_path / "x.jpg"
+    exif = Image.Exif()
+    exif[0x010E] = "a secret"
+    Image.fromarray(PIXELS).save(path, exif=exif, comment=b"a secret")
+    outcome = prepare(Reference("x", str(path), 1), encode={"image": image.jpeg()})
+    assert b"secret" in path.read_bytes()
+    assert b"secret" not in outcome.values["image"]
+    assert Image.open(io.BytesIO(outcome.values["image"])).size == (5, 6)

@@ -1,0 +1,168 @@
+"""What preparing in a process of its own protects from."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import numpy as np
+import pytest
+from helpers import save
+
+from penstock.pipeline import PenstockError
+from penstock.pipeline.prepare.images import Preparer
+from penstock.pipeline.prepare.isolate import IsolatedPreparer
+from penstock.pipeline.sources.reference import Prepared, Problem, Reference
+from penstock.transforms import image
+
+pytestmark = pytest.mark.slow
+
+Step = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _functions_travel_by_value() -> None:
+    """As those of a recipe do: a child cannot import this file."""
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def references(tmp_path: Path) -> list[Reference]:
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 6, 3))
+    paths = [save(tmp_path / f"{number}.png", array) for number, array in enumerate(pixels)]
+    return [Reference(path.name, str(path), path.stat().st_size) for path in paths]
+
+
+def isolated(step: Step, processes: int = 1, timeout: float = 20.0) -> IsolatedPreparer:
+    return IsolatedPreparer(Preparer(image.decode(), [step], {}), processes, timeout)
+
+
+@pytest.fixture
+def harmless() -> Iterator[IsolatedPreparer]:
+    preparer = isolated(lambda example: example, processes=3)
+    yield preparer
+    for child in list(preparer._children.queue):
+        if child:
+            child.kill()
+
+
+def test_outcomes_are_those_of_the_preparer_itself(harmless: IsolatedPreparer, references: list[Reference]):
+    plain = Preparer(image.decode(), [lambda example: example], {})
+    gone = references[0]._replace(uri="/nowhere.png")
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda reference: harmless(reference, True), [*references, gone]))
+    for outcome, reference in zip(found, [*references, gone], strict=True):
+        expected = plain(reference, True)
+        if isinstance(expected, Prepared):
+            assert {**vars(outcome), "histograms": None} == {**vars(expected), "histograms": None}
+            assert np.array_equal(outcome.histograms["image"], expected.histograms["image"])
+        else:
+            assert outcome == expected
+
+
+def hang(example: dict[str, Any]) -> Any:
+    time.sleep(1000)
+
+
+def loop(example: dict[str, Any]) -> Any:
+    while True:
+        pass
+
+
+def die(example: dict[str, Any]) -> Any:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def crash(example: dict[str, Any]) -> Any:
+    import ctypes
+
+    ctypes.string_at(0)
+
+
+def leave(example: dict[str, Any]) -> Any:
+    os._exit(3)
+
+
+def hog(example: dict[str, Any]) -> Any:
+    return {**example, "x": len(bytearray(64 << 30))}
+
+
+def fork_and_hang(example: dict[str, Any]) -> Any:
+    """A grandchild holds the child's pipes open after it was killed."""
+    grandchild = os.fork()
+    if not grandchild:
+        time.sleep(200)
+        os._exit(0)
+    Path(os.environ["GRANDCHILD"]).write_text(str(grandchild))
+    time.sleep(1000)
+
+
+@pytest.mark.parametrize(
+    ("evil", "code", "words"),
+    [
+        (hang, "decoder_timeout", "within 3 s"),
+        (loop, "decoder_timeout", "within 3 s"),
+        (fork_and_hang, "decoder_timeout", "within 3 s"),
+        (die, "decoder_died", "SIGKILL"),
+        (crash, "decoder_died", "SIGSEGV"),
+        (leave, "decoder_died", "exited with status 3"),
+        (hog, "prepare_error", "MemoryError"),
+    ],
+)
+def test_only_the_evil_example_is_lost(
+    references: list[Reference], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, evil: Step, code: str, words: str
+):
+    monkeypatch.setenv("GRANDCHILD", str(tmp_path / "grandchild"))
+
+    def step(example: dict[str, Any]) -> Any:
+        print("to standard output, which is no answer", flush=True)
+        return evil(example) if example["key"] == "3.png" else example
+
+    preparer = isolated(step, timeout=3.0)
+    outcomes = [preparer(reference) for reference in references]
+    preparer.close()
+    if evil is fork_and_hang:
+        os.kill(int((tmp_path / "grandchild").read_text()), signal.SIGKILL)  # still there: it was not waited for
+    lost = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    assert [(outcome.key, outcome.code) for outcome in lost] == [("3.png", code)]
+    assert words in lost[0].message
+    assert sum(isinstance(outcome, Prepared) for outcome in outcomes) == len(references) - 1
+
+
+def test_a_child_that_cannot_start_fails_the_run_and_not_every_example(references: list[Reference]):
+    class Unloadable:
+        def __reduce__(self) -> Any:
+            return eval, ("1 / 0",)
+
+        def __call__(self, example: Any) -> Any:
+            return example
+
+    preparer = isolated(Unloadable())  # type: ignore[arg-type]
+    with pytest.raises(PenstockError, match="expected a process for decoding to start, but it exited with status 1"):
+        preparer(references[0])
+    preparer.close()
+
+
+def test_no_more_children_than_asked_for(
+    harmless: IsolatedPreparer, references: list[Reference], monkeypatch: pytest.MonkeyPatch
+):
+    started: list[Any] = []
+
+    class Popen(subprocess.Popen):  # type: ignore[type-arg]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            started.append(self)
+
+    monkeypatch.setattr(subprocess, "Popen", Popen)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(harmless, references * 3))
+    assert 1 <= len(started) <= 3
+    assert all(process.poll() is None for process in started)
+    harmless.close()
+    assert all(process.poll() is not None for process in started)

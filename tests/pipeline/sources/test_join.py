@@ -1,0 +1,165 @@
+import pickle
+import threading
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.pipeline.sources import join as joins
+from penstock.pipeline.sources.csv import Csv
+from penstock.pipeline.sources.images import Images
+from penstock.pipeline.sources.join import join
+from penstock.pipeline.sources.parquet import Parquet
+from penstock.pipeline.sources.union import Union
+
+SIZES = [20, 1 << 30]
+LEFT = "k,x\n" + "".join(f"{'' if i == 3 else i},{i * i}\n" for i in range(40))
+RIGHT = "k,y\n" + "".join(f"{i},w{i}\n" for i in range(0, 40, 2))
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(**contents):
+        for name, content in contents.items():
+            (tmp_path / f"{name}.csv").write_text(content)
+        return tmp_path
+
+    return _write
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """The patterns that a Csv source listed, in order."""
+    listed = []
+    find = Csv.find
+
+    def _find(self, *arguments):
+        listed.append(self.pattern)
+        return find(self, *arguments)
+
+    monkeypatch.setattr(Csv, "find", _find)
+    joins._tables.clear()
+    return listed
+
+
+# Joins.
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_rows_are_joined_by_key(write, read_all, size):
+    root = write(l=LEFT, r=RIGHT)
+    expected = [{"k": None if i == 3 else i, "x": i * i, "y": None if i % 2 else f"w{i}"} for i in range(40)]
+    assert read_all(join(Csv("l.csv"), Csv("r.csv"), on="k"), root, size).rows == expected
+    inner = join(Csv("l.csv"), Csv("r.csv"), on="k", how="inner")
+    read = read_all(inner, root, size)
+    assert read.rows == expected[::2]
+    assert read.numbers == list(range(0, 40, 2))
+    listing = inner.find(str(root), size)
+    filtered = [inner.read(piece, listing.schema).filtered for piece in listing.ranges]
+    assert sum(each.total() for each in filtered) == 20
+
+
+def test_joins_of_joins(write, read_all):
+    root = write(l="k,x\n1,10\n2,20\n", r="k,y\n1,a\n2,b\n", more="n,z\na,0.5\nb,1.5\n")
+    deep = join(Csv("l.csv"), join(Csv("r.csv"), Csv("more.csv"), on=("y", "n")), on="k")
+    expected = [{"k": 1, "x": 10, "y": "a", "z": 0.5}, {"k": 2, "x": 20, "y": "b", "z": 1.5}]
+    assert read_all(deep, root, 5).rows == expected
+    long = join(join(Csv("l.csv"), Csv("r.csv"), on="k"), Csv("more.csv"), on=("y", "n"))
+    assert read_all(long, root, 5).rows == expected
+    united = Union({"a": long, "b": Union({"c": deep}, tag="inner")})
+    assert [row["z"] for row in read_all(united, root, 5).rows] == [0.5, 1.5, 0.5, 1.5]
+
+
+def test_rows_without_a_key_match_nothing(write, read_all):
+    root = write(l="k,x\n1,10\n,20\n", r="k,y\n,a\n1,b\n,c\n")
+    assert [row["y"] for row in read_all(join(Csv("l.csv"), Csv("r.csv"), on="k"), root).rows] == ["b", None]
+    Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(root / "1.png")
+    listing = join(Images("*.png"), Csv("r.csv"), on="k").find(str(root))
+    assert [reference.columns for reference in listing.references] == [{"y": "b"}]
+
+
+def test_a_key_that_is_there_twice_is_refused(write):
+    root = write(l="k,x\n1,10\n", r="k,y\n5,a\n,b\n5,c\n,d\n")
+    with pytest.raises(RequestError, match="found '5' 2 times in its column 'k'"):
+        join(Csv("l.csv"), Csv("r.csv"), on="k").find(str(root), 1000)
+
+
+@pytest.mark.parametrize(("value", "kind"), [(b"1", "binary"), ([1], "list<item: int64>")])
+def test_keys_are_numbers_or_text(write, value, kind):
+    root = write(t="k,x\n1,10\n")
+    pq.write_table(pa.table({"b": [value], "y": [1]}), root / "t.parquet")
+    said = f"expected numbers or text in the column 'b' of the {{}}, found {kind}; declare it"
+    for left, right, on, where in (
+        (Csv("t.csv"), Parquet("t.parquet"), ("k", "b"), "joined table"),
+        (Parquet("t.parquet"), Csv("t.csv"), ("b", "k"), "left side"),
+    ):
+        with pytest.raises(RequestError, match=said.format(where)):
+            join(left, right, on=on).find(str(root), 1000)
+
+
+def test_a_joined_table_is_read_once_in_a_process(write, opened):
+    root = write(l=LEFT, r=RIGHT)
+    source = join(Csv("l.csv"), Csv("r.csv"), on="k")
+    listing = source.find(str(root), 20)
+    assert len(listing.ranges) > 5
+    assert opened == ["l.csv", "r.csv"]
+    for piece in listing.ranges:
+        source.read(piece, listing.schema)
+    assert opened == ["l.csv", "r.csv"]
+    joins._tables.clear()  # as in another process
+    source, listing = pickle.loads(pickle.dumps((source, listing)))
+    threads = [
+        threading.Thread(target=source.read, args=(piece, listing.schema)) for piece in listing.ranges for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert opened == ["l.csv", "r.csv", "r.csv"]
+    assert len(pickle.dumps(source)) < 1000
+
+
+def test_a_joined_table_that_changed_is_read_anew_or_refused(write, read_all):
+    root = write(l="k,x\n1,10\n", r="k,y\n1,a\n")
+    source = join(Csv("l.csv"), Csv("r.csv"), on="k")
+    listing = source.find(str(root), 1000)
+    write(r="k,y\n1,other\n")
+    assert read_all(source, root).rows == [{"k": 1, "x": 10, "y": "other"}]
+    joins._tables.clear()
+    with pytest.raises(PenstockError, match="the joined table changed after it was listed; run again"):
+        source.read(listing.ranges[0], listing.schema)
+
+
+# Unions.
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_union_of_unions(write, read_all, size):
+    root = write(a="x,only\n1,p\n2,q\n", b="x\n3\n", c="x,other\n4,0.5\n")
+    inner = Union({"A": Csv("a.csv"), "C": Csv("b.csv")}, tag="inner")
+    read = read_all(Union({"AB": inner, "C": Csv("c.csv")}), root, size)
+    names = ("x", "only", "inner", "other", "source")
+    assert [tuple(row[name] for name in names) for row in read.rows] == [
+        (1, "p", "A", None, "AB"),
+        (2, "q", "A", None, "AB"),
+        (3, None, "C", None, "AB"),
+        (4, None, None, 0.5, "C"),
+    ]
+    with pytest.raises(RequestError, match="expected a new name, found the column 'inner'"):
+        Union({"AB": inner}, tag="inner").find(str(root), size)
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        ({}, "dict of name to table"),
+        ({"a\nb": Csv("a.csv")}, "name without line ends"),
+        ({"a": Images("*.png")}, "table such as Csv"),
+    ],
+)
+def test_unions_that_are_wrong_are_refused(sources, said):
+    with pytest.raises(RequestError, match=said):
+        Union(sources)

@@ -1,0 +1,171 @@
+import gzip
+import json
+
+import pytest
+
+from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.pipeline.sources.json_lines import JsonLines
+
+SIZES = [30, 1000, 1 << 30]
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(content, name="t.jsonl"):
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return tmp_path
+
+    return _write
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_round_trip(write, read_all, size):
+    rows = [
+        {"i": i, "f": i / 4, "s": f"é\n{i}", "l": [i, 2], "n": None if i % 3 else i, "day": "2020-01-01"}
+        for i in range(300)
+    ]
+    root = write("".join(json.dumps(row) + "\n" * (1 + row["i"] % 2) for row in rows))
+    read = read_all(JsonLines("t.jsonl"), root, size)
+    assert read.rows == rows
+    assert read.numbers == list(range(300))
+    assert [str(kind) for kind in read.listing.schema.types] == [
+        "int64", "double", "string", "list<item: int64>", "int64", "string",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_bad_lines_cost_themselves(write, read_all, size):
+    lines = [
+        b'{"i": 1, "s": "a", "b": true}',
+        b'{"i": 2, "s": "b"',
+        b"plain",
+        b"[3]",
+        b'{"i": 4, "s": "\xff"}',
+        b'{"i": "x", "s": "c"}',
+        b'{"i": 5, "i": 6}',
+        b'{"i": 6}{"i": 7}',
+        b"",
+        b'{"i": 18446744073709551615, "s": "d"}',
+        b'{"i": 2.5}',
+        b'{"s": "\\u00e9", "b": false, "more": {"x": 1}}',
+        b'{"i": 9, "s": {"x": 1}}',
+        b'{"i": 10}',
+    ]
+    root = write(b"\n".join(lines))
+    source = JsonLines("t.jsonl", columns={"i": "int64", "s": "string", "b": "auto"})
+    read = read_all(source, root, size)
+    assert read.rows == [
+        {"i": 1, "s": "a", "b": 1},
+        {"i": None, "s": "é", "b": 0},
+        {"i": 10, "s": None, "b": None},
+    ]
+    assert read.codes == {
+        1: "bad_json", 2: "bad_json", 3: "bad_json", 4: "encoding", 5: "wrong_type", 6: "bad_json", 7: "bad_json",
+        8: "wrong_type", 9: "wrong_type", 11: "wrong_type",
+    }  # fmt: skip
+    assert f"{root}/t.jsonl, line 3: expected one JSON object" in read.problems[1].message
+    assert "line 10: expected int64 under 'i', found 18446744073709551615" in read.problems[7].message
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("beside", [b"", b'{"a": "x"}\n'])
+def test_a_line_is_one_object_whatever_is_beside_it(write, read_all, beside, size):
+    lines = [
+        b'{"a":1}{"a":2}',
+        b"   ",
+        b'{"a":3,',
+        b'"b":3} {"a":4}',
+        b' \t{"a":5} \r',
+        b"\t",
+        b'{"a":6,"z":1,"z":2}',
+        b'{"a":7} {"a":8}',
+        b'{"a":9,"a":10}',
+        b'{"a":11',
+        b"}",
+        b'{"a":12}  ',
+        b" ",
+    ]
+    root = write(b"\n".join(lines) + b"\n" + beside)
+    read = read_all(JsonLines("t.jsonl", columns={"a": "int64"}), root, size)
+    assert [row["a"] for row in read.rows] == [5, 6, 12]
+    assert read.numbers == [3, 4, 9]
+    bad = dict.fromkeys([0, 1, 2, 5, 6, 7, 8], "bad_json") | ({10: "wrong_type"} if beside else {})
+    assert read.codes == bad
+    messages = [problem.message.removeprefix(f"{root}/t.jsonl, ") for problem in read.problems]
+    assert messages[0] == "line 1: expected one JSON object, found at column 8: Extra data"
+    assert messages[4] == "line 9: expected one JSON object, found the key 'a' in it twice"
+    assert messages[5] == "line 10: expected one JSON object, found at column 8: Expecting ',' delimiter"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_half_of_a_surrogate_pair_costs_its_line_wherever_it_is(write, read_all, size):
+    bad = r'{"a": "\ud83d", "l": ["x"]}', r'{"a": "y", "l": ["\ude00"]}', r'{"a": "z", "\ud83d": 1}'
+    good = '{"a": "\\ud83d\\ude00", "l": ["é"]}\n'
+    root = write("\n".join(bad) + "\n" + good * 100_000 + "\n".join(bad))
+    read = read_all(JsonLines("t.jsonl", columns={"a": "auto", "l": "auto"}), root, max(size, 1 << 20))
+    assert read.codes == {0: "encoding", 1: "encoding", 100_003: "encoding", 100_004: "encoding"}
+    assert "line 1: expected Unicode text under 'a', found half of a surrogate pair in '\\ud83d'" in (
+        read.problems[0].message
+    )
+    assert len(read.rows) == 100_002
+    assert [read.rows[0], read.rows[1]] == [{"a": "z", "l": None}, {"a": "😀", "l": ["é"]}]
+    root = write(f"{bad[2]}\n{good}")
+    assert JsonLines("t.jsonl").find(str(root), 1000).schema.names == ["a", "l"]
+
+
+def test_a_list_of_numbers_reads_the_same_beside_any_other(write, read_all):
+    lines = ['{"l":[1.5,9007199254740993]}\n', '{"l":[1,36893488147419103232]}\n']
+    source = JsonLines("t.jsonl", columns={"l": "list<float64>"})
+    alone = [{"l": [1.5, 2.0**53]}, {"l": [1.0, 2.0**65]}]
+    assert read_all(source, write("".join(lines))).rows == alone
+    read = read_all(source, write("".join([*lines, "bad\n"])))
+    assert (read.rows, read.codes) == (alone, {2: "bad_json"})
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_nonfinite_numbers_go_by_their_policy(write, read_all, size):
+    text = '{"m":1.5,"k":NaN}\n{"m":Infinity,"k":1e300}\n{"m":1e39,"k":1}\n'
+    declared = {"m": "float64", "k": "float64"}
+    read = read_all(JsonLines("t.jsonl", columns=declared, nonfinite={"k": "keep"}), write(text), size)
+    assert [row["m"] for row in read.rows] == [1.5, None, None]
+    assert repr([row["k"] for row in read.rows]) == "[nan, 1e+300, 1.0]"
+    read = read_all(JsonLines("t.jsonl", columns=declared, nonfinite="quarantine"), write(text), size)
+    assert read.codes == dict.fromkeys(range(3), "nonfinite")
+
+
+def test_a_value_reads_the_same_beside_any_other(write, read_all):
+    lines = [json.dumps({"s": value}) for value in ("2020-01-01", 5, "x", 2.5, 10**30, True)]
+    source = JsonLines("t.jsonl", columns={"s": "string"})
+    alone = [read_all(source, write(line)).rows[0]["s"] for line in lines]
+    assert [row["s"] for row in read_all(source, write("\n".join(lines))).rows] == alone
+    assert alone[:3] == ["2020-01-01", "5", "x"]
+
+
+def test_numbers_and_text_in_one_column_are_text(write, read_all):
+    read = read_all(JsonLines("t.jsonl"), write('{"a":1}\n{"a":"x"}\n{"a":2}\n'))
+    assert [row["a"] for row in read.rows] == ["1", "x", "2"]
+    assert "'a' holds numbers in some rows and text in others" in read.listing.warnings[0]
+
+
+def test_compressed(write, read_all):
+    text = b"".join(b'{"a":%d}\n' % i for i in range(1000))
+    root = write(gzip.compress(text), "t.jsonl.gz")
+    read = read_all(JsonLines("t.jsonl.gz"), root, 100)
+    assert [row["a"] for row in read.rows] == list(range(1000))
+    assert len(read.listing.ranges) == 1
+    listing = read.listing
+    write(gzip.compress(text)[:-20], "t.jsonl.gz")
+    with pytest.raises(PenstockError, match="decompresses"):
+        JsonLines("t.jsonl.gz").read(listing.ranges[0], listing.schema)
+
+
+def test_what_cannot_be_a_table_is_refused(write):
+    root = write('{"a":{"b":1},"c":1}\n')
+    with pytest.raises(RequestError, match="under 'a', found objects"):
+        JsonLines("t.jsonl").find(str(root), 1000)
+    assert JsonLines("t.jsonl", columns={"c": "auto"}).find(str(root), 1000).schema.names == ["c"]
+    with pytest.raises(RequestError, match=r"expected the columns \['x'\], found \['a', 'c'\]"):
+        JsonLines("t.jsonl", columns={"x": "auto"}).find(str(root), 1000)
+    write("[\n1,\n2]")
+    with pytest.raises(RequestError, match="one JSON object a line"):
+        JsonLines("t.jsonl").find(str(root), 1000)

@@ -1,0 +1,110 @@
+import gzip
+import struct
+
+import google_crc32c
+import pytest
+
+from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.pipeline.sources.tfrecord import TfRecord
+
+SIZES = [200, 1 << 30]
+
+
+def example(**features):
+    from tensorflow.core.example import example_pb2
+
+    message = example_pb2.Example()
+    for name, values in features.items():
+        feature = message.features.feature[name]
+        for value in values if isinstance(values, list) else [values]:
+            kind = {int: "int64_list", float: "float_list", bytes: "bytes_list"}[type(value)]
+            getattr(feature, kind).value.append(value)
+    return message.SerializeToString()
+
+
+def framed(record):
+    length = struct.pack("<Q", len(record))
+    return b"".join((length, masked_crc(length), record, masked_crc(record)))
+
+
+def masked_crc(content):
+    crc = google_crc32c.value(content)
+    return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
+
+
+@pytest.fixture
+def write(tmp_path):
+    def _write(records, name="t.tfrecord"):
+        content = b"".join(map(framed, records))
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        return tmp_path
+
+    return _write
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["t.tfrecord", "t.tfrecord.gz"])
+def test_round_trip(write, read_all, size, name):
+    root = write([example(i=i, f=i / 4, b=b"\xff", l=[i, 2], e=[]) for i in range(50)] + [example(i=50)], name)
+    read = read_all(TfRecord(name), root, size)
+    assert read.rows[:2] == [
+        {"b": b"\xff", "e": None, "f": 0.0, "i": 0, "l": [0, 2]},
+        {"b": b"\xff", "e": None, "f": 0.25, "i": 1, "l": [1, 2]},
+    ]
+    assert read.rows[50] == {"b": None, "e": None, "f": None, "i": 50, "l": None}
+    assert read.numbers == list(range(51))
+    assert (len(read.listing.ranges) > 1) == (size == 200 and name == "t.tfrecord")
+    assert read_all(TfRecord(name, columns={"i": "float64"}), root, size).rows[3] == {"i": 3.0}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_what_does_not_fit_is_a_problem(write, read_all, size):
+    root = write(
+        [
+            *(example(i=i, s=b"x") for i in range(10)),
+            example(i=[1, 2]),
+            b"\xff\xff",
+            example(i=b"x"),
+            example(s=b"\xff"),
+            example(i=14, f=float("inf")),
+        ]
+    )
+    content = bytearray((root / "t.tfrecord").read_bytes())
+    content[20] ^= 1
+    (root / "t.tfrecord").write_bytes(content)
+    declared = {"i": "int64", "s": "string", "f": "float64"}
+    read = read_all(TfRecord("t.tfrecord", columns=declared), root, size)
+    assert [row["i"] for row in read.rows] == [*range(1, 10), 14]
+    assert read.rows[-1]["f"] is None
+    assert read.codes == {0: "bad_checksum", 10: "wrong_type", 11: "bad_example", 12: "wrong_type", 13: "encoding"}
+    assert f"{root}/t.tfrecord, record 10: expected at most one value" in read.problems[1].message
+
+
+def test_a_file_that_is_cut_or_damaged_fails(write):
+    root = write([example(i=i) for i in range(100)])
+    path = root / "t.tfrecord"
+    content = path.read_bytes()
+    path.write_bytes(content[:-3])
+    with pytest.raises(RequestError, match="ends inside record 99"):
+        TfRecord("t.tfrecord").find(str(root), 500)
+    path.write_bytes(content[:-3] + b"abc")  # the checksum alone: the record is a problem, the file is whole
+    listing = TfRecord("t.tfrecord").find(str(root), 500)
+    assert TfRecord("t.tfrecord").read(listing.ranges[-1], listing.schema).problems[0].code == "bad_checksum"
+    path.write_bytes(content)
+    listing = TfRecord("t.tfrecord").find(str(root), 1 << 30)
+    path.write_bytes(content[:-3])
+    with pytest.raises(PenstockError, match="ends inside record 99"):
+        TfRecord("t.tfrecord").read(listing.ranges[0], listing.schema)
+    path.write_bytes(b"GIF89a" + content)
+    with pytest.raises(RequestError, match="record 0, byte 0: expected a record's length"):
+        TfRecord("t.tfrecord").find(str(root), 500)
+    path.write_bytes(b"")
+    with pytest.raises(RequestError, match="found none"):
+        TfRecord("t.tfrecord").find(str(root), 500)
+
+
+def test_a_cut_compressed_file_fails(write):
+    root = write([example(i=i) for i in range(100)])
+    (root / "t.tfrecord.gz").write_bytes(gzip.compress((root / "t.tfrecord").read_bytes())[:-12])
+    with pytest.raises(RequestError, match=r"t\.tfrecord\.gz"):
+        TfRecord("t.tfrecord.gz").find(str(root), 500)
