@@ -1,0 +1,1 @@
+"""Making units: from references to shards and journals."""
