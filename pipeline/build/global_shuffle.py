@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..storage import files
 from ..formats import paths
-from .journal import Journal, Segment, Shard, StoredFile
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
+from ..storage import files
+from .journal import Journal, Segment, Shard, StoredFile
 from .shards import Packed, TfRecordShard
 
 _POSITION = struct.Struct("<Q")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..formats import paths
 from ..prepare import summaries
 from ..prepare.summaries import Summaries
 from ..storage import files
-from ..formats import paths
 
 _HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("split", pa.string())])
 

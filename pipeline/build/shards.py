@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..storage import files
-from ..formats import paths
 from ..errors import DatasetError
 from ..formats.example_writer import encode
 from ..formats.features import describe_columns
-from .journal import Segment, Shard, StoredFile
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
+from ..storage import files
+from .journal import Segment, Shard, StoredFile
 
 _READ_ROWS = 1000
 

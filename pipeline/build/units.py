@@ -18,23 +18,23 @@ import pyarrow as pa
 from apache_beam.metrics import Metrics
 from apache_beam.pvalue import TaggedOutput
 
+from ..analysis.batcher import Batcher
+from ..analysis.trace import Analysis
+from ..formats import paths
+from ..planning import plan
+from ..planning.plan import Unit
+from ..prepare import image_chunks, summaries, tables
+from ..prepare.chunk import Chunk
+from ..prepare.images import Preparer
+from ..prepare.isolate import IsolatedPreparer
+from ..prepare.summaries import Summaries, default_wanted
+from ..prepare.tables import RecordPreparer
+from ..sources.reference import Problem
 from ..storage import files
 from . import journal
-from ..formats import paths
-from ..prepare import image_chunks, tables, summaries
-from ..planning import plan
-from ..analysis.trace import Analysis
-from ..analysis.batcher import Batcher
-from ..prepare.chunk import Chunk
-from ..prepare.isolate import IsolatedPreparer
-from .journal import Journal, StoredFile
-from ..prepare.tables import RecordPreparer
-from ..planning.plan import Unit
-from ..prepare.images import Preparer
-from ..sources.reference import Problem
 from .global_shuffle import ScatterWriter, gather, read_segments
+from .journal import Journal, StoredFile
 from .shards import ShardSet, read_examples, store
-from ..prepare.summaries import Summaries, default_wanted
 
 BATCHES = "batches"
 _HEARTBEAT = 0.5  # seconds

@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from helpers import contents
-
-from helpers import write
+from helpers import contents, write
 
 pytestmark = pytest.mark.slow
 

@@ -13,10 +13,10 @@ import pytest
 from helpers import LABEL, Committed, draw, pixels, run_job, save
 
 from penstock.pipeline import Images, Recipe
-from penstock.pipeline.prepare import image_chunks
 from penstock.pipeline.formats.features import Feature
-from penstock.pipeline.sources.reference import Prepared
+from penstock.pipeline.prepare import image_chunks
 from penstock.pipeline.prepare.summaries import Wanted
+from penstock.pipeline.sources.reference import Prepared
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
