@@ -30,7 +30,7 @@ _SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplej
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What the user asked for.
 
     Attributes:
@@ -72,7 +72,7 @@ class Drafted:
     current: Pointer | None
 
 
-def plan(request: Request) -> Drafted:
+def plan(request: RunRequest) -> Drafted:
     """Lists the input, assigns splits, tries a few examples, and cuts units. Writes nothing.
 
     Raises:
@@ -115,7 +115,7 @@ def _check_places(source: str, output: str) -> None:
         )
 
 
-def _generation_id(request: Request, digest: str) -> str:
+def _generation_id(request: RunRequest, digest: str) -> str:
     """16 hexadecimal digits that follow from all that shapes the output's bytes."""
     content = {
         "format": paths.FORMAT,
@@ -126,7 +126,7 @@ def _generation_id(request: Request, digest: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare(request: Request, drafted: Drafted) -> "Job":
+def prepare(request: RunRequest, drafted: Drafted) -> "Job":
     """Says what the engine has to do. Writes nothing.
 
     Raises:
@@ -211,7 +211,7 @@ def _check_shippable(preparer: object) -> None:
         ) from error
 
 
-def _head(request: Request, planned: Draft) -> Mapping[str, Any]:
+def _head(request: RunRequest, planned: Draft) -> Mapping[str, Any]:
     recipe = request.recipe.recipe
     return {
         "recipe": {"name": request.recipe.name, "hash": request.recipe.hash},

@@ -93,12 +93,12 @@ def run(
     """
     with _errors():
         _quiet_libraries()
-        from ..pipeline.job import Request, plan, prepare
+        from ..pipeline.job import RunRequest, plan, prepare
         from ..pipeline.planning.recipe import load_recipe
         from . import report
         from .run import run as run_recipe
 
-        request = Request(
+        request = RunRequest(
             load_recipe(recipe),
             source.rstrip("/") or "/",
             output.rstrip("/") or "/",

@@ -80,7 +80,7 @@ def run_demo(folder: str | None, examples: int) -> None:
       RequestError: `folder` is not empty.
     """
     from ..pipeline.errors import RequestError
-    from ..pipeline.job import Request
+    from ..pipeline.job import RunRequest
     from ..pipeline.planning.recipe import load_recipe
     from .run import run
 
@@ -93,7 +93,7 @@ def run_demo(folder: str | None, examples: int) -> None:
     recipe.write_text(RECIPE)
     click.echo(f"penstock run {recipe} --input {root / 'raw'} --output {dataset} --max-quarantined 5%")
     with report.reporter(quiet=False) as reporter:
-        run(Request(load_recipe(str(recipe)), str(root / "raw"), dataset, max_quarantined="5%"), reporter)
+        run(RunRequest(load_recipe(str(recipe)), str(root / "raw"), dataset, max_quarantined="5%"), reporter)
     report.show_dataset(report.dataset_entry(dataset))
     click.echo("next: change the recipe and run it again, or:")
     click.echo(f"  penstock inspect {dataset}")

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..pipeline.formats import manifest
-from ..pipeline.job import Drafted, Request
+from ..pipeline.job import Drafted, RunRequest
 from ..pipeline.storage import files
 from .run import Reporter, Result, Silent
 
@@ -134,7 +134,7 @@ def _plan_line(drafted: Drafted) -> str:
     return f"{count} ({splits}) in {len(planned.units)} units"
 
 
-def plan_entry(request: Request, drafted: Drafted) -> dict[str, Any]:
+def plan_entry(request: RunRequest, drafted: Drafted) -> dict[str, Any]:
     """What `--dry-run` says, as data."""
     planned = drafted.draft
     return {

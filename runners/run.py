@@ -13,7 +13,7 @@ from ..pipeline.build.journal import Journal
 from ..pipeline.errors import OverBudgetError, PenstockError
 from ..pipeline.formats import manifest, paths
 from ..pipeline.formats.manifest import Pointer
-from ..pipeline.job import Drafted, Request, begin, plan, prepare
+from ..pipeline.job import Drafted, RunRequest, begin, plan, prepare
 from ..pipeline.storage import files
 
 _POLL = 0.5  # seconds between two looks at how far the units are
@@ -59,7 +59,7 @@ class Result:
     manifest: dict[str, Any]
 
 
-def run(request: Request, reporter: Reporter | None = None, beam_arguments: Sequence[str] = ()) -> Result:
+def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: Sequence[str] = ()) -> Result:
     """Runs a recipe to a committed dataset. Resumes an unfinished run; does nothing where there is nothing to do.
 
     Args:
@@ -135,7 +135,7 @@ def _committed_before(dataset: str, drafted: Drafted) -> dict[str, Any] | None:
     return manifest.read(dataset)
 
 
-def _run_engine(job: Any, request: Request, beam_arguments: Sequence[str]) -> None:
+def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) -> None:
     from ..pipeline.commit.commit import check_budget, count
     from . import direct
 

@@ -68,11 +68,11 @@ def plan_job(recipe: Any, source: Path, output: Path = Path("/nowhere"), **optio
 
 def request(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:
     """A request for `run` or `plan`."""
-    from penstock.pipeline.job import Request
+    from penstock.pipeline.job import RunRequest
     from penstock.pipeline.planning.recipe import LoadedRecipe
 
     loaded = LoadedRecipe(recipe, "test", hash or f"{next(_NUMBERS):064x}")
-    return Request(loaded, str(source), str(output), **options)
+    return RunRequest(loaded, str(source), str(output), **options)
 
 
 def contents(folder: Path) -> dict[str, str]:

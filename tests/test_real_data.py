@@ -19,11 +19,11 @@ Data = Callable[[str], Path]
 
 
 def run_example(name: str, source: Path, output: Path) -> Committed:
-    from penstock.pipeline.job import Request
+    from penstock.pipeline.job import RunRequest
     from penstock.runners.run import run
 
     loaded = load_recipe(str(REPOSITORY / "examples" / f"{name}.py"))
-    return Committed(output, source, run(Request(loaded, str(source), str(output))).manifest)
+    return Committed(output, source, run(RunRequest(loaded, str(source), str(output))).manifest)
 
 
 @pytest.mark.slow
