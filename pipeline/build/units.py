@@ -29,7 +29,7 @@ from ..prepare.images import Preparer
 from ..prepare.isolate import IsolatedPreparer
 from ..prepare.summaries import Summaries, default_wanted
 from ..prepare.tables import RecordPreparer
-from ..sources.reference import Problem
+from ..sources.reference import QuarantinedExample
 from ..storage import files
 from . import journal
 from .global_shuffle import ScatterWriter, gather, read_segments
@@ -180,7 +180,7 @@ class _Tally:
     read: int = 0
     filtered: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[QuarantinedExample] = field(default_factory=list)
     hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
     summaries: Summaries = field(default_factory=dict)
 
@@ -219,7 +219,7 @@ class _Heartbeat:
                 os.unlink(self._path)
 
 
-def write_quarantine(generation: str, path: str, problems: list[Problem]) -> StoredFile | None:
+def write_quarantine(generation: str, path: str, problems: list[QuarantinedExample]) -> StoredFile | None:
     """Writes a quarantine file, a JSON object a line; None, and no file, where there are no problems."""
     if not problems:
         files.remove(files.join(generation, path))  # of an attempt that was killed

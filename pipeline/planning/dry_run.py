@@ -20,7 +20,7 @@ from ..prepare.tables import RecordPreparer
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.ranges import Range, RecordListing, RecordSource
-from ..sources.reference import Problem
+from ..sources.reference import QuarantinedExample
 from ..splits.rows import split_names
 from . import plan, sample
 from .plan import Unit
@@ -66,7 +66,7 @@ class Draft:
     preparer: Preparer | RecordPreparer
     features: Mapping[str, Feature]
     digest: str
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[QuarantinedExample] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     columns: pa.Schema | None = None

@@ -22,7 +22,7 @@ from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import digest_files
 from ..sources.ranges import Range
-from ..sources.reference import Problem, Reference
+from ..sources.reference import QuarantinedExample, Reference
 from ..splits.hashing import hash64
 from ..splits.rules import NOT_LISTED
 from ..storage import files
@@ -78,7 +78,7 @@ class Selection:
 
     read: int
     splits: dict[str, list[Reference]]
-    problems: list[Problem]
+    problems: list[QuarantinedExample]
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     digest: str = ""

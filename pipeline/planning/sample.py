@@ -9,7 +9,7 @@ from ..errors import RequestError
 from ..formats.features import Feature, serialize
 from ..prepare.images import Preparer
 from ..prepare.isolate import IsolatedPreparer
-from ..sources.reference import Prepared, Problem, Reference
+from ..sources.reference import Prepared, QuarantinedExample, Reference
 
 GOOD = 4  # examples that must agree
 TRIED = 64  # examples to try before giving up
@@ -43,14 +43,14 @@ def take(preparer: Preparer, references: Sequence[Reference], timeout: float | N
       RequestError: none can be prepared, or they do not agree in features, dtypes and shapes.
     """
     found: list[Prepared] = []
-    problems: list[Problem] = []
+    problems: list[QuarantinedExample] = []
     isolated = IsolatedPreparer(preparer, 1, timeout) if timeout else None
     start = time.perf_counter()
     tried = 0
     for reference in islice(references, TRIED):
         tried += 1
         outcome = (isolated or preparer)(reference)
-        if isinstance(outcome, Problem):
+        if isinstance(outcome, QuarantinedExample):
             problems.append(outcome)
         elif isinstance(outcome, Prepared):
             found.append(outcome)

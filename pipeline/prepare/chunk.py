@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..sources.reference import Problem
+from ..sources.reference import QuarantinedExample
 from .summaries import Summaries
 
 
@@ -32,7 +32,7 @@ class Chunk:
     read: int
     records: dict[str, list[bytes]] = field(default_factory=dict)
     positions: dict[str, np.ndarray] | None = None
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[QuarantinedExample] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     hashes: list[tuple[bytes, str, str]] = field(default_factory=list)

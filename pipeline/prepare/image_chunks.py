@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from ..formats.features import Feature, overflow_to_infinity, serialize
-from ..sources.reference import Dropped, Outcome, Problem, Reference
+from ..sources.reference import FilteredExample, Outcome, QuarantinedExample, Reference
 from .chunk import Chunk
 from .summaries import Wanted, of_histograms, summarize
 from .threads import ordered_map
@@ -43,9 +43,9 @@ def chunks(
 
     def make(reference: Reference) -> Chunk:
         outcome = prepare(reference)
-        if isinstance(outcome, Problem):
+        if isinstance(outcome, QuarantinedExample):
             return Chunk(1, problems=[outcome])
-        if isinstance(outcome, Dropped):
+        if isinstance(outcome, FilteredExample):
             return Chunk(1, filtered=Counter([outcome.reason]))
         return Chunk(
             read=1,

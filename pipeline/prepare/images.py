@@ -12,7 +12,7 @@ from ...transforms.image_codec import Decode, Jpeg, Png, Raw
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import in_words
 from ..formats.features import IMAGE, KEY, LABEL, MASK, Feature, describe, is_pixels
-from ..sources.reference import Dropped, Outcome, Prepared, Problem, Reference
+from ..sources.reference import FilteredExample, Outcome, Prepared, QuarantinedExample, Reference
 from ..storage import files
 
 
@@ -44,7 +44,9 @@ class Preparer:
             payload = files.read_bytes(reference.uri)
             mask = files.read_bytes(reference.mask) if reference.mask else None
         except OSError as error:
-            return Problem(reference.key, reference.uri, "read", "unreadable", f"{type(error).__name__}: {error}")
+            return QuarantinedExample(
+                reference.key, reference.uri, "read", "unreadable", f"{type(error).__name__}: {error}"
+            )
         sha256 = hashlib.sha256(payload).hexdigest()
         stage = "decode"
         try:
@@ -56,11 +58,11 @@ class Preparer:
             described = self._describe(example)
             values, counts = self._encode(example, described, histograms)
         except Filtered as dropped:
-            return Dropped(reference.key, dropped.reason)
+            return FilteredExample(reference.key, dropped.reason)
         except Rejected as rejected:
             about_mask = reference.mask and rejected.code.startswith("mask_")
             uri = reference.mask if about_mask and reference.mask else reference.uri
-            return Problem(reference.key, uri, stage, rejected.code, rejected.message, sha256)
+            return QuarantinedExample(reference.key, uri, stage, rejected.code, rejected.message, sha256)
         label = example.get(LABEL)
         return Prepared(reference.key, None if label is None else str(label), values, described, sha256, counts)
 

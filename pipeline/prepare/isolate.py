@@ -1,7 +1,7 @@
 """Prepares examples in child processes: a decoder that hangs or dies takes one example with it, not the run.
 
-A child is `python -m penstock.pipeline.isolate`. Parent and child exchange pickles, each behind its length (uint32,
-little-endian): first the preparer, then for every outcome a reference and whether to count its pixels.
+A child is `python -m penstock.pipeline.prepare.isolate`. Parent and child exchange pickles, each behind its length
+(uint32, little-endian): first the preparer, then for every outcome a reference and whether to count its pixels.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import IO, Any
 import cloudpickle
 
 from ..errors import PenstockError
-from ..sources.reference import Outcome, Problem, Reference
+from ..sources.reference import Outcome, QuarantinedExample, Reference
 from .images import Preparer
 
 _MEMORY_LIMIT = 8 << 30  # bytes of address space: far above any allowed image, far below a runaway decoder
@@ -45,7 +45,7 @@ class IsolatedPreparer:
             self._children.put(None)
 
     def __call__(self, reference: Reference, histograms: bool = False) -> Outcome:
-        """The outcome of one example; a Problem where its child hung or died."""
+        """The outcome of one example; a QuarantinedExample where its child hung or died."""
         child = self._children.get()
         try:
             child = child or _Child(self._preparer)
@@ -56,7 +56,7 @@ class IsolatedPreparer:
             code, message = "decoder_died", f"the process that decoded it {child.epitaph() if child else 'died'}"
         finally:
             self._children.put(child if child and child.alive else None)
-        return Problem(reference.key, reference.uri, "decode", code, message)
+        return QuarantinedExample(reference.key, reference.uri, "decode", code, message)
 
     def close(self) -> None:
         """Ends the children."""
@@ -67,7 +67,7 @@ class IsolatedPreparer:
 
 class _Child:
     def __init__(self, preparer: bytes) -> None:
-        command = [sys.executable, "-m", "penstock.pipeline.isolate"]
+        command = [sys.executable, "-m", "penstock.pipeline.prepare.isolate"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.alive = True
         try:

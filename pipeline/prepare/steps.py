@@ -14,7 +14,7 @@ from ...transforms.outcome import Filtered, Rejected
 from ..errors import PenstockError, in_words
 from ..formats.features import describe_columns, overflow_to_infinity
 from ..sources.ranges import Range
-from ..sources.reference import Problem
+from ..sources.reference import QuarantinedExample
 
 WRONG_TYPE, WRONG_RESULT, WRONG_COLUMNS = "wrong_type", "wrong_result", "wrong_columns"
 
@@ -34,7 +34,7 @@ class PreparedRows:
     batch: pa.RecordBatch
     numbers: np.ndarray
     codes: np.ndarray
-    problems: list[Problem]
+    problems: list[QuarantinedExample]
     filtered: Counter[str]
 
     def keep(self, mask: np.ndarray) -> "PreparedRows":
@@ -206,8 +206,8 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return first
 
 
-def _problem(piece: Range, rows: PreparedRows, position: int, code: str, message: str) -> Problem:
-    return Problem(f"{piece.key}:{rows.numbers[position]}", piece.uri, "prepare", code, message)
+def _problem(piece: Range, rows: PreparedRows, position: int, code: str, message: str) -> QuarantinedExample:
+    return QuarantinedExample(f"{piece.key}:{rows.numbers[position]}", piece.uri, "prepare", code, message)
 
 
 def _name(step: object) -> str:

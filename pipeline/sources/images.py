@@ -11,7 +11,7 @@ from ..storage import files
 from ..storage.files import FileInfo
 from . import key_lists
 from .listing import Listing, digest_files
-from .reference import Problem, Reference
+from .reference import QuarantinedExample, Reference
 
 _FIELDS = ("stem", "dir", "name")
 _SHOWN = 3  # examples named in a warning
@@ -123,7 +123,7 @@ class Images:
 
     def _problem(
         self, key: str, info: FileInfo, label: str | None, mask_key: str | None, mask: FileInfo | None
-    ) -> Problem | None:
+    ) -> QuarantinedExample | None:
         names = (key, info.uri, mask.uri if mask else "")
         if not all(_is_utf8(name) for name in names):
             key, uri = (name.encode("utf-8", "backslashreplace").decode() for name in names[:2])
@@ -232,5 +232,5 @@ def _is_utf8(name: str) -> bool:
     return True
 
 
-def _plan_problem(key: str, uri: str, code: str, message: str) -> Problem:
-    return Problem(key, uri, "plan", code, message)
+def _plan_problem(key: str, uri: str, code: str, message: str) -> QuarantinedExample:
+    return QuarantinedExample(key, uri, "plan", code, message)

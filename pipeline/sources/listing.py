@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from ..storage.files import FileInfo
-from .reference import Problem, Reference
+from .reference import QuarantinedExample, Reference
 
 
 @dataclass
@@ -25,7 +25,7 @@ class Listing:
     """
 
     references: list[Reference]
-    problems: list[Problem] = field(default_factory=list)
+    problems: list[QuarantinedExample] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
     schema: pa.Schema | None = None

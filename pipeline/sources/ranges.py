@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..errors import RequestError
 from ..storage import files
 from ..storage.files import FileInfo
-from .reference import Problem
+from .reference import QuarantinedExample
 
 INT64 = np.dtype(np.int64)
 _SHOWN = 60  # characters of a value that a message shows
@@ -76,7 +76,7 @@ class Rows:
 
     batch: pa.RecordBatch
     numbers: np.ndarray
-    problems: list[Problem]
+    problems: list[QuarantinedExample]
     filtered: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -134,7 +134,9 @@ def gather(
     for number, fault in sorted(found.items()):
         where, sha256 = describe(number) if describe else (f"{piece.uri}, row {number}", None)
         problems.append(
-            Problem(f"{piece.key}:{number}", piece.uri, "read", fault.code, f"{where}: {fault.message}", sha256)
+            QuarantinedExample(
+                f"{piece.key}:{number}", piece.uri, "read", fault.code, f"{where}: {fault.message}", sha256
+            )
         )
     return Rows(batch, numbers, problems)
 

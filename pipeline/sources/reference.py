@@ -27,7 +27,7 @@ class Reference(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Problem:
+class QuarantinedExample:
     """Why an example went to the quarantine: one line of a quarantine file.
 
     Attributes:
@@ -52,7 +52,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Dropped:
+class FilteredExample:
     """An example that a filter did not want, and the filter's reason."""
 
     key: str
@@ -80,4 +80,4 @@ class Prepared:
     histograms: dict[str, Any]
 
 
-Outcome = Prepared | Problem | Dropped
+Outcome = Prepared | QuarantinedExample | FilteredExample

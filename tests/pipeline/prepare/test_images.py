@@ -12,7 +12,7 @@ from PIL import Image
 
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.prepare.images import Preparer
-from penstock.pipeline.sources.reference import Dropped, Prepared, Problem, Reference
+from penstock.pipeline.sources.reference import FilteredExample, Prepared, QuarantinedExample, Reference
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -133,7 +133,7 @@ def raiser(error: BaseException) -> Any:
 )
 def test_a_bad_function_costs_one_example(reference: Reference, step: Any, code: str, words: str):
     outcome = prepare(reference, step)
-    assert isinstance(outcome, Problem)
+    assert isinstance(outcome, QuarantinedExample)
     assert (outcome.key, outcome.uri, outcome.code) == (reference.key, reference.uri, code)
     assert words in outcome.message
     assert outcome.sha256 == hashlib.sha256(Path(reference.uri).read_bytes()).hexdigest()
@@ -145,7 +145,7 @@ def test_an_interrupt_is_no_bad_example(reference: Reference):
 
 
 def test_a_filter_names_its_reason(reference: Reference):
-    dropped = Dropped(reference.key, "dark")
+    dropped = FilteredExample(reference.key, "dark")
     assert prepare(reference, keep(lambda example: False, "dark")) == dropped
     assert isinstance(prepare(reference, keep(lambda example: True, "dark")), Prepared)
 

@@ -18,7 +18,7 @@ from helpers import save
 from penstock.pipeline import PenstockError
 from penstock.pipeline.prepare.images import Preparer
 from penstock.pipeline.prepare.isolate import IsolatedPreparer
-from penstock.pipeline.sources.reference import Prepared, Problem, Reference
+from penstock.pipeline.sources.reference import Prepared, QuarantinedExample, Reference
 from penstock.transforms import image
 
 pytestmark = pytest.mark.slow
@@ -129,7 +129,7 @@ def test_only_the_evil_example_is_lost(
     preparer.close()
     if evil is fork_and_hang:
         os.kill(int((tmp_path / "grandchild").read_text()), signal.SIGKILL)  # still there: it was not waited for
-    lost = [outcome for outcome in outcomes if isinstance(outcome, Problem)]
+    lost = [outcome for outcome in outcomes if isinstance(outcome, QuarantinedExample)]
     assert [(outcome.key, outcome.code) for outcome in lost] == [("3.png", code)]
     assert words in lost[0].message
     assert sum(isinstance(outcome, Prepared) for outcome in outcomes) == len(references) - 1
