@@ -146,8 +146,8 @@ def prepare(request: RunRequest, drafted: Drafted) -> "Job":
     analysis = trace.trace(recipe.features, planned.features)
     preparer = planned.preparer
     if isinstance(preparer, RecordPreparer):
-        wanted = summaries.combine(analysis.wanted, preparer.wanted)
-        preparer = replace(preparer, wanted=wanted, columns=analysis.columns)
+        specs = summaries.combine(analysis.summary_specs, preparer.summary_specs)
+        preparer = replace(preparer, summary_specs=specs, columns=analysis.columns)
     _check_shippable(preparer)
     # images are shuffled globally by the plan: their references are in the order of a hash
     targets = len(planned.units) if recipe.shuffle == "global" and isinstance(preparer, RecordPreparer) else 0

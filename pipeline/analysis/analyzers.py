@@ -16,7 +16,7 @@ from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from ...transforms.counts import NO_TOKENS
 from ..formats.features import Feature
 from ..prepare.summaries import Summaries, decode, merge
-from .requests import Request, RequestedStatistics, VocabularyRequest
+from .requests import RequestedStatistics, StatisticRequest, VocabularyRequest
 
 _DTYPES = (tf.float64, tf.int64, tf.string)
 
@@ -24,7 +24,9 @@ _DTYPES = (tf.float64, tf.int64, tf.string)
 class DeferredStatistics(RequestedStatistics):
     """Gives the tensors that were asked for in the first trace, known when the analyzers have run."""
 
-    def __init__(self, features: Mapping[str, Feature], summaries: tf.Tensor, requests: Sequence[Request]) -> None:
+    def __init__(
+        self, features: Mapping[str, Feature], summaries: tf.Tensor, requests: Sequence[StatisticRequest]
+    ) -> None:
         """Makes the analyzers.
 
         Args:
@@ -40,7 +42,7 @@ class DeferredStatistics(RequestedStatistics):
             for index, dtype in enumerate(_DTYPES)
         }
         self._given = {
-            request: [_shaped(next(parts[spec.dtype]), spec) for spec in request.specs] for request in requests
+            request: [_shaped(next(parts[spec.dtype]), spec) for spec in request.tensor_specs] for request in requests
         }
         vocabularies = [request for request in requests if isinstance(request, VocabularyRequest)]
         paths: list[tf.Tensor] = []
@@ -51,15 +53,15 @@ class DeferredStatistics(RequestedStatistics):
             )
         self._paths = dict(zip(vocabularies, paths, strict=True))
 
-    def give(self, request: Request) -> Sequence[Any]:
+    def give(self, request: StatisticRequest) -> Sequence[Any]:
         return self._given[request]
 
     def path(self, vocabulary: VocabularyRequest) -> Any:
         return self._paths[vocabulary]
 
 
-def _count(requests: Sequence[Request], dtype: tf.DType) -> int:
-    return sum(spec.dtype == dtype for request in requests for spec in request.specs)
+def _count(requests: Sequence[StatisticRequest], dtype: tf.DType) -> int:
+    return sum(spec.dtype == dtype for request in requests for spec in request.tensor_specs)
 
 
 def _shaped(flat: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
@@ -110,7 +112,7 @@ class _Merged(beam.PTransform):
 class _Values(PTransformAnalyzer):
     """Batches of encoded summaries in; for each dtype all requests' values in a row out, and then their sizes."""
 
-    def __init__(self, requests: Sequence[Request]) -> None:
+    def __init__(self, requests: Sequence[StatisticRequest]) -> None:
         super().__init__()
         self._requests = requests
 
@@ -121,7 +123,7 @@ class _Values(PTransformAnalyzer):
     def _values(self, summaries: Summaries) -> list[np.ndarray]:
         found: dict[tf.DType, list[np.ndarray]] = {dtype: [] for dtype in _DTYPES}
         for request in self._requests:
-            for spec, value in zip(request.specs, request.values(summaries), strict=True):
+            for spec, value in zip(request.tensor_specs, request.values(summaries), strict=True):
                 found[spec.dtype].append(np.ravel(value))
         flat = [np.concatenate([*parts, np.zeros(0, dtype.as_numpy_dtype)]) for dtype, parts in found.items()]
         return flat + [np.array([len(part) for part in parts], np.int64) for parts in found.values()]

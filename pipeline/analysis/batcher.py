@@ -10,7 +10,7 @@ from tfx_bsl.tfxio import tf_example_record
 from ..formats.features import Feature
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
-from ..prepare.summaries import Summaries, Wanted
+from ..prepare.summaries import Summaries, SummarySpec
 from .tensors import SUMMARIES, example_schema
 
 
@@ -27,7 +27,7 @@ class Batcher:
         self,
         features: Mapping[str, Feature],
         columns: tuple[str, ...],
-        wanted: tuple[Wanted, ...],
+        summary_specs: tuple[SummarySpec, ...],
         batch_size: int,
     ) -> None:
         """Collects nothing yet.
@@ -35,12 +35,12 @@ class Batcher:
         Args:
           features: The features of a prepared example.
           columns: Those whose values are needed.
-          wanted: The summaries that are needed.
+          summary_specs: The summaries that are needed.
           batch_size: How many examples make a batch.
         """
         self._features = features
         self._columns = {name: features[name] for name in columns}
-        self._wanted = wanted
+        self._summary_specs = summary_specs
         self._batch_size = batch_size
         self._schema: pa.Schema = adapter_config(features).arrow_schema  # type: ignore[attr-defined]
         self._decoder = (
@@ -66,7 +66,7 @@ class Batcher:
 
     def flush(self, found: Summaries) -> Iterator[pa.RecordBatch]:
         """Yields what is left, with the summaries of all that was taken."""
-        needed = {want: found[want] for want in self._wanted if want in found}
+        needed = {spec: found[spec] for spec in self._summary_specs if spec in found}
         encoded = summaries.encode(needed) if needed else b""
         if self._examples and self._decoder is not None:
             self._held = self._decoder.DecodeBatch(self._examples)

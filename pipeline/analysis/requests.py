@@ -14,22 +14,22 @@ from ...transforms.counts import Counts, Quantiles
 from ...transforms.inputs import DeferredMoments
 from ...transforms.moments import GroupedMoments, Moments
 from ..formats.features import Feature
-from ..prepare.summaries import Summaries, Wanted
+from ..prepare.summaries import Summaries, SummarySpec
 
 Arrays = Sequence[np.ndarray]
 
 
-class Request(ABC):
+class StatisticRequest(ABC):
     """A statistic that was asked for."""
 
     @property
     @abstractmethod
-    def wanted(self) -> Wanted:
+    def summary_spec(self) -> SummarySpec:
         """The summary that answers it."""
 
     @property
     @abstractmethod
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         """What its tensors are; a size is None where only the data tells it."""
 
     @abstractmethod
@@ -38,48 +38,48 @@ class Request(ABC):
 
 
 @dataclass(frozen=True)
-class WholeRequest(Request):
+class WholeRequest(StatisticRequest):
     """The moments of a column."""
 
     column: str
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted("moments", self.column)
+    def summary_spec(self) -> SummarySpec:
+        return SummarySpec("moments", self.column)
 
     @property
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([], tf.float64)] * len(DeferredMoments._fields)
 
     def values(self, summaries: Summaries) -> Arrays:
-        moments: Any = summaries.get(self.wanted) or Moments()
+        moments: Any = summaries.get(self.summary_spec) or Moments()
         return [np.array(value, np.float64) for value in moments.as_floats()]
 
 
 @dataclass(frozen=True)
-class GroupedRequest(Request):
+class GroupedRequest(StatisticRequest):
     """The moments of a column by the values of another."""
 
     column: str
     key: str
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted("grouped", self.column, self.key)
+    def summary_spec(self) -> SummarySpec:
+        return SummarySpec("grouped", self.column, self.key)
 
     @property
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([None], dtype) for dtype in (tf.string, tf.float64, tf.float64)]
 
     def values(self, summaries: Summaries) -> Arrays:
-        by_key: Any = summaries.get(self.wanted) or GroupedMoments()
+        by_key: Any = summaries.get(self.summary_spec) or GroupedMoments()
         found = by_key.results()
         mean, std = [moments.mean for moments in found], [moments.std for moments in found]
         return [np.array(by_key.keys(), object), np.array(mean, np.float64), np.array(std, np.float64)]
 
 
 @dataclass(frozen=True)
-class QuantilesRequest(Request):
+class QuantilesRequest(StatisticRequest):
     """The boundaries between equally full buckets."""
 
     column: str
@@ -87,60 +87,60 @@ class QuantilesRequest(Request):
     epsilon: float
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted("quantiles", self.column, epsilon=self.epsilon)
+    def summary_spec(self) -> SummarySpec:
+        return SummarySpec("quantiles", self.column, epsilon=self.epsilon)
 
     @property
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([self.buckets - 1], tf.float64)]
 
     def values(self, summaries: Summaries) -> Arrays:
-        sketch: Any = summaries.get(self.wanted) or Quantiles(self.epsilon)
+        sketch: Any = summaries.get(self.summary_spec) or Quantiles(self.epsilon)
         return [np.array(sketch.boundaries(self.buckets), np.float64)]
 
 
 @dataclass(frozen=True)
-class FrequenciesRequest(Request):
+class FrequenciesRequest(StatisticRequest):
     """How often each value of a column occurs."""
 
     column: str
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted("counts", self.column)
+    def summary_spec(self) -> SummarySpec:
+        return SummarySpec("counts", self.column)
 
     @property
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([None], tf.string), tf.TensorSpec([None], tf.int64)]
 
     def values(self, summaries: Summaries) -> Arrays:
-        counts: Any = summaries.get(self.wanted) or Counts()
+        counts: Any = summaries.get(self.summary_spec) or Counts()
         found = counts.top()
         return [np.array([value for value, _ in found], object), np.array([number for _, number in found], np.int64)]
 
 
 @dataclass(frozen=True)
-class HistogramRequest(Request):
+class HistogramRequest(StatisticRequest):
     """How often each value of an image's pixels occurs."""
 
     column: str
     channels: int
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted("histogram", self.column)
+    def summary_spec(self) -> SummarySpec:
+        return SummarySpec("histogram", self.column)
 
     @property
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([self.channels, 256], tf.int64)]
 
     def values(self, summaries: Summaries) -> Arrays:
-        histogram: Any = summaries.get(self.wanted)
+        histogram: Any = summaries.get(self.summary_spec)
         return [histogram.counts if histogram else np.zeros([self.channels, 256], np.int64)]
 
 
 @dataclass(frozen=True)
-class VocabularyRequest(Request):
+class VocabularyRequest(StatisticRequest):
     """The vocabulary of a column: its tensor is the number of its lines; its file has its path from `write`."""
 
     column: str
@@ -148,11 +148,11 @@ class VocabularyRequest(Request):
     min_count: int
 
     @property
-    def wanted(self) -> Wanted:
-        return Wanted("counts", self.column)
+    def summary_spec(self) -> SummarySpec:
+        return SummarySpec("counts", self.column)
 
     @property
-    def specs(self) -> list[tf.TensorSpec]:
+    def tensor_specs(self) -> list[tf.TensorSpec]:
         return [tf.TensorSpec([], tf.int64)]
 
     def values(self, summaries: Summaries) -> Arrays:
@@ -173,7 +173,7 @@ class VocabularyRequest(Request):
         return path
 
     def _lines(self, summaries: Summaries) -> Sequence[bytes]:
-        counts: Any = summaries.get(self.wanted) or Counts()
+        counts: Any = summaries.get(self.summary_spec) or Counts()
         return list(counts.vocabulary(self.top_k, self.min_count).lines)
 
 
@@ -184,7 +184,7 @@ class RequestedStatistics(ABC):
         self._features = features
 
     @abstractmethod
-    def give(self, request: Request) -> Sequence[Any]:
+    def give(self, request: StatisticRequest) -> Sequence[Any]:
         """A request's tensors."""
 
     @abstractmethod
@@ -239,11 +239,11 @@ class RecordingStatistics(RequestedStatistics):
 
     def __init__(self, features: Mapping[str, Feature]) -> None:
         super().__init__(features)
-        self.requests: dict[Request, None] = {}
+        self.requests: dict[StatisticRequest, None] = {}
 
-    def give(self, request: Request) -> Sequence[Any]:
+    def give(self, request: StatisticRequest) -> Sequence[Any]:
         self.requests[request] = None
-        return [tf.raw_ops.Placeholder(dtype=spec.dtype, shape=spec.shape) for spec in request.specs]
+        return [tf.raw_ops.Placeholder(dtype=spec.dtype, shape=spec.shape) for spec in request.tensor_specs]
 
     def path(self, vocabulary: VocabularyRequest) -> Any:
         return tf.raw_ops.Placeholder(dtype=tf.string, shape=[])
@@ -259,9 +259,9 @@ class KnownStatistics(RequestedStatistics):
         self._folder = folder
         self._paths: dict[VocabularyRequest, str] = {}
 
-    def give(self, request: Request) -> Sequence[Any]:
+    def give(self, request: StatisticRequest) -> Sequence[Any]:
         values = request.values(self._summaries)
-        return [tf.constant(value, spec.dtype) for value, spec in zip(values, request.specs, strict=True)]
+        return [tf.constant(value, spec.dtype) for value, spec in zip(values, request.tensor_specs, strict=True)]
 
     def path(self, vocabulary: VocabularyRequest) -> Any:
         if vocabulary not in self._paths:

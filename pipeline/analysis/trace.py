@@ -15,10 +15,10 @@ from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
 
 from ..errors import RequestError, in_words
 from ..formats.features import Feature
-from ..prepare.summaries import Wanted
+from ..prepare.summaries import SummarySpec
 from . import outputs as traced_outputs
 from .batcher import Batcher, adapter_config
-from .requests import RecordingStatistics, Request, RequestedStatistics
+from .requests import RecordingStatistics, RequestedStatistics, StatisticRequest
 from .tensors import SUMMARIES, Tensors, UserFn, preprocessing_fn, stored_specs
 
 LIGHT_BATCH = 1000  # examples in a batch where no pixels are in it
@@ -41,7 +41,7 @@ class Analysis:
 
     user_fn: UserFn | None
     features: Mapping[str, Feature]
-    requests: tuple[Request, ...]
+    requests: tuple[StatisticRequest, ...]
     phases: int
     columns: tuple[str, ...]
     outputs: Mapping[str, str]
@@ -52,13 +52,13 @@ class Analysis:
         return PIXEL_BATCH if any(self.features[name].is_pixels for name in self.columns) else LIGHT_BATCH
 
     @property
-    def wanted(self) -> tuple[Wanted, ...]:
+    def summary_specs(self) -> tuple[SummarySpec, ...]:
         """The summaries that the analyzers need."""
-        return tuple(dict.fromkeys(request.wanted for request in self.requests))
+        return tuple(dict.fromkeys(request.summary_spec for request in self.requests))
 
     def batcher(self) -> Batcher:
         """Packs what the analyzers need."""
-        return Batcher(self.features, self.columns, self.wanted, self.batch_size)
+        return Batcher(self.features, self.columns, self.summary_specs, self.batch_size)
 
 
 def trace(user_fn: UserFn | None, features: Mapping[str, Feature]) -> Analysis:

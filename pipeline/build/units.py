@@ -27,7 +27,7 @@ from ..prepare import image_chunks, summaries, tables
 from ..prepare.chunk import Chunk
 from ..prepare.images import Preparer
 from ..prepare.isolate import IsolatedPreparer
-from ..prepare.summaries import Summaries, default_wanted
+from ..prepare.summaries import Summaries, default_specs
 from ..prepare.tables import RecordPreparer
 from ..sources.reference import QuarantinedExample
 from ..storage import files
@@ -111,11 +111,11 @@ class MakeUnits(beam.DoFn):
         (split,) = unit.shards
         prepare = functools.partial(self._isolated or options.preparer, histograms=counting)
         features = options.preparer.features or {}
-        wanted = summaries.combine(options.analysis.wanted, default_wanted(features)) if counting else ()
-        wanted = tuple(want for want in wanted if not features[want.column].is_pixels)
+        specs = summaries.combine(options.analysis.summary_specs, default_specs(features)) if counting else ()
+        specs = tuple(spec for spec in specs if not features[spec.column].is_pixels)
         columns = options.analysis.columns if counting and self._emit_batches else ()
         analyzed = {name: features[name] for name in columns}
-        return image_chunks.chunks(prepare, features, self._pool, 4 * options.threads, split, pieces, wanted, analyzed)
+        return image_chunks.chunks(prepare, features, self._pool, 4 * options.threads, split, pieces, specs, analyzed)
 
 
 def _make_unit(

@@ -15,7 +15,7 @@ from ..formats.example_writer import encode
 from ..formats.features import Feature, describe_columns, stored_schema
 from ..prepare.images import Preparer
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
-from ..prepare.summaries import default_wanted
+from ..prepare.summaries import default_specs
 from ..prepare.tables import RecordPreparer
 from ..sources.images import Images
 from ..sources.join import ImageJoin
@@ -168,7 +168,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
             preparer,
             features=features,
             stored_schema=schema,
-            wanted=tuple(default_wanted(features)),
+            summary_specs=tuple(default_specs(features)),
         ),
         features=features,
         digest=hashlib.sha256(listing.digest.encode()).hexdigest(),

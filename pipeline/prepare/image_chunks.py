@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..formats.features import Feature, overflow_to_infinity, serialize
 from ..sources.reference import FilteredExample, Outcome, QuarantinedExample, Reference
 from .chunk import Chunk
-from .summaries import Wanted, of_histograms, summarize
+from .summaries import SummarySpec, of_histograms, summarize
 from .threads import ordered_map
 
 Prepare = Callable[[Reference], Outcome]
@@ -23,7 +23,7 @@ def chunks(
     window: int,
     split: str,
     references: Iterable[Reference],
-    wanted: Sequence[Wanted],
+    specs: Sequence[SummarySpec],
     analyzed: Mapping[str, Feature],
 ) -> Iterator[Chunk]:
     """Prepares a unit's examples in a thread pool.
@@ -35,10 +35,10 @@ def chunks(
       window: How many examples may be in hand.
       split: The split that they belong to.
       references: The examples.
-      wanted: What to know of the columns that are joined to the examples; told by the last chunk.
+      specs: What to know of the columns that are joined to the examples; told by the last chunk.
       analyzed: The features that the analyzers read.
     """
-    columns = pa.schema([(name, features[name].arrow_type) for name in {want.column for want in wanted}])
+    columns = pa.schema([(name, features[name].arrow_type) for name in {spec.column for spec in specs}])
     rows: list[dict[str, Any]] = []
 
     def make(reference: Reference) -> Chunk:
@@ -62,7 +62,7 @@ def chunks(
             rows.append(chunk.row)
         yield chunk
     if rows:
-        yield Chunk(0, summaries=summarize(_stored(rows, columns), wanted))
+        yield Chunk(0, summaries=summarize(_stored(rows, columns), specs))
 
 
 def _stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch:

@@ -23,7 +23,7 @@ DISTINCT = 10_000  # a column with more distinct values is free text to statisti
 
 
 @dataclass(frozen=True, order=True)
-class Wanted:
+class SummarySpec:
     """What to know of a column.
 
     Attributes:
@@ -42,7 +42,7 @@ class Wanted:
 
 
 Summary = Moments | GroupedMoments | Counts | Quantiles | Histogram
-Summaries = dict[Wanted, Summary]
+Summaries = dict[SummarySpec, Summary]
 _CLASSES: dict[str, Any] = {
     "moments": Moments,
     "grouped": GroupedMoments,
@@ -52,59 +52,59 @@ _CLASSES: dict[str, Any] = {
 }
 
 
-def default_wanted(features: Mapping[str, Feature]) -> list[Wanted]:
+def default_specs(features: Mapping[str, Feature]) -> list[SummarySpec]:
     """What statistics.json tells of every column of a table, and of those that are joined to images."""
-    wanted = []
+    specs = []
     for name, feature in features.items():
         if not feature.optional:
             continue
         if feature.dtype == "string":
-            wanted.append(Wanted("counts", name, limit=DISTINCT))
+            specs.append(SummarySpec("counts", name, limit=DISTINCT))
         elif not feature.shape:
-            wanted.append(Wanted("moments", name))
-    return wanted
+            specs.append(SummarySpec("moments", name))
+    return specs
 
 
-def combine(asked: Iterable[Wanted], default: Iterable[Wanted]) -> tuple[Wanted, ...]:
+def combine(asked: Iterable[SummarySpec], default: Iterable[SummarySpec]) -> tuple[SummarySpec, ...]:
     """All of them, each once; a column that is counted without a limit is not counted with one as well."""
     all_of_them = dict.fromkeys((*asked, *default))
-    return tuple(want for want in all_of_them if not want.limit or replace(want, limit=0) not in all_of_them)
+    return tuple(spec for spec in all_of_them if not spec.limit or replace(spec, limit=0) not in all_of_them)
 
 
 def of_histograms(histograms: Mapping[str, npt.NDArray[np.int64]]) -> Summaries:
     """The summaries of an example's images: name to int64 [channels, 256] counts."""
-    return {Wanted("histogram", name): Histogram(counts) for name, counts in histograms.items()}
+    return {SummarySpec("histogram", name): Histogram(counts) for name, counts in histograms.items()}
 
 
-def summarize(batch: pa.RecordBatch, wanted: Iterable[Wanted]) -> Summaries:
+def summarize(batch: pa.RecordBatch, specs: Iterable[SummarySpec]) -> Summaries:
     """The summaries of a batch's columns."""
-    return {want: _summarize(batch, want) for want in wanted}
+    return {spec: _summarize(batch, spec) for spec in specs}
 
 
-def _summarize(batch: pa.RecordBatch, want: Wanted) -> Summary:
-    values = batch.column(want.column)
-    if want.kind == "moments":
+def _summarize(batch: pa.RecordBatch, spec: SummarySpec) -> Summary:
+    values = batch.column(spec.column)
+    if spec.kind == "moments":
         return Moments.of(values)
-    if want.kind == "grouped":
-        return GroupedMoments.of(values, batch.column(want.key))
-    if want.kind == "quantiles":
-        return Quantiles.of(values, want.epsilon)
-    return Counts.of(values, want.limit or None)
+    if spec.kind == "grouped":
+        return GroupedMoments.of(values, batch.column(spec.key))
+    if spec.kind == "quantiles":
+        return Quantiles.of(values, spec.epsilon)
+    return Counts.of(values, spec.limit or None)
 
 
 def merge(first: Summaries, second: Summaries) -> Summaries:
     """The summaries of both together."""
-    merged: dict[Wanted, Any] = dict(first)
-    for want, summary in second.items():
-        merged[want] = merged[want].merge(summary) if want in merged else summary
+    merged: dict[SummarySpec, Any] = dict(first)
+    for spec, summary in second.items():
+        merged[spec] = merged[spec].merge(summary) if spec in merged else summary
     return merged
 
 
-def encode(summaries: Mapping[Wanted, Summary]) -> bytes:
+def encode(summaries: Mapping[SummarySpec, Summary]) -> bytes:
     """The bytes of summaries, for journals and analyzers."""
     entries = [
-        {"wanted": asdict(want), "summary": base64.b64encode(summary.to_bytes()).decode()}
-        for want, summary in sorted(summaries.items(), key=lambda item: item[0])
+        {"spec": asdict(spec), "summary": base64.b64encode(summary.to_bytes()).decode()}
+        for spec, summary in sorted(summaries.items(), key=lambda item: item[0])
     ]
     return json.dumps(entries).encode()
 
@@ -113,6 +113,6 @@ def decode(content: bytes) -> Summaries:
     """Reads them back."""
     summaries = {}
     for entry in json.loads(content):
-        want = Wanted(**entry["wanted"])
-        summaries[want] = _CLASSES[want.kind].from_bytes(base64.b64decode(entry["summary"]))
+        spec = SummarySpec(**entry["spec"])
+        summaries[spec] = _CLASSES[spec.kind].from_bytes(base64.b64decode(entry["summary"]))
     return summaries

@@ -18,7 +18,7 @@ from ..splits.rows import split_rows
 from ..splits.rules import NOT_LISTED, Splits
 from .chunk import Chunk
 from .steps import PreparedRows, apply_step, conform
-from .summaries import Wanted, summarize
+from .summaries import SummarySpec, summarize
 from .threads import ordered_map
 
 
@@ -37,7 +37,7 @@ class RecordPreparer:
       serialized: Whether rows are stored as tf.train.Examples, or as columns.
       features: What every row must hold; None while that is being found out.
       stored_schema: The columns that every row is brought to; None while that is being found out.
-      wanted: What to know of the columns.
+      summary_specs: What to know of the columns.
       columns: The columns that the analyzers read.
     """
 
@@ -51,7 +51,7 @@ class RecordPreparer:
     serialized: bool
     features: Mapping[str, Feature] | None = None
     stored_schema: pa.Schema | None = None
-    wanted: tuple[Wanted, ...] = ()
+    summary_specs: tuple[SummarySpec, ...] = ()
     columns: tuple[str, ...] = ()
 
     def prepare(self, piece: Range, limit: int | None = None) -> "PreparedRows":
@@ -106,7 +106,7 @@ class RecordPreparer:
             if LABEL in part.schema.names and not features[LABEL].shape and features[LABEL].dtype != "float32":
                 chunk.labels[split] = _count(part.column(LABEL))
             if split == self.statistics:
-                chunk.summaries = summarize(part, self.wanted)
+                chunk.summaries = summarize(part, self.summary_specs)
                 chunk.columns = part.select(list(self.columns)) if self.columns else None
         return chunk
 

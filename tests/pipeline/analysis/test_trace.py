@@ -88,11 +88,11 @@ def test_phases_and_columns_are_what_the_analyzers_need(tmp_path: Path):
     one, two = trace(one_phase, features), trace(two_phases, features)
     assert (one.phases, two.phases, trace(None, features).phases) == (1, 2, 0)
     assert set(one.columns) == {"number", "image"}
-    assert {want.column for want in one.wanted} == {"image", "flat"}
+    assert {spec.column for spec in one.summary_specs} == {"image", "flat"}
     assert set(two.columns) == {"number", "image", "label"}
     assert trace(None, features).columns == ()
     light = trace(lambda inputs: {"image": image.standardize(inputs, "image"), "x": inputs["number"]}, features)
-    assert (light.columns, light.phases, [want.column for want in light.wanted]) == ((), 0, ["image"])
+    assert (light.columns, light.phases, [spec.column for spec in light.summary_specs]) == ((), 0, ["image"])
 
 
 def test_a_size_that_only_the_pass_tells_is_no_mistake(tmp_path: Path):

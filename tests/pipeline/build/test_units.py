@@ -15,7 +15,7 @@ from helpers import LABEL, Committed, draw, pixels, run_job, save
 from penstock.pipeline import Images, Recipe
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.prepare import image_chunks
-from penstock.pipeline.prepare.summaries import Wanted
+from penstock.pipeline.prepare.summaries import SummarySpec
 from penstock.pipeline.sources.reference import Prepared
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
@@ -158,13 +158,13 @@ def test_masks_keep_their_classes(tmp_path: Path):
 
 def test_joined_numbers_beyond_float32_are_infinite_in_statistics_too():
     """As they are in the shards: a tf.train.Example holds float32."""
-    wanted = Wanted("moments", "x")
+    spec = SummarySpec("moments", "x")
     features = {"x": Feature("number", "float32", (), optional=True)}
 
     def prepare(reference: Any) -> Prepared:
         return Prepared(reference, None, {"x": float(reference)}, features, "00", {})
 
     with ThreadPoolExecutor(2) as pool:
-        *_, last = image_chunks.chunks(prepare, features, pool, 2, "train", ["1", "1e300", "-1e39"], [wanted], {})
-    moments = last.summaries[wanted]
+        *_, last = image_chunks.chunks(prepare, features, pool, 2, "train", ["1", "1e300", "-1e39"], [spec], {})
+    moments = last.summaries[spec]
     assert (moments.count, moments.max, moments.positive_inf, moments.negative_inf) == (1, 1.0, 1, 1)
