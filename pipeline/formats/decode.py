@@ -27,7 +27,7 @@ _WORDS = {
     example_reader.BYTES: "a text",
     example_reader.FLOATS: "floats",
     example_reader.INTEGERS: "integers",
-    example_reader.TEXTS: "several texts",
+    example_reader.STRINGS: "several texts",
 }
 # What stands for a value that is missing, as where the transform graph parses examples.
 _MISSING: dict[str, Any] = {"int64": -(2**63), "float32": float("nan"), "string": b""}
@@ -64,13 +64,13 @@ class Decoder:
 
     Attributes:
       features: The features that it decodes.
-      at_once: Whether it decodes many records at once: where none of them holds pixels.
+      batched: Whether it decodes many records at once: where none of them holds pixels.
     """
 
     def __init__(self, features: Mapping[str, Feature], stored: Mapping[str, Feature] | None = None) -> None:
         self.features = dict(features)
         self._stored = dict(stored or features)
-        self.at_once = not any(feature.is_pixels for feature in self._stored.values())
+        self.batched = not any(feature.is_pixels for feature in self._stored.values())
         self._writers = {name: _writer(feature) for name, feature in features.items()}
         self._defaults = {name: missing(feature) for name, feature in features.items() if feature.optional}
 
@@ -182,7 +182,7 @@ def _write_floats(value: example_reader.Value, array: Array, row: int) -> None:
 
 def _write_list(dtype: str, value: example_reader.Value, array: Array, row: int) -> None:
     if dtype == "string":
-        texts = example_reader.texts(value[1]) if value[0] == example_reader.TEXTS else [bytes(value[1])]
+        texts = example_reader.strings(value[1]) if value[0] == example_reader.STRINGS else [bytes(value[1])]
         array[row] = np.array(texts, object)
     elif dtype == "int64":
         _expect(example_reader.INTEGERS, value)

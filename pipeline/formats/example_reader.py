@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 BYTES, FLOATS, INTEGERS = 1, 2, 3
-TEXTS = -1  # a list of bytes with more than one value
-# The kind of a list and its content: of bytes, the value; of numbers, the packed values; of TEXTS, the list's message.
+STRINGS = -1  # a list of bytes with more than one value
+# A list's kind and content: of one string its bytes; of numbers the packed values; of STRINGS the list's message.
 Value: TypeAlias = tuple[int, memoryview]
 
 
@@ -65,7 +65,7 @@ def locate(record: bytes) -> dict[str, Span]:
                         span = Span(kind, position, stop)
                         position = stop
                         if kind == BYTES and position < list_end:
-                            span, position = Span(TEXTS, first, list_end), list_end
+                            span, position = Span(STRINGS, first, list_end), list_end
                         found[record[name_start:name_end].decode()] = span
                     if position != list_end:
                         raise ValueError("expected packed numbers in each feature")
@@ -95,7 +95,7 @@ def _enter(record: bytes, position: int, number: int) -> tuple[int, int]:
     return position, position + length
 
 
-def texts(content: memoryview) -> list[bytes]:
+def strings(content: memoryview) -> list[bytes]:
     """The values of a list of bytes, from its message."""
     record = bytes(content)
     position, found = 0, []

@@ -15,7 +15,7 @@ class Backend(Protocol):
     """What the operations need of a framework."""
 
     def constant(self, array: Any, like: Any) -> Any: ...
-    def settled(self, value: Any) -> Any: ...
+    def hide_from_optimizer(self, value: Any) -> Any: ...
     def cast(self, value: Any, dtype: str) -> Any: ...
     def unary(self, name: str, value: Any) -> Any: ...
     def maximum(self, a: Any, b: Any) -> Any: ...
@@ -64,7 +64,7 @@ class ArrayBackend:
     def constant(self, array: Any, like: Any) -> Any:
         return array
 
-    def settled(self, value: Any) -> Any:
+    def hide_from_optimizer(self, value: Any) -> Any:
         return value
 
     def cast(self, value: Any, dtype: str) -> Any:
@@ -152,7 +152,7 @@ class TorchBackend:
     def constant(self, array: Any, like: Any) -> Any:
         return self._tensor(array, like)
 
-    def settled(self, value: Any) -> Any:
+    def hide_from_optimizer(self, value: Any) -> Any:
         return value
 
     def cast(self, value: Any, dtype: str) -> Any:
@@ -238,10 +238,10 @@ class TensorFlowBackend:
         self._tf = sys.modules["tensorflow"]
 
     def constant(self, array: Any, like: Any) -> Any:
-        return self.settled(self._tf.constant(array))
+        return self.hide_from_optimizer(self._tf.constant(array))
 
-    def settled(self, value: Any) -> Any:
-        """The value itself, hidden from the optimizer of graphs: see `savedmodel._settled`."""
+    def hide_from_optimizer(self, value: Any) -> Any:
+        """The value itself, hidden from the optimizer of graphs: see `savedmodel.hide_from_optimizer`."""
         if self._tf.executing_eagerly() or not self._tf.is_tensor(value) or not value.dtype.is_floating:
             return value
         return self._tf.raw_ops.PlaceholderWithDefault(input=value, shape=value.shape)

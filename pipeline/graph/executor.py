@@ -83,7 +83,7 @@ class _Stage:
             places[name][...] = values[value]
 
 
-class Applied:
+class CompiledGraph:
     """A graph, or the host's part of it, that writes into given arrays; from any thread.
 
     Args:
@@ -119,7 +119,7 @@ class Applied:
         self._copied = [name for name, value in self._ids.items() if value not in made and name not in self._aliases]
 
     def __reduce__(self) -> tuple[Any, ...]:  # operations are functions without a name
-        return Applied, self._made_of
+        return CompiledGraph, self._made_of
 
     def _find_owners(self, nodes: Sequence[Node]) -> dict[str, str]:
         """Value id -> the output in whose array it can be computed: the output's own, and the chain before it."""

@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from ..formats.decode import Decoder, allocate
 from ..storage import files
-from .executor import Applied
+from .executor import CompiledGraph
 from .operations import OPERATIONS
 from .placement import LOOKUP
 from .portable import FILE, INPUT, Graph
@@ -74,11 +74,11 @@ def _compare(
         batch = allocate(decoder.features, len(examples))
         for row, example in enumerate(examples):
             decoder.write(example, batch, row)
-        applied = Applied(portable, False, {name: values[:1] for name, values in batch.items()})
-        found, alone = (applied.allocate(len(examples), batch, np.empty) for _ in range(2))
-        applied.into(batch, found)
+        compiled = CompiledGraph(portable, False, {name: values[:1] for name, values in batch.items()})
+        found, alone = (compiled.allocate(len(examples), batch, np.empty) for _ in range(2))
+        compiled.into(batch, found)
         for row in range(len(examples)):
-            applied.into(*({name: values[row : row + 1] for name, values in part.items()} for part in (batch, alone)))
+            compiled.into(*({name: values[row : row + 1] for name, values in part.items()} for part in (batch, alone)))
     except Exception as error:  # whatever it is, TensorFlow can still do it
         return [{"op": f"what fails without TensorFlow: {error}", "outputs": sorted(content["outputs"])}]
     different = [name for name, value in sorted(found.items()) if not _agree(value, expected[name])]

@@ -26,18 +26,18 @@ class Node:
     attributes: Mapping[str, Any]
 
 
-class Range(NamedTuple):
+class ValueRange(NamedTuple):
     """The smallest and the largest that integers can be."""
 
     low: int
     high: int
 
-    def holds(self, other: "Range") -> bool:
+    def holds(self, other: "ValueRange") -> bool:
         """Whether all of another range is in this one."""
         return self.low <= other.low and other.high <= self.high
 
 
-INT32 = Range(-(2**31), 2**31 - 1)
+INT32 = ValueRange(-(2**31), 2**31 - 1)
 _COUNTS = {"Bucketize", "LowerBound", "Shape", "StringToHashBucketFast", "UpperBound"}
 _ARITHMETIC = {"Add", "AddV2", "Mul", "Sub"}
 # What gives some of the integers that it takes, or 0 or 1.
@@ -48,13 +48,16 @@ _MOVES = {
 }
 
 
-def range_of(values: Array) -> Range | None:
+def value_range(values: Array) -> ValueRange | None:
     """The range of an array's integers; None where it has none."""
-    return Range(int(values.min()), int(values.max())) if values.size and values.dtype.kind in "iub" else None
+    return ValueRange(int(values.min()), int(values.max())) if values.size and values.dtype.kind in "iub" else None
 
 
 def split(
-    nodes: Sequence[Node], inputs: Mapping[str, str], constants: Mapping[str, Array], tables: Mapping[str, Range | None]
+    nodes: Sequence[Node],
+    inputs: Mapping[str, str],
+    constants: Mapping[str, Array],
+    tables: Mapping[str, ValueRange | None],
 ) -> tuple[list[Node], list[Node]]:
     """Divides a graph.
 
@@ -101,7 +104,7 @@ def _name(dtype: np.dtype[Any]) -> str:
     return "string" if dtype.hasobject else dtype.name
 
 
-def _fits(dtype: str, values: Range | None) -> bool:
+def _fits(dtype: str, values: ValueRange | None) -> bool:
     """Whether a device without 64-bit numbers can hold values of a dtype and, for integers, a range."""
     if dtype in ("int64", "uint64"):
         return values is not None and INT32.holds(values)
@@ -109,11 +112,14 @@ def _fits(dtype: str, values: Range | None) -> bool:
 
 
 def _ranges(
-    nodes: Sequence[Node], inputs: Mapping[str, str], constants: Mapping[str, Array], tables: Mapping[str, Range | None]
-) -> dict[str, Range]:
+    nodes: Sequence[Node],
+    inputs: Mapping[str, str],
+    constants: Mapping[str, Array],
+    tables: Mapping[str, ValueRange | None],
+) -> dict[str, ValueRange]:
     """Id to range, of all integers and truth values."""
     found = {name: _of_dtype(dtype) for name, dtype in inputs.items()}
-    found |= {name: range_of(value) for name, value in constants.items()}
+    found |= {name: value_range(value) for name, value in constants.items()}
     for node in nodes:
         possible = _of_dtype(node.dtype)
         arguments = [found.get(name) for name in node.inputs]
@@ -126,23 +132,25 @@ def _ranges(
     return {name: values for name, values in found.items() if values}
 
 
-def _of_dtype(dtype: str) -> Range | None:
+def _of_dtype(dtype: str) -> ValueRange | None:
     if dtype == "bool":
-        return Range(0, 1)
+        return ValueRange(0, 1)
     if dtype == "string" or np.dtype(dtype).kind not in "iu":
         return None
     limits = np.iinfo(dtype)
-    return Range(int(limits.min), int(limits.max))
+    return ValueRange(int(limits.min), int(limits.max))
 
 
-def _made(kind: str, arguments: Sequence[Range]) -> Range | None:
+def _made(kind: str, arguments: Sequence[ValueRange]) -> ValueRange | None:
     """The range of what an operation makes of integers in some ranges; None where that is not known."""
     if kind in _ARITHMETIC:
         a, b = arguments
         if kind == "Mul":
             ends = [x * y for x in a for y in b]
-            return Range(min(ends), max(ends))
-        return Range(a.low - b.high, a.high - b.low) if kind == "Sub" else Range(a.low + b.low, a.high + b.high)
+            return ValueRange(min(ends), max(ends))
+        return (
+            ValueRange(a.low - b.high, a.high - b.low) if kind == "Sub" else ValueRange(a.low + b.low, a.high + b.high)
+        )
     if kind in _MOVES or kind == LOOKUP:
-        return Range(min(0, *(values.low for values in arguments)), max(1, *(values.high for values in arguments)))
+        return ValueRange(min(0, *(values.low for values in arguments)), max(1, *(values.high for values in arguments)))
     return None

@@ -10,7 +10,7 @@ from ..errors import PenstockError, RequestError
 from ..formats.decode import Array
 from .backends import backend_of
 from .operations import OPERATIONS
-from .placement import LOOKUP, Node, Range, range_of, split
+from .placement import LOOKUP, Node, ValueRange, split, value_range
 
 FILE = "portable.json"  # in the folder of the transform graph
 FORMAT = 1
@@ -21,7 +21,7 @@ class NotPortableError(PenstockError):
     """The transform graph has an operation that only TensorFlow can do, or that a newer penstock wrote."""
 
 
-class Table:
+class LookupTable:
     """A look-up table: keys to values."""
 
     def __init__(self, keys: Sequence[Any], values: Sequence[Any], dtype: str) -> None:
@@ -29,11 +29,11 @@ class Table:
         self._dtype = np.dtype(object if dtype == "string" else dtype)
 
     @property
-    def range(self) -> Range | None:
+    def range(self) -> ValueRange | None:
         """The range of the values, where they are integers."""
         if self._dtype.kind not in "iub":
             return None
-        return range_of(np.fromiter(self._entries.values(), self._dtype, len(self._entries)))
+        return value_range(np.fromiter(self._entries.values(), self._dtype, len(self._entries)))
 
     def find(self, keys: Any, default: Array) -> Array:
         """The values of keys, [*keys.shape]; `default` for those that are not there."""
@@ -133,7 +133,9 @@ class Graph:
                     for value in arguments
                 ]
             with np.errstate(all="ignore"):  # as TensorFlow: in silence
-                values[node.output] = backend.settled(OPERATIONS[node.kind](backend, node.attributes, *arguments))
+                values[node.output] = backend.hide_from_optimizer(
+                    OPERATIONS[node.kind](backend, node.attributes, *arguments)
+                )
         return values
 
     def look_up(self, node: Node, keys: Any, default: Array) -> Array:
@@ -181,16 +183,18 @@ def decode_array(entry: Mapping[str, Any]) -> Array:
     return array.astype(dtype).reshape(entry["shape"])
 
 
-def _table(entry: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> Table:
+def _table(entry: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> LookupTable:
     if "asset" in entry:
         keys = read_asset(entry["asset"]).removesuffix(b"\n").split(b"\n")
-        return Table(keys, range(len(keys)), "int64")
-    return Table(decode_array(entry["keys"]).tolist(), decode_array(entry["values"]).tolist(), entry["values"]["dtype"])
+        return LookupTable(keys, range(len(keys)), "int64")
+    return LookupTable(
+        decode_array(entry["keys"]).tolist(), decode_array(entry["values"]).tolist(), entry["values"]["dtype"]
+    )
 
 
-def _range(entry: Mapping[str, Any], table: Table) -> Range | None:
+def _range(entry: Mapping[str, Any], table: LookupTable) -> ValueRange | None:
     """The range of a table's values: also where a vocabulary's file is not there, as in a Keras layer."""
-    return Range(0, max(0, entry["size"] - 1)) if "asset" in entry else table.range
+    return ValueRange(0, max(0, entry["size"] - 1)) if "asset" in entry else table.range
 
 
 def _check_portable(content: Mapping[str, Any]) -> None:

@@ -141,7 +141,7 @@ class SavedGraph:
         lists = {name: self._components(name) for name, feature in self.features.items() if None in feature.shape}
         wanted = {name: value for name, value in self.outputs.items() if name in dtypes}
         results = [tensor.name for tensor in tf.nest.flatten(wanted, expand_composites=True)]
-        definition = _settled(_cut(self.function.graph, openings, results), self.function.graph)
+        definition = hide_from_optimizer(_cut(self.function.graph, openings, results), self.function.graph)
         there = {node.name for node in definition.node}
 
         def apply(batch: Mapping[str, Any]) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def _cut(graph: Any, openings: Iterable[str], results: Iterable[str]) -> Any:
     return definition
 
 
-def _settled(definition: Any, graph: Any) -> Any:
+def hide_from_optimizer(definition: Any, graph: Any) -> Any:
     """A graph in which every float that arithmetic makes or takes is hidden from TensorFlow's graph optimizer.
 
     That one computes `x / 255 * 2 - 1` with a reciprocal, and constants among themselves first: other last bits than
@@ -218,9 +218,9 @@ def _settled(definition: Any, graph: Any) -> Any:
     for node in definition.node:
         for position, source in enumerate(node.input):
             if source.removesuffix(":0") in floats:
-                node.input[position] = f"{source.removesuffix(':0')}/settled"
+                node.input[position] = f"{source.removesuffix(':0')}/hidden"
     for name, dtype in floats.items():
-        node = definition.node.add(name=f"{name}/settled", op="PlaceholderWithDefault", input=[name])
+        node = definition.node.add(name=f"{name}/hidden", op="PlaceholderWithDefault", input=[name])
         node.attr["dtype"].type = dtype
         node.attr["shape"].shape.CopyFrom(graph.get_tensor_by_name(f"{name}:0").shape.as_proto())
     return definition

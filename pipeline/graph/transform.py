@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ..errors import DatasetError
 from ..storage import files
-from .executor import Applied
+from .executor import CompiledGraph
 from .portable import FILE, Graph, NotPortableError
 
 
@@ -100,6 +100,6 @@ class Transform:
         """The whole graph on a batch of decoded features."""
         return self.device(self.host(batch))
 
-    def applied(self, features: bool | Literal["host"], sample: Mapping[str, Any]) -> Applied | None:
+    def compiled(self, features: bool | Literal["host"], sample: Mapping[str, Any]) -> CompiledGraph | None:
         """What an adapter's `features` argument stands for, for NumPy batches like `sample`, a batch of 1."""
-        return Applied(self.graph, features == "host", sample) if features else None
+        return CompiledGraph(self.graph, features == "host", sample) if features else None

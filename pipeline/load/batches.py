@@ -13,9 +13,9 @@ import numpy as np
 
 from ..errors import RequestError
 from ..formats.decode import Arrays, allocate, dtype_of, item_shape
-from ..graph.executor import Applied
+from ..graph.executor import CompiledGraph
 from .buffers import Buffers
-from .order import WHOLE, Order, Share, State, Step, Steps, whole
+from .order import WHOLE, Order, Share, State, Step, Steps, check_int
 from .reader import Reader
 
 _BLOCK = 4096  # examples that are ordered, and rows of a table that are read, at once: fewer take more time each
@@ -54,7 +54,7 @@ class LoadOptions:
         for name in ("batch_size", "prefetch", "threads", "repeat"):
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "prefetch"):
-                whole(name, value, 1)
+                check_int(name, value, 1)
 
 
 class Batches:
@@ -67,11 +67,13 @@ class Batches:
       order: The order of the examples.
     """
 
-    def __init__(self, reader: Reader, order: Order, options: LoadOptions, applied: Applied | None = None) -> None:
+    def __init__(
+        self, reader: Reader, order: Order, options: LoadOptions, compiled: CompiledGraph | None = None
+    ) -> None:
         self.options = options
         self.order = order
         self._reader = reader
-        self._applied = applied
+        self._compiled = compiled
         self._buffers = Buffers()
         self._state = State(order.seed, order=order.fingerprint)
         self._steps = Steps(order.count, options.batch_size, options.share, options.drop_remainder, options.equal)
@@ -94,8 +96,8 @@ class Batches:
     @property
     def signature(self) -> dict[str, tuple[tuple[int, ...], Any]]:
         """What a batch holds: name to shape, without the batch, and NumPy dtype."""
-        if self._applied:
-            return self._applied.signature
+        if self._compiled:
+            return self._compiled.signature
         features = self._reader.features
         return {name: (item_shape(feature), dtype_of(feature)) for name, feature in features.items()}
 
@@ -159,8 +161,8 @@ class Batches:
     def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
         """Makes the batches of some steps, in order."""
         threads = self.options.threads or cores()
-        parts = 1 if self._reader.at_once else threads
-        ahead = max(self.options.prefetch, threads) if self._reader.at_once else self.options.prefetch
+        parts = 1 if self._reader.batched else threads
+        ahead = max(self.options.prefetch, threads) if self._reader.batched else self.options.prefetch
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
             begun: deque[_Begun] = deque()
             try:
@@ -180,7 +182,7 @@ class Batches:
         for planned in _within_epochs(steps, -(-_BLOCK // self.options.batch_size)):
             positions = np.concatenate([step.positions for step in planned])
             numbers = self.order.examples(planned[0].epoch, positions).tolist()  # of many, for the price of one
-            if self._reader.at_once:
+            if self._reader.batched:
                 yield _Block(planned, numbers)
                 continue
             start = 0
@@ -192,7 +194,7 @@ class Batches:
     def _begin(self, pool: ThreadPoolExecutor, block: "_Block", parts: int) -> "_Begun":
         numbers = block.numbers
         inputs = allocate(self._reader.features, len(numbers), self._buffers.empty)
-        outputs = self._applied.allocate(len(numbers), inputs, self._buffers.empty) if self._applied else inputs
+        outputs = self._compiled.allocate(len(numbers), inputs, self._buffers.empty) if self._compiled else inputs
         bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
         made = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
         return _Begun(block.steps, outputs, made)
@@ -201,8 +203,8 @@ class Batches:
         """Fills some rows of a batch, and applies the graph to them."""
         rows = slice(start, stop)
         self._reader.fill(inputs, numbers[rows], start)
-        if self._applied:
-            self._applied.into(_rows(inputs, rows), _rows(outputs, rows))
+        if self._compiled:
+            self._compiled.into(_rows(inputs, rows), _rows(outputs, rows))
 
     def _finish(self, begun: "_Begun") -> Iterator[dict[str, Any]]:
         for part in begun.parts:

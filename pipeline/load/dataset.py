@@ -13,7 +13,7 @@ from ..errors import DatasetError, RequestError
 from ..formats import manifest
 from ..formats.decode import Decoder, allocate, dtype_of
 from ..formats.features import Feature
-from ..graph.executor import Applied
+from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
 from ..storage import files
 from . import show
@@ -21,7 +21,7 @@ from .batches import Batches, make_options, with_state
 from .examples import Examples
 from .order import WINDOW, Order, Shuffle
 from .reader import Reader, RecordReader
-from .records import Records, shard_files
+from .records import ShardRecords, shard_files
 
 if TYPE_CHECKING:
     from ..serving.export import Export
@@ -33,7 +33,7 @@ _CHECKS = 8  # files that are checked at a time
 
 
 @dataclass(frozen=True)
-class Split:
+class SplitInfo:
     """A split: its name, how many examples it has, in how many shards of how many bytes."""
 
     name: str
@@ -98,7 +98,9 @@ class Dataset:
         self.manifest = content
         self.generation: str = content["generation"]
         self.splits = {
-            name: Split(name, entry["examples"], len(entry["shards"]), sum(shard["bytes"] for shard in entry["shards"]))
+            name: SplitInfo(
+                name, entry["examples"], len(entry["shards"]), sum(shard["bytes"] for shard in entry["shards"])
+            )
             for name, entry in content["splits"].items()
         }
         self.features = {name: Feature.from_json(entry) for name, entry in content["features"].items()}
@@ -232,7 +234,7 @@ class Dataset:
             raise RequestError(f'features: expected True, False or "host", found {features!r}')
         reader = self._reader(split, cache, features)
         order = Order(reader.sizes, _shuffle(shuffle), seed, window, f"{self.generation}/{split}")
-        return with_state(Batches(reader, order, options, self._applied(reader, features)), state)
+        return with_state(Batches(reader, order, options, self._compiled(reader, features)), state)
 
     def torch(self, split: str, batch_size: int = 32, *, device: Any = None, **options: Any) -> "TorchBatches":
         """Batches of PyTorch tensors: an IterableDataset that makes batches, so give DataLoader batch_size=None.
@@ -312,12 +314,12 @@ class Dataset:
 
         return export(self.transform, self.features, self.manifest["prepare"], path, outputs)
 
-    def _applied(self, reader: Reader, features: Features) -> Applied | None:
+    def _compiled(self, reader: Reader, features: Features) -> CompiledGraph | None:
         if not features or not len(reader):
             return None
         sample = allocate(reader.features, 1)
         reader.fill(sample, [0], 0)
-        return self.transform.applied(features, sample)
+        return self.transform.compiled(features, sample)
 
     def _reader(self, split: str, cache: bool, features: Features = False) -> Reader:
         if split not in self.splits:
@@ -329,7 +331,7 @@ class Dataset:
             from .parquet import ParquetReader  # Arrow takes a while to import
 
             return ParquetReader(shards, wanted, cache)
-        return RecordReader(Records(shards), Decoder(wanted, self.features), cache)
+        return RecordReader(ShardRecords(shards), Decoder(wanted, self.features), cache)
 
 
 def _shuffle(shuffle: bool | Shuffle) -> Shuffle:

@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..formats.decode import allocate
 from ..graph.transform import Transform
 from .reader import Reader, RecordReader
-from .records import Records
+from .records import ShardRecords
 
 
 class Examples:
@@ -27,7 +27,7 @@ class Examples:
         return isinstance(self._reader, RecordReader)
 
     @property
-    def records(self) -> Records:
+    def records(self) -> ShardRecords:
         """The stored records: a serialized tf.train.Example each.
 
         Raises:

@@ -8,7 +8,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import RequestError
-from ..graph.placement import INT32, range_of
+from ..graph.placement import INT32, value_range
 from .batches import Batches
 
 
@@ -76,7 +76,7 @@ class JaxBatches:
 
 def _expect_32_bits(name: str, values: np.ndarray) -> None:
     """Raises RequestError for integers that JAX, which makes 64 bits 32, would change."""
-    found = range_of(values) if values.dtype in (np.int64, np.uint64) else None
+    found = value_range(values) if values.dtype in (np.int64, np.uint64) else None
     if found and not INT32.holds(found):
         value = found.low if found.low < INT32.low else found.high
         which = ", which stands for a missing value" if value == -(2**63) else ""

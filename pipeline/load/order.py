@@ -22,7 +22,7 @@ Shuffle: TypeAlias = Literal["window", "exact"] | None
 Integers: TypeAlias = npt.NDArray[np.int64]
 
 
-def whole(name: str, value: Any, least: int | None = None) -> int:
+def check_int(name: str, value: Any, least: int | None = None) -> int:
     """A request's whole number, of Python or of NumPy.
 
     Raises:
@@ -109,8 +109,8 @@ class Order:
     name: str = ""
 
     def __post_init__(self) -> None:
-        whole("window", self.window, 1)
-        whole("seed", self.seed)
+        check_int("window", self.window, 1)
+        check_int("seed", self.seed)
 
     @cached_property
     def fingerprint(self) -> int:
@@ -164,7 +164,7 @@ class Share:
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= whole("shard", self.index) < whole("shard", self.count):
+        if not 0 <= check_int("shard", self.index) < check_int("shard", self.count):
             raise RequestError(
                 f"shard: expected (index, count) with 0 <= index < count, found {(self.index, self.count)}; "
                 "give each host its own index"
@@ -210,7 +210,7 @@ class State:
                 f"state: expected what a loader's state() returned, {State().to_json()}, found {entry!r}"
             )
         least = {"epoch": 0, "position": 0}
-        return cls(**{name: whole(f"state: {name}", value, least.get(name)) for name, value in entry.items()})
+        return cls(**{name: check_int(f"state: {name}", value, least.get(name)) for name, value in entry.items()})
 
 
 @dataclass(frozen=True)

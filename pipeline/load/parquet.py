@@ -28,7 +28,7 @@ class ParquetReader(Reader):
     """
 
     def __init__(self, shards: Sequence[ShardFile], features: Mapping[str, Feature], cache: bool = False) -> None:
-        super().__init__(features, [shard.records for shard in shards], at_once=True, cache=cache)
+        super().__init__(features, [shard.records for shard in shards], batched=True, cache=cache)
         self._shards = tuple(shards)
         self._starts = np.array(list(accumulate(self.sizes, initial=0)))
         self._locks = [ProcessLock() for _ in shards]

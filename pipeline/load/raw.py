@@ -17,7 +17,7 @@ import numpy as np
 from ..formats import example_reader
 from ..formats.decode import Arrays, Decoder
 from ..formats.features import Feature
-from .records import FOOTER, Bytes, Records
+from .records import FOOTER, Bytes, ShardRecords
 
 _LAYOUTS = 1 << 12  # that are known at most
 _PATIENCE = 32  # wrong guesses, more than right ones, until none is made any more
@@ -99,7 +99,7 @@ class RawRecords:
       decoder: What is read of them; some of it `is_direct`.
     """
 
-    def __init__(self, records: Records, decoder: Decoder) -> None:
+    def __init__(self, records: ShardRecords, decoder: Decoder) -> None:
         self._records = records
         self._decoder = decoder
         self._direct = {

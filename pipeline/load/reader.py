@@ -9,7 +9,7 @@ import numpy as np
 from ..formats.decode import Arrays, Decoder, allocate
 from ..formats.features import Feature
 from .raw import RawRecords, is_direct
-from .records import Records
+from .records import ShardRecords
 
 
 class Reader(ABC):
@@ -18,14 +18,14 @@ class Reader(ABC):
     Args:
       features: What is read of each example.
       sizes: Examples in each shard.
-      at_once: Whether it reads many examples faster than one after the other.
+      batched: Whether it reads many examples faster than one after the other.
       cache: Whether to keep decoded examples in memory.
     """
 
-    def __init__(self, features: Mapping[str, Feature], sizes: Sequence[int], at_once: bool, cache: bool) -> None:
+    def __init__(self, features: Mapping[str, Feature], sizes: Sequence[int], batched: bool, cache: bool) -> None:
         self.features = dict(features)
         self.sizes = tuple(sizes)
-        self.at_once = at_once
+        self.batched = batched
         self._cache = allocate(features, len(self)) if cache else None
         self._cached = np.zeros(len(self) if cache else 0, bool)
 
@@ -75,8 +75,8 @@ class RecordReader(Reader):
       cache: Whether to keep decoded examples.
     """
 
-    def __init__(self, records: Records, decoder: Decoder, cache: bool = False) -> None:
-        super().__init__(decoder.features, records.sizes, decoder.at_once, cache)
+    def __init__(self, records: ShardRecords, decoder: Decoder, cache: bool = False) -> None:
+        super().__init__(decoder.features, records.sizes, decoder.batched, cache)
         self.records = records
         self._decoder = decoder
         self._raw = RawRecords(records, decoder) if any(map(is_direct, self.features.values())) else None
@@ -85,7 +85,7 @@ class RecordReader(Reader):
         return RecordReader, (self.records, self._decoder, self.caches)
 
     def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
-        if self.at_once:
+        if self.batched:
             records = [self.records[number] for number in numbers]
             for position in self._decoder.write_all(records, arrays, first):
                 self._write(records[position], numbers[position], arrays, first + position)

@@ -45,7 +45,7 @@ class ShardFile:
         return self.uri.endswith(".gz")
 
 
-class Source(Protocol):
+class ShardSource(Protocol):
     """Random access to the framed records of one shard, from any thread."""
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
@@ -55,7 +55,7 @@ class Source(Protocol):
         """Fills uint8 arrays with the bytes from an offset on, one after the other, as far as there are any."""
 
 
-class Local:
+class LocalFile:
     """A local file. Reading releases the GIL: threads wait for a disk, and copy from the page cache, side by side."""
 
     def __init__(self, path: str) -> None:
@@ -77,7 +77,7 @@ class Local:
         os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
 
 
-class Held:
+class InMemoryFile:
     """A file that is in memory as a whole."""
 
     def __init__(self, content: bytes) -> None:
@@ -90,7 +90,7 @@ class Held:
         _copy(memoryview(self._content)[start:], parts)
 
 
-class Remote:
+class RemoteFile:
     """An object in a store: a record is one ranged request. Arrow's files take reads from any thread."""
 
     def __init__(self, uri: str) -> None:
@@ -111,7 +111,7 @@ def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
         content = content[part.nbytes :]
 
 
-class Records:
+class ShardRecords:
     """The records of a split, by their number in the order of storage. Shards are opened when they are first read.
 
     It pickles: another process opens the files again.
@@ -125,7 +125,7 @@ class Records:
     def _reset(self) -> None:
         self._lock = ProcessLock()
         self._opening = [ProcessLock() for _ in self.shards]
-        self._open: OrderedDict[int, tuple[Source, array[int]]] = OrderedDict()
+        self._open: OrderedDict[int, tuple[ShardSource, array[int]]] = OrderedDict()
 
     def __getstate__(self) -> tuple[ShardFile, ...]:
         return self.shards
@@ -196,7 +196,7 @@ class Records:
             shard, inside = self.locate(number)
             raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
 
-    def _find(self, number: int) -> tuple[Source, int, int]:
+    def _find(self, number: int) -> tuple[ShardSource, int, int]:
         shard = bisect_right(self._starts, number) - 1
         inside = number - self._starts[shard]
         source, offsets = self._opened(shard)
@@ -208,7 +208,7 @@ class Records:
             shard, inside = self.locate(number)
             raise DatasetError(f"{shard.uri}: record {inside} is damaged or truncated; run `penstock verify`")
 
-    def _opened(self, shard: int) -> tuple[Source, "array[int]"]:
+    def _opened(self, shard: int) -> tuple[ShardSource, "array[int]"]:
         opened = self._open.get(shard)
         if opened is not None:
             return opened
@@ -231,7 +231,7 @@ class Records:
             total -= self._open.pop(shard)[1][-1]
 
 
-def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
+def _open_shard(shard: ShardFile) -> tuple[ShardSource, "array[int]"]:
     try:
         if shard.index_uri is None:
             raise DatasetError(f"{shard.uri}: expected an index of its records, found none; run the recipe again")
@@ -241,10 +241,10 @@ def _open_shard(shard: ShardFile) -> tuple[Source, "array[int]"]:
         content = gzip.decompress(files.read_bytes(shard.uri)) if shard.compressed else None
         _check_offsets(shard, offsets, shard.bytes if content is None else len(content))
         if content is not None:
-            return Held(content), offsets
+            return InMemoryFile(content), offsets
         if not shard.bytes:
-            return Held(b""), offsets
-        return Local(shard.uri) if files.is_local(shard.uri) else Remote(shard.uri), offsets
+            return InMemoryFile(b""), offsets
+        return LocalFile(shard.uri) if files.is_local(shard.uri) else RemoteFile(shard.uri), offsets
     except FileNotFoundError as error:
         raise DatasetError(
             f"{error.filename or shard.uri}: a file of the dataset is missing; run `penstock verify`"

@@ -59,5 +59,5 @@ def test_several_values_of_bytes() -> None:
     example = EXAMPLE()
     example.features.feature["two"].bytes_list.value.extend([b"a", b"", b"bc"])
     kind, content = example_reader.parse(example.SerializeToString())["two"]
-    assert kind == example_reader.TEXTS
-    assert example_reader.texts(content) == [b"a", b"", b"bc"]
+    assert kind == example_reader.STRINGS
+    assert example_reader.strings(content) == [b"a", b"", b"bc"]

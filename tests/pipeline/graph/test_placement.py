@@ -9,7 +9,7 @@ import pytest
 from stored_datasets import constant, operation, portable, write
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.graph.executor import Applied
+from penstock.pipeline.graph.executor import CompiledGraph
 from penstock.pipeline.graph.portable import Graph
 from penstock.pipeline.load import open_dataset
 
@@ -95,9 +95,9 @@ def test_shapes_do_not_travel() -> None:
     graph = _graph(operations, {"c0": np.int32(1)}, {"y": "t6"})
     host = graph.run_host({"k": K})
     assert all(len(value) == len(K) for value in host.values())
-    applied = Applied(graph, True, {"k": K[:1]})
-    made = applied.allocate(len(K), {"k": K}, np.empty)
-    applied.into({"k": K}, made)
+    compiled = CompiledGraph(graph, True, {"k": K[:1]})
+    made = compiled.allocate(len(K), {"k": K}, np.empty)
+    compiled.into({"k": K}, made)
     assert made.keys() == host.keys()
     for name, value in host.items():
         np.testing.assert_array_equal(made[name], value)

@@ -7,7 +7,7 @@ import pytest
 from stored_datasets import constant, operation, portable, write
 
 from penstock.pipeline import DatasetError, RequestError
-from penstock.pipeline.graph.executor import Applied
+from penstock.pipeline.graph.executor import CompiledGraph
 from penstock.pipeline.graph.portable import Graph, NotPortableError
 from penstock.pipeline.load import Dataset, open_dataset
 
@@ -36,9 +36,9 @@ def _run(operations: list[dict[str, Any]], constants: dict[str, Any], output: st
     graph = _graph(operations, constants, output, dtype)
     batch = {"x": X, "s": S}
     whole = graph.run_device(graph.run_host(batch))["y"]
-    applied = Applied(graph, False, {"x": X[:1], "s": S[:1]})
-    out = applied.allocate(4, batch, np.empty)
-    applied.into(batch, out)
+    compiled = CompiledGraph(graph, False, {"x": X[:1], "s": S[:1]})
+    out = compiled.allocate(4, batch, np.empty)
+    compiled.into(batch, out)
     np.testing.assert_array_equal(out["y"], whole)
     return np.asarray(whole)
 
@@ -161,9 +161,9 @@ def test_a_constant_may_be_wider_than_the_data(shape: tuple[int, ...], kind: str
     graph = _graph(operations, {"c0": constant, "c1": np.int32(1)})
     whole = graph.run_device(graph.run_host({"x": values}))["y"]
     assert whole.shape[-1] == 3
-    applied = Applied(graph, False, {"x": values[:1]})
-    made = applied.allocate(4, {"x": values}, np.empty)
-    applied.into({"x": values}, made)
+    compiled = CompiledGraph(graph, False, {"x": values[:1]})
+    made = compiled.allocate(4, {"x": values}, np.empty)
+    compiled.into({"x": values}, made)
     np.testing.assert_array_equal(made["y"], whole)
 
 
@@ -171,9 +171,9 @@ def test_a_constant_may_be_wider_than_the_data(shape: tuple[int, ...], kind: str
 def test_a_cast_of_nan_is_silent() -> None:
     graph = _graph([], {}, "input:x", "int64")
     assert graph.run_device(graph.run_host({"x": X}))["y"].tolist() == [-1, 0, 2, -(2**63)]
-    applied = Applied(graph, False, {"x": X[:1]})
-    made = applied.allocate(4, {"x": X}, np.empty)
-    applied.into({"x": X}, made)
+    compiled = CompiledGraph(graph, False, {"x": X[:1]})
+    made = compiled.allocate(4, {"x": X}, np.empty)
+    compiled.into({"x": X}, made)
     assert made["y"].tolist() == [-1, 0, 2, -(2**63)]
 
 

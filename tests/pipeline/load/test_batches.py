@@ -19,7 +19,7 @@ from penstock.pipeline.load.buffers import Buffers
 from penstock.pipeline.load.locks import ProcessLock
 from penstock.pipeline.load.order import Order
 from penstock.pipeline.load.reader import RecordReader
-from penstock.pipeline.load.records import Records
+from penstock.pipeline.load.records import ShardRecords
 
 
 def _rows(batches: Batches) -> list[list[int]]:
@@ -152,7 +152,7 @@ def test_random_access(dataset: Dataset) -> None:
 
 
 def test_a_loader_of_nothing_ends_however_often_it_is_repeated() -> None:
-    reader = RecordReader(Records([]), Decoder({"row": Feature("number", "int64", ())}))
+    reader = RecordReader(ShardRecords([]), Decoder({"row": Feature("number", "int64", ())}))
     assert list(Batches(reader, Order(()), LoadOptions(repeat=None))) == []
 
 

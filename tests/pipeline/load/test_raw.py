@@ -13,7 +13,7 @@ from penstock.pipeline.formats.decode import Decoder, allocate
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.load.raw import find_layout
 from penstock.pipeline.load.reader import RecordReader
-from penstock.pipeline.load.records import Records
+from penstock.pipeline.load.records import ShardRecords
 
 FEATURES = {
     "image": Feature("image", "uint8", (5, 7, 3), "raw"),
@@ -51,7 +51,7 @@ RECORDS = [serialize(_values(number)) for number in range(40)]
 @pytest.mark.parametrize("wanted", [list(FEATURES), ["image"], ["mask", "key"], ["row", "image"]])
 def test_a_batch_is_what_decoding_gives(tmp_path: Path, wanted: list[str], name: str, prefix: str) -> None:
     features = {name: FEATURES[name] for name in wanted}
-    reader = RecordReader(Records([write_shard(tmp_path, name, RECORDS, prefix)]), Decoder(features, FEATURES))
+    reader = RecordReader(ShardRecords([write_shard(tmp_path, name, RECORDS, prefix)]), Decoder(features, FEATURES))
     found, expected = allocate(features, len(RECORDS)), allocate(features, len(RECORDS))
     for _ in range(2):  # the second time, the layouts are known
         for array in found.values():
@@ -70,7 +70,7 @@ def test_damage_is_found_where_the_layout_is_known(tmp_path: Path, place: int) -
     middle = len(content) // 2
     content[middle + place if place > 0 else place] ^= 4
     Path(shard.uri).write_bytes(content)
-    reader = RecordReader(Records([shard]), Decoder(FEATURES))
+    reader = RecordReader(ShardRecords([shard]), Decoder(FEATURES))
     arrays = allocate(FEATURES, 2)
     reader.fill(arrays, [0, 0], 0)
     with pytest.raises(DatasetError, match=r"record 1 is damaged or truncated.*penstock verify"):
@@ -80,20 +80,20 @@ def test_damage_is_found_where_the_layout_is_known(tmp_path: Path, place: int) -
 def test_a_shard_that_ends_early_is_damaged(tmp_path: Path) -> None:
     shard = write_shard(tmp_path, "0", [RECORDS[0]] * 2)
     Path(shard.uri).write_bytes(Path(shard.uri).read_bytes()[:-60])
-    reader = RecordReader(Records([shard]), Decoder(FEATURES))
+    reader = RecordReader(ShardRecords([shard]), Decoder(FEATURES))
     with pytest.raises(DatasetError, match="record 1 is damaged or truncated"):
         reader.fill(allocate(FEATURES, 2), [0, 1], 0)
 
 
 def test_what_is_missing_is_named_where_the_layout_is_known(tmp_path: Path) -> None:
     values = {name: value for name, value in _values(0).items() if name != "key"}
-    reader = RecordReader(Records([write_shard(tmp_path, "0", [serialize(values)] * 2)]), Decoder(FEATURES))
+    reader = RecordReader(ShardRecords([write_shard(tmp_path, "0", [serialize(values)] * 2)]), Decoder(FEATURES))
     for _ in range(2):
         with pytest.raises(DatasetError, match="record 1: feature 'key': expected a value"):
             reader.fill(allocate(FEATURES, 1), [1], 0)
 
 
-class _Counted(Records):
+class _Counted(ShardRecords):
     """Records that count how often storage is asked, and how often for a whole record to be decoded."""
 
     requests = decoded = 0

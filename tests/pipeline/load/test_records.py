@@ -9,14 +9,14 @@ from stored_datasets import write_shard
 
 from penstock.pipeline import DatasetError
 from penstock.pipeline.load import Dataset
-from penstock.pipeline.load.records import Records
+from penstock.pipeline.load.records import ShardRecords
 
 RECORDS = [b"a", b"", b"ccc" * 100, b"d"]
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Records:
-    return Records(
+def records(tmp_path: Path) -> ShardRecords:
+    return ShardRecords(
         [
             write_shard(tmp_path, "0", RECORDS[:2]),
             write_shard(tmp_path, "1", []),
@@ -25,19 +25,19 @@ def records(tmp_path: Path) -> Records:
     )
 
 
-def test_records_are_numbered_through_all_shards(records: Records) -> None:
+def test_records_are_numbered_through_all_shards(records: ShardRecords) -> None:
     assert len(records) == 4
     assert records.sizes == (2, 0, 2)
     assert [records[number] for number in range(4)] == RECORDS
 
 
-def test_records_pickle(records: Records) -> None:
+def test_records_pickle(records: ShardRecords) -> None:
     records[0]
     assert pickle.loads(pickle.dumps(records))[3] == RECORDS[3]
 
 
 def test_a_store_is_read_in_ranges(tmp_path: Path) -> None:
-    records = Records([write_shard(tmp_path, "0", RECORDS, prefix="file://")])
+    records = ShardRecords([write_shard(tmp_path, "0", RECORDS, prefix="file://")])
     assert [records[number] for number in (3, 0, 2)] == [RECORDS[3], RECORDS[0], RECORDS[2]]
 
 
@@ -48,7 +48,7 @@ def test_every_flipped_bit_of_a_record_is_found(tmp_path: Path) -> None:
         damaged = content.copy()
         damaged[position] ^= 1
         Path(shard.uri).write_bytes(damaged)
-        records = Records([shard])
+        records = ShardRecords([shard])
         with pytest.raises(DatasetError, match=r"record 0 is damaged.*penstock verify"):
             records[0]
         assert records[1] == b"def"
@@ -58,14 +58,14 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     shard = write_shard(tmp_path, "0", RECORDS)
     Path(shard.uri).unlink()
     with pytest.raises(DatasetError, match=r"/0: a file of the dataset is missing"):
-        Records([shard])[0]
+        ShardRecords([shard])[0]
 
 
 def test_an_index_of_another_length_is_refused(tmp_path: Path) -> None:
     shard = write_shard(tmp_path, "0", RECORDS)
     Path(shard.index_uri).write_bytes(np.zeros(3, "<u8").tobytes())
     with pytest.raises(DatasetError, match="expected 5 offsets, found 3"):
-        Records([shard])[0]
+        ShardRecords([shard])[0]
 
 
 @pytest.mark.parametrize("offsets", [[0] * 5, [0, 17, 33, 1 << 40, 366], [1, 17, 33, 349, 366], [0, 17, 33, 349, 360]])
@@ -74,7 +74,7 @@ def test_offsets_that_are_none_are_refused(tmp_path: Path, offsets: list[int]) -
     assert shard.bytes == 366
     Path(shard.index_uri).write_bytes(np.array(offsets, "<u8").tobytes())
     with pytest.raises(DatasetError, match="expected the offsets of records in 366 bytes, found others"):
-        Records([shard])[0]
+        ShardRecords([shard])[0]
 
 
 @pytest.mark.parametrize("place", [0, 12, 20, -2])
@@ -84,7 +84,7 @@ def test_damaged_compression_is_named(tmp_path: Path, place: int) -> None:
     content[place] ^= 255
     Path(shard.uri).write_bytes(content)
     with pytest.raises(DatasetError, match=r"0.gz: its compression is damaged"):
-        Records([shard])[0]
+        ShardRecords([shard])[0]
 
 
 @pytest.mark.slow
