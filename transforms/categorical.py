@@ -6,7 +6,7 @@ what becomes of them.
 
 from typing import Any, Literal
 
-from .check import expect, is_whole
+from .check import expect, is_int
 from .inputs import Inputs
 
 Missing = Literal["own", "oov"]
@@ -130,7 +130,7 @@ def hash_bucket(values: Any, buckets: int) -> Any:
     Raises:
       ValueError: the number of buckets is none.
     """
-    expect(is_whole(buckets, 1), "hash_bucket(buckets=...)", "a whole number from 1", buckets)
+    expect(is_int(buckets, 1), "hash_bucket(buckets=...)", "a whole number from 1", buckets)
     import tensorflow as tf
 
     return tf.strings.to_hash_bucket_fast(as_text(values), buckets)
@@ -184,7 +184,7 @@ def _text(inputs: Inputs, name: str, function: str, instead: str) -> Any:
 
 
 def _expect_vocabulary(top_k: object, min_count: object, oov_buckets: object, missing: object) -> None:
-    expect(top_k is None or is_whole(top_k, 1), "vocabulary(top_k=...)", "None or a whole number from 1", top_k)
-    expect(is_whole(min_count, 1), "vocabulary(min_count=...)", "a whole number from 1", min_count)
-    expect(is_whole(oov_buckets, 0), "vocabulary(oov_buckets=...)", "a whole number from 0", oov_buckets)
+    expect(top_k is None or is_int(top_k, 1), "vocabulary(top_k=...)", "None or a whole number from 1", top_k)
+    expect(is_int(min_count, 1), "vocabulary(min_count=...)", "a whole number from 1", min_count)
+    expect(is_int(oov_buckets, 0), "vocabulary(oov_buckets=...)", "a whole number from 0", oov_buckets)
     expect(missing in ("own", "oov"), "vocabulary(missing=...)", '"own" or "oov"', missing)

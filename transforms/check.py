@@ -12,11 +12,11 @@ def expect(holds: bool, what: str, expected: str, found: object) -> None:
         raise ValueError(f"{what}: expected {expected}, found {found!r}; mend the recipe")
 
 
-def is_whole(value: object, low: int, high: int | None = None) -> bool:
+def is_int(value: object, low: int, high: int | None = None) -> bool:
     """Whether the value is an int (not a bool) from `low` to `high`, both included."""
     return isinstance(value, int) and not isinstance(value, bool) and low <= value and (high is None or value <= high)
 
 
 def is_colour(value: object) -> bool:
     """Whether the value is a tuple of red, green and blue, each from 0 to 255."""
-    return isinstance(value, tuple) and len(value) == 3 and all(is_whole(part, 0, 255) for part in value)
+    return isinstance(value, tuple) and len(value) == 3 and all(is_int(part, 0, 255) for part in value)

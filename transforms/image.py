@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from PIL import Image
 
-from .check import expect, is_colour, is_whole
+from .check import expect, is_colour, is_int
 from .image_codec import Decode, Jpeg, Png, Raw
 from .inputs import Inputs
 from .outcome import Example, Filtered, Rejected
@@ -42,7 +42,7 @@ class Resize:
         )
         expect(is_colour(self.fill), "resize(fill=...)", "a tuple (red, green, blue) of 0 to 255", self.fill)
         expect(
-            self.mask_fill is None or is_whole(self.mask_fill, 0, 65535),
+            self.mask_fill is None or is_int(self.mask_fill, 0, 65535),
             "resize(mask_fill=...)",
             "None or a class id from 0 to 65535",
             self.mask_fill,
@@ -381,5 +381,5 @@ def _fill_of(mode: str, colour: Colour) -> int | Colour:
 
 
 def _expect_size(function: str, height: int, width: int) -> None:
-    expect(is_whole(height, 1), f"{function}(height=...)", "a whole number from 1", height)
-    expect(is_whole(width, 1), f"{function}(width=...)", "a whole number from 1", width)
+    expect(is_int(height, 1), f"{function}(height=...)", "a whole number from 1", height)
+    expect(is_int(width, 1), f"{function}(width=...)", "a whole number from 1", width)

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from .check import expect, is_colour, is_whole
+from .check import expect, is_colour, is_int
 from .jpeg import decode_jpeg, load_jpeg
 from .outcome import Rejected
 from .pixels import Colour, Mode, Pixels, as_pil, class_ids, orientation, to_mode, transposed
@@ -50,7 +50,7 @@ class Decode:
             f"a tuple of Pillow's names of formats, such as {_FORMATS}",
             self.formats,
         )
-        expect(is_whole(self.max_pixels, 1), "decode(max_pixels=...)", "a whole number from 1", self.max_pixels)
+        expect(is_int(self.max_pixels, 1), "decode(max_pixels=...)", "a whole number from 1", self.max_pixels)
         expect(
             self.background is None or is_colour(self.background),
             "decode(background=...)",
@@ -165,7 +165,7 @@ class Jpeg:
     name: ClassVar[str] = "jpeg"
 
     def __post_init__(self) -> None:
-        expect(is_whole(self.quality, 1, 100), "jpeg(quality=...)", "a whole number from 1 to 100", self.quality)
+        expect(is_int(self.quality, 1, 100), "jpeg(quality=...)", "a whole number from 1 to 100", self.quality)
 
     def encode(self, image: Pixels) -> bytes:
         """Encodes 8-bit pixels; equal pixels give equal bytes.

@@ -9,7 +9,7 @@ import math
 from typing import Any, Literal, get_args
 
 from .categorical import as_text, find
-from .check import expect, is_whole
+from .check import expect, is_int
 from .inputs import Inputs
 
 Missing = Literal["mean", "zero", "keep"]
@@ -173,7 +173,7 @@ def bucketize(inputs: Inputs, name: str, num_buckets: int, *, epsilon: float = 0
     Raises:
       ValueError: an argument is not what it should be.
     """
-    expect(is_whole(num_buckets, 2), "bucketize(num_buckets=...)", "a whole number from 2", num_buckets)
+    expect(is_int(num_buckets, 2), "bucketize(num_buckets=...)", "a whole number from 2", num_buckets)
     _expect_epsilon("bucketize", epsilon)
     _, absent = _values(inputs, name, "bucketize", "tft.bucketize")
     import tensorflow as tf

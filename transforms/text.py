@@ -20,7 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .check import expect, is_whole
+from .check import expect, is_int
 from .columns import Vectorized, put
 
 Form = Literal["NFC", "NFKC", "NFD", "NFKD"]
@@ -74,7 +74,7 @@ def limit(name: str, characters: int) -> Vectorized:
     Raises:
       ValueError: an argument is not what it should be.
     """
-    expect(is_whole(characters, 1), "limit(characters)", "a whole number from 1", characters)
+    expect(is_int(characters, 1), "limit(characters)", "a whole number from 1", characters)
     return Vectorized(_Limit(name, characters), f"text.limit({name!r}, {characters})")
 
 
@@ -191,7 +191,7 @@ def wordpiece(
     Raises:
       ValueError: an argument is not what it should be.
     """
-    expect(length is None or is_whole(length, 1), "wordpiece(length=...)", "None or a whole number from 1", length)
+    expect(length is None or is_int(length, 1), "wordpiece(length=...)", "None or a whole number from 1", length)
     is_piece = padding is None or (length is not None and padding in tokenizer.vocabulary)
     expect(is_piece, "wordpiece(padding=...)", "a piece of the vocabulary, and a length", padding)
     return Vectorized(_ToPieces(name, tokenizer, output or name, length, padding), f"text.wordpiece({name!r})")
@@ -254,7 +254,7 @@ def ngrams(tokens: Any, widths: int | Sequence[int], separator: str = " ") -> An
       ValueError: a width is none.
     """
     several = [widths] if isinstance(widths, int) else list(widths)
-    expect(bool(several) and all(is_whole(w, 1) for w in several), "ngrams(widths)", "whole numbers from 1", widths)
+    expect(bool(several) and all(is_int(w, 1) for w in several), "ngrams(widths)", "whole numbers from 1", widths)
     import tensorflow as tf
 
     return tf.concat([tf.strings.ngrams(tokens, width, separator=separator) for width in several], axis=1)
@@ -274,7 +274,7 @@ def pad(tokens: Any, length: int, value: Any = None) -> Any:
     Raises:
       ValueError: the length is none.
     """
-    expect(is_whole(length, 1), "pad(length)", "a whole number from 1", length)
+    expect(is_int(length, 1), "pad(length)", "a whole number from 1", length)
     return tokens.to_tensor(default_value=value, shape=[None, length])
 
 
@@ -296,9 +296,9 @@ def word_ids(tokens: Any, *, top_k: int, min_count: int = 1, oov_buckets: int = 
     Raises:
       ValueError: an argument is not what it should be.
     """
-    expect(is_whole(top_k, 1), "word_ids(top_k=...)", "a whole number from 1", top_k)
-    expect(is_whole(min_count, 1), "word_ids(min_count=...)", "a whole number from 1", min_count)
-    expect(is_whole(oov_buckets, 1), "word_ids(oov_buckets=...)", "a whole number from 1", oov_buckets)
+    expect(is_int(top_k, 1), "word_ids(top_k=...)", "a whole number from 1", top_k)
+    expect(is_int(min_count, 1), "word_ids(min_count=...)", "a whole number from 1", min_count)
+    expect(is_int(oov_buckets, 1), "word_ids(oov_buckets=...)", "a whole number from 1", oov_buckets)
     import tensorflow_transform as tft
 
     return tft.compute_and_apply_vocabulary(
@@ -323,7 +323,7 @@ def bag_of_words(ids: Any, size: int) -> Any:
     Raises:
       ValueError: the size is none.
     """
-    expect(is_whole(size, 1), "bag_of_words(size)", "a whole number from 1", size)
+    expect(is_int(size, 1), "bag_of_words(size)", "a whole number from 1", size)
     import tensorflow as tf
 
     rows = tf.cast(ids.value_rowids(), tf.int64)
@@ -348,7 +348,7 @@ def tfidf(ids: Any, size: int, *, smooth: bool = True) -> Any:
     Raises:
       ValueError: the size is none.
     """
-    expect(is_whole(size, 1), "tfidf(size)", "a whole number from 1", size)
+    expect(is_int(size, 1), "tfidf(size)", "a whole number from 1", size)
     import tensorflow as tf
     import tensorflow_transform as tft
 
