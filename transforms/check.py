@@ -6,10 +6,10 @@ def expect(holds: bool, what: str, expected: str, found: object) -> None:
 
     >>> expect(False, "resize(height=...)", "a whole number from 1", 0)
     Traceback (most recent call last):
-    ValueError: resize(height=...): expected a whole number from 1, found 0; mend the recipe
+    ValueError: resize(height=...): expected a whole number from 1, found 0; fix the recipe
     """
     if not holds:
-        raise ValueError(f"{what}: expected {expected}, found {found!r}; mend the recipe")
+        raise ValueError(f"{what}: expected {expected}, found {found!r}; fix the recipe")
 
 
 def is_int(value: object, low: int, high: int | None = None) -> bool:

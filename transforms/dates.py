@@ -65,7 +65,7 @@ class _Parse:
             found = column[int(np.flatnonzero(wrong)[0])].as_py()
             raise ValueError(
                 f"parse({self.name!r}): expected an ISO 8601 date such as 2024-02-29 or 2024-02-29T13:05:07Z, found "
-                f"{found!r}; mend it before, or use unparsable='missing'"
+                f"{found!r}; fix it before, or use unparsable='missing'"
             )
         for part in self.parts:
             values = _part(local, part) - (offsets if part == "seconds" else 0)

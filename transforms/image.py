@@ -78,7 +78,7 @@ class Resize:
         if mask.mode == "L" and self.mask_fill > 255:
             raise ValueError(
                 f"resize(mask_fill=...): expected a class id up to 255, since these masks have 8 bit, found "
-                f"{self.mask_fill}; mend the recipe"
+                f"{self.mask_fill}; fix the recipe"
             )
         return self.mask_fill
 
@@ -339,7 +339,7 @@ def _uint8_names(inputs: Inputs) -> list[str]:
 def _pixels(example: Example) -> tuple[Image.Image, Image.Image | None]:
     """The example's image and mask, of one size."""
     if "image" not in example:
-        raise ValueError(f"expected an example with an 'image', found {sorted(example)}; mend `prepare`")
+        raise ValueError(f"expected an example with an 'image', found {sorted(example)}; fix `prepare`")
     image, mask = as_pil(example["image"]), example.get("mask")
     if mask is None:
         return image, None

@@ -146,7 +146,7 @@ def check_budget(options: CommitOptions, totals: Totals) -> None:
         reasons = ", ".join(f"{code} {number}" for code, number in totals.quarantined.most_common())
         raise OverBudgetError(
             f"{quarantined} of {totals.read} examples were quarantined ({reasons}), expected at most {options.budget}; "
-            f"nothing was committed: see {files.join(options.root, paths.QUARANTINE)}, mend the input or raise "
+            f"nothing was committed: see {files.join(options.root, paths.QUARANTINE)}, fix the input or raise "
             "--max-quarantined (a rerun keeps the work that is done)"
         )
 
@@ -247,7 +247,7 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
     if options.head["schema"] is None:  # files get their splits while planning, and none of these is empty
         return f"every example of it was quarantined or filtered; see {where}"
     if not filtered and not quarantined:
-        return f"none of the {totals.read} examples belongs to it; mend Recipe(splits=...)"
+        return f"none of the {totals.read} examples belongs to it; fix Recipe(splits=...)"
     return (
         f"either none of the {totals.read} examples belongs to it (see Recipe(splits=...)), or all that do are among "
         f"the {filtered} that were filtered and the {quarantined} in {where}"

@@ -76,7 +76,7 @@ def describe(name: str, value: object, encoding: str) -> Feature:
       ValueError: the value is of no type that can be stored.
     """
     if not isinstance(name, str) or not name:
-        raise ValueError(f"expected a feature's name, a text, found {name!r}; mend `prepare`")
+        raise ValueError(f"expected a feature's name, a text, found {name!r}; fix `prepare`")
     if is_pixels(value):
         kind = MASK if name == MASK else IMAGE
         if isinstance(value, Image.Image):

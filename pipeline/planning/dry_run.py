@@ -201,7 +201,7 @@ def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Rang
             return piece, rows
         problems += rows.problems
     why = f"the first problem: {problems[0].message}" if problems else "filters left all out"
-    advice = "" if "; mend " in why else "; mend the recipe or the input"
+    advice = "" if "; fix " in why else "; fix the recipe or the input"
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 
 

@@ -97,7 +97,7 @@ class Recipe:
         try:
             rule = self.split_rule
         except (TypeError, ValueError) as error:
-            raise RequestError(f"Recipe(splits=...): {error}; mend the recipe") from error
+            raise RequestError(f"Recipe(splits=...): {error}; fix the recipe") from error
         for name in rule.names() or []:
             _expect(paths.is_split_name(name), "splits", "names of letters, digits, _ and .", name)
         _expect(
@@ -115,7 +115,7 @@ class Recipe:
 
 def _expect(holds: bool, name: str, expected: str, found: object) -> None:
     if not holds:
-        raise RequestError(f"Recipe({name}=...): expected {expected}, found {found!r}; mend the recipe")
+        raise RequestError(f"Recipe({name}=...): expected {expected}, found {found!r}; fix the recipe")
 
 
 @dataclass(frozen=True)

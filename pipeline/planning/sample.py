@@ -61,7 +61,7 @@ def take(preparer: Preparer, references: Sequence[Reference], timeout: float | N
     seconds = (time.perf_counter() - start) / max(tried, 1)
     if not found:
         why = f"the first problem, of {problems[0].uri}: {problems[0].message}" if problems else "filters left all out"
-        raise RequestError(f"none of the first {tried} examples could be prepared; {why}; mend the recipe or the input")
+        raise RequestError(f"none of the first {tried} examples could be prepared; {why}; fix the recipe or the input")
     features = _agree(found)
     strangers = sorted(preparer.encode.keys() - {name for name, feature in features.items() if feature.is_pixels})
     if strangers:

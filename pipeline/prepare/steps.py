@@ -54,7 +54,7 @@ def apply_step(step: Callable[[Any], Any], rows: PreparedRows, piece: Range) -> 
             mask = np.asarray(step.mask(rows.batch))
         except Exception as error:  # whatever the user's function raises
             message = f"where(..., {step.reason!r}): {in_words(error, step.predicate)}"
-            raise PenstockError(message + "; mend `prepare`" * ("; mend " not in message)) from error
+            raise PenstockError(message + "; fix `prepare`" * ("; fix " not in message)) from error
         rows.filtered[step.reason] += int((~mask).sum())
         return rows if mask.all() else rows.keep(mask)
     if isinstance(step, Vectorized):
@@ -121,7 +121,7 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Ran
             rows.problems.append(_problem(piece, rows, number, "prepare_error", message))
             continue
         if not isinstance(made, Mapping) or not made or not all(isinstance(name, str) and name for name in made):
-            message = f"{_name(step)}: expected a dict of columns by their names, found {made!r:.60}; mend `prepare`"
+            message = f"{_name(step)}: expected a dict of columns by their names, found {made!r:.60}; fix `prepare`"
             rows.problems.append(_problem(piece, rows, number, WRONG_RESULT, message))
             continue
         examples.append(made)

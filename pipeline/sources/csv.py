@@ -190,7 +190,7 @@ class Csv:
             with open_whole(uri) as file:
                 return self._read_head(file, uri, want)
         except (OSError, pa.ArrowException) as error:
-            raise RequestError(f"{uri}: expected text that can be read, found: {error}; mend or remove it") from error
+            raise RequestError(f"{uri}: expected text that can be read, found: {error}; fix or remove it") from error
 
     def _read_head(self, file: IO[bytes], uri: str, want: int) -> "_Head":
         data = b""
@@ -214,7 +214,7 @@ class Csv:
             names, begin, lines, rows = list(self.names), 0, 0, len(filled)
         else:
             if len(found.unclosed) and found.unclosed[0] == filled[0]:
-                raise RequestError(f"{uri}: expected a header, found a quote that is not closed in it; mend the file")
+                raise RequestError(f"{uri}: expected a header, found a quote that is not closed in it; fix the file")
             start, begin = int(found.starts[filled[0]]), int(found.ends[filled[0]])
             names = self._names(array[start:begin].tobytes(), uri)
             lines, rows = int(np.searchsorted(found.lines, begin)), len(filled) - 1
@@ -276,7 +276,7 @@ class Csv:
                 line = 1 + sum(each[-1] in "\r\n" for each in lines)
                 where = f", line {line}, byte {error.start}"
             raise RequestError(
-                f"{uri}{where}: expected text in {self.encoding}, found: {error}; mend it, or declare another encoding"
+                f"{uri}{where}: expected text in {self.encoding}, found: {error}; fix it, or declare another encoding"
             ) from error
         return text.encode("utf-8", "surrogateescape")
 

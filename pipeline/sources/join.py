@@ -108,7 +108,7 @@ class Right:
         if problems:
             raise RequestError(
                 f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
-                f"{problems[0].message}; mend it, or declare its columns as text"
+                f"{problems[0].message}; fix it, or declare its columns as text"
             )
         table = pa.Table.from_batches([part.batch for part in parts], listing.schema.remove_metadata())
         keys = table[self.key].cast(pa.string()).to_pylist()

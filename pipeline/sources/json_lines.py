@@ -298,7 +298,7 @@ def _sample(uri: str) -> Mapping[str, list[pa.DataType | None]]:
         with open_whole(uri) as file:
             data = read_fully(file, _SAMPLE)
     except (OSError, pa.ArrowException) as error:
-        raise RequestError(f"{uri}: expected text that can be read, found: {error}; mend or remove it") from error
+        raise RequestError(f"{uri}: expected text that can be read, found: {error}; fix or remove it") from error
     data = data.removeprefix(_BOM)
     if len(data) > _SAMPLE // 2:
         data = data[: data.rfind(b"\n") + 1] or data

@@ -48,7 +48,7 @@ class Table:
             if len(row) <= max(key, value):
                 raise RequestError(
                     f"{uri}, row {line}: expected at least {max(key, value) + 1} columns, found {len(row)}: {row}; "
-                    "mend the row, or name other columns in the recipe"
+                    "fix the row, or name other columns in the recipe"
                 )
             pairs.append((row[key].strip(), row[value].strip()))
         return pairs
@@ -84,7 +84,7 @@ def _csv_rows(text: str, delimiter: str, uri: str) -> Iterator[list[str]]:
     try:
         yield from (row for row in reader if row)
     except csv.Error as error:
-        raise RequestError(f"{uri}, line {reader.line_num}: {error}; is a quote left open? mend the list") from error
+        raise RequestError(f"{uri}, line {reader.line_num}: {error}; is a quote left open? fix the list") from error
 
 
 class KeyIndex:

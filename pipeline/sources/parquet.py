@@ -128,7 +128,7 @@ def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
     except (OSError, pa.ArrowException) as error:
         raise RequestError(
             f"{info.uri}: expected a Parquet file, found {info.size} bytes that are none: {error}; make it again, or "
-            "mend the pattern"
+            "fix the pattern"
         ) from error
 
 

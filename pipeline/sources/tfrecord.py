@@ -257,7 +257,7 @@ def _sample(uri: str) -> dict[str, pa.DataType]:
                     break
                 want *= 4
     except (OSError, pa.ArrowException) as error:
-        raise RequestError(f"{uri}: expected a file that can be read, found: {error}; mend or remove it") from error
+        raise RequestError(f"{uri}: expected a file that can be read, found: {error}; fix or remove it") from error
     seen: dict[str, list[pa.DataType]] = {}
     for _, batch in _decode([data[start:end] for start, end in zip(starts, ends, strict=True)], 0, {}):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):

@@ -29,7 +29,7 @@ def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
             if name not in found:
                 raise RequestError(
                     f"split {name!r} would be empty: expected files that match {rule.patterns[name]!r}, found "
-                    f"{list(keys)[:3]}; mend by_glob's patterns or those of the source"
+                    f"{list(keys)[:3]}; fix by_glob's patterns or those of the source"
                 )
     if isinstance(rule, ByHash | ByColumn | ByGlob):
         return list(rule.names())

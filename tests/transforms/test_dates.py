@@ -62,7 +62,7 @@ def test_iso_8601(text: str, expected: tuple[int, ...]) -> None:
 def test_what_is_no_date(text: str) -> None:
     column = pa.array(["2024-01-01", text, None])
     assert parts(column, unparsable="missing")[1:] == [(None,) * 7] * 2
-    with pytest.raises(ValueError, match=re.escape(f"found {text!r}; mend it")):
+    with pytest.raises(ValueError, match=re.escape(f"found {text!r}; fix it")):
         parts(column)
 
 

@@ -257,7 +257,7 @@ def test_ops_pickle_compare_and_read(op: Any) -> None:
     ],
 )
 def test_wrong_arguments_are_refused_at_once(make: Callable[[], Any], match: str) -> None:
-    with pytest.raises(ValueError, match=match + ".*; mend the recipe|" + match):
+    with pytest.raises(ValueError, match=match + ".*; fix the recipe|" + match):
         make()
 
 

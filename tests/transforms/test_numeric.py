@@ -245,7 +245,7 @@ def test_helpers_refuse_columns_that_features_made() -> None:
     ],
 )
 def test_arguments_are_checked(call: Callable[[Inputs], object]) -> None:
-    with pytest.raises(ValueError, match=r"expected .* found .*mend the recipe"):
+    with pytest.raises(ValueError, match=r"expected .* found .*fix the recipe"):
         call(column(1.0, 2.0))
 
 

@@ -104,7 +104,7 @@ def test_an_output_without_a_row_for_every_example_is_refused(make: Callable[...
 def test_a_split_that_no_row_belongs_to_is_named(make: Callable[..., Made]):
     splits = {"train": 1 - 1e-9, "test": 1e-9}
     rows = table(n=list(range(20)))
-    with pytest.raises(PenstockError, match=r"'test' came out empty: none of the 20 examples belongs to it; mend"):
+    with pytest.raises(PenstockError, match=r"'test' came out empty: none of the 20 examples belongs to it; fix"):
         make({"a.csv": rows}, features=passed, splits=splits)
     source = Csv("*.csv", columns={"n": "int64"})
     with pytest.raises(PenstockError, match=r"'test' came out empty: either none of the 21 .* the 1 in .*quarantine"):

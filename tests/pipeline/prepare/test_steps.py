@@ -163,7 +163,7 @@ def test_columns_must_have_names(prepared: Callable[..., Any], made: Any):
     assert len(rows.batch) == ROWS - 1
     (problem,) = rows.problems
     assert (problem.key, problem.code) == ("a.csv:3", "wrong_result")
-    assert f"<lambda>: expected a dict of columns by their names, found {made!r}; mend `prepare`" == problem.message
+    assert f"<lambda>: expected a dict of columns by their names, found {made!r}; fix `prepare`" == problem.message
 
 
 def test_values_of_another_type_than_the_first_cost_their_rows(prepared: Callable[..., Any]):
