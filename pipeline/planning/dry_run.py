@@ -19,7 +19,7 @@ from ..prepare.summaries import default_specs
 from ..prepare.tables import RecordPreparer
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.ranges import Range, RecordListing, RecordSource
+from ..sources.ranges import RecordListing, RecordRange, RecordSource
 from ..sources.reference import QuarantinedExample
 from ..splits.rows import split_names
 from . import plan, sample
@@ -133,7 +133,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
     if isinstance(recipe.shards, Mapping):
         raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
     listing = _find_ranges(source, root, recipe.shards)
-    names = tuple(split_names(recipe.split_rule, sorted({piece.key for piece in listing.ranges})))
+    names = tuple(split_names(recipe.split_rule, sorted({record_range.key for record_range in listing.ranges})))
     for name in names:
         if not paths.is_split_name(name):
             raise RequestError(f"Recipe(splits=...): expected split names of letters, digits, _ and ., found {name!r}")
@@ -145,18 +145,18 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
         source, listing.schema, recipe.prepare, recipe.split_rule, names, recipe.statistics, seed, serialized
     )
     start = time.perf_counter()
-    piece, rows = _first_rows(preparer, listing.ranges)
+    record_range, rows = _first_rows(preparer, listing.ranges)
     seconds = time.perf_counter() - start
-    tried = [rows.batch, *_further_rows(preparer, listing.ranges, piece, rows.batch.schema)]
+    tried = [rows.batch, *_further_rows(preparer, listing.ranges, record_range, rows.batch.schema)]
     try:
         schema = stored_schema(unite(tried))
     except ValueError as error:
         raise RequestError(f"Recipe(prepare=...): {error}") from error
     size = sum(candidate.size for candidate in listing.ranges)
     features = describe_columns(schema)
-    rows = conform(rows, schema, piece, preparer.by_example)
+    rows = conform(rows, schema, record_range, preparer.by_example)
     stored = encode(rows.batch, features) if serialized else rows.batch
-    output_bytes = size * stored.nbytes / max(piece.size, 1)
+    output_bytes = size * stored.nbytes / max(record_range.size, 1)
     suffix = (recipe.format, recipe.compression == "gzip")
     units = plan.cut_ranges(listing.ranges, names, recipe.shards, output_bytes, seed, suffix)
     known = all(candidate.rows >= 0 for candidate in listing.ranges)
@@ -175,7 +175,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
         warnings=list(listing.warnings),
         columns=listing.schema,
         output_bytes=output_bytes,
-        seconds=size * seconds / max(piece.size, 1),
+        seconds=size * seconds / max(record_range.size, 1),
     )
 
 
@@ -184,7 +184,7 @@ def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordL
     listing = source.find(root, plan.RANGE_BYTES)
     if shards is None or len(listing.ranges) >= shards:
         return listing
-    size = sum(piece.size for piece in listing.ranges)
+    size = sum(record_range.size for record_range in listing.ranges)
     listing = source.find(root, max(1, size // (2 * shards)))
     if len(listing.ranges) < shards:
         found = f"{len(listing.ranges)} parts that can be read alone, as a compressed file is one"
@@ -192,22 +192,22 @@ def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordL
     return listing
 
 
-def _first_rows(preparer: RecordPreparer, ranges: Sequence[Range]) -> tuple[Range, PreparedRows]:
+def _first_rows(preparer: RecordPreparer, ranges: Sequence[RecordRange]) -> tuple[RecordRange, PreparedRows]:
     """The first range that gives any rows, and its rows after `prepare`."""
     problems: list[Any] = []
-    for piece in ranges[:_TRIED_RANGES]:
-        rows = _try(preparer, piece)
+    for record_range in ranges[:_TRIED_RANGES]:
+        rows = _try(preparer, record_range)
         if len(rows.batch):
-            return piece, rows
+            return record_range, rows
         problems += rows.problems
     why = f"the first problem: {problems[0].message}" if problems else "filters left all out"
     advice = "" if "; fix " in why else "; fix the recipe or the input"
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 
 
-def _try(preparer: RecordPreparer, piece: Range, limit: int | None = None) -> PreparedRows:
+def _try(preparer: RecordPreparer, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
     try:
-        return preparer.prepare(piece, limit)
+        return preparer.prepare(record_range, limit)
     except RequestError:
         raise
     except PenstockError as error:
@@ -215,7 +215,7 @@ def _try(preparer: RecordPreparer, piece: Range, limit: int | None = None) -> Pr
 
 
 def _further_rows(
-    preparer: RecordPreparer, ranges: Sequence[Range], first: Range, schema: pa.Schema
+    preparer: RecordPreparer, ranges: Sequence[RecordRange], first: RecordRange, schema: pa.Schema
 ) -> list[pa.RecordBatch]:
     """Some rows from all over the input, where those of the first range may not show every column and its type."""
     if not preparer.by_example and not any(is_untyped(kind) for kind in schema.types):

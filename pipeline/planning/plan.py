@@ -21,7 +21,7 @@ from ..formats.paths import ShardName
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import digest_files
-from ..sources.ranges import Range
+from ..sources.ranges import RecordRange
 from ..sources.reference import QuarantinedExample, Reference
 from ..splits.hashing import hash64
 from ..splits.rules import NOT_LISTED
@@ -33,11 +33,11 @@ SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enoug
 RANGE_BYTES = 1 << 20  # of a record file: what a thread takes at a time
 
 
-Piece = Reference | Range
+Piece = Reference | RecordRange
 _TEXT, _WHOLE = pa.string(), pa.int64()
 _SCHEMAS = {
     Reference: pa.schema([("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]),
-    Range: pa.schema(
+    RecordRange: pa.schema(
         [("uri", _TEXT), ("key", _TEXT)]
         + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
         + [("source", _TEXT), ("root", _TEXT)]
@@ -204,13 +204,13 @@ def cut(
 
 
 def cut_ranges(
-    ranges: Sequence[Range],
+    ranges: Sequence[RecordRange],
     splits: Sequence[str],
     shards: int | None,
     output_bytes: float,
     seed: int | None,
     suffix: tuple[str, bool],
-) -> list[tuple[Unit, list[Range]]]:
+) -> list[tuple[Unit, list[RecordRange]]]:
     """Groups ranges into units: every unit holds all splits, and becomes one shard of each.
 
     Args:
@@ -223,18 +223,24 @@ def cut_ranges(
     """
     ordered = list(ranges)
     if seed is not None:
-        ordered.sort(key=lambda piece: (hash64(f"{piece.key}:{piece.begin}", f"range{seed}"), piece.key, piece.begin))
+        ordered.sort(
+            key=lambda record_range: (
+                hash64(f"{record_range.key}:{record_range.begin}", f"range{seed}"),
+                record_range.key,
+                record_range.begin,
+            )
+        )
     count = shards if shards is not None else math.ceil(output_bytes / SHARD_BYTES)
     count = max(1, min(count, len(ordered)))
-    groups: list[list[Range]] = [[] for _ in range(count)]
-    for number, piece in enumerate(ordered):
-        groups[number * count // len(ordered)].append(piece)
+    groups: list[list[RecordRange]] = [[] for _ in range(count)]
+    for number, record_range in enumerate(ordered):
+        groups[number * count // len(ordered)].append(record_range)
     units = []
     for index, group in enumerate(groups):
         names = {split: ShardName(split, index, count, suffix[1], suffix[0]) for split in splits}
-        known = all(piece.rows >= 0 for piece in group)
-        examples = sum(piece.rows for piece in group) if known else -1
-        units.append((Unit(index, names, examples, sum(piece.size for piece in group)), group))
+        known = all(record_range.rows >= 0 for record_range in group)
+        examples = sum(record_range.rows for record_range in group) if known else -1
+        units.append((Unit(index, names, examples, sum(record_range.size for record_range in group)), group))
     return units
 
 
@@ -264,12 +270,12 @@ def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
         batch = reader.get_batch(number)
     rows = batch.to_pylist()
     if metadata[b"kind"] == b"Range":
-        return unit, [Range(**row) for row in rows]
+        return unit, [RecordRange(**row) for row in rows]
     return unit, [Reference(**{**row, "columns": json.loads(row["columns"] or "null")}) for row in rows]
 
 
 def _to_row(piece: Piece) -> dict[str, Any]:
-    if isinstance(piece, Range):
+    if isinstance(piece, RecordRange):
         return asdict(piece)
     return {**piece._asdict(), "columns": json.dumps(piece.columns) if piece.columns is not None else None}
 

@@ -13,7 +13,7 @@ from ...transforms.columns import Vectorized, Where
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import PenstockError, in_words
 from ..formats.features import describe_columns, overflow_to_infinity
-from ..sources.ranges import Range
+from ..sources.ranges import RecordRange
 from ..sources.reference import QuarantinedExample
 
 WRONG_TYPE, WRONG_RESULT, WRONG_COLUMNS = "wrong_type", "wrong_result", "wrong_columns"
@@ -43,7 +43,7 @@ class PreparedRows:
         return replace(self, batch=self.batch.take(chosen), numbers=self.numbers[mask], codes=self.codes[mask])
 
 
-def apply_step(step: Callable[[Any], Any], rows: PreparedRows, piece: Range) -> PreparedRows:
+def apply_step(step: Callable[[Any], Any], rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
     """Applies one function of `prepare` to rows.
 
     Raises:
@@ -58,23 +58,25 @@ def apply_step(step: Callable[[Any], Any], rows: PreparedRows, piece: Range) -> 
         rows.filtered[step.reason] += int((~mask).sum())
         return rows if mask.all() else rows.keep(mask)
     if isinstance(step, Vectorized):
-        return _apply_vectorized(step, rows, piece)
-    return _apply_by_example(step, rows, piece)
+        return _apply_vectorized(step, rows, record_range)
+    return _apply_by_example(step, rows, record_range)
 
 
-def _apply_vectorized(step: Vectorized, rows: PreparedRows, piece: Range) -> PreparedRows:
+def _apply_vectorized(step: Vectorized, rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
     try:
         batch = step(rows.batch)
     except Exception as error:  # a user's function may raise anything: halve until the rows that it fails on are alone
         if len(rows.batch) <= 1:
-            problem = _problem(piece, rows, 0, "prepare_error", f"{_name(step)}: {in_words(error, step.function)}")
+            problem = _problem(
+                record_range, rows, 0, "prepare_error", f"{_name(step)}: {in_words(error, step.function)}"
+            )
             return replace(rows.keep(np.zeros(len(rows.batch), bool)), problems=[*rows.problems, problem])
         half = np.arange(len(rows.batch)) < len(rows.batch) // 2
         parts = [
-            _apply_vectorized(step, replace(rows.keep(mask), problems=[], filtered=Counter()), piece)
+            _apply_vectorized(step, replace(rows.keep(mask), problems=[], filtered=Counter()), record_range)
             for mask in (half, ~half)
         ]
-        return _concat(step, rows, [part for part in parts if len(part.batch)] or parts[:1], parts, piece)
+        return _concat(step, rows, [part for part in parts if len(part.batch)] or parts[:1], parts, record_range)
     if not isinstance(batch, pa.RecordBatch) or len(batch) != len(rows.batch):
         found = f"{len(batch)} rows" if isinstance(batch, pa.RecordBatch) else type(batch).__name__
         raise PenstockError(
@@ -85,14 +87,18 @@ def _apply_vectorized(step: Vectorized, rows: PreparedRows, piece: Range) -> Pre
 
 
 def _concat(
-    step: Vectorized, rows: PreparedRows, filled: list[PreparedRows], parts: list[PreparedRows], piece: Range
+    step: Vectorized,
+    rows: PreparedRows,
+    filled: list[PreparedRows],
+    parts: list[PreparedRows],
+    record_range: RecordRange,
 ) -> PreparedRows:
     """The rows of the parts that have any, and the problems of all parts."""
     if any(part.batch.schema != filled[0].batch.schema for part in filled):
         # of few rows a function infers other types than of many
         schema = unite([part.batch for part in filled])
         words = f"{_name(step)}: {{name!r}}: expected {{expected}} as in other rows, found {{found}}"
-        filled = [_fitted(part, schema, piece, words) for part in filled]
+        filled = [_fitted(part, schema, record_range, words) for part in filled]
     table = pa.Table.from_batches([part.batch for part in filled]).combine_chunks()
     batches = table.to_batches()
     return replace(
@@ -104,7 +110,7 @@ def _concat(
     )
 
 
-def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Range) -> PreparedRows:
+def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
     kept: list[int] = []
     examples: list[Mapping[str, Any]] = []
     for number, example in enumerate(rows.batch.to_pylist()):
@@ -114,15 +120,15 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Ran
             rows.filtered[dropped.reason] += 1
             continue
         except Rejected as rejected:
-            rows.problems.append(_problem(piece, rows, number, rejected.code, rejected.message))
+            rows.problems.append(_problem(record_range, rows, number, rejected.code, rejected.message))
             continue
         except Exception as error:  # a user's function may raise anything: one row fails, not the run
             message = f"{_name(step)}: {in_words(error, step)}"
-            rows.problems.append(_problem(piece, rows, number, "prepare_error", message))
+            rows.problems.append(_problem(record_range, rows, number, "prepare_error", message))
             continue
         if not isinstance(made, Mapping) or not made or not all(isinstance(name, str) and name for name in made):
             message = f"{_name(step)}: expected a dict of columns by their names, found {made!r:.60}; fix `prepare`"
-            rows.problems.append(_problem(piece, rows, number, WRONG_RESULT, message))
+            rows.problems.append(_problem(record_range, rows, number, WRONG_RESULT, message))
             continue
         examples.append(made)
         kept.append(number)
@@ -130,7 +136,7 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, piece: Ran
         return rows.keep(np.zeros(len(rows.batch), bool))
     batch, wrong = _from_examples(step, examples, rows.batch.schema)
     for position, words in wrong.items():
-        rows.problems.append(_problem(piece, rows, kept[position], WRONG_TYPE, words))
+        rows.problems.append(_problem(record_range, rows, kept[position], WRONG_TYPE, words))
     mask = np.zeros(len(rows.batch), bool)
     mask[[number for position, number in enumerate(kept) if position not in wrong]] = True
     return replace(rows.keep(mask), batch=batch)
@@ -206,8 +212,12 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return first
 
 
-def _problem(piece: Range, rows: PreparedRows, position: int, code: str, message: str) -> QuarantinedExample:
-    return QuarantinedExample(f"{piece.key}:{rows.numbers[position]}", piece.uri, "prepare", code, message)
+def _problem(
+    record_range: RecordRange, rows: PreparedRows, position: int, code: str, message: str
+) -> QuarantinedExample:
+    return QuarantinedExample(
+        f"{record_range.key}:{rows.numbers[position]}", record_range.uri, "prepare", code, message
+    )
 
 
 def _name(step: object) -> str:
@@ -216,13 +226,13 @@ def _name(step: object) -> str:
     return getattr(step, "__name__", None) or repr(step)
 
 
-def conform(rows: PreparedRows, schema: pa.Schema, piece: Range, by_example: bool = False) -> PreparedRows:
+def conform(rows: PreparedRows, schema: pa.Schema, record_range: RecordRange, by_example: bool = False) -> PreparedRows:
     """Rows with the columns that every row must hold, in the types that they are stored from.
 
     Args:
       rows: The rows after `prepare`; one whose value cannot be cast goes to the problems.
       schema: The columns, as `stored_schema` says them.
-      piece: Where the rows are from.
+      record_range: Where the rows are from.
       by_example: Whether examples made the columns one by one: then some may be missing because no example of this
         range has them, and an example that has others goes to the problems.
 
@@ -238,30 +248,30 @@ def conform(rows: PreparedRows, schema: pa.Schema, piece: Range, by_example: boo
     if not by_example and (others or lacking):
         words = f"the column {lacking[0]!r}" if lacking else f"no column but {schema.names}"
         raise PenstockError(
-            f"{piece.uri}: expected {words} after `prepare`, found {sorted(found)}; "
+            f"{record_range.uri}: expected {words} after `prepare`, found {sorted(found)}; "
             "every batch must come out with the same columns as the first"
         )
     if others:
-        rows = _without(rows, others, schema, piece)
+        rows = _without(rows, others, schema, record_range)
     words = "{name!r}: expected {expected} as in the first rows, found {found}; cast it in `prepare`"
-    rows = _fitted(rows, schema, piece, words)
+    rows = _fitted(rows, schema, record_range, words)
     columns = [overflow_to_infinity(column) for column in rows.batch.columns]
     return replace(rows, batch=pa.RecordBatch.from_arrays(columns, names=schema.names))
 
 
-def _without(rows: PreparedRows, others: Sequence[str], schema: pa.Schema, piece: Range) -> PreparedRows:
+def _without(rows: PreparedRows, others: Sequence[str], schema: pa.Schema, record_range: RecordRange) -> PreparedRows:
     """The rows that hold no value in columns that are not planned."""
     fits = np.ones(len(rows.batch), bool)
     for name in others:
         for position in np.flatnonzero(fits & np.asarray(rows.batch.column(name).is_valid())).tolist():
             message = f"expected the columns {schema.names} as in the first rows, found {name!r} as well"
             advice = "let `prepare` give every example the same columns, None where there is no value"
-            rows.problems.append(_problem(piece, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))
+            rows.problems.append(_problem(record_range, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))
             fits[position] = False
     return rows if fits.all() else rows.keep(fits)
 
 
-def _fitted(rows: PreparedRows, schema: pa.Schema, piece: Range, words: str) -> PreparedRows:
+def _fitted(rows: PreparedRows, schema: pa.Schema, record_range: RecordRange, words: str) -> PreparedRows:
     """Rows with these columns in these types; a row whose value cannot be cast goes to the problems."""
     columns = []
     fits = np.ones(len(rows.batch), bool)
@@ -276,7 +286,7 @@ def _fitted(rows: PreparedRows, schema: pa.Schema, piece: Range, words: str) -> 
             for position, value in wrong.items():
                 if fits[position]:
                     message = words.format(name=name, expected=_in_words(kind), found=value)
-                    rows.problems.append(_problem(piece, rows, position, WRONG_TYPE, message))
+                    rows.problems.append(_problem(record_range, rows, position, WRONG_TYPE, message))
                 fits[position] = False
         columns.append(column)
     fitted = replace(rows, batch=pa.RecordBatch.from_arrays(columns, names=schema.names))

@@ -12,7 +12,7 @@ import pyarrow as pa
 from ...transforms.columns import Vectorized, Where
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature
-from ..sources.ranges import Range, RecordSource
+from ..sources.ranges import RecordRange, RecordSource
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import NOT_LISTED, Splits
@@ -54,19 +54,19 @@ class RecordPreparer:
     summary_specs: tuple[SummarySpec, ...] = ()
     columns: tuple[str, ...] = ()
 
-    def prepare(self, piece: Range, limit: int | None = None) -> "PreparedRows":
+    def prepare(self, record_range: RecordRange, limit: int | None = None) -> "PreparedRows":
         """Reads a range, gives its rows their splits, and applies the steps.
 
         Args:
-          piece: The range.
+          record_range: The range.
           limit: How many of its rows to take; None takes all.
 
         Raises:
           PenstockError: a step changed the rows in a way that it must not.
         """
-        rows = self.source.read(piece, self.schema)
+        rows = self.source.read(record_range, self.schema)
         batch, numbers = rows.batch[:limit], rows.numbers[:limit]
-        codes = split_rows(self.rule, self.splits, piece.key, batch, numbers)
+        codes = split_rows(self.rule, self.splits, record_range.key, batch, numbers)
         prepared = PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered))
         outside = codes < 0
         if outside.any():
@@ -75,7 +75,7 @@ class RecordPreparer:
         for step in self.steps:
             if not len(prepared.batch):  # no function needs to know how to do without rows
                 break
-            prepared = apply_step(step, prepared, piece)
+            prepared = apply_step(step, prepared, record_range)
         return prepared
 
     @property
@@ -83,11 +83,11 @@ class RecordPreparer:
         """Whether a step works on one example at a time: then the values tell the columns and their types."""
         return not all(isinstance(step, Vectorized | Where) for step in self.steps)
 
-    def __call__(self, piece: Range) -> Chunk:
+    def __call__(self, record_range: RecordRange) -> Chunk:
         """The chunk of a range."""
         features = self.features or {}
         schema = self.stored_schema if self.stored_schema is not None else pa.schema([])
-        prepared = conform(self.prepare(piece), schema, piece, self.by_example)
+        prepared = conform(self.prepare(record_range), schema, record_range, self.by_example)
         batch = prepared.batch
         chunk = Chunk(
             read=len(batch) + len(prepared.problems) + prepared.filtered.total(),
@@ -102,7 +102,7 @@ class RecordPreparer:
             part = batch.take(pa.array(chosen))
             chunk.records[split] = encode(part, features).to_pylist() if self.serialized else part
             if chunk.positions is not None:
-                chunk.positions[split] = hash_rows(piece.key, prepared.numbers[chosen], f"order{self.seed}")
+                chunk.positions[split] = hash_rows(record_range.key, prepared.numbers[chosen], f"order{self.seed}")
             if LABEL in part.schema.names and not features[LABEL].shape and features[LABEL].dtype != "float32":
                 chunk.labels[split] = _count(part.column(LABEL))
             if split == self.statistics:
@@ -116,6 +116,8 @@ def _count(labels: pa.Array) -> Counter[str]:
     return Counter({str(entry["values"]): entry["counts"] for entry in counted.to_pylist()})
 
 
-def chunks(preparer: RecordPreparer, pool: ThreadPoolExecutor, window: int, pieces: Iterable[Range]) -> Iterator[Chunk]:
+def chunks(
+    preparer: RecordPreparer, pool: ThreadPoolExecutor, window: int, ranges: Iterable[RecordRange]
+) -> Iterator[Chunk]:
     """Prepares a unit's ranges in a thread pool, in their order."""
-    return ordered_map(pool, preparer, pieces, window)
+    return ordered_map(pool, preparer, ranges, window)

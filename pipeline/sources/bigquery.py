@@ -17,7 +17,7 @@ from ..storage import files
 from . import column_types
 from .column_types import Policies
 from .parquet import Parquet
-from .ranges import Range, RecordListing, Rows
+from .ranges import RecordListing, RecordRange, Rows
 
 _MARKER = "_LANDED.json"
 _PREFIX = "rows"
@@ -59,13 +59,13 @@ class BigQuery:
             raise RequestError(f"BigQuery(landing=...): expected a folder inside the input, found {self.landing!r}")
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the landed pieces, landing them first where that was not done; see `RecordSource`."""
+        """Lists the landed ranges, landing them first where that was not done; see `RecordSource`."""
         land(self, files.join(root, self.landing))
         return self._landed().find(root, range_bytes)
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a landed piece; see `RecordSource`."""
-        return self._landed().read(piece, schema)
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a landed range; see `RecordSource`."""
+        return self._landed().read(record_range, schema)
 
     def _landed(self) -> Parquet:
         return Parquet(f"{self.landing}/{_PREFIX}-*.parquet", columns=self.columns, nonfinite=self.nonfinite)

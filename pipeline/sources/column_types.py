@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import PenstockError, RequestError
-from .ranges import Fault, shorten
+from .ranges import RowError, shorten
 
 AUTO, REST = "auto", "*"
 SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), "binary": pa.binary()}
@@ -143,15 +143,15 @@ def parse(text: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def convert(
-    column: pa.Array, kind: pa.DataType, name: str, faults: dict[int, Fault], encoding: str = "UTF-8"
+    column: pa.Array, kind: pa.DataType, name: str, errors: dict[int, RowError], encoding: str = "UTF-8"
 ) -> pa.Array:
-    """A column as `kind`; what does not fit becomes null and goes into `faults`, by position.
+    """A column as `kind`; what does not fit becomes null and goes into `errors`, by position.
 
     Args:
       column: The values. Bytes that are to be text are UTF-8, but for those that `encoding` did not know.
       kind: The type to give them.
       name: The column's name, for messages.
-      faults: Takes what does not fit.
+      errors: Takes what does not fit.
       encoding: The text's encoding in the file.
     """
     if pa.types.is_dictionary(column.type):
@@ -174,7 +174,7 @@ def convert(
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "surrogateescape").encode(encoding, "surrogateescape")
             code, message = "encoding", f"expected {encoding} in the column {name!r}, found {shorten(value)}"
-        faults.setdefault(position, Fault(code, message))
+        errors.setdefault(position, RowError(code, message))
     fits = np.ones(len(column), bool)
     fits[bad] = False
     kept = pc.if_else(pa.array(fits), column, pa.scalar(None, column.type))
@@ -274,7 +274,7 @@ def reading(field: pa.Field) -> dict[str, Any] | None:
     return None if rules is None else dict(json.loads(rules))
 
 
-def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, faults: dict[int, Fault]) -> pa.RecordBatch:
+def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int, RowError]) -> pa.RecordBatch:
     """Treats NaN, infinities and values beyond float32's range as the policies say.
 
     A list that holds one is missing, or its row quarantined, as a whole.
@@ -299,7 +299,7 @@ def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, faults: dict[int
         for position in bad.tolist():
             found = shorten(column[position].as_py())
             message = f"expected a finite number that float32 can hold in the column {name!r}, found {found}"
-            faults.setdefault(position, Fault("nonfinite", message))
+            errors.setdefault(position, RowError("nonfinite", message))
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
 
@@ -312,12 +312,12 @@ def one_batch(table: pa.Table, uri: str) -> pa.RecordBatch:
     batches = table.combine_chunks().to_batches()
     if len(batches) > 1:
         raise PenstockError(
-            f"{uri}: expected at most 2 GiB of text in a column of a piece, found more; write smaller files"
+            f"{uri}: expected at most 2 GiB of text in a column of a range, found more; write smaller files"
         )
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 
 
-def convert_all(batch: pa.RecordBatch, schema: pa.Schema, faults: dict[int, Fault]) -> pa.RecordBatch:
+def convert_all(batch: pa.RecordBatch, schema: pa.Schema, errors: dict[int, RowError]) -> pa.RecordBatch:
     """A batch with the schema's columns; one that it lacks is missing in every row."""
     columns = []
     for field in schema:
@@ -325,5 +325,5 @@ def convert_all(batch: pa.RecordBatch, schema: pa.Schema, faults: dict[int, Faul
         if position < 0:
             columns.append(pa.nulls(batch.num_rows, field.type))
         else:
-            columns.append(convert(batch.column(position), field.type, field.name, faults))
+            columns.append(convert(batch.column(position), field.type, field.name, errors))
     return pa.RecordBatch.from_arrays(columns, schema=schema)

@@ -10,7 +10,7 @@ from ..storage import files
 
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd", "lz4": "lz4"}
 
-LARGEST = 1 << 30  # bytes of text in one piece: Arrow counts a column's bytes in 31 bits
+LARGEST = 1 << 30  # bytes of text in one range: Arrow counts a column's bytes in 31 bits
 
 
 def compression(uri: str) -> str | None:

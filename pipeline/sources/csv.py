@@ -24,7 +24,7 @@ from .column_types import REST, SCALARS, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .csv_rows import Format, Text
 from .listing import digest_files
-from .ranges import Range, RecordListing, Rows, check_patterns, match_files
+from .ranges import RecordListing, RecordRange, Rows, check_patterns, match_files
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
@@ -37,12 +37,12 @@ class Csv:
 
     Attributes:
       pattern: Glob pattern, or several: `*` and `?` stay in a folder, `**/` is any number of folders. Files that end in
-        .gz, .bz2, .zst or .lz4 are decompressed; each is read in one piece, and must hold less than 1 GiB of text.
+        .gz, .bz2, .zst or .lz4 are decompressed; each is read as one range, and must hold less than 1 GiB of text.
       delimiter: The character between fields.
       names: The columns' names, for files without a header.
       missing: What stands for a missing value, quoted or not.
-      encoding: The text's encoding, as Python names it. UTF-8 and the encodings of one byte a character are read in
-        pieces, every other one whole.
+      encoding: The text's encoding, as Python names it. UTF-8 and the encodings of one byte a character are read by
+        ranges, files in every other one whole.
       quote: The character around fields that hold delimiters or newlines; None: quotes are text.
       strip: Whether blanks around values and names are left out, those inside quotes too.
       columns: The columns to read: name to "int64", "float64", "string", "binary", or "auto" to infer the type from the
@@ -83,14 +83,14 @@ class Csv:
 
     @property
     def format(self) -> Format:
-        """What reading one piece needs to know."""
+        """What reading one range needs to know."""
         quote = ord(self.quote) if self.quote else None
         dialect = csv_boundaries.Dialect(ord(self.delimiter), quote, self.strip)
         missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
         return Format(dialect, missing, self.nonfinite, "UTF-8" if self._is_utf8 else self.encoding)
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the pieces; see `RecordSource`."""
+        """Lists the ranges; see `RecordSource`."""
         found = match_files(root, check_patterns("Csv", self.pattern))
         uris = [info.uri for info in found.values()]
         with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
@@ -109,47 +109,49 @@ class Csv:
                 )
             schema = self._schema(filled, warnings)
             ranges = [
-                piece for pieces in pool.map(lambda item: self._ranges(item, range_bytes), filled) for piece in pieces
+                record_range
+                for file_ranges in pool.map(lambda item: self._ranges(item, range_bytes), filled)
+                for record_range in file_ranges
             ]
         schema = column_types.tell_reading(schema, self.nonfinite, self.format.missing, self.strip)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece; see `RecordSource`."""
-        if self._is_whole(piece.uri):
-            head = self._parse_head(self._whole(piece.uri), True, piece.uri)
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range; see `RecordSource`."""
+        if self._is_whole(record_range.uri):
+            head = self._parse_head(self._whole(record_range.uri), True, record_range.uri)
             names, data = head.names, self._to_utf8(head.text[head.begin :])
         else:
-            with files.open_read(piece.uri) as file:
-                names = list(self.names) if self.names else self._read_head(file, piece.uri, _FIRST_HEAD).names
-                file.seek(piece.begin)
-                data = read_fully(file, piece.end - piece.begin)
-            if len(data) < piece.end - piece.begin:
+            with files.open_read(record_range.uri) as file:
+                names = list(self.names) if self.names else self._read_head(file, record_range.uri, _FIRST_HEAD).names
+                file.seek(record_range.begin)
+                data = read_fully(file, record_range.end - record_range.begin)
+            if len(data) < record_range.end - record_range.begin:
                 raise PenstockError(
-                    f"{piece.uri}: expected {piece.end} bytes, found {piece.begin + len(data)}; "
+                    f"{record_range.uri}: expected {record_range.end} bytes, found {record_range.begin + len(data)}; "
                     "the file changed after it was listed: run again"
                 )
             data = self._to_utf8(data)
         lacks = [name for name in schema.names if name not in names]
         if lacks:
             raise PenstockError(
-                f"{piece.uri}: expected the columns {lacks}, found {names}; the file changed after it was listed: "
-                "run again"
+                f"{record_range.uri}: expected the columns {lacks}, found {names}; "
+                "the file changed after it was listed: run again"
             )
-        return csv_rows.read_rows(piece, Text(data, names), schema, self.format)
+        return csv_rows.read_rows(record_range, Text(data, names), schema, self.format)
 
-    def _ranges(self, found: "_Found", range_bytes: int) -> list[Range]:
+    def _ranges(self, found: "_Found", range_bytes: int) -> list[RecordRange]:
         key, info, head = found.key, found.info, found.head
         if self._is_whole(info.uri):
-            return [Range(info.uri, key, 0, info.size, 0, head.rows, info.size, head.lines + 1)]
+            return [RecordRange(info.uri, key, 0, info.size, 0, head.rows, info.size, head.lines + 1)]
         size = info.size - head.begin
         if size <= range_bytes:
-            return [Range(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
+            return [RecordRange(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
         with files.open_read(info.uri) as file:
-            pieces = -(-size // range_bytes)
-            cuts = csv_boundaries.scan(file, head.begin, info.size, pieces, self.format.dialect, info.uri)
+            parts = -(-size // range_bytes)
+            cuts = csv_boundaries.scan(file, head.begin, info.size, parts, self.format.dialect, info.uri)
         return [
-            Range(
+            RecordRange(
                 info.uri, key, cut.place, after.place, cut.row, after.row - cut.row, after.place - cut.place,
                 head.lines + 1 + cut.line,
             )

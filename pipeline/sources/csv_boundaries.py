@@ -194,16 +194,16 @@ class Cut:
     line: int
 
 
-def scan(file: IO[bytes], begin: int, end: int, pieces: int, dialect: Dialect, uri: str) -> list[Cut]:
-    """Cuts the bytes from `begin` to `end`, which begin with a row, into about `pieces` even pieces of whole rows.
+def scan(file: IO[bytes], begin: int, end: int, parts: int, dialect: Dialect, uri: str) -> list[Cut]:
+    """Cuts the bytes from `begin` to `end`, which begin with a row, into about `parts` even ranges of whole rows.
 
     Returns:
-      Where each piece begins, and last where the last one ends. A piece of blank lines alone holds no row.
+      Where each range begins, and last where the last one ends. A range of blank lines alone holds no row.
 
     Raises:
       RequestError: a row has no end within a gibibyte, or the file became shorter.
     """
-    targets = np.array([begin + (end - begin) * piece // pieces for piece in range(1, pieces)], np.int64)
+    targets = np.array([begin + (end - begin) * part // parts for part in range(1, parts)], np.int64)
     cuts = [Cut(begin, 0, 0)]
     place, read, row, line, tail = begin, begin, 0, 0, b""
     file.seek(begin)

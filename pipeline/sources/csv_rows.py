@@ -13,7 +13,7 @@ from ..errors import PenstockError, RequestError
 from . import column_types, csv_boundaries
 from .column_types import FLOAT32_MAX, Policies
 from .compressed import LARGEST
-from .ranges import Fault, Range, Rows, gather, shorten
+from .ranges import RecordRange, RowError, Rows, collect_rows, shorten
 
 _BLANKS = " \t"
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
@@ -46,8 +46,8 @@ class Text:
 
 
 @dataclass
-class _Piece:
-    """A piece's rows, numbered from 0 without the blank lines."""
+class _RangeRows:
+    """A range's rows, numbered from 0 without the blank lines."""
 
     data: np.ndarray
     found: csv_boundaries.Split
@@ -71,60 +71,62 @@ class _Piece:
         return self.data[self.starts[number] : self.ends[number]].tobytes()
 
 
-def read_rows(piece: Range, text: Text, schema: pa.Schema, form: Format) -> Rows:
-    """Reads the rows of a piece.
+def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Format) -> Rows:
+    """Reads the rows of a range.
 
     Raises:
       PenstockError: it holds more than 1 GiB of text.
     """
     if len(text.data) > LARGEST:
         raise PenstockError(
-            f"{piece.uri}: expected at most {LARGEST} bytes of text in a piece, found more; "
+            f"{record_range.uri}: expected at most {LARGEST} bytes of text in a range, found more; "
             "split the compressed file, or store it uncompressed"
         )
     array = np.frombuffer(text.data, np.uint8)
     quoted = form.dialect.quote is not None and bytes([form.dialect.quote]) in text.data
-    rows: _Piece | None = None
-    removed: dict[int, Fault] = {}
+    rows: _RangeRows | None = None
+    removed: dict[int, RowError] = {}
     data, simple = text.data, True
     if quoted:
         found = csv_boundaries.split(array, form.dialect)
         simple = found.well_formed
         if not simple:
-            rows = _Piece(array, found)
+            rows = _RangeRows(array, found)
             message = "expected a closing quote, found none before the row's end or before other text"
-            removed = {row: Fault("unclosed_quote", message) for row in rows.unclosed}
+            removed = {row: RowError("unclosed_quote", message) for row in rows.unclosed}
             data = array[rows.keep(list(removed))].tobytes()
-    faults: dict[int, Fault] = {}
+    errors: dict[int, RowError] = {}
     try:
         _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
         batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
         batch = _numbers(_cleaned(batch, form, False), schema)
     except pa.ArrowInvalid:
-        rows = rows or _Piece(array, csv_boundaries.split(array, form.dialect))
+        rows = rows or _RangeRows(array, csv_boundaries.split(array, form.dialect))
         removed |= _undecodable(rows, removed, text.names, form)
         data = array[rows.keep(list(removed))].tobytes()
         raw = pa.schema([(name, pa.binary()) for name in schema.names])
         batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted)
-        batch = _convert(_cleaned(batch, form, True), schema, form, faults)
-    batch = column_types.apply_nonfinite(batch, form.nonfinite, faults)
+        batch = _convert(_cleaned(batch, form, True), schema, form, errors)
+    batch = column_types.apply_nonfinite(batch, form.nonfinite, errors)
     numbers = np.arange(batch.num_rows + len(misfits) + len(removed), dtype=np.int64)
     if removed:
         numbers = np.delete(numbers, list(removed))
     if misfits:
         places = [place for place, _ in misfits]
-        removed |= dict(zip(numbers[places].tolist(), (fault for _, fault in misfits), strict=True))
+        removed |= dict(zip(numbers[places].tolist(), (row_error for _, row_error in misfits), strict=True))
         numbers = np.delete(numbers, places)
 
     def describe(number: int) -> tuple[str, str]:
         nonlocal rows
-        rows = rows or _Piece(array, csv_boundaries.split(array, form.dialect))
-        row = rows.row(number - piece.first_row)
-        line = piece.first_line + int(np.searchsorted(rows.found.lines, rows.starts[number - piece.first_row]))
-        return f"{piece.uri}, line {line}", hashlib.sha256(row.rstrip(b"\r\n")).hexdigest()
+        rows = rows or _RangeRows(array, csv_boundaries.split(array, form.dialect))
+        row = rows.row(number - record_range.first_row)
+        line = record_range.first_line + int(
+            np.searchsorted(rows.found.lines, rows.starts[number - record_range.first_row])
+        )
+        return f"{record_range.uri}, line {line}", hashlib.sha256(row.rstrip(b"\r\n")).hexdigest()
 
-    others = {piece.first_row + number: fault for number, fault in removed.items()}
-    return gather(piece, batch, piece.first_row + numbers, faults, others, describe)
+    others = {record_range.first_row + number: row_error for number, row_error in removed.items()}
+    return collect_rows(record_range, batch, record_range.first_row + numbers, errors, others, describe)
 
 
 def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: list[str]) -> dict[str, pa.DataType]:
@@ -134,10 +136,10 @@ def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: l
       RequestError: no row has the expected number of fields.
     """
     array = np.frombuffer(text.data, np.uint8)
-    rows = _Piece(array, csv_boundaries.split(array, form.dialect))
+    rows = _RangeRows(array, csv_boundaries.split(array, form.dialect))
     data = array[rows.keep(rows.unclosed)].tobytes()
     raw = pa.schema([(name, pa.binary()) for name in wanted or text.names[:1]])
-    removed = _undecodable(rows, dict.fromkeys(rows.unclosed, Fault("", "")), text.names, form)
+    removed = _undecodable(rows, dict.fromkeys(rows.unclosed, RowError("", "")), text.names, form)
     data = array[rows.keep([*rows.unclosed, *removed])].tobytes()
     batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
     if misfits and len(misfits) >= len(rows.starts) - len(rows.unclosed) - len(removed):
@@ -212,7 +214,7 @@ def _numbers(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
 
 def _parse(
     data: bytes, names: Sequence[str], schema: pa.Schema, form: Format, quoted: bool
-) -> tuple[pa.RecordBatch, list[tuple[int, Fault]]]:
+) -> tuple[pa.RecordBatch, list[tuple[int, RowError]]]:
     """Parses whole rows; also gives those with another number of fields, by position among the rows.
 
     Raises:
@@ -220,11 +222,11 @@ def _parse(
     """
     if not data:
         return pa.RecordBatch.from_pylist([], schema=schema), []
-    misfits: list[tuple[int, Fault]] = []
+    misfits: list[tuple[int, RowError]] = []
 
     def misfit(row: "pa.csv.InvalidRow") -> str:
         message = f"expected {row.expected_columns} fields, found {row.actual_columns}"
-        misfits.append((row.number - 1, Fault("wrong_columns", message)))
+        misfits.append((row.number - 1, RowError("wrong_columns", message)))
         return "skip"
 
     quote = chr(form.dialect.quote) if quoted and form.dialect.quote is not None else False
@@ -280,22 +282,24 @@ def _clean(column: pa.Array, form: Format, every: bool) -> pa.Array:
     return text.view(column.type)
 
 
-def _convert(batch: pa.RecordBatch, schema: pa.Schema, form: Format, faults: dict[int, Fault]) -> pa.RecordBatch:
-    """Binary columns, cleaned, as the schema's types; what does not fit goes into `faults`."""
+def _convert(batch: pa.RecordBatch, schema: pa.Schema, form: Format, errors: dict[int, RowError]) -> pa.RecordBatch:
+    """Binary columns, cleaned, as the schema's types; what does not fit goes into `errors`."""
     columns = []
     for field, column in zip(schema, batch.columns, strict=True):
         if not pa.types.is_binary(field.type):
-            column = column_types.convert(column, pa.string(), field.name, faults, form.encoding)
+            column = column_types.convert(column, pa.string(), field.name, errors, form.encoding)
         if not (pa.types.is_binary(field.type) or pa.types.is_string(field.type)):
-            column = column_types.convert(pc.ascii_trim(column, _BLANKS), field.type, field.name, faults)
+            column = column_types.convert(pc.ascii_trim(column, _BLANKS), field.type, field.name, errors)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _undecodable(rows: _Piece, removed: Mapping[int, Fault], names: Sequence[str], form: Format) -> dict[int, Fault]:
+def _undecodable(
+    rows: _RangeRows, removed: Mapping[int, RowError], names: Sequence[str], form: Format
+) -> dict[int, RowError]:
     """Rows that are no UTF-8 and have a wrong number of fields, which Arrow cannot report."""
     high = np.flatnonzero(rows.data >= 128)
-    found: dict[int, Fault] = {}
+    found: dict[int, RowError] = {}
     if not len(high):
         return found
     keep = rows.keep([])

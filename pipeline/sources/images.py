@@ -45,7 +45,7 @@ class Images:
     """
 
     pattern: str | Sequence[str]
-    label: str | Folder | key_lists.Table | None = None
+    label: str | Folder | key_lists.KeyList | None = None
     mask: str | None = None
     decode: Decode = field(default_factory=Decode)
     max_bytes: int = 256 << 20
@@ -62,7 +62,7 @@ class Images:
                 re.compile(self.label)
             except re.error as error:
                 raise RequestError(f"Images(label=...): {self.label!r} is no regular expression: {error}") from error
-        elif self.label is not None and not isinstance(self.label, Folder | key_lists.Table):
+        elif self.label is not None and not isinstance(self.label, Folder | key_lists.KeyList):
             raise RequestError(
                 f"Images(label=...): expected a regular expression, folder() or table(...), found {self.label!r}"
             )
@@ -116,7 +116,7 @@ class Images:
         if orphans:
             names = ", ".join(masks[orphan].uri for orphan in orphans[:_SHOWN])
             listing.warnings.append(f"{len(orphans)} masks belong to no image: {names}{'…' * (len(orphans) > _SHOWN)}")
-        tables_used = [self.label.path] if isinstance(self.label, key_lists.Table) else []
+        tables_used = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
         lists = {path: info for path in tables_used for path, info in files.glob(root, path).items()}
         listing.digest = digest_files([*images.items(), *sorted(masks.items()), *lists.items()])
         return listing
@@ -143,7 +143,7 @@ class Images:
             return {}
         if isinstance(self.label, Folder):
             return {key: folder for key in keys if (folder := _folder(key, self.label.depth))}
-        if isinstance(self.label, key_lists.Table):
+        if isinstance(self.label, key_lists.KeyList):
             return self._table_labels(self.label, root, keys, warnings)
         pattern = re.compile(self.label)
         whole = "/" in self.label
@@ -155,7 +155,7 @@ class Images:
         return found
 
     def _table_labels(
-        self, table: key_lists.Table, root: str, keys: Sequence[str], warnings: list[str]
+        self, table: key_lists.KeyList, root: str, keys: Sequence[str], warnings: list[str]
     ) -> dict[str, str]:
         index, uri = key_lists.KeyIndex(keys), files.join(root, table.path)
         found: dict[str, str] = {}
@@ -207,9 +207,9 @@ def folder(depth: int = -1) -> Folder:
     return Folder(depth)
 
 
-def table(path: str, key: str | int = 0, value: str | int = 1) -> key_lists.Table:
-    """Labels from a list file; see `key_lists.Table`."""
-    return key_lists.Table(path, key, value)
+def table(path: str, key: str | int = 0, value: str | int = 1) -> key_lists.KeyList:
+    """Labels from a list file; see `key_lists.KeyList`."""
+    return key_lists.KeyList(path, key, value)
 
 
 def _fields(key: str) -> dict[str, str]:

@@ -19,7 +19,7 @@ from ..errors import PenstockError, RequestError
 from . import key_lists
 from .images import Images
 from .listing import Listing
-from .ranges import Range, RecordListing, RecordSource, Rows
+from .ranges import RecordListing, RecordRange, RecordSource, Rows
 
 NO_MATCH = "no_match"
 _RANGE_BYTES = 8 << 20
@@ -103,7 +103,7 @@ class Right:
 
     def _load(self, listing: RecordListing) -> Joined:
         check_key(listing.schema, self.key, "the joined table")
-        parts = [self.source.read(piece, listing.schema) for piece in listing.ranges]
+        parts = [self.source.read(record_range, listing.schema) for record_range in listing.ranges]
         problems = [problem for part in parts for problem in part.problems]
         if problems:
             raise RequestError(
@@ -207,7 +207,7 @@ class TableJoin:
     right: Right
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the left side's pieces; see `RecordSource`."""
+        """Lists the left side's ranges; see `RecordSource`."""
         listing = self.left.find(root, range_bytes)
         table, digest = self.right.find(root)
         check_key(listing.schema, self.right.left_key, "the left side")
@@ -217,7 +217,7 @@ class TableJoin:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
         return replace(
             listing,
-            ranges=[replace(piece, root=root) for piece in listing.ranges],
+            ranges=[replace(record_range, root=root) for record_range in listing.ranges],
             schema=pa.schema([*listing.schema, *added], {**(listing.schema.metadata or {}), self._mark: digest}),
             digest=listing.digest + digest,
         )
@@ -227,11 +227,11 @@ class TableJoin:
         """What the schema's metadata calls the joined table's digest: a worker knows by it what to read."""
         return f"joined {hashlib.sha256(repr(self.right).encode()).hexdigest()}".encode()
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece of the left side and joins it; see `RecordSource`."""
-        table = self.right.read(piece.root, schema.metadata[self._mark].decode())
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range of the left side and joins it; see `RecordSource`."""
+        table = self.right.read(record_range.root, schema.metadata[self._mark].decode())
         own = [field for field in schema if field.name not in table.columns.column_names]
-        rows = self.left.read(piece, pa.schema(own, schema.metadata))
+        rows = self.left.read(record_range, pa.schema(own, schema.metadata))
         names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
         places = pa.array([table.rows.get(name) for name in names], pa.int64())
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)

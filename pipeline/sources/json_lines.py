@@ -20,7 +20,7 @@ from . import column_types, csv_boundaries
 from .column_types import REST, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .listing import digest_files
-from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files, shorten
+from .ranges import RecordListing, RecordRange, RowError, Rows, check_patterns, collect_rows, match_files, shorten
 
 _THREADS = 16
 _SAMPLED, _SAMPLE = 8, 1 << 20
@@ -39,8 +39,8 @@ class JsonLines:
     Nested objects are refused: name with `columns` the keys to read instead.
 
     Attributes:
-      pattern: Glob pattern, or several. Files that end in .gz, .bz2, .zst or .lz4 are decompressed; each is read in one
-        piece, and must hold less than 1 GiB of text.
+      pattern: Glob pattern, or several. Files that end in .gz, .bz2, .zst or .lz4 are decompressed; each is read as one
+        range, and must hold less than 1 GiB of text.
       columns: The keys to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the first
         megabyte of eight files. `"*": "auto"` is every other key of that beginning. None: all of them.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
@@ -57,37 +57,37 @@ class JsonLines:
         column_types.check_columns("JsonLines", self.columns, self.nonfinite)
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the pieces; see `RecordSource`."""
+        """Lists the ranges; see `RecordSource`."""
         found = match_files(root, check_patterns("JsonLines", self.pattern))
         warnings: list[str] = []
         with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
             schema = self._schema([info.uri for info in found.values()], warnings)
             ranges = []
             parts = pool.map(lambda item: _ranges(item[0], item[1], range_bytes), found.items())
-            for info, pieces in zip(found.values(), parts, strict=True):
-                if not pieces:
+            for info, file_ranges in zip(found.values(), parts, strict=True):
+                if not file_ranges:
                     warnings.append(f"{info.uri} holds no rows")
-                ranges += pieces
+                ranges += file_ranges
         schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece; see `RecordSource`."""
-        data = _content(piece)
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range; see `RecordSource`."""
+        data = _content(record_range)
         lines = _Lines(data)
-        faults: dict[int, Fault] = {}
-        batches = list(_parse(lines, 0, len(lines.starts), schema, faults))
-        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), piece.uri)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
+        errors: dict[int, RowError] = {}
+        batches = list(_parse(lines, 0, len(lines.starts), schema, errors))
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), record_range.uri)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
         def describe(number: int) -> tuple[str, str]:
-            position = number - piece.first_row
-            line = piece.first_line + lines.line(position)
+            position = number - record_range.first_row
+            line = record_range.first_line + lines.line(position)
             content = lines.content(position, position + 1).rstrip(b"\r\n")
-            return f"{piece.uri}, line {line}", hashlib.sha256(content).hexdigest()
+            return f"{record_range.uri}, line {line}", hashlib.sha256(content).hexdigest()
 
-        numbers = np.arange(batch.num_rows, dtype=np.int64) + piece.first_row
-        return gather(piece, batch, numbers, faults, describe=describe)
+        numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
+        return collect_rows(record_range, batch, numbers, errors, describe=describe)
 
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
         seen: dict[str, list[pa.DataType]] = {}
@@ -117,7 +117,7 @@ class JsonLines:
 
 
 class _Lines:
-    """The lines of a piece that are not blank."""
+    """The lines of a range that are not blank."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -162,15 +162,15 @@ class _Lines:
         return int(np.searchsorted(self._found.lines, self.starts[position]))
 
 
-def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[Range]:
+def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
     if not info.size:
         return []
     if compression(info.uri) or info.size <= range_bytes:
-        return [Range(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
+        return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
     with files.open_read(info.uri) as file:
         cuts = csv_boundaries.scan(file, 0, info.size, -(-info.size // range_bytes), _LINES, info.uri)
     return [
-        Range(
+        RecordRange(
             info.uri, key, cut.place, after.place, cut.row, after.row - cut.row, after.place - cut.place, 1 + cut.line
         )
         for cut, after in pairwise(cuts)
@@ -178,25 +178,27 @@ def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[Range]:
     ]
 
 
-def _content(piece: Range) -> bytes:
-    if compression(piece.uri):
+def _content(record_range: RecordRange) -> bytes:
+    if compression(record_range.uri):
         try:
-            with open_whole(piece.uri) as file:
+            with open_whole(record_range.uri) as file:
                 data = read_fully(file, LARGEST + 1)
         except (OSError, pa.ArrowException) as error:
-            raise PenstockError(f"{piece.uri}: expected a file that decompresses, found: {error}") from error
+            raise PenstockError(f"{record_range.uri}: expected a file that decompresses, found: {error}") from error
     else:
-        with files.open_read(piece.uri) as file:
-            file.seek(piece.begin)
-            data = read_fully(file, piece.end - piece.begin)
-        if len(data) < piece.end - piece.begin:
+        with files.open_read(record_range.uri) as file:
+            file.seek(record_range.begin)
+            data = read_fully(file, record_range.end - record_range.begin)
+        if len(data) < record_range.end - record_range.begin:
             raise PenstockError(
-                f"{piece.uri}: expected {piece.end} bytes, found {piece.begin + len(data)}; "
+                f"{record_range.uri}: expected {record_range.end} bytes, found {record_range.begin + len(data)}; "
                 "the file changed after it was listed: run again"
             )
     if len(data) > LARGEST:
-        raise PenstockError(f"{piece.uri}: expected at most {LARGEST} bytes of text in a piece, found more; split it")
-    return data.removeprefix(_BOM) if piece.begin == 0 else data
+        raise PenstockError(
+            f"{record_range.uri}: expected at most {LARGEST} bytes of text in a range, found more; split it"
+        )
+    return data.removeprefix(_BOM) if record_range.begin == 0 else data
 
 
 def _arrow(data: bytes, schema: pa.Schema | None) -> pa.Table:
@@ -209,7 +211,7 @@ def _arrow(data: bytes, schema: pa.Schema | None) -> pa.Table:
     )
 
 
-def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, faults: dict[int, Fault]) -> Any:
+def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, errors: dict[int, RowError]) -> Any:
     """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
     if begin == end:
         return
@@ -219,8 +221,8 @@ def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, faults: dict[
         return
     if end - begin > _FEW:
         middle = (begin + end) // 2
-        yield from _parse(lines, begin, middle, schema, faults)
-        yield from _parse(lines, middle, end, schema, faults)
+        yield from _parse(lines, begin, middle, schema, errors)
+        yield from _parse(lines, middle, end, schema, errors)
         return
     for position in range(begin, end):
         columns: list[pa.Array] = []
@@ -228,14 +230,14 @@ def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, faults: dict[
             found = _object(lines.content(position, position + 1), schema.names)
             columns = [_value(found.get(field.name), field) for field in schema]
         except _BadLine as error:
-            faults[position] = error.fault
+            errors[position] = error.row_error
             columns = [pa.nulls(1, field.type) for field in schema]
         yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 class _BadLine(Exception):
     def __init__(self, code: str, message: str) -> None:
-        self.fault = Fault(code, message)
+        self.row_error = RowError(code, message)
 
 
 def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
@@ -283,11 +285,11 @@ def _value(value: Any, field: pa.Field) -> pa.Array:
         raise _BadLine("encoding", message) from None
     except pa.ArrowException:
         raise _BadLine("wrong_type", expected) from None
-    faults: dict[int, Fault] = {}
+    errors: dict[int, RowError] = {}
     if isinstance(value, str) and not pa.types.is_string(field.type):
         raise _BadLine("wrong_type", expected)
-    column = column_types.convert(column, field.type, field.name, faults)
-    if faults:
+    column = column_types.convert(column, field.type, field.name, errors)
+    if errors:
         raise _BadLine("wrong_type", expected)
     return column
 

@@ -13,7 +13,7 @@ _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
 @dataclass(frozen=True)
-class Table:
+class KeyList:
     """A CSV, TSV or whitespace-separated list under the input folder.
 
     Attributes:

@@ -15,7 +15,7 @@ from ..storage.files import FileInfo
 from . import column_types
 from .column_types import REST, Columns, Policies
 from .listing import digest_files
-from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files
+from .ranges import RecordListing, RecordRange, RowError, Rows, check_patterns, collect_rows, match_files
 
 _THREADS = 16
 
@@ -24,7 +24,7 @@ _THREADS = 16
 class Parquet:
     """Parquet files under the input folder, read as one table.
 
-    A piece is one row group, or several small ones that follow each other. Page checksums are verified where the file
+    A range is one row group, or several small ones that follow each other. Page checksums are verified where the file
     has them; without them a changed byte may go unnoticed, so write files with them.
 
     Attributes:
@@ -45,7 +45,7 @@ class Parquet:
         column_types.check_columns("Parquet", self.columns, self.nonfinite)
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the pieces; see `RecordSource`."""
+        """Lists the ranges; see `RecordSource`."""
         found = match_files(root, check_patterns("Parquet", self.pattern))
         with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
             heads = list(pool.map(_metadata, found.values()))
@@ -53,10 +53,10 @@ class Parquet:
         schema = self._schema([info.uri for info in found.values()], [kinds for kinds, _ in heads], warnings)
         ranges = []
         for (key, info), (_, groups) in zip(found.items(), heads, strict=True):
-            pieces = _ranges(key, info.uri, groups, range_bytes)
-            if not pieces:
+            file_ranges = _ranges(key, info.uri, groups, range_bytes)
+            if not file_ranges:
                 warnings.append(f"{info.uri} holds no rows")
-            ranges += pieces
+            ranges += file_ranges
         if not ranges:
             raise RequestError(
                 f"expected rows in the {len(found)} files that match {self.pattern!r}, found none; check the input"
@@ -64,25 +64,28 @@ class Parquet:
         schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece; see `RecordSource`."""
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range; see `RecordSource`."""
+        where = f"{record_range.uri}, row groups {record_range.begin} to {record_range.end - 1}"
         try:
-            with files.open_read(piece.uri) as file, _open(file) as parquet:
-                table = parquet.read_row_groups(range(piece.begin, piece.end), schema.names, use_threads=False)
+            with files.open_read(record_range.uri) as file, _open(file) as parquet:
+                table = parquet.read_row_groups(
+                    range(record_range.begin, record_range.end), schema.names, use_threads=False
+                )
         except (OSError, pa.ArrowException, IndexError) as error:
             raise PenstockError(
-                f"{piece.uri}, row groups {piece.begin} to {piece.end - 1}: expected Parquet data, found: {error}; "
-                "the file is damaged or has changed: make it again"
+                f"{where}: expected Parquet data, found: {error}; the file is damaged or has changed: make it again"
             ) from error
-        if table.num_rows != piece.rows:
+        if table.num_rows != record_range.rows:
             raise PenstockError(
-                f"{piece.uri}, row groups {piece.begin} to {piece.end - 1}: expected {piece.rows} rows, found "
-                f"{table.num_rows}; the file changed after it was listed: run again"
+                f"{where}: expected {record_range.rows} rows, found {table.num_rows}; "
+                "the file changed after it was listed: run again"
             )
-        faults: dict[int, Fault] = {}
-        batch = column_types.convert_all(column_types.one_batch(table, piece.uri), schema, faults)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
-        return gather(piece, batch, np.arange(batch.num_rows, dtype=np.int64) + piece.first_row, faults)
+        errors: dict[int, RowError] = {}
+        batch = column_types.convert_all(column_types.one_batch(table, record_range.uri), schema, errors)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
+        numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
+        return collect_rows(record_range, batch, numbers, errors)
 
     def _schema(self, uris: Sequence[str], schemas: Sequence[pa.Schema], warnings: list[str]) -> pa.Schema:
         chosen = column_types.select(self.columns, schemas[0].names, uris[0])
@@ -132,14 +135,14 @@ def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
         ) from error
 
 
-def _ranges(key: str, uri: str, groups: Sequence[tuple[int, int]], range_bytes: int) -> list[Range]:
+def _ranges(key: str, uri: str, groups: Sequence[tuple[int, int]], range_bytes: int) -> list[RecordRange]:
     ranges = []
     begin = row = rows = size = 0
     for position, (count, weight) in enumerate(groups):
         if rows and size + weight > range_bytes:
-            ranges.append(Range(uri, key, begin, position, row, rows, size))
+            ranges.append(RecordRange(uri, key, begin, position, row, rows, size))
             begin, row, rows, size = position, row + rows, 0, 0
         rows, size = rows + count, size + weight
     if rows:
-        ranges.append(Range(uri, key, begin, len(groups), row, rows, size))
+        ranges.append(RecordRange(uri, key, begin, len(groups), row, rows, size))
     return ranges

@@ -1,4 +1,4 @@
-"""What every record source gives: pieces that can be read alone, and the rows of a piece as one Arrow batch."""
+"""What every record source gives: ranges that can be read alone, and the rows of a range as one Arrow batch."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,19 +17,19 @@ _SHOWN = 60  # characters of a value that a message shows
 
 
 @dataclass(frozen=True)
-class Range:
-    """A piece of a record file that can be read alone.
+class RecordRange:
+    """A range of a record file that can be read alone.
 
     Attributes:
       uri: The file.
       key: Its path relative to the input: a row's name is the key, a colon and the row's number.
-      begin: Where the piece begins: a byte of a text file, the number of a Parquet row group or of a TFRecord's record,
+      begin: Where the range begins: a byte of a text file, the number of a Parquet row group or of a TFRecord's record,
         a value of the SQL key column.
       end: Where it ends; what is at `end` is not in it.
       first_row: The number of its first row in the file, from 0.
       rows: How many rows it holds, those that do not fit included; -1 where that is known only after reading.
       size: About its bytes, for balancing.
-      first_line: The physical line number, from 1, at which a piece of a text file begins; -1 elsewhere.
+      first_line: The physical line number, from 1, at which a range of a text file begins; -1 elsewhere.
       source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
     """
@@ -51,13 +51,13 @@ class RecordListing:
     """What a record source found.
 
     Attributes:
-      ranges: The pieces, by file and then by position.
+      ranges: The ranges, by file and then by position.
       schema: The columns of every row, in normalised types; see `columns.normalise`.
       warnings: What the user should know: empty files, columns whose files disagree, ….
       digest: A hash over every file that was found: relative path, bytes and time of change.
     """
 
-    ranges: list[Range]
+    ranges: list[RecordRange]
     schema: pa.Schema
     warnings: list[str] = field(default_factory=list)
     digest: str = ""
@@ -65,7 +65,7 @@ class RecordListing:
 
 @dataclass
 class Rows:
-    """The rows of a piece.
+    """The rows of a range.
 
     Attributes:
       batch: The rows that fit, with exactly the columns of the listing's schema.
@@ -85,14 +85,14 @@ class RecordSource(Protocol):
     """Where rows come from."""
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the pieces below `root`, of about `range_bytes` each.
+        """Lists the ranges below `root`, of about `range_bytes` each.
 
         Raises:
           RequestError: nothing matches, or the files cannot be one table.
         """
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece.
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range.
 
         Raises:
           PenstockError: the file is damaged, or is not what was listed.
@@ -100,42 +100,47 @@ class RecordSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Fault:
+class RowError:
     """Why a row does not fit: a code for counting, and the reason in words."""
 
     code: str
     message: str
 
 
-def gather(
-    piece: Range,
+def collect_rows(
+    record_range: RecordRange,
     batch: pa.RecordBatch,
     numbers: np.ndarray,
-    faults: Mapping[int, Fault],
-    others: Mapping[int, Fault] | None = None,
+    errors: Mapping[int, RowError],
+    others: Mapping[int, RowError] | None = None,
     describe: Callable[[int], tuple[str, str | None]] | None = None,
 ) -> Rows:
-    """The rows of a piece without those that do not fit, which become problems.
+    """The rows of a range without those that do not fit, which become problems.
 
     Args:
-      piece: What was read.
+      record_range: What was read.
       batch: All rows that could be parsed.
       numbers: Their numbers in the file.
-      faults: Those rows of the batch that do not fit, by position in the batch.
+      errors: Those rows of the batch that do not fit, by position in the batch.
       others: Rows that are not in the batch, by number in the file.
       describe: Gives, for a row's number in the file, where it is ("file, line 7") and its content's SHA-256.
     """
-    found = {int(numbers[position]): fault for position, fault in faults.items()} | dict(others or {})
-    if faults:
+    found = {int(numbers[position]): row_error for position, row_error in errors.items()} | dict(others or {})
+    if errors:
         keep = np.ones(len(numbers), bool)
-        keep[list(faults)] = False
+        keep[list(errors)] = False
         batch, numbers = batch.filter(pa.array(keep)), numbers[keep]
     problems = []
-    for number, fault in sorted(found.items()):
-        where, sha256 = describe(number) if describe else (f"{piece.uri}, row {number}", None)
+    for number, row_error in sorted(found.items()):
+        where, sha256 = describe(number) if describe else (f"{record_range.uri}, row {number}", None)
         problems.append(
             QuarantinedExample(
-                f"{piece.key}:{number}", piece.uri, "read", fault.code, f"{where}: {fault.message}", sha256
+                f"{record_range.key}:{number}",
+                record_range.uri,
+                "read",
+                row_error.code,
+                f"{where}: {row_error.message}",
+                sha256,
             )
         )
     return Rows(batch, numbers, problems)
@@ -180,6 +185,6 @@ def match_files(root: str, patterns: Sequence[str]) -> dict[str, FileInfo]:
 
 
 def cut(total: int, weight: int, size: int) -> list[int]:
-    """Where to cut `total` things that weigh `weight` together, so that none of the even pieces weighs over `size`."""
-    pieces = max(1, min(total, -(-weight // size)))
-    return [total * piece // pieces for piece in range(pieces + 1)]
+    """Where to cut `total` things that weigh `weight` together, so that none of the even parts weighs over `size`."""
+    parts = max(1, min(total, -(-weight // size)))
+    return [total * part // parts for part in range(parts + 1)]

@@ -25,7 +25,7 @@ from ..errors import PenstockError, RequestError
 from ..storage import files
 from . import column_types
 from .column_types import Columns, Policies
-from .ranges import Fault, Range, RecordListing, Rows, gather, shorten
+from .ranges import RecordListing, RecordRange, RowError, Rows, collect_rows, shorten
 
 _BATCH, _SAMPLE = 10_000, 1_000
 _ADBC = {"postgresql": "postgresql", "postgres": "postgresql", "snowflake": "snowflake"}
@@ -42,8 +42,8 @@ class Sql:
         holds no password; passwords are in no key, digest or message.
       table: The table to read, with its schema where it needs one: `sales.orders`; or
       query: the SELECT to read.
-      partition: An integer column without nulls or duplicates. It cuts the rows into pieces and numbers them. None: one
-        piece, numbered in the order that the database gives; then ORDER BY in the query makes runs repeatable.
+      partition: An integer column without nulls or duplicates. It cuts the rows into ranges and numbers them. None: one
+        range, numbered in the order that the database gives; then ORDER BY in the query makes runs repeatable.
       columns: The columns to read: name to a type such as "int64", or "auto" to infer it from the first thousand rows.
         `"*": "auto"` is every other column. None: all.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
@@ -68,7 +68,7 @@ class Sql:
         object.__setattr__(self, "database", redact(self.uri))
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the pieces; see `RecordSource`."""
+        """Lists the ranges; see `RecordSource`."""
         path = self._path(root)
         uri = path or self.database
         with self._connect(path, RequestError) as (run, _):
@@ -78,16 +78,16 @@ class Sql:
             if not sample[0]:
                 raise RequestError(f"{self.database}: expected rows in {self._what}, found none; check the query")
             state = [self.database, self._what, repr(schema)]
-            ranges = [Range(uri, self._what, 0, 0, 0, -1, range_bytes)]
+            ranges = [RecordRange(uri, self._what, 0, 0, 0, -1, range_bytes)]
             if self.partition is not None:
                 low, high, count = self._bounds(run, names)
                 row_bytes = max(
                     1, sum(column.nbytes for column in self._columns(names, sample, schema, {})) // len(sample[0])
                 )
-                pieces = max(1, min(high - low + 1, -(-count * row_bytes // range_bytes)))
-                edges = [low + (high - low + 1) * piece // pieces for piece in range(pieces + 1)]
-                size = count * row_bytes // pieces
-                ranges = [Range(uri, self._what, begin, end, begin, -1, size) for begin, end in pairwise(edges)]
+                parts = max(1, min(high - low + 1, -(-count * row_bytes // range_bytes)))
+                edges = [low + (high - low + 1) * part // parts for part in range(parts + 1)]
+                size = count * row_bytes // parts
+                ranges = [RecordRange(uri, self._what, begin, end, begin, -1, size) for begin, end in pairwise(edges)]
                 state.append(f"{low} {high} {count}")
         if path:
             info = os.stat(path)
@@ -97,32 +97,32 @@ class Sql:
         schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, hashlib.sha256("\0".join(state).encode()).hexdigest())
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece; see `RecordSource`."""
-        with self._connect(piece.uri if self._scheme == "sqlite" else None, PenstockError) as (run, quote):
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range; see `RecordSource`."""
+        with self._connect(record_range.uri if self._scheme == "sqlite" else None, PenstockError) as (run, quote):
             names = [*schema.names]
             if self.partition is not None and self.partition not in names:
                 names.append(self.partition)
             statement = f"SELECT {', '.join(map(quote, names))} FROM {self._from}"
             if self.partition is not None:
                 key = quote(self.partition)
-                statement += f" WHERE {key} >= {piece.begin} AND {key} < {piece.end} ORDER BY {key}"
-            faults: dict[int, Fault] = {}
+                statement += f" WHERE {key} >= {record_range.begin} AND {key} < {record_range.end} ORDER BY {key}"
+            errors: dict[int, RowError] = {}
             batches, keys, count = [], [], 0
             for columns in run(statement)[1]:
-                misfits: dict[int, Fault] = {}
+                misfits: dict[int, RowError] = {}
                 arrays = self._columns(names, columns, schema, misfits)
                 batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
-                faults |= {count + position: fault for position, fault in misfits.items()}
+                errors |= {count + position: row_error for position, row_error in misfits.items()}
                 if self.partition is not None:
                     keys.append(np.asarray(columns[names.index(self.partition)], dtype=np.int64))
                 count += len(batches[-1])
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema), self.database)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
         numbers = np.concatenate(keys) if keys else np.arange(count, dtype=np.int64)
         where = self.partition or "row"
         place = f"{self.database}, {self._what}, {where}"
-        return gather(piece, batch, numbers, faults, describe=lambda number: (f"{place} {number}", None))
+        return collect_rows(record_range, batch, numbers, errors, describe=lambda number: (f"{place} {number}", None))
 
     # What is asked.
 
@@ -176,9 +176,9 @@ class Sql:
         return pa.schema(fields)
 
     def _columns(
-        self, names: Sequence[str], values: Sequence[Sequence[Any]], schema: pa.Schema, faults: dict[int, Fault]
+        self, names: Sequence[str], values: Sequence[Sequence[Any]], schema: pa.Schema, errors: dict[int, RowError]
     ) -> list[pa.Array]:
-        return [_column(values[list(names).index(field.name)], field, faults) for field in schema]
+        return [_column(values[list(names).index(field.name)], field, errors) for field in schema]
 
     # How it is asked.
 
@@ -331,26 +331,28 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _column(values: Any, field: pa.Field, faults: dict[int, Fault]) -> pa.Array:
+def _column(values: Any, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
     if isinstance(values, pa.Array):
-        return column_types.convert(values, field.type, field.name, faults)
+        return column_types.convert(values, field.type, field.name, errors)
     try:
-        return column_types.convert(pa.array(values), field.type, field.name, faults)
+        return column_types.convert(pa.array(values), field.type, field.name, errors)
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass
     parts = []
     for position, value in enumerate(map(_text, values)):
-        found: dict[int, Fault] = {}
-        fault = Fault("wrong_type", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}")
+        found: dict[int, RowError] = {}
+        row_error = RowError(
+            "wrong_type", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}"
+        )
         part = pa.nulls(1, field.type)
         if _fits(value):
             part = column_types.convert(pa.array([value]), field.type, field.name, found)
-            fault = found.get(0, fault)
+            row_error = found.get(0, row_error)
         elif pa.types.is_string(field.type):
             part = pa.array([str(value)])
         elif pa.types.is_float64(field.type):
             part = pa.array([float(value)])
         if found or (not _fits(value) and part.null_count):
-            faults.setdefault(position, fault)
+            errors.setdefault(position, row_error)
         parts.append(part)
     return pa.concat_arrays(parts)

@@ -22,7 +22,7 @@ from . import column_types
 from .column_types import REST, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .listing import digest_files
-from .ranges import Fault, Range, RecordListing, Rows, check_patterns, gather, match_files
+from .ranges import RecordListing, RecordRange, RowError, Rows, check_patterns, collect_rows, match_files
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _BLOCK = 8, 1 << 20, 8 << 20
@@ -37,7 +37,7 @@ class TfRecord:
     are binary, unless declared as "string".
 
     Attributes:
-      pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is read in one piece.
+      pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is read as one range.
       columns: The features to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the
         first megabyte of eight files. `"*": "auto"` is every other one. None: all.
       nonfinite: What is done with NaN and infinities, for all columns or by name: "missing", "keep" or "quarantine".
@@ -53,52 +53,52 @@ class TfRecord:
         column_types.check_columns("TfRecord", self.columns, self.nonfinite)
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists the pieces, by bytes; see `RecordSource`."""
+        """Lists the ranges, by bytes; see `RecordSource`."""
         found = match_files(root, check_patterns("TfRecord", self.pattern))
         warnings: list[str] = []
         schema = self._schema([info.uri for info in found.values()], warnings)
         ranges = []
         with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
             parts = pool.map(lambda item: _ranges(item[0], item[1], range_bytes), found.items())
-            for info, pieces in zip(found.values(), parts, strict=True):
-                if not pieces:
+            for info, file_ranges in zip(found.values(), parts, strict=True):
+                if not file_ranges:
                     warnings.append(f"{info.uri} holds no records")
-                ranges += pieces
+                ranges += file_ranges
         schema = column_types.tell_reading(schema, self.nonfinite)
         return RecordListing(ranges, schema, warnings, digest_files(found.items()))
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece; see `RecordSource`."""
-        data = _content(piece)
-        starts, ends = _records(data, piece.uri, piece.begin, piece.first_row, PenstockError)
-        if piece.rows not in (-1, len(starts)):
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range; see `RecordSource`."""
+        data = _content(record_range)
+        starts, ends = _records(data, record_range.uri, record_range.begin, record_range.first_row, PenstockError)
+        if record_range.rows not in (-1, len(starts)):
             raise PenstockError(
-                f"{piece.uri}: expected {piece.rows} records, found {len(starts)}; the file changed after it was "
-                "listed: run again"
+                f"{record_range.uri}: expected {record_range.rows} records, found {len(starts)}; "
+                "the file changed after it was listed: run again"
             )
-        view, faults = memoryview(data), dict[int, Fault]()
+        view, errors = memoryview(data), dict[int, RowError]()
         records = [bytes(view[start:end]) for start, end in zip(starts, ends, strict=True)]
         for position, (record, end) in enumerate(zip(records, ends, strict=True)):
             if _masked_crc(record) != struct.unpack_from("<I", data, end)[0]:
-                faults[position] = Fault("bad_checksum", "expected the bytes of the record's checksum, found others")
+                errors[position] = RowError("bad_checksum", "expected the bytes of the record's checksum, found others")
                 records[position] = b""
         batches = []
-        for first, decoded in _decode(records, 0, faults):
-            misfits: dict[int, Fault] = {}
+        for first, decoded in _decode(records, 0, errors):
+            misfits: dict[int, RowError] = {}
             columns = [_column(decoded, field, misfits) for field in schema]
             batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
-            for position, fault in misfits.items():
-                faults.setdefault(first + position, fault)
-        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), piece.uri)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, faults)
+            for position, row_error in misfits.items():
+                errors.setdefault(first + position, row_error)
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), record_range.uri)
+        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
         def describe(number: int) -> tuple[str, str]:
-            position = number - piece.first_row
+            position = number - record_range.first_row
             content = view[starts[position] : ends[position]]
-            return f"{piece.uri}, record {number}", hashlib.sha256(content).hexdigest()
+            return f"{record_range.uri}, record {number}", hashlib.sha256(content).hexdigest()
 
-        numbers = np.arange(batch.num_rows, dtype=np.int64) + piece.first_row
-        return gather(piece, batch, numbers, faults, describe=describe)
+        numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
+        return collect_rows(record_range, batch, numbers, errors, describe=describe)
 
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
         seen: dict[str, list[pa.DataType]] = {}
@@ -125,20 +125,20 @@ def _masked_crc(content: bytes) -> int:
     return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
 
 
-def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[Range]:
+def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
     if not info.size:
         return []
     if compression(info.uri) or info.size <= range_bytes:
-        return [Range(info.uri, key, 0, info.size, 0, -1, info.size)]
+        return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size)]
     ranges = []
     begin = row = number = place = 0
     with files.open_read(info.uri) as file:
         for end in _record_ends(file, info):
             if end - begin > range_bytes and place > begin:
-                ranges.append(Range(info.uri, key, begin, place, row, number - row, place - begin))
+                ranges.append(RecordRange(info.uri, key, begin, place, row, number - row, place - begin))
                 begin, row = place, number
             place, number = end, number + 1
-    return [*ranges, Range(info.uri, key, begin, place, row, number - row, place - begin)]
+    return [*ranges, RecordRange(info.uri, key, begin, place, row, number - row, place - begin)]
 
 
 def _record_ends(file: IO[bytes], info: FileInfo) -> Iterator[int]:
@@ -195,21 +195,25 @@ def _records(
     return starts, ends
 
 
-def _content(piece: Range) -> bytes:
+def _content(record_range: RecordRange) -> bytes:
     try:
-        with open_whole(piece.uri) as file:
-            if not compression(piece.uri):
-                file.seek(piece.begin)
-                return read_fully(file, piece.end - piece.begin)
+        with open_whole(record_range.uri) as file:
+            if not compression(record_range.uri):
+                file.seek(record_range.begin)
+                return read_fully(file, record_range.end - record_range.begin)
             data = read_fully(file, LARGEST + 1)
     except (OSError, pa.ArrowException) as error:
-        raise PenstockError(f"{piece.uri}: expected a file that can be read, found: {error}; make it again") from error
+        raise PenstockError(
+            f"{record_range.uri}: expected a file that can be read, found: {error}; make it again"
+        ) from error
     if len(data) > LARGEST:
-        raise PenstockError(f"{piece.uri}: expected at most {LARGEST} bytes in a compressed file, found more; split it")
+        raise PenstockError(
+            f"{record_range.uri}: expected at most {LARGEST} bytes in a compressed file, found more; split it"
+        )
     return data
 
 
-def _decode(records: Sequence[bytes], first: int, faults: dict[int, Fault]) -> Iterator[tuple[int, pa.RecordBatch]]:
+def _decode(records: Sequence[bytes], first: int, errors: dict[int, RowError]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches of the records, each with its first record's position; halves what does not decode until it is found."""
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # with TensorFlow: seconds
 
@@ -219,29 +223,30 @@ def _decode(records: Sequence[bytes], first: int, faults: dict[int, Fault]) -> I
         yield first, ExamplesToRecordBatchDecoder().DecodeBatch(records)
     except RuntimeError as error:
         if len(records) == 1:
-            faults.setdefault(first, Fault("bad_example", f"expected a tf.train.Example, found: {error}"))
+            errors.setdefault(first, RowError("bad_example", f"expected a tf.train.Example, found: {error}"))
             yield first, ExamplesToRecordBatchDecoder().DecodeBatch([b""])
             return
         middle = len(records) // 2
-        yield from _decode(records[:middle], first, faults)
-        yield from _decode(records[middle:], first + middle, faults)
+        yield from _decode(records[:middle], first, errors)
+        yield from _decode(records[middle:], first + middle, errors)
 
 
-def _column(batch: pa.RecordBatch, field: pa.Field, faults: dict[int, Fault]) -> pa.Array:
+def _column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
     """A feature's lists as the column that the schema wants."""
     position = batch.schema.get_field_index(field.name)
     if position < 0 or pa.types.is_null(batch.column(position).type):
         return pa.nulls(batch.num_rows, field.type)
     lists = batch.column(position)
     if pa.types.is_list(field.type):
-        return column_types.convert(lists, field.type, field.name, faults)
+        return column_types.convert(lists, field.type, field.name, errors)
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
     for row in np.flatnonzero(lengths > 1).tolist():
-        faults.setdefault(
-            row, Fault("wrong_type", f"expected at most one value in the feature {field.name!r}, found {lengths[row]}")
+        errors.setdefault(
+            row,
+            RowError("wrong_type", f"expected at most one value in the feature {field.name!r}, found {lengths[row]}"),
         )
     firsts = pa.array(lists.offsets.to_numpy()[:-1], mask=lengths != 1)
-    return column_types.convert(lists.values.take(firsts), field.type, field.name, faults)
+    return column_types.convert(lists.values.take(firsts), field.type, field.name, errors)
 
 
 def _sample(uri: str) -> dict[str, pa.DataType]:

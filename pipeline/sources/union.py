@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..errors import RequestError
 from . import column_types
-from .ranges import Range, RecordListing, RecordSource, Rows
+from .ranges import RecordListing, RecordRange, RecordSource, Rows
 
 _STEP = "\n"  # from a union's name to that of a table in the union of that name
 
@@ -38,7 +38,7 @@ class Union:
                 raise RequestError(f"Union(sources): expected a table such as Csv(...) for {name!r}, found {source!r}")
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
-        """Lists all pieces; see `RecordSource`."""
+        """Lists all ranges; see `RecordSource`."""
         listings = {name: source.find(root, range_bytes) for name, source in self.sources.items()}
         fields: dict[str, pa.Field] = {}
         for name, listing in listings.items():
@@ -57,9 +57,9 @@ class Union:
         metadata = [_nest(name, listing.schema.metadata) for name, listing in listings.items()]
         return RecordListing(
             ranges=[
-                replace(piece, source=f"{name}{_STEP}{piece.source}" if piece.source else name)
+                replace(record_range, source=f"{name}{_STEP}{record_range.source}" if record_range.source else name)
                 for name, listing in listings.items()
-                for piece in listing.ranges
+                for record_range in listing.ranges
             ],
             schema=pa.schema(
                 [*(_read_as(field, listings) for field in fields.values()), *tagged],
@@ -69,15 +69,17 @@ class Union:
             digest="".join(listing.digest for listing in listings.values()),
         )
 
-    def read(self, piece: Range, schema: pa.Schema) -> Rows:
-        """Reads a piece of the table that it belongs to; see `RecordSource`."""
-        name, _, inner = piece.source.partition(_STEP)
+    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+        """Reads a range of the table that it belongs to; see `RecordSource`."""
+        name, _, inner = record_range.source.partition(_STEP)
         own = [
             field.with_metadata(_unnest(name, field.metadata))
             for field in schema
             if name.encode() in (field.metadata or {})
         ]
-        rows = self.sources[name].read(replace(piece, source=inner), pa.schema(own, _unnest(name, schema.metadata)))
+        rows = self.sources[name].read(
+            replace(record_range, source=inner), pa.schema(own, _unnest(name, schema.metadata))
+        )
         count = len(rows.batch)
         columns = []
         for field in schema:

@@ -89,7 +89,7 @@ class ByList:
     """Splits by list files under the input; an example in no list counts as filtered.
 
     Attributes:
-      lists: Split name to its list (first column: see `key_lists.Table` for how examples are named).
+      lists: Split name to its list (first column: see `key_lists.KeyList` for how examples are named).
     """
 
     lists: Mapping[str, str]

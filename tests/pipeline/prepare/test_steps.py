@@ -14,14 +14,14 @@ from penstock.pipeline import Csv, PenstockError
 from penstock.pipeline.formats.features import describe_columns, stored_schema
 from penstock.pipeline.prepare.steps import conform, unite
 from penstock.pipeline.prepare.tables import RecordPreparer
-from penstock.pipeline.sources.ranges import Range
+from penstock.pipeline.sources.ranges import RecordRange
 from penstock.pipeline.splits.rules import by_hash
 from penstock.transforms import columns, dates
 from penstock.transforms.moments import Moments
 from penstock.transforms.outcome import Filtered, Rejected
 
 ROWS = 200
-PIECE = Range("a.csv", "a.csv", 0, 0, 0, ROWS, 0)
+PIECE = RecordRange("a.csv", "a.csv", 0, 0, 0, ROWS, 0)
 CONTENT = "n,t\n" + "".join(f"{number},text {number}\n" for number in range(ROWS))
 
 
@@ -38,8 +38,8 @@ def prepared(tmp_path: Path) -> Callable[..., Any]:
         preparer = RecordPreparer(
             source, listing.schema, steps, by_hash({"train": 1.0}), ("train",), "train", 0, True, described, schema
         )
-        (piece,) = listing.ranges
-        return preparer(piece) if chunk else preparer.prepare(piece)
+        (record_range,) = listing.ranges
+        return preparer(record_range) if chunk else preparer.prepare(record_range)
 
     return prepare
 

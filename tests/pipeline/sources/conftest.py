@@ -24,13 +24,13 @@ class Read:
 
 def _read_all(source, root, size=1 << 30):
     listing = source.find(str(root), size)
-    found = [source.read(piece, listing.schema) for piece in listing.ranges]
-    for piece, part in zip(listing.ranges, found, strict=True):
+    found = [source.read(record_range, listing.schema) for record_range in listing.ranges]
+    for record_range, part in zip(listing.ranges, found, strict=True):
         assert part.batch.schema.equals(listing.schema)
         assert part.numbers.dtype == np.int64
         assert len(part.numbers) == part.batch.num_rows
-        assert piece.rows in (-1, part.batch.num_rows + len(part.problems) + sum(part.filtered.values()))
-        assert all(problem.stage == "read" and problem.uri == piece.uri for problem in part.problems)
+        assert record_range.rows in (-1, part.batch.num_rows + len(part.problems) + sum(part.filtered.values()))
+        assert all(problem.stage == "read" and problem.uri == record_range.uri for problem in part.problems)
     rows = [row for part in found for row in part.batch.to_pylist()]
     numbers = [number for part in found for number in part.numbers.tolist()]
     return Read(listing, rows, numbers, [problem for part in found for problem in part.problems])

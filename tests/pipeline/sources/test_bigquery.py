@@ -29,7 +29,9 @@ def test_rows_are_landed_once_and_read_as_parquet(tmp_path):
         land(table, str(tmp_path / "landed"), reader(ROWS, seen))
     assert seen == [{"query": "SELECT 1", "use_standard_sql": True, "gcs_location": "gs://b/t"}]
     listing = table.find(str(tmp_path), 1 << 20)
-    rows = [row for piece in listing.ranges for row in table.read(piece, listing.schema).batch.to_pylist()]
+    rows = [
+        row for record_range in listing.ranges for row in table.read(record_range, listing.schema).batch.to_pylist()
+    ]
     assert sorted(rows, key=lambda row: row["id"]) == ROWS
 
 

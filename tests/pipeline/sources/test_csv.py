@@ -38,7 +38,7 @@ def test_banking77_holds_its_rows_whatever_the_range_size(data, name, rows):
     size = 1000
     while size < 2_000_000:
         listing = source.find(str(data), size)
-        parts = [source.read(piece, listing.schema) for piece in listing.ranges]
+        parts = [source.read(record_range, listing.schema) for record_range in listing.ranges]
         table = pa.Table.from_batches([part.batch for part in parts]).combine_chunks()
         assert table.num_rows == rows
         assert [number for part in parts for number in part.numbers.tolist()] == list(range(rows))
@@ -52,7 +52,7 @@ def test_banking77_holds_its_rows_whatever_the_range_size(data, name, rows):
 def test_census_is_stripped_and_its_question_marks_are_missing(data):
     source = Csv("census/adult.data")
     listing = source.find(str(data), 1 << 20)
-    table = pa.Table.from_batches([source.read(piece, listing.schema).batch for piece in listing.ranges])
+    table = pa.Table.from_batches([source.read(record_range, listing.schema).batch for record_range in listing.ranges])
     missing = {name: table[name].null_count for name in table.schema.names if table[name].null_count}
     assert len(listing.ranges) == 4
     assert table.num_rows == 32_561
@@ -67,7 +67,7 @@ def test_census_is_stripped_and_its_question_marks_are_missing(data):
 def test_stocks_are_one_table(data, read_all):
     read = read_all(Csv("stocks/*.csv"), data, 20_000)
     lines = sum(path.read_bytes().count(b"\n") for path in (data / "stocks").glob("*.csv"))
-    assert len({piece.uri for piece in read.listing.ranges}) == 100
+    assert len({record_range.uri for record_range in read.listing.ranges}) == 100
     assert len(read.rows) == lines - 100
     assert len({row["Name"] for row in read.rows}) == 100
     assert not read.problems

@@ -58,7 +58,7 @@ def test_rows_are_joined_by_key(write, read_all, size):
     assert read.rows == expected[::2]
     assert read.numbers == list(range(0, 40, 2))
     listing = inner.find(str(root), size)
-    filtered = [inner.read(piece, listing.schema).filtered for piece in listing.ranges]
+    filtered = [inner.read(record_range, listing.schema).filtered for record_range in listing.ranges]
     assert sum(each.total() for each in filtered) == 20
 
 
@@ -106,13 +106,15 @@ def test_a_joined_table_is_read_once_in_a_process(write, opened):
     listing = source.find(str(root), 20)
     assert len(listing.ranges) > 5
     assert opened == ["l.csv", "r.csv"]
-    for piece in listing.ranges:
-        source.read(piece, listing.schema)
+    for record_range in listing.ranges:
+        source.read(record_range, listing.schema)
     assert opened == ["l.csv", "r.csv"]
     joins._tables.clear()  # as in another process
     source, listing = pickle.loads(pickle.dumps((source, listing)))
     threads = [
-        threading.Thread(target=source.read, args=(piece, listing.schema)) for piece in listing.ranges for _ in range(2)
+        threading.Thread(target=source.read, args=(record_range, listing.schema))
+        for record_range in listing.ranges
+        for _ in range(2)
     ]
     for thread in threads:
         thread.start()

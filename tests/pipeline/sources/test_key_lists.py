@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.sources.key_lists import KeyIndex, Table
+from penstock.pipeline.sources.key_lists import KeyIndex, KeyList
 
 KEYS = ["a/1.jpg", "a/2.jpg", "b/2.jpg", "b/3.tar.gz", "b/.hidden", "4"]
 
@@ -41,20 +41,20 @@ def test_an_exact_key_wins_over_another_examples_alias():
 @pytest.mark.parametrize(
     ("name", "content", "table"),
     [
-        ("l.csv", 'file,breed\n"a,1.jpg",cat\nb.jpg , dog \n', Table("l.csv", "file", "breed")),
-        ("l.csv", '﻿id,breed,file\n0,cat,"a,1.jpg"\n\n1,dog,b.jpg\n', Table("l.csv", "file", "breed")),
-        ("l.tsv", "a,1.jpg\tcat\r\nb.jpg\tdog\r\n", Table("l.tsv")),
-        ("l.TSV", "x\ta,1.jpg\tcat\nx\tb.jpg\tdog", Table("l.TSV", 1, 2)),
-        ("l.txt", "# breeds\na,1.jpg  1 cat\n\n\tb.jpg\t2 dog\n", Table("l.txt", 0, 2)),
+        ("l.csv", 'file,breed\n"a,1.jpg",cat\nb.jpg , dog \n', KeyList("l.csv", "file", "breed")),
+        ("l.csv", '﻿id,breed,file\n0,cat,"a,1.jpg"\n\n1,dog,b.jpg\n', KeyList("l.csv", "file", "breed")),
+        ("l.tsv", "a,1.jpg\tcat\r\nb.jpg\tdog\r\n", KeyList("l.tsv")),
+        ("l.TSV", "x\ta,1.jpg\tcat\nx\tb.jpg\tdog", KeyList("l.TSV", 1, 2)),
+        ("l.txt", "# breeds\na,1.jpg  1 cat\n\n\tb.jpg\t2 dog\n", KeyList("l.txt", 0, 2)),
         ("l.csv", "file,breed\na,x\n", None),
     ],
 )
-def test_lists_are_read(tmp_path: Path, name: str, content: str, table: Table | None):
+def test_lists_are_read(tmp_path: Path, name: str, content: str, table: KeyList | None):
     (tmp_path / name).write_text(content, encoding="utf-8", newline="")
     if table:
         assert table.read(str(tmp_path)) == [("a,1.jpg", "cat"), ("b.jpg", "dog")]
     else:  # positions take the first line for data
-        assert Table(name).read(str(tmp_path)) == [("file", "breed"), ("a", "x")]
+        assert KeyList(name).read(str(tmp_path)) == [("file", "breed"), ("a", "x")]
 
 
 @pytest.mark.parametrize(
@@ -70,5 +70,5 @@ def test_lists_are_read(tmp_path: Path, name: str, content: str, table: Table | 
 def test_lists_with_mistakes_are_named(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "l.csv").write_bytes(content)
     with pytest.raises(RequestError, match=message) as raised:
-        Table("l.csv", "name", "label").read(str(tmp_path))
+        KeyList("l.csv", "name", "label").read(str(tmp_path))
     assert str(tmp_path / "l.csv") in str(raised.value)

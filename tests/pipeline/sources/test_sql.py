@@ -50,7 +50,7 @@ def test_a_query(root, read_all):
     read = read_all(source, root)
     assert read.rows[0] == {"id": 1447, "y": 499.0}
     assert read.numbers == list(range(483))
-    assert len({piece.key for piece in read.listing.ranges}) == 1
+    assert len({record_range.key for record_range in read.listing.ranges}) == 1
 
 
 @pytest.mark.parametrize("size", SIZES)
