@@ -1,22 +1,18 @@
-"""The transform graph on disk: written, finished, hashed alike by every run, and applied."""
+"""The transform graph on disk: written, and finished so that every run of one job hashes it alike."""
 
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import numpy as np
-import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_transform import impl_helper
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from ..formats.features import Feature
-from ..graph.savedmodel import SavedGraph
 from ..prepare.summaries import Summaries
 from ..storage import files
 from .requests import KnownStatistics
-from .tensors import example_schema, example_spec, preprocessing_fn, stored_specs
+from .tensors import example_schema, preprocessing_fn, stored_specs
 from .trace import Analysis
 
 
@@ -63,33 +59,3 @@ def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[s
         dataset_metadata.DatasetMetadata(example_schema(features)),
         files.join(graph_path, tft.TFTransformOutput.RAW_METADATA_DIR),
     )
-
-
-def apply(saved: SavedGraph, serialized: Sequence[bytes], missing: int | None = None) -> dict[str, np.ndarray]:
-    """Applies a written transform graph to prepared examples.
-
-    Args:
-      saved: The graph.
-      serialized: tf.train.Example protos, as they lie in the shards.
-      missing: Where given, what numbers that are missing or NaN become before.
-
-    Returns:
-      Output name to a batch of values; lists of any length are filled up with 0 or b"".
-    """
-    parsed = tf.io.parse_example(tf.constant(list(serialized)), example_spec(saved.features))
-    if missing is not None:
-        parsed = {name: _filled(value, missing) for name, value in parsed.items()}
-    return {name: np.asarray(_dense(value)) for name, value in saved.on_stored(parsed).items()}
-
-
-def _filled(value: Any, missing: int) -> Any:
-    if not isinstance(value, tf.Tensor) or value.dtype == tf.string:
-        return value
-    absent = tf.math.is_nan(value) if value.dtype.is_floating else value == value.dtype.min
-    return tf.where(absent, tf.cast(missing, value.dtype), value)
-
-
-def _dense(value: Any) -> Any:
-    if isinstance(value, tf.SparseTensor):
-        return tf.sparse.to_dense(value)
-    return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value

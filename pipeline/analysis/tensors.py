@@ -64,11 +64,6 @@ def stored_specs(features: Mapping[str, Feature], analysis: bool = False) -> dic
     return dict(impl_helper.get_type_specs_from_feature_specs(spec))
 
 
-def example_spec(features: Mapping[str, Feature]) -> dict[str, Any]:
-    """How tf.io.parse_example reads a prepared example."""
-    return dict(schema_utils.schema_as_feature_spec(example_schema(features)).feature_spec)
-
-
 def decode_pixels(encoded: tf.Tensor, feature: Feature) -> tf.Tensor:
     """Decodes a batch of stored pixels in the graph: the same values that Pillow gives.
 

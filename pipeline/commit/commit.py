@@ -22,7 +22,7 @@ from ..formats import manifest, paths
 from ..formats.manifest import Pointer
 from ..formats.tfrecord import read_records
 from ..graph import exporter
-from ..graph.savedmodel import SavedGraph
+from ..graph.savedmodel import SavedGraph, apply_to_examples
 from ..prepare.summaries import Summaries, merge
 from ..splits.rules import NOT_LISTED
 from ..storage import files
@@ -296,7 +296,7 @@ def _check_graph(
     shards = (journal.shards.get(options.statistics) for journal in journals)
     shard = next(shard.file for shard in shards if shard and shard.file.examples)
     examples = list(islice(read_examples(files.join(options.root, shard.path)), GOLDEN_EXAMPLES))
-    outputs = graph_writer.apply(saved, examples)
+    outputs = apply_to_examples(saved, examples)
     for name, value in outputs.items():
         if len(value) != len(examples):
             raise PenstockError(
@@ -305,7 +305,7 @@ def _check_graph(
             )
     suspects = [name for name, value in outputs.items() if _is_never_finite(value)]
     # a missing value may well lead to NaN: only what NaN does not explain is the statistics' fault
-    filled = graph_writer.apply(saved, examples, missing=1) if suspects else {}
+    filled = apply_to_examples(saved, examples, missing=1) if suspects else {}
     for name in suspects:
         value = filled[name]
         if _is_never_finite(value):

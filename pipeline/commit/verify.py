@@ -99,9 +99,8 @@ def _check_counts(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _check_graph(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
-    from ..analysis import graph_writer
     from ..formats.features import Feature
-    from ..graph.savedmodel import SavedGraph
+    from ..graph.savedmodel import SavedGraph, apply_to_examples
     from .commit import golden_value
 
     entry = content["transform_graph"]
@@ -109,7 +108,7 @@ def _check_graph(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
     examples = list(islice(read_examples(files.join(dataset, golden["shard"])), golden["examples"]))
     uri = files.join(dataset, entry["path"])
     features = {name: Feature.from_json(feature) for name, feature in content["features"].items()}
-    applied = graph_writer.apply(SavedGraph(uri, features), examples)
+    applied = apply_to_examples(SavedGraph(uri, features), examples)
     found = {name: golden_value(value) for name, value in applied.items()}
     for name in sorted(golden["outputs"].keys() | found.keys()):
         expected, actual = golden["outputs"].get(name), found.get(name)

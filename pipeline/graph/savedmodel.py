@@ -1,10 +1,14 @@
-"""The saved transform graph, opened where its pixels are decoded: they can come decoded. Imports TensorFlow."""
+"""The saved transform graph, applied to stored examples, or opened behind the decoding of its pixels.
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+Imports TensorFlow, and neither Beam nor tf.Transform.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from ..formats.features import Feature
@@ -19,6 +23,7 @@ _ARITHMETIC = {
     **dict.fromkeys(("Exp", "Expm1", "Log", "Log1p", "Sigmoid", "Tanh", "Sin", "Cos", "Softplus", "Erf"), "T"),
     **dict.fromkeys(("Sum", "Mean", "Prod", "MatMul", "BatchMatMulV2", "BiasAdd"), "T"),
 }
+_MISSING = {"int64": -(2**63), "float32": float("nan"), "string": ""}  # what parsing puts where a value is missing
 Apply = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -89,7 +94,7 @@ class SavedGraph:
         return {}
 
     def decoded(self, operation: Any) -> str | None:
-        """The pixel feature whose decoding an operation completes, as `analyze.decode_pixels` writes it; else None."""
+        """The pixel feature whose decoding, by `analysis.tensors.decode_pixels`, an operation completes; else None."""
         if operation.type != "TensorListStack":
             return None
         loop = operation.inputs[0].op
@@ -163,6 +168,59 @@ class SavedGraph:
 
         unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
         return unconverted
+
+
+def example_spec(features: Mapping[str, Feature]) -> dict[str, Any]:
+    """How tf.io.parse_example reads a prepared example.
+
+    Args:
+      features: The features of a prepared example.
+
+    Returns:
+      Feature name to FixedLenFeature or, for lists of any length, VarLenFeature. Pixels come as stored: string [].
+    """
+    spec: dict[str, Any] = {}
+    for name, feature in features.items():
+        if feature.is_pixels:
+            spec[name] = tf.io.FixedLenFeature([], tf.string)
+        elif None in feature.shape:
+            spec[name] = tf.io.VarLenFeature(tf.as_dtype(feature.dtype))
+        else:
+            default = _MISSING[feature.dtype] if feature.optional else None
+            spec[name] = tf.io.FixedLenFeature(list(feature.shape), tf.as_dtype(feature.dtype), default)
+    return spec
+
+
+def apply_to_examples(
+    saved: SavedGraph, serialized: Sequence[bytes], missing: int | None = None
+) -> dict[str, np.ndarray]:
+    """Applies a transform graph to prepared examples, as the commit and `penstock verify` do to a few golden ones.
+
+    Args:
+      saved: The graph.
+      serialized: tf.train.Example protos, as they are in the shards.
+      missing: If given, numbers that are missing or NaN are replaced by it first.
+
+    Returns:
+      Output name to a batch of values; lists of any length are padded with 0 or b"".
+    """
+    parsed = tf.io.parse_example(tf.constant(list(serialized)), example_spec(saved.features))
+    if missing is not None:
+        parsed = {name: _replace_missing(value, missing) for name, value in parsed.items()}
+    return {name: np.asarray(_dense(value)) for name, value in saved.on_stored(parsed).items()}
+
+
+def _replace_missing(value: Any, replacement: int) -> Any:
+    if not isinstance(value, tf.Tensor) or value.dtype == tf.string:
+        return value
+    is_missing = tf.math.is_nan(value) if value.dtype.is_floating else value == value.dtype.min
+    return tf.where(is_missing, tf.cast(replacement, value.dtype), value)
+
+
+def _dense(value: Any) -> Any:
+    if isinstance(value, tf.SparseTensor):
+        return tf.sparse.to_dense(value)
+    return value.to_tensor() if isinstance(value, tf.RaggedTensor) else value
 
 
 def _of_rows(rows: int | None, value: Any) -> Any:

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from penstock.pipeline.analysis.tensors import example_spec
 from penstock.pipeline.formats.example_writer import encode
 from penstock.pipeline.formats.features import describe_columns
+from penstock.pipeline.graph.savedmodel import example_spec
 
 INTEGERS = [0, 1, -1, 127, 128, -128, 300, 2**14 - 1, 2**14, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)]
 REALS = [0.0, -0.0, 1.5, -2.25, 1e-45, 1e300, -1e300, 3.4e38, float("inf"), float("-inf"), 0.1]
