@@ -35,6 +35,7 @@ RANGE_BYTES = 1 << 20  # of a record file: what a thread takes at a time
 
 Piece = Reference | RecordRange
 _TEXT, _WHOLE = pa.string(), pa.int64()
+_KINDS = {Reference: "Reference", RecordRange: "Range"}  # what a plan file calls what its units read
 _SCHEMAS = {
     Reference: pa.schema([("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]),
     RecordRange: pa.schema(
@@ -248,7 +249,7 @@ def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
     """Writes the plan file."""
     kind: Any = type(units[0][1][0])
     schema = _SCHEMAS[kind]
-    metadata = {"kind": kind.__name__, "units": json.dumps([_unit_to_json(unit) for unit, _ in units])}
+    metadata = {"kind": _KINDS[kind], "units": json.dumps([_unit_to_json(unit) for unit, _ in units])}
     with files.create(uri) as file, pa.ipc.new_file(file, schema.with_metadata(metadata)) as writer:
         for _, pieces in units:
             rows = [_to_row(piece) for piece in pieces]
@@ -269,7 +270,7 @@ def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
         unit = _unit_from_json(json.loads(metadata[b"units"])[number])
         batch = reader.get_batch(number)
     rows = batch.to_pylist()
-    if metadata[b"kind"] == b"Range":
+    if metadata[b"kind"].decode() == _KINDS[RecordRange]:
         return unit, [RecordRange(**row) for row in rows]
     return unit, [Reference(**{**row, "columns": json.loads(row["columns"] or "null")}) for row in rows]
 
