@@ -11,13 +11,14 @@ doesn't mark gets one example, as a dict. Both may be in the same list.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from .check import expect
+from .step import as_json, config_of
 
 _TYPES = {
     "int64": pa.int64(),
@@ -68,12 +69,18 @@ class Where:
       reason: What the rows that are left out are counted by.
     """
 
+    step_id: ClassVar[str] = "columns.where"
+
     predicate: Callable[[pa.RecordBatch], Any]
     reason: str
 
     def __post_init__(self) -> None:
         expect(callable(self.predicate), "where(predicate)", "a function of a RecordBatch", self.predicate)
         expect(isinstance(self.reason, str) and bool(self.reason.strip()), "where(reason=...)", "a text", self.reason)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `where`, by name."""
+        return config_of(self)
 
     def mask(self, batch: pa.RecordBatch) -> pa.BooleanArray:
         """Which rows are wanted: bool [rows] without nulls, for a null isn't true.
@@ -114,7 +121,13 @@ def select(*names: str) -> Vectorized:
 
 @dataclass(frozen=True)
 class _Select:
+    step_id: ClassVar[str] = "columns.select"
+
     names: tuple[str, ...]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `select`, by name."""
+        return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.select([_found("select", name, batch) for name in self.names])
@@ -128,7 +141,13 @@ def drop(*names: str) -> Vectorized:
 
 @dataclass(frozen=True)
 class _Drop:
+    step_id: ClassVar[str] = "columns.drop"
+
     names: tuple[str, ...]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `drop`, by name."""
+        return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         return batch.drop_columns([_found("drop", name, batch) for name in self.names])
@@ -147,7 +166,13 @@ def rename(names: Mapping[str, str]) -> Vectorized:
 
 @dataclass(frozen=True)
 class _Rename:
+    step_id: ClassVar[str] = "columns.rename"
+
     names: tuple[tuple[str, str], ...]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `rename`, by name."""
+        return {"names": dict(self.names)}
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         new = {_found("rename", old, batch): name for old, name in self.names}
@@ -170,7 +195,13 @@ def cast(types: Mapping[str, str | pa.DataType]) -> Vectorized:
 
 @dataclass(frozen=True)
 class _Cast:
+    step_id: ClassVar[str] = "columns.cast"
+
     types: tuple[tuple[str, Any], ...]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `cast`, by name."""
+        return {"types": {name: str(kind) for name, kind in self.types}}
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, kind in self.types:
@@ -191,7 +222,14 @@ def fill(values: Mapping[str, Any]) -> Vectorized:
 
 @dataclass(frozen=True)
 class _Fill:
+    step_id: ClassVar[str] = "columns.fill"
+
     values: tuple[tuple[str, Any], ...]
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `fill`, by name."""
+        values = {name: value.as_py() if isinstance(value, pa.Scalar) else value for name, value in self.values}
+        return {"values": as_json(values)}
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, value in self.values:

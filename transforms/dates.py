@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from .check import expect
 from .columns import Vectorized, put
 from .inputs import Inputs
+from .step import config_of
 
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "seconds"]
 Unparsable = Literal["error", "missing"]
@@ -52,9 +53,15 @@ def parse(
 
 @dataclass(frozen=True)
 class _Parse:
+    step_id: ClassVar[str] = "dates.parse"
+
     name: str
     parts: tuple[Part, ...]
     unparsable: Unparsable
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `parse`, by name."""
+        return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         expect(self.name in batch.schema.names, "parse(name)", f"one of the columns {batch.schema.names}", self.name)

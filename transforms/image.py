@@ -7,7 +7,7 @@ grid. Each is a frozen dataclass: it pickles, compares and says what it does.
 """
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from PIL import Image
 
@@ -16,6 +16,7 @@ from .image_codec import Decode, Jpeg, Png, Raw
 from .inputs import Inputs
 from .outcome import Example, Filtered, Rejected
 from .pixels import Colour, Mode, as_pil, to_mode
+from .step import config_of
 
 Fit = Literal["stretch", "cover", "letterbox"]
 Resample = Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
@@ -26,6 +27,8 @@ _FORMATS = Decode.formats
 @dataclass(frozen=True)
 class Resize:
     """Brings images to one size. Made by `resize`, which says what the attributes mean."""
+
+    step_id: ClassVar[str] = "image.resize"
 
     height: int
     width: int
@@ -47,6 +50,10 @@ class Resize:
             "None or a class id from 0 to 65535",
             self.mask_fill,
         )
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `resize`, by name."""
+        return config_of(self)
 
     def __call__(self, example: Example) -> Example:
         """Returns the example with its image, and its mask if any, in this size."""
@@ -113,11 +120,17 @@ def resize(
 class CenterCrop:
     """Cuts out the middle. Made by `center_crop`."""
 
+    step_id: ClassVar[str] = "image.center_crop"
+
     height: int
     width: int
 
     def __post_init__(self) -> None:
         _expect_size("center_crop", self.height, self.width)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `center_crop`, by name."""
+        return config_of(self)
 
     def __call__(self, example: Example) -> Example:
         """Returns the example with its image, and its mask if any, cut to this size."""
@@ -147,10 +160,16 @@ def center_crop(height: int, width: int) -> CenterCrop:
 class Convert:
     """Changes the mode of images. Made by `convert`."""
 
+    step_id: ClassVar[str] = "image.convert"
+
     mode: Mode
 
     def __post_init__(self) -> None:
         expect(self.mode in get_args(Mode), "convert(mode)", f"one of {get_args(Mode)}", self.mode)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `convert`, by name."""
+        return config_of(self)
 
     def __call__(self, example: Example) -> Example:
         """Returns the example with its image in this mode."""
@@ -171,11 +190,17 @@ def convert(mode: Mode) -> Convert:
 class MinSize:
     """Leaves out small images. Made by `min_size`."""
 
+    step_id: ClassVar[str] = "image.min_size"
+
     height: int
     width: int
 
     def __post_init__(self) -> None:
         _expect_size("min_size", self.height, self.width)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `min_size`, by name."""
+        return config_of(self)
 
     def __call__(self, example: Example) -> Example:
         """Returns the example as it is, or raises Filtered("too_small")."""
@@ -198,6 +223,8 @@ def min_size(height: int, width: int) -> MinSize:
 class MaxAspect:
     """Leaves out long images. Made by `max_aspect`."""
 
+    step_id: ClassVar[str] = "image.max_aspect"
+
     ratio: float
 
     def __post_init__(self) -> None:
@@ -207,6 +234,10 @@ class MaxAspect:
             "a number from 1",
             self.ratio,
         )
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `max_aspect`, by name."""
+        return config_of(self)
 
     def __call__(self, example: Example) -> Example:
         """Returns the example as it is, or raises Filtered("aspect")."""

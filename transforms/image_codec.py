@@ -14,6 +14,7 @@ from .check import expect, is_colour, is_int
 from .jpeg import decode_jpeg, load_jpeg
 from .outcome import Rejected
 from .pixels import Colour, Mode, Pixels, as_pil, class_ids, orientation, to_mode, transposed
+from .step import config_of
 
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _AGAIN = "fetch or export the file again, or remove it"
@@ -34,6 +35,8 @@ class Decode:
       strict: Whether to reject a JPEG that libjpeg decodes with a warning of damage, and a PNG with a wrong checksum.
       background: The colour that transparent pixels are laid on; None drops the alpha channel.
     """
+
+    codec_id: ClassVar[str] = "image.decode"
 
     mode: Mode = "RGB"
     formats: tuple[str, ...] = _FORMATS
@@ -57,6 +60,10 @@ class Decode:
             "None, or a tuple (red, green, blue) of 0 to 255",
             self.background,
         )
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `image.decode`, by name."""
+        return config_of(self)
 
     def __call__(self, payload: bytes) -> Image.Image:
         """Decodes an image.
@@ -161,11 +168,16 @@ class Jpeg:
       quality: 1 to 100.
     """
 
+    codec_id: ClassVar[str] = "jpeg"
+
     quality: int = 95
-    name: ClassVar[str] = "jpeg"
 
     def __post_init__(self) -> None:
         expect(is_int(self.quality, 1, 100), "jpeg(quality=...)", "a whole number from 1 to 100", self.quality)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `image.jpeg`, by name."""
+        return config_of(self)
 
     def encode(self, image: Pixels) -> bytes:
         """Encodes 8-bit pixels; equal pixels give equal bytes.
@@ -204,7 +216,11 @@ class Jpeg:
 class Png:
     """Pixels stored as PNG: the very values, of 8 bit or, in one channel, 16."""
 
-    name: ClassVar[str] = "png"
+    codec_id: ClassVar[str] = "png"
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `image.png`, by name."""
+        return config_of(self)
 
     def encode(self, image: Pixels) -> bytes:
         """Encodes pixels; equal pixels give equal bytes.
@@ -244,7 +260,11 @@ class Png:
 class Raw:
     """Pixels stored as they lie in memory, rows from the top, channels together, 16 bit little-endian: fast to read."""
 
-    name: ClassVar[str] = "raw"
+    codec_id: ClassVar[str] = "raw"
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `image.raw`, by name."""
+        return config_of(self)
 
     def encode(self, image: Pixels) -> bytes:
         """The pixels' bytes.

@@ -2,9 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .check import expect
+from .step import config_of
 
 Example = dict[str, Any]
 
@@ -47,12 +48,18 @@ class Keep:
       reason: What those that are left out are counted by.
     """
 
+    step_id: ClassVar[str] = "keep"
+
     predicate: Callable[[Example], object]
     reason: str
 
     def __post_init__(self) -> None:
         expect(callable(self.predicate), "keep(predicate=...)", "a function of an example", self.predicate)
         expect(isinstance(self.reason, str) and bool(self.reason.strip()), "keep(reason=...)", "a text", self.reason)
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `keep`, by name."""
+        return config_of(self)
 
     def __call__(self, example: Example) -> Example:
         """Returns the example as it is, or raises Filtered."""

@@ -10,11 +10,12 @@ TensorFlow has no Unicode normalization without tensorflow_text, hence the divis
 server that gets raw text must do as well, before it calls the graph.
 """
 
+import hashlib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 
 from .check import expect, is_int
 from .columns import Vectorized, put
+from .step import config_of
 
 Form = Literal["NFC", "NFKC", "NFD", "NFKD"]
 
@@ -45,10 +47,16 @@ def normalize(name: str, *, form: Form = "NFKC", lower: bool = True, strip: bool
 
 @dataclass(frozen=True)
 class _Normalize:
+    step_id: ClassVar[str] = "text.normalize"
+
     name: str
     form: Form
     lower: bool
     strip: bool
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `normalize`, by name."""
+        return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = _normalized(_texts("normalize", self.name, batch), self.form)
@@ -80,8 +88,14 @@ def limit(name: str, characters: int) -> Vectorized:
 
 @dataclass(frozen=True)
 class _Limit:
+    step_id: ClassVar[str] = "text.limit"
+
     name: str
     characters: int
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `limit`, by name."""
+        return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         texts = _texts("limit", self.name, batch)
@@ -131,6 +145,12 @@ class WordPiece:
         expect(self.unknown in self.vocabulary, "WordPiece(unknown=...)", "a piece of the vocabulary", self.unknown)
         is_set = len(set(self.vocabulary)) == len(self.vocabulary)
         expect(is_set, "WordPiece(vocabulary=...)", "pieces that differ", f"{len(self.vocabulary)} with doubles")
+
+    def config(self) -> dict[str, Any]:
+        """The arguments by name; of the vocabulary, which may be large, its size and the SHA-256 of its lines."""
+        lines = "".join(f"{piece}\n" for piece in self.vocabulary).encode()
+        vocabulary = {"size": len(self.vocabulary), "sha256": hashlib.sha256(lines).hexdigest()}
+        return {"vocabulary": vocabulary, "lower": self.lower, "unknown": self.unknown, "longest": self.longest}
 
     @cached_property
     def _ids(self) -> dict[str, int]:
@@ -199,11 +219,17 @@ def wordpiece(
 
 @dataclass(frozen=True)
 class _ToPieces:
+    step_id: ClassVar[str] = "text.wordpiece"
+
     name: str
     tokenizer: WordPiece
     output: str
     length: int | None
     padding: str | None
+
+    def config(self) -> dict[str, Any]:
+        """The arguments of `wordpiece`, by name."""
+        return config_of(self) | {"tokenizer": self.tokenizer.config()}
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         filling = [] if self.padding is None else [self.tokenizer.vocabulary.index(self.padding)] * (self.length or 0)

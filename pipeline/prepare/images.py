@@ -82,7 +82,7 @@ class Preparer:
             described = {
                 name: self.joined[name]
                 if name in self.joined and _fits(value, self.joined[name])
-                else describe(name, value, self.encoding(name).name)
+                else describe(name, value, self.encoding(name).codec_id)
                 for name, value in example.items()
             }
         except ValueError as error:

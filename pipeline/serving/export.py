@@ -211,7 +211,7 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
         return _Raw(inputs, parsing, with_columns)
     run = images.pipeline(prepare)
     spec = tf.TensorSpec(features[IMAGE].shape, tf.uint8)
-    words = f"string [batch], the content of a {' or '.join(images.accepted(prepare['decode']))} file"
+    words = f"string [batch], the content of a {' or '.join(images.accepted(prepare['decode']['arguments']))} file"
     inputs[IMAGE] = _Input(tf.TensorSpec([None], tf.string), words)
     parsing[IMAGE] = tf.io.FixedLenFeature([], tf.string)
 
@@ -278,8 +278,8 @@ def _raw_names(prepare: Mapping[str, Any], needed: Iterable[str]) -> set[str]:
     """The raw columns that become those that are needed."""
     names = set(needed)
     for step in reversed(prepare["steps"]):
-        if step.get("step") == "columns.Rename":
-            old = {new: name for name, new in step["arguments"]["names"]}
+        if step.get("step") == "columns.rename":
+            old = {new: name for name, new in step["arguments"]["names"].items()}
             names = {old.get(name, name) for name in names}
     return names
 

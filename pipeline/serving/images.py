@@ -11,7 +11,7 @@ from .resample import KERNELS, resample
 
 Step = Callable[[tf.Tensor], tf.Tensor]
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
-_PASSED_OVER = ("image.MinSize", "image.MaxAspect", "outcome.Keep")
+_PASSED_OVER = ("image.min_size", "image.max_aspect", "keep")
 
 
 def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]:
@@ -23,15 +23,16 @@ def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]
     """
     if not with_pixels:
         return [f"{step['python']}, which is Python" for step in prepare["steps"] if "python" in step]
+    rules = prepare["decode"]["arguments"]
     found = []
-    if prepare["decode"]["background"] is not None:
+    if rules["background"] is not None:
         found.append("image.decode(background=...), which lays transparent pixels on a colour")
-    if not accepted(prepare["decode"]):
+    if not accepted(rules):
         found.append("image.decode(formats=...), which accepts neither JPEG nor PNG")
     for step in prepare["steps"]:
         if "python" in step:
             found.append(f"{step['python']}, which is Python")
-        elif step["step"] == "image.Resize" and step["arguments"]["resample"] not in KERNELS:
+        elif step["step"] == "image.resize" and step["arguments"]["resample"] not in KERNELS:
             found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(KERNELS)}")
         elif step["step"] not in (*_STEPS, *_PASSED_OVER):
             found.append(step["step"])
@@ -40,7 +41,7 @@ def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]
 
 def pipeline(prepare: Mapping[str, Any]) -> Step:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
-    rules = prepare["decode"]
+    rules = prepare["decode"]["arguments"]
     steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _PASSED_OVER]
     store = _stored(prepare["encode"]["image"])
 
@@ -215,20 +216,22 @@ def _convert(arguments: Mapping[str, Any]) -> Step:
 
 
 _STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
-    "image.Resize": _resize,
-    "image.CenterCrop": _center_crop,
-    "image.Convert": _convert,
+    "image.resize": _resize,
+    "image.center_crop": _center_crop,
+    "image.convert": _convert,
 }
 
 
 def _stored(encoding: Mapping[str, Any]) -> Step:
     """What storing does to pixels: JPEG changes them a little, and training sees those."""
-    if encoding["name"] != "jpeg":
+    if encoding["codec"] != "jpeg":
         return lambda image: image
+
+    quality = encoding["arguments"]["quality"]
 
     def through_jpeg(image: tf.Tensor) -> tf.Tensor:
         channels = image.shape[-1]
-        content = tf.io.encode_jpeg(image, "grayscale" if channels == 1 else "rgb", quality=encoding["quality"])
+        content = tf.io.encode_jpeg(image, "grayscale" if channels == 1 else "rgb", quality=quality)
         return tf.io.decode_jpeg(content, channels, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
 
     return through_jpeg

@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..sources.column_types import FLOAT32_MAX, numbers_among
 from .floats import narrow, widen
 
-FILTERING = ("columns.Where", "outcome.Keep")  # leave rows out and change none
+FILTERING = ("columns.where", "keep")  # leave rows out and change none
 DTYPES = {"int64": tf.int64, "double": tf.float64, "string": tf.string, "binary": tf.string}  # of raw columns
 _STORED = {tf.float64: tf.float32, tf.int32: tf.int64, tf.bool: tf.int64}  # what shards have instead
 _CASTS = {
@@ -53,13 +53,12 @@ def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) 
             found.append(f"{step['python']}, which is Python")
         elif step["step"] in _ON_NAMES:
             known = _ON_NAMES[step["step"]](step["arguments"])(known)
-        elif step["step"] == "columns.Fill":
+        elif step["step"] == "columns.fill":
             found += _unfillable(step["arguments"], known)
-        elif step["step"] == "columns.Cast":
+        elif step["step"] == "columns.cast":
             found += _uncastable(step["arguments"], known)
-            known |= {
-                name: known[name]._replace(kind=kind) for name, kind in step["arguments"]["types"] if name in known
-            }
+            types = step["arguments"]["types"]
+            known |= {name: known[name]._replace(kind=kind) for name, kind in types.items() if name in known}
         elif step["step"] not in FILTERING:
             found.append(f"{step['step']}, which has no TensorFlow operation")
     return found
@@ -82,7 +81,7 @@ class _Known(NamedTuple):
 
 
 def _unfillable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> Iterator[str]:
-    for name, value in arguments["values"]:
+    for name, value in arguments["values"].items():
         said = f"columns.fill({{{name!r}: {_value(value)!r}}})"
         if name not in known:
             continue
@@ -95,7 +94,7 @@ def _unfillable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> It
 
 
 def _uncastable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> Iterator[str]:
-    for name, kind in arguments["types"]:
+    for name, kind in arguments["types"].items():
         said = f"columns.cast({{{name!r}: {kind!r}}})"
         if name in known and (known[name].is_text or kind not in _CASTS):
             yield f"{said}: only numbers to numbers"
@@ -179,12 +178,12 @@ def _drop(arguments: Mapping[str, Any]) -> Step:
 
 
 def _rename(arguments: Mapping[str, Any]) -> Step:
-    new = dict(arguments["names"])
+    new = arguments["names"]
     return lambda columns: {new.get(name, name): column for name, column in columns.items()}
 
 
 def _fill(arguments: Mapping[str, Any]) -> Step:
-    filling = {name: _value(value) for name, value in arguments["values"] if value is not None}
+    filling = {name: _value(value) for name, value in arguments["values"].items() if value is not None}
 
     def fill(name: str, column: Column) -> Column:
         value = pa.scalar(filling[name], _ARROW[column.values.dtype]).as_py()
@@ -195,7 +194,7 @@ def _fill(arguments: Mapping[str, Any]) -> Step:
 
 
 def _cast(arguments: Mapping[str, Any]) -> Step:
-    kinds = dict(arguments["types"])
+    kinds = arguments["types"]
 
     def cast(name: str, column: Column) -> Column:
         return _to(column, kinds[name], f"columns.cast({{{name!r}: {kinds[name]!r}}}): expected values that fit")
@@ -227,12 +226,12 @@ def _as(values: tf.Tensor, wanted: tf.DType) -> tf.Tensor:
 
 
 _ON_NAMES: dict[str, Callable[[Mapping[str, Any]], Step]] = {
-    "columns.Select": _select,
-    "columns.Drop": _drop,
-    "columns.Rename": _rename,
+    "columns.select": _select,
+    "columns.drop": _drop,
+    "columns.rename": _rename,
 }
 _STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
     **_ON_NAMES,
-    "columns.Fill": _fill,
-    "columns.Cast": _cast,
+    "columns.fill": _fill,
+    "columns.cast": _cast,
 }

@@ -159,7 +159,7 @@ def test_damaged_content_is_not_decoded(encoding: Encoding, photo: Photo) -> Non
 )
 def test_encodings_pickle_compare_and_read(encoding: Encoding, name: str, text: str) -> None:
     assert pickle.loads(pickle.dumps(encoding)) == encoding
-    assert (encoding.name, repr(encoding)) == (name, text)
+    assert (encoding.codec_id, repr(encoding)) == (name, text)
 
 
 @pytest.mark.parametrize("quality", [0, 101, 95.0, True, None])

@@ -76,9 +76,9 @@ def test_a_function_may_return_pixels_of_any_kind(reference: Reference, value: A
     array = np.asarray(value)
     array = array if array.ndim == 3 else array[:, :, np.newaxis]
     feature = outcome.features["image"]
-    assert feature == Feature("image", str(array.dtype), array.shape, encode.name)
+    assert feature == Feature("image", str(array.dtype), array.shape, encode.codec_id)
     stored = outcome.values["image"]
-    found = np.frombuffer(stored, feature.dtype).reshape(feature.shape) if encode.name == "raw" else pixels(stored)
+    found = np.frombuffer(stored, feature.dtype).reshape(feature.shape) if encode.codec_id == "raw" else pixels(stored)
     assert np.array_equal(found, array)
 
 

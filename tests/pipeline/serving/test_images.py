@@ -3,14 +3,13 @@
 import io
 import struct
 import zlib
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from penstock.pipeline.planning.step_configs import describe_step
+from penstock.pipeline.planning.step_configs import describe_codec, describe_step
 from penstock.pipeline.serving import header, images
 from penstock.pipeline.serving.resample import KERNELS
 from penstock.transforms import image
@@ -35,11 +34,10 @@ def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def prepare_entry(*steps: Any, mode: Any = "RGB", encode: Any = None, **decode: Any) -> dict[str, Any]:
-    encoding = encode or image.png()
     return {
-        "decode": {**asdict(image.decode(mode=mode)), **decode},
+        "decode": describe_codec(image.decode(mode=mode, **decode)),
         "steps": [describe_step(step) for step in steps],
-        "encode": {"image": {"name": encoding.name, **vars(encoding)}},
+        "encode": {"image": describe_codec(encode or image.png())},
     }
 
 
@@ -281,9 +279,8 @@ def test_formats_of_which_none_can_be_served_are_named() -> None:
 
 
 def test_what_cannot_be_included_is_named() -> None:
-    entry = prepare_entry(image.resize(8, 8, resample="lanczos"), photo, image.resize(8, 8))
-    entry["decode"]["background"] = [255, 255, 255]
-    found = images.obstacles(entry)
+    steps = (image.resize(8, 8, resample="lanczos"), photo, image.resize(8, 8))
+    found = images.obstacles(prepare_entry(*steps, background=(255, 255, 255)))
     assert len(found) == 3
     assert "background" in found[0]
     assert "lanczos" in found[1]

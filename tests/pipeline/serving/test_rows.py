@@ -241,7 +241,7 @@ def test_what_cannot_be_told_is_an_obstacle() -> None:
     (found,) = rows.obstacles(entry(kinds, columns.rename({"t": "s"}), columns.cast({"s": "int64"})))
     assert "only numbers to numbers" in found
     unknown = entry(kinds, columns.fill({"t": object()}))
-    assert unknown["steps"][0]["arguments"]["values"] == [["t", {"python": "builtins.object"}]]
+    assert unknown["steps"][0]["arguments"]["values"] == {"t": {"python": "builtins.object"}}
     assert len(rows.obstacles(unknown)) == 1
     (found,) = rows.obstacles({**entry(kinds), "reading": {}})
     assert "the reading of 't', 'x'" in found
