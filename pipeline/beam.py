@@ -8,7 +8,7 @@ from typing import Any
 import apache_beam as beam
 from apache_beam.pvalue import AsList
 
-from .analysis.trace import AnalyzeAndWriteGraph
+from .analysis.graph_writer import AnalyzeAndWriteGraph
 from .build.journal import Journal
 from .build.units import BATCHES, GatherUnits, MakeOptions, MakeUnits, read_back
 from .commit.commit import CommitOptions, commit

@@ -1,4 +1,4 @@
-"""The recipe's own statistics inside tf.Transform's analysis, for a `features` that uses tft's analyzers beside them.
+"""Answers `inputs.statistics` within tf.Transform's analysis, for a `features` that uses tft's analyzers as well.
 
 However many statistics a recipe asks for, they are two analyzers to tf.Transform: one for values, one for the paths of
 vocabularies. So the number of Beam stages does not grow with the number of columns.
@@ -16,22 +16,26 @@ from tensorflow_transform.beam.experimental import PTransformAnalyzer
 from ...transforms.counts import NO_TOKENS
 from ..formats.features import Feature
 from ..prepare.summaries import Summaries, decode, merge
-from .requests import RequestedStatistics, StatisticRequest, VocabularyRequest
+from .requests import StatisticRequest, VocabularyRequest
+from .statistics import RequestedStatistics
 
 _DTYPES = (tf.float64, tf.int64, tf.string)
 
 
 class DeferredStatistics(RequestedStatistics):
-    """Gives the tensors that were asked for in the first trace, known when the analyzers have run."""
+    """Answers with the results of analyzers: tensors that tf.Transform replaces by constants after its pass.
+
+    For every trace of a `features` that uses tft's analyzers, after the first one, which recorded the requests.
+    """
 
     def __init__(
         self, features: Mapping[str, Feature], summaries: tf.Tensor, requests: Sequence[StatisticRequest]
     ) -> None:
-        """Makes the analyzers.
+        """Adds the analyzers to the graph that is being traced.
 
         Args:
           features: The features of a prepared example.
-          summaries: string [batch], encoded summaries or nothing.
+          summaries: string [batch], encoded summaries or b"".
           requests: What `features` asks for.
         """
         super().__init__(features)
@@ -41,8 +45,8 @@ class DeferredStatistics(RequestedStatistics):
             dtype: iter(tf.split(flat[index], sizes[index], num=number) if (number := _count(requests, dtype)) else [])
             for index, dtype in enumerate(_DTYPES)
         }
-        self._given = {
-            request: [_shaped(next(parts[spec.dtype]), spec) for spec in request.tensor_specs] for request in requests
+        self._answers = {
+            request: [_reshape(next(parts[spec.dtype]), spec) for spec in request.tensor_specs] for request in requests
         }
         vocabularies = [request for request in requests if isinstance(request, VocabularyRequest)]
         paths: list[tf.Tensor] = []
@@ -53,10 +57,10 @@ class DeferredStatistics(RequestedStatistics):
             )
         self._paths = dict(zip(vocabularies, paths, strict=True))
 
-    def give(self, request: StatisticRequest) -> Sequence[Any]:
-        return self._given[request]
+    def answer(self, request: StatisticRequest) -> Sequence[Any]:
+        return self._answers[request]
 
-    def path(self, vocabulary: VocabularyRequest) -> Any:
+    def vocabulary_path(self, vocabulary: VocabularyRequest) -> Any:
         return self._paths[vocabulary]
 
 
@@ -64,7 +68,7 @@ def _count(requests: Sequence[StatisticRequest], dtype: tf.DType) -> int:
     return sum(spec.dtype == dtype for request in requests for spec in request.tensor_specs)
 
 
-def _shaped(flat: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
+def _reshape(flat: tf.Tensor, spec: tf.TensorSpec) -> tf.Tensor:
     return tf.reshape(flat, [-1 if size is None else size for size in spec.shape])
 
 
@@ -79,7 +83,7 @@ def _analyze(
 
 
 class _MergeFn(beam.CombineFn):
-    """Encoded summaries in, all of them merged out."""
+    """Merges encoded summaries."""
 
     def create_accumulator(self) -> Summaries:
         return {}
@@ -97,7 +101,7 @@ class _MergeFn(beam.CombineFn):
         return accumulator
 
 
-class _Merged(beam.PTransform):
+class _MergeSummaries(beam.PTransform):
     """Batches of encoded summaries in; all of them merged out."""
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
@@ -110,23 +114,23 @@ class _Merged(beam.PTransform):
 
 
 class _Values(PTransformAnalyzer):
-    """Batches of encoded summaries in; for each dtype all requests' values in a row out, and then their sizes."""
+    """Batches of encoded summaries in; for each dtype the requests' values, concatenated, out, and then their sizes."""
 
     def __init__(self, requests: Sequence[StatisticRequest]) -> None:
         super().__init__()
         self._requests = requests
 
     def expand(self, batches: beam.PCollection) -> Any:
-        values = batches | _Merged() | "Values" >> beam.Map(self._values)
+        values = batches | _MergeSummaries() | "Values" >> beam.Map(self._values)
         return tuple(values | f"Value{index}" >> beam.Map(_item, index) for index in range(2 * len(_DTYPES)))
 
     def _values(self, summaries: Summaries) -> list[np.ndarray]:
-        found: dict[tf.DType, list[np.ndarray]] = {dtype: [] for dtype in _DTYPES}
+        by_dtype: dict[tf.DType, list[np.ndarray]] = {dtype: [] for dtype in _DTYPES}
         for request in self._requests:
             for spec, value in zip(request.tensor_specs, request.values(summaries), strict=True):
-                found[spec.dtype].append(np.ravel(value))
-        flat = [np.concatenate([*parts, np.zeros(0, dtype.as_numpy_dtype)]) for dtype, parts in found.items()]
-        return flat + [np.array([len(part) for part in parts], np.int64) for parts in found.values()]
+                by_dtype[spec.dtype].append(np.ravel(value))
+        flat = [np.concatenate([*parts, np.zeros(0, dtype.as_numpy_dtype)]) for dtype, parts in by_dtype.items()]
+        return flat + [np.array([len(part) for part in parts], np.int64) for parts in by_dtype.values()]
 
 
 class _Vocabularies(PTransformAnalyzer):
@@ -137,7 +141,7 @@ class _Vocabularies(PTransformAnalyzer):
         self._vocabularies = vocabularies
 
     def expand(self, batches: beam.PCollection) -> Any:
-        paths = batches | _Merged() | "Write" >> beam.Map(self._write, self.base_temp_dir)
+        paths = batches | _MergeSummaries() | "Write" >> beam.Map(self._write, self.base_temp_dir)
         return tuple(paths | f"Path{index}" >> beam.Map(_item, index) for index in range(len(self._vocabularies)))
 
     def _write(self, summaries: Summaries, folder: str) -> list[np.ndarray]:

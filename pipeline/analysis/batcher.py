@@ -1,4 +1,7 @@
-"""Packs what the analyzers need into RecordBatches: real values where they depend on them, placeholders elsewhere."""
+"""Packs a unit's examples into RecordBatches for tft's analyzers, while the unit is built or when it is read back.
+
+Only the columns that the analyzers depend on hold their values; the others hold placeholders of little size.
+"""
 
 from collections.abc import Iterator, Mapping
 
@@ -11,17 +14,17 @@ from ..formats.features import Feature
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
 from ..prepare.summaries import Summaries, SummarySpec
-from .tensors import SUMMARIES, example_schema
+from .schema import SUMMARIES, example_schema
 
 
 def adapter_config(features: Mapping[str, Feature]) -> object:
-    """How tf.Transform reads the batches: tfx_bsl's TensorAdapterConfig."""
+    """How tf.Transform reads the batches, as a tfx_bsl TensorAdapterConfig."""
     schema = example_schema(features, analysis=True)
     return tf_example_record.TFExampleBeamRecord(physical_format="inmem", schema=schema).TensorAdapterConfig()
 
 
 class Batcher:
-    """Collects chunks of the statistics' split."""
+    """Collects a unit's chunks of the statistics' split; the last batch carries their summaries."""
 
     def __init__(
         self,
@@ -30,13 +33,13 @@ class Batcher:
         summary_specs: tuple[SummarySpec, ...],
         batch_size: int,
     ) -> None:
-        """Collects nothing yet.
+        """Starts empty.
 
         Args:
           features: The features of a prepared example.
-          columns: Those whose values are needed.
-          summary_specs: The summaries that are needed.
-          batch_size: How many examples make a batch.
+          columns: Those whose values the analyzers depend on.
+          summary_specs: The summaries that the analyzers need.
+          batch_size: Examples in a batch.
         """
         self._features = features
         self._columns = {name: features[name] for name in columns}
@@ -46,39 +49,39 @@ class Batcher:
         self._decoder = (
             ExamplesToRecordBatchDecoder(example_schema(self._columns).SerializeToString()) if columns else None
         )
-        # the last rows wait until `flush`: the summaries need a row to travel with
+        # the last rows wait until `flush`: the summaries need a row that carries them
         self._examples: list[bytes] = []
-        self._held: pa.RecordBatch | None = None
+        self._last: pa.RecordBatch | None = None
 
     def add(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
         """Takes a chunk; yields the batches that are full."""
         if self._decoder is None:
             return
         if chunk.columns is not None:
-            held, self._held = self._held, _as_lists(chunk.columns, self._columns)
-            if held is not None:
-                yield self._pack(held, len(held), b"")
+            previous, self._last = self._last, _as_lists(chunk.columns, self._columns)
+            if previous is not None:
+                yield self._pack(previous, len(previous), b"")
         else:
             self._examples += chunk.analyzed
             while len(self._examples) > self._batch_size:
                 full, self._examples = self._examples[: self._batch_size], self._examples[self._batch_size :]
                 yield self._pack(self._decoder.DecodeBatch(full), len(full), b"")
 
-    def flush(self, found: Summaries) -> Iterator[pa.RecordBatch]:
-        """Yields what is left, with the summaries of all that was taken."""
-        needed = {spec: found[spec] for spec in self._summary_specs if spec in found}
+    def flush(self, unit_summaries: Summaries) -> Iterator[pa.RecordBatch]:
+        """Yields the last batch, with the unit's summaries."""
+        needed = {spec: unit_summaries[spec] for spec in self._summary_specs if spec in unit_summaries}
         encoded = summaries.encode(needed) if needed else b""
         if self._examples and self._decoder is not None:
-            self._held = self._decoder.DecodeBatch(self._examples)
+            self._last = self._decoder.DecodeBatch(self._examples)
             self._examples = []
-        if self._held is not None:
-            yield self._pack(self._held, len(self._held), encoded)
-            self._held = None
+        if self._last is not None:
+            yield self._pack(self._last, len(self._last), encoded)
+            self._last = None
         elif self._decoder is None and encoded:
             yield self._pack(None, 1, encoded)
 
     def _pack(self, values: pa.RecordBatch | None, rows: int, encoded: bytes) -> pa.RecordBatch:
-        """A batch of so many rows, whose first carries the encoded summaries."""
+        """A batch of `rows` rows; its first row carries the encoded summaries."""
         columns = []
         for column in self._schema:
             if column.name == SUMMARIES:
@@ -91,7 +94,7 @@ class Batcher:
 
 
 def _as_lists(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.RecordBatch:
-    """Columns of single values as columns of lists of at most one, which is what tfx_bsl's adapters read."""
+    """Columns of single values as columns of lists of at most one value, which is what tfx_bsl's adapters read."""
     columns = []
     for name, feature in features.items():
         column = batch.column(name)
@@ -112,7 +115,7 @@ def _placeholder(feature: Feature, rows: int, arrow_type: pa.DataType) -> pa.Arr
 
 
 def _fixed(values: np.ndarray, rows: int, arrow_type: pa.DataType) -> pa.Array:
-    """As many values in every row; zeros stand for empty bytes where the column holds bytes."""
+    """A column with equally many values in every row; in a column of bytes they are all empty."""
     item = arrow_type.value_type
     flat = pa.array([b""] * len(values), item) if pa.types.is_large_binary(item) else pa.array(values).cast(item)
     width = len(values) // rows if rows else 0

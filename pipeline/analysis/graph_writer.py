@@ -1,8 +1,9 @@
-"""The transform graph on disk: written, and finished so that every run of one job hashes it alike."""
+"""Writes the transform graph: in the pipeline where `features` uses tft's analyzers, otherwise at the commit."""
 
 import os
 from collections.abc import Mapping
 
+import apache_beam as beam
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow_transform import impl_helper
@@ -11,38 +12,62 @@ from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 from ..formats.features import Feature
 from ..prepare.summaries import Summaries
 from ..storage import files
-from .requests import KnownStatistics
-from .tensors import example_schema, preprocessing_fn, stored_specs
+from .batcher import adapter_config
+from .preprocessing import make_preprocessing_fn
+from .schema import example_schema, stored_specs
+from .statistics import KnownStatistics
 from .trace import Analysis
 
 
+class AnalyzeAndWriteGraph(beam.PTransform):
+    """Runs tft's analyzers over RecordBatches and writes the transform graph; yields its path, once."""
+
+    def __init__(self, analysis: Analysis, graph_path: str, temp_path: str) -> None:
+        super().__init__()
+        self._analysis = analysis
+        self._graph_path = graph_path
+        self._temp_path = temp_path
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        import tensorflow_transform.beam as tft_beam
+        from tensorflow_transform.beam.tft_beam_io import transform_fn_io
+
+        function = self._analysis.preprocessing_fn()
+        with tft_beam.Context(temp_dir=self._temp_path, use_deep_copy_optimization=True):
+            dataset = (batches, adapter_config(self._analysis.features))
+            transform_fn = dataset | "Analyze" >> tft_beam.AnalyzeDataset(function)
+            # (SavedModel path, metadata)
+            written = transform_fn | "WriteGraph" >> transform_fn_io.WriteTransformFn(self._graph_path)
+        return written | "GraphPath" >> beam.Map(lambda _: self._graph_path)  # str
+
+
 def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: str) -> None:
-    """Writes the graph of a `features` that needs no analyzers of tft's, in tf.Transform's layout.
+    """Writes the graph of a `features` without tft's analyzers, in tf.Transform's layout; the commit calls it.
 
     Args:
-      analysis: The recipe's `features`, and what it works on.
-      summaries: Of the statistics' split: what `inputs.statistics` answers from.
+      analysis: The recipe's `features`, and the features that it is applied to.
+      summaries: The merged summaries of the statistics' split, from which `inputs.statistics` answers.
       graph_path: The folder that `tft.TFTransformOutput` will open.
-      temp_path: Where vocabularies are written, from where the graph takes its copies.
+      temp_path: Where vocabularies are written; the graph takes its copies from there.
     """
     statistics = KnownStatistics(analysis.features, summaries, temp_path)
-    function = preprocessing_fn(analysis.user_fn, analysis.features, lambda _: statistics)
+    function = make_preprocessing_fn(analysis.features_fn, analysis.features, lambda _: statistics)
     files.remove(graph_path)  # of an attempt that was killed
     impl_helper.analyze_in_place(function, False, None, stored_specs(analysis.features), graph_path)
 
 
 def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[str, Feature]) -> None:
-    """Completes what tf.Transform wrote, and takes out what differs between two runs of one job.
+    """Completes what tf.Transform wrote, and removes what differs between two runs of one job.
 
-    A vocabulary's table is named after the temporary file that it was read from. The name is shared in a process: two
-    graphs with one name would share one table, so the generation's id takes the folder's place. The fingerprint has a
-    random id in it; TensorFlow does without.
+    A vocabulary's table is named after the temporary file that it was read from. Tables are shared by name within a
+    process, so two graphs with one name would share one table: the generation's id takes the folder's place. The
+    fingerprint contains a random id; TensorFlow loads the graph without it.
 
     Args:
       graph_path: The folder that `tft.TFTransformOutput` opens.
       temp_path: tf.Transform's temporary folder.
       generation: The generation's id.
-      features: The features of a prepared example; how they are parsed is written where TFTransformOutput looks for it.
+      features: The features of a prepared example; their schema is written where TFTransformOutput looks for it.
     """
     saved_model = files.join(graph_path, tft.TFTransformOutput.TRANSFORM_FN_DIR)
     uri = files.join(saved_model, "saved_model.pb")

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..formats import decode
 from ..formats.features import Feature
 from ..storage import files
 
@@ -23,7 +24,6 @@ _ARITHMETIC = {
     **dict.fromkeys(("Exp", "Expm1", "Log", "Log1p", "Sigmoid", "Tanh", "Sin", "Cos", "Softplus", "Erf"), "T"),
     **dict.fromkeys(("Sum", "Mean", "Prod", "MatMul", "BatchMatMulV2", "BiasAdd"), "T"),
 }
-_MISSING = {"int64": -(2**63), "float32": float("nan"), "string": ""}  # what parsing puts where a value is missing
 Apply = Callable[[Mapping[str, Any]], dict[str, Any]]
 
 
@@ -94,7 +94,10 @@ class SavedGraph:
         return {}
 
     def decoded(self, operation: Any) -> str | None:
-        """The pixel feature whose decoding, by `analysis.tensors.decode_pixels`, an operation completes; else None."""
+        """The pixel feature whose decoding an operation completes, or None.
+
+        The loop that decodes is the one that `analysis.preprocessing.decode_pixels` traces.
+        """
         if operation.type != "TensorListStack":
             return None
         loop = operation.inputs[0].op
@@ -186,7 +189,7 @@ def example_spec(features: Mapping[str, Feature]) -> dict[str, Any]:
         elif None in feature.shape:
             spec[name] = tf.io.VarLenFeature(tf.as_dtype(feature.dtype))
         else:
-            default = _MISSING[feature.dtype] if feature.optional else None
+            default = decode.missing(feature) if feature.optional else None
             spec[name] = tf.io.FixedLenFeature(list(feature.shape), tf.as_dtype(feature.dtype), default)
     return spec
 

@@ -210,7 +210,10 @@ def test_tensorflow_opens_the_graph_and_parses_the_shards(committed: Committed):
         (lambda inputs: {"x": inputs["nmuber"]}, "KeyError: 'nmuber'"),
         (lambda inputs: {"x": 1 / 0}, "ZeroDivisionError"),
         (lambda inputs: {"x": image.standardize(inputs, "number")}, "standardize: expected the name of a uint8 image"),
-        (lambda inputs: {"x": tf.cast(inputs["number"], tf.complex64)}, "'x' is complex64"),
+        (
+            lambda inputs: {"x": tf.cast(inputs["number"], tf.complex64)},
+            "strings, integers or floats as 'x', found complex64",
+        ),
         (lambda inputs: {"x": 1.0}, "'x'"),
         (lambda inputs: {"x": tf.constant(1.0)}, "'x'"),
         (lambda inputs: {3: inputs["number"]}, "3"),

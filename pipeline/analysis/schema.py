@@ -1,0 +1,56 @@
+"""Stored features as tensorflow_metadata and tf.Transform describe them, for traces, analyzers and the saved graph."""
+
+from collections.abc import Mapping
+
+import tensorflow as tf
+from tensorflow_metadata.proto.v0 import schema_pb2
+from tensorflow_transform import impl_helper
+from tensorflow_transform.tf_metadata import schema_utils
+
+from ..formats import decode
+from ..formats.features import Feature
+
+SUMMARIES = "/summaries"  # one more column for the analyzers: encoded summaries in a few rows, nothing in the others
+_TYPES = {"int64": schema_pb2.INT, "float32": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
+_DEFAULTS = {"int64": "int_value", "float32": "float_value", "string": "bytes_value"}  # fields of default_value
+
+
+def example_schema(features: Mapping[str, Feature], analysis: bool = False) -> schema_pb2.Schema:
+    """How prepared examples are parsed, as a tensorflow_metadata schema.
+
+    Args:
+      features: The features of a prepared example.
+      analysis: Whether to add the column that only the analyzers read.
+    """
+    schema = schema_pb2.Schema()
+    for name, feature in features.items():
+        _add(schema, name, feature)
+    if analysis:
+        _add(schema, SUMMARIES, Feature("text", "string", (), optional=True))
+    return schema
+
+
+def _add(schema: schema_pb2.Schema, name: str, feature: Feature) -> None:
+    dtype = "string" if feature.is_pixels else feature.dtype
+    schema.feature.add(name=name, type=_TYPES[dtype])
+    tensor = schema.tensor_representation_group[""].tensor_representation[name]
+    if None in feature.shape:
+        tensor.varlen_sparse_tensor.column_name = name
+        return
+    tensor.dense_tensor.column_name = name
+    tensor.dense_tensor.shape.SetInParent()
+    for size in () if feature.is_pixels else feature.shape:
+        tensor.dense_tensor.shape.dim.add(size=size)
+    if feature.optional:
+        setattr(tensor.dense_tensor.default_value, _DEFAULTS[dtype], decode.missing(feature))
+
+
+def stored_specs(features: Mapping[str, Feature], analysis: bool = False) -> dict[str, tf.TypeSpec]:
+    """What a preprocessing_fn is traced with: feature name to the type of a batch of stored values.
+
+    Args:
+      features: The features of a prepared example.
+      analysis: Whether to add the column that only the analyzers read.
+    """
+    spec = schema_utils.schema_as_feature_spec(example_schema(features, analysis)).feature_spec
+    return dict(impl_helper.get_type_specs_from_feature_specs(spec))
