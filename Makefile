@@ -4,7 +4,9 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 ARGS ?=
 
+# `test-extras` has an environment of its own, with PyTorch, JAX, Grain and SQL drivers.
 VENV := .venv
+LOCK := requirements.lock
 BIN := $(VENV)/bin
 # The machine's certificates, which a company's proxy needs, and not uv's own.
 export UV_SYSTEM_CERTS ?= true
@@ -14,15 +16,19 @@ UV := $(BIN)/uv pip install --quiet --python $(BIN)/python
 # is added, moved or removed: its stamp is named after the list of files. It lies in build/ with the links.
 FILES := $(shell find src pipeline transforms runners -name '*.py' -o -name py.typed | LC_ALL=C sort)
 UV_READY := $(VENV)/.uv-$(UV_VERSION)
-LOCK_READY := $(VENV)/.requirements.lock
-READY := build/.installed-$(firstword $(shell echo $(FILES) | cksum))
+LOCK_READY := $(VENV)/.$(LOCK)
+READY := build/$(VENV)/installed-$(firstword $(shell echo $(FILES) | cksum))
+
+PYTEST = $(BIN)/pytest -n auto --dist loadfile --no-skips
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+    --custom-compile-command "make lock" $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-all lint types check bench lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-all lint types check bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv with the pinned requirements and this project in it (PYTHON=python3.12 to choose)
 	@echo "==> ready: $(BIN)/penstock"
@@ -30,11 +36,24 @@ setup: $(READY) ## Make .venv with the pinned requirements and this project in i
 demo: $(READY) ## Prepare a small dataset that it makes up, and say what came out
 	@$(BIN)/penstock demo
 
-test: $(READY) ## Run the tests, but not the slow ones (ARGS="-k name" to choose)
-	@$(BIN)/pytest -n auto --dist loadfile -m "not slow" $(ARGS)
+# In each of these a skipped test is a failed one: what a machine may lack has a target of its own.
+test: $(READY) ## Run the tests that are quick and need no more than setup installs (ARGS="-k name" to choose)
+	@$(PYTEST) -m "not slow and not real_data and not extras" $(ARGS)
 
-test-all: $(READY) ## Run all the tests
-	@$(BIN)/pytest -n auto --dist loadfile $(ARGS)
+test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed runs, workers
+	@$(PYTEST) -m "slow and not real_data and not extras" $(ARGS)
+
+test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
+	@$(PYTEST) -m "real_data and not extras" $(ARGS)
+
+test-extras: ## Run the tests of PyTorch, JAX, Grain and SQL drivers (.venv-extras: 3 GB to download, 8 GB of disk)
+	@$(MAKE) --no-print-directory VENV=.venv-extras LOCK=requirements-extras.lock .test-extras
+
+.PHONY: .test-extras
+.test-extras: $(READY)
+	@$(PYTEST) -m extras $(ARGS)
+
+test-all: test test-slow test-data test-extras ## Run all the tests
 
 lint: $(LOCK_READY) ## Check the style: ruff
 	@$(BIN)/ruff check .
@@ -47,15 +66,16 @@ check: lint types test ## Run lint, types and test
 bench: $(READY) ## Run each benchmark beside its reference (ARGS=... goes to each)
 	@set -e; for file in benchmarks/[a-z]*.py; do echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
 
-lock: $(UV_READY) ## Write requirements.lock from pyproject.toml (ARGS=--upgrade for new versions)
+lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new versions)
 	@echo "==> resolving requirements.lock"
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	    --custom-compile-command "make lock" --extra prepare --group dev $(ARGS) \
-	    --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --extra prepare --group dev --output-file requirements.lock pyproject.toml
+	@echo "==> resolving requirements-extras.lock"
+	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers \
+	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
 
-clean: ## Remove what was built and cached, but not .venv
+clean: ## Remove what was built and cached, but not .venv and .venv-extras
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
-	@find . -name .venv -prune -o -name __pycache__ -type d -exec rm -rf {} +
+	@find . -name '.venv*' -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(UV_READY):
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' || { \
@@ -67,13 +87,13 @@ $(UV_READY):
 	@touch $@
 
 # The lock's own pins build the one package that has no wheel; and bytecode, once here, saves every process its imports.
-$(LOCK_READY): requirements.lock $(UV_READY)
-	@echo "==> installing requirements.lock: 160 packages, a gigabyte to download the first time"
-	@$(UV) --require-hashes --build-constraints requirements.lock --compile-bytecode --requirements requirements.lock
+$(LOCK_READY): $(LOCK) $(UV_READY)
+	@echo "==> installing $(LOCK): $$(grep -c == $(LOCK)) packages, gigabytes to download the first time"
+	@$(UV) --require-hashes --build-constraints $(LOCK) --compile-bytecode --requirements $(LOCK)
 	@touch $@
 
 $(READY): pyproject.toml $(LOCK_READY)
 	@echo "==> installing penstock, editable"
-	@rm -rf build/__editable__.* build/.installed-*
+	@rm -rf build/__editable__.* build/$(VENV)
 	@$(UV) --no-deps --no-build-isolation --editable .
-	@mkdir -p build && touch $@
+	@mkdir -p $(@D) && touch $@

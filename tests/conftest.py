@@ -3,7 +3,7 @@
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,43 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import pytest
 from helpers import SHARED, STANDARD, Cli, Committed, Made, draw, run_job, standard_recipe, write
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--no-skips", action="store_true", help="a test that is skipped has failed")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "real_data" in getattr(item, "fixturenames", ()):
+            item.add_marker("real_data")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("extras"):
+        for module in marker.args:
+            pytest.importorskip(module, reason=f"{module} is not installed: `make test-extras` has it")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _unskipped(item.config, (yield))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _unskipped(collector.config, (yield))
+
+
+def _unskipped(config: pytest.Config, report: Any) -> Any:
+    """The report; with --no-skips, of a failure where it is one of a skipped test."""
+    if report.skipped and not hasattr(report, "wasxfail") and config.getoption("--no-skips"):
+        report.outcome = "failed"
+        report.longrepr = f"expected no skipped test (--no-skips), found: {report.longrepr[2]}"
+    return report
 
 
 @pytest.fixture
@@ -41,15 +78,11 @@ def damaged(committed: Committed, tmp_path: Path) -> Committed:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Callable[[str], Path]:
-    """Finds a folder of the real data; the test is skipped where that is not there."""
-
-    def find(name: str) -> Path:
-        if not (SHARED / name).is_dir():
-            pytest.skip(f"the real data {name!r} is not at {SHARED}")
-        return SHARED / name
-
-    return find
+def real_data() -> Path:
+    """The folder of real data. A test that asks for it has the mark `real_data`, and is skipped where there is none."""
+    if not SHARED.is_dir():
+        pytest.skip(f"needs the real data in {SHARED}")
+    return SHARED
 
 
 @pytest.fixture(scope="session")

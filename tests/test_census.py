@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import REPOSITORY, SHARED, Made, apply_graph, run_job
+from helpers import REPOSITORY, Made, apply_graph, run_job
 
 from penstock.pipeline.planning.recipe import load_recipe
 
@@ -18,21 +18,18 @@ CATEGORIES = (
 
 
 @pytest.fixture(scope="module")
-def raw() -> dict[str, list[str]]:
+def raw(real_data: Path) -> dict[str, list[str]]:
     """The columns as they are written, read by Python's own csv."""
-    path = SHARED / "census/adult.data"
-    if not path.exists():
-        pytest.skip(f"the census is not at {path}")
-    with path.open(newline="") as file:
+    with (real_data / "census/adult.data").open(newline="") as file:
         header, *rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
     return {name: [row[at] for row in rows] for at, name in enumerate(header)}
 
 
 @pytest.fixture(scope="module")
-def census(raw, tmp_path_factory: pytest.TempPathFactory) -> Made:
+def census(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
     recipe = load_recipe(str(REPOSITORY / "examples/census.py")).recipe
     path = tmp_path_factory.mktemp("census") / "dataset"
-    return Made(path, run_job(recipe, SHARED / "census", path).manifest)
+    return Made(path, run_job(recipe, real_data / "census", path).manifest)
 
 
 @pytest.fixture(scope="module")
@@ -118,7 +115,7 @@ def test_labels(stored: list[dict], outputs: dict[str, np.ndarray]):
 
 @pytest.mark.parametrize("units", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 7])
 def test_the_number_of_units_and_the_size_of_ranges_change_no_bit(
-    census: Made, tmp_path: Path, units: int, monkeypatch: pytest.MonkeyPatch
+    census: Made, real_data: Path, tmp_path: Path, units: int, monkeypatch: pytest.MonkeyPatch
 ):
     from dataclasses import replace
 
@@ -126,7 +123,7 @@ def test_the_number_of_units_and_the_size_of_ranges_change_no_bit(
 
     monkeypatch.setattr(plan, "RANGE_BYTES", {1: 1 << 30, 2: 1 << 20, 7: 77_777}[units])
     recipe = replace(load_recipe(str(REPOSITORY / "examples/census.py")).recipe, shards=units)
-    other = Made(tmp_path / "dataset", run_job(recipe, SHARED / "census", tmp_path / "dataset").manifest)
+    other = Made(tmp_path / "dataset", run_job(recipe, real_data / "census", tmp_path / "dataset").manifest)
     assert len(other.manifest["splits"]["train"]["shards"]) == units
     assert other.statistics_file == census.statistics_file
     assert other.assets() == census.assets()
@@ -142,9 +139,9 @@ def _apply(made: Made, records: list[bytes]) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.slow
-def test_two_splits(tmp_path: Path, raw):
+def test_two_splits(real_data: Path, tmp_path: Path):
     recipe = load_recipe(f"{REPOSITORY}/examples/census.py:evaluated").recipe
-    made = Made(tmp_path / "dataset", run_job(recipe, SHARED / "census", tmp_path / "dataset").manifest)
+    made = Made(tmp_path / "dataset", run_job(recipe, real_data / "census", tmp_path / "dataset").manifest)
     counts = {name: split["examples"] for name, split in made.manifest["splits"].items()}
     assert counts == {"train": 32561, "test": 16281}
     assert made.statistics_file["examples"] == 32561

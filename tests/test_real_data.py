@@ -1,8 +1,7 @@
-"""The real data of `../shared/data`, where it is there: what its README says about it must come out."""
+"""The real data of `../shared/data`: what its README says about it must come out."""
 
 import json
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,6 @@ from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.planning.recipe import load_recipe
 from penstock.transforms import image
 
-Data = Callable[[str], Path]
-
 
 def run_example(name: str, source: Path, output: Path) -> Committed:
     from penstock.pipeline.job import RunRequest
@@ -27,8 +24,8 @@ def run_example(name: str, source: Path, output: Path) -> Committed:
 
 
 @pytest.mark.slow
-def test_pets_come_out_with_their_masks(shared_data: Data, tmp_path: Path):
-    pets = run_example("pets", shared_data("pets"), tmp_path)
+def test_pets_come_out_with_their_masks(real_data: Path, tmp_path: Path):
+    pets = run_example("pets", real_data / "pets", tmp_path)
     content = pets.manifest
     assert content["read"] == 600 == content["written"] + content["quarantined"] + content["filtered"]
     assert content["quarantined"] <= 6
@@ -52,8 +49,8 @@ def test_pets_come_out_with_their_masks(shared_data: Data, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_clothes_keep_the_folders_splits(shared_data: Data, tmp_path: Path):
-    clothing = run_example("clothing", shared_data("clothing"), tmp_path)
+def test_clothes_keep_the_folders_splits(real_data: Path, tmp_path: Path):
+    clothing = run_example("clothing", real_data / "clothing", tmp_path)
     splits = {name: split["examples"] for name, split in clothing.manifest["splits"].items()}
     assert splits == {"train": 700, "validation": 146, "test": 144}
     assert clothing.manifest["features"]["image"]["shape"] == [224, 224, 3]
@@ -64,20 +61,20 @@ def test_clothes_keep_the_folders_splits(shared_data: Data, tmp_path: Path):
             assert folders[1] == example["label"].decode()
 
 
-def test_pets_splits_by_their_lists(shared_data: Data, tmp_path: Path):
+def test_pets_splits_by_their_lists(real_data: Path, tmp_path: Path):
     from helpers import plan_job
 
     lists = by_list({"train": "annotations/trainval.txt", "test": "annotations/test.txt"})
     draft = plan_job(
-        Recipe(source=Images("images/*.jpg"), prepare=[image.resize(8, 8)], splits=lists), shared_data("pets")
+        Recipe(source=Images("images/*.jpg"), prepare=[image.resize(8, 8)], splits=lists), real_data / "pets"
     )
     assert {name: split.examples for name, split in draft.splits.items()} == {"train": 300, "test": 298}
     assert sum(draft.filtered.values()) == 2
 
 
 @pytest.mark.parametrize("isolate", [None, pytest.param(20.0, marks=pytest.mark.slow)])
-def test_hostile_files_among_good_ones(shared_data: Data, tmp_path: Path, isolate: float | None):
-    hostile = shared_data("hostile")
+def test_hostile_files_among_good_ones(real_data: Path, tmp_path: Path, isolate: float | None):
+    hostile = real_data / "hostile"
     raw = draw(tmp_path / "raw", 50, (30, 20))
     (raw / "hostile").symlink_to(hostile)
     recipe = Recipe(source=Images("**/*"), prepare=[image.resize(16, 16)], shards=3)

@@ -1,24 +1,13 @@
-"""What the tests of `transforms` share: the real data, and small images made up."""
+"""What the tests of `transforms` share: small images made up."""
 
 import io
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pytest
 from PIL import Image
-
-DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-
-
-@pytest.fixture(scope="session")
-def data() -> Path:
-    """The folder of real data; tests that ask for it are skipped where it is not."""
-    if not DATA.is_dir():
-        pytest.skip(f"needs the real data in {DATA}")
-    return DATA
 
 
 @pytest.fixture(scope="session")

@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from helpers import SHARED
 from PIL import Image, ImageOps
 
 from penstock.transforms import image
 from penstock.transforms.jpeg import load_jpeg
 from penstock.transforms.outcome import Rejected
 
-from .conftest import DATA
-
-HOSTILE = sorted((DATA / "hostile").glob("*/*")) or [DATA / "hostile"]
+HOSTILE = sorted((SHARED / "hostile").glob("*/*")) or [SHARED / "hostile"]
 CODES = {
     "empty",
     "not_an_image",
@@ -72,7 +71,7 @@ def by_pillow(payload: bytes) -> npt.NDArray[Any]:
 
 
 @pytest.mark.parametrize("path", HOSTILE, ids=lambda path: f"{path.parent.name}/{path.name}")
-def test_a_hostile_file_is_rejected_or_gives_the_pixels_that_pillow_gives(path: Path, data: Path) -> None:
+def test_a_hostile_file_is_rejected_or_gives_the_pixels_that_pillow_gives(path: Path, real_data: Path) -> None:
     payload = path.read_bytes()
     found = outcome(payload)
     if isinstance(found, str):
@@ -81,7 +80,7 @@ def test_a_hostile_file_is_rejected_or_gives_the_pixels_that_pillow_gives(path: 
         assert np.array_equal(found, by_pillow(payload))
 
 
-def test_hostile_files_that_pillow_takes_in_silence_are_rejected_with_their_code(data: Path) -> None:
+def test_hostile_files_that_pillow_takes_in_silence_are_rejected_with_their_code(real_data: Path) -> None:
     silent: Counter[tuple[str, str]] = Counter()
     for path in HOSTILE:
         payload = path.read_bytes()
@@ -130,12 +129,13 @@ def test_hostile_files_that_pillow_takes_in_silence_are_rejected_with_their_code
         ("animated/pillow__zero_width.gif", "corrupt"),
     ],
 )
-def test_a_hostile_file_is_rejected_with_its_code(name: str, expected: str, data: Path) -> None:
-    assert code((data / "hostile" / name).read_bytes()) == expected
+def test_a_hostile_file_is_rejected_with_its_code(name: str, expected: str, real_data: Path) -> None:
+    assert code((real_data / "hostile" / name).read_bytes()) == expected
 
 
-def test_photos_give_the_pixels_that_pillow_gives(data: Path) -> None:
-    paths = sorted((data / "pets/images").glob("*.jpg"))[::15] + sorted((data / "clothing").glob("*/*/*.jpg"))[::25]
+def test_photos_give_the_pixels_that_pillow_gives(real_data: Path) -> None:
+    pets, clothes = (real_data / "pets/images").glob("*.jpg"), (real_data / "clothing").glob("*/*/*.jpg")
+    paths = sorted(pets)[::15] + sorted(clothes)[::25]
     assert len(paths) == 80
     for path in paths:
         payload = path.read_bytes()

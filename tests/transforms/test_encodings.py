@@ -21,10 +21,10 @@ LOSSLESS = [image.png(), image.raw()]
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
-def test_all_decoders_agree_on_a_stored_jpeg(mode: str, data: Path) -> None:
+def test_all_decoders_agree_on_a_stored_jpeg(mode: str, real_data: Path) -> None:
     import tensorflow as tf
 
-    paths = sorted((data / "clothing/train").glob("*/*.jpg"))[::70]
+    paths = sorted((real_data / "clothing/train").glob("*/*.jpg"))[::70]
     assert len(paths) == 10
     channels = {"RGB": 3, "L": 1}[mode]
     for path in paths:

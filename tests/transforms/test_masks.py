@@ -166,11 +166,11 @@ def test_a_mode_of_the_image_is_none_of_the_masks(saved: Save) -> None:
     assert np.array_equal(np.asarray(mask), MASK)
 
 
-def test_trimaps_of_pets_keep_their_three_classes(data: Path) -> None:
-    paths = sorted((data / "pets/images").glob("*.jpg"))[::40]
+def test_trimaps_of_pets_keep_their_three_classes(real_data: Path) -> None:
+    paths = sorted((real_data / "pets/images").glob("*.jpg"))[::40]
     assert len(paths) == 15
     for path in paths:
-        trimap = data / "pets/annotations/trimaps" / f"{path.stem}.png"
+        trimap = real_data / "pets/annotations/trimaps" / f"{path.stem}.png"
         _, mask = pair(path.read_bytes(), trimap.read_bytes(), first_frame=True)
         assert np.array_equal(mask, np.asarray(Image.open(trimap)))
         assert set(np.unique(mask)) <= {1, 2, 3}

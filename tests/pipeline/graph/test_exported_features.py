@@ -135,15 +135,19 @@ def test_tensorflow(graph: Graph, expected: dict[str, np.ndarray]) -> None:
     _check(expected, {name: value.numpy() for name, value in graph.run_device(host).items()}, {})
 
 
+@pytest.mark.extras("torch")
 def test_torch(graph: Graph, expected: dict[str, np.ndarray]) -> None:
-    torch = pytest.importorskip("torch", reason="torch is not installed: pip install penstock[torch]")
+    import torch
+
     host = graph.run_host(_batch(500, 1))
     tensors = {name: torch.from_numpy(values) for name, values in host.items() if values.dtype != object}
     _check(expected, {name: value.numpy() for name, value in graph.run_device(tensors).items()}, ULPS)
 
 
+@pytest.mark.extras("jax")
 def test_jax_compiled(graph: Graph, expected: dict[str, np.ndarray]) -> None:
-    jax = pytest.importorskip("jax", reason="jax is not installed: pip install penstock[jax]")
+    import jax
+
     assert not jax.config.jax_enable_x64
     arrays = {name: values for name, values in graph.run_host(_batch(500, 1)).items() if values.dtype != object}
     found = {name: np.asarray(value) for name, value in jax.jit(graph.run_device)(arrays).items()}

@@ -1,5 +1,6 @@
 """The portable form as it is written: of graphs that are saved without Beam, against the SavedModel."""
 
+import importlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -112,9 +113,17 @@ def _edges(inputs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("framework", ["numpy", "torch", "jax", "tensorflow"])
+@pytest.mark.parametrize(
+    "framework",
+    [
+        "numpy",
+        "tensorflow",
+        pytest.param("torch", marks=pytest.mark.extras("torch")),
+        pytest.param("jax", marks=pytest.mark.extras("jax")),
+    ],
+)
 def test_edges_are_as_in_tensorflow(tmp_path: Path, framework: str) -> None:
-    module = pytest.importorskip(framework, reason=f"{framework} is not installed: pip install penstock[{framework}]")
+    module = importlib.import_module(framework)
     saved, content = _export(tmp_path, _edges)
     assert content["unsupported"] == []
     expected = {name: value.numpy() for name, value in saved.function(**_tensors()).items()}

@@ -118,12 +118,10 @@ def test_an_output_may_have_the_name_of_an_input_that_goes_on() -> None:
     assert found.keys() == {"mask", "more"}
 
 
-@pytest.fixture
-def jax() -> Any:
-    return pytest.importorskip("jax", reason="jax is not installed: pip install penstock[jax]")
+@pytest.mark.extras("jax")
+def test_jax_tells_zero_from_missing() -> None:
+    import jax
 
-
-def test_jax_tells_zero_from_missing(jax: Any) -> None:
     graph = _graph(COLUMN, CONSTANTS, {"y": "t6", "absent": "t7"})
     found = jax.jit(graph.run_device)(graph.run_host({"k": K}))
     assert found["y"].tolist() == EXPECTED

@@ -1,5 +1,8 @@
 """The same batches from every framework's adapter."""
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterable, Mapping
 from itertools import groupby, islice
@@ -8,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from penstock.pipeline import RequestError
 from penstock.pipeline.load import Dataset
 
 OPTIONS_ONCE: dict[str, Any] = {"shuffle": "exact", "seed": 2}
@@ -28,32 +30,28 @@ def _check(dataset: Dataset, batches: Iterable[Mapping[str, Any]], ulps: int = 0
                 np.testing.assert_array_equal(have[name], values)
 
 
-@pytest.fixture
-def torch() -> Any:
-    return pytest.importorskip("torch", reason="torch is not installed: pip install penstock[torch]")
-
-
-@pytest.fixture
-def jax() -> Any:
-    return pytest.importorskip("jax", reason="jax is not installed: pip install penstock[jax]")
-
-
-def test_torch(dataset: Dataset, torch: Any) -> None:
+@pytest.mark.extras("torch")
+def test_torch(dataset: Dataset) -> None:
     _check(dataset, dataset.torch("train", 4, **OPTIONS))
 
 
-def test_torch_device_part(dataset: Dataset, torch: Any) -> None:
+@pytest.mark.extras("torch")
+def test_torch_device_part(dataset: Dataset) -> None:
     _check(dataset, dataset.torch("train", 4, device="cpu", **OPTIONS))
 
 
+@pytest.mark.extras("torch")
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 3])
-def test_torch_workers_keep_the_order(dataset: Dataset, torch: Any, workers: int) -> None:
+def test_torch_workers_keep_the_order(dataset: Dataset, workers: int) -> None:
+    import torch.utils.data
+
     loader = dataset.torch("train", 4, **OPTIONS)
     _check(dataset, torch.utils.data.DataLoader(loader, batch_size=None, num_workers=workers))
 
 
-def test_torch_resumes(dataset: Dataset, torch: Any) -> None:
+@pytest.mark.extras("torch")
+def test_torch_resumes(dataset: Dataset) -> None:
     loader = dataset.torch("train", 4, **OPTIONS)
     begun = [batch["row"].tolist() for batch in islice(loader, 2)]
     again = dataset.torch("train", 4, state=loader.state(), **OPTIONS)
@@ -65,9 +63,12 @@ def _rows(batches: Iterable[Any]) -> list[int]:
     return [row for batch in batches for row in batch["row"].tolist()]
 
 
+@pytest.mark.extras("torch")
 @pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
-def test_torch_workers_begin_where_they_are_told(dataset: Dataset, torch: Any, persistent: bool) -> None:
+def test_torch_workers_begin_where_they_are_told(dataset: Dataset, persistent: bool) -> None:
+    import torch.utils.data
+
     options = {"shuffle": "exact", "seed": 5, "features": False}
     expected = [_rows(dataset.torch("train", 4, **options).batches.run(steps)) for steps in _epochs(dataset, options)]
     batches = dataset.torch("train", 4, **options)
@@ -91,8 +92,11 @@ def _epochs(dataset: Dataset, options: dict[str, Any]) -> list[list[Any]]:
     return [list(epoch) for _, epoch in groupby(steps, key=lambda step: step.epoch)]
 
 
+@pytest.mark.extras("torch")
 @pytest.mark.slow
-def test_torch_workers_tell_of_an_epoch_in_the_same_order(dataset: Dataset, torch: Any) -> None:
+def test_torch_workers_tell_of_an_epoch_in_the_same_order(dataset: Dataset) -> None:
+    import torch.utils.data
+
     loader = torch.utils.data.DataLoader(dataset.torch("train", 4, shuffle=True), batch_size=None, num_workers=1)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -101,16 +105,21 @@ def test_torch_workers_tell_of_an_epoch_in_the_same_order(dataset: Dataset, torc
             list(loader)
 
 
-def test_torch_map_style(dataset: Dataset, torch: Any) -> None:
+@pytest.mark.extras("torch")
+def test_torch_map_style(dataset: Dataset) -> None:
+    import torch.utils.data
+
     loader = torch.utils.data.DataLoader(dataset.source("train", features="host"), batch_size=4)
     assert next(batch["row"].tolist() for batch in loader) == [0, 1, 2, 3]
 
 
-def test_jax(dataset: Dataset, jax: Any) -> None:
+@pytest.mark.extras("jax")
+def test_jax(dataset: Dataset) -> None:
     _check(dataset, dataset.jax("train", 4, **OPTIONS), ulps=1)  # XLA multiplies by reciprocals
 
 
-def test_jax_resumes(dataset: Dataset, jax: Any) -> None:
+@pytest.mark.extras("jax")
+def test_jax_resumes(dataset: Dataset) -> None:
     loader = dataset.jax("train", 4, **OPTIONS)
     begun = [batch["row"].tolist() for batch in islice(loader, 2)]
     whole = [batch["row"].tolist() for batch in dataset.jax("train", 4, **OPTIONS)]
@@ -118,14 +127,32 @@ def test_jax_resumes(dataset: Dataset, jax: Any) -> None:
     assert begun + again[: len(whole) - 2] == whole
 
 
-def test_jax_batches_divide_among_devices(dataset: Dataset, jax: Any) -> None:
-    if len(jax.local_devices()) > 1:
-        with pytest.raises(RequestError, match="multiple of"):
-            dataset.jax("train", 3)
+@pytest.mark.extras("jax")
+def test_jax_batches_divide_among_devices(dataset: Dataset) -> None:
+    script = f"""
+import jax
+from penstock.pipeline import RequestError, open_dataset
+dataset = open_dataset({dataset.uri!r})
+for batch in dataset.jax("train", 4, drop_remainder=True):
+    print(*(len(shard.data) for shard in batch["row"].addressable_shards))
+for options in ({{"batch_size": 3, "drop_remainder": True}}, {{"batch_size": 4, "drop_remainder": False}}):
+    try:
+        dataset.jax("train", **options)
+    except RequestError as error:
+        print(error)
+"""
+    two_devices = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=two_devices, check=True)
+    *sizes, odd, remainder = ended.stdout.splitlines()
+    assert sizes == ["2 2"] * 5
+    assert "a multiple of 2 devices" in odd
+    assert "a multiple of 2 devices" in remainder
 
 
+@pytest.mark.extras("grain")
 def test_grain_takes_it_as_a_source(dataset: Dataset) -> None:
-    grain = pytest.importorskip("grain", reason="grain is not installed: pip install penstock[grain]")
+    import grain
+
     rows = [example["row"] for example in grain.MapDataset.source(dataset.source("train")).shuffle(seed=1)]
     assert sorted(rows) == list(range(21))
 
@@ -146,7 +173,6 @@ def test_tf_reads_the_same_stored_batches(dataset: Dataset) -> None:
 
 @pytest.mark.slow
 def test_tf_goes_on_in_the_middle_of_an_epoch(dataset: Dataset) -> None:
-    pytest.importorskip("tensorflow")
     whole = [_rows([batch]) for batch in dataset.numpy("train", 4, repeat=3, **OPTIONS_ONCE)]
     first = dataset.tf("train", 4, **OPTIONS_ONCE)
     again = dataset.tf("train", 4, state=first.loader.state_after(2), **OPTIONS_ONCE)
@@ -155,7 +181,6 @@ def test_tf_goes_on_in_the_middle_of_an_epoch(dataset: Dataset) -> None:
 
 @pytest.mark.slow
 def test_tf_tells_the_state_after_each_batch_whatever_was_read_ahead(dataset: Dataset) -> None:
-    pytest.importorskip("tensorflow")
     expected = dataset.numpy("train", 4, **OPTIONS_ONCE)
     batches = dataset.tf("train", 4, **OPTIONS_ONCE)
     ahead = batches.map(lambda batch: batch).prefetch(4)
@@ -167,7 +192,8 @@ def test_tf_tells_the_state_after_each_batch_whatever_was_read_ahead(dataset: Da
 
 @pytest.mark.slow
 def test_two_iterations_of_tf_at_once_are_alike(dataset: Dataset) -> None:
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     batches = dataset.tf("train", 4, **OPTIONS_ONCE)
     for _ in range(2):
         pairs = list(tf.data.Dataset.zip((batches, batches)).as_numpy_iterator())
@@ -177,14 +203,13 @@ def test_two_iterations_of_tf_at_once_are_alike(dataset: Dataset) -> None:
 
 @pytest.mark.slow
 def test_tf_applies_the_portable_graph(dataset: Dataset) -> None:
-    pytest.importorskip("tensorflow")
     _check(dataset, dataset.tf("train", 4, **OPTIONS))
 
 
 @pytest.mark.slow
 def test_keras_layer_goes_with_its_model(dataset: Dataset, tmp_path: Any) -> None:
-    keras = pytest.importorskip("keras")
-    pytest.importorskip("tensorflow")
+    import keras
+
     layer = dataset.transform.layer()
     host = list(dataset.numpy("train", 4, features="host", **OPTIONS))
     _check(dataset, (layer(batch) for batch in host))

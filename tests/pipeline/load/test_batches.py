@@ -1,5 +1,4 @@
 import multiprocessing
-import os
 import pickle
 import threading
 from itertools import chain, islice
@@ -196,7 +195,6 @@ def _take_by_many(lock: ProcessLock) -> None:
         thread.join()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_process_does_not_wait_for_a_thread_of_its_parent() -> None:
     lock = ProcessLock()
     with lock:

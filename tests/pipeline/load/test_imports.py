@@ -22,14 +22,12 @@ _NEVER = {"apache_beam", "tensorflow_transform", "tfx_bsl"}
     [
         (None, "dataset.numpy('train', 4, shuffle=True)"),
         (None, "[dataset.source('train', features=True)[[0, 1]][0:1] and {'row': [1]}]"),
-        ("torch", "dataset.torch('train', 4)"),
-        ("jax", "dataset.jax('train', 4)"),
+        pytest.param("torch", "dataset.torch('train', 4)", marks=pytest.mark.extras("torch")),
+        pytest.param("jax", "dataset.jax('train', 4)", marks=pytest.mark.extras("jax")),
         ("tensorflow", "dataset.tf('train', 4, features=False)"),
     ],
 )
 def test_loading_imports_only_what_it_uses(dataset: Dataset, needs: str | None, expression: str) -> None:
-    if needs:
-        pytest.importorskip(needs, reason=f"{needs} is not installed: pip install penstock[{needs}]")
     script = _SCRIPT.format(uri=dataset.uri, expression=expression)
     result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     modules = set(result.stdout.split())

@@ -101,7 +101,8 @@ def test_random_access_and_another_process(dataset: Any) -> None:
 
 
 def test_lists_become_ragged_tensors(dataset: Any) -> None:
-    tf = pytest.importorskip("tensorflow")
+    import tensorflow as tf
+
     for batch in dataset.tf("train", 1000, features=False).take(1):
         assert isinstance(batch["ids"], tf.RaggedTensor)
         for row in range(20):
@@ -110,8 +111,10 @@ def test_lists_become_ragged_tensors(dataset: Any) -> None:
             )
 
 
+@pytest.mark.extras("torch")
 def test_lists_become_lists_of_tensors(dataset: Any) -> None:
-    torch = pytest.importorskip("torch")
+    import torch
+
     batch = next(iter(dataset.torch("train", 16, features=False)))
     for number, ids in zip(batch["n"].tolist(), batch["ids"], strict=True):
         assert isinstance(ids, torch.Tensor)

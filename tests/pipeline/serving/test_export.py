@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pyarrow.compute as pc
 import pytest
-from helpers import SHARED, run_job
+from helpers import run_job
 
 from penstock.pipeline import Csv, Images, Recipe, RequestError, open_dataset
 from penstock.transforms import categorical, columns, image, numeric
@@ -132,19 +132,18 @@ def of_photos(inputs: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.skipif(not (SHARED / "pets").is_dir(), reason="the real photos are not here")
-def test_real_photos_become_what_training_sees(tmp_path: Path) -> None:
+def test_real_photos_become_what_training_sees(real_data: Path, tmp_path: Path) -> None:
     recipe = Recipe(
         source=Images("images/*_1*.jpg", label=r"(?P<label>.+)_\d+"),
         prepare=[image.resize(64, 48, fit="cover")],
         features=of_photos,
         splits={"train": 1},
     )
-    dataset, made, signatures = exported(recipe, SHARED / "pets", tmp_path)
+    dataset, made, signatures = exported(recipe, real_data / "pets", tmp_path)
     assert made.outputs == ("brightness", "image")
     assert made.left_out == {"class": "needs label", "key": "needs key"}
     batch = next(iter(dataset.numpy("train", 40)))
-    payloads = [(SHARED / "pets" / key.decode()).read_bytes() for key in batch["key"]]
+    payloads = [(real_data / "pets" / key.decode()).read_bytes() for key in batch["key"]]
     found = signatures["serving_default"](image=payloads)
     np.testing.assert_array_equal(found["image"].numpy(), batch["image"])
     np.testing.assert_allclose(found["brightness"].numpy(), batch["brightness"], rtol=2e-7)

@@ -1,11 +1,8 @@
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-
-DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 
 
 @dataclass
@@ -39,11 +36,3 @@ def _read_all(source, root, size=1 << 30):
 @pytest.fixture
 def read_all():
     return _read_all
-
-
-@pytest.fixture
-def data():
-    """The folder of real datasets, which is beside the repository and not in it."""
-    if not DATA.is_dir():
-        pytest.skip(f"needs the real datasets in {DATA}")
-    return DATA

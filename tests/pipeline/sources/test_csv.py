@@ -32,12 +32,12 @@ def columns(read):
 
 
 @pytest.mark.parametrize(("name", "rows"), [("train", 10_003), ("test", 3_080)])
-def test_banking77_holds_its_rows_whatever_the_range_size(data, name, rows):
+def test_banking77_holds_its_rows_whatever_the_range_size(real_data, name, rows):
     source = Csv(f"banking77/{name}.csv")
     whole = None
     size = 1000
     while size < 2_000_000:
-        listing = source.find(str(data), size)
+        listing = source.find(str(real_data), size)
         parts = [source.read(record_range, listing.schema) for record_range in listing.ranges]
         table = pa.Table.from_batches([part.batch for part in parts]).combine_chunks()
         assert table.num_rows == rows
@@ -49,9 +49,9 @@ def test_banking77_holds_its_rows_whatever_the_range_size(data, name, rows):
     assert len(set(whole["category"].to_pylist())) == 77
 
 
-def test_census_is_stripped_and_its_question_marks_are_missing(data):
+def test_census_is_stripped_and_its_question_marks_are_missing(real_data):
     source = Csv("census/adult.data")
-    listing = source.find(str(data), 1 << 20)
+    listing = source.find(str(real_data), 1 << 20)
     table = pa.Table.from_batches([source.read(record_range, listing.schema).batch for record_range in listing.ranges])
     missing = {name: table[name].null_count for name in table.schema.names if table[name].null_count}
     assert len(listing.ranges) == 4
@@ -64,9 +64,9 @@ def test_census_is_stripped_and_its_question_marks_are_missing(data):
     ]
 
 
-def test_stocks_are_one_table(data, read_all):
-    read = read_all(Csv("stocks/*.csv"), data, 20_000)
-    lines = sum(path.read_bytes().count(b"\n") for path in (data / "stocks").glob("*.csv"))
+def test_stocks_are_one_table(real_data, read_all):
+    read = read_all(Csv("stocks/*.csv"), real_data, 20_000)
+    lines = sum(path.read_bytes().count(b"\n") for path in (real_data / "stocks").glob("*.csv"))
     assert len({record_range.uri for record_range in read.listing.ranges}) == 100
     assert len(read.rows) == lines - 100
     assert len({row["Name"] for row in read.rows}) == 100

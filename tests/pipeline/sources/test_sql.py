@@ -1,5 +1,7 @@
 import pickle
 import sqlite3
+import sys
+import types
 
 import pytest
 
@@ -144,28 +146,36 @@ def test_passwords_are_nowhere(root, monkeypatch):
     assert Sql("sqlite:///$PENSTOCK_TEST_DB", table='odd "name').find(str(root), 1 << 30).ranges
 
 
-def test_other_drivers_give_the_same(root, read_all, monkeypatch):
-    sql = pytest.importorskip("penstock.pipeline.extract.sql")
-    source = Sql("sqlite:///t.db", query='SELECT id, "na""me", x, b FROM "odd ""name"', partition="id")
-    expected = read_all(source, root, 1000)
-    tried = []
-    with monkeypatch.context() as patch:
-        try:
-            import adbc_driver_sqlite.dbapi  # noqa: F401
-        except ImportError:
-            pass
-        else:
-            patch.setitem(sql._ADBC, "sqlite", "sqlite")
-            patch.setattr(sql, "_sqlite", lambda path, stack: sql._adbc("sqlite", path, stack))
-            tried.append(read_all(source, root, 1000))
-    with monkeypatch.context() as patch:
-        try:
-            import sqlalchemy  # noqa: F401
-        except ImportError:
-            pass
-        else:
-            patch.setattr(sql, "_sqlite", lambda path, stack: sql._sqlalchemy("sqlite", f"sqlite:///{path}", stack))
-            tried.append(read_all(source, root, 1000))
-    if not tried:
-        pytest.skip("needs adbc-driver-sqlite or sqlalchemy")
-    assert all(each.rows == expected.rows and each.numbers == expected.numbers for each in tried)
+COMMON = 'SELECT id, "na""me", x, b FROM "odd ""name"'  # columns of one type each, as other drivers want them
+
+
+def _both(source, root, read_all):
+    by_sqlite3 = Sql("sqlite:///t.db", query=COMMON, partition="id")
+    return [(read.numbers, read.rows) for read in (read_all(each, root, 1000) for each in (source, by_sqlite3))]
+
+
+@pytest.mark.extras("sqlalchemy")
+def test_sqlalchemy_gives_the_same(root, read_all):
+    found, expected = _both(Sql(f"sqlite+pysqlite:///{root}/t.db", query=COMMON, partition="id"), root, read_all)
+    assert len(expected[0]) == 500
+    assert found == expected
+
+
+@pytest.mark.extras("adbc_driver_sqlite")
+def test_adbc_gives_the_same(root, read_all, monkeypatch):
+    # The only driver that needs no server, under a scheme that has a driver: its `connect` is told where the file is.
+    from adbc_driver_sqlite import dbapi
+
+    connected = []
+
+    def connect(uri):
+        connected.append(uri)
+        return dbapi.connect(str(root / "t.db"))
+
+    driver = types.SimpleNamespace(connect=connect)
+    monkeypatch.setitem(sys.modules, "adbc_driver_postgresql", types.SimpleNamespace(dbapi=driver))
+    monkeypatch.setitem(sys.modules, "adbc_driver_postgresql.dbapi", driver)
+    found, expected = _both(Sql("postgresql://host/t", query=COMMON, partition="id"), root, read_all)
+    assert len(expected[0]) == 500
+    assert found == expected
+    assert set(connected) == {"postgresql://host/t"}
