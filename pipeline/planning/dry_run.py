@@ -21,6 +21,7 @@ from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.ranges import RecordListing, RecordRange, RecordSource
 from ..sources.reference import QuarantinedExample
+from ..sources.table_schema import TableSchema
 from ..splits.rows import split_names
 from . import plan, sample
 from .plan import Unit
@@ -70,7 +71,7 @@ class Draft:
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     columns: pa.Schema | None = None
-    joined: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    joined: TableSchema = field(default_factory=lambda: TableSchema(pa.schema([]), {}))
     output_bytes: float = 0.0
     seconds: float = 0.0
 
@@ -94,8 +95,8 @@ def draft(recipe: Recipe, root: str, threads: int, timeout: float | None = None)
 
 def _draft_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Draft:
     selection = plan.select(recipe, source, root, threads)
-    joined = selection.columns or pa.schema([])
-    preparer = Preparer(source.decode, recipe.prepare, recipe.encode, describe_columns(joined))
+    joined = selection.columns or TableSchema(pa.schema([]), {})
+    preparer = Preparer(source.decode, recipe.prepare, recipe.encode, describe_columns(joined.columns))
     taken = sample.take(preparer, selection.splits[recipe.statistics], timeout)
     units = plan.cut(selection, recipe.shards, taken.example_bytes, recipe.compression == "gzip")
     shards = Counter(split for unit, _ in units for split in unit.shards)
@@ -173,7 +174,7 @@ def _draft_records(recipe: Recipe, source: RecordSource, root: str, timeout: flo
         features=features,
         digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
         warnings=list(listing.warnings),
-        columns=listing.schema,
+        columns=listing.schema.columns,
         output_bytes=output_bytes,
         seconds=size * seconds / max(record_range.size, 1),
     )

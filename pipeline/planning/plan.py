@@ -23,6 +23,7 @@ from ..sources.join import ImageJoin
 from ..sources.listing import digest_files
 from ..sources.ranges import RecordRange
 from ..sources.reference import QuarantinedExample, Reference
+from ..sources.table_schema import TableSchema
 from ..splits.hashing import hash64
 from ..splits.rules import NOT_LISTED
 from ..storage import files
@@ -83,7 +84,7 @@ class Selection:
     filtered: Counter[str] = field(default_factory=Counter)
     warnings: list[str] = field(default_factory=list)
     digest: str = ""
-    columns: pa.Schema | None = None
+    columns: TableSchema | None = None
 
 
 def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:

@@ -3,8 +3,8 @@
     images   {"decode": codec, "columns": {...}, "reading": {...}, "steps": [...], "encode": {name: codec}}
     tables   {"columns": {name: Arrow type}, "reading": {name: rules}, "steps": [...]}
 
-The columns of images are those that are joined to them. `sources.column_types.reading` says what rules are; a column of
-a source that does not tell has none. A step of Penstock's own is {"step": "image.resize", "arguments": {...}}, by its
+The columns of images are those that are joined to them. `sources.table_schema` says what rules are; a column of a
+source that does not tell has none. A step of Penstock's own is {"step": "image.resize", "arguments": {...}}, by its
 `step_id` and `config`; a user's function {"python": "module.name"}; a codec {"codec": "jpeg", "arguments": {...}}.
 `transforms.step.as_json` says how arguments are stored.
 """
@@ -12,17 +12,17 @@ a source that does not tell has none. A step of Penstock's own is {"step": "imag
 from collections.abc import Mapping
 from typing import Any
 
-import pyarrow as pa
-
 from ...transforms.columns import Vectorized
 from ...transforms.step import Codec, Step, python_name
 from ..formats.features import Feature
 from ..prepare.images import Preparer
 from ..prepare.tables import RecordPreparer
-from ..sources import column_types
+from ..sources.table_schema import TableSchema
 
 
-def describe(preparer: Preparer | RecordPreparer, features: Mapping[str, Feature], joined: pa.Schema) -> dict[str, Any]:
+def describe(
+    preparer: Preparer | RecordPreparer, features: Mapping[str, Feature], joined: TableSchema
+) -> dict[str, Any]:
     """The manifest's entry `prepare`.
 
     Args:
@@ -31,10 +31,9 @@ def describe(preparer: Preparer | RecordPreparer, features: Mapping[str, Feature
       joined: The columns that are joined to images.
     """
     schema = preparer.schema if isinstance(preparer, RecordPreparer) else joined
-    rules = {field.name: column_types.reading(field) for field in schema}
     read = {
-        "columns": {field.name: str(field.type) for field in schema},
-        "reading": {name: told for name, told in rules.items() if told is not None},
+        "columns": {field.name: str(field.type) for field in schema.columns},
+        "reading": {name: schema.rules[name].to_json() for name in schema.columns.names if name in schema.rules},
         "steps": [describe_step(step) for step in preparer.steps],
     }
     if isinstance(preparer, RecordPreparer):

@@ -13,6 +13,7 @@ from ...transforms.columns import Vectorized, Where
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature
 from ..sources.ranges import RecordRange, RecordSource
+from ..sources.table_schema import TableSchema
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import NOT_LISTED, Splits
@@ -42,7 +43,7 @@ class RecordPreparer:
     """
 
     source: RecordSource
-    schema: pa.Schema
+    schema: TableSchema
     steps: Sequence[Callable[[Any], Any]]
     rule: Splits
     splits: tuple[str, ...]

@@ -18,6 +18,7 @@ from . import column_types
 from .column_types import Policies
 from .parquet import Parquet
 from .ranges import RecordListing, RecordRange, Rows
+from .table_schema import TableSchema
 
 _MARKER = "_LANDED.json"
 _PREFIX = "rows"
@@ -63,7 +64,7 @@ class BigQuery:
         land(self, files.join(root, self.landing))
         return self._landed().find(root, range_bytes)
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a landed range; see `RecordSource`."""
         return self._landed().read(record_range, schema)
 

@@ -7,24 +7,21 @@ number becomes the nearest float64; text becomes a number where it is written in
 
 import contextlib
 import functools
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import PenstockError, RequestError
-from .ranges import RowError, shorten
+from .row_errors import RowError, shorten
 
 AUTO, REST = "auto", "*"
 SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), "binary": pa.binary()}
 TYPES = {**SCALARS, **{f"list<{name}>": pa.list_(kind) for name, kind in SCALARS.items()}}
 POLICIES = ("missing", "keep", "quarantine")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-_READING = b"\nreading"  # in a field's metadata; no name of a table in a union is like it
 
 Columns = Mapping[str, str] | None
 Policies = str | Mapping[str, str]
@@ -234,44 +231,6 @@ def numbers_among(tokens: tuple[str, ...], kind: pa.DataType) -> dict[str, float
         with contextlib.suppress(pa.ArrowInvalid):
             numbers[token] = parse(pa.array([token]), kind)[0].as_py()
     return numbers
-
-
-def tell_reading(schema: pa.Schema, nonfinite: Policies, missing: Sequence[str] = (), strip: bool = False) -> pa.Schema:
-    """A source's schema in which each column tells how its values are read; see `reading`.
-
-    Args:
-      schema: Its columns.
-      nonfinite: What is done with NaN and infinities.
-      missing: Texts that stand for a missing value.
-      strip: Whether blanks around values are left out.
-    """
-
-    def rules(field: pa.Field) -> dict[str, Any]:
-        kind = field.type.value_type if pa.types.is_list(field.type) else field.type
-        if kind in (pa.string(), pa.binary()):
-            return {"missing": list(missing), "strip": strip}
-        numbers = numbers_among(tuple(missing), kind)
-        told = {"missing": [token for token, number in numbers.items() if number == number]}  # NaN is missing anyway
-        return told | ({"nonfinite": policy(nonfinite, field.name)} if kind == pa.float64() else {})
-
-    return pa.schema([with_reading(field, rules(field)) for field in schema], schema.metadata)
-
-
-def with_reading(field: pa.Field, rules: Mapping[str, Any]) -> pa.Field:
-    """A column that tells how its values are read."""
-    return field.with_metadata({**(field.metadata or {}), _READING: json.dumps(rules).encode()})
-
-
-def reading(field: pa.Field) -> dict[str, Any] | None:
-    """How a column's values are read, whatever source it came through; None where the source does not tell.
-
-    Returns:
-      Of text {"missing": what stands for a missing value, "strip": whether blanks around are left out}; of numbers
-      {"missing": those as text, "nonfinite": the policy, for reals}; {"tables": {name: such rules}} where the tables
-      of a union differ.
-    """
-    rules = (field.metadata or {}).get(_READING)
-    return None if rules is None else dict(json.loads(rules))
 
 
 def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int, RowError]) -> pa.RecordBatch:

@@ -25,6 +25,7 @@ from .compressed import LARGEST, compression, open_whole, read_fully
 from .csv_rows import Format, Text
 from .listing import digest_files
 from .ranges import RecordListing, RecordRange, Rows, check_patterns, match_files
+from .table_schema import TableSchema, with_rules
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
@@ -113,10 +114,10 @@ class Csv:
                 for file_ranges in pool.map(lambda item: self._ranges(item, range_bytes), filled)
                 for record_range in file_ranges
             ]
-        schema = column_types.tell_reading(schema, self.nonfinite, self.format.missing, self.strip)
-        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+        table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip)
+        return RecordListing(ranges, table_schema, warnings, digest_files(found.items()))
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         if self._is_whole(record_range.uri):
             head = self._parse_head(self._whole(record_range.uri), True, record_range.uri)
@@ -132,13 +133,13 @@ class Csv:
                     "the file changed after it was listed: run again"
                 )
             data = self._to_utf8(data)
-        lacks = [name for name in schema.names if name not in names]
+        lacks = [name for name in schema.columns.names if name not in names]
         if lacks:
             raise PenstockError(
                 f"{record_range.uri}: expected the columns {lacks}, found {names}; "
                 "the file changed after it was listed: run again"
             )
-        return csv_rows.read_rows(record_range, Text(data, names), schema, self.format)
+        return csv_rows.read_rows(record_range, Text(data, names), schema.columns, self.format)
 
     def _ranges(self, found: "_Found", range_bytes: int) -> list[RecordRange]:
         key, info, head = found.key, found.info, found.head

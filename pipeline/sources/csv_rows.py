@@ -13,7 +13,8 @@ from ..errors import PenstockError, RequestError
 from . import column_types, csv_boundaries
 from .column_types import FLOAT32_MAX, Policies
 from .compressed import LARGEST
-from .ranges import RecordRange, RowError, Rows, collect_rows, shorten
+from .ranges import RecordRange, Rows, collect_rows
+from .row_errors import RowError, shorten
 
 _BLANKS = " \t"
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"

@@ -4,11 +4,10 @@ Joins work on references and light columns: the right side is a table that fits 
 whose payloads are read once, later, or a table of any size, which is read range by range.
 """
 
-import hashlib
 import threading
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,33 +19,52 @@ from . import key_lists
 from .images import Images
 from .listing import Listing
 from .ranges import RecordListing, RecordRange, RecordSource, Rows
+from .table_schema import ColumnRules, TableSchema
 
 NO_MATCH = "no_match"
 _RANGE_BYTES = 8 << 20
 _KEYS = (pa.int64(), pa.float64(), pa.string())
 
-# Tables in memory, by table, folder and digest, in the order of their use: a process reads one once, and its threads
-# share it. Read under the lock, by one thread and not by all at once; a joined table may itself be a join.
-_KEPT = 8
-_tables: "dict[tuple[str, str, str], Joined]" = {}
-_LOCK = threading.RLock()
-
 
 @dataclass(frozen=True)
-class Joined:
+class IndexedTable:
     """A table in memory, to join with.
 
     Attributes:
       columns: Its columns, without the key.
+      rules: How these are read.
       rows: Key, as text, to row. Rows without a key are in none of it: nothing matches them.
     """
 
     columns: pa.Table
+    rules: Mapping[str, ColumnRules]
     rows: Mapping[str, int]
 
 
+class TableCache:
+    """Keeps a joined table in memory, so that the threads of a process read it once and share it.
+
+    A pickled copy begins empty: workers are sent names of files, not the table.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._version: tuple[str, str] | None = None
+        self._table: IndexedTable | None = None
+
+    def __reduce__(self) -> tuple[type["TableCache"], tuple[()]]:
+        return TableCache, ()
+
+    def get(self, root: str, digest: str, load: Callable[[], IndexedTable]) -> IndexedTable:
+        """The table of that folder and digest; loaded where another one, or none, is kept."""
+        with self._lock:
+            if self._table is None or self._version != (root, digest):
+                self._table, self._version = load(), (root, digest)
+            return self._table
+
+
 @dataclass(frozen=True)
-class Right:
+class JoinTable:
     """A table to join with.
 
     Attributes:
@@ -62,6 +80,7 @@ class Right:
     left_key: str
     key: str
     how: str
+    _cache: TableCache = field(default_factory=TableCache, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not isinstance(self.source, RecordSource):
@@ -69,40 +88,31 @@ class Right:
         if self.how not in ("left", "inner"):
             raise RequestError(f"join(how=...): expected 'left' or 'inner', found {self.how!r}")
 
-    def find(self, root: str) -> tuple[Joined, str]:
+    def find(self, root: str) -> tuple[IndexedTable, str]:
         """The table as its files are now, and a hash over these.
 
         Raises:
           RequestError: a row does not fit, the key is missing or of a type that cannot be one, or stands there twice.
         """
-        with _LOCK:
-            listing = self.source.find(root, _RANGE_BYTES)
-            return self._keep(root, listing.digest, listing), listing.digest
+        listing = self.source.find(root, _RANGE_BYTES)
+        return self._cache.get(root, listing.digest, lambda: self._load(listing)), listing.digest
 
-    def read(self, root: str, digest: str) -> Joined:
+    def read(self, root: str, digest: str) -> IndexedTable:
         """The table that `find` found.
 
         Raises:
           PenstockError: its files changed since.
         """
-        with _LOCK:
-            return self._keep(root, digest, None)
+        return self._cache.get(root, digest, lambda: self._load(self._list_again(root, digest)))
 
-    def _keep(self, root: str, digest: str, listing: RecordListing | None) -> Joined:
-        place = (repr(self), root, digest)
-        table = _tables.pop(place, None)
-        if table is None:
-            listing = listing or self.source.find(root, _RANGE_BYTES)
-            if listing.digest != digest:
-                raise PenstockError("join: the joined table changed after it was listed; run again")
-            table = self._load(listing)
-            while len(_tables) >= _KEPT:
-                del _tables[next(iter(_tables))]
-        _tables[place] = table
-        return table
+    def _list_again(self, root: str, digest: str) -> RecordListing:
+        listing = self.source.find(root, _RANGE_BYTES)
+        if listing.digest != digest:
+            raise PenstockError("join: the joined table changed after it was listed; run again")
+        return listing
 
-    def _load(self, listing: RecordListing) -> Joined:
-        check_key(listing.schema, self.key, "the joined table")
+    def _load(self, listing: RecordListing) -> IndexedTable:
+        check_key(listing.schema.columns, self.key, "the joined table")
         parts = [self.source.read(record_range, listing.schema) for record_range in listing.ranges]
         problems = [problem for part in parts for problem in part.problems]
         if problems:
@@ -110,7 +120,7 @@ class Right:
                 f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
                 f"{problems[0].message}; fix it, or declare its columns as text"
             )
-        table = pa.Table.from_batches([part.batch for part in parts], listing.schema.remove_metadata())
+        table = pa.Table.from_batches([part.batch for part in parts], listing.schema.columns)
         keys = table[self.key].cast(pa.string()).to_pylist()
         rows = {key: row for row, key in enumerate(keys) if key is not None}
         if len(rows) < len(keys) - keys.count(None):
@@ -120,7 +130,8 @@ class Right:
                 f"join: expected every key to stand once in the joined table, found {name!r} {counts[name]} times in "
                 f"its column {self.key!r}; remove the other rows"
             )
-        return Joined(table.drop_columns([self.key]).combine_chunks(), rows)
+        rules = {name: each for name, each in listing.schema.rules.items() if name != self.key}
+        return IndexedTable(table.drop_columns([self.key]).combine_chunks(), rules, rows)
 
 
 def check_key(schema: pa.Schema, name: str, where: str) -> None:
@@ -144,7 +155,7 @@ class ImageJoin:
     """Images with the columns of tables; made by `join`."""
 
     left: "Images | ImageJoin"
-    right: Right
+    right: JoinTable
 
     @property
     def decode(self) -> Decode:
@@ -161,7 +172,7 @@ class ImageJoin:
         table, digest = self.right.find(root)
         columns = table.columns
         uri = f"the column {self.right.key!r} of the joined table"
-        binary = [field.name for field in columns.schema if pa.types.is_binary(field.type)]
+        binary = [column.name for column in columns.schema if pa.types.is_binary(column.type)]
         if binary:
             raise RequestError(f"join: expected columns of text and numbers beside images, found bytes in {binary}")
         index = key_lists.KeyIndex([reference.key for reference in listing.references])
@@ -194,9 +205,23 @@ class ImageJoin:
                 raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
             kept.append(reference._replace(columns={**(reference.columns or {}), **found}))
         listing.references = kept
-        listing.schema = pa.schema([*(listing.schema or ()), *columns.schema])
+        before = listing.schema or TableSchema(pa.schema([]), {})
+        listing.schema = TableSchema(pa.schema([*before.columns, *columns.schema]), {**before.rules, **table.rules})
         listing.digest += digest
         return listing
+
+
+@dataclass(frozen=True)
+class JoinSchema(TableSchema):
+    """The columns of a table and of the one that is joined to it.
+
+    Attributes:
+      left: The left side's schema.
+      digest: The joined table's, by which a worker knows that it reads what was listed.
+    """
+
+    left: TableSchema
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -204,34 +229,30 @@ class TableJoin:
     """A table with the columns of another; made by `join`."""
 
     left: RecordSource
-    right: Right
+    right: JoinTable
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the left side's ranges; see `RecordSource`."""
         listing = self.left.find(root, range_bytes)
         table, digest = self.right.find(root)
-        check_key(listing.schema, self.right.left_key, "the left side")
-        added = table.columns.schema
-        clashes = sorted(set(added.names) & set(listing.schema.names))
+        left, right = listing.schema.columns, table.columns.schema
+        check_key(left, self.right.left_key, "the left side")
+        clashes = sorted(set(right.names) & set(left.names))
         if clashes:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
+        rules = {**listing.schema.rules, **table.rules}
         return replace(
             listing,
             ranges=[replace(record_range, root=root) for record_range in listing.ranges],
-            schema=pa.schema([*listing.schema, *added], {**(listing.schema.metadata or {}), self._mark: digest}),
+            schema=JoinSchema(pa.schema([*left, *right]), rules, listing.schema, digest),
             digest=listing.digest + digest,
         )
 
-    @property
-    def _mark(self) -> bytes:
-        """What the schema's metadata calls the joined table's digest: a worker knows by it what to read."""
-        return f"joined {hashlib.sha256(repr(self.right).encode()).hexdigest()}".encode()
-
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range of the left side and joins it; see `RecordSource`."""
-        table = self.right.read(record_range.root, schema.metadata[self._mark].decode())
-        own = [field for field in schema if field.name not in table.columns.column_names]
-        rows = self.left.read(record_range, pa.schema(own, schema.metadata))
+        assert isinstance(schema, JoinSchema)
+        table = self.right.read(record_range.root, schema.digest)
+        rows = self.left.read(record_range, schema.left)
         names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
         places = pa.array([table.rows.get(name) for name in names], pa.int64())
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
@@ -241,7 +262,7 @@ class TableJoin:
             filtered[NO_MATCH] += places.null_count
             places = places.drop_null()
         columns = [column.take(places).combine_chunks() for column in table.columns.columns]
-        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.remove_metadata())
+        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.columns)
         return replace(rows, batch=joined, numbers=numbers, filtered=filtered)
 
 
@@ -255,14 +276,14 @@ def join(
       right: A table that fits into memory.
       on: The column to join on; two names where they differ: (left, right). Images are found by the right side's
         column: their key, the same without its extension, their file name, or its stem.
-      how: "left" or "inner"; see `Right`.
+      how: "left" or "inner"; see `JoinTable`.
 
     Raises:
       RequestError: an argument is not what it should be.
     """
     left_key, key = (on, on) if isinstance(on, str) else on
     if isinstance(left, Images | ImageJoin):
-        return ImageJoin(left, Right(right, left_key, key, how))
+        return ImageJoin(left, JoinTable(right, left_key, key, how))
     if not isinstance(left, RecordSource):
         raise RequestError(f"join(left): expected Images(...) or a table such as Csv(...), found {left!r}")
-    return TableJoin(left, Right(right, left_key, key, how))
+    return TableJoin(left, JoinTable(right, left_key, key, how))

@@ -20,7 +20,9 @@ from . import column_types, csv_boundaries
 from .column_types import REST, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .listing import digest_files
-from .ranges import RecordListing, RecordRange, RowError, Rows, check_patterns, collect_rows, match_files, shorten
+from .ranges import RecordListing, RecordRange, Rows, check_patterns, collect_rows, match_files
+from .row_errors import RowError, shorten
+from .table_schema import TableSchema, with_rules
 
 _THREADS = 16
 _SAMPLED, _SAMPLE = 8, 1 << 20
@@ -68,16 +70,15 @@ class JsonLines:
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no rows")
                 ranges += file_ranges
-        schema = column_types.tell_reading(schema, self.nonfinite)
-        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(found.items()))
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         data = _content(record_range)
         lines = _Lines(data)
         errors: dict[int, RowError] = {}
-        batches = list(_parse(lines, 0, len(lines.starts), schema, errors))
-        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), record_range.uri)
+        batches = list(_parse(lines, 0, len(lines.starts), schema.columns, errors))
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), record_range.uri)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
         def describe(number: int) -> tuple[str, str]:

@@ -5,10 +5,9 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-import pyarrow as pa
-
 from ..storage.files import FileInfo
 from .reference import QuarantinedExample, Reference
+from .table_schema import TableSchema
 
 
 @dataclass
@@ -28,7 +27,7 @@ class Listing:
     problems: list[QuarantinedExample] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
-    schema: pa.Schema | None = None
+    schema: TableSchema | None = None
     digest: str = ""
 
 

@@ -15,7 +15,9 @@ from ..storage.files import FileInfo
 from . import column_types
 from .column_types import REST, Columns, Policies
 from .listing import digest_files
-from .ranges import RecordListing, RecordRange, RowError, Rows, check_patterns, collect_rows, match_files
+from .ranges import RecordListing, RecordRange, Rows, check_patterns, collect_rows, match_files
+from .row_errors import RowError
+from .table_schema import TableSchema, with_rules
 
 _THREADS = 16
 
@@ -61,16 +63,15 @@ class Parquet:
             raise RequestError(
                 f"expected rows in the {len(found)} files that match {self.pattern!r}, found none; check the input"
             )
-        schema = column_types.tell_reading(schema, self.nonfinite)
-        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(found.items()))
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         where = f"{record_range.uri}, row groups {record_range.begin} to {record_range.end - 1}"
         try:
             with files.open_read(record_range.uri) as file, _open(file) as parquet:
                 table = parquet.read_row_groups(
-                    range(record_range.begin, record_range.end), schema.names, use_threads=False
+                    range(record_range.begin, record_range.end), schema.columns.names, use_threads=False
                 )
         except (OSError, pa.ArrowException, IndexError) as error:
             raise PenstockError(
@@ -82,7 +83,7 @@ class Parquet:
                 "the file changed after it was listed: run again"
             )
         errors: dict[int, RowError] = {}
-        batch = column_types.convert_all(column_types.one_batch(table, record_range.uri), schema, errors)
+        batch = column_types.convert_all(column_types.one_batch(table, record_range.uri), schema.columns, errors)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
         numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
         return collect_rows(record_range, batch, numbers, errors)

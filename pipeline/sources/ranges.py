@@ -11,9 +11,8 @@ from ..errors import RequestError
 from ..storage import files
 from ..storage.files import FileInfo
 from .reference import QuarantinedExample
-
-INT64 = np.dtype(np.int64)
-_SHOWN = 60  # characters of a value that a message shows
+from .row_errors import RowError
+from .table_schema import TableSchema
 
 
 @dataclass(frozen=True)
@@ -52,13 +51,13 @@ class RecordListing:
 
     Attributes:
       ranges: The ranges, by file and then by position.
-      schema: The columns of every row, in normalised types; see `columns.normalise`.
+      schema: The columns of every row, and how they are read: what `read` is given.
       warnings: What the user should know: empty files, columns whose files disagree, ….
       digest: A hash over every file that was found: relative path, bytes and time of change.
     """
 
     ranges: list[RecordRange]
-    schema: pa.Schema
+    schema: TableSchema
     warnings: list[str] = field(default_factory=list)
     digest: str = ""
 
@@ -91,20 +90,12 @@ class RecordSource(Protocol):
           RequestError: nothing matches, or the files cannot be one table.
         """
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
-        """Reads a range.
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
+        """Reads a range, given the listing's schema.
 
         Raises:
           PenstockError: the file is damaged, or is not what was listed.
         """
-
-
-@dataclass(frozen=True)
-class RowError:
-    """Why a row does not fit: a code for counting, and the reason in words."""
-
-    code: str
-    message: str
 
 
 def collect_rows(
@@ -146,12 +137,6 @@ def collect_rows(
     return Rows(batch, numbers, problems)
 
 
-def shorten(value: object) -> str:
-    """A value for a message: as Python writes it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
-
-
 def check_patterns(source: str, pattern: str | Sequence[str]) -> tuple[str, ...]:
     """The patterns, always as a tuple.
 
@@ -182,9 +167,3 @@ def match_files(root: str, patterns: Sequence[str]) -> dict[str, FileInfo]:
             )
         found.update(matched)
     return dict(sorted(found.items()))
-
-
-def cut(total: int, weight: int, size: int) -> list[int]:
-    """Where to cut `total` things that weigh `weight` together, so that none of the even parts weighs over `size`."""
-    parts = max(1, min(total, -(-weight // size)))
-    return [total * part // parts for part in range(parts + 1)]

@@ -25,7 +25,9 @@ from ..errors import PenstockError, RequestError
 from ..storage import files
 from . import column_types
 from .column_types import Columns, Policies
-from .ranges import RecordListing, RecordRange, RowError, Rows, collect_rows, shorten
+from .ranges import RecordListing, RecordRange, Rows, collect_rows
+from .row_errors import RowError, shorten
+from .table_schema import TableSchema, with_rules
 
 _BATCH, _SAMPLE = 10_000, 1_000
 _ADBC = {"postgresql": "postgresql", "postgres": "postgresql", "snowflake": "snowflake"}
@@ -94,13 +96,13 @@ class Sql:
             state.append(f"{info.st_size} {info.st_mtime!r}")
         elif self.partition is None:
             warnings.append(f"{self.database}: without partition=..., a change of {self._what} is not noticed")
-        schema = column_types.tell_reading(schema, self.nonfinite)
-        return RecordListing(ranges, schema, warnings, hashlib.sha256("\0".join(state).encode()).hexdigest())
+        digest = hashlib.sha256("\0".join(state).encode()).hexdigest()
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest)
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         with self._connect(record_range.uri if self._scheme == "sqlite" else None, PenstockError) as (run, quote):
-            names = [*schema.names]
+            names = [*schema.columns.names]
             if self.partition is not None and self.partition not in names:
                 names.append(self.partition)
             statement = f"SELECT {', '.join(map(quote, names))} FROM {self._from}"
@@ -111,13 +113,13 @@ class Sql:
             batches, keys, count = [], [], 0
             for columns in run(statement)[1]:
                 misfits: dict[int, RowError] = {}
-                arrays = self._columns(names, columns, schema, misfits)
-                batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema))
+                arrays = self._columns(names, columns, schema.columns, misfits)
+                batches.append(pa.RecordBatch.from_arrays(arrays, schema=schema.columns))
                 errors |= {count + position: row_error for position, row_error in misfits.items()}
                 if self.partition is not None:
                     keys.append(np.asarray(columns[names.index(self.partition)], dtype=np.int64))
                 count += len(batches[-1])
-        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), self.database)
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), self.database)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
         numbers = np.concatenate(keys) if keys else np.arange(count, dtype=np.int64)
         where = self.partition or "row"

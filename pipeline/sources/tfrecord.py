@@ -22,7 +22,9 @@ from . import column_types
 from .column_types import REST, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .listing import digest_files
-from .ranges import RecordListing, RecordRange, RowError, Rows, check_patterns, collect_rows, match_files
+from .ranges import RecordListing, RecordRange, Rows, check_patterns, collect_rows, match_files
+from .row_errors import RowError
+from .table_schema import TableSchema, with_rules
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _BLOCK = 8, 1 << 20, 8 << 20
@@ -64,10 +66,9 @@ class TfRecord:
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no records")
                 ranges += file_ranges
-        schema = column_types.tell_reading(schema, self.nonfinite)
-        return RecordListing(ranges, schema, warnings, digest_files(found.items()))
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(found.items()))
 
-    def read(self, record_range: RecordRange, schema: pa.Schema) -> Rows:
+    def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         data = _content(record_range)
         starts, ends = _records(data, record_range.uri, record_range.begin, record_range.first_row, PenstockError)
@@ -85,11 +86,11 @@ class TfRecord:
         batches = []
         for first, decoded in _decode(records, 0, errors):
             misfits: dict[int, RowError] = {}
-            columns = [_column(decoded, field, misfits) for field in schema]
-            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema))
+            columns = [_column(decoded, field, misfits) for field in schema.columns]
+            batches.append(pa.RecordBatch.from_arrays(columns, schema=schema.columns))
             for position, row_error in misfits.items():
                 errors.setdefault(first + position, row_error)
-        batch = column_types.one_batch(pa.Table.from_batches(batches, schema), record_range.uri)
+        batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), record_range.uri)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
         def describe(number: int) -> tuple[str, str]:

@@ -15,7 +15,6 @@ from helpers import draw, run_job
 from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, Sql, TfRecord, Union, join, open_dataset
 from penstock.pipeline.planning.step_configs import describe_step
 from penstock.pipeline.serving import rows
-from penstock.pipeline.sources.column_types import reading
 from penstock.transforms import columns
 
 NAN = float("nan")
@@ -214,9 +213,10 @@ def test_every_source_tells_how_it_reads(tmp_path: Path) -> None:
         *(Sql("sqlite:///s.db", table="s", **keep), TfRecord("r.tfrecord", **keep)),
     ]
     for source in [*sources, Union({"in": Union({"one": sources[0]}, tag=None)}, tag=None)]:
-        told = {field.name: reading(field) for field in source.find(str(raw), 1 << 20).schema}
+        rules = source.find(str(raw), 1 << 20).schema.rules
         is_text = isinstance(source, Csv | Union)
         of_text = {"missing": ["", "?"] if is_text else [], "strip": is_text}
+        told = {name: each.to_json() for name, each in rules.items()}
         assert told == {"t": of_text, "x": {"missing": [], "nonfinite": "keep"}, "n": {"missing": []}}, source
 
 

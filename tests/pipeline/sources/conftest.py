@@ -23,7 +23,7 @@ def _read_all(source, root, size=1 << 30):
     listing = source.find(str(root), size)
     found = [source.read(record_range, listing.schema) for record_range in listing.ranges]
     for record_range, part in zip(listing.ranges, found, strict=True):
-        assert part.batch.schema.equals(listing.schema)
+        assert part.batch.schema.equals(listing.schema.columns, check_metadata=True)
         assert part.numbers.dtype == np.int64
         assert len(part.numbers) == part.batch.num_rows
         assert record_range.rows in (-1, part.batch.num_rows + len(part.problems) + sum(part.filtered.values()))

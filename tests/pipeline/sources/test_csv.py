@@ -25,7 +25,7 @@ def write(tmp_path):
 
 
 def columns(read):
-    return {name: [row[name] for row in read.rows] for name in read.listing.schema.names}
+    return {name: [row[name] for row in read.rows] for name in read.listing.schema.columns.names}
 
 
 # Real data.
@@ -71,7 +71,7 @@ def test_stocks_are_one_table(real_data, read_all):
     assert len(read.rows) == lines - 100
     assert len({row["Name"] for row in read.rows}) == 100
     assert not read.problems
-    assert [str(kind) for kind in read.listing.schema.types] == ["string", *["double"] * 4, "int64", "string"]
+    assert [str(kind) for kind in read.listing.schema.columns.types] == ["string", *["double"] * 4, "int64", "string"]
 
 
 # Rows that do not fit.
@@ -195,7 +195,7 @@ def test_missing_tokens_that_are_numbers_may_have_blanks_around_them(write, read
         "b": [2.5, *expected, -999.0],
         "c": ["x", *[None] * 7, "-9", "y"],
     }
-    assert [str(kind) for kind in read.listing.schema.types] == ["int64", "double", "string"]
+    assert [str(kind) for kind in read.listing.schema.columns.types] == ["int64", "double", "string"]
     assert columns(read_all(Csv("t.csv", missing=[" -999 "]), root, size)) == columns(read)
 
 
@@ -311,12 +311,12 @@ def test_inference(write, read_all):
     write("i,f,n,s,big\n1,1,,1,18446744073709551615\n", "d/1.csv")
     root = write("i,f,n,s,big\n2,1.5,?,x,1\n", "d/2.csv")
     listing = Csv("d/*.csv").find(str(root), 1000)
-    assert [str(kind) for kind in listing.schema.types] == ["int64", "double", "string", "string", "string"]
+    assert [str(kind) for kind in listing.schema.columns.types] == ["int64", "double", "string", "string", "string"]
     assert any("'s'" in warning and "string" in warning for warning in listing.warnings)
     assert any("beyond int64" in warning for warning in listing.warnings)
     write("a\n" + "1\n" * 20 + "oops\n")
     listing = Csv("t.csv").find(str(root), 1000)
-    assert listing.schema.field("a").type == pa.string()
+    assert listing.schema.columns.field("a").type == pa.string()
     assert "20 numbers and 1 other texts such as 'oops'" in listing.warnings[0]
 
 
@@ -376,7 +376,7 @@ def test_columns_that_do_not_fit_are_named(write):
         Csv("d/*.csv").find(str(root), 1000)
     with pytest.raises(RequestError, match=r"2\.csv: expected the columns \['b'\], found \['a', 'c'\]"):
         Csv("d/*.csv", columns={"b": "int64"}).find(str(root), 1000)
-    assert Csv("d/*.csv", columns={"a": "int64"}).find(str(root), 1000).schema.names == ["a"]
+    assert Csv("d/*.csv", columns={"a": "int64"}).find(str(root), 1000).schema.columns.names == ["a"]
     write("a,a\n1,2\n")
     with pytest.raises(RequestError, match=r"t\.csv, line 1: expected distinct column names, found \['a'\]"):
         Csv("t.csv").find(str(root), 1000)

@@ -8,7 +8,6 @@ import pytest
 from PIL import Image
 
 from penstock.pipeline.errors import PenstockError, RequestError
-from penstock.pipeline.sources import join as joins
 from penstock.pipeline.sources.csv import Csv
 from penstock.pipeline.sources.images import Images
 from penstock.pipeline.sources.join import join
@@ -41,7 +40,6 @@ def opened(monkeypatch):
         return find(self, *arguments)
 
     monkeypatch.setattr(Csv, "find", _find)
-    joins._tables.clear()
     return listed
 
 
@@ -109,7 +107,7 @@ def test_a_joined_table_is_read_once_in_a_process(write, opened):
     for record_range in listing.ranges:
         source.read(record_range, listing.schema)
     assert opened == ["l.csv", "r.csv"]
-    joins._tables.clear()  # as in another process
+    # as in another process
     source, listing = pickle.loads(pickle.dumps((source, listing)))
     threads = [
         threading.Thread(target=source.read, args=(record_range, listing.schema))
@@ -130,7 +128,6 @@ def test_a_joined_table_that_changed_is_read_anew_or_refused(write, read_all):
     listing = source.find(str(root), 1000)
     write(r="k,y\n1,other\n")
     assert read_all(source, root).rows == [{"k": 1, "x": 10, "y": "other"}]
-    joins._tables.clear()
     with pytest.raises(PenstockError, match="the joined table changed after it was listed; run again"):
         source.read(listing.ranges[0], listing.schema)
 

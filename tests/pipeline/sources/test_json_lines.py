@@ -28,7 +28,7 @@ def test_round_trip(write, read_all, size):
     read = read_all(JsonLines("t.jsonl"), root, size)
     assert read.rows == rows
     assert read.numbers == list(range(300))
-    assert [str(kind) for kind in read.listing.schema.types] == [
+    assert [str(kind) for kind in read.listing.schema.columns.types] == [
         "int64", "double", "string", "list<item: int64>", "int64", "string",
     ]  # fmt: skip
 
@@ -110,7 +110,7 @@ def test_half_of_a_surrogate_pair_costs_its_line_wherever_it_is(write, read_all,
     assert len(read.rows) == 100_002
     assert [read.rows[0], read.rows[1]] == [{"a": "z", "l": None}, {"a": "😀", "l": ["é"]}]
     root = write(f"{bad[2]}\n{good}")
-    assert JsonLines("t.jsonl").find(str(root), 1000).schema.names == ["a", "l"]
+    assert JsonLines("t.jsonl").find(str(root), 1000).schema.columns.names == ["a", "l"]
 
 
 def test_a_list_of_numbers_reads_the_same_beside_any_other(write, read_all):
@@ -163,7 +163,7 @@ def test_what_cannot_be_a_table_is_refused(write):
     root = write('{"a":{"b":1},"c":1}\n')
     with pytest.raises(RequestError, match="under 'a', found objects"):
         JsonLines("t.jsonl").find(str(root), 1000)
-    assert JsonLines("t.jsonl", columns={"c": "auto"}).find(str(root), 1000).schema.names == ["c"]
+    assert JsonLines("t.jsonl", columns={"c": "auto"}).find(str(root), 1000).schema.columns.names == ["c"]
     with pytest.raises(RequestError, match=r"expected the columns \['x'\], found \['a', 'c'\]"):
         JsonLines("t.jsonl", columns={"x": "auto"}).find(str(root), 1000)
     write("[\n1,\n2]")
