@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import RequestError
+from ..splitmix import GOLDEN_GAMMA, mix64
 
 Shuffle: TypeAlias = Literal["window", "exact"] | None
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -39,23 +40,15 @@ def check_int(name: str, value: Any, least: int | None = None) -> int:
 
 
 WINDOW = 1 << 14  # examples that change places with each other, where shuffling is not exact
-_ROUNDS = 6
-_GOLDEN = 0x9E3779B97F4A7C15
-
-
-def _mix(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """SplitMix64's finalizer: each bit of the result depends on each bit of the value."""
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+_ROUNDS = 6  # of the Feistel network in `permute`
 
 
 def derive(seed: int, *parts: int) -> int:
     """A 64-bit seed for a part of the work: unlike parts give unrelated seeds."""
     value = np.array([seed % 2**64], np.uint64)  # of one element: NumPy warns of scalars that wrap around
     for part in parts:
-        value = _mix(value + np.uint64((part + 1) * _GOLDEN % 2**64))
-    return int(_mix(value)[0])
+        value = mix64(value + np.uint64((part + 1) * GOLDEN_GAMMA % 2**64))
+    return int(mix64(value)[0])
 
 
 def permute(positions: Integers, count: int, seed: int) -> Integers:
@@ -79,7 +72,7 @@ def permute(positions: Integers, count: int, seed: int) -> Integers:
     while beyond.any():
         left, right = values[beyond] >> half, values[beyond] & mask
         for key in keys:
-            left, right = right, left ^ (_mix(right + key) & mask)
+            left, right = right, left ^ (mix64(right + key) & mask)
         values[beyond] = left << half | right
         beyond = values >= np.uint64(count)
     return values.astype(np.int64)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..splitmix import GOLDEN_GAMMA, mix64
+
 _RANGE = 1 << 64
 
 
@@ -21,7 +23,7 @@ def hash64(text: str, salt: str) -> int:
 
 
 def hash_rows(key: str, numbers: np.ndarray, salt: str) -> np.ndarray:
-    """A uniform 64-bit integer for each row of a file: SplitMix64 (Steele, Lea and Flood 2014) over the file's hash.
+    """A uniform 64-bit integer for each row of a file: SplitMix64, seeded with the file's hash.
 
     Args:
       key: The file's key.
@@ -31,10 +33,8 @@ def hash_rows(key: str, numbers: np.ndarray, salt: str) -> np.ndarray:
     Returns:
       uint64 [rows].
     """
-    mixed = np.uint64(hash64(key, salt)) + (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    steps = (numbers.astype(np.uint64) + np.uint64(1)) * np.uint64(GOLDEN_GAMMA)
+    return mix64(np.uint64(hash64(key, salt)) + steps)
 
 
 def split_bounds(fractions: Mapping[str, float]) -> list[tuple[str, int]]:
