@@ -1,4 +1,4 @@
-"""TFRecord files: TensorFlow's framing of records, with checksums.
+"""TFRecord files: TensorFlow's framing of records, with checksums. The one owner of the framing.
 
 Format (tensorflow/core/lib/io/record_writer.h): a record is its length (uint64), the masked CRC-32C of the length
 (uint32), the bytes, and the masked CRC-32C of the bytes (uint32), all little-endian.
@@ -11,40 +11,63 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import IO
+from typing import IO, TypeVar
 
 import google_crc32c
 import numpy as np
+import numpy.typing as npt
 
 from ..errors import DatasetError
 from ..storage import files
 
-_MASK_DELTA = 0xA282EAD8
+HEADER_SIZE = 12  # bytes before a record: its length and the length's checksum
+FOOTER_SIZE = 4  # bytes after it: its checksum
 _BATCH = 4096  # records that are framed at a time
+
+Crc = TypeVar("Crc", int, npt.NDArray[np.uint64])
+
+
+def mask_crc(crc: Crc) -> Crc:
+    """What stands in a file for a CRC-32C, so that a checksum of bytes that hold checksums stays a good one.
+
+    Args:
+      crc: One, or uint64 [n].
+    """
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF  # type: ignore[return-value]  # NumPy's annotations
+
+
+def is_intact(content: bytes | memoryview, footer: bytes | memoryview) -> bool:
+    """Whether a record's bytes are those that its footer was made of."""
+    crc: int = google_crc32c.value(content)
+    return mask_crc(crc) == int.from_bytes(footer, "little")
+
+
+def read_length(header: bytes | memoryview) -> int | None:
+    """The length of the record after a header of HEADER_SIZE bytes; None where the header is cut off or damaged."""
+    if len(header) != HEADER_SIZE or not is_intact(header[:8], header[8:]):
+        return None
+    return int.from_bytes(header[:8], "little")
 
 
 @functools.lru_cache(maxsize=4096)
 def _header(length: int) -> bytes:
-    """A record's length and its checksum: few lengths make up most of a table."""
+    """A record's length and its checksum; cached, since few lengths make up most of a table."""
     packed = struct.pack("<Q", length)
-    return packed + struct.pack("<I", _masked_crc(packed))
-
-
-def _masked_crc(content: bytes) -> int:
-    crc: int = google_crc32c.value(content)
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
+    return packed + struct.pack("<I", mask_crc(google_crc32c.value(packed)))
 
 
 def _frame(records: list[bytes], offsets: list[int]) -> list[bytes]:
-    """Header, content and footer of each record, and its end at the end of `offsets`: by batches, for tables' sake."""
+    """Header, content and footer of each record; appends where each record ends to `offsets`.
+
+    Many at a time: the records of a table are short.
+    """
     lengths = np.fromiter(map(len, records), np.int64, len(records))
-    crcs = np.fromiter(map(google_crc32c.value, records), np.uint32, len(records))
-    masked = (crcs >> np.uint32(15) | crcs << np.uint32(17)) + np.uint32(_MASK_DELTA)
-    offsets += (offsets[-1] + np.cumsum(lengths + 16)).tolist()
+    crcs = np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))
+    offsets += (offsets[-1] + np.cumsum(lengths + HEADER_SIZE + FOOTER_SIZE)).tolist()
     parts = [b""] * (3 * len(records))
     parts[0::3] = map(_header, lengths.tolist())
     parts[1::3] = records
-    parts[2::3] = masked.astype("<u4").view("V4").tolist()
+    parts[2::3] = mask_crc(crcs).astype("<u4").view("V4").tolist()
     return parts
 
 
@@ -113,13 +136,13 @@ def parse_records(file: IO[bytes], uri: str) -> Iterator[bytes]:
       DatasetError: a checksum is wrong, or the file ends inside a record; `uri` names it.
     """
     position = 0
-    while header := file.read(12):
-        length, crc = struct.unpack("<QI", header) if len(header) == 12 else (0, -1)
-        if _masked_crc(header[:8]) != crc:
+    while header := file.read(HEADER_SIZE):
+        length = read_length(header)
+        if length is None:
             raise DatasetError(f"{uri}: record {position} has a damaged or truncated header; run `penstock verify`")
         content = file.read(length)
-        footer = file.read(4)
-        if len(footer) != 4 or _masked_crc(content) != struct.unpack("<I", footer)[0]:
+        footer = file.read(FOOTER_SIZE)
+        if len(footer) != FOOTER_SIZE or not is_intact(content, footer):
             raise DatasetError(f"{uri}: record {position} is damaged or truncated; run `penstock verify`")
         yield content
         position += 1

@@ -17,7 +17,8 @@ import numpy as np
 from ..formats import example_reader
 from ..formats.decode import Arrays, Decoder
 from ..formats.features import Feature
-from .records import FOOTER, Bytes, ShardRecords
+from ..formats.tfrecord import FOOTER_SIZE
+from .records import Bytes, ShardRecords
 
 _LAYOUTS = 1 << 12  # that are known at most
 _PATIENCE = 32  # wrong guesses, more than right ones, until none is made any more
@@ -133,7 +134,7 @@ class RawRecords:
             if layout is None:
                 self._decode(self._records[number], number, arrays, row)
                 continue
-            rest = np.empty(layout.size + FOOTER, np.uint8)
+            rest = np.empty(layout.size + FOOTER_SIZE, np.uint8)
             parts = layout.parts(rest, pixels, row)
             self._records.read_into(number, parts)
             begun.append((row, number, layout, rest, parts))
@@ -142,7 +143,7 @@ class RawRecords:
             content = rest.tobytes()
             if layout.framing_of(content) != layout.framing:
                 self._surplus -= 1
-                self._decode(np.concatenate(parts)[:-FOOTER].tobytes(), number, arrays, row)
+                self._decode(np.concatenate(parts)[:-FOOTER_SIZE].tobytes(), number, arrays, row)
                 continue
             self._surplus = min(self._surplus + 1, _PATIENCE)
             view = memoryview(content)

@@ -18,15 +18,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DatasetError
+from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
 from ..storage import files
 from .locks import ProcessLock
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 
-_HEADER = 12  # length and its checksum, before a record
-FOOTER = 4  # the record's checksum
 _SHORT = 4096  # bytes that are copied in less time than another call takes
-_MASK_DELTA = 0xA282EAD8
 KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
 
 
@@ -66,12 +64,12 @@ class LocalFile:
             os.close(self._descriptor)
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        end = stop - FOOTER
+        end = stop - FOOTER_SIZE
         if stop - start < _SHORT:  # one call for both
-            framed = os.pread(self._descriptor, max(0, stop - start - _HEADER), start + _HEADER)
-            return framed[:-FOOTER], framed[-FOOTER:]
-        record = os.pread(self._descriptor, max(0, end - start - _HEADER), start + _HEADER)
-        return record, os.pread(self._descriptor, FOOTER, end)
+            framed = os.pread(self._descriptor, max(0, stop - start - HEADER_SIZE), start + HEADER_SIZE)
+            return framed[:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
+        record = os.pread(self._descriptor, max(0, end - start - HEADER_SIZE), start + HEADER_SIZE)
+        return record, os.pread(self._descriptor, FOOTER_SIZE, end)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
@@ -84,7 +82,7 @@ class InMemoryFile:
         self._content = content
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        return self._content[start + _HEADER : stop - FOOTER], self._content[stop - FOOTER : stop]
+        return self._content[start + HEADER_SIZE : stop - FOOTER_SIZE], self._content[stop - FOOTER_SIZE : stop]
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         _copy(memoryview(self._content)[start:], parts)
@@ -98,7 +96,7 @@ class RemoteFile:
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         framed: bytes = self._file.read_at(stop - start, start)
-        return framed[_HEADER:-FOOTER], framed[-FOOTER:]
+        return framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         _copy(memoryview(self._file.read_at(sum(part.nbytes for part in parts), start)), parts)
@@ -163,17 +161,17 @@ class ShardRecords:
     def size(self, number: int) -> int:
         """A record's bytes, without its frame."""
         _, start, stop = self._find(number)
-        return stop - start - _HEADER - FOOTER
+        return stop - start - HEADER_SIZE - FOOTER_SIZE
 
     def read_into(self, number: int, parts: Sequence[Bytes]) -> None:
         """Reads a record and its footer, not checked, into uint8 arrays, one after the other.
 
         Args:
           number: From 0 to len - 1.
-          parts: Contiguous, together of the record's size and FOOTER.
+          parts: Contiguous, together of the record's size and FOOTER_SIZE.
         """
         source, start, _ = self._find(number)
-        source.fill(start + _HEADER, parts)
+        source.fill(start + HEADER_SIZE, parts)
 
     def check(self, number: int, parts: Sequence[Bytes]) -> None:
         """Checks what `read_into` read.
@@ -185,7 +183,7 @@ class ShardRecords:
         for part in parts[:-1]:
             crc = google_crc32c.extend(crc, part)
         last = parts[-1]
-        self._check(number, google_crc32c.extend(crc, last[:-FOOTER]), last[-FOOTER:].tobytes())
+        self._check(number, google_crc32c.extend(crc, last[:-FOOTER_SIZE]), last[-FOOTER_SIZE:].tobytes())
 
     @contextmanager
     def named(self, number: int) -> Iterator[None]:
@@ -204,7 +202,7 @@ class ShardRecords:
 
     def _check(self, number: int, crc: int, footer: bytes) -> None:
         # The length before the record is not read: a wrong offset shows in the checksum, too.
-        if ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF != int.from_bytes(footer, "little"):
+        if mask_crc(crc) != int.from_bytes(footer, "little"):
             shard, inside = self.locate(number)
             raise DatasetError(f"{shard.uri}: record {inside} is damaged or truncated; run `penstock verify`")
 
@@ -259,7 +257,7 @@ def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
             f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
         )
     found = np.frombuffer(offsets, np.uint64)
-    if found[0] != 0 or found[-1] != size or (found[1:] < found[:-1] + np.uint64(_HEADER + FOOTER)).any():
+    if found[0] != 0 or found[-1] != size or (found[1:] < found[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
         raise DatasetError(
             f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
         )

@@ -4,18 +4,17 @@ The format has no index and no count: a file that was cut exactly between two re
 """
 
 import hashlib
-import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 from typing import IO
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import PenstockError, RequestError
+from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, is_intact, read_length
 from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types
@@ -28,7 +27,6 @@ from .table_schema import TableSchema, with_rules
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _BLOCK = 8, 1 << 20, 8 << 20
-_HEADER, _FOOTER, _MASK_DELTA = 12, 4, 0xA282EAD8
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class TfRecord:
         view, errors = memoryview(data), dict[int, RowError]()
         records = [bytes(view[start:end]) for start, end in zip(starts, ends, strict=True)]
         for position, (record, end) in enumerate(zip(records, ends, strict=True)):
-            if _masked_crc(record) != struct.unpack_from("<I", data, end)[0]:
+            if not is_intact(record, view[end : end + FOOTER_SIZE]):
                 errors[position] = RowError("bad_checksum", "expected the bytes of the record's checksum, found others")
                 records[position] = b""
         batches = []
@@ -121,11 +119,6 @@ class TfRecord:
         return pa.schema(fields)
 
 
-def _masked_crc(content: bytes) -> int:
-    crc: int = google_crc32c.value(content)
-    return ((crc >> 15 | crc << 17) + _MASK_DELTA) & 0xFFFFFFFF
-
-
 def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
     if not info.size:
         return []
@@ -147,11 +140,11 @@ def _record_ends(file: IO[bytes], info: FileInfo) -> Iterator[int]:
     number = place = base = 0
     block = b""
     while place < info.size:
-        if place + _HEADER > base + len(block):
+        if place + HEADER_SIZE > base + len(block):
             file.seek(place)
             base, block = place, read_fully(file, min(_BLOCK, info.size - place))
         length = _length(block, place - base, info.uri, place, number, RequestError)
-        place += _HEADER + length + _FOOTER
+        place += HEADER_SIZE + length + FOOTER_SIZE
         if place > info.size:
             raise _cut_short(info.uri, number, RequestError)
         number += 1
@@ -159,15 +152,15 @@ def _record_ends(file: IO[bytes], info: FileInfo) -> Iterator[int]:
 
 
 def _length(data: bytes, at: int, uri: str, place: int, number: int, error: type[PenstockError]) -> int:
-    if at + _HEADER > len(data):
+    if at + HEADER_SIZE > len(data):
         raise _cut_short(uri, number, error)
-    length, crc = struct.unpack_from("<QI", data, at)
-    if _masked_crc(data[at : at + 8]) != crc:
+    length = read_length(data[at : at + HEADER_SIZE])
+    if length is None:
         raise error(
             f"{uri}, record {number}, byte {place}: expected a record's length and its checksum, found other bytes; "
             "the file is damaged from there on, or is no TFRecord file: make it again"
         )
-    return int(length)
+    return length
 
 
 def _cut_short(uri: str, number: int, error: type[PenstockError]) -> PenstockError:
@@ -182,17 +175,17 @@ def _records(
     ends: list[int] = []
     place = 0
     while place < len(data):
-        if not whole and place + _HEADER > len(data):
+        if not whole and place + HEADER_SIZE > len(data):
             break
         length = _length(data, place, uri, begin + place, first + len(starts), error)
-        end = place + _HEADER + length
-        if end + _FOOTER > len(data):
+        end = place + HEADER_SIZE + length
+        if end + FOOTER_SIZE > len(data):
             if not whole:
                 break
             raise _cut_short(uri, first + len(starts), error)
-        starts.append(place + _HEADER)
+        starts.append(place + HEADER_SIZE)
         ends.append(end)
-        place = end + _FOOTER
+        place = end + FOOTER_SIZE
     return starts, ends
 
 
