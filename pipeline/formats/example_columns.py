@@ -1,9 +1,9 @@
 """Decodes many examples without pixels at once: NumPy works on the bytes of all records, an entry after the other.
 
-Penstock writes a record's entries in the order of their names (`example_encoder`), so that in all records the same
-entry comes next, or is missing. A record that is otherwise is left to `wire`, which reads any order and says what the
-format is.
-Measured on the census, 15 columns: 2 us a row; `wire` takes 60.
+Penstock writes a record's entries in the order of their names (`example_writer`), so that in all records the same
+entry comes next, or is missing. A record in which it does not is left to `example_reader`, which reads any order. For
+the format see `example_format`.
+Measured on the census, 15 columns: 2 us a row; `example_reader` takes 60.
 """
 
 import math
@@ -15,16 +15,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
-from .example_reader import BYTES, FLOATS, INTEGERS
+from .example_format import ENTRY, FEATURES, ITEMS, KINDS, LONGEST_VARINT, NAME, VALUE, tag
 from .features import Feature
 
 Bools: TypeAlias = npt.NDArray[np.bool_]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-KINDS = {"string": BYTES, "float32": FLOATS, "int64": INTEGERS}
 _PADDING = 16  # bytes after the last record, so that looking ahead needs no care
-_LONGEST = 10  # bytes of a varint
 
 
 @dataclass(frozen=True)
@@ -34,7 +32,7 @@ class Spans:
     Attributes:
       content: uint8, all records in a row.
       present: bool [rows], whether a record has a value.
-      starts: int64 [rows], where it begins: of text the text itself, of numbers the packed values.
+      starts: int64 [rows], where it begins: the bytes of a string, the packed values of numbers.
       stops: int64 [rows], where it ends.
     """
 
@@ -57,15 +55,13 @@ def find(records: Sequence[bytes], stored: Mapping[str, Feature]) -> tuple[dict[
     content = np.frombuffer(b"".join([*records, bytes(_PADDING)]), np.uint8)
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     starts = np.concatenate([[0], ends[:-1]])
-    position, inside, fits = _enter(content, starts, BYTES)
+    position, inside, fits = _enter(content, starts, FEATURES)
     fits &= inside == ends
-    found: dict[str, Spans] = {}
+    spans: dict[str, Spans] = {}
     for name in sorted(stored, key=str.encode):
-        spans, after, right = _entry(content, position, ends, name.encode(), KINDS[stored[name].dtype])
+        spans[name], position, right = _entry(content, position, ends, name.encode(), KINDS[stored[name].dtype])
         fits &= right
-        position = after
-        found[name] = spans
-    return found, fits & (position == ends)
+    return spans, fits & (position == ends)
 
 
 def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind: int) -> tuple[Spans, Integers, Bools]:
@@ -73,14 +69,14 @@ def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind
 
     Where the name at a position is another one, the feature is missing, and the position stays.
     """
-    entry, entry_end, is_entry = _enter(content, position, 1)
-    key, key_end, is_key = _enter(content, entry, 1)
+    entry, entry_end, is_entry = _enter(content, position, ENTRY)
+    key, key_end, is_key = _enter(content, entry, NAME)
     here = is_entry & is_key & (key_end - key == len(name)) & (position < ends)
     letters = content.take(key[:, None] + np.arange(len(name)), mode="clip")
     here &= (letters == np.frombuffer(name, np.uint8)).all(axis=1)
-    value, value_end, is_value = _enter(content, key_end, 2)
+    value, value_end, is_value = _enter(content, key_end, VALUE)
     items, items_end, is_kind = _enter(content, value, kind)
-    item, item_end, is_item = _enter(content, items, 1)
+    item, item_end, is_item = _enter(content, items, ITEMS)
     filled = here & (value < value_end)
     present = filled & (items < items_end)
     right = is_value & (value_end == entry_end)
@@ -91,7 +87,7 @@ def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind
 
 def _enter(content: Bytes, position: Integers, number: int) -> tuple[Integers, Integers, Bools]:
     """Where the content of the length-delimited fields at some positions begins and ends; whether it is this field."""
-    right: Bools = content.take(position, mode="clip") == (number << 3 | 2)
+    right: Bools = content.take(position, mode="clip") == tag(number)
     length, start = _varints(content, position + 1)
     return start, start + length, right
 
@@ -102,7 +98,7 @@ def _varints(content: Bytes, position: Integers) -> tuple[Integers, Integers]:
     value = (byte & 127).astype(np.int64)
     position = position + 1
     unfinished = np.flatnonzero(byte > 127)
-    for place in range(1, _LONGEST):
+    for place in range(1, LONGEST_VARINT):
         if not len(unfinished):
             break
         byte = content.take(position[unfinished], mode="clip")
@@ -126,47 +122,50 @@ def values(spans: Spans, feature: Feature, missing: Any) -> tuple[npt.NDArray[An
     if None in feature.shape:
         return _lists(spans, feature)
     if feature.dtype == "string":
-        return _texts(spans, missing), np.ones(len(spans.starts), bool)
+        return _strings(spans, missing), np.ones(len(spans.starts), bool)
     shape = tuple(size or 0 for size in feature.shape)
     count = math.prod(shape)
     if feature.dtype == "float32":
-        found = _pieces(spans.content, spans.starts, 4 * count).view("<f4")
+        numbers: npt.NDArray[Any] = _windows(spans.content, spans.starts, 4 * count).view("<f4")
         right = spans.stops - spans.starts == 4 * count
     else:
-        found = np.empty((len(spans.starts), count), np.int64)
+        numbers = np.empty((len(spans.starts), count), np.int64)
         position = spans.starts
         for column in range(count):
-            found[:, column], position = _varints(spans.content, position)
+            numbers[:, column], position = _varints(spans.content, position)
         right = position == spans.stops
     if not spans.present.all():
-        found[~spans.present] = missing
-    return found.reshape(-1, *shape), right | ~spans.present
+        numbers[~spans.present] = missing
+    return numbers.reshape(-1, *shape), right | ~spans.present
 
 
-def _pieces(content: Bytes, starts: Integers, size: int) -> Bytes:
+def _windows(content: Bytes, starts: Integers, size: int) -> Bytes:
     """uint8 [rows, size]: the bytes from some positions on; arbitrary where they would go beyond the end."""
     if size > len(content):
         return np.zeros((len(starts), size), np.uint8)
-    found: Bytes = sliding_window_view(content, size)[np.minimum(starts, len(content) - size)]
-    return found
+    windows: Bytes = sliding_window_view(content, size)[np.minimum(starts, len(content) - size)]
+    return windows
 
 
-def _texts(spans: Spans, missing: Any) -> npt.NDArray[Any]:
+def _strings(spans: Spans, missing: Any) -> npt.NDArray[Any]:
     content = spans.content.tobytes()
     bounds = zip(spans.present.tolist(), spans.starts.tolist(), spans.stops.tolist(), strict=True)
-    found = np.empty(len(spans.starts), object)
-    found[:] = [content[start:stop] if here else missing for here, start, stop in bounds]
-    return found
+    strings = np.empty(len(spans.starts), object)
+    strings[:] = [content[start:stop] if here else missing for here, start, stop in bounds]
+    return strings
 
 
 def _lists(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Bools]:
-    """Lists of numbers; those of texts are left to `wire`, but where there is one text, or none."""
+    """Lists of numbers, or of strings: those with more than one string are left to `example_reader`.
+
+    Such a list does not end where its first string does: `find` has said that the record does not fit.
+    """
     rows = len(spans.starts)
-    found = np.empty(rows, object)
+    lists = np.empty(rows, object)
     if feature.dtype == "string":
-        for row, text in enumerate(_texts(spans, None).tolist()):
-            found[row] = np.array([] if text is None else [text], object)
-        return found, np.ones(rows, bool)
+        for row, string in enumerate(_strings(spans, None).tolist()):
+            lists[row] = np.array([] if string is None else [string], object)
+        return lists, np.ones(rows, bool)
     lengths = np.where(spans.present, spans.stops - spans.starts, 0)
     before = np.concatenate([[0], np.cumsum(lengths)])
     packed = spans.content[np.arange(before[-1]) + np.repeat(spans.starts - before[:-1], lengths)]
@@ -180,5 +179,5 @@ def _lists(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Bools]:
         bounds = np.searchsorted(last, before)
         right = np.isin(before[1:] - 1, last) | (lengths == 0)
     for row, (start, stop) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
-        found[row] = numbers[start:stop]
-    return found, right
+        lists[row] = numbers[start:stop]
+    return lists, right

@@ -2,7 +2,7 @@
 
 The bytes are those of protobuf's deterministic serialization, with the entries in the order of their names' bytes;
 tfx_bsl's encoder promises no order, holds the interpreter's lock, and reaches 68,000 census rows a second, this one a
-million. Format: tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.
+million. For the format see `example_format`.
 """
 
 import functools
@@ -12,11 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from .example_format import BYTES, ENTRY, FEATURES, FLOATS, ITEMS, KINDS, NAME, VALUE, tag
 from .features import Feature
 
-_BYTES, _FLOAT, _INT = 0x0A, 0x12, 0x1A  # tags of Feature's bytes_list, float_list and int64_list
 _REPEATED = 8  # where a value occurs so often on average, each distinct one is encoded once
-_TAG = {"string": _BYTES, "float32": _FLOAT, "int64": _INT}
 
 
 def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBinaryArray:
@@ -27,67 +26,75 @@ def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBi
       features: The columns to take, and what they are.
     """
     entries = [
-        _entries(name, _TAG[features[name].dtype], batch.column(name)) for name in sorted(features, key=str.encode)
+        _entries(name, KINDS[features[name].dtype], batch.column(name)) for name in sorted(features, key=str.encode)
     ]
     joined = _join(*entries)
-    return _join(_by_length(_lengths(joined), lambda length: b"\x0a" + _varint(length)), joined)
+    return _join(_by_length(_lengths(joined), lambda length: _head(FEATURES, length)), joined)
 
 
-def _entries(name: str, tag: int, column: pa.Array) -> pa.LargeBinaryArray:
+def _entries(name: str, kind: int, column: pa.Array) -> pa.LargeBinaryArray:
     """A column as entries of the feature map; empty, or null, where the value is missing."""
-    if pa.types.is_integer(column.type) or (tag == _BYTES and not _is_list(column.type)):
+    if pa.types.is_integer(column.type) or (kind == BYTES and not _is_list(column.type)):
         encoded = column.dictionary_encode()
         if _REPEATED * len(encoded.dictionary) <= len(column):  # a tenth of the time
-            entries = [_entry(name, tag, value) for value in encoded.dictionary.to_pylist()]
+            entries = [_entry(name, kind, value) for value in encoded.dictionary.to_pylist()]
             return pa.array(entries, pa.large_binary()).take(encoded.indices)
-    payloads = _payloads(tag, column)
+    payloads = _payloads(kind, column)
     key = name.encode()
-    prefixes = _by_length(_lengths(payloads), lambda length: _prefix(key, tag, length))
+    prefixes = _by_length(_lengths(payloads), lambda length: _prefix(key, kind, length))
     if column.null_count:
         prefixes = pc.if_else(column.is_valid(), prefixes, pa.scalar(b"", pa.large_binary()))
     return _join(prefixes, payloads)
 
 
 @functools.lru_cache(maxsize=1 << 14)
-def _entry(name: str, tag: int, value: str | bytes | int) -> bytes:
-    """The entry of one value that is text, bytes or an integer."""
+def _entry(name: str, kind: int, value: str | bytes | int) -> bytes:
+    """The entry of one value, a string or an integer."""
     if isinstance(value, int):
         payload = _varint(value % (1 << 64))
     else:
         content = value.encode() if isinstance(value, str) else value
-        payload = b"\x0a" + _varint(len(content)) + content
-    return _prefix(name.encode(), tag, len(payload)) + payload
+        payload = _head(ITEMS, len(content)) + content
+    return _prefix(name.encode(), kind, len(payload)) + payload
 
 
-def _prefix(key: bytes, tag: int, length: int) -> bytes:
-    """What stands before a payload of so many bytes."""
-    head = b"" if tag == _BYTES or not length else b"\x0a" + _varint(length)  # of no items, nothing
-    inner = bytes([tag]) + _varint(len(head) + length) + head
-    entry = b"\x0a" + _varint(len(key)) + key + b"\x12" + _varint(len(inner) + length) + inner
-    return b"\x0a" + _varint(len(entry) + length) + entry
+def _head(number: int, length: int) -> bytes:
+    """What stands before the content, of so many bytes, of a length-delimited field."""
+    return bytes([tag(number)]) + _varint(length)
 
 
-def _payloads(tag: int, column: pa.Array) -> pa.LargeBinaryArray:
+def _prefix(key: bytes, kind: int, length: int) -> bytes:
+    """What stands in an entry of the feature map before a list's payload, of so many bytes.
+
+    A payload of strings has a head for each of them already; packed numbers have one head together, if there are any.
+    """
+    head = b"" if kind == BYTES or not length else _head(ITEMS, length)
+    inner = _head(kind, len(head) + length) + head
+    entry = _head(NAME, len(key)) + key + _head(VALUE, len(inner) + length) + inner
+    return _head(ENTRY, len(entry) + length) + entry
+
+
+def _payloads(kind: int, column: pa.Array) -> pa.LargeBinaryArray:
     """What each row's list holds, packed; empty where the value is missing."""
     if _is_list(column.type):
         column = column.fill_null(pa.scalar([], column.type)) if column.null_count else column
         bounds = np.asarray(column.offsets).astype(np.int64)
-        items = _items(tag, column.values)
+        items = _items(kind, column.values)
         starts = np.asarray(_offsets(items))[bounds]
         return _binary(starts, items.buffers()[2])
-    return _items(tag, column)
+    return _items(kind, column)
 
 
-def _items(tag: int, values: pa.Array) -> pa.LargeBinaryArray:
-    """Each value, packed."""
-    if tag == _BYTES:
-        texts = values.cast(pa.large_binary())
-        packed = _join(_by_length(_lengths(texts), lambda length: b"\x0a" + _varint(length)), texts)
+def _items(kind: int, values: pa.Array) -> pa.LargeBinaryArray:
+    """Each value as bytes, those of a missing one empty: a string with its head, numbers as they are packed."""
+    if kind == BYTES:
+        strings = values.cast(pa.large_binary())
+        packed = _join(_by_length(_lengths(strings), lambda length: _head(ITEMS, length)), strings)
         if not values.null_count:
             return packed
         return pc.if_else(values.is_valid(), packed, pa.scalar(b"", pa.large_binary()))
     valid = np.asarray(values.is_valid()) if values.null_count else np.ones(len(values), bool)
-    if tag == _FLOAT:
+    if kind == FLOATS:
         with np.errstate(over="ignore"):
             numbers = np.asarray(pc.fill_null(values, 0)).astype("<f4")
         content = numbers[valid].tobytes()
@@ -122,8 +129,8 @@ def _join(*columns: pa.LargeBinaryArray) -> pa.LargeBinaryArray:
     return joined.cast(pa.large_binary())
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind))
+def _is_list(column_type: pa.DataType) -> bool:
+    return bool(pa.types.is_list(column_type) or pa.types.is_large_list(column_type))
 
 
 def _lengths(column: pa.LargeBinaryArray) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import tensorflow as tf
 
+from ..formats.example_format import MISSING_VALUES
 from ..sources.column_types import FLOAT32_MAX, numbers_among
 from .floats import narrow, widen
 
@@ -104,7 +105,7 @@ def _uncastable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> It
 
 def missing_value(dtype: tf.DType) -> Any:
     """What stands for a missing value in a batch."""
-    return {tf.int64: tf.int64.min, tf.string: b""}.get(dtype, float("nan"))
+    return MISSING_VALUES["float32" if dtype.is_floating else dtype.name]
 
 
 def parsing(dtype: tf.DType) -> Any:

@@ -5,6 +5,7 @@ import pytest
 from stored_datasets import EXAMPLE, serialize
 
 from penstock.pipeline.formats import example_reader
+from penstock.pipeline.formats.example_format import BYTES, FLOATS, INTEGERS
 
 VALUES = {"text": b"\x00\xffabc", "long": bytes(300), "number": [5], "none": b"", "reals": [1.5, -2.25]}
 
@@ -12,11 +13,11 @@ VALUES = {"text": b"\x00\xffabc", "long": bytes(300), "number": [5], "none": b""
 def test_values_are_those_that_were_written() -> None:
     found = example_reader.parse(serialize(VALUES))
     assert {name: kind for name, (kind, _) in found.items()} == {
-        "text": example_reader.BYTES,
-        "long": example_reader.BYTES,
-        "none": example_reader.BYTES,
-        "number": example_reader.INTEGERS,
-        "reals": example_reader.FLOATS,
+        "text": BYTES,
+        "long": BYTES,
+        "none": BYTES,
+        "number": INTEGERS,
+        "reals": FLOATS,
     }
     assert bytes(found["text"][1]) == VALUES["text"]
     assert bytes(found["long"][1]) == VALUES["long"]
