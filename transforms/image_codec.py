@@ -1,10 +1,10 @@
 """Images between bytes and pixels: decoding what users have, and the encodings that prepared pixels are stored in."""
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from .jpeg import decode_jpeg, load_jpeg
 from .outcome import Rejected
 from .pixels import Colour, Mode, Pixels, as_pil, class_ids, orientation, to_mode, transposed
 from .step import config_of
+
+Content: TypeAlias = bytes | memoryview
 
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF")
 _AGAIN = "fetch or export the file again, or remove it"
@@ -191,25 +193,29 @@ class Jpeg:
         # `comment`: else Pillow writes the one that a user's function may have left in the image's info
         return _save(_storable(image, ("RGB", "L"), "jpeg"), "JPEG", quality=self.quality, comment=None)
 
-    def decode(self, content: bytes, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    def decode(
+        self, content: Content, shape: Sequence[int], dtype: npt.DTypeLike, out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
         """The stored pixels, as training sees them.
 
         Args:
           content: What `encode` returned.
           shape: (height, width, channels).
           dtype: uint8.
+          out: Contiguous, of this shape and dtype: the pixels are decoded straight into it. None: a new array.
 
         Returns:
-          uint8 [h, w, c].
+          uint8 [h, w, c]: `out`, where it is given.
 
         Raises:
-          ValueError: the content is damaged, or of another shape or dtype.
+          ValueError: the content is damaged, or of another shape or dtype; then what is in `out` is arbitrary.
         """
         try:
-            pixels = decode_jpeg(content, "GRAY" if shape[-1] == 1 else "RGB")
+            pixels = decode_jpeg(content, "GRAY" if shape[-1] == 1 else "RGB", buffer=out)
         except ValueError as error:
-            raise ValueError(f"expected stored JPEG pixels, found: {error}; verify the dataset") from error
-        return _checked(pixels, shape, dtype)
+            raise ValueError(f"expected stored JPEG pixels {list(shape)}, found: {error}") from error
+        pixels = _checked(pixels, shape, dtype)
+        return pixels if out is None else out
 
 
 @dataclass(frozen=True)
@@ -238,22 +244,29 @@ class Png:
         # None: else Pillow writes those that a user's function may have left in the image's info
         return _save(storable, "PNG", compress_level=level, icc_profile=None, transparency=None)
 
-    def decode(self, content: bytes, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The stored pixels, as training sees them: [h, w, c], uint8 or uint16.
+    def decode(
+        self, content: Content, shape: Sequence[int], dtype: npt.DTypeLike, out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
+        """The stored pixels, as training sees them; read-only, where `out` is not given.
 
         Args:
           content: What `encode` returned.
           shape: (height, width, channels).
           dtype: uint8 or uint16.
+          out: Of this shape and dtype: the pixels are copied into it.
+
+        Returns:
+          uint8 or uint16 [h, w, c]: `out`, where it is given.
 
         Raises:
           ValueError: the content is damaged, or of another shape or dtype.
         """
         try:
-            pixels = np.array(Image.open(io.BytesIO(content), formats=["PNG"]))
+            with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+                pixels = np.asarray(image)
         except Exception as error:  # as in _rejecting
-            raise ValueError(f"expected stored PNG pixels, found: {error}; verify the dataset") from error
-        return _checked(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis], shape, dtype)
+            raise ValueError(f"expected stored PNG pixels {list(shape)}, found: {error}") from error
+        return _copied(_checked(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis], shape, dtype), out)
 
 
 @dataclass(frozen=True)
@@ -278,13 +291,19 @@ class Raw:
         """
         return _storable(image, ("RGB", "L", "I;16"), "raw").tobytes()
 
-    def decode(self, content: bytes, shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """The stored pixels, as training sees them: [h, w, c], uint8 or uint16; a read-only view of the content.
+    def decode(
+        self, content: Content, shape: Sequence[int], dtype: npt.DTypeLike, out: npt.NDArray[Any] | None = None
+    ) -> npt.NDArray[Any]:
+        """The stored pixels, as training sees them; a read-only view of the content, where `out` is not given.
 
         Args:
           content: What `encode` returned.
           shape: (height, width, channels).
           dtype: uint8 or uint16.
+          out: Of this shape and dtype: the pixels are copied into it.
+
+        Returns:
+          uint8 or uint16 [h, w, c]: `out`, where it is given.
 
         Raises:
           ValueError: the content is not of that size.
@@ -292,10 +311,12 @@ class Raw:
         stored = np.dtype(dtype).newbyteorder("<")
         expected = int(np.prod(shape)) * stored.itemsize
         if len(content) != expected:
-            raise ValueError(
-                f"expected {expected} bytes, {np.dtype(dtype)} {list(shape)}, found {len(content)}; verify the dataset"
-            )
-        return np.frombuffer(content, stored).reshape(shape)
+            raise ValueError(f"expected {expected} bytes, {np.dtype(dtype)} {list(shape)}, found {len(content)}")
+        return _copied(np.frombuffer(content, stored).reshape(shape), out)
+
+
+# By the id that the manifest has for them. Who reads a dataset tells, after what was found, what to do about it.
+CODECS: Mapping[str, Jpeg | Png | Raw] = {codec.codec_id: codec for codec in (Jpeg(), Png(), Raw())}
 
 
 def _storable(pixels: Pixels, modes: Sequence[str], encoding: str) -> Image.Image:
@@ -317,10 +338,16 @@ def _save(image: Image.Image, pillow_format: str, **options: Any) -> bytes:
 def _checked(pixels: npt.NDArray[Any], shape: Sequence[int], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     if pixels.shape != tuple(shape) or pixels.dtype != np.dtype(dtype):
         raise ValueError(
-            f"expected stored pixels {np.dtype(dtype)} {list(shape)}, found {pixels.dtype} {list(pixels.shape)}; "
-            "verify the dataset"
+            f"expected stored pixels {np.dtype(dtype)} {list(shape)}, found {pixels.dtype} {list(pixels.shape)}"
         )
     return pixels
+
+
+def _copied(pixels: npt.NDArray[Any], out: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    if out is None:
+        return pixels
+    out[...] = pixels
+    return out
 
 
 @contextmanager

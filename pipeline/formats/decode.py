@@ -1,20 +1,19 @@
-"""From records to arrays: stored pixels become the very values that Pillow and TensorFlow would give.
+"""From serialized tf.train.Examples to arrays: what training reads, from any thread.
 
 Decoders release the GIL, so that threads decode on all cores and processes are not needed.
 """
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
-from PIL import Image
 
+from ...transforms.image_codec import CODECS, Jpeg, Png, Raw
 from ..errors import DatasetError
 from . import example_columns, example_reader
+from .example_format import BYTES, FLOATS, INTEGERS, MISSING_VALUES
 from .features import Feature
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -23,25 +22,18 @@ Arrays: TypeAlias = dict[str, Array]
 Write: TypeAlias = Callable[[example_reader.Value, Array, int], None]
 
 
-_WORDS = {
-    example_reader.BYTES: "a text",
-    example_reader.FLOATS: "floats",
-    example_reader.INTEGERS: "integers",
-    example_reader.STRINGS: "several texts",
-}
-# What stands for a value that is missing, as where the transform graph parses examples.
-_MISSING: dict[str, Any] = {"int64": -(2**63), "float32": float("nan"), "string": b""}
+_IN_WORDS = {BYTES: "a string", FLOATS: "floats", INTEGERS: "integers", example_reader.STRINGS: "several strings"}
 
 
 def missing(feature: Feature) -> Any:
     """What stands in a batch for a value that is missing; an empty list for a list."""
     if None in feature.shape:
         return np.zeros(0, object if feature.dtype == "string" else feature.dtype)
-    return _MISSING[feature.dtype]
+    return MISSING_VALUES[feature.dtype]
 
 
 def dtype_of(feature: Feature) -> np.dtype[Any]:
-    """The NumPy dtype of a batch of a feature's values: texts are bytes objects, lists of any length arrays."""
+    """The NumPy dtype of a batch of a feature's values: strings are bytes objects, lists of any length arrays."""
     return np.dtype(object if feature.dtype == "string" or None in feature.shape else feature.dtype)
 
 
@@ -85,13 +77,13 @@ class Decoder:
         Returns:
           The positions of those that only `write` can read, or refuse.
         """
-        found, fits = example_columns.find(records, self._stored)
+        spans, fits = example_columns.find(records, self._stored)
         for name, feature in self.features.items():
-            values, right = example_columns.values(found[name], feature, missing(feature))
+            values, right = example_columns.values(spans[name], feature, missing(feature))
             arrays[name][first : first + len(records)] = values
             fits &= right
             if not feature.optional:
-                fits &= found[name].present
+                fits &= spans[name].present
         left: list[int] = np.flatnonzero(~fits).tolist()
         return left
 
@@ -118,85 +110,69 @@ class Decoder:
                     arrays[name][row] = self._defaults[name]
                 else:
                     raise ValueError(f"expected a value, found only {sorted(values)}")
-            except (ValueError, OSError, SyntaxError) as error:
+            except ValueError as error:
                 raise ValueError(f"feature {name!r}: {error}") from error
 
     def decode(self, record: bytes) -> dict[str, Any]:
-        """One example: feature name to array of its shape; texts are bytes."""
+        """One example: feature name to array of its shape; strings are bytes objects."""
         arrays = allocate(self.features, 1)
         self.write(record, arrays, 0)
         return {name: array[0] for name, array in arrays.items()}
 
 
 def _writer(feature: Feature) -> Write:
-    if feature.encoding == "jpeg":
-        return partial(_write_jpeg, "GRAY" if feature.shape[-1] == 1 else "RGB")
-    if feature.encoding == "png":
-        return _write_png
-    if feature.encoding == "raw":
-        return partial(_write_raw, np.dtype(feature.dtype).newbyteorder("<"))
+    """The function that writes a feature's values.
+
+    Raises:
+      DatasetError: this penstock does not know how the feature is stored.
+    """
     if feature.encoding is not None:
+        if feature.encoding not in CODECS:
+            raise DatasetError(
+                f"expected pixels stored as {', '.join(CODECS)}, found {feature.encoding}; install a newer penstock"
+            )
+        return partial(_write_pixels, CODECS[feature.encoding])
+    if feature.dtype not in MISSING_VALUES:
         raise DatasetError(
-            f"expected pixels stored as jpeg, png or raw, found {feature.encoding}; install a newer penstock"
+            f"expected values of {', '.join(MISSING_VALUES)}, found {feature.dtype}; install a newer penstock"
         )
-    if feature.dtype not in _MISSING:
-        raise DatasetError(f"expected values of {', '.join(_MISSING)}, found {feature.dtype}; install a newer penstock")
     if None in feature.shape:
         return partial(_write_list, feature.dtype)
-    return {"string": _write_text, "int64": _write_integers, "float32": _write_floats}[feature.dtype]
+    return {"string": _write_string, "int64": _write_integers, "float32": _write_floats}[feature.dtype]
 
 
-def _write_jpeg(colours: str, value: example_reader.Value, array: Array, row: int) -> None:
-    pixels = array[row]
-    # Full precision, as Pillow decodes, and straight into the batch.
-    found = simplejpeg.decode_jpeg(value[1], colours, fastdct=False, fastupsample=False, strict=True, buffer=pixels)
-    _check(found.shape, pixels.shape)
+def _write_pixels(codec: Jpeg | Png | Raw, value: example_reader.Value, array: Array, row: int) -> None:
+    _expect(BYTES, value)
+    codec.decode(value[1], array.shape[1:], array.dtype, out=array[row])
 
 
-def _write_png(value: example_reader.Value, array: Array, row: int) -> None:
-    with Image.open(io.BytesIO(value[1]), formats=("PNG",)) as image:
-        found = np.asarray(image)
-    found = found.reshape((*found.shape, 1)[:3])
-    _check(found.shape, array.shape[1:])
-    array[row] = found
-
-
-def _write_raw(dtype: np.dtype[Any], value: example_reader.Value, array: Array, row: int) -> None:
-    array[row] = np.frombuffer(value[1], dtype).reshape(array.shape[1:])
-
-
-def _write_text(value: example_reader.Value, array: Array, row: int) -> None:
-    _expect(example_reader.BYTES, value)
+def _write_string(value: example_reader.Value, array: Array, row: int) -> None:
+    _expect(BYTES, value)
     array[row] = bytes(value[1])
 
 
 def _write_integers(value: example_reader.Value, array: Array, row: int) -> None:
-    _expect(example_reader.INTEGERS, value)
+    _expect(INTEGERS, value)
     array[row] = example_reader.integers(value[1]).reshape(array.shape[1:])
 
 
 def _write_floats(value: example_reader.Value, array: Array, row: int) -> None:
-    _expect(example_reader.FLOATS, value)
+    _expect(FLOATS, value)
     array[row] = example_reader.floats(value[1]).reshape(array.shape[1:])
 
 
 def _write_list(dtype: str, value: example_reader.Value, array: Array, row: int) -> None:
     if dtype == "string":
-        texts = example_reader.strings(value[1]) if value[0] == example_reader.STRINGS else [bytes(value[1])]
-        array[row] = np.array(texts, object)
+        strings = example_reader.strings(value[1]) if value[0] == example_reader.STRINGS else [bytes(value[1])]
+        array[row] = np.array(strings, object)
     elif dtype == "int64":
-        _expect(example_reader.INTEGERS, value)
+        _expect(INTEGERS, value)
         array[row] = example_reader.integers(value[1])
     else:
-        _expect(example_reader.FLOATS, value)
+        _expect(FLOATS, value)
         array[row] = example_reader.floats(value[1])
 
 
 def _expect(kind: int, value: example_reader.Value) -> None:
     if value[0] != kind:
-        raise ValueError(f"expected {_WORDS[kind]}, found {_WORDS.get(value[0], 'another type')}")
-
-
-def _check(found: tuple[int, ...], expected: tuple[int, ...]) -> None:
-    if found != expected:
-        raise ValueError(f"expected pixels of shape {list(expected)}, found {list(found)}")
+        raise ValueError(f"expected {_IN_WORDS[kind]}, found {_IN_WORDS.get(value[0], 'another type')}")
