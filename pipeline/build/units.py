@@ -29,7 +29,7 @@ from ..prepare.images import Preparer
 from ..prepare.isolate import IsolatedPreparer
 from ..prepare.summaries import Summaries, default_specs
 from ..prepare.tables import RecordPreparer
-from ..sources.reference import QuarantinedExample
+from ..sources.quarantine import QuarantinedExample
 from ..storage import files
 from . import journal
 from .global_shuffle import ScatterWriter, gather, read_segments

@@ -19,8 +19,9 @@ from ..prepare.summaries import default_specs
 from ..prepare.tables import RecordPreparer
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.ranges import RecordListing, RecordRange, RecordSource
-from ..sources.reference import QuarantinedExample
+from ..sources.listing import RecordListing, RecordRange
+from ..sources.quarantine import QuarantinedExample
+from ..sources.record_source import RecordSource
 from ..sources.table_schema import TableSchema
 from ..splits.rows import split_names
 from . import plan, sample

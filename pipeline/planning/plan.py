@@ -18,11 +18,11 @@ import pyarrow as pa
 from ..errors import RequestError
 from ..formats import paths
 from ..formats.paths import ShardName
+from ..sources.file_patterns import digest_files
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.listing import digest_files
-from ..sources.ranges import RecordRange
-from ..sources.reference import QuarantinedExample, Reference
+from ..sources.listing import RecordRange, Reference
+from ..sources.quarantine import QuarantinedExample
 from ..sources.table_schema import TableSchema
 from ..splits.hashing import hash64
 from ..splits.rules import NOT_LISTED

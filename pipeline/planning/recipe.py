@@ -18,7 +18,7 @@ from ..errors import RequestError
 from ..formats import paths
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.ranges import RecordSource
+from ..sources.record_source import RecordSource
 from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath
 
 Example = dict[str, Any]

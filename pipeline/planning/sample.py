@@ -9,7 +9,9 @@ from ..errors import RequestError
 from ..formats.features import Feature, serialize
 from ..prepare.images import Preparer
 from ..prepare.isolate import IsolatedPreparer
-from ..sources.reference import Prepared, QuarantinedExample, Reference
+from ..prepare.outcomes import Prepared
+from ..sources.listing import Reference
+from ..sources.quarantine import QuarantinedExample
 
 GOOD = 4  # examples that must agree
 TRIED = 64  # examples to try before giving up

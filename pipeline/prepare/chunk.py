@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..sources.reference import QuarantinedExample
+from ..sources.quarantine import QuarantinedExample
 from .summaries import Summaries
 
 

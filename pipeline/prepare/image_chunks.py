@@ -8,8 +8,10 @@ from typing import Any
 import pyarrow as pa
 
 from ..formats.features import Feature, overflow_to_infinity, serialize
-from ..sources.reference import FilteredExample, Outcome, QuarantinedExample, Reference
+from ..sources.listing import Reference
+from ..sources.quarantine import QuarantinedExample
 from .chunk import Chunk
+from .outcomes import FilteredExample, Outcome
 from .summaries import SummarySpec, of_histograms, summarize
 from .threads import ordered_map
 

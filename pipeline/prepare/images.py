@@ -12,8 +12,10 @@ from ...transforms.image_codec import Decode, Jpeg, Png, Raw
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import in_words
 from ..formats.features import IMAGE, KEY, LABEL, MASK, Feature, describe, is_pixels
-from ..sources.reference import FilteredExample, Outcome, Prepared, QuarantinedExample, Reference
+from ..sources.listing import Reference
+from ..sources.quarantine import QuarantinedExample
 from ..storage import files
+from .outcomes import FilteredExample, Outcome, Prepared
 
 
 @dataclass(frozen=True)

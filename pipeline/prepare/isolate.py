@@ -20,8 +20,10 @@ from typing import IO, Any
 import cloudpickle
 
 from ..errors import PenstockError
-from ..sources.reference import Outcome, QuarantinedExample, Reference
+from ..sources.listing import Reference
+from ..sources.quarantine import QuarantinedExample
 from .images import Preparer
+from .outcomes import Outcome
 
 _MEMORY_LIMIT = 8 << 30  # bytes of address space: far above any allowed image, far below a runaway decoder
 

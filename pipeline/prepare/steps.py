@@ -13,8 +13,8 @@ from ...transforms.columns import Vectorized, Where
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import PenstockError, in_words
 from ..formats.features import describe_columns, overflow_to_infinity
-from ..sources.ranges import RecordRange
-from ..sources.reference import QuarantinedExample
+from ..sources.listing import RecordRange
+from ..sources.quarantine import QuarantinedExample
 
 WRONG_TYPE, WRONG_RESULT, WRONG_COLUMNS = "wrong_type", "wrong_result", "wrong_columns"
 

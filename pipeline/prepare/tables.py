@@ -12,7 +12,8 @@ import pyarrow as pa
 from ...transforms.columns import Vectorized, Where
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature
-from ..sources.ranges import RecordRange, RecordSource
+from ..sources.listing import RecordRange
+from ..sources.record_source import RecordSource
 from ..sources.table_schema import TableSchema
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows

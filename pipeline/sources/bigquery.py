@@ -16,8 +16,9 @@ from ..errors import PenstockError, RequestError
 from ..storage import files
 from . import column_types
 from .column_types import Policies
+from .listing import RecordListing, RecordRange
 from .parquet import Parquet
-from .ranges import RecordListing, RecordRange, Rows
+from .record_source import Rows
 from .table_schema import TableSchema
 
 _MARKER = "_LANDED.json"

@@ -23,8 +23,9 @@ from . import column_types, csv_boundaries, csv_rows
 from .column_types import REST, SCALARS, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
 from .csv_rows import Format, Text
-from .listing import digest_files
-from .ranges import RecordListing, RecordRange, Rows, check_patterns, match_files
+from .file_patterns import check_patterns, digest_files, match_files
+from .listing import RecordListing, RecordRange
+from .record_source import Rows
 from .table_schema import TableSchema, with_rules
 
 _THREADS = 16

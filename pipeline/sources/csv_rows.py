@@ -13,7 +13,8 @@ from ..errors import PenstockError, RequestError
 from . import column_types, csv_boundaries
 from .column_types import FLOAT32_MAX, Policies
 from .compressed import LARGEST
-from .ranges import RecordRange, Rows, collect_rows
+from .listing import RecordRange
+from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
 
 _BLANKS = " \t"

@@ -10,8 +10,9 @@ from ..errors import RequestError
 from ..storage import files
 from ..storage.files import FileInfo
 from . import key_lists
-from .listing import Listing, digest_files
-from .reference import QuarantinedExample, Reference
+from .file_patterns import digest_files
+from .listing import ImageListing, Reference
+from .quarantine import QuarantinedExample
 
 _FIELDS = ("stem", "dir", "name")
 _SHOWN = 3  # examples named in a warning
@@ -76,7 +77,7 @@ class Images:
         """The patterns, always as a tuple."""
         return (self.pattern,) if isinstance(self.pattern, str) else tuple(self.pattern)
 
-    def find(self, root: str) -> Listing:
+    def find(self, root: str) -> ImageListing:
         """Lists the images and pairs each with its label and mask.
 
         Raises:
@@ -91,7 +92,7 @@ class Images:
                 )
             images.update(matched)
         images = dict(sorted(images.items()))
-        listing = Listing(references=[])
+        listing = ImageListing(references=[])
         masks = self._masks(root, listing.warnings) if self.mask else {}
         labels = self._labels(root, list(images), listing.warnings)
         used = set()

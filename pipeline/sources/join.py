@@ -17,8 +17,8 @@ from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
 from . import key_lists
 from .images import Images
-from .listing import Listing
-from .ranges import RecordListing, RecordRange, RecordSource, Rows
+from .listing import ImageListing, RecordListing, RecordRange
+from .record_source import RecordSource, Rows
 from .table_schema import ColumnRules, TableSchema
 
 NO_MATCH = "no_match"
@@ -162,7 +162,7 @@ class ImageJoin:
         """How payloads become pixels."""
         return self.left.decode
 
-    def find(self, root: str) -> Listing:
+    def find(self, root: str) -> ImageListing:
         """Lists the images, each with its row's columns.
 
         Raises:

@@ -1,18 +1,36 @@
-"""What listing a source gives, whatever the source."""
+"""What listing a source gives: of images, a reference to each; of a table, the ranges that it is read by."""
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from ..storage.files import FileInfo
-from .reference import QuarantinedExample, Reference
+from .quarantine import QuarantinedExample
 from .table_schema import TableSchema
 
 
+class Reference(NamedTuple):
+    """What names an example's payloads without holding them.
+
+    Attributes:
+      key: Names the example for good: its path relative to the input.
+      uri: Where its payload is.
+      size: The payload's bytes, as listed.
+      label: Its label, where the source gives one.
+      mask: Where its mask is, where the source has masks.
+      columns: Its values of the columns that are joined to it; None where nothing is joined.
+    """
+
+    key: str
+    uri: str
+    size: int
+    label: str | None = None
+    mask: str | None = None
+    columns: dict[str, Any] | None = None
+
+
 @dataclass
-class Listing:
-    """What a source found.
+class ImageListing:
+    """What there is of images.
 
     Attributes:
       references: The examples, in the order of their keys.
@@ -31,9 +49,48 @@ class Listing:
     digest: str = ""
 
 
-def digest_files(found: Iterable[tuple[str, FileInfo]]) -> str:
-    """SHA-256 over (relative path, size, time of change), in the order given."""
-    digest = hashlib.sha256()
-    for key, info in found:
-        digest.update(f"{key}\0{info.size}\0{info.modified!r}\n".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class RecordRange:
+    """A range of a record file that can be read alone.
+
+    Attributes:
+      uri: The file.
+      key: Its path relative to the input: a row's name is the key, a colon and the row's number.
+      begin: Where the range begins: a byte of a text file, the number of a Parquet row group or of a TFRecord's record,
+        a value of the SQL key column.
+      end: Where it ends; what is at `end` is not in it.
+      first_row: The number of its first row in the file, from 0.
+      rows: How many rows it holds, those that do not fit included; -1 where that is known only after reading.
+      size: About its bytes, for balancing.
+      first_line: The physical line number, from 1, at which a range of a text file begins; -1 elsewhere.
+      source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
+      root: In a join, the input folder, from which the joined table is read.
+    """
+
+    uri: str
+    key: str
+    begin: int
+    end: int
+    first_row: int
+    rows: int
+    size: int
+    first_line: int = -1
+    source: str = ""
+    root: str = ""
+
+
+@dataclass
+class RecordListing:
+    """What there is of a table.
+
+    Attributes:
+      ranges: The ranges, by file and then by position.
+      schema: The columns of every row, and how they are read: what `read` is given.
+      warnings: What the user should know: empty files, columns whose files disagree, ….
+      digest: A hash over every file that was found: relative path, bytes and time of change.
+    """
+
+    ranges: list[RecordRange]
+    schema: TableSchema
+    warnings: list[str] = field(default_factory=list)
+    digest: str = ""

@@ -25,7 +25,8 @@ from ..errors import PenstockError, RequestError
 from ..storage import files
 from . import column_types
 from .column_types import Columns, Policies
-from .ranges import RecordListing, RecordRange, Rows, collect_rows
+from .listing import RecordListing, RecordRange
+from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
 from .table_schema import TableSchema, with_rules
 

@@ -20,8 +20,9 @@ from ..storage.files import FileInfo
 from . import column_types
 from .column_types import REST, Columns, Policies
 from .compressed import LARGEST, compression, open_whole, read_fully
-from .listing import digest_files
-from .ranges import RecordListing, RecordRange, Rows, check_patterns, collect_rows, match_files
+from .file_patterns import check_patterns, digest_files, match_files
+from .listing import RecordListing, RecordRange
+from .record_source import Rows, collect_rows
 from .row_errors import RowError
 from .table_schema import TableSchema, with_rules
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ..errors import RequestError
-from .ranges import RecordListing, RecordRange, RecordSource, Rows
+from .listing import RecordListing, RecordRange
+from .record_source import RecordSource, Rows
 from .table_schema import ColumnRules, RulesByTable, TableSchema, with_rules
 
 _STEP = "\n"  # from a union's name to that of a table in the union of that name

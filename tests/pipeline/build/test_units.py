@@ -15,8 +15,8 @@ from helpers import LABEL, Committed, draw, pixels, run_job, save
 from penstock.pipeline import Images, Recipe
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.prepare import image_chunks
+from penstock.pipeline.prepare.outcomes import Prepared
 from penstock.pipeline.prepare.summaries import SummarySpec
-from penstock.pipeline.sources.reference import Prepared
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 

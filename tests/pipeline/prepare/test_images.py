@@ -12,7 +12,9 @@ from PIL import Image
 
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.prepare.images import Preparer
-from penstock.pipeline.sources.reference import FilteredExample, Prepared, QuarantinedExample, Reference
+from penstock.pipeline.prepare.outcomes import FilteredExample, Prepared
+from penstock.pipeline.sources.listing import Reference
+from penstock.pipeline.sources.quarantine import QuarantinedExample
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 

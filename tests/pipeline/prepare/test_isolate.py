@@ -18,7 +18,9 @@ from helpers import save
 from penstock.pipeline import PenstockError
 from penstock.pipeline.prepare.images import Preparer
 from penstock.pipeline.prepare.isolate import IsolatedPreparer
-from penstock.pipeline.sources.reference import Prepared, QuarantinedExample, Reference
+from penstock.pipeline.prepare.outcomes import Prepared
+from penstock.pipeline.sources.listing import Reference
+from penstock.pipeline.sources.quarantine import QuarantinedExample
 from penstock.transforms import image
 
 pytestmark = pytest.mark.slow

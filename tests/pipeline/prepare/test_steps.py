@@ -14,7 +14,7 @@ from penstock.pipeline import Csv, PenstockError
 from penstock.pipeline.formats.features import describe_columns, stored_schema
 from penstock.pipeline.prepare.steps import conform, unite
 from penstock.pipeline.prepare.tables import RecordPreparer
-from penstock.pipeline.sources.ranges import RecordRange
+from penstock.pipeline.sources.listing import RecordRange
 from penstock.pipeline.splits.rules import by_hash
 from penstock.transforms import columns, dates
 from penstock.transforms.moments import Moments

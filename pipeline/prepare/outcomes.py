@@ -1,0 +1,39 @@
+"""What becomes of an example: it is stored, or filtered out, or goes to the quarantine."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..formats.features import Feature
+from ..sources.quarantine import QuarantinedExample
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A prepared example as it is stored.
+
+    Attributes:
+      key: The example's key.
+      label: The label it was prepared with, as text; None where it has none.
+      values: Feature name to stored value: encoded bytes for images and masks, else numbers, text or arrays.
+      features: Feature name to what it is.
+      sha256: The payload's content hash.
+      histograms: Feature name to int64 [channels, 256] counts of the stored pixel values, where they were asked for.
+    """
+
+    key: str
+    label: str | None
+    values: dict[str, Any]
+    features: dict[str, Feature]
+    sha256: str
+    histograms: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class FilteredExample:
+    """An example that a filter did not want, and the filter's reason."""
+
+    key: str
+    reason: str
+
+
+Outcome = Prepared | FilteredExample | QuarantinedExample

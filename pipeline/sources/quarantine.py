@@ -1,0 +1,29 @@
+"""What is said of an example that cannot be used."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class QuarantinedExample:
+    """Why an example went to the quarantine: one line of a quarantine file.
+
+    Attributes:
+      key: The example's key.
+      uri: The payload that could not be used.
+      stage: Where it failed: `plan`, `read`, `decode`, `prepare` or `encode`.
+      code: The reason in snake_case, for counting.
+      message: The reason in words.
+      sha256: The payload's content hash; None where it was not read.
+    """
+
+    key: str
+    uri: str
+    stage: str
+    code: str
+    message: str
+    sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The line's JSON object."""
+        return asdict(self)
