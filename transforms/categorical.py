@@ -2,6 +2,8 @@
 
 A value that is missing, one that training never saw and one that is the empty text are three things: each helper says
 what becomes of them.
+
+In the examples, `inputs_of(x=[1.0, None])` is what `features` receives of such a column, with its statistics.
 """
 
 from typing import Any, Literal
@@ -41,6 +43,10 @@ def vocabulary(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(town=["Ulm", "Bonn", "Ulm", None, "Köln"])
+    >>> categorical.vocabulary(inputs, "town", min_count=2).numpy().tolist()
+    [0, 1, 0, 2, 1]
     """
     _expect_vocabulary(top_k, min_count, oov_buckets, missing)
     values = _text(inputs, name, "vocabulary", "tft.compute_and_apply_vocabulary")
@@ -69,6 +75,10 @@ def vocabulary_size(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(town=["Ulm", "Bonn", "Ulm", None, "Köln"])
+    >>> int(categorical.vocabulary_size(inputs, "town", min_count=2))
+    3
     """
     _expect_vocabulary(top_k, min_count, oov_buckets, missing)
     inputs.column(name, "vocabulary_size", "tft.get_num_buckets_for_transformed_feature")
@@ -88,6 +98,10 @@ def frequency(inputs: Inputs, name: str) -> Any:
 
     Raises:
       ValueError: there is no such column.
+
+    >>> inputs = inputs_of(town=["Ulm", "Bonn", "Ulm", None, "Ulm"])
+    >>> categorical.frequency(inputs, "town").numpy().tolist()
+    [0.75, 0.25, 0.75, 0.0, 0.75]
     """
     values = _text(inputs, name, "frequency", "tft.vocabulary(store_frequency=True)")
     known, counts = inputs.statistics.frequencies(name)
@@ -111,6 +125,9 @@ def one_hot(ids: Any, depth: Any) -> Any:
 
     Returns:
       float32, in the shape of the ids and [depth]; all zeros for an id below 0 or not below the depth.
+
+    >>> categorical.one_hot(tf.constant([1, -1]), 3).numpy().tolist()
+    [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
     import tensorflow as tf
 
@@ -129,6 +146,9 @@ def hash_bucket(values: Any, buckets: int) -> Any:
 
     Raises:
       ValueError: the number of buckets is none.
+
+    >>> categorical.hash_bucket(tf.constant(["Ulm", "Bonn", "Ulm"]), 100).numpy().tolist()
+    [43, 89, 43]
     """
     expect(is_int(buckets, 1), "hash_bucket(buckets=...)", "a whole number from 1", buckets)
     import tensorflow as tf
@@ -149,6 +169,10 @@ def find(keys: Any, values: Any) -> tuple[Any, Any]:
 
     Returns:
       int64 positions in the shape of the values, K where there is none; and bool, whether there is one.
+
+    >>> position, is_key = find(tf.constant(["b", "a"]), tf.constant(["a", "c"]))
+    >>> position.numpy().tolist(), is_key.numpy().tolist()
+    ([1, 2], [True, False])
     """
     import tensorflow as tf
 
@@ -167,7 +191,11 @@ def find(keys: Any, values: Any) -> tuple[Any, Any]:
 
 
 def as_text(values: Any) -> Any:
-    """Text as it is, integers as their decimal text: how keys and vocabularies spell them."""
+    """Text as it is, integers as their decimal text: how keys and vocabularies spell them.
+
+    >>> as_text(tf.constant([7, -1])).numpy().tolist()
+    [b'7', b'-1']
+    """
     import tensorflow as tf
 
     return values if values.dtype == tf.string else tf.strings.as_string(values)

@@ -56,6 +56,12 @@ def vectorized(function: Callable[[pa.RecordBatch], pa.RecordBatch]) -> Vectoriz
 
     Raises:
       ValueError: it is no function.
+
+    >>> @columns.vectorized
+    ... def double(batch: pa.RecordBatch) -> pa.RecordBatch:
+    ...     return columns.put(batch, "x", pc.multiply(batch["x"], 2))
+    >>> double(pa.record_batch({"x": [1, 2]})).to_pydict()
+    {'x': [2, 4]}
     """
     return Vectorized(function)
 
@@ -109,12 +115,20 @@ def where(predicate: Callable[[pa.RecordBatch], Any], reason: str) -> Where:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> step = columns.where(lambda batch: pc.greater(batch["age"], 17), "under age")
+    >>> step.mask(pa.record_batch({"age": [31, 4, None]})).to_pylist()
+    [True, False, False]
     """
     return Where(predicate, reason)
 
 
 def select(*names: str) -> Vectorized:
-    """Keeps these columns only, in this order."""
+    """Keeps these columns only, in this order.
+
+    >>> columns.select("b", "a")(pa.record_batch({"a": [1], "b": [2], "c": [3]})).to_pydict()
+    {'b': [2], 'a': [1]}
+    """
     _expect_names("select", names)
     return Vectorized(_Select(names), f"columns.select({', '.join(map(repr, names))})")
 
@@ -134,7 +148,11 @@ class _Select:
 
 
 def drop(*names: str) -> Vectorized:
-    """Leaves these columns out."""
+    """Leaves these columns out.
+
+    >>> columns.drop("b")(pa.record_batch({"a": [1], "b": [2]})).to_pydict()
+    {'a': [1]}
+    """
     _expect_names("drop", names)
     return Vectorized(_Drop(names), f"columns.drop({', '.join(map(repr, names))})")
 
@@ -158,6 +176,9 @@ def rename(names: Mapping[str, str]) -> Vectorized:
 
     Args:
       names: Old name to new name; the other columns keep theirs.
+
+    >>> columns.rename({"a": "b"})(pa.record_batch({"a": [1], "c": [2]})).to_pydict()
+    {'b': [1], 'c': [2]}
     """
     _expect_names("rename", tuple(names))
     expect(len(set(names.values())) == len(names), "rename(names)", "new names that differ", dict(names))
@@ -186,6 +207,9 @@ def cast(types: Mapping[str, str | pa.DataType]) -> Vectorized:
 
     Args:
       types: Name to type: an Arrow type, or one of "int64", "int32", "float64", "float32", "bool", "string", "binary".
+
+    >>> columns.cast({"a": "float32"})(pa.record_batch({"a": [1, None]})).to_pydict()
+    {'a': [1.0, None]}
     """
     _expect_names("cast", tuple(types))
     for kind in types.values():
@@ -215,6 +239,9 @@ def fill(values: Mapping[str, Any]) -> Vectorized:
 
     Args:
       values: Name to what its missing values become. NaN isn't missing.
+
+    >>> columns.fill({"a": 0})(pa.record_batch({"a": [1, None], "b": ["x", None]})).to_pydict()
+    {'a': [1, 0], 'b': ['x', None]}
     """
     _expect_names("fill", tuple(values))
     return Vectorized(_Fill(tuple(values.items())), f"columns.fill({dict(values)})")
@@ -245,6 +272,9 @@ def put(batch: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
       batch: Of n rows.
       name: The column's.
       values: [n], of Arrow or NumPy.
+
+    >>> columns.put(pa.record_batch({"a": [1, 2]}), "b", np.array([0.5, 1.5])).to_pydict()
+    {'a': [1, 2], 'b': [0.5, 1.5]}
     """
     if isinstance(values, pa.ChunkedArray):
         values = values.combine_chunks()

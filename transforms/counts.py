@@ -1,4 +1,8 @@
-"""Summaries that grow with the number of distinct values: how often each occurs, and quantiles."""
+"""Summaries that grow with the number of distinct values: how often each occurs, and quantiles.
+
+`Counts` are exact: merged in any order and any grouping, they give the same bits. `Quantiles` are exact while a column
+has few distinct values, and a sketch of bounded error beyond.
+"""
 
 import json
 from typing import Any, NamedTuple

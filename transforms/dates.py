@@ -1,4 +1,7 @@
-"""Dates: parsed in `prepare`, by whole batches, into numbers; and as points of a circle in `features`."""
+"""Dates: parsed in `prepare`, by whole batches, into numbers; and as points of a circle in `features`.
+
+In the examples, `inputs_of(x=[1.0, None])` is what `features` receives of such a column, with its statistics.
+"""
 
 import math
 from dataclasses import dataclass
@@ -43,6 +46,10 @@ def parse(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> batch = pa.record_batch({"sold": ["2024-02-29T13:05:07+01:00", None]})
+    >>> dates.parse("sold", ("year", "weekday", "hour"))(batch).drop_columns(["sold"]).to_pydict()
+    {'sold_year': [2024, None], 'sold_weekday': [3, None], 'sold_hour': [13, None]}
     """
     expect(isinstance(name, str) and bool(name), "parse(name)", "the name of a column", name)
     known = get_args(Part)
@@ -171,6 +178,10 @@ def cyclical(inputs: Inputs, name: str, period: float, *, start: float = 0.0) ->
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(month=[1, 4, 7, None])
+    >>> dates.cyclical(inputs, "month", 12, start=1).numpy().round(3).tolist()
+    [[0.0, 1.0], [1.0, 0.0], [0.0, -1.0], [0.0, 0.0]]
     """
     is_period = isinstance(period, int | float) and 0 < period < math.inf
     expect(is_period, "cyclical(period)", "a number above 0", period)

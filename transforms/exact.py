@@ -29,6 +29,10 @@ def exact_sums(values: npt.NDArray[Any]) -> tuple[int, int]:
 
     Returns:
       sum * 2**1074 and sum of squares * 2**2148.
+
+    >>> total, squares = exact_sums(np.array([0.5, 1e300, -1e300]))
+    >>> total / 2**1074
+    0.5
     """
     total = squares = 0
     if values.dtype.kind in "iu":
@@ -57,7 +61,11 @@ def exact_sums(values: npt.NDArray[Any]) -> tuple[int, int]:
 
 
 def scale(value: float) -> int:
-    """Scales a value by 2**1074, to a whole number."""
+    """Scales a value by 2**1074, to a whole number.
+
+    >>> scale(0.5) == 2**1073
+    True
+    """
     numerator, denominator = value.as_integer_ratio()
     return (numerator << POINT) // denominator
 
@@ -103,6 +111,10 @@ def grouped_sums(values: Floats, codes: npt.NDArray[np.intp], groups: int, point
 
     Returns:
       Python integers, as object arrays [groups]: sum * 2**point and sum of squares * 2**(2 * point).
+
+    >>> sums, squares = grouped_sums(np.array([1.0, 2.0, 4.0]), np.array([0, 1, 1]), 2, point=0)
+    >>> sums.tolist(), squares.tolist()
+    ([1, 6], [1, 20])
     """
     totals, squares = np.full(groups, 0, object), np.full(groups, 0, object)
     pieces, scratch = np.empty((_GROUP_PIECES, min(len(values), _GROUP_CHUNK))), np.empty((2, len(values)))
@@ -132,14 +144,22 @@ def grouped_sums(values: Floats, codes: npt.NDArray[np.intp], groups: int, point
 
 
 def point_of(values: Floats) -> int:
-    """A number p, no matter the order or the number of values, such that each is a whole multiple of 2**-p."""
+    """A number p, no matter the order or the number of values, such that each is a whole multiple of 2**-p.
+
+    >>> point_of(np.array([2.0, 0.75])) >= 2  # 0.75 is 3 * 2**-2
+    True
+    """
     sizes = np.abs(values)
     smallest = float(np.min(sizes, initial=np.inf, where=sizes > 0))
     return 0 if smallest == np.inf else min(max(53 - math.frexp(smallest)[1], 0), POINT)
 
 
 def divide(numerator: int, denominator: int) -> float:
-    """The quotient of integers, correctly rounded; infinite where no float is as large."""
+    """The quotient of integers, correctly rounded; infinite where no float is as large.
+
+    >>> divide(1, 4), divide(-(10**400), 1)
+    (0.25, -inf)
+    """
     try:
         return numerator / denominator
     except OverflowError:
@@ -147,7 +167,11 @@ def divide(numerator: int, denominator: int) -> float:
 
 
 def sqrt(numerator: int, denominator: int) -> float:
-    """The square root of a quotient of integers (0 or more), correctly rounded."""
+    """The square root of a quotient of integers (0 or more), correctly rounded.
+
+    >>> sqrt(9, 4)
+    1.5
+    """
     if not numerator:
         return 0.0
     # of 64 bits or more, and a last bit that says whether there was a remainder: then rounding once is rounding right

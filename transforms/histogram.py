@@ -67,6 +67,12 @@ def moments(histogram: Sequence[int] | npt.NDArray[Any]) -> Moments:
 
     Raises:
       ValueError: it is not [256] counts, or counts nothing.
+
+    >>> counts = np.zeros(256, int)
+    >>> counts[[1, 3]] = 5
+    >>> found = moments(counts)
+    >>> found.count, found.mean, found.std, found.min, found.max
+    (10, 2.0, 1.0, 1, 3)
     """
     array = np.asarray(histogram)
     if array.shape != (256,) or array.dtype.kind not in "iu" or array.min() < 0 or not array.any():
@@ -110,6 +116,9 @@ def count_pixels(pixels: Pixels) -> npt.NDArray[np.int64]:
 
     Raises:
       ValueError: the pixels are of another kind.
+
+    >>> count_pixels(np.array([[0, 255, 255]], np.uint8))[0, [0, 255]].tolist()
+    [1, 2]
     """
     image = as_pil(pixels)
     if image.mode not in ("L", "RGB"):

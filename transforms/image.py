@@ -4,6 +4,8 @@
 
 What goes into `prepare` works on an example's "image" and, where there is one, on its "mask", so that both stay on one
 grid. Each is a frozen dataclass: it pickles, compares and says what it does.
+
+In the examples, `inputs_of(image=pixels)` is what `features` receives of such an image, with its statistics.
 """
 
 from dataclasses import dataclass
@@ -112,6 +114,10 @@ def resize(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> example = {"image": Image.new("RGB", (60, 30))}
+    >>> image.resize(20, 20, fit="letterbox")(example)["image"].size
+    (20, 20)
     """
     return Resize(height, width, fit, resample, fill, mask_fill)
 
@@ -152,6 +158,10 @@ def center_crop(height: int, width: int) -> CenterCrop:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    >>> np.asarray(image.center_crop(1, 2)({"image": pixels})["image"]).tolist()
+    [[5, 6]]
     """
     return CenterCrop(height, width)
 
@@ -182,6 +192,9 @@ def convert(mode: Mode) -> Convert:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> image.convert("L")({"image": Image.new("RGB", (1, 1), (255, 0, 0))})["image"].getpixel((0, 0))
+    76
     """
     return Convert(mode)
 
@@ -215,6 +228,10 @@ def min_size(height: int, width: int) -> MinSize:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> image.min_size(64, 64)({"image": Image.new("L", (60, 90))})
+    Traceback (most recent call last):
+    penstock.transforms.outcome.Filtered: too_small
     """
     return MinSize(height, width)
 
@@ -252,6 +269,10 @@ def max_aspect(ratio: float) -> MaxAspect:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> image.max_aspect(2)({"image": Image.new("L", (201, 100))})
+    Traceback (most recent call last):
+    penstock.transforms.outcome.Filtered: aspect
     """
     return MaxAspect(ratio)
 
@@ -269,6 +290,11 @@ def decode(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> content = image.png().encode(Image.new("RGB", (3, 2)))
+    >>> pixels = image.decode(mode="L")(content)
+    >>> pixels.mode, pixels.size
+    ('L', (3, 2))
     """
     return Decode(mode, formats, max_pixels, first_frame, strict, background)
 
@@ -278,17 +304,30 @@ def jpeg(quality: int = 95) -> Jpeg:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> stored = image.jpeg(80).encode(np.full((8, 8, 3), 100, np.uint8))
+    >>> image.jpeg(80).decode(stored, (8, 8, 3), np.uint8)[0, 0].tolist()
+    [100, 100, 100]
     """
     return Jpeg(quality)
 
 
 def png() -> Png:
-    """Stores pixels as PNG: the very values, of 8 or 16 bit."""
+    """Stores pixels as PNG: the very values, of 8 or 16 bit.
+
+    >>> stored = image.png().encode(np.array([[0, 65535]], np.uint16))
+    >>> image.png().decode(stored, (1, 2, 1), np.uint16).ravel().tolist()
+    [0, 65535]
+    """
     return Png()
 
 
 def raw() -> Raw:
-    """Stores pixels as they lie in memory: large, and the fastest to read."""
+    """Stores pixels as they lie in memory: large, and the fastest to read.
+
+    >>> image.raw().encode(np.array([[1, 258]], np.uint16)).hex(" ")
+    '01 00 02 01'
+    """
     return Raw()
 
 
@@ -309,6 +348,10 @@ def standardize(inputs: Inputs, name: str, *, per_channel: bool = True) -> Any:
 
     Raises:
       ValueError: there are no counts of that feature.
+
+    >>> inputs = inputs_of(image=np.array([1, 3], np.uint8).reshape(1, 1, 2, 1))
+    >>> image.standardize(inputs, "image").numpy().ravel().tolist()
+    [-1.0, 1.0]
     """
     try:
         counts = inputs.statistics.histogram(name)
@@ -336,6 +379,10 @@ def scale(inputs: Inputs, name: str, low: float = 0.0, high: float = 1.0) -> Any
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(image=np.array([0, 255], np.uint8).reshape(1, 1, 2, 1))
+    >>> image.scale(inputs, "image", -1.0, 1.0).numpy().ravel().tolist()
+    [-1.0, 1.0]
     """
     expect(low < high, "scale(low=..., high=...)", "low < high", (low, high))
     if name not in inputs or inputs[name].dtype != "uint8":

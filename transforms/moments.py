@@ -1,12 +1,11 @@
-"""Summaries of columns: what a unit knows of its values, small, and mergeable in any order.
+"""Moments of columns: count, mean, standard deviation, smallest and largest, of all values or of those of each key.
 
-`Moments`, `GroupedMoments` and `Counts` are exact: merged in any order and any grouping, they give the same bits.
-`Quantiles` is exact while a column has few distinct values, and a sketch of bounded error beyond.
+They are exact: merged in any order and any grouping, they give the same bits.
 """
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import exact
-from .counts import Counts as Counts
-from .counts import Quantiles as Quantiles
 
 Number = int | float
 
@@ -109,13 +106,6 @@ class Moments:
     def std(self) -> float:
         """The population standard deviation, correctly rounded; NaN of no values."""
         return exact.sqrt(self._spread, self.count**2 << 2 * exact.POINT) if self.count else math.nan
-
-    @property
-    def sample_std(self) -> float:
-        """The standard deviation of a sample (divided by the count less 1), correctly rounded; NaN of fewer than 2."""
-        if self.count < 2:
-            return math.nan
-        return exact.sqrt(self._spread, self.count * (self.count - 1) << 2 * exact.POINT)
 
     @property
     def _spread(self) -> int:
@@ -302,18 +292,6 @@ class GroupedMoments:
     def _sums_at(self, point: int) -> npt.NDArray[Any]:
         more = point - self._point
         return np.stack([self._sums[0] << more, self._sums[1] << 2 * more]) if more and len(self) else self._sums
-
-
-def merge_all(summaries: Iterable[Any]) -> Any:
-    """All of these summaries, of one class, as one; at least one.
-
-    They are merged two by two, so that merging n of them takes no more than n log n of one's size.
-    """
-    left = list(summaries)
-    while len(left) > 1:
-        pairs = [first.merge(second) for first, second in zip(left[::2], left[1::2], strict=False)]
-        left = pairs + left[len(pairs) * 2 :]
-    return left[0]
 
 
 def _numbers(array: pa.Array | pa.ChunkedArray | npt.NDArray[Any], function: str) -> tuple[npt.NDArray[Any], int]:

@@ -3,6 +3,8 @@
 Statistics come from exact sums over the statistics' split (see `moments`). A value that is null, NaN or infinite counts
 as missing: it is in no statistic, and in no output but where "keep" asks for NaN. Outputs are computed in float64 and
 rounded once, to float32.
+
+In the examples, `inputs_of(x=[1.0, None])` is what `features` receives of such a column, with its statistics.
 """
 
 import math
@@ -32,6 +34,10 @@ def standardize(inputs: Inputs, name: str, *, missing: Missing = "mean", clip: f
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[1.0, 3.0, None])
+    >>> numeric.standardize(inputs, "x").numpy().tolist()
+    [-1.0, 1.0, 0.0]
     """
     _expect_missing("standardize", missing)
     expect(clip is None or _is_number(clip, above=0), "standardize(clip=...)", "None or a number above 0", clip)
@@ -60,6 +66,10 @@ def standardize_by_key(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[1.0, 3.0, 10.0, 30.0], k=["a", "a", "b", "b"])
+    >>> numeric.standardize_by_key(inputs, "x", "k").numpy().tolist()
+    [-1.0, 1.0, -1.0, 1.0]
     """
     _expect_missing("standardize_by_key", missing)
     expect(clip is None or _is_number(clip, above=0), "standardize_by_key(clip=...)", "None or a number above 0", clip)
@@ -106,6 +116,10 @@ def min_max(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[2.0, 3.0, 4.0])
+    >>> numeric.min_max(inputs, "x", -1.0, 1.0).numpy().tolist()
+    [-1.0, 0.0, 1.0]
     """
     _expect_missing("min_max", missing)
     is_range = _is_number(low) and _is_number(high) and low < high
@@ -145,6 +159,10 @@ def robust_scale(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[1.0, 2.0, 3.0, 1000.0])
+    >>> numeric.robust_scale(inputs, "x").numpy().tolist()
+    [-0.5, 0.0, 0.5, 499.0]
     """
     _expect_missing("robust_scale", missing)
     _expect_epsilon("robust_scale", epsilon)
@@ -172,6 +190,10 @@ def bucketize(inputs: Inputs, name: str, num_buckets: int, *, epsilon: float = 0
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[1.0, 2.0, 3.0, 4.0, None])
+    >>> numeric.bucketize(inputs, "x", 2).numpy().tolist()
+    [0, 1, 1, 1, 2]
     """
     expect(is_int(num_buckets, 2), "bucketize(num_buckets=...)", "a whole number from 2", num_buckets)
     _expect_epsilon("bucketize", epsilon)
@@ -204,6 +226,10 @@ def log(inputs: Inputs, name: str, offset: float = 0.0, *, undefined: float = 0.
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[0, 1, -5])
+    >>> numeric.log(inputs, "x", offset=1, undefined=-9).numpy()
+    array([ 0.       ,  0.6931472, -9.       ], dtype=float32)
     """
     expect(_is_number(offset), "log(offset=...)", "a number", offset)
     expect(_is_number(undefined), "log(undefined=...)", "a number", undefined)
@@ -230,6 +256,10 @@ def clip(inputs: Inputs, name: str, low: float | None = None, high: float | None
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[-1.0, 2.0, 9.0, None])
+    >>> numeric.clip(inputs, "x", 0, 5).numpy().tolist()
+    [0.0, 2.0, 5.0, nan]
     """
     ends = [end for end in (low, high) if end is not None]
     is_range = ends and all(map(_is_number, ends)) and ends == sorted(ends)
@@ -258,6 +288,10 @@ def fill_missing(inputs: Inputs, name: str, value: float | Literal["mean", "medi
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> inputs = inputs_of(x=[1.0, None, 3.0])
+    >>> numeric.fill_missing(inputs, "x", "mean").numpy().tolist()
+    [1.0, 2.0, 3.0]
     """
     is_word = isinstance(value, str) and value in ("mean", "median")
     expect(is_word or _is_number(value), "fill_missing(value)", 'a number, "mean" or "median"', value)
@@ -287,6 +321,10 @@ def is_missing(inputs: Inputs, name: str) -> Any:
 
     Raises:
       ValueError: there is no such column.
+
+    >>> inputs = inputs_of(t=["a", None, ""])
+    >>> numeric.is_missing(inputs, "t").numpy().tolist()
+    [0, 1, 0]
     """
     values = inputs.column(name, "is_missing", "tf.math.is_nan")
     import tensorflow as tf

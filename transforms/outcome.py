@@ -77,5 +77,12 @@ def keep(predicate: Callable[[Example], object], reason: str) -> Keep:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> step = keep(lambda example: example["age"] >= 18, "under age")
+    >>> step({"age": 31})
+    {'age': 31}
+    >>> step({"age": 4})
+    Traceback (most recent call last):
+    penstock.transforms.outcome.Filtered: under age
     """
     return Keep(predicate, reason)

@@ -33,6 +33,10 @@ def as_pil(pixels: Pixels) -> Image.Image:
 
     Raises:
       ValueError: it is something else.
+
+    >>> image = as_pil(np.zeros((2, 3), np.uint8))
+    >>> image.mode, image.size
+    ('L', (3, 2))
     """
     if isinstance(pixels, Image.Image):
         return pixels
@@ -61,6 +65,9 @@ def to_mode(image: Image.Image, mode: Mode, background: Colour | None = None) ->
 
     Raises:
       Rejected: `unsupported_mode`, where there is no one meaning of the pixels as 8-bit RGB or L.
+
+    >>> to_mode(as_pil(np.array([[0, 65535]], np.uint16)), "L").tobytes().hex()
+    '00ff'
     """
     if image.mode.startswith("I"):
         image = _scaled_to_8_bit(image)
@@ -90,6 +97,9 @@ def class_ids(image: Image.Image) -> Image.Image:
 
     Raises:
       Rejected: `mask_mode`, where the pixels are colours, or numbers that are no ids.
+
+    >>> np.asarray(class_ids(Image.new("1", (2, 1), 1))).tolist()
+    [[1, 1]]
     """
     if image.mode in ("L", "P"):
         return Image.fromarray(np.array(image))
@@ -107,13 +117,21 @@ def class_ids(image: Image.Image) -> Image.Image:
 
 
 def orientation(image: Image.Image) -> int:
-    """The EXIF or XMP orientation of an image, 1 to 8, or 0 where it has none. Ask it before the image is loaded."""
+    """The EXIF or XMP orientation of an image, 1 to 8, or 0 where it has none. Ask it before the image is loaded.
+
+    >>> orientation(Image.new("L", (2, 1)))
+    0
+    """
     tag = image.getexif().get(0x0112)
     return tag if isinstance(tag, int) and 1 <= tag <= 8 else 0
 
 
 def transposed(image: Image.Image, exif_orientation: int) -> Image.Image:
-    """The image as that orientation wants it to be seen."""
+    """The image as that orientation wants it to be seen.
+
+    >>> transposed(Image.new("L", (2, 1)), 6).size
+    (1, 2)
+    """
     method = _TRANSPOSITIONS.get(exif_orientation)
     return image if method is None else image.transpose(method)
 

@@ -41,7 +41,12 @@ class Codec(Protocol):
 
 
 def config_of(instance: Any) -> dict[str, Any]:
-    """The fields of a dataclass by name, as JSON can hold them."""
+    """The fields of a dataclass by name, as JSON can hold them.
+
+    >>> from penstock.transforms import image
+    >>> config_of(image.min_size(64, 48))
+    {'height': 64, 'width': 48}
+    """
     return {field.name: as_json(getattr(instance, field.name)) for field in fields(instance)}
 
 

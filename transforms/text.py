@@ -39,6 +39,9 @@ def normalize(name: str, *, form: Form = "NFKC", lower: bool = True, strip: bool
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> text.normalize("t")(pa.record_batch({"t": ["  Two  ﬁgs ", None]})).to_pydict()
+    {'t': ['two figs', None]}
     """
     expect(isinstance(name, str) and bool(name), "normalize(name)", "the name of a column", name)
     expect(form in get_args(Form), "normalize(form=...)", f"one of {get_args(Form)}", form)
@@ -81,6 +84,9 @@ def limit(name: str, characters: int) -> Vectorized:
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> text.limit("t", 3)(pa.record_batch({"t": ["abcde", "ab"]})).to_pydict()
+    {'t': ['abc', 'ab']}
     """
     expect(is_int(characters, 1), "limit(characters)", "a whole number from 1", characters)
     return Vectorized(_Limit(name, characters), f"text.limit({name!r}, {characters})")
@@ -210,6 +216,11 @@ def wordpiece(
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    >>> tokenizer = text.WordPiece(("[PAD]", "[UNK]", "play", "##ing"))
+    >>> step = text.wordpiece("t", tokenizer, length=3, padding="[PAD]")
+    >>> step(pa.record_batch({"t": ["Playing", "play chess"]})).to_pydict()
+    {'t': [[2, 3, 0], [2, 1, 0]]}
     """
     expect(length is None or is_int(length, 1), "wordpiece(length=...)", "None or a whole number from 1", length)
     is_piece = padding is None or (length is not None and padding in tokenizer.vocabulary)
@@ -245,6 +256,9 @@ def lower(texts: Any) -> Any:
 
     Args:
       texts: string of any shape, UTF-8.
+
+    >>> text.lower(tf.constant(["ÄRA"])).numpy()[0].decode()
+    'ära'
     """
     import tensorflow as tf
 
@@ -259,6 +273,9 @@ def words(texts: Any) -> Any:
 
     Returns:
       A ragged string tensor [batch, words].
+
+    >>> text.words(tf.constant(["to be, or", ""])).to_list()
+    [[b'to', b'be', b'or'], []]
     """
     import tensorflow as tf
 
@@ -278,6 +295,10 @@ def ngrams(tokens: Any, widths: int | Sequence[int], separator: str = " ") -> An
 
     Raises:
       ValueError: a width is none.
+
+    >>> tokens = tf.ragged.constant([["to", "be", "or"], ["not"]])
+    >>> text.ngrams(tokens, [1, 2]).to_list()
+    [[b'to', b'be', b'or', b'to be', b'be or'], [b'not']]
     """
     several = [widths] if isinstance(widths, int) else list(widths)
     expect(bool(several) and all(is_int(w, 1) for w in several), "ngrams(widths)", "whole numbers from 1", widths)
@@ -299,6 +320,9 @@ def pad(tokens: Any, length: int, value: Any = None) -> Any:
 
     Raises:
       ValueError: the length is none.
+
+    >>> text.pad(tf.ragged.constant([[1, 2, 3], [4]]), 2).numpy().tolist()
+    [[1, 2], [4, 0]]
     """
     expect(is_int(length, 1), "pad(length)", "a whole number from 1", length)
     return tokens.to_tensor(default_value=value, shape=[None, length])
@@ -321,6 +345,10 @@ def word_ids(tokens: Any, *, top_k: int, min_count: int = 1, oov_buckets: int = 
 
     Raises:
       ValueError: an argument is not what it should be.
+
+    Of a batch `tokens` of [["to", "be"], ["be"]], "be" is the more frequent::
+
+      text.word_ids(tokens, top_k=10)  # [[1, 0], [0]]
     """
     expect(is_int(top_k, 1), "word_ids(top_k=...)", "a whole number from 1", top_k)
     expect(is_int(min_count, 1), "word_ids(min_count=...)", "a whole number from 1", min_count)
@@ -348,6 +376,9 @@ def bag_of_words(ids: Any, size: int) -> Any:
 
     Raises:
       ValueError: the size is none.
+
+    >>> text.bag_of_words(tf.ragged.constant([[0, 2, 2], []], dtype=tf.int64), 3).numpy().tolist()
+    [[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
     """
     expect(is_int(size, 1), "bag_of_words(size)", "a whole number from 1", size)
     import tensorflow as tf
@@ -373,6 +404,10 @@ def tfidf(ids: Any, size: int, *, smooth: bool = True) -> Any:
 
     Raises:
       ValueError: the size is none.
+
+    Of `ids` of [[1, 0], [0]] and a size of 2::
+
+      text.tfidf(ids, 2)  # [[0.5, 0.702733], [1.0, 0.0]]
     """
     expect(is_int(size, 1), "tfidf(size)", "a whole number from 1", size)
     import tensorflow as tf

@@ -8,15 +8,22 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
+from penstock.transforms.counts import Counts, Quantiles
+from penstock.transforms.histogram import count_pixels
 from penstock.transforms.inputs import DeferredMoments, Inputs
-from penstock.transforms.moments import Counts, GroupedMoments, Moments, Quantiles
+from penstock.transforms.moments import GroupedMoments, Moments
 
 
 class ConstantStatistics:
     """Statistics of the given columns."""
 
-    def __init__(self, columns: Mapping[str, pa.Array], folder: Path | None = None) -> None:
-        self._columns, self._folder = columns, folder
+    def __init__(
+        self,
+        columns: Mapping[str, pa.Array],
+        folder: Path | None = None,
+        images: Mapping[str, np.ndarray] | None = None,
+    ) -> None:
+        self._columns, self._folder, self._images = columns, folder, images or {}
 
     def moments(self, name: str) -> DeferredMoments:
         values = Moments.of(self._columns[name]).as_floats()
@@ -46,12 +53,25 @@ class ConstantStatistics:
         values = tf.constant(np.array([value for value, _ in top], object), tf.string, shape=[len(top)])
         return values, tf.constant([count for _, count in top], tf.int64)
 
+    def histogram(self, name: str) -> Any:
+        return tf.constant(sum(count_pixels(pixels) for pixels in self._images[name]), tf.int64)
+
 
 def inputs(
-    columns: Mapping[str, pa.Array], training: Mapping[str, pa.Array] | None = None, folder: Path | None = None
+    columns: Mapping[str, pa.Array],
+    training: Mapping[str, pa.Array] | None = None,
+    folder: Path | None = None,
+    images: Mapping[str, np.ndarray] | None = None,
 ) -> Inputs:
-    """The columns as `features` receives them, with the statistics of others (by default, of the same)."""
-    tensors, missing = {}, {}
+    """The columns as `features` receives them, with the statistics of others (by default, of the same).
+
+    Args:
+      columns: Name to values.
+      training: The columns that statistics are of.
+      folder: Where vocabularies are put.
+      images: Name to uint8 [batch, height, width, channels].
+    """
+    tensors, missing = {name: tf.constant(pixels) for name, pixels in (images or {}).items()}, {}
     for name, column in columns.items():
         if pa.types.is_floating(column.type):
             tensors[name] = tf.constant(column.fill_null(float("nan")).to_numpy(), tf.float32)
@@ -62,7 +82,7 @@ def inputs(
             tensors[name] = tf.constant(np.array(values, object), tf.string, shape=[len(values)])
         if column.null_count:
             missing[name] = tf.constant(np.asarray(column.is_null()))
-    return Inputs(tensors, missing=missing, statistics=ConstantStatistics(training or columns, folder))
+    return Inputs(tensors, missing=missing, statistics=ConstantStatistics(training or columns, folder, images))
 
 
 def traced(helper: Any, given: Inputs) -> Any:

@@ -1,3 +1,4 @@
+import functools
 import random
 from collections import Counter
 from typing import Any
@@ -6,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.transforms.moments import Counts, Quantiles, merge_all
+from penstock.transforms.counts import Counts, Quantiles
 
 RNG = np.random.default_rng(2)
 WORDS = [f"w{int(number)}" for number in RNG.zipf(1.5, 20_000) % 3_000]
@@ -32,10 +33,8 @@ def test_counts_are_the_same_bits_in_any_order(size: int) -> None:
     parts = [Counts.of(words[start : start + size]) for start in range(0, len(words), size)][:3000]
     whole = Counts.of(words[: 3000 * size])
     random.Random(0).shuffle(parts)
-    one_by_one = Counts()
-    for part in parts:
-        one_by_one = one_by_one.merge(part)
-    assert one_by_one.to_bytes() == whole.to_bytes() == merge_all(parts).to_bytes()
+    one_by_one = functools.reduce(Counts.merge, parts, Counts())
+    assert one_by_one.to_bytes() == whole.to_bytes()
     assert Counts.from_bytes(whole.to_bytes()) == whole
 
 
@@ -139,7 +138,7 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize("size", [1_000, 30_000, 100_000])
 def test_ranks_are_within_epsilon(values: Any, size: int) -> None:
     parts = [Quantiles.of(pa.array(values[start : start + size]), 0.01) for start in range(0, len(values), size)]
-    merged = merge_all([Quantiles.from_bytes(part.to_bytes()) for part in parts])
+    merged = functools.reduce(Quantiles.merge, [Quantiles.from_bytes(part.to_bytes()) for part in parts])
     for quantiles in (merged, Quantiles.from_bytes(merged.to_bytes())):
         boundaries = quantiles.boundaries(10)
         assert max(rank_errors(values, boundaries)) <= 0.01
