@@ -71,7 +71,7 @@ def _tf_data(uri: str, workers: int, autotune: bool) -> Batches:
     import tensorflow as tf
 
     dataset = _penstock(uri)
-    shards = [f"{uri}/{shard['path']}" for shard in dataset.manifest["splits"]["train"]["shards"]]
+    shards = [f"{uri}/{shard.path}" for shard in dataset.manifest.splits["train"].shards]
     spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.string)}
 
     def parse(record: Any) -> Any:

@@ -5,17 +5,16 @@ import json
 import os
 import platform
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import cloudpickle
 
 from .commit import drift
 from .errors import RequestError
 from .formats import paths, raw_schema
-from .formats.manifest import Pointer
+from .formats.manifest import Origin, Pointer, RecipeName
 from .planning import plan as plans
 from .planning import step_configs
 from .planning.dry_run import Draft, draft
@@ -165,7 +164,8 @@ def prepare(request: RunRequest, drafted: Drafted) -> "Job":
         commit=CommitOptions(
             dataset=request.output,
             generation=drafted.generation,
-            head=_head(request, planned),
+            origin=_origin(request, planned),
+            warnings=planned.warnings,
             units=len(planned.units) + targets,
             read=planned.read,
             filtered=planned.filtered,
@@ -211,17 +211,19 @@ def _check_shippable(preparer: object) -> None:
         ) from error
 
 
-def _head(request: RunRequest, planned: Draft) -> Mapping[str, Any]:
+def _origin(request: RunRequest, planned: Draft) -> Origin:
+    """What the manifest says of what the generation is made from and by."""
     recipe = request.recipe.recipe
-    return {
-        "recipe": {"name": request.recipe.name, "hash": request.recipe.hash},
-        "versions": {
+    packages = ("tensorflow", "penstock", "pillow", "simplejpeg", "numpy")
+    return Origin(
+        recipe=RecipeName(request.recipe.name, request.recipe.hash),
+        versions={
             "python": platform.python_version(),
             "beam": version("apache-beam"),
             "tft": version("tensorflow-transform"),
-            **{name: version(name) for name in ("tensorflow", "penstock", "pillow", "simplejpeg", "numpy")},
+            **{name: version(name) for name in packages},
         },
-        "options": {
+        options={
             "input": request.input,
             "format": recipe.format,
             "compression": recipe.compression,
@@ -231,7 +233,6 @@ def _head(request: RunRequest, planned: Draft) -> Mapping[str, Any]:
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },
-        "prepare": step_configs.describe(planned.preparer, planned.features, planned.joined),
-        "schema": raw_schema.to_text(planned.columns) if planned.columns is not None else None,
-        "warnings": planned.warnings,
-    }
+        prepare=step_configs.describe(planned.preparer, planned.features, planned.joined),
+        schema=raw_schema.to_text(planned.columns) if planned.columns is not None else None,
+    )

@@ -139,11 +139,11 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
     Exit code 0 when all is as the manifest says, 1 when it is not; every fault is named.
     """
     with _errors():
-        from ..pipeline.commit.verify import listed_files
         from ..pipeline.commit.verify import verify as find_faults
-        from ..pipeline.formats import manifest
+        from ..pipeline.formats.manifest import Manifest
 
-        _quiet_libraries()
+        if not no_graph:
+            _quiet_libraries()
         dataset = dataset.rstrip("/") or "/"
         faults = 0
         for fault in find_faults(dataset, graph=not no_graph):
@@ -152,9 +152,9 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
         if faults:
             raise PenstockError(f"{dataset} is damaged: {faults} faults")
         if not quiet:
-            content = manifest.read(dataset)
-            count = sum(1 for _ in listed_files(content))
-            click.echo(f"{dataset}: {count} files and {content['written']} examples are as the manifest says")
+            manifest = Manifest.load(dataset)
+            count = sum(1 for _ in manifest.files())
+            click.echo(f"{dataset}: {count} files and {manifest.written} examples are as the manifest says")
 
 
 @main.command()

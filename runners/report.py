@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ..pipeline.formats import manifest
+from ..pipeline.formats.manifest import Manifest
 from ..pipeline.job import Drafted, RunRequest
 from ..pipeline.storage import files
 from .run import Reporter, Result, Silent
@@ -183,7 +183,8 @@ def show_plan(entry: Mapping[str, Any]) -> None:
 def result_entry(dataset: str, result: Result) -> dict[str, Any]:
     """What a run came to, as data."""
     names = ("generation", "read", "written", "filtered", "quarantined", "reasons", "splits", "duplicates", "warnings")
-    return {"status": result.status, "dataset": dataset} | {name: result.manifest[name] for name in names}
+    content = result.manifest.to_json()
+    return {"status": result.status, "dataset": dataset} | {name: content[name] for name in names}
 
 
 def show_result(entry: Mapping[str, Any]) -> None:
@@ -223,9 +224,9 @@ def _keys(group: Mapping[str, Any]) -> str:
 
 def dataset_entry(dataset: str) -> dict[str, Any]:
     """A dataset's manifest and statistics, as data."""
-    content = manifest.read(dataset)
-    statistics = json.loads(files.read_bytes(files.join(dataset, content["statistics"]["path"])))
-    return {"dataset": dataset, "manifest": content, "statistics": statistics}
+    manifest = Manifest.load(dataset)
+    statistics = json.loads(files.read_bytes(files.join(dataset, manifest.statistics.file.path)))
+    return {"dataset": dataset, "manifest": manifest.to_json(), "statistics": statistics}
 
 
 def show_dataset(entry: Mapping[str, Any]) -> None:

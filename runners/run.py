@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from ..pipeline.build.journal import Journal
 from ..pipeline.errors import OverBudgetError, PenstockError
-from ..pipeline.formats import manifest, paths
-from ..pipeline.formats.manifest import Pointer
+from ..pipeline.formats import paths
+from ..pipeline.formats.manifest import Manifest, Pointer, publish
 from ..pipeline.job import Drafted, RunRequest, begin, plan, prepare
 from ..pipeline.storage import files
 
@@ -56,7 +56,7 @@ class Result:
     """What came of a run: `committed`, or `up_to_date` where there was nothing to do; and the dataset's manifest."""
 
     status: str
-    manifest: dict[str, Any]
+    manifest: Manifest
 
 
 def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: Sequence[str] = ()) -> Result:
@@ -89,7 +89,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         current = Pointer.read(request.output)
         if current != drafted.current and current and current.generation == drafted.generation:
             files.remove(files.join(root, paths.WORK))
-            return Result("up_to_date", manifest.read(request.output))  # another run has made it meanwhile
+            return Result("up_to_date", Manifest.load(request.output))  # another run has made it meanwhile
         files.remove_temporaries(root)
         job = begin(job, drafted)
         reporter.stage("making")
@@ -101,9 +101,9 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
             refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
             raise refusal(outcome["message"])
         files.remove(files.join(root, paths.WORK))
-        content = manifest.read(request.output)
-        reporter.committed([found for found in content["warnings"] if found not in drafted.draft.warnings])
-        return Result("committed", content)
+        manifest = Manifest.load(request.output)
+        reporter.committed([warning for warning in manifest.warnings if warning not in drafted.draft.warnings])
+        return Result("committed", manifest)
 
 
 @contextlib.contextmanager
@@ -123,16 +123,16 @@ def _alone(generation: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _committed_before(dataset: str, drafted: Drafted) -> dict[str, Any] | None:
+def _committed_before(dataset: str, drafted: Drafted) -> Manifest | None:
     """The manifest, where this very generation was committed before; the dataset points to it afterwards."""
     current = drafted.current
     if current and current.generation == drafted.generation:
-        return manifest.read(dataset)
+        return Manifest.load(dataset)
     uri = files.join(dataset, drafted.generation, paths.MANIFEST)
     if current is None or not files.exists(uri) or files.exists(files.join(dataset, drafted.generation, paths.WORK)):
         return None
-    manifest.publish(dataset, Pointer.to(drafted.generation, files.read_bytes(uri)), current)
-    return manifest.read(dataset)
+    publish(dataset, Pointer.to(drafted.generation, files.read_bytes(uri)), current)
+    return Manifest.load(dataset)
 
 
 def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) -> None:

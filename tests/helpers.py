@@ -9,10 +9,13 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+if TYPE_CHECKING:
+    from penstock.pipeline.formats.manifest import Manifest
 
 REPOSITORY = Path(__file__).parent.parent
 SHARED = REPOSITORY.parent / "shared" / "data"
@@ -81,14 +84,14 @@ def contents(folder: Path) -> dict[str, str]:
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def read_shards(dataset: Path, manifest: dict[str, Any], split: str) -> list[dict[str, Any]]:
+def read_shards(dataset: Path, manifest: "Manifest", split: str) -> list[dict[str, Any]]:
     """The examples of a split as TensorFlow reads them: feature name to a value, or a list where it has several."""
     import tensorflow as tf
 
     examples = []
-    for shard in manifest["splits"][split]["shards"]:
-        compression = "GZIP" if shard["path"].endswith(".gz") else ""
-        for record in tf.data.TFRecordDataset(str(dataset / shard["path"]), compression).as_numpy_iterator():
+    for shard in manifest.splits[split].shards:
+        compression = "GZIP" if shard.path.endswith(".gz") else ""
+        for record in tf.data.TFRecordDataset(str(dataset / shard.path), compression).as_numpy_iterator():
             entries = tf.train.Example.FromString(record).features.feature
             example = {}
             for name, feature in entries.items():
@@ -140,11 +143,11 @@ class Committed:
 
     path: Path
     source: Path
-    manifest: dict[str, Any]
+    manifest: "Manifest"
 
     @property
     def generation(self) -> Path:
-        return self.path / self.manifest["generation"]
+        return self.path / self.manifest.generation
 
     @property
     def graph(self) -> str:
@@ -204,11 +207,11 @@ class Made:
     """A dataset that was made of a table."""
 
     path: Path
-    manifest: dict[str, Any]
+    manifest: "Manifest"
 
     @property
     def generation(self) -> Path:
-        return self.path / self.manifest["generation"]
+        return self.path / self.manifest.generation
 
     @property
     def statistics(self) -> dict[str, Any]:
@@ -232,8 +235,8 @@ class Made:
         """The stored examples, in their order."""
         from penstock.pipeline.build.shards import read_examples
 
-        shards = self.manifest["splits"][split]["shards"]
-        return [record for shard in shards for record in read_examples(str(self.path / shard["path"]))]
+        shards = self.manifest.splits[split].shards
+        return [record for shard in shards for record in read_examples(str(self.path / shard.path))]
 
     def rows(self, split: str = "train") -> list[dict[str, Any]]:
         """The stored examples as dicts, in their order; a list where a feature holds other than one value."""

@@ -140,12 +140,46 @@ def portable() -> dict[str, Any]:
 
 
 FEATURES: dict[str, dict[str, Any]] = {
-    "key": {"kind": "key", "dtype": "string", "shape": [], "encoding": None},
-    "image": {"kind": "image", "dtype": "uint8", "shape": list(SHAPE), "encoding": "jpeg"},
-    "mask": {"kind": "mask", "dtype": "uint8", "shape": [*SHAPE[:2], 1], "encoding": "png"},
-    "label": {"kind": "label", "dtype": "string", "shape": [], "encoding": None},
-    "row": {"kind": "number", "dtype": "int64", "shape": [], "encoding": None},
+    "key": {"kind": "key", "dtype": "string", "shape": [], "encoding": None, "optional": False},
+    "image": {"kind": "image", "dtype": "uint8", "shape": list(SHAPE), "encoding": "jpeg", "optional": False},
+    "mask": {"kind": "mask", "dtype": "uint8", "shape": [*SHAPE[:2], 1], "encoding": "png", "optional": False},
+    "label": {"kind": "label", "dtype": "string", "shape": [], "encoding": None, "optional": False},
+    "row": {"kind": "number", "dtype": "int64", "shape": [], "encoding": None, "optional": False},
 }
+
+
+def manifest_content(generation: str, **fields: Any) -> dict[str, Any]:
+    """A whole manifest as a JSON object, of a dataset without shards unless `fields` say otherwise."""
+    file = {"path": f"{generation}/file", "bytes": 0, "sha256": "0" * 64}
+    content = {
+        "recipe": {"name": "by hand", "hash": "0" * 64},
+        "versions": {"python": "3.11"},
+        "options": {"input": "raw"},
+        "prepare": {"steps": []},
+        "schema": None,
+        "warnings": [],
+        "format": 1,
+        "generation": generation,
+        "created": "2024-01-01T00:00:00+00:00",
+        "written": 0,
+        "filtered": 0,
+        "quarantined": 0,
+        "reasons": {"filtered": {}, "quarantined": {}},
+        "quarantine": [],
+        "features": FEATURES,
+        "splits": {},
+        "transform_graph": {
+            "path": f"{generation}/transform_graph",
+            "sha256": "0" * 64,
+            "files": [],
+            "outputs": {},
+            "golden": file,
+        },
+        "statistics": {**file, "split": "train", "values": file},
+        "duplicates": {"groups": 0, "across_splits": 0, "examples": [], "file": None},
+    }
+    content |= fields
+    return {**content, "read": fields.get("read", content["written"])}
 
 
 def write(
@@ -180,18 +214,24 @@ def write(
         "features": {"image": {"kind": "image", "mean": MEAN.tolist(), "std": STD.tolist()}},
         "labels": {"train": {"cat": 11, "dog": 10}},
     }
-    manifest = {
-        "format": 1,
-        "generation": GENERATION,
-        "features": FEATURES,
-        "splits": {"train": {"examples": number, "shards": shards}},
-        "transform_graph": {
+    golden = {"shard": shards[0]["path"], "examples": 0, "outputs": {}}
+    manifest = manifest_content(
+        GENERATION,
+        written=number,
+        splits={"train": {"examples": number, "shards": shards}},
+        transform_graph={
             "path": f"{GENERATION}/transform_graph",
+            "sha256": "0" * 64,
             "files": graph_files,
             "outputs": {name: {"dtype": entry["dtype"]} for name, entry in portable()["outputs"].items()},
+            "golden": store("statistics/golden.json", json.dumps(golden).encode()),
         },
-        "statistics": store("statistics/statistics.json", json.dumps(statistics).encode()),
-    }
+        statistics={
+            **store("statistics/statistics.json", json.dumps(statistics).encode()),
+            "split": "train",
+            "values": store("statistics/values.arrow", b""),
+        },
+    )
     entry = store("manifest.json", json.dumps(manifest).encode())
     pointer = {"format": 1, "generation": GENERATION, "manifest": entry["path"], "sha256": entry["sha256"]}
     (root / "_DATASET.json").write_text(json.dumps(pointer))

@@ -43,7 +43,7 @@ def outputs(census: Made) -> dict[str, np.ndarray]:
 
 
 def test_all_rows_are_there(census: Made):
-    counts = {name: census.manifest[name] for name in ("read", "written", "quarantined", "filtered")}
+    counts = {name: getattr(census.manifest, name) for name in ("read", "written", "quarantined", "filtered")}
     assert counts == {"read": 32561, "written": 32561, "quarantined": 0, "filtered": 0}
     assert census.statistics["classification"]["top"] == {"<=50K": 24720, ">50K": 7841}
 
@@ -124,7 +124,7 @@ def test_the_number_of_units_and_the_size_of_ranges_change_no_bit(
     monkeypatch.setattr(plan, "RANGE_BYTES", {1: 1 << 30, 2: 1 << 20, 7: 77_777}[units])
     recipe = replace(load_recipe(str(REPOSITORY / "examples/census.py")).recipe, shards=units)
     other = Made(tmp_path / "dataset", run_job(recipe, real_data / "census", tmp_path / "dataset").manifest)
-    assert len(other.manifest["splits"]["train"]["shards"]) == units
+    assert len(other.manifest.splits["train"].shards) == units
     assert other.statistics_file == census.statistics_file
     assert other.assets() == census.assets()
     assert sorted(other.records()) == sorted(census.records())
@@ -142,6 +142,6 @@ def _apply(made: Made, records: list[bytes]) -> dict[str, np.ndarray]:
 def test_two_splits(real_data: Path, tmp_path: Path):
     recipe = load_recipe(f"{REPOSITORY}/examples/census.py:evaluated").recipe
     made = Made(tmp_path / "dataset", run_job(recipe, real_data / "census", tmp_path / "dataset").manifest)
-    counts = {name: split["examples"] for name, split in made.manifest["splits"].items()}
+    counts = {name: split.examples for name, split in made.manifest.splits.items()}
     assert counts == {"train": 32561, "test": 16281}
     assert made.statistics_file["examples"] == 32561

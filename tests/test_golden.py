@@ -52,9 +52,9 @@ def test_shards_and_splits_are_these(tmp_path: Path, name: str):
     raw = draw(tmp_path / "raw")
     dataset = Committed(tmp_path / "dataset", raw, run_job(RECIPES[name](), raw, tmp_path / "dataset").manifest)
     found: dict[str, Any] = {"shards": {}, "splits": {}}
-    for split, entry in dataset.manifest["splits"].items():
-        for shard in entry["shards"]:
-            for path in (shard["path"], shard["index"]["path"]):
+    for split, entry in dataset.manifest.splits.items():
+        for shard in entry.shards:
+            for path in (shard.path, shard.index.path):
                 content = (dataset.path / path).read_bytes()
                 found["shards"][path.partition("/")[2]] = hashlib.sha256(content).hexdigest()
         found["splits"][split] = [example["key"].decode() for example in dataset.examples(split)]

@@ -26,14 +26,14 @@ def run_example(name: str, source: Path, output: Path) -> Committed:
 @pytest.mark.slow
 def test_pets_come_out_with_their_masks(real_data: Path, tmp_path: Path):
     pets = run_example("pets", real_data / "pets", tmp_path)
-    content = pets.manifest
-    assert content["read"] == 600 == content["written"] + content["quarantined"] + content["filtered"]
-    assert content["quarantined"] <= 6
-    labels = json.loads((tmp_path / content["statistics"]["path"]).read_text())["labels"]
+    manifest = pets.manifest
+    assert manifest.read == 600 == manifest.written + manifest.quarantined + manifest.filtered
+    assert manifest.quarantined <= 6
+    labels = json.loads((tmp_path / manifest.statistics.file.path).read_text())["labels"]
     totals = sum((Counter(counts) for counts in labels.values()), Counter())
     assert set(totals) == {"Abyssinian", "american_bulldog", "Bengal"}
     assert all(count >= 195 for count in totals.values())
-    for split in content["splits"]:
+    for split in manifest.splits:
         for example in pets.examples(split)[:40]:
             key = example["key"].decode()
             stem = Path(key).stem
@@ -51,9 +51,9 @@ def test_pets_come_out_with_their_masks(real_data: Path, tmp_path: Path):
 @pytest.mark.slow
 def test_clothes_keep_the_folders_splits(real_data: Path, tmp_path: Path):
     clothing = run_example("clothing", real_data / "clothing", tmp_path)
-    splits = {name: split["examples"] for name, split in clothing.manifest["splits"].items()}
+    splits = {name: split.examples for name, split in clothing.manifest.splits.items()}
     assert splits == {"train": 700, "validation": 146, "test": 144}
-    assert clothing.manifest["features"]["image"]["shape"] == [224, 224, 3]
+    assert clothing.manifest.features["image"].shape == (224, 224, 3)
     for split in splits:
         for example in clothing.examples(split):
             folders = example["key"].decode().split("/")
@@ -81,17 +81,17 @@ def test_hostile_files_among_good_ones(real_data: Path, tmp_path: Path, isolate:
     result = run_job(recipe, raw, tmp_path / "dataset", max_quarantined="100%", isolate=isolate)
     dataset = Committed(tmp_path / "dataset", raw, result.manifest)
     files = sum(path.is_file() for path in hostile.rglob("*"))
-    assert result.manifest["read"] == 50 + files
+    assert result.manifest.read == 50 + files
     assert files >= 209
     keys = [example["key"].decode() for example in dataset.examples("train")]
-    assert len(keys) == result.manifest["written"]
+    assert len(keys) == result.manifest.written
     assert sum(key.startswith("images/") for key in keys) == 50
     lines = [
         json.loads(line)
-        for file in result.manifest["quarantine"]
-        for line in (dataset.path / file["path"]).read_text().splitlines()
+        for file in result.manifest.quarantine
+        for line in (dataset.path / file.path).read_text().splitlines()
     ]
-    assert len(lines) == result.manifest["read"] - len(keys)
+    assert len(lines) == result.manifest.read - len(keys)
     assert {line["key"] for line in lines} | set(keys) == {
         *(f"hostile/{path.relative_to(hostile)}" for path in hostile.rglob("*") if path.is_file()),
         *(f"images/{path.name}" for path in (raw / "images").iterdir()),

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..formats import paths
+from ..formats.manifest import Shard, StoredFile
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
 from ..storage import files
-from .journal import Journal, Segment, Shard, StoredFile
+from .journal import Journal, Segment
 from .shards import Packed, TfRecordShard
 
 _POSITION = struct.Struct("<Q")

@@ -8,29 +8,12 @@ from typing import Any
 import pyarrow as pa
 
 from ..formats import paths
+from ..formats.manifest import Shard, StoredFile
 from ..prepare import summaries
 from ..prepare.summaries import Summaries
 from ..storage import files
 
 _HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("split", pa.string())])
-
-
-@dataclass(frozen=True)
-class StoredFile:
-    """A file of the generation: path inside the generation, examples (or lines) in it, bytes, SHA-256."""
-
-    path: str
-    examples: int
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Shard:
-    """A shard of a split, and the file that says where each of its records begins; None where there is no such file."""
-
-    file: StoredFile
-    index: StoredFile | None
 
 
 @dataclass(frozen=True)
@@ -75,7 +58,7 @@ class Journal:
     @property
     def written(self) -> int:
         """How many examples were written."""
-        return sum(shard.file.examples for shard in self.shards.values())
+        return sum(shard.examples for shard in self.shards.values())
 
     @property
     def files(self) -> list[StoredFile]:

@@ -1,7 +1,6 @@
 """Writes shards: one class a file format. Both sort what they are given positions for, and keep the order otherwise."""
 
 import contextlib
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,10 +11,11 @@ import pyarrow as pa
 from ..errors import DatasetError
 from ..formats.example_writer import encode
 from ..formats.features import describe_columns
+from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
 from ..storage import files
-from .journal import Segment, Shard, StoredFile
+from .journal import Segment
 
 _READ_ROWS = 1000
 
@@ -23,7 +23,7 @@ _READ_ROWS = 1000
 def store(generation: str, path: str, examples: int, content: bytes) -> StoredFile:
     """Writes a whole file of a generation."""
     files.write_bytes(files.join(generation, path), content)
-    return StoredFile(path, examples, len(content), hashlib.sha256(content).hexdigest())
+    return stored_file(path, content, examples)
 
 
 class TfRecordShard:

@@ -21,6 +21,7 @@ from apache_beam.pvalue import TaggedOutput
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
 from ..formats import paths
+from ..formats.manifest import StoredFile
 from ..planning import plan
 from ..planning.plan import Unit
 from ..prepare import image_chunks, summaries, tables
@@ -33,7 +34,7 @@ from ..sources.quarantine import QuarantinedExample
 from ..storage import files
 from . import journal
 from .global_shuffle import ScatterWriter, gather, read_segments
-from .journal import Journal, StoredFile
+from .journal import Journal
 from .shards import ShardSet, read_examples, store
 
 BATCHES = "batches"

@@ -15,20 +15,34 @@ from ...transforms.counts import NO_TOKENS
 from ..analysis import graph_writer
 from ..analysis.requests import VocabularyRequest
 from ..analysis.trace import Analysis
-from ..build.journal import Journal, StoredFile
+from ..build.journal import Journal
 from ..build.shards import read_examples
 from ..errors import OverBudgetError, PenstockError
-from ..formats import manifest, paths
-from ..formats.manifest import Pointer
+from ..formats import paths
+from ..formats.manifest import (
+    DuplicatesEntry,
+    Manifest,
+    Origin,
+    Pointer,
+    Reasons,
+    Shard,
+    SplitEntry,
+    StatisticsEntry,
+    StoredFile,
+    TransformGraphEntry,
+    publish,
+    stored_file,
+)
 from ..formats.tfrecord import read_records
 from ..graph import exporter
 from ..graph.savedmodel import SavedGraph, apply_to_examples
 from ..prepare.summaries import Summaries, merge
 from ..splits.rules import NOT_LISTED
 from ..storage import files
-from . import drift, duplicates, statistics
+from . import drift, duplicates, golden, statistics
+from .golden import Golden
 
-GOLDEN_EXAMPLES = 8
+_SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
 # tft.analyzers.get_empy_vocabulary_dummy_value, for text and for integers
 _EMPTY_VOCABULARY = (NO_TOKENS, b"-1")  # as text, as integers
 
@@ -75,7 +89,8 @@ class CommitOptions:
     Attributes:
       dataset: The dataset's URI.
       generation: The generation's id.
-      head: The manifest's entries that were known before the run (recipe, versions, options, warnings, …).
+      origin: What the generation is made from and by.
+      warnings: What the plan found to warn of.
       units: How many units there are.
       read: How many examples the source has; -1: as many as the units hold.
       filtered: Filter reason to count, of examples left out by the plan.
@@ -89,7 +104,8 @@ class CommitOptions:
 
     dataset: str
     generation: str
-    head: Mapping[str, Any]
+    origin: Origin
+    warnings: Sequence[str]
     units: int
     read: int
     filtered: Mapping[str, int]
@@ -151,7 +167,7 @@ def check_budget(options: CommitOptions, totals: Totals) -> None:
         )
 
 
-def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any]:
+def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
 
     Args:
@@ -166,76 +182,62 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> dict[str, Any
     totals = count(options, journals)
     check_budget(options, totals)
     splits = _splits(options, journals, totals)
-    found: Summaries = {}
+    merged: Summaries = {}
     for journal in journals:
-        found = merge(found, journal.read_summaries(options.root))
-    golden, not_portable = _finish_graph(options, journals, found)
-    summary = statistics.summarize(options.analysis.features, list(journals), found, options.statistics)
-    found_of_values = [
-        *drift.compare_values(options.dataset, options.replaces, summary, found),
+        merged = merge(merged, journal.read_summaries(options.root))
+    graph_outputs, not_portable = _finish_graph(options, journals, merged)
+    summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
+    warnings = (
+        *options.warnings,
+        *drift.compare_values(options.dataset, options.replaces, summary, merged),
         *statistics.lost_differences(options.analysis.features, summary),
         *not_portable,
-    ]
-    groups = duplicates.find_duplicates(options.root, journals)
-    stored = {
-        "statistics": _write(options, paths.STATISTICS, statistics.encode(summary)),
-        "values": _write(options, paths.VALUES, drift.encode_values(found)),
-        "golden": _write(options, paths.GOLDEN, golden),
-    }
-    if groups:
-        stored["duplicates"] = _write(options, paths.DUPLICATES, (json.dumps(groups, indent=1) + "\n").encode())
-    graph_files = _hash_folder(options, paths.TRANSFORM_GRAPH)
-    quarantine = [file for file in (options.quarantine, *(journal.quarantine for journal in journals)) if file]
-    across = duplicates.across_splits(groups)
-    content = {
-        **options.head,
-        "warnings": [*options.head["warnings"], *found_of_values],
-        "format": paths.FORMAT,
-        "generation": options.generation,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "read": totals.read,
-        "written": totals.written,
-        "filtered": totals.filtered.total(),
-        "quarantined": totals.quarantined.total(),
-        "reasons": {"filtered": dict(totals.filtered), "quarantined": dict(totals.quarantined)},
-        "quarantine": [_entry(options, file, lines=True) for file in quarantine],
-        "features": {name: feature.to_json() for name, feature in options.analysis.features.items()},
-        "splits": splits,
-        "transform_graph": {
-            "path": _relative(options, paths.TRANSFORM_GRAPH),
-            "sha256": _hash_all(graph_files),
-            "files": graph_files,
-            "outputs": {name: {"dtype": dtype} for name, dtype in options.analysis.outputs.items()},
-            "golden": stored["golden"],
-        },
-        "statistics": {**stored["statistics"], "split": options.statistics, "values": stored["values"]},
-        "duplicates": {
-            "groups": len(groups),
-            "across_splits": len(across),
-            "examples": across[:20] or groups[:20],
-            "file": stored.get("duplicates"),
-        },
-    }
-    encoded = manifest.encode(content)
+    )
+    quarantine = (options.quarantine, *(journal.quarantine for journal in journals))
+    manifest = Manifest(
+        origin=options.origin,
+        warnings=warnings,
+        generation=options.generation,
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        read=totals.read,
+        written=totals.written,
+        filtered=totals.filtered.total(),
+        quarantined=totals.quarantined.total(),
+        reasons=Reasons(dict(totals.filtered), dict(totals.quarantined)),
+        quarantine=tuple(file.within(options.generation) for file in quarantine if file),
+        features=options.analysis.features,
+        splits=splits,
+        transform_graph=_graph_entry(options, _write(options, paths.GOLDEN, graph_outputs.encode())),
+        statistics=StatisticsEntry(
+            _write(options, paths.STATISTICS, statistics.encode(summary)),
+            options.statistics,
+            _write(options, paths.VALUES, drift.encode_values(merged)),
+        ),
+        duplicates=_duplicates_entry(options, duplicates.find_duplicates(options.root, journals)),
+    )
+    encoded = manifest.encode()
     files.write_bytes(files.join(options.root, paths.MANIFEST), encoded)
-    manifest.publish(options.dataset, Pointer.to(options.generation, encoded), options.replaces)
-    return content
+    publish(options.dataset, Pointer.to(options.generation, encoded), options.replaces)
+    return manifest
 
 
-def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals) -> dict[str, Any]:
-    splits: dict[str, Any] = {}
+def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals) -> dict[str, SplitEntry]:
+    """The shards of every split, in the order of their units, after a look at their sizes.
+
+    Raises:
+      PenstockError: a file is not as its journal says, or a split is empty.
+    """
+    shards: dict[str, list[Shard]] = {}
     for journal in journals:
         for file in journal.files:
             uri = files.join(options.root, file.path)
             if files.size(uri) != file.bytes:
                 raise PenstockError(f"{uri}: expected {file.bytes} bytes, found {files.size(uri)}; run again")
         for name, shard in journal.shards.items():
-            split = splits.setdefault(name, {"examples": 0, "shards": []})
-            split["examples"] += shard.file.examples
-            index = _entry(options, shard.index) if shard.index else None
-            split["shards"].append(_entry(options, shard.file) | {"index": index})
+            shards.setdefault(name, []).append(shard.within(options.generation))
+    splits = {name: SplitEntry(sum(shard.examples for shard in of), tuple(of)) for name, of in shards.items()}
     for name, split in splits.items():
-        if not split["examples"]:
+        if not split.examples:
             raise PenstockError(f"split {name!r} came out empty: {_why_empty(options, totals)}; nothing was committed")
     return splits
 
@@ -244,7 +246,7 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
     """What is known of the examples of a split that has none: only those that are written are counted by split."""
     filtered, quarantined = totals.filtered.total() - totals.filtered[NOT_LISTED], totals.quarantined.total()
     where = files.join(options.root, paths.QUARANTINE)
-    if options.head["schema"] is None:  # files get their splits while planning, and none of these is empty
+    if options.origin.schema is None:  # files get their splits while planning, and none of these is empty
         return f"every example of it was quarantined or filtered; see {where}"
     if not filtered and not quarantined:
         return f"none of the {totals.read} examples belongs to it; fix Recipe(splits=...)"
@@ -254,8 +256,10 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
     )
 
 
-def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> tuple[bytes, list[str]]:
-    """Writes the graph, where the analysis did not, and its portable form; returns golden.json's content and warnings.
+def _finish_graph(
+    options: CommitOptions, journals: Sequence[Journal], summaries: Summaries
+) -> tuple[Golden, list[str]]:
+    """Writes the graph, where the analysis did not, and its portable form; returns what it gives, and warnings.
 
     Raises:
       PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
@@ -269,13 +273,8 @@ def _finish_graph(options: CommitOptions, journals: Sequence[Journal], summaries
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)
     advice = "ds.tf runs the saved graph, and all else needs features=False"
-    entry = {
-        "shard": shard,
-        "examples": len(examples),
-        "outputs": {name: golden_value(value) for name, value in outputs.items()},
-    }
-    golden = (json.dumps(entry, indent=1, sort_keys=True) + "\n").encode()
-    return golden, [f"not portable: {difference}; {advice}" for difference in differences]
+    warnings = [f"not portable: {difference}; {advice}" for difference in differences]
+    return Golden.of(shard, len(examples), outputs), warnings
 
 
 def _check_graph(
@@ -294,8 +293,8 @@ def _check_graph(
                 f"{' or '.join(_columns(options.analysis))} in split {options.statistics!r} made it; check `features`"
             )
     shards = (journal.shards.get(options.statistics) for journal in journals)
-    shard = next(shard.file for shard in shards if shard and shard.file.examples)
-    examples = list(islice(read_examples(files.join(options.root, shard.path)), GOLDEN_EXAMPLES))
+    shard = next(shard for shard in shards if shard and shard.examples)
+    examples = list(islice(read_examples(files.join(options.root, shard.path)), golden.EXAMPLES))
     outputs = apply_to_examples(saved, examples)
     for name, value in outputs.items():
         if len(value) != len(examples):
@@ -313,7 +312,7 @@ def _check_graph(
                 f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of "
                 f"the first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
             )
-    return _relative(options, shard.path), examples, outputs
+    return shard.within(options.generation).path, examples, outputs
 
 
 def _columns(analysis: Analysis) -> list[str]:
@@ -332,56 +331,28 @@ def _is_empty_vocabulary(uri: str) -> bool:
     return not lines or (len(lines) == 1 and lines[0].rpartition(b" ")[2] in _EMPTY_VOCABULARY)
 
 
-def golden_value(value: np.ndarray) -> dict[str, Any]:
-    """What is kept of a graph's output, to compare a later run of the graph with."""
-    flat = value.ravel()
-    start = [item.decode(errors="replace") if isinstance(item, bytes) else item for item in flat[:32].tolist()]
-    content = b"\0".join(flat.tolist()) if value.dtype == object else value.tobytes()
-    return {
-        "dtype": "string" if value.dtype == object else str(value.dtype),
-        "shape": list(value.shape),
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "start": start,
-    }
-
-
-def _write(options: CommitOptions, path: str, content: bytes) -> dict[str, Any]:
+def _write(options: CommitOptions, path: str, content: bytes) -> StoredFile:
     files.write_bytes(files.join(options.root, path), content)
-    return {
-        "path": _relative(options, path),
-        "bytes": len(content),
-        "sha256": hashlib.sha256(content).hexdigest(),
-    }
+    return stored_file(path, content).within(options.generation)
 
 
-def _hash_folder(options: CommitOptions, path: str) -> list[dict[str, Any]]:
-    entries = []
-    for info in files.list_folder(files.join(options.root, path)):
-        content = files.read_bytes(info.uri)
-        entries.append(
-            {
-                "path": info.uri[len(options.dataset.rstrip("/")) + 1 :],
-                "bytes": len(content),
-                "sha256": hashlib.sha256(content).hexdigest(),
-            }
-        )
-    return entries
+def _graph_entry(options: CommitOptions, golden_file: StoredFile) -> TransformGraphEntry:
+    """The manifest's entry of the transform graph, whose files are all written."""
+    folder = files.list_folder(files.join(options.root, paths.TRANSFORM_GRAPH))
+    stored = [stored_file(info.uri[len(options.root) + 1 :], files.read_bytes(info.uri)) for info in folder]
+    lines = "".join(f"{file.sha256}  {file.path}\n" for file in stored)
+    return TransformGraphEntry(
+        path=f"{options.generation}/{paths.TRANSFORM_GRAPH}",
+        sha256=hashlib.sha256(lines.encode()).hexdigest(),
+        files=tuple(file.within(options.generation) for file in stored),
+        outputs=options.analysis.outputs,
+        golden=golden_file,
+    )
 
 
-def _hash_all(entries: Sequence[Mapping[str, Any]]) -> str:
-    """SHA-256 over the lines `<sha256>  <path>` of the files in the generation, in the order of their paths."""
-    lines = "".join(f"{entry['sha256']}  {entry['path'].partition('/')[2]}\n" for entry in entries)
-    return hashlib.sha256(lines.encode()).hexdigest()
-
-
-def _entry(options: CommitOptions, file: StoredFile, lines: bool = False) -> dict[str, Any]:
-    return {
-        "path": _relative(options, file.path),
-        "lines" if lines else "examples": file.examples,
-        "bytes": file.bytes,
-        "sha256": file.sha256,
-    }
-
-
-def _relative(options: CommitOptions, path: str) -> str:
-    return f"{options.generation}/{path}"
+def _duplicates_entry(options: CommitOptions, groups: Sequence[Mapping[str, Any]]) -> DuplicatesEntry:
+    """Writes the duplicates, where there are any, and gives the manifest's entry of them."""
+    across = duplicates.across_splits(groups)
+    content = (json.dumps(groups, indent=1) + "\n").encode()
+    file = _write(options, paths.DUPLICATES, content) if groups else None
+    return DuplicatesEntry(len(groups), len(across), tuple(across[:_SHOWN_GROUPS] or groups[:_SHOWN_GROUPS]), file)

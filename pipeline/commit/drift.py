@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...transforms.counts import Counts
+from ..errors import DatasetError
 from ..formats import paths, raw_schema
-from ..formats.manifest import Pointer
+from ..formats.manifest import Manifest, Pointer
 from ..prepare.summaries import DISTINCT, Summaries
 from ..splits.hashing import hash64
 from ..storage import files
@@ -19,11 +20,14 @@ _SHOWN = 3
 
 def compare_columns(dataset: str, current: Pointer | None, columns: pa.Schema) -> list[str]:
     """What changed in the columns since the current generation, in words; nothing where there is no such generation."""
-    before = _read(dataset, current, paths.MANIFEST).get("schema")
-    if not before:
+    if current is None:
         return []
-    changes = raw_schema.compare(raw_schema.from_text(before), columns)
-    return [f"the input changed since generation {current.generation}: {change}" for change in changes if current]
+    try:
+        before = Manifest.load(dataset).origin.schema
+    except (DatasetError, OSError):
+        return []  # a damaged old generation is not this run's concern
+    changes = raw_schema.compare(raw_schema.from_text(before), columns) if before else []
+    return [f"the input changed since generation {current.generation}: {change}" for change in changes]
 
 
 def encode_values(summaries: Summaries) -> bytes:
@@ -64,7 +68,7 @@ def compare_values(
     """
     if current is None:
         return []
-    before = _read(dataset, current, paths.STATISTICS).get("features", {})
+    before = _read_statistics(dataset, current).get("features", {})
     known = _read_values(dataset, current)
     found = []
     counted = dict(_counted(summaries))
@@ -124,11 +128,11 @@ def _read_values(dataset: str, current: Pointer) -> dict[str, set[int]]:
     return {name: set(table.filter(pc.equal(table["column"], name))["hash"].to_pylist()) for name in names}
 
 
-def _read(dataset: str, current: Pointer | None, path: str) -> dict[str, Any]:
-    if current is None:
-        return {}
+def _read_statistics(dataset: str, current: Pointer) -> dict[str, Any]:
+    """The current generation's statistics.json."""
     try:
-        content: dict[str, Any] = json.loads(files.read_bytes(files.join(dataset, current.generation, path)))
+        uri = files.join(dataset, current.generation, paths.STATISTICS)
+        content: dict[str, Any] = json.loads(files.read_bytes(uri))
     except (OSError, ValueError):
         return {}  # a damaged old generation is not this run's concern
     return content

@@ -1,6 +1,6 @@
 """Exact duplicates among the examples that were written, found by the content hashes of their payloads."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,6 @@ def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
     return np.frombuffer(flat, np.uint64, 4 * len(hashes)).reshape(-1, 4)[:, 0]
 
 
-def across_splits(groups: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def across_splits(groups: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """The groups that lie in more than one split: what is learnt in one leaks into the test of the other."""
     return [group for group in groups if len({example["split"] for example in group["examples"]}) > 1]

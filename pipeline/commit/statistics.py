@@ -59,7 +59,7 @@ def summarize(
     if labels.get(split):
         column = {name: value for name, value in entries.get("label", {}).items() if name != "top"}
         entries["label"] = {**column, "kind": "label", "counts": labels[split]}
-    examples = sum(journal.shards[split].file.examples for journal in journals if split in journal.shards)
+    examples = sum(journal.shards[split].examples for journal in journals if split in journal.shards)
     return {"split": split, "examples": examples, "features": entries, "labels": labels}
 
 

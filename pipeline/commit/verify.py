@@ -1,17 +1,14 @@
 """Checks a committed dataset against its manifest: every file, every record, every count, and the graph."""
 
 import gzip
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
-from typing import Any
 
 from ..build.shards import read_examples
 from ..errors import DatasetError
-from ..formats import manifest
+from ..formats.manifest import Manifest, StoredFile
 from ..storage import files
-
-_ULPS = 1e-5  # relative: another processor may round a float differently
+from .golden import Golden
 
 
 def verify(dataset: str, graph: bool = True) -> Iterator[str]:
@@ -25,106 +22,73 @@ def verify(dataset: str, graph: bool = True) -> Iterator[str]:
       NotCommittedError: nothing was committed there.
       DatasetError: the manifest itself cannot be trusted.
     """
-    content = manifest.read(dataset)
+    manifest = Manifest.load(dataset)
     whole = True
-    for entry in listed_files(content):
-        fault = _check_file(dataset, entry)
+    for file in manifest.files():
+        fault = _check_file(dataset, file)
         if fault:
             whole = False
             yield fault
-    yield from _check_counts(dataset, content)
+    yield from _check_counts(dataset, manifest)
     if graph and whole:
-        yield from _check_graph(dataset, content)
+        yield from _check_graph(dataset, manifest)
 
 
-def listed_files(content: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """The entries (path, bytes, sha256, …) of every file that a manifest lists."""
-    for split in content["splits"].values():
-        for shard in split["shards"]:
-            yield shard
-            if shard["index"]:
-                yield shard["index"]
-    yield from content["quarantine"]
-    yield from content["transform_graph"]["files"]
-    yield content["transform_graph"]["golden"]
-    yield content["statistics"]
-    yield content["statistics"]["values"]
-    if content["duplicates"]["file"]:
-        yield content["duplicates"]["file"]
-
-
-def _check_file(dataset: str, entry: Mapping[str, Any]) -> str | None:
-    uri = files.join(dataset, entry["path"])
+def _check_file(dataset: str, file: StoredFile) -> str | None:
+    uri = files.join(dataset, file.path)
     try:
         digest, size = files.sha256(uri)
     except FileNotFoundError:
         return f"{uri}: the file is missing"
     except OSError as error:
         return f"{uri}: the file cannot be read: {error}"
-    if size != entry["bytes"]:
-        return f"{uri}: expected {entry['bytes']} bytes, found {size}"
-    if digest != entry["sha256"]:
-        return f"{uri}: expected SHA-256 {entry['sha256']}, found {digest}: its content was changed"
+    if size != file.bytes:
+        return f"{uri}: expected {file.bytes} bytes, found {size}"
+    if digest != file.sha256:
+        return f"{uri}: expected SHA-256 {file.sha256}, found {digest}: its content was changed"
     return None
 
 
-def _check_counts(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
+def _check_counts(dataset: str, manifest: Manifest) -> Iterator[str]:
+    """Counts the examples in every shard, and compares all sums that the manifest gives."""
     written = 0
-    for name, split in content["splits"].items():
-        for shard in split["shards"]:
-            uri = files.join(dataset, shard["path"])
+    for name, split in manifest.splits.items():
+        for shard in split.shards:
+            uri = files.join(dataset, shard.path)
             try:
-                found = sum(1 for _ in read_examples(uri))
+                count = sum(1 for _ in read_examples(uri))
             except FileNotFoundError:
-                continue  # told before
+                continue  # reported with the files
             except (DatasetError, OSError, EOFError, gzip.BadGzipFile) as error:
                 yield f"{uri}: its records cannot be read: {error}"
                 continue
-            if found != shard["examples"]:
-                yield f"{uri}: expected {shard['examples']} examples, found {found}"
-        in_shards = sum(shard["examples"] for shard in split["shards"])
-        if in_shards != split["examples"]:
-            yield f"split {name!r}: expected {split['examples']} examples, found {in_shards} in its shards"
-        written += split["examples"]
-    if written != content["written"]:
-        yield f"expected {content['written']} written examples, found {written} in the splits"
-    if content["read"] != content["written"] + content["quarantined"] + content["filtered"]:
+            if count != shard.examples:
+                yield f"{uri}: expected {shard.examples} examples, found {count}"
+        in_shards = sum(shard.examples for shard in split.shards)
+        if in_shards != split.examples:
+            yield f"split {name!r}: expected {split.examples} examples, found {in_shards} in its shards"
+        written += split.examples
+    if written != manifest.written:
+        yield f"expected {manifest.written} written examples, found {written} in the splits"
+    if manifest.read != manifest.written + manifest.quarantined + manifest.filtered:
         yield (
-            f"expected read = written + quarantined + filtered, found {content['read']} = {content['written']} + "
-            f"{content['quarantined']} + {content['filtered']}"
+            f"expected read = written + quarantined + filtered, found {manifest.read} = {manifest.written} + "
+            f"{manifest.quarantined} + {manifest.filtered}"
         )
-    lines = sum(entry["lines"] for entry in content["quarantine"])
-    if lines != content["quarantined"]:
-        yield f"expected {content['quarantined']} quarantined examples, found {lines} in the quarantine files"
+    lines = sum(file.examples or 0 for file in manifest.quarantine)
+    if lines != manifest.quarantined:
+        yield f"expected {manifest.quarantined} quarantined examples, found {lines} in the quarantine files"
 
 
-def _check_graph(dataset: str, content: Mapping[str, Any]) -> Iterator[str]:
-    from ..formats.features import Feature
+def _check_graph(dataset: str, manifest: Manifest) -> Iterator[str]:
+    """Applies the graph to the golden examples again, and compares what comes out."""
     from ..graph.savedmodel import SavedGraph, apply_to_examples
-    from .commit import golden_value
 
-    entry = content["transform_graph"]
-    golden = json.loads(files.read_bytes(files.join(dataset, entry["golden"]["path"])))
-    examples = list(islice(read_examples(files.join(dataset, golden["shard"])), golden["examples"]))
-    uri = files.join(dataset, entry["path"])
-    features = {name: Feature.from_json(feature) for name, feature in content["features"].items()}
-    applied = apply_to_examples(SavedGraph(uri, features), examples)
-    found = {name: golden_value(value) for name, value in applied.items()}
-    for name in sorted(golden["outputs"].keys() | found.keys()):
-        expected, actual = golden["outputs"].get(name), found.get(name)
-        if expected is None or actual is None or not _agree(expected, actual):
-            yield (
-                f"{uri}: output {name!r} is not what it was when the dataset was written; made with "
-                f"{content['versions']}: compare the versions installed here"
-            )
-
-
-def _agree(expected: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-    if any(expected[name] != found[name] for name in ("dtype", "shape")):
-        return False
-    if expected["sha256"] == found["sha256"]:
-        return True
-    if not expected["dtype"].startswith("float"):
-        return False
-    pairs = zip(expected["start"], found["start"], strict=True)
-    return all(abs(a - b) <= _ULPS * max(abs(a), abs(b), 1) for a, b in pairs)
+    golden = Golden.decode(files.read_bytes(files.join(dataset, manifest.transform_graph.golden.path)))
+    examples = list(islice(read_examples(files.join(dataset, golden.shard)), golden.examples))
+    uri = files.join(dataset, manifest.transform_graph.path)
+    for name in golden.differing(apply_to_examples(SavedGraph(uri, manifest.features), examples)):
+        yield (
+            f"{uri}: output {name!r} is not what it was when the dataset was written; made with "
+            f"{manifest.origin.versions}: compare the versions installed here"
+        )

@@ -1,4 +1,4 @@
-"""The manifest and the pointer: what makes a generation a dataset. Standard library only.
+"""The manifest and the pointer: what makes a generation a dataset.
 
 `manifest.json` lists every file of a generation with its bytes and SHA-256. `_DATASET.json` points to the manifest of
 the current generation; creating or replacing it is the commit.
@@ -8,12 +8,437 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ..errors import DatasetError, NotCommittedError
 from ..storage import files
 from . import paths
+from .features import Feature
+from .json_fields import JsonObject, mismatch
+
+
+@dataclass(frozen=True)
+class StoredFile:
+    """A file of a generation.
+
+    Attributes:
+      path: Relative to the generation's folder; in a manifest, relative to the dataset's.
+      examples: How many examples are in it, or, in a quarantine file, how many it tells of; None where it holds none.
+      bytes: Its size.
+      sha256: Of its content, in hexadecimal digits.
+    """
+
+    path: str
+    examples: int | None
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def read(cls, entry: JsonObject, count: str | None = None) -> "StoredFile":
+        """Reads an entry, in which the examples are called `count`; None: it has no such field."""
+        examples = entry.count(count) if count else None
+        return cls(entry.path("path"), examples, entry.count("bytes"), entry.string("sha256"))
+
+    def within(self, generation: str) -> "StoredFile":
+        """The same file, seen from the dataset's folder."""
+        return replace(self, path=f"{generation}/{self.path}")
+
+    def to_json(self, count: str = "examples") -> dict[str, Any]:
+        """The file's entry, in which the examples are called `count`."""
+        examples = {} if self.examples is None else {count: self.examples}
+        return {"path": self.path, **examples, "bytes": self.bytes, "sha256": self.sha256}
+
+
+def stored_file(path: str, content: bytes, examples: int | None = None) -> StoredFile:
+    """The file at a path that has the given content."""
+    return StoredFile(path, examples, len(content), hashlib.sha256(content).hexdigest())
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A shard of a split, and the file that says where each of its records begins; None where there is no such file."""
+
+    file: StoredFile
+    index: StoredFile | None
+
+    @property
+    def path(self) -> str:
+        """Where its data is."""
+        return self.file.path
+
+    @property
+    def examples(self) -> int:
+        """How many examples are in it."""
+        return self.file.examples or 0
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "Shard":
+        """Reads an entry."""
+        index = entry.optional_object("index")
+        return cls(StoredFile.read(entry, "examples"), StoredFile.read(index, "examples") if index else None)
+
+    def within(self, generation: str) -> "Shard":
+        """The same shard, seen from the dataset's folder."""
+        return Shard(self.file.within(generation), self.index.within(generation) if self.index else None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The shard's entry."""
+        return self.file.to_json() | {"index": self.index.to_json() if self.index else None}
+
+
+@dataclass(frozen=True)
+class SplitEntry:
+    """How many examples a split has, and its shards in their order."""
+
+    examples: int
+    shards: tuple[Shard, ...]
+
+    @property
+    def bytes(self) -> int:
+        """Of all its shards, without their indexes."""
+        return sum(shard.file.bytes for shard in self.shards)
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "SplitEntry":
+        """Reads an entry."""
+        return cls(entry.count("examples"), tuple(map(Shard.read, entry.objects("shards"))))
+
+    def to_json(self) -> dict[str, Any]:
+        """The split's entry."""
+        return {"examples": self.examples, "shards": [shard.to_json() for shard in self.shards]}
+
+
+@dataclass(frozen=True)
+class TransformGraphEntry:
+    """The transform graph.
+
+    Attributes:
+      path: Its folder, relative to the dataset's.
+      sha256: Over the lines `<sha256>  <path in the generation>` of its files.
+      files: What is in its folder.
+      outputs: Output name to dtype.
+      golden: The file with what it gave for a few examples when it was written.
+    """
+
+    path: str
+    sha256: str
+    files: tuple[StoredFile, ...]
+    outputs: Mapping[str, str]
+    golden: StoredFile
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "TransformGraphEntry":
+        """Reads an entry."""
+        return cls(
+            entry.path("path"),
+            entry.string("sha256"),
+            tuple(map(StoredFile.read, entry.objects("files"))),
+            {name: output.string("dtype") for name, output in entry.object("outputs").named_objects()},
+            StoredFile.read(entry.object("golden")),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The graph's entry."""
+        return {
+            "path": self.path,
+            "sha256": self.sha256,
+            "files": [file.to_json() for file in self.files],
+            "outputs": {name: {"dtype": dtype} for name, dtype in self.outputs.items()},
+            "golden": self.golden.to_json(),
+        }
+
+
+@dataclass(frozen=True)
+class StatisticsEntry:
+    """statistics.json, the split that it tells of, and the file with the values that its columns have."""
+
+    file: StoredFile
+    split: str
+    values: StoredFile
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "StatisticsEntry":
+        """Reads an entry."""
+        return cls(StoredFile.read(entry), entry.string("split"), StoredFile.read(entry.object("values")))
+
+    def to_json(self) -> dict[str, Any]:
+        """The statistics' entry."""
+        return self.file.to_json() | {"split": self.split, "values": self.values.to_json()}
+
+
+@dataclass(frozen=True)
+class DuplicatesEntry:
+    """Exact duplicates among the examples that were written.
+
+    Attributes:
+      groups: How many groups of equal examples there are.
+      across_splits: How many of these lie in more than one split.
+      examples: A few groups, as `duplicates.find_duplicates` gives them.
+      file: The file with all of them; None where there are none.
+    """
+
+    groups: int
+    across_splits: int
+    examples: tuple[Mapping[str, Any], ...]
+    file: StoredFile | None
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "DuplicatesEntry":
+        """Reads an entry."""
+        file = entry.optional_object("file")
+        return cls(
+            entry.count("groups"),
+            entry.count("across_splits"),
+            tuple(group.fields for group in entry.objects("examples")),
+            StoredFile.read(file) if file else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The duplicates' entry."""
+        return {
+            "groups": self.groups,
+            "across_splits": self.across_splits,
+            "examples": list(self.examples),
+            "file": self.file.to_json() if self.file else None,
+        }
+
+
+@dataclass(frozen=True)
+class RecipeName:
+    """A recipe's name, and the SHA-256 of its file."""
+
+    name: str
+    hash: str
+
+
+@dataclass(frozen=True)
+class Reasons:
+    """Why examples were left out: filter reason to count, and reason code of the quarantine to count."""
+
+    filtered: Mapping[str, int]
+    quarantined: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a generation is made from and by, all of it known before anything is made.
+
+    Attributes:
+      recipe: The recipe.
+      versions: Package name to the version that made it.
+      options: What the recipe and the command line asked for.
+      prepare: What reading and `prepare` do to raw data; see `planning/step_configs.py`.
+      schema: A table's raw columns (see `raw_schema`); None where files are the input.
+    """
+
+    recipe: RecipeName
+    versions: Mapping[str, str]
+    options: Mapping[str, Any]
+    prepare: Mapping[str, Any]
+    schema: str | None
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "Origin":
+        """Reads a manifest's fields."""
+        recipe = entry.object("recipe")
+        return cls(
+            RecipeName(recipe.string("name"), recipe.string("hash")),
+            entry.object("versions").named_strings(),
+            entry.object("options").fields,
+            entry.object("prepare").fields,
+            entry.optional_string("schema"),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest's fields."""
+        return {
+            "recipe": asdict(self.recipe),
+            "versions": dict(self.versions),
+            "options": dict(self.options),
+            "prepare": dict(self.prepare),
+            "schema": self.schema,
+        }
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The content of manifest.json. Its files' paths are relative to the dataset.
+
+    Attributes:
+      origin: What the generation is made from and by.
+      warnings: What was found to warn of, in words.
+      generation: The generation's id.
+      created: When it was committed (ISO 8601, UTC).
+      read: How many examples the source has: those written, filtered and quarantined.
+      written: How many are in the shards.
+      filtered: How many were left out for a reason that the recipe names.
+      quarantined: How many could not be prepared.
+      reasons: Why.
+      quarantine: The files that tell of each of these.
+      features: Feature name to what is stored of it.
+      splits: Split name to its shards.
+      transform_graph: The transform graph.
+      statistics: The statistics of one split.
+      duplicates: Exact duplicates.
+    """
+
+    origin: Origin
+    warnings: tuple[str, ...]
+    generation: str
+    created: str
+    read: int
+    written: int
+    filtered: int
+    quarantined: int
+    reasons: Reasons
+    quarantine: tuple[StoredFile, ...]
+    features: Mapping[str, Feature]
+    splits: Mapping[str, SplitEntry]
+    transform_graph: TransformGraphEntry
+    statistics: StatisticsEntry
+    duplicates: DuplicatesEntry
+
+    def files(self) -> Iterator[StoredFile]:
+        """Every file of the generation but the manifest itself, once."""
+        for split in self.splits.values():
+            for shard in split.shards:
+                yield shard.file
+                if shard.index:
+                    yield shard.index
+        yield from self.quarantine
+        yield from self.transform_graph.files
+        yield self.transform_graph.golden
+        yield self.statistics.file
+        yield self.statistics.values
+        if self.duplicates.file:
+            yield self.duplicates.file
+
+    def to_json(self) -> dict[str, Any]:
+        """The manifest as a JSON object."""
+        return {
+            **self.origin.to_json(),
+            "warnings": list(self.warnings),
+            "format": paths.FORMAT,
+            "generation": self.generation,
+            "created": self.created,
+            "read": self.read,
+            "written": self.written,
+            "filtered": self.filtered,
+            "quarantined": self.quarantined,
+            "reasons": {"filtered": dict(self.reasons.filtered), "quarantined": dict(self.reasons.quarantined)},
+            "quarantine": [file.to_json("lines") for file in self.quarantine],
+            "features": {name: feature.to_json() for name, feature in self.features.items()},
+            "splits": {name: split.to_json() for name, split in self.splits.items()},
+            "transform_graph": self.transform_graph.to_json(),
+            "statistics": self.statistics.to_json(),
+            "duplicates": self.duplicates.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, value: object) -> "Manifest":
+        """Reads the JSON object back.
+
+        Raises:
+          ValueError: a field is missing, of another type, or leads out of the dataset; the message names its key.
+        """
+        entry = JsonObject.of(value)
+        reasons = entry.object("reasons")
+        return cls(
+            origin=Origin.read(entry),
+            warnings=entry.strings("warnings"),
+            generation=_generation(entry),
+            created=entry.string("created"),
+            read=entry.count("read"),
+            written=entry.count("written"),
+            filtered=entry.count("filtered"),
+            quarantined=entry.count("quarantined"),
+            reasons=Reasons(reasons.object("filtered").named_counts(), reasons.object("quarantined").named_counts()),
+            quarantine=tuple(StoredFile.read(file, "lines") for file in entry.objects("quarantine")),
+            features={name: _feature(feature) for name, feature in entry.object("features").named_objects()},
+            splits={name: SplitEntry.read(split) for name, split in entry.object("splits").named_objects()},
+            transform_graph=TransformGraphEntry.read(entry.object("transform_graph")),
+            statistics=StatisticsEntry.read(entry.object("statistics")),
+            duplicates=DuplicatesEntry.read(entry.object("duplicates")),
+        )
+
+    def encode(self) -> bytes:
+        """The bytes of manifest.json."""
+        return (json.dumps(self.to_json(), indent=2) + "\n").encode()
+
+    @classmethod
+    def decode(cls, content: bytes, uri: str) -> "Manifest":
+        """Reads the bytes of a manifest.json.
+
+        Raises:
+          DatasetError: they are not a manifest, or one of a newer format.
+        """
+        try:
+            value = json.loads(content)
+            _check_format(JsonObject.of(value), uri)
+            return cls.from_json(value)
+        except ValueError as error:
+            raise DatasetError(
+                f"{uri}: expected a manifest as this penstock writes it: {error}; install the one that wrote it, or "
+                "run the recipe again"
+            ) from error
+
+    @classmethod
+    def load(cls, dataset: str) -> "Manifest":
+        """The manifest of a dataset's current generation.
+
+        Raises:
+          NotCommittedError: nothing was committed there.
+          DatasetError: the manifest is missing or damaged.
+        """
+        pointer = Pointer.read(dataset)
+        if pointer is None:
+            raise _not_committed(dataset)
+        uri = files.join(dataset, pointer.manifest)
+        try:
+            content = files.read_bytes(uri)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{uri}: expected the manifest that the pointer names, found none; run again") from error
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != pointer.sha256:
+            raise DatasetError(f"{uri}: expected SHA-256 {pointer.sha256}, found {sha256}; the manifest was changed")
+        return cls.decode(content, uri)
+
+
+def _generation(entry: JsonObject) -> str:
+    generation = entry.string("generation")
+    if not paths.is_generation(generation):
+        raise mismatch(entry.key_of("generation"), "16 hexadecimal digits", generation)
+    return generation
+
+
+def _feature(entry: JsonObject) -> Feature:
+    """Reads a feature; a property that this penstock does not know may change what the stored bytes mean."""
+    known = Feature.__dataclass_fields__.keys()
+    if entry.fields.keys() - known:
+        raise mismatch(entry.key, f"no field but {', '.join(known)}", sorted(entry.fields))
+    shape = entry.array("shape")
+    if not all(size is None or (type(size) is int and size >= 0) for size in shape):
+        raise mismatch(entry.key_of("shape"), "a list of whole numbers from 0 or null", shape)
+    return Feature(
+        entry.string("kind"),
+        entry.string("dtype"),
+        tuple(shape),
+        entry.optional_string("encoding"),
+        entry.boolean("optional"),
+    )
+
+
+def _not_committed(dataset: str) -> NotCommittedError:
+    """What is there, where there is no pointer."""
+    if files.exists(files.join(dataset, paths.MANIFEST)):
+        return NotCommittedError(f"{dataset}: expected a dataset, found a generation of one; open its parent folder")
+    if files.exists(dataset):
+        return NotCommittedError(
+            f"{dataset} is not committed: it has no {paths.POINTER}; a run has not ended yet, or has failed: "
+            "run the recipe again to resume it"
+        )
+    return NotCommittedError(f"expected a dataset at {dataset}, found nothing there; check the path")
 
 
 @dataclass(frozen=True)
@@ -54,56 +479,21 @@ class Pointer:
         except IsADirectoryError as error:
             raise DatasetError(f"{uri}: expected a pointer to a generation, found a folder; remove it") from error
         try:
-            entry = json.loads(content)
-            check_format(entry, uri)
-            return cls(entry["generation"], entry["manifest"], entry["sha256"])
-        except (ValueError, KeyError, TypeError) as error:
+            entry = JsonObject.of(json.loads(content))
+            _check_format(entry, uri)
+            return cls(_generation(entry), entry.path("manifest"), entry.string("sha256"))
+        except ValueError as error:
             raise DatasetError(
-                f"{uri}: expected a pointer to a generation, found {error!r}; remove the file and run again"
+                f"{uri}: expected a pointer to a generation: {error}; remove the file and run again"
             ) from error
 
 
-def check_format(entry: Mapping[str, Any], uri: str) -> None:
+def _check_format(entry: JsonObject, uri: str) -> None:
     """Raises DatasetError where `entry` was written by a newer format."""
-    if entry["format"] > paths.FORMAT:
+    if entry.count("format") > paths.FORMAT:
         raise DatasetError(
-            f"{uri}: expected format {paths.FORMAT} or older, found {entry['format']}; install a newer penstock"
+            f"{uri}: expected format {paths.FORMAT} or older, found {entry.count('format')}; install a newer penstock"
         )
-
-
-def encode(manifest: Mapping[str, Any]) -> bytes:
-    """The bytes of a manifest file."""
-    return (json.dumps(manifest, indent=2) + "\n").encode()
-
-
-def read(dataset: str) -> dict[str, Any]:
-    """The manifest of a dataset's current generation.
-
-    Raises:
-      NotCommittedError: nothing was committed there.
-      DatasetError: the manifest is missing or damaged.
-    """
-    pointer = Pointer.read(dataset)
-    if pointer is None:
-        if files.exists(files.join(dataset, paths.MANIFEST)):
-            raise NotCommittedError(f"{dataset}: expected a dataset, found a generation of one; open its parent folder")
-        if files.exists(dataset):
-            raise NotCommittedError(
-                f"{dataset} is not committed: it has no {paths.POINTER}; a run has not ended yet, or has failed: "
-                "run the recipe again to resume it"
-            )
-        raise NotCommittedError(f"expected a dataset at {dataset}, found nothing there; check the path")
-    uri = files.join(dataset, pointer.manifest)
-    try:
-        content = files.read_bytes(uri)
-    except FileNotFoundError as error:
-        raise DatasetError(f"{uri}: expected the manifest that the pointer names, found none; run again") from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != pointer.sha256:
-        raise DatasetError(f"{uri}: expected SHA-256 {pointer.sha256}, found {found}; the manifest was changed")
-    manifest: dict[str, Any] = json.loads(content)
-    check_format(manifest, uri)
-    return manifest
 
 
 def publish(dataset: str, pointer: Pointer, replaces: Pointer | None) -> None:

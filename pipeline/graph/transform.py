@@ -16,27 +16,21 @@ class Transform:
 
     `transform(batch)` is `transform.device(transform.host(batch))`. The device's part takes arrays of NumPy, JAX,
     PyTorch or TensorFlow, can be compiled by XLA, and leaves out what is text. It pickles.
+
+    Attributes:
+      path: The URI of the folder that `tft.TFTransformOutput` opens.
+      outputs: Output name to dtype.
     """
 
-    def __init__(self, uri: str, manifest: Mapping[str, Any]) -> None:
-        self._uri = uri
-        self._manifest = manifest
+    def __init__(self, path: str, outputs: Mapping[str, str]) -> None:
+        self.path = path
+        self.outputs = dict(outputs)
 
-    def __getstate__(self) -> tuple[str, Mapping[str, Any]]:
-        return self._uri, self._manifest
+    def __getstate__(self) -> tuple[str, Mapping[str, str]]:
+        return self.path, self.outputs
 
-    def __setstate__(self, state: tuple[str, Mapping[str, Any]]) -> None:
+    def __setstate__(self, state: tuple[str, Mapping[str, str]]) -> None:
         self.__init__(*state)  # type: ignore[misc]
-
-    @property
-    def path(self) -> str:
-        """The URI of the folder that `tft.TFTransformOutput` opens."""
-        return files.join(self._uri, self._manifest["transform_graph"]["path"])
-
-    @property
-    def outputs(self) -> dict[str, str]:
-        """Output name to dtype."""
-        return {name: entry["dtype"] for name, entry in self._manifest["transform_graph"]["outputs"].items()}
 
     @cached_property
     def content(self) -> dict[str, Any]:

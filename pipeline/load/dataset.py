@@ -10,9 +10,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DatasetError, RequestError
-from ..formats import manifest
 from ..formats.decode import Decoder, allocate, dtype_of
-from ..formats.features import Feature
+from ..formats.manifest import Manifest, StoredFile
 from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
 from ..storage import files
@@ -57,27 +56,20 @@ def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False) -> "Datas
     if not uri:
         raise RequestError("expected the URI of a dataset's folder, found an empty text")
     uri = uri.rstrip("/") or "/"
-    content = manifest.read(uri)
-    try:
-        dataset = Dataset(uri, content)
-        entries = list(dataset.files())
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise DatasetError(
-            f"{uri}: expected a manifest as this penstock writes it, found {error!r}; install the one that wrote it"
-        ) from error
+    dataset = Dataset(uri, Manifest.load(uri))
     with ThreadPoolExecutor(_CHECKS) as pool:  # stores take long to answer, but many at a time
-        for _ in pool.map(lambda entry: _check_file(files.join(uri, entry["path"]), entry, verify), entries):
+        for _ in pool.map(lambda file: _check_file(files.join(uri, file.path), file, verify), dataset.files()):
             pass
     return dataset
 
 
-def _check_file(uri: str, entry: Mapping[str, Any], verify: bool) -> None:
+def _check_file(uri: str, file: StoredFile, verify: bool) -> None:
     try:
-        found = files.size(uri)
-        if found != entry["bytes"]:
-            raise DatasetError(f"{uri}: expected {entry['bytes']} bytes, found {found}; run `penstock verify`")
-        if verify and files.sha256(uri)[0] != entry["sha256"]:
-            raise DatasetError(f"{uri}: expected SHA-256 {entry['sha256']}, found another; run `penstock verify`")
+        size = files.size(uri)
+        if size != file.bytes:
+            raise DatasetError(f"{uri}: expected {file.bytes} bytes, found {size}; run `penstock verify`")
+        if verify and files.sha256(uri)[0] != file.sha256:
+            raise DatasetError(f"{uri}: expected SHA-256 {file.sha256}, found another; run `penstock verify`")
     except FileNotFoundError as error:
         raise DatasetError(f"{uri}: a file that the manifest lists is missing; run `penstock verify`") from error
 
@@ -87,49 +79,41 @@ class Dataset:
 
     Attributes:
       uri: The dataset's folder.
-      manifest: The manifest's content.
+      manifest: What was made, of what, and where it is.
       generation: The generation's id.
       splits: Split name to its counts.
       features: Feature name to what is stored of it.
     """
 
-    def __init__(self, uri: str, content: Mapping[str, Any]) -> None:
+    def __init__(self, uri: str, manifest: Manifest) -> None:
         self.uri = uri
-        self.manifest = content
-        self.generation: str = content["generation"]
+        self.manifest = manifest
+        self.generation = manifest.generation
         self.splits = {
-            name: SplitInfo(
-                name, entry["examples"], len(entry["shards"]), sum(shard["bytes"] for shard in entry["shards"])
-            )
-            for name, entry in content["splits"].items()
+            name: SplitInfo(name, split.examples, len(split.shards), split.bytes)
+            for name, split in manifest.splits.items()
         }
-        self.features = {name: Feature.from_json(entry) for name, entry in content["features"].items()}
+        self.features = dict(manifest.features)
 
-    def __getstate__(self) -> tuple[str, Mapping[str, Any]]:
+    def __getstate__(self) -> tuple[str, Manifest]:
         return self.uri, self.manifest
 
-    def __setstate__(self, state: tuple[str, Mapping[str, Any]]) -> None:
+    def __setstate__(self, state: tuple[str, Manifest]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
-        return show.text(self)
+        return show.text(self.uri, self.manifest)
 
     def _repr_html_(self) -> str:
-        return show.html(self)
+        return show.html(self.uri, self.manifest)
 
     def __len__(self) -> int:
         """Examples in all splits."""
         return sum(split.examples for split in self.splits.values())
 
-    def files(self) -> Iterator[Mapping[str, Any]]:
-        """The manifest's entries of the files that loading reads."""
-        for split in self.manifest["splits"].values():
-            for shard in split["shards"]:
-                yield shard
-                if shard.get("index"):
-                    yield shard["index"]
-        yield from self.manifest["transform_graph"]["files"]
-        yield self.manifest["statistics"]
+    def files(self) -> Iterator[StoredFile]:
+        """Every file that the manifest lists; paths are relative to the dataset."""
+        return self.manifest.files()
 
     @cached_property
     def statistics(self) -> Mapping[str, Any]:
@@ -144,7 +128,7 @@ class Dataset:
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
-        uri = files.join(self.uri, self.manifest["statistics"]["path"])
+        uri = files.join(self.uri, self.manifest.statistics.file.path)
         content: dict[str, Any] = json.loads(files.read_bytes(uri))
         return content
 
@@ -156,7 +140,8 @@ class Dataset:
     @cached_property
     def transform(self) -> Transform:
         """The transform graph, as a function of batches: `transform(batch)`, `transform.host`, `transform.device`."""
-        return Transform(self.uri, self.manifest)
+        graph = self.manifest.transform_graph
+        return Transform(files.join(self.uri, graph.path), graph.outputs)
 
     def source(self, split: str, *, features: Features = False) -> Examples:
         """A split as a sequence with random access: `len(s)`, `s[i]`, `s[[i, j]]`.
@@ -292,7 +277,16 @@ class Dataset:
         """
         from .tf import make
 
-        return make(self, split, batch_size, deterministic, graph, **options)
+        features = options.pop("features", True)
+        if features not in (True, False):
+            raise RequestError(f"features: expected True or False, found {features!r}; TensorFlow runs the whole graph")
+        if graph not in (None, "portable", "saved"):
+            raise RequestError(f'graph: expected "portable", "saved" or None, found {graph!r}')
+        portable = features and graph != "saved" and (graph == "portable" or self.transform.portable)
+        loader = self.numpy(split, batch_size, features=portable, **options)
+        stored = None if portable else self.features
+        saved = self.transform if features and not portable else None
+        return make(loader, stored, saved, deterministic, resumed=options.get("state") is not None)
 
     def export(self, path: str, outputs: Sequence[str] | None = None) -> "Export":
         """Writes a SavedModel whose `serving_default` takes raw inputs: photos as files, or a table's raw columns.
@@ -312,7 +306,7 @@ class Dataset:
         """
         from ..serving.export import export
 
-        return export(self.transform, self.features, self.manifest["prepare"], path, outputs)
+        return export(self.transform, self.features, self.manifest.origin.prepare, path, outputs)
 
     def _compiled(self, reader: Reader, features: Features) -> CompiledGraph | None:
         if not features or not len(reader):
@@ -324,7 +318,7 @@ class Dataset:
     def _reader(self, split: str, cache: bool, features: Features = False) -> Reader:
         if split not in self.splits:
             raise RequestError(f"split: expected one of {list(self.splits)}, found {split!r}")
-        shards = shard_files(self.uri, self.manifest["splits"][split]["shards"])
+        shards = shard_files(self.uri, self.manifest.splits[split].shards)
         names = self.transform.inputs if features else self.features.keys()
         wanted = {name: feature for name, feature in self.features.items() if name in names}
         if shards and all(shard.uri.endswith(".parquet") for shard in shards):

@@ -7,17 +7,18 @@ import zlib
 from array import array
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol, TypeAlias
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
 from ..errors import DatasetError
+from ..formats.manifest import Shard
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
 from ..storage import files
 from .locks import ProcessLock
@@ -263,19 +264,19 @@ def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
         )
 
 
-def shard_files(dataset: str, entries: Sequence[Any]) -> list[ShardFile]:
-    """The shards of a split from its manifest entries.
+def shard_files(dataset: str, shards: Iterable[Shard]) -> list[ShardFile]:
+    """The shards of a split, by their URIs.
 
     Args:
       dataset: The dataset's URI.
-      entries: `splits[name]["shards"]` of the manifest.
+      shards: As the manifest lists them.
     """
     return [
         ShardFile(
-            files.join(dataset, entry["path"]),
-            files.join(dataset, entry["index"]["path"]) if entry.get("index") else None,
-            entry["examples"],
-            entry["bytes"],
+            files.join(dataset, shard.path),
+            files.join(dataset, shard.index.path) if shard.index else None,
+            shard.examples,
+            shard.file.bytes,
         )
-        for entry in entries
+        for shard in shards
     ]

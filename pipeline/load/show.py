@@ -2,16 +2,19 @@
 
 import html as escaping
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from .dataset import Dataset
+from ..formats.manifest import Manifest
 
 
-def text(dataset: "Dataset") -> str:
-    """Several lines of plain text."""
-    lines = [f"Dataset({dataset.uri!r}), generation {dataset.generation}"]
-    for title, rows in _tables(dataset):
+def text(uri: str, manifest: Manifest) -> str:
+    """Several lines of plain text.
+
+    Args:
+      uri: The dataset's folder.
+      manifest: The dataset's manifest.
+    """
+    lines = [f"Dataset({uri!r}), generation {manifest.generation}"]
+    for title, rows in _tables(manifest):
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines.append(f"  {title}")
         lines.extend(
@@ -21,29 +24,29 @@ def text(dataset: "Dataset") -> str:
     return "\n".join(lines)
 
 
-def html(dataset: "Dataset") -> str:
-    """Tables, for a notebook."""
-    parts = [f"<b>{escaping.escape(dataset.uri)}</b> generation {dataset.generation}"]
-    for title, rows in _tables(dataset):
+def html(uri: str, manifest: Manifest) -> str:
+    """Tables, for a notebook; the arguments are those of `text`."""
+    parts = [f"<b>{escaping.escape(uri)}</b> generation {manifest.generation}"]
+    for title, rows in _tables(manifest):
         body = "".join(f"<tr>{''.join(f'<td>{escaping.escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
         parts.append(f"<table><caption>{title}</caption>{body}</table>")
     return "".join(parts)
 
 
-def _tables(dataset: "Dataset") -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+def _tables(manifest: Manifest) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Title and rows of each table: splits, stored features, and the outputs of the transform graph."""
     yield (
         "splits",
         [
-            (name, f"{split.examples} examples", f"{split.shards} shards", f"{split.bytes / 1e6:.1f} MB")
-            for name, split in dataset.splits.items()
+            (name, f"{split.examples} examples", f"{len(split.shards)} shards", f"{split.bytes / 1e6:.1f} MB")
+            for name, split in manifest.splits.items()
         ],
     )
     yield (
         "stored features",
         [
             (name, f"{feature.dtype} {list(feature.shape)}", feature.encoding or feature.kind)
-            for name, feature in dataset.features.items()
+            for name, feature in manifest.features.items()
         ],
     )
-    outputs = dataset.manifest["transform_graph"]["outputs"]
-    yield "transform graph's outputs", [(name, entry["dtype"]) for name, entry in sorted(outputs.items())]
+    yield "transform graph's outputs", sorted(manifest.transform_graph.outputs.items())

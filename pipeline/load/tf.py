@@ -1,39 +1,39 @@
 """tf.data: the engine's batches, with the portable graph, or the saved one, applied. Imports TensorFlow."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ..errors import RequestError
+from ..formats.features import Feature
 from ..graph.savedmodel import SavedGraph
+from ..graph.transform import Transform
 from .batches import Batches
-
-if TYPE_CHECKING:
-    from .dataset import Dataset
 
 
 def make(
-    dataset: "Dataset", split: str, batch_size: int, deterministic: bool, graph: str | None, **options: Any
+    loader: Batches, stored: Mapping[str, Feature] | None, saved: Transform | None, deterministic: bool, resumed: bool
 ) -> Any:
-    """What `Dataset.tf` returns; see there."""
-    features = options.pop("features", True)
-    if features not in (True, False):
-        raise RequestError(f"features: expected True or False, found {features!r}; TensorFlow runs the whole graph")
-    if graph not in (None, "portable", "saved"):
-        raise RequestError(f'graph: expected "portable", "saved" or None, found {graph!r}')
-    portable = features and graph != "saved" and (graph == "portable" or dataset.transform.portable)
-    loader = dataset.numpy(split, batch_size, features=portable, **options)
-    counted = loader.options.repeat is not None and options.get("state") is None  # resumed, the first one is shorter
-    lists = [] if portable else [name for name, feature in dataset.features.items() if None in feature.shape]
+    """A tf.data.Dataset of a loader's batches, as `Dataset.tf` returns it.
+
+    Args:
+      loader: The batches.
+      stored: What is in them, where they hold stored features; None: they hold the graph's outputs.
+      saved: The graph whose SavedModel is applied to stored features; None: none is.
+      deterministic: Whether batches come in their order where the SavedModel is applied.
+      resumed: Whether the loader goes on within an epoch.
+    """
+    counted = loader.options.repeat is not None and not resumed  # resumed, the first iteration is shorter
+    lists = [name for name, feature in (stored or {}).items() if None in feature.shape]
     begin = _Iterations(loader, counted)
     batches = tf.data.Dataset.from_generator(
         lambda: (_to_tensors(batch, lists) for batch in begin()),
-        output_signature=_signature(dataset, loader, portable),
+        output_signature=_signature(loader, stored),
     )
-    if features and not portable:
-        apply = SavedGraph(dataset.transform.path, dataset.features).on_decoded(dataset.transform.outputs)
+    if saved and stored:
+        apply = SavedGraph(saved.path, stored).on_decoded(saved.outputs)
         calls = 1 if deterministic else tf.data.AUTOTUNE
         batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
     if counted:
@@ -49,9 +49,9 @@ def _options() -> tf.data.Options:
     return options
 
 
-def _signature(dataset: "Dataset", loader: Batches, portable: bool) -> dict[str, tf.TensorSpec]:
+def _signature(loader: Batches, stored: Mapping[str, Feature] | None) -> dict[str, tf.TensorSpec]:
     rows = loader.options.batch_size if loader.options.drop_remainder else None
-    if portable:
+    if stored is None:
         return {
             name: tf.TensorSpec([rows, *shape], tf.string if dtype.hasobject else dtype)
             for name, (shape, dtype) in loader.signature.items()
@@ -60,7 +60,7 @@ def _signature(dataset: "Dataset", loader: Batches, portable: bool) -> dict[str,
         name: tf.RaggedTensorSpec([rows, None], feature.dtype)
         if None in feature.shape
         else tf.TensorSpec([rows, *feature.shape], feature.dtype)
-        for name, feature in dataset.features.items()
+        for name, feature in stored.items()
     }
 
 

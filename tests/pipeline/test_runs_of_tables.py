@@ -115,7 +115,7 @@ def test_without_a_shuffle_rows_keep_the_order_of_the_files(make: Callable[..., 
     files = {"a.csv": TABLE, "b.csv": "n,t\n" + numbers(300, 1000)}
     made = make(files, features=passed, shards=3, shuffle=None, compression="gzip")
     assert made.column("n") == list(range(1300))
-    assert all(shard["path"].endswith(".tfrecord.gz") for shard in made.manifest["splits"]["train"]["shards"])
+    assert all(shard.path.endswith(".tfrecord.gz") for shard in made.manifest.splits["train"].shards)
     assert list(verify(str(made.path))) == []
 
 
@@ -131,9 +131,9 @@ def test_parquet(make: Callable[..., Made]):
         for format in ("parquet", "tfrecord")
     )
     assert list(verify(str(made.path))) == []
-    shards = made.manifest["splits"]["train"]["shards"]
+    shards = made.manifest.splits["train"].shards
     assert len(shards) == 2
-    read = pa.concat_tables([pq.read_table(made.path / shard["path"]) for shard in shards]).to_pydict()
+    read = pa.concat_tables([pq.read_table(made.path / shard.path) for shard in shards]).to_pydict()
     assert sorted(read["n"]) == list(range(500))
     assert sum(value is None for value in read["x"]) == 375
     assert made.records() == plain.records()
@@ -178,7 +178,7 @@ def test_bad_rows_are_quarantined_with_file_and_line(make: Callable[..., Made]):
     assert made.column("n") == [1, 7, 8]
     assert made.column("t")[1] == b"quoted\nline"
     assert all(entry["uri"].endswith("a.csv") and entry["stage"] == "read" for entry in made.quarantine)
-    assert made.manifest["read"] == 12
+    assert made.manifest.read == 12
     assert list(verify(str(made.path))) == []
 
 
@@ -231,7 +231,7 @@ def test_splits_by_a_column(make: Callable[..., Made]):
     made = make({"a.csv": "n,t\n" + rows}, features=passed, splits=by_column("t", ["train", "test"]))
     assert sorted(made.column("n")) == list(range(0, 40, 4))
     assert sorted(made.column("n", "test")) == list(range(1, 40, 4))
-    assert made.manifest["reasons"]["filtered"] == {"in_no_split": 20}
+    assert made.manifest.reasons.filtered == {"in_no_split": 20}
 
 
 def test_splits_by_a_hash_of_a_column_keep_its_values_together(make: Callable[..., Made]):
@@ -337,7 +337,7 @@ def test_columns_that_only_some_ranges_have(make: Callable[..., Made], monkeypat
 
     for format in ("tfrecord", "parquet"):
         made = make({"a.csv": TABLE}, prepare=[step], features=passed, format=format, shuffle=None)
-        assert made.manifest["quarantined"] == 0
+        assert made.manifest.quarantined == 0
         assert made.column("late") == [None if n <= 700 else n for n in range(1000)]
         assert made.column("half") == [n if n <= 700 else n / 2 for n in range(1000)]
         assert made.column("b") == [b"\xff" if n < 500 else None for n in range(1000)]
@@ -345,7 +345,7 @@ def test_columns_that_only_some_ranges_have(make: Callable[..., Made], monkeypat
 
 def test_as_many_shards_as_were_asked_for(make: Callable[..., Made]):
     made = make({"a.csv": "n\n" + "".join(f"{n}\n" for n in range(1000))}, shards=4)
-    shards = [shard["examples"] for shard in made.manifest["splits"]["train"]["shards"]]
+    shards = [shard.examples for shard in made.manifest.splits["train"].shards]
     assert len(shards) == 4
     assert min(shards) > 100
     assert sorted(made.column("n")) == list(range(1000))
@@ -354,5 +354,5 @@ def test_as_many_shards_as_were_asked_for(make: Callable[..., Made]):
 def test_a_file_that_cannot_be_cut_is_told_of(make: Callable[..., Made]):
     content = gzip.compress(b"n\n" + b"".join(b"%d\n" % n for n in range(1000)))
     made = make({"a.csv.gz": content}, source=Csv("*.gz"), shards=4)
-    assert len(made.manifest["splits"]["train"]["shards"]) == 1
-    assert "expected enough rows for 4 shards, found 1 parts that can be read alone" in made.manifest["warnings"][0]
+    assert len(made.manifest.splits["train"].shards) == 1
+    assert "expected enough rows for 4 shards, found 1 parts that can be read alone" in made.manifest.warnings[0]

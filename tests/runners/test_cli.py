@@ -133,7 +133,7 @@ def test_inspect_shows_a_dataset(cli: Cli, committed: Committed):
     for word in ("train", "validation", "test", "jpeg", "png", "cat", "dog", "40 read = 40 written", "image mean"):
         assert word in shown.stdout
     entry = json.loads(cli("inspect", f"{committed.path}/", "--json").stdout)
-    assert entry["manifest"] == committed.manifest
+    assert entry["manifest"] == committed.manifest.to_json()
     assert len(entry["statistics"]["features"]["image"]["mean"]) == 3
     expect_error(cli("inspect", cli.folder / "none"), 1, "found nothing there")
 
@@ -143,7 +143,7 @@ def test_verify_finds_nothing_and_then_something(cli: Cli, damaged: Committed):
     assert (whole.exit_code, whole.stderr) == (0, "")
     assert "40 examples are as the manifest says" in whole.stdout
     assert cli("verify", damaged.path, "--quiet").output == ""
-    shard = damaged.path / damaged.manifest["splits"]["train"]["shards"][0]["path"]
+    shard = damaged.path / damaged.manifest.splits["train"].shards[0].path
     os.truncate(shard, 100)
     ended = cli("verify", damaged.path)
     assert ended.exit_code == 1

@@ -14,7 +14,7 @@ from helpers import Cli, contents, draw, save
 
 from penstock.pipeline import NotCommittedError
 from penstock.pipeline.commit.verify import verify
-from penstock.pipeline.formats import manifest
+from penstock.pipeline.formats.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +130,7 @@ def test_killed_at_a_stage(runs: Runs, undisturbed: Path, tmp_path: Path, at: st
         assert list(verify(str(output), graph=False)) == []
     else:
         with pytest.raises(NotCommittedError):
-            manifest.read(str(output))
+            Manifest.load(str(output))
     before = finished_shards(output)
     assert runs(output) == 0
     expect_unchanged(before)
@@ -141,16 +141,16 @@ def test_killed_at_a_stage(runs: Runs, undisturbed: Path, tmp_path: Path, at: st
 def test_killed_while_there_is_an_older_generation(runs: Runs, undisturbed: Path, tmp_path: Path, at: str):
     output = tmp_path / "dataset"
     shutil.copytree(undisturbed, output)
-    old = manifest.read(str(output))
+    old = Manifest.load(str(output))
     before = contents(output)
     image = save(runs.source / "images" / "cat_100.png", [[[1] * 3] * 6] * 8)
     mask = save(runs.source / "masks" / "cat_100.png", [[1] * 6] * 8)
     try:
         assert runs(output, at=at, when="before") == -9
-        assert manifest.read(str(output)) == old
+        assert Manifest.load(str(output)) == old
         assert before.items() <= contents(output).items()
         assert runs(output) == 0
-        assert manifest.read(str(output))["read"] == 31
+        assert Manifest.load(str(output)).read == 31
         before.pop("_DATASET.json")
         assert before.items() <= contents(output).items()
     finally:
@@ -167,7 +167,7 @@ def test_killed_again_and_again_at_random_moments(runs: Runs, undisturbed: Path,
         assert code in (-9, 0)
         expect_unchanged(before)
         try:
-            manifest.read(str(output))
+            Manifest.load(str(output))
         except NotCommittedError:
             continue
         assert list(verify(str(output), graph=False)) == []

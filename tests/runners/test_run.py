@@ -11,7 +11,7 @@ from helpers import LABEL, Committed, contents, draw, run_job, save
 
 from penstock.pipeline import Images, PenstockError, Recipe
 from penstock.pipeline.commit.prune import find_unused
-from penstock.pipeline.formats import manifest
+from penstock.pipeline.formats.manifest import Manifest
 from penstock.transforms import image
 
 
@@ -60,28 +60,28 @@ def test_changed_input_makes_a_new_generation_and_reverted_input_takes_the_old_o
     extra = save(dataset.source / "images" / "cat_100.png", [[[1, 2, 3]] * 6] * 8)
     changed = again(dataset)
     assert changed.status == "committed"
-    assert changed.manifest["generation"] != dataset.manifest["generation"]
-    assert changed.manifest["written"] == 25
-    assert manifest.read(str(dataset.path)) == changed.manifest
+    assert changed.manifest.generation != dataset.manifest.generation
+    assert changed.manifest.written == 25
+    assert Manifest.load(str(dataset.path)) == changed.manifest
     assert identity(dataset.generation) == old
-    new = identity(dataset.path / changed.manifest["generation"])
+    new = identity(dataset.path / changed.manifest.generation)
 
     assert find_unused(str(dataset.path)) == [str(dataset.generation)]
     extra.unlink()
     reverted = again(dataset)
     assert (reverted.status, reverted.manifest) == ("up_to_date", dataset.manifest)
-    assert manifest.read(str(dataset.path)) == dataset.manifest
+    assert Manifest.load(str(dataset.path)) == dataset.manifest
     assert identity(dataset.generation) == old
-    assert identity(dataset.path / changed.manifest["generation"]) == new
-    assert find_unused(str(dataset.path)) == [str(dataset.path / changed.manifest["generation"])]
+    assert identity(dataset.path / changed.manifest.generation) == new
+    assert find_unused(str(dataset.path)) == [str(dataset.path / changed.manifest.generation)]
 
 
 def test_another_recipe_is_another_generation(dataset: Committed):
     other = again(dataset, "8" * 64)
     assert other.status == "committed"
-    assert other.manifest["generation"] != dataset.manifest["generation"]
-    assert sorted(shard["sha256"] for shard in other.manifest["splits"]["train"]["shards"]) == sorted(
-        shard["sha256"] for shard in dataset.manifest["splits"]["train"]["shards"]
+    assert other.manifest.generation != dataset.manifest.generation
+    assert sorted(shard.file.sha256 for shard in other.manifest.splits["train"].shards) == sorted(
+        shard.file.sha256 for shard in dataset.manifest.splits["train"].shards
     )
 
 
@@ -95,7 +95,7 @@ def unfinish(dataset: Committed, tmp_path: Path) -> Path:
         raise RuntimeError("no more power")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commit.manifest, "publish", fail)
+        patch.setattr(commit, "publish", fail)
         with pytest.raises(PenstockError, match="no more power"):
             run_job(RECIPE, dataset.source, output, HASH)
     assert not (output / "_DATASET.json").exists()
@@ -104,7 +104,7 @@ def unfinish(dataset: Committed, tmp_path: Path) -> Path:
 
 def test_a_failed_run_is_resumed_without_making_a_unit_again(dataset: Committed, tmp_path: Path):
     output = unfinish(dataset, tmp_path)
-    generation = output / dataset.manifest["generation"]
+    generation = output / dataset.manifest.generation
     shards = identity(generation / "data")
     result = run_job(RECIPE, dataset.source, output, HASH)
     assert result.status == "committed"
@@ -114,7 +114,7 @@ def test_a_failed_run_is_resumed_without_making_a_unit_again(dataset: Committed,
 
 def test_a_unit_whose_files_are_gone_is_made_again(dataset: Committed, tmp_path: Path):
     output = unfinish(dataset, tmp_path)
-    data = output / dataset.manifest["generation"] / "data"
+    data = output / dataset.manifest.generation / "data"
     missing, short, *others = sorted(data.iterdir())
     missing.unlink()
     os.truncate(short, 10)
@@ -137,7 +137,7 @@ def test_two_runs_of_one_job_do_not_work_on_one_generation(dataset: Committed, t
 
     output = unfinish(dataset, tmp_path)
     before = contents(output)
-    descriptor = os.open(output / dataset.manifest["generation"], os.O_RDONLY)
+    descriptor = os.open(output / dataset.manifest.generation, os.O_RDONLY)
     fcntl.flock(descriptor, fcntl.LOCK_EX)  # as the other run does
     with pytest.raises(PenstockError, match=r"another run is making .*; wait for its end, then run again"):
         run_job(RECIPE, dataset.source, output, HASH)
@@ -160,16 +160,16 @@ def test_who_commits_second_fails_and_leaves_the_winner_alone(dataset: Committed
     monkeypatch.setattr(direct, "run", overtaken)
     with pytest.raises(PenstockError, match=r"another run committed generation .* while this one was at work"):
         again(dataset, "6" * 64)
-    winner = manifest.read(str(dataset.path))
-    assert winner["generation"] != dataset.manifest["generation"]
+    winner = Manifest.load(str(dataset.path))
+    assert winner.generation != dataset.manifest.generation
     loser = again(dataset, "6" * 64)
     assert loser.status == "committed"
-    assert {winner["generation"], dataset.manifest["generation"]} < {path.name for path in dataset.path.iterdir()}
+    assert {winner.generation, dataset.manifest.generation} < {path.name for path in dataset.path.iterdir()}
 
 
 def test_a_killed_runs_leftovers_are_gone_after_the_next(dataset: Committed, tmp_path: Path):
     output = unfinish(dataset, tmp_path)
-    generation = output / dataset.manifest["generation"]
+    generation = output / dataset.manifest.generation
     for folder in (output, generation, generation / "data", generation / "transform_graph" / "transform_fn"):
         (folder / f"x.{'0' * 32}.tmp").write_bytes(b"left behind")
     run_job(RECIPE, dataset.source, output, HASH)

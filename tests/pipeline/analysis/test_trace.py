@@ -54,8 +54,8 @@ def make(tmp_path: Path, features: Any, count: int = 20, **fields: Any) -> tuple
     raw, path = draw(tmp_path / "raw", count), tmp_path / "dataset"
     recipe = Recipe(**{"source": SOURCE, "prepare": [number], "features": features, "shards": 3, **fields})
     dataset = Committed(path, raw, run_job(recipe, raw, path).manifest)
-    shards = dataset.manifest["splits"]["train"]["shards"]
-    records = [record for shard in shards for record in read_records(str(path / shard["path"]))]
+    shards = dataset.manifest.splits["train"].shards
+    records = [record for shard in shards for record in read_records(str(path / shard.path))]
     return dataset, apply_graph(dataset.graph, records)
 
 
@@ -149,7 +149,7 @@ def test_no_batch_waits_at_a_barrier(tmp_path: Path, waiting: list[int], feature
         waiting.clear()
         dataset, _ = make(tmp_path / str(count), features, count)
         kept.append(sum(waiting))
-    assert sum(shard["bytes"] for shard in dataset.manifest["splits"]["train"]["shards"]) > 150_000
+    assert sum(shard.file.bytes for shard in dataset.manifest.splits["train"].shards) > 150_000
     assert kept[1] - kept[0] < 1000, kept
 
 
@@ -188,14 +188,14 @@ def test_decoded_pixels_are_pillows_to_the_bit(tmp_path: Path):
 def test_tensorflow_opens_the_graph_and_parses_the_shards(committed: Committed):
     output = tft.TFTransformOutput(committed.graph)
     spec = output.raw_feature_spec()
-    assert set(spec) == set(committed.manifest["features"])
+    assert set(spec) == set(committed.manifest.features)
     assert not any("histogram" in name for name in spec)
-    files = [str(committed.path / shard["path"]) for shard in committed.manifest["splits"]["test"]["shards"]]
+    files = [str(committed.path / shard.path) for shard in committed.manifest.splits["test"].shards]
     layer = output.transform_features_layer()
     batches = tf.data.TFRecordDataset(files).batch(3).map(lambda batch: layer(tf.io.parse_example(batch, spec)))
     rows = list(batches.as_numpy_iterator())
-    assert sum(len(batch["label"]) for batch in rows) == committed.manifest["splits"]["test"]["examples"]
-    assert set(rows[0]) == set(committed.manifest["transform_graph"]["outputs"])
+    assert sum(len(batch["label"]) for batch in rows) == committed.manifest.splits["test"].examples
+    assert set(rows[0]) == set(committed.manifest.transform_graph.outputs)
     assert rows[0]["image"].shape[1:] == (24, 16, 3)
     assert set(np.unique(rows[0]["mask"])) <= {0, 1, 2}
     assert output.vocabulary_by_name("vocab_compute_and_apply_vocabulary_vocabulary") == [b"cat", b"dog"]

@@ -85,23 +85,23 @@ REASONS = {
 
 
 def test_every_example_is_written_quarantined_or_filtered(made: Committed):
-    content = made.manifest
-    assert content["read"] == 40
-    assert content["reasons"]["filtered"] == {"tens": 4}
-    assert content["reasons"]["quarantined"] == {code: len(numbers) for code, numbers in REASONS.items()}
+    manifest = made.manifest
+    assert manifest.read == 40
+    assert manifest.reasons.filtered == {"tens": 4}
+    assert manifest.reasons.quarantined == {code: len(numbers) for code, numbers in REASONS.items()}
     lost = {0, 10, 20, 30, *(number for numbers in REASONS.values() for number in numbers)}
     written = [example["key"].decode() for example in made.examples("train")]
     assert sorted(int(key[-7:-4]) for key in written) == sorted(set(range(40)) - lost)
-    assert content["written"] == len(written)
-    assert len(content["warnings"]) == 1
-    assert "orphan.png" in content["warnings"][0]
+    assert manifest.written == len(written)
+    assert len(manifest.warnings) == 1
+    assert "orphan.png" in manifest.warnings[0]
 
 
 def test_the_quarantine_says_what_was_wrong_with_what(made: Committed):
     lines = []
-    for file in made.manifest["quarantine"]:
-        text = (made.path / file["path"]).read_text().splitlines()
-        assert len(text) == file["lines"]
+    for file in made.manifest.quarantine:
+        text = (made.path / file.path).read_text().splitlines()
+        assert len(text) == file.examples
         lines += [json.loads(line) for line in text]
     assert Counter(line["code"] for line in lines) == {code: len(numbers) for code, numbers in REASONS.items()}
     for line in lines:
@@ -127,10 +127,10 @@ def test_what_was_written_is_what_the_functions_made(made: Committed):
 
 
 def test_a_shards_index_says_where_its_records_begin(made: Committed):
-    for shard in made.manifest["splits"]["train"]["shards"]:
-        content = (made.path / shard["path"]).read_bytes()
-        offsets = np.frombuffer((made.path / shard["index"]["path"]).read_bytes(), "<u8").tolist()
-        assert len(offsets) == shard["examples"] + 1
+    for shard in made.manifest.splits["train"].shards:
+        content = (made.path / shard.path).read_bytes()
+        offsets = np.frombuffer((made.path / shard.index.path).read_bytes(), "<u8").tolist()
+        assert len(offsets) == shard.examples + 1
         assert (offsets[0], offsets[-1]) == (0, len(content))
         for start, end in itertools.pairwise(offsets):
             assert int.from_bytes(content[start : start + 8], "little") == end - start - 16
@@ -141,8 +141,8 @@ def test_threads_change_no_byte(made: Committed, tmp_path: Path):
     recipes = Recipe(source=Images("images/*_0[123]*.png"), prepare=[add], shards=2)
     hashes = []
     for threads in (1, 5):
-        content = run_job(recipes, tmp_path / "raw", tmp_path / str(threads), "3" * 64, threads=threads).manifest
-        hashes.append([shard["sha256"] for shard in content["splits"]["train"]["shards"]])
+        manifest = run_job(recipes, tmp_path / "raw", tmp_path / str(threads), "3" * 64, threads=threads).manifest
+        hashes.append([shard.file.sha256 for shard in manifest.splits["train"].shards])
     assert hashes[0] == hashes[1]
 
 

@@ -11,7 +11,7 @@ from helpers import LABEL, Committed, contents, draw, pixels, run_job
 
 from penstock.pipeline import Images, NotCommittedError, OverBudgetError, PenstockError, Recipe, by_folder
 from penstock.pipeline.commit.commit import Budget
-from penstock.pipeline.formats import manifest
+from penstock.pipeline.formats.manifest import Manifest
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected
 
@@ -66,15 +66,15 @@ def test_over_budget_commits_nothing_and_more_budget_redoes_nothing(tmp_path: Pa
     with pytest.raises(OverBudgetError, match=r"2 of 20 examples were quarantined \(unlucky 2\), expected at most 1"):
         run_job(recipe, raw, output, "1" * 64, max_quarantined="1")
     with pytest.raises(NotCommittedError):
-        manifest.read(str(output))
+        Manifest.load(str(output))
     lines = [json.loads(line) for path in output.rglob("*.jsonl") for line in path.read_text().splitlines()]
     assert {(line["key"][-7:-4], line["code"]) for line in lines} == {("003", "unlucky"), ("007", "unlucky")}
     shards = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.rglob("*.tfrecord")}
     assert len(shards) == 2
 
     result = run_job(recipe, raw, output, "1" * 64, max_quarantined="10%")
-    assert (result.status, result.manifest["written"], result.manifest["quarantined"]) == ("committed", 18, 2)
-    assert result.manifest["reasons"]["quarantined"] == {"unlucky": 2}
+    assert (result.status, result.manifest.written, result.manifest.quarantined) == ("committed", 18, 2)
+    assert result.manifest.reasons.quarantined == {"unlucky": 2}
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.rglob("*.tfrecord")} == shards
 
 
@@ -147,7 +147,7 @@ def test_a_statistic_that_is_none_fails_the_run_and_the_old_generation_stays(
         run_job(Recipe(source=SOURCE, prepare=[number], features=features), raw, damaged.path)
     assert all(word in str(raised.value) for word in words), raised.value
     assert before.items() <= contents(damaged.path).items()
-    assert manifest.read(str(damaged.path)) == damaged.manifest
+    assert Manifest.load(str(damaged.path)) == damaged.manifest
 
 
 def test_a_number_that_is_not_finite_in_the_data_is_no_fault_of_the_statistics(tmp_path: Path):
@@ -160,22 +160,23 @@ def test_a_number_that_is_not_finite_in_the_data_is_no_fault_of_the_statistics(t
 
     raw = draw(tmp_path / "raw", 20)
     recipe = Recipe(source=SOURCE, prepare=[sometimes_nan], features=scaled)
-    assert run_job(recipe, raw, tmp_path / "dataset").manifest["written"] == 20
+    assert run_job(recipe, raw, tmp_path / "dataset").manifest.written == 20
 
 
 def test_the_manifest_lists_every_file_and_nothing_else_is_there(committed: Committed):
-    from penstock.pipeline.commit.verify import listed_files
-
-    listed = {entry["path"]: (entry["bytes"], entry["sha256"]) for entry in listed_files(committed.manifest)}
+    files = list(committed.manifest.files())
+    listed = {file.path: (file.bytes, file.sha256) for file in files}
+    assert len(listed) == len(files)
     found = contents(committed.path)
-    assert found.keys() == {*listed, "_DATASET.json", f"{committed.manifest['generation']}/manifest.json"}
+    assert found.keys() == {*listed, "_DATASET.json", f"{committed.manifest.generation}/manifest.json"}
     for path, (size, sha256) in listed.items():
         assert found[path] == sha256
         assert (committed.path / path).stat().st_size == size
 
 
 def test_the_manifest_says_what_was_done(committed: Committed):
-    content = committed.manifest
+    content = json.loads((committed.generation / "manifest.json").read_text())
+    assert content == committed.manifest.to_json()
     assert content["read"] == content["written"] == 40
     assert (content["filtered"], content["quarantined"], content["warnings"]) == (0, 0, [])
     assert {name: split["examples"] for name, split in content["splits"].items()} == {
@@ -200,9 +201,9 @@ def test_the_manifest_says_what_was_done(committed: Committed):
 
 def test_compressed_shards_are_read_by_tensorflow(tmp_path: Path):
     raw = draw(tmp_path / "raw")
-    content = run_job(Recipe(source=SOURCE, compression="gzip"), raw, tmp_path / "dataset").manifest
-    assert content["splits"]["train"]["shards"][0]["path"].endswith(".tfrecord.gz")
-    assert len(Committed(tmp_path / "dataset", raw, content).examples("train")) == 12
+    manifest = run_job(Recipe(source=SOURCE, compression="gzip"), raw, tmp_path / "dataset").manifest
+    assert manifest.splits["train"].shards[0].path.endswith(".tfrecord.gz")
+    assert len(Committed(tmp_path / "dataset", raw, manifest).examples("train")) == 12
 
 
 def test_images_may_be_kept_raw(tmp_path: Path):

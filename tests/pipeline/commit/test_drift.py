@@ -30,7 +30,8 @@ def again(make: Callable[..., Made], tmp_path: Path) -> Callable[..., list[str]]
         fields = {"features": passed, **fields}
         before = make({"a.csv": first}, output=tmp_path / "dataset", hash="a" * 64, **fields)
         assert list(verify(str(before.path))) == []
-        return make({"a.csv": second}, output=tmp_path / "dataset", hash="b" * 64, **fields).manifest["warnings"]
+        made = make({"a.csv": second}, output=tmp_path / "dataset", hash="b" * 64, **fields)
+        return list(made.manifest.warnings)
 
     return again_
 
@@ -87,7 +88,7 @@ def test_a_column_that_float32_cannot_keep_apart_is_named(make: Callable[..., Ma
         whole=[10**8 + row for row in rows],
         same=[1e9 + 0.5] * 100,
     )
-    (warning,) = make({"a.csv": content}, features=passed).manifest["warnings"]
+    (warning,) = make({"a.csv": content}, features=passed).manifest.warnings
     assert warning.startswith("column 'n': its values differ little for their size (deviation 2.88661, mean 1e+08)")
     assert "has steps of 8 there: subtract an offset in `prepare`" in warning
 

@@ -30,29 +30,29 @@ def recipe(**fields: Any) -> Recipe:
 
 
 def test_duplicates_are_reported_within_and_across_splits(raw: Path, tmp_path: Path):
-    content = run_job(recipe(), raw, tmp_path).manifest
-    assert content["written"] == 15
-    found = content["duplicates"]
-    assert (found["groups"], found["across_splits"]) == (2, 1)
-    (leak,) = found["examples"]
+    manifest = run_job(recipe(), raw, tmp_path).manifest
+    assert manifest.written == 15
+    duplicates = manifest.duplicates
+    assert (duplicates.groups, duplicates.across_splits) == (2, 1)
+    (leak,) = duplicates.examples
     assert leak["examples"] == [
         {"key": "test/c.png", "split": "test"},
         {"key": "train/a.png", "split": "train"},
         {"key": "train/images/cat_002.png", "split": "train"},
     ]
-    groups = json.loads((tmp_path / found["file"]["path"]).read_text())
+    groups = json.loads((tmp_path / duplicates.file.path).read_text())
     within = {"key": "train/b.png", "split": "train"}, {"key": "train/images/cat_001.png", "split": "train"}
     assert sorted(len(group["examples"]) for group in groups) == [2, 3]
     assert list(within) in [group["examples"] for group in groups]
 
 
 def test_of_duplicates_the_smallest_key_stays(raw: Path, tmp_path: Path):
-    content = run_job(recipe(deduplicate=True), raw, tmp_path).manifest
-    assert (content["read"], content["written"], content["filtered"]) == (15, 12, 3)
-    assert content["reasons"]["filtered"] == {"duplicate": 3}
-    assert content["duplicates"]["groups"] == 0
-    assert content["duplicates"]["file"] is None
-    dataset = Committed(tmp_path, raw, content)
+    manifest = run_job(recipe(deduplicate=True), raw, tmp_path).manifest
+    assert (manifest.read, manifest.written, manifest.filtered) == (15, 12, 3)
+    assert manifest.reasons.filtered == {"duplicate": 3}
+    assert manifest.duplicates.groups == 0
+    assert manifest.duplicates.file is None
+    dataset = Committed(tmp_path, raw, manifest)
     keys = {example["key"].decode() for split in ("train", "test") for example in dataset.examples(split)}
     assert {"train/b.png", "test/c.png"} <= keys
     assert not {"train/a.png", "train/images/cat_001.png", "train/images/cat_002.png"} & keys
@@ -69,7 +69,7 @@ def test_a_duplicate_of_what_is_in_no_split_stays(raw: Path, tmp_path: Path):
         splits=by_list({"train": "lists/train.txt"}),
         deduplicate=True,
     )
-    content = run_job(listed, source, tmp_path / "dataset").manifest
-    assert content["written"] == 1
-    assert sum(content["reasons"]["filtered"].values()) == 14
-    assert "duplicate" not in content["reasons"]["filtered"]
+    manifest = run_job(listed, source, tmp_path / "dataset").manifest
+    assert manifest.written == 1
+    assert sum(manifest.reasons.filtered.values()) == 14
+    assert "duplicate" not in manifest.reasons.filtered

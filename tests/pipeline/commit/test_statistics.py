@@ -13,7 +13,7 @@ from penstock.pipeline.formats.tfrecord import read_records
 
 
 def statistics(dataset: Committed) -> dict[str, Any]:
-    return json.loads((dataset.path / dataset.manifest["statistics"]["path"]).read_text())
+    return json.loads((dataset.path / dataset.manifest.statistics.file.path).read_text())
 
 
 def stored(dataset: Committed, name: str, split: str = "train") -> np.ndarray:
@@ -22,8 +22,8 @@ def stored(dataset: Committed, name: str, split: str = "train") -> np.ndarray:
 
 
 def records(dataset: Committed, split: str) -> list[bytes]:
-    shards = dataset.manifest["splits"][split]["shards"]
-    return [record for shard in shards for record in read_records(str(dataset.path / shard["path"]))]
+    shards = dataset.manifest.splits[split].shards
+    return [record for shard in shards for record in read_records(str(dataset.path / shard.path))]
 
 
 def test_pixels_are_those_of_a_two_pass_computation(committed: Committed):
@@ -70,10 +70,10 @@ def test_the_graph_standardizes_by_the_same_mean_and_deviation(committed: Commit
 def test_the_bits_are_the_same_for_any_number_of_shards(committed: Committed, tmp_path: Path, shards: int):
     recipe = standard_recipe(shards=shards)
     other = Committed(tmp_path, committed.source, run_job(recipe, committed.source, tmp_path, STANDARD).manifest)
-    assert len(other.manifest["splits"]["train"]["shards"]) == shards
+    assert len(other.manifest.splits["train"].shards) == shards
     assert other.examples("train") == committed.examples("train")
     assert statistics(other) == statistics(committed)
-    assert other.manifest["statistics"]["sha256"] == committed.manifest["statistics"]["sha256"]
+    assert other.manifest.statistics.file.sha256 == committed.manifest.statistics.file.sha256
     ours, theirs = contents(Path(other.graph)), contents(Path(committed.graph))
     assert ours.keys() == theirs.keys()
     # TensorFlow numbers the functions of a process, and orders their arguments by address

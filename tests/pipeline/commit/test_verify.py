@@ -14,7 +14,7 @@ from penstock.pipeline.commit.verify import verify
 
 
 def shard(dataset: Committed, number: int = 0, split: str = "train") -> Path:
-    return dataset.path / dataset.manifest["splits"][split]["shards"][number]["path"]
+    return dataset.path / dataset.manifest.splits[split].shards[number].path
 
 
 def flip_bit(path: Path, position: float = 0.5) -> None:
@@ -75,11 +75,11 @@ def test_a_truncated_shard(damaged: Committed, count: int):
 
 
 def test_a_shard_that_ends_after_a_whole_record(damaged: Committed):
-    index = damaged.path / damaged.manifest["splits"]["train"]["shards"][0]["index"]["path"]
+    index = damaged.path / damaged.manifest.splits["train"].shards[0].index.path
     offsets = memoryview(index.read_bytes()).cast("Q")
     shard(damaged).write_bytes(shard(damaged).read_bytes()[: offsets[-2]])
     found = faults(damaged)
-    count = damaged.manifest["splits"]["train"]["shards"][0]["examples"]
+    count = damaged.manifest.splits["train"].shards[0].examples
     assert f"{shard(damaged)}: expected {count} examples, found {count - 1}" in found
     assert any(f"found {offsets[-2]}" in fault and "bytes" in fault for fault in found)
 
@@ -135,13 +135,13 @@ def test_a_changed_manifest_is_not_believed(damaged: Committed):
 
 def test_a_graph_that_computes_something_else(damaged: Committed):
     """As another version of TensorFlow may, with every file in its place."""
-    golden = damaged.path / damaged.manifest["transform_graph"]["golden"]["path"]
+    golden = damaged.path / damaged.manifest.transform_graph.golden.path
     content = json.loads(golden.read_text())
     content["outputs"]["label"]["sha256"] = "0" * 64
     content["outputs"]["image"]["sha256"] = "0" * 64  # only its bits: its numbers are the same
     golden.write_text(json.dumps(content))
     entry = {"bytes": golden.stat().st_size, "sha256": hashlib.sha256(golden.read_bytes()).hexdigest()}
-    change_manifest(damaged, lambda manifest: manifest["transform_graph"]["golden"].update(entry))
+    change_manifest(damaged, lambda content: content["transform_graph"]["golden"].update(entry))
     (fault,) = faults(damaged, graph=True)
     assert "output 'label' is not what it was when the dataset was written" in fault
 

@@ -136,7 +136,7 @@ def test_a_graph_on_lists_is_tensorflows(raw: Path, tmp_path: Path) -> None:
 def test_a_damaged_row_group_is_named(raw: Path, tmp_path: Path) -> None:
     run_job(Recipe(source=Parquet("*.parquet"), shards=1, format="parquet"), raw, tmp_path)
     made = open_dataset(str(tmp_path))
-    shard = tmp_path / made.manifest["splits"]["train"]["shards"][0]["path"]
+    shard = tmp_path / made.manifest.splits["train"].shards[0].path
     content = bytearray(shard.read_bytes())
     content[len(content) // 2] ^= 255
     shard.write_bytes(content)
