@@ -79,6 +79,33 @@ def declared(columns: Columns, name: str) -> pa.DataType | None:
     return TYPES.get((columns or {}).get(name, (columns or {}).get(REST, AUTO)))
 
 
+def choose_types(
+    names: Iterable[str],
+    columns: Columns,
+    seen: Mapping[str, Sequence[pa.DataType]],
+    conflict: str,
+    warnings: list[str],
+) -> pa.Schema:
+    """The columns with their types: the declared one, or else one that holds all that was seen.
+
+    Args:
+      names: The columns.
+      columns: What is declared.
+      seen: By name, the types of a column that is not declared.
+      conflict: What to warn of where text and numbers met: words with a place for the name.
+      warnings: Takes the warnings.
+    """
+    fields = []
+    for name in names:
+        kind = declared(columns, name)
+        if kind is None:
+            kind, differ = merge(seen[name])
+            if differ:
+                warnings.append(f"{conflict.format(name)}: it is read as {kind}")
+        fields.append(pa.field(name, kind))
+    return pa.schema(fields)
+
+
 def check_same(first: Sequence[str], names: Sequence[str], first_uri: str, uri: str) -> None:
     """Checks that two files have one set of columns.
 

@@ -10,7 +10,6 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
-from itertools import pairwise
 from typing import IO, Any
 
 import numpy as np
@@ -19,10 +18,10 @@ import pyarrow as pa
 from ..errors import PenstockError, RequestError
 from ..storage import files
 from ..storage.files import FileInfo
-from . import column_types, csv_boundaries, csv_rows
+from . import column_types, csv_rows, row_boundaries
 from .column_types import REST, SCALARS, Columns, Policies
-from .compressed import LARGEST, compression, open_whole, read_fully
 from .csv_rows import Format, Text
+from .file_content import compression, open_whole, read_fully, read_range
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows
@@ -87,7 +86,7 @@ class Csv:
     def format(self) -> Format:
         """What reading one range needs to know."""
         quote = ord(self.quote) if self.quote else None
-        dialect = csv_boundaries.Dialect(ord(self.delimiter), quote, self.strip)
+        dialect = row_boundaries.Dialect(ord(self.delimiter), quote, self.strip)
         missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
         return Format(dialect, missing, self.nonfinite, "UTF-8" if self._is_utf8 else self.encoding)
 
@@ -120,20 +119,16 @@ class Csv:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
+        data = read_range(record_range)
         if self._is_whole(record_range.uri):
-            head = self._parse_head(self._whole(record_range.uri), True, record_range.uri)
-            names, data = head.names, self._to_utf8(head.text[head.begin :])
+            head = self._parse_head(self._transcode(data, True, record_range.uri), True, record_range.uri)
+            names, data = head.names, head.text[head.begin :]
+        elif self.names:
+            names = list(self.names)
         else:
             with files.open_read(record_range.uri) as file:
-                names = list(self.names) if self.names else self._read_head(file, record_range.uri, _FIRST_HEAD).names
-                file.seek(record_range.begin)
-                data = read_fully(file, record_range.end - record_range.begin)
-            if len(data) < record_range.end - record_range.begin:
-                raise PenstockError(
-                    f"{record_range.uri}: expected {record_range.end} bytes, found {record_range.begin + len(data)}; "
-                    "the file changed after it was listed: run again"
-                )
-            data = self._to_utf8(data)
+                names = self._read_head(file, record_range.uri, _FIRST_HEAD).names
+        data = self._to_utf8(data)
         lacks = [name for name in schema.columns.names if name not in names]
         if lacks:
             raise PenstockError(
@@ -149,17 +144,7 @@ class Csv:
         size = info.size - head.begin
         if size <= range_bytes:
             return [RecordRange(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
-        with files.open_read(info.uri) as file:
-            parts = -(-size // range_bytes)
-            cuts = csv_boundaries.scan(file, head.begin, info.size, parts, self.format.dialect, info.uri)
-        return [
-            RecordRange(
-                info.uri, key, cut.place, after.place, cut.row, after.row - cut.row, after.place - cut.place,
-                head.lines + 1 + cut.line,
-            )
-            for cut, after in pairwise(cuts)
-            if after.row > cut.row
-        ]  # fmt: skip
+        return row_boundaries.text_ranges(info, key, self.format.dialect, range_bytes, head.begin, head.lines + 1)
 
     def _schema(self, found: "Sequence[_Found]", warnings: list[str]) -> pa.Schema:
         first = found[0]
@@ -175,17 +160,8 @@ class Csv:
             text = Text(each.head.sample, each.head.names)
             for name, kind in csv_rows.infer(text, unknown, self.format, each.info.uri, warnings).items():
                 seen[name].append(kind)
-        fields = []
-        for name in chosen:
-            kind = column_types.declared(self.columns, name)
-            if kind is None:
-                kind, conflict = column_types.merge(seen[name])
-                if conflict:
-                    warnings.append(
-                        f"the column {name!r} holds numbers in some files and text in others: it is read as string"
-                    )
-            fields.append(pa.field(name, kind))
-        return pa.schema(fields)
+        conflict = "the column {!r} holds numbers in some files and text in others"
+        return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
 
     # A file's beginning.
 
@@ -209,9 +185,8 @@ class Csv:
     def _parse_head(self, text: bytes, at_end: bool, uri: str) -> "_Head":
         skipped = len(_BOM) if text.startswith(_BOM) and (self._is_utf8 or not self._is_sliceable) else 0
         array = np.frombuffer(text, np.uint8)[skipped:]
-        found = csv_boundaries.split(array, self.format.dialect, at_end)
-        blank = found.blank(array)
-        filled = np.flatnonzero(~blank) if blank is not None else np.arange(len(found.ends))
+        found = row_boundaries.find_boundaries(array, self.format.dialect, at_end)
+        filled = found.filled(array)
         if not len(filled):
             return _Head([], text, len(text), 0, 0 if at_end else -1, b"")
         if self.names is not None:
@@ -257,14 +232,6 @@ class Csv:
 
     def _is_whole(self, uri: str) -> bool:
         return compression(uri) is not None or not self._is_sliceable
-
-    def _whole(self, uri: str) -> bytes:
-        try:
-            with open_whole(uri) as file:
-                data = read_fully(file, LARGEST + 1)
-        except (OSError, pa.ArrowException) as error:
-            raise PenstockError(f"{uri}: expected a file that decompresses, found: {error}; make it again") from error
-        return self._transcode(data, True, uri)
 
     def _transcode(self, data: bytes, at_end: bool, uri: str) -> bytes:
         if self._is_sliceable:

@@ -10,9 +10,9 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ..errors import PenstockError, RequestError
-from . import column_types, csv_boundaries
+from . import column_types, row_boundaries
 from .column_types import FLOAT32_MAX, Policies
-from .compressed import LARGEST
+from .file_content import LARGEST
 from .listing import RecordRange
 from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
@@ -33,7 +33,7 @@ class Format:
       encoding: The file's.
     """
 
-    dialect: csv_boundaries.Dialect
+    dialect: row_boundaries.Dialect
     missing: tuple[str, ...]
     nonfinite: Policies
     encoding: str = "UTF-8"
@@ -52,11 +52,10 @@ class _RangeRows:
     """A range's rows, numbered from 0 without the blank lines."""
 
     data: np.ndarray
-    found: csv_boundaries.Split
+    found: row_boundaries.RowBoundaries
 
     def __post_init__(self) -> None:
-        blank = self.found.blank(self.data)
-        filled = np.arange(len(self.found.ends)) if blank is None else np.flatnonzero(~blank)
+        filled = self.found.filled(self.data)
         self.starts, self.ends = self.found.starts[filled], self.found.ends[filled]
         self.unclosed = np.searchsorted(filled, self.found.unclosed).tolist()
 
@@ -90,7 +89,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
     removed: dict[int, RowError] = {}
     data, simple = text.data, True
     if quoted:
-        found = csv_boundaries.split(array, form.dialect)
+        found = row_boundaries.find_boundaries(array, form.dialect)
         simple = found.well_formed
         if not simple:
             rows = _RangeRows(array, found)
@@ -103,7 +102,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
         batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
         batch = _numbers(_cleaned(batch, form, False), schema)
     except pa.ArrowInvalid:
-        rows = rows or _RangeRows(array, csv_boundaries.split(array, form.dialect))
+        rows = rows or _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
         removed |= _undecodable(rows, removed, text.names, form)
         data = array[rows.keep(list(removed))].tobytes()
         raw = pa.schema([(name, pa.binary()) for name in schema.names])
@@ -120,7 +119,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
 
     def describe(number: int) -> tuple[str, str]:
         nonlocal rows
-        rows = rows or _RangeRows(array, csv_boundaries.split(array, form.dialect))
+        rows = rows or _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
         row = rows.row(number - record_range.first_row)
         line = record_range.first_line + int(
             np.searchsorted(rows.found.lines, rows.starts[number - record_range.first_row])
@@ -138,7 +137,7 @@ def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: l
       RequestError: no row has the expected number of fields.
     """
     array = np.frombuffer(text.data, np.uint8)
-    rows = _RangeRows(array, csv_boundaries.split(array, form.dialect))
+    rows = _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
     data = array[rows.keep(rows.unclosed)].tobytes()
     raw = pa.schema([(name, pa.binary()) for name in wanted or text.names[:1]])
     removed = _undecodable(rows, dict.fromkeys(rows.unclosed, RowError("", "")), text.names, form)

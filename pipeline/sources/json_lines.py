@@ -6,19 +6,17 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
-from ..errors import PenstockError, RequestError
-from ..storage import files
+from ..errors import RequestError
 from ..storage.files import FileInfo
-from . import column_types, csv_boundaries
+from . import column_types, row_boundaries
 from .column_types import REST, Columns, Policies
-from .compressed import LARGEST, compression, open_whole, read_fully
+from .file_content import compression, open_whole, read_fully, read_range
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows
@@ -28,7 +26,7 @@ from .table_schema import TableSchema, with_rules
 _THREADS = 16
 _SAMPLED, _SAMPLE = 8, 1 << 20
 _FEW = 8  # lines that are looked at one by one
-_LINES = csv_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
+_LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 
@@ -66,7 +64,7 @@ class JsonLines:
         with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
             schema = self._schema([info.uri for info in found.values()], warnings)
             ranges = []
-            parts = pool.map(lambda item: _ranges(item[0], item[1], range_bytes), found.items())
+            parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes), found.items())
             for info, file_ranges in zip(found.values(), parts, strict=True):
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no rows")
@@ -75,10 +73,12 @@ class JsonLines:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
-        data = _content(record_range)
+        data = read_range(record_range)
+        if record_range.begin == 0:
+            data = data.removeprefix(_BOM)
         lines = _Lines(data)
         errors: dict[int, RowError] = {}
-        batches = list(_parse(lines, 0, len(lines.starts), schema.columns, errors))
+        batches = list(_parse_lines(lines, 0, len(lines.starts), schema.columns, errors))
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), record_range.uri)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
@@ -92,9 +92,9 @@ class JsonLines:
         return collect_rows(record_range, batch, numbers, errors, describe=describe)
 
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
-        seen: dict[str, list[pa.DataType]] = {}
+        seen: dict[str, list[pa.DataType | None]] = {}
         for uri in uris[:_SAMPLED]:
-            for name, kinds in _sample(uri).items():
+            for name, kinds in _sample_types(uri).items():
                 seen.setdefault(name, []).extend(kinds)
         if not seen:
             raise RequestError(
@@ -102,20 +102,16 @@ class JsonLines:
             )
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
         found = [*seen, *(name for name in known if name not in seen and name != REST)]  # rare keys may be declared
-        fields = []
-        for name in column_types.select(self.columns, found, uris[0]):
-            kind = column_types.declared(self.columns, name)
-            if kind is None:
-                if None in seen[name]:
-                    raise RequestError(
-                        f"{uris[0]}: expected numbers, texts or lists of them under {name!r}, found objects or lists "
-                        "of lists; name with columns=... the keys to read"
-                    )
-                kind, conflict = column_types.merge(seen[name])
-                if conflict:
-                    warnings.append(f"{name!r} holds numbers in some rows and text in others: it is read as {kind}")
-            fields.append(pa.field(name, kind))
-        return pa.schema(fields)
+        names = column_types.select(self.columns, found, uris[0])
+        nested = [name for name in names if column_types.declared(self.columns, name) is None and None in seen[name]]
+        if nested:
+            raise RequestError(
+                f"{uris[0]}: expected numbers, texts or lists of them under {nested[0]!r}, found objects or lists of "
+                "lists; name with columns=... the keys to read"
+            )
+        types = {name: [kind for kind in kinds if kind is not None] for name, kinds in seen.items()}
+        conflict = "{!r} holds numbers in some rows and text in others"
+        return column_types.choose_types(names, self.columns, types, conflict, warnings)
 
 
 class _Lines:
@@ -124,9 +120,8 @@ class _Lines:
     def __init__(self, data: bytes) -> None:
         self.data = data
         array = np.frombuffer(data, np.uint8)
-        self._found = csv_boundaries.split(array, _LINES)
-        blank = self._found.blank(array, _LINES.skip_blanks)
-        filled = np.arange(len(self._found.ends)) if blank is None else np.flatnonzero(~blank)
+        self._found = row_boundaries.find_boundaries(array, _LINES)
+        filled = self._found.filled(array, _LINES.skip_blanks)
         self.starts, self.ends = self._found.starts[filled], self._found.ends[filled]
         last = self.ends - 1
         for line_end in b"\n\r":
@@ -150,7 +145,7 @@ class _Lines:
             return None
         data = self.content(begin, end)
         try:
-            table = _arrow(data, schema)
+            table = _read_json(data, schema)
             if table.num_rows == end - begin:
                 if not data.isascii():
                     table.validate(full=True)
@@ -164,46 +159,15 @@ class _Lines:
         return int(np.searchsorted(self._found.lines, self.starts[position]))
 
 
-def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
+def _list_ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
     if not info.size:
         return []
     if compression(info.uri) or info.size <= range_bytes:
         return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
-    with files.open_read(info.uri) as file:
-        cuts = csv_boundaries.scan(file, 0, info.size, -(-info.size // range_bytes), _LINES, info.uri)
-    return [
-        RecordRange(
-            info.uri, key, cut.place, after.place, cut.row, after.row - cut.row, after.place - cut.place, 1 + cut.line
-        )
-        for cut, after in pairwise(cuts)
-        if after.row > cut.row
-    ]
+    return row_boundaries.text_ranges(info, key, _LINES, range_bytes)
 
 
-def _content(record_range: RecordRange) -> bytes:
-    if compression(record_range.uri):
-        try:
-            with open_whole(record_range.uri) as file:
-                data = read_fully(file, LARGEST + 1)
-        except (OSError, pa.ArrowException) as error:
-            raise PenstockError(f"{record_range.uri}: expected a file that decompresses, found: {error}") from error
-    else:
-        with files.open_read(record_range.uri) as file:
-            file.seek(record_range.begin)
-            data = read_fully(file, record_range.end - record_range.begin)
-        if len(data) < record_range.end - record_range.begin:
-            raise PenstockError(
-                f"{record_range.uri}: expected {record_range.end} bytes, found {record_range.begin + len(data)}; "
-                "the file changed after it was listed: run again"
-            )
-    if len(data) > LARGEST:
-        raise PenstockError(
-            f"{record_range.uri}: expected at most {LARGEST} bytes of text in a range, found more; split it"
-        )
-    return data.removeprefix(_BOM) if record_range.begin == 0 else data
-
-
-def _arrow(data: bytes, schema: pa.Schema | None) -> pa.Table:
+def _read_json(data: bytes, schema: pa.Schema | None) -> pa.Table:
     return pa.json.read_json(
         pa.BufferReader(data),
         read_options=pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
@@ -213,7 +177,7 @@ def _arrow(data: bytes, schema: pa.Schema | None) -> pa.Table:
     )
 
 
-def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, errors: dict[int, RowError]) -> Any:
+def _parse_lines(lines: _Lines, begin: int, end: int, schema: pa.Schema, errors: dict[int, RowError]) -> Any:
     """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
     if begin == end:
         return
@@ -223,8 +187,8 @@ def _parse(lines: _Lines, begin: int, end: int, schema: pa.Schema, errors: dict[
         return
     if end - begin > _FEW:
         middle = (begin + end) // 2
-        yield from _parse(lines, begin, middle, schema, errors)
-        yield from _parse(lines, middle, end, schema, errors)
+        yield from _parse_lines(lines, begin, middle, schema, errors)
+        yield from _parse_lines(lines, middle, end, schema, errors)
         return
     for position in range(begin, end):
         columns: list[pa.Array] = []
@@ -296,7 +260,7 @@ def _value(value: Any, field: pa.Field) -> pa.Array:
     return column
 
 
-def _sample(uri: str) -> Mapping[str, list[pa.DataType | None]]:
+def _sample_types(uri: str) -> Mapping[str, list[pa.DataType | None]]:
     """The types that a file's beginning shows, by key; None for one that is no column's."""
     try:
         with open_whole(uri) as file:
@@ -308,11 +272,11 @@ def _sample(uri: str) -> Mapping[str, list[pa.DataType | None]]:
         data = data[: data.rfind(b"\n") + 1] or data
     lines = _Lines(data)
     seen: dict[str, list[pa.DataType | None]] = {}
-    _infer(lines, 0, len(lines.starts), seen)
+    _infer_types(lines, 0, len(lines.starts), seen)
     return seen
 
 
-def _infer(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:
+def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:
     if begin == end:
         return
     table = lines.table(begin, end, None)
@@ -322,8 +286,8 @@ def _infer(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType
             seen.setdefault(field.name, []).append(kind)
     elif end - begin > _FEW:
         middle = (begin + end) // 2
-        _infer(lines, begin, middle, seen)
-        _infer(lines, middle, end, seen)
+        _infer_types(lines, begin, middle, seen)
+        _infer_types(lines, middle, end, seen)
     else:
         for position in range(begin, end):
             try:

@@ -56,7 +56,7 @@ class Parquet:
         schema = self._schema([info.uri for info in found.values()], [kinds for kinds, _ in heads], warnings)
         ranges = []
         for (key, info), (_, groups) in zip(found.items(), heads, strict=True):
-            file_ranges = _ranges(key, info.uri, groups, range_bytes)
+            file_ranges = _cut_groups(key, info.uri, groups, range_bytes)
             if not file_ranges:
                 warnings.append(f"{info.uri} holds no rows")
             ranges += file_ranges
@@ -95,25 +95,23 @@ class Parquet:
             column_types.select(self.columns, schema.names, uri)
             if self.columns is None or REST in self.columns:
                 column_types.check_same(schemas[0].names, schema.names, uris[0], uri)
-        fields = []
+        seen: dict[str, list[pa.DataType]] = {}
         for name in chosen:
-            kind = column_types.declared(self.columns, name)
-            if kind is None:
-                kinds = []
-                for uri, schema in zip(uris, schemas, strict=True):
-                    own = schema.field(name).type
-                    normal = column_types.normalise(own)
-                    if normal is None:
-                        raise RequestError(
-                            f"{uri}: expected numbers, texts or lists of them in the column {name!r}, found {own}; "
-                            "declare with columns=... the others"
-                        )
-                    kinds.append(pa.null() if pa.types.is_null(own) else normal)
-                kind, conflict = column_types.merge(kinds)
-                if conflict:
-                    warnings.append(f"the column {name!r} has different types in the files: it is read as {kind}")
-            fields.append(pa.field(name, kind))
-        return pa.schema(fields)
+            if column_types.declared(self.columns, name) is None:
+                seen[name] = [_normal_type(schema.field(name), uri) for uri, schema in zip(uris, schemas, strict=True)]
+        conflict = "the column {!r} has different types in the files"
+        return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
+
+
+def _normal_type(field: pa.Field, uri: str) -> pa.DataType:
+    """What a column's values become; null where there are none."""
+    normal = column_types.normalise(field.type)
+    if normal is None:
+        raise RequestError(
+            f"{uri}: expected numbers, texts or lists of them in the column {field.name!r}, found {field.type}; "
+            "declare with columns=... the others"
+        )
+    return pa.null() if pa.types.is_null(field.type) else normal
 
 
 def _open(file: Any) -> Any:
@@ -137,7 +135,7 @@ def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
         ) from error
 
 
-def _ranges(key: str, uri: str, groups: Sequence[tuple[int, int]], range_bytes: int) -> list[RecordRange]:
+def _cut_groups(key: str, uri: str, groups: Sequence[tuple[int, int]], range_bytes: int) -> list[RecordRange]:
     ranges = []
     begin = row = rows = size = 0
     for position, (count, weight) in enumerate(groups):

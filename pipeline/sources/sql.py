@@ -75,7 +75,7 @@ class Sql:
         path = self._path(root)
         uri = path or self.database
         with self._connect(path, RequestError) as (run, _):
-            names, sample = _sample(run(f"SELECT * FROM {self._from} LIMIT {_SAMPLE}"))
+            names, sample = _first_batch(run(f"SELECT * FROM {self._from} LIMIT {_SAMPLE}"))
             warnings: list[str] = []
             schema = self._schema(names, sample, warnings)
             if not sample[0]:
@@ -165,23 +165,19 @@ class Sql:
         return low, high, count
 
     def _schema(self, names: Sequence[str], sample: Sequence[Sequence[Any]], warnings: list[str]) -> pa.Schema:
-        fields = []
-        for name in column_types.select(self.columns, names, f"{self.database}, {self._what}"):
-            kind = column_types.declared(self.columns, name)
-            if kind is None:
-                kinds, conflict = _types(sample[list(names).index(name)]), False
-                kind, conflict = column_types.merge(kinds)
-                if conflict:
-                    warnings.append(
-                        f"the column {name!r} holds numbers in some rows and text in others: read as {kind}"
-                    )
-            fields.append(pa.field(name, kind))
-        return pa.schema(fields)
+        chosen = column_types.select(self.columns, names, f"{self.database}, {self._what}")
+        seen = {
+            name: _types(sample[list(names).index(name)])
+            for name in chosen
+            if column_types.declared(self.columns, name) is None
+        }
+        conflict = "the column {!r} holds numbers in some rows and text in others"
+        return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
 
     def _columns(
         self, names: Sequence[str], values: Sequence[Sequence[Any]], schema: pa.Schema, errors: dict[int, RowError]
     ) -> list[pa.Array]:
-        return [_column(values[list(names).index(field.name)], field, errors) for field in schema]
+        return [_to_column(values[list(names).index(field.name)], field, errors) for field in schema]
 
     # How it is asked.
 
@@ -295,7 +291,7 @@ def _batches(cursor: Any) -> Iterator[list[Any]]:
         yield list(zip(*rows, strict=True))
 
 
-def _sample(found: tuple[list[str], Iterator[list[Any]]]) -> tuple[list[str], list[Any]]:
+def _first_batch(found: tuple[list[str], Iterator[list[Any]]]) -> tuple[list[str], list[Any]]:
     """The names and the values of a first batch."""
     names, batches = found
     return names, next(batches, [() for _ in names])
@@ -308,7 +304,7 @@ def _types(values: Any) -> list[pa.DataType]:
         return [_normal(pa.array(values).type)]
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):  # SQLite's columns may hold values of several types
         return [
-            pa.string() if isinstance(value, str) or not _fits(value) else _normal(pa.array([value]).type)
+            pa.string() if isinstance(value, str) or not _fits_int64(value) else _normal(pa.array([value]).type)
             for value in values
         ]
 
@@ -320,7 +316,7 @@ def _normal(kind: pa.DataType) -> pa.DataType:
     return pa.string() if normal is None else normal
 
 
-def _fits(value: Any) -> bool:
+def _fits_int64(value: Any) -> bool:
     return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 
@@ -334,7 +330,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _column(values: Any, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
+def _to_column(values: Any, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
     if isinstance(values, pa.Array):
         return column_types.convert(values, field.type, field.name, errors)
     try:
@@ -348,14 +344,14 @@ def _column(values: Any, field: pa.Field, errors: dict[int, RowError]) -> pa.Arr
             "wrong_type", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}"
         )
         part = pa.nulls(1, field.type)
-        if _fits(value):
+        if _fits_int64(value):
             part = column_types.convert(pa.array([value]), field.type, field.name, found)
             row_error = found.get(0, row_error)
         elif pa.types.is_string(field.type):
             part = pa.array([str(value)])
         elif pa.types.is_float64(field.type):
             part = pa.array([float(value)])
-        if found or (not _fits(value) and part.null_count):
+        if found or (not _fits_int64(value) and part.null_count):
             errors.setdefault(position, row_error)
         parts.append(part)
     return pa.concat_arrays(parts)

@@ -19,7 +19,7 @@ from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types
 from .column_types import REST, Columns, Policies
-from .compressed import LARGEST, compression, open_whole, read_fully
+from .file_content import compression, open_whole, read_fully, read_range
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows
@@ -60,7 +60,7 @@ class TfRecord:
         schema = self._schema([info.uri for info in found.values()], warnings)
         ranges = []
         with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
-            parts = pool.map(lambda item: _ranges(item[0], item[1], range_bytes), found.items())
+            parts = pool.map(lambda item: _cut_records(item[0], item[1], range_bytes), found.items())
             for info, file_ranges in zip(found.values(), parts, strict=True):
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no records")
@@ -69,8 +69,8 @@ class TfRecord:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
-        data = _content(record_range)
-        starts, ends = _records(data, record_range.uri, record_range.begin, record_range.first_row, PenstockError)
+        data = read_range(record_range)
+        starts, ends = _frame_records(data, record_range.uri, record_range.begin, record_range.first_row, PenstockError)
         if record_range.rows not in (-1, len(starts)):
             raise PenstockError(
                 f"{record_range.uri}: expected {record_range.rows} records, found {len(starts)}; "
@@ -85,7 +85,7 @@ class TfRecord:
         batches = []
         for first, decoded in _decode(records, 0, errors):
             misfits: dict[int, RowError] = {}
-            columns = [_column(decoded, field, misfits) for field in schema.columns]
+            columns = [_feature_column(decoded, field, misfits) for field in schema.columns]
             batches.append(pa.RecordBatch.from_arrays(columns, schema=schema.columns))
             for position, row_error in misfits.items():
                 errors.setdefault(first + position, row_error)
@@ -103,24 +103,18 @@ class TfRecord:
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
         seen: dict[str, list[pa.DataType]] = {}
         for uri in uris[:_SAMPLED]:
-            for name, kind in _sample(uri).items():
+            for name, kind in _sample_types(uri).items():
                 seen.setdefault(name, []).append(kind)
         if not seen:
             raise RequestError(f"{uris[0]}: expected records of tf.train.Example, found none in its beginning")
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
         found = [*sorted(seen), *(name for name in known if name not in seen and name != REST)]
-        fields = []
-        for name in column_types.select(self.columns, found, uris[0]):
-            kind = column_types.declared(self.columns, name)
-            if kind is None:
-                kind, conflict = column_types.merge(seen[name])
-                if conflict:
-                    warnings.append(f"the feature {name!r} has different types in the files: it is read as {kind}")
-            fields.append(pa.field(name, kind))
-        return pa.schema(fields)
+        names = column_types.select(self.columns, found, uris[0])
+        conflict = "the feature {!r} has different types in the files"
+        return column_types.choose_types(names, self.columns, seen, conflict, warnings)
 
 
-def _ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
+def _cut_records(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
     if not info.size:
         return []
     if compression(info.uri) or info.size <= range_bytes:
@@ -168,7 +162,7 @@ def _cut_short(uri: str, number: int, error: type[PenstockError]) -> PenstockErr
     return error(f"{uri}: expected whole records, found that the file ends inside record {number}; copy it again")
 
 
-def _records(
+def _frame_records(
     data: bytes, uri: str, begin: int, first: int, error: type[PenstockError], whole: bool = True
 ) -> tuple[list[int], list[int]]:
     """Where the records' contents begin and end."""
@@ -190,24 +184,6 @@ def _records(
     return starts, ends
 
 
-def _content(record_range: RecordRange) -> bytes:
-    try:
-        with open_whole(record_range.uri) as file:
-            if not compression(record_range.uri):
-                file.seek(record_range.begin)
-                return read_fully(file, record_range.end - record_range.begin)
-            data = read_fully(file, LARGEST + 1)
-    except (OSError, pa.ArrowException) as error:
-        raise PenstockError(
-            f"{record_range.uri}: expected a file that can be read, found: {error}; make it again"
-        ) from error
-    if len(data) > LARGEST:
-        raise PenstockError(
-            f"{record_range.uri}: expected at most {LARGEST} bytes in a compressed file, found more; split it"
-        )
-    return data
-
-
 def _decode(records: Sequence[bytes], first: int, errors: dict[int, RowError]) -> Iterator[tuple[int, pa.RecordBatch]]:
     """Batches of the records, each with its first record's position; halves what does not decode until it is found."""
     from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # with TensorFlow: seconds
@@ -226,7 +202,7 @@ def _decode(records: Sequence[bytes], first: int, errors: dict[int, RowError]) -
         yield from _decode(records[middle:], first + middle, errors)
 
 
-def _column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
+def _feature_column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
     """A feature's lists as the column that the schema wants."""
     position = batch.schema.get_field_index(field.name)
     if position < 0 or pa.types.is_null(batch.column(position).type):
@@ -244,7 +220,7 @@ def _column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, RowError])
     return column_types.convert(lists.values.take(firsts), field.type, field.name, errors)
 
 
-def _sample(uri: str) -> dict[str, pa.DataType]:
+def _sample_types(uri: str) -> dict[str, pa.DataType]:
     """The types that a file's beginning shows, by feature; null for one without values."""
     data, want = b"", _SAMPLE
     try:
@@ -252,7 +228,7 @@ def _sample(uri: str) -> dict[str, pa.DataType]:
             while True:
                 data += read_fully(file, want - len(data))
                 whole = len(data) < want
-                starts, ends = _records(data, uri, 0, 0, RequestError, whole)
+                starts, ends = _frame_records(data, uri, 0, 0, RequestError, whole)
                 if whole or starts:
                     break
                 want *= 4

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
-from penstock.pipeline.sources import csv_boundaries
+from penstock.pipeline.sources import row_boundaries
 from penstock.pipeline.sources.csv import Csv, tsv
 
 SIZES = [20, 1000, 1 << 30]
@@ -116,8 +116,8 @@ def test_a_stray_quote_is_text(write, read_all, size):
 
 
 def test_a_quoted_field_that_never_ends_is_given_up(write, read_all, monkeypatch):
-    monkeypatch.setattr(csv_boundaries, "_LONGEST_FIELD", 100)
-    monkeypatch.setattr(csv_boundaries, "_BLOCK", 64)
+    monkeypatch.setattr(row_boundaries, "_LONGEST_FIELD", 100)
+    monkeypatch.setattr(row_boundaries, "_BLOCK", 64)
     text = 'a,b\n1,"x\n' + "".join(f"{i},y\n" for i in range(2, 60)) + '60,z"\n61,"w"\n'
     for size in SIZES:
         read = read_all(Csv("t.csv"), write(text), size)

@@ -10,11 +10,15 @@ Well-formed text, which is nearly all there is, is split with a few NumPy operat
 
 import bisect
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import IO
 
 import numpy as np
 
 from ..errors import RequestError
+from ..storage import files
+from ..storage.files import FileInfo
+from .listing import RecordRange
 
 _LF, _CR, _BLANKS = 10, 13, (32, 9)
 _LONGEST_FIELD = 16 << 20
@@ -40,7 +44,7 @@ class Dialect:
 
 
 @dataclass
-class Split:
+class RowBoundaries:
     """Rows of a buffer that begins with a row.
 
     Attributes:
@@ -62,6 +66,11 @@ class Split:
         """For each row, the position of its first byte."""
         return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])[: len(self.ends)]
 
+    def filled(self, data: np.ndarray, skip_blanks: bool = False) -> np.ndarray:
+        """The positions of the rows that are no blank lines; see `blank`."""
+        blank = self.blank(data, skip_blanks)
+        return np.arange(len(self.ends)) if blank is None else np.flatnonzero(~blank)
+
     def blank(self, data: np.ndarray, skip_blanks: bool = False) -> np.ndarray | None:
         """Which rows are blank lines, those of blanks alone too if `skip_blanks`; None where none is."""
         lengths = np.diff(self.ends, prepend=0)
@@ -76,7 +85,7 @@ class Split:
         return blank if blank.any() else None
 
 
-def split(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> Split:
+def find_boundaries(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> RowBoundaries:
     """Splits a buffer that begins with a row into rows.
 
     Args:
@@ -93,13 +102,13 @@ def split(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> Split:
             lines = np.sort(np.concatenate([lines, lone]))
     quotes = np.flatnonzero(data == dialect.quote) if dialect.quote is not None else lines[:0]
     if not len(quotes):
-        return Split(_finish(lines + 1, data, at_end), lines)
+        return RowBoundaries(_finish(lines + 1, data, at_end), lines)
     if _well_formed(data, quotes, dialect):
         outside = np.searchsorted(quotes, lines) % 2 == 0
         if len(quotes) % 2 == 0:
-            return Split(_finish(lines[outside] + 1, data, at_end), lines)
+            return RowBoundaries(_finish(lines[outside] + 1, data, at_end), lines)
         if not at_end and len(data) <= _LONGEST_FIELD:  # the last quoted field goes on after the buffer
-            return Split(lines[outside] + 1, lines)
+            return RowBoundaries(lines[outside] + 1, lines)
     return _walk(data, quotes, lines, dialect, at_end)
 
 
@@ -130,7 +139,7 @@ def _well_formed(data: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool
     return bool((last - first[: len(last)] <= _LONGEST_FIELD).all())
 
 
-def _walk(data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dialect, at_end: bool) -> Split:
+def _walk(data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dialect, at_end: bool) -> RowBoundaries:
     """Splits quote by quote."""
     content, places, line_ends, count = data.tobytes(), quotes.tolist(), lines.tolist(), len(quotes)
     blanks_known = tuple(blank for blank in _BLANKS if dialect.strip and blank != dialect.delimiter)
@@ -175,7 +184,7 @@ def _walk(data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dial
         outside = (span < 0) | (lines > end[np.maximum(span, 0)])
     ends = _finish(lines[outside & (lines < unfinished)] + 1, data, at_end)
     rows = np.searchsorted(ends, np.array(unclosed, np.int64), "right")
-    return Split(ends, lines, np.unique(rows), blanks, well_formed=False)
+    return RowBoundaries(ends, lines, np.unique(rows), blanks, well_formed=False)
 
 
 def _closes(content: bytes, place: int, boundary: tuple[int, ...], blanks: tuple[int, ...]) -> bool:
@@ -216,7 +225,7 @@ def scan(file: IO[bytes], begin: int, end: int, parts: int, dialect: Dialect, ur
         data = np.frombuffer(content, np.uint8)
         if read < end:  # whole lines: what stands before and after a quote is then in the buffer
             data = data[: max(content.rfind(b"\n"), content.rfind(b"\r", 0, -1)) + 1]
-        found = split(data, dialect, at_end=read >= end)
+        found = find_boundaries(data, dialect, at_end=read >= end)
         if not len(found.ends):
             if len(content) > _LONGEST_ROW:
                 raise RequestError(
@@ -236,3 +245,38 @@ def scan(file: IO[bytes], begin: int, end: int, parts: int, dialect: Dialect, ur
         place, row, line = here[-1].place, here[-1].row, here[-1].line
         tail = content[int(ends[-1]) :]
     return [*cuts, Cut(end, row, line)]
+
+
+def text_ranges(
+    info: FileInfo, key: str, dialect: Dialect, range_bytes: int, begin: int = 0, first_line: int = 1
+) -> list[RecordRange]:
+    """The ranges of a text file, of about `range_bytes` each.
+
+    Args:
+      info: The file.
+      key: Its path relative to the input.
+      dialect: How text is cut into fields.
+      range_bytes: A range's bytes.
+      begin: Where its first row begins.
+      first_line: The line of that, from 1.
+
+    Raises:
+      RequestError: a row has no end within a gibibyte, or the file became shorter.
+    """
+    parts = -(-(info.size - begin) // range_bytes)
+    with files.open_read(info.uri) as file:
+        cuts = scan(file, begin, info.size, parts, dialect, info.uri)
+    return [
+        RecordRange(
+            uri=info.uri,
+            key=key,
+            begin=cut.place,
+            end=after.place,
+            first_row=cut.row,
+            rows=after.row - cut.row,
+            size=after.place - cut.place,
+            first_line=first_line + cut.line,
+        )
+        for cut, after in pairwise(cuts)
+        if after.row > cut.row
+    ]
