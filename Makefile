@@ -25,7 +25,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-all lint types check bench lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-fuzz test-all lint types check bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -38,10 +38,10 @@ demo: $(READY) ## Prepare a small dataset that it makes up, and say what came ou
 
 # In each of these a skipped test is a failed one: what a machine may lack has a target of its own.
 test: $(READY) ## Run the tests that are quick and need no more than setup installs (ARGS="-k name" to choose)
-	@$(PYTEST) -m "not slow and not real_data and not extras" $(ARGS)
+	@$(PYTEST) -m "not slow and not real_data and not extras and not fuzz" $(ARGS)
 
 test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed runs, workers
-	@$(PYTEST) -m "slow and not real_data and not extras" $(ARGS)
+	@$(PYTEST) -m "slow and not real_data and not extras and not fuzz" $(ARGS)
 
 test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
 	@$(PYTEST) -m "real_data and not extras" $(ARGS)
@@ -52,6 +52,9 @@ test-extras: ## Run the tests of PyTorch, JAX, Grain and SQL drivers (.venv-extr
 .PHONY: .test-extras
 .test-extras: $(READY)
 	@$(PYTEST) -m extras $(ARGS)
+
+test-fuzz: $(READY) ## Read 10,000 damaged files of every format (PENSTOCK_FUZZ=500: fewer; a failure says how to repeat it)
+	@$(PYTEST) --dist load -m fuzz tests/fuzz $(ARGS)
 
 test-all: test test-slow test-data test-extras ## Run all the tests
 
