@@ -40,11 +40,11 @@ def serialize(row: Any) -> bytes:
 def main(folder: str, output: str) -> None:
     os.makedirs(f"{output}/artifacts")
     options = PipelineOptions(["--runner=FnApiRunner", "--direct_num_workers=1", "--direct_running_mode=in_memory"])
-    texts = [name.replace("-", "_") for name in (*CATEGORIES, LABEL)]
+    strings = [name.replace("-", "_") for name in (*CATEGORIES, LABEL)]
     transform = MLTransform(write_artifact_location=f"{output}/artifacts")
     transform = transform.with_transform(ScaleToZScore([name.replace("-", "_") for name in NUMBERS]))
     transform = transform.with_transform(Bucketize(["age_bucket"], num_buckets=10))
-    for name in texts:
+    for name in strings:
         transform = transform.with_transform(ComputeAndApplyVocabulary([name], vocab_filename=name))
     with beam.Pipeline(options=options) as pipeline:
         _ = (

@@ -32,7 +32,7 @@ FIXED = 64  # images of the fixed cost's run
 
 RECIPE = """
 import tensorflow_transform as tft
-from penstock.pipeline import Images, Recipe, by_folder, folder
+from penstock import Images, Recipe, by_folder, folder
 from penstock.transforms import image
 
 
@@ -60,7 +60,10 @@ recipe = Recipe(
 ENCODINGS = {"jpeg": "image.jpeg(90)", "png": "image.png()", "raw": "image.raw()"}
 ALL = {"splits": '{"train": 1.0}', "statistics": "train"}
 EIGHT = {"splits": "by_folder()", "statistics": "few"}  # statistics from the eight photos in that folder
-IMPORTS = "from penstock.runners import cli, direct, job, report, run; from penstock.pipeline import build, sample"
+IMPORTS = (
+    "from penstock.runners import cli, direct, report, run; from penstock.pipeline import beam, job; "
+    "from penstock.pipeline.planning import sample"
+)
 
 
 @dataclass

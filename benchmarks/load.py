@@ -1,13 +1,13 @@
-"""Measures how fast prepared photos reach a training loop, beside other loaders on the same examples, in one run.
+"""Measures how fast prepared photos reach a training loop, next to other loaders on the same examples, in one run.
 
-    .venv/bin/python benchmarks/load.py --jpeg DATASET [--raw DATASET] [--rounds N] [--seconds S] [--mosaic PYTHON]
+    .venv/bin/python benchmarks/load.py [--quick] [--photos FOLDER] [--rounds N] [--seconds S] [--mosaic PYTHON]
 
-The datasets are Penstock's: photos stored as JPEG, and the same stored raw. Every reference gets the very JPEG bytes,
-in its own format, and gives batches of 64 decoded photos; where a package is not installed, it is left out. MosaicML
-Streaming needs an environment of its own: name its Python. Each contestant is a process of its own; they take turns,
-several rounds. "warm": from the page cache, after an epoch. "cold": the first epoch, with the files dropped from the
-page cache. Workers are threads for Penstock and tf.data, processes for the others. The best round of each is
-reported: other work on the machine only ever slows one down; the spread says by how much it did.
+It prepares two datasets first: photos stored as JPEG, and the same photos stored raw. Every reference reads the same
+JPEG bytes in its own format and yields batches of 64 decoded photos; a package that is not installed is left out.
+MosaicML Streaming needs an environment of its own: name its Python. Each loader runs in a process of its own; they take
+turns, for several rounds. "warm": from the page cache, after an epoch. "cold": the first epoch, with the files dropped
+from the page cache. Workers are threads for Penstock and tf.data, processes for the others. The best round of each is
+reported, because other work on the machine can only slow a loader down; the spread shows by how much it did.
 """
 
 import argparse
@@ -24,8 +24,32 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import _photos
+
+HERE = Path(__file__).parent
+PHOTOS = 700
 BATCH = 64
-COPIES = 6  # of the split in every epoch, so that what an epoch's start costs weighs little
+COPIES = 6  # of the split in every epoch, so that starting an epoch costs little in proportion
+RECIPE = """
+from penstock import Images, Recipe, folder
+from penstock.transforms import image
+
+
+def features(inputs):
+    return {"image": image.standardize(inputs, "image"), "label": inputs["label"]}
+
+
+def recipe_of(encoding):
+    return Recipe(
+        source=Images("*/*/*.jpg", label=folder()),
+        prepare=[image.resize(224, 224, fit="cover")],
+        features=features,
+        encode={"image": encoding},
+    )
+
+
+jpeg, raw = recipe_of(image.jpeg(95)), recipe_of(image.raw())
+"""
 Batches = Iterable[Any]
 
 
@@ -40,7 +64,7 @@ def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _penstock(uri: str) -> Any:
-    from penstock.pipeline import open_dataset
+    from penstock import open_dataset
 
     return open_dataset(uri)
 
@@ -252,14 +276,22 @@ def _write_inputs(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--jpeg", required=True, help="a dataset of photos stored as JPEG")
-    parser.add_argument("--raw", help="the same photos stored raw")
-    parser.add_argument("--mosaic", help="a Python that has mosaicml-streaming")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--only", nargs="+", help="some of the contestants: those whose names begin so")
-    parser.add_argument("--json", help="a file for the figures")
+    parser.add_argument(
+        "--photos",
+        type=Path,
+        default=HERE.parent.parent / "shared/data/clothing",
+        metavar="FOLDER",
+        help="photos as .../<label>/<name>.jpg; drawn ones where there is no such folder (default: %(default)s)",
+    )
+    parser.add_argument("--jpeg", metavar="DATASET", help="a committed dataset to load instead, stored as JPEG")
+    parser.add_argument("--raw", metavar="DATASET", help="with --jpeg: the same photos stored raw")
+    parser.add_argument("--mosaic", metavar="PYTHON", help="a Python that has mosaicml-streaming")
+    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
+    parser.add_argument("--seconds", type=float, help="for each loader and round (default: 3)")
+    parser.add_argument("--workers", type=int, nargs="+", help="threads or processes (default: 1 and 2)")
+    parser.add_argument("--quick", action="store_true", help="one round of half a second with 2 workers: two minutes")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="only loaders whose names start like this")
+    parser.add_argument("--json", metavar="FILE", help="write all measurements there")
     parser.add_argument("--write", help=argparse.SUPPRESS)
     parser.add_argument("--compete", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", help=argparse.SUPPRESS)
@@ -271,12 +303,27 @@ def main() -> None:
     if options.compete:
         figures = compete(options.compete, options.jpeg, Path(options.scratch), options.workers[0], options.seconds)
         return print(json.dumps(figures))
-    with tempfile.TemporaryDirectory() as scratch:
+    options.rounds = options.rounds or (1 if options.quick else 3)
+    options.seconds = options.seconds or (0.5 if options.quick else 3)
+    options.workers = options.workers or ([2] if options.quick else [1, 2])
+    with tempfile.TemporaryDirectory(prefix="penstock-bench-") as scratch:
+        if not options.jpeg:
+            options.jpeg, options.raw = _prepare(options.photos, Path(scratch))
         figures = _all_rounds(options, Path(scratch))
     _show(figures)
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=1))
     return None
+
+
+def _prepare(photos: Path, scratch: Path) -> tuple[str, str]:
+    """Prepares the photos twice; returns the dataset stored as JPEG and the one stored raw."""
+    _photos.write(_photos.load(photos), PHOTOS, scratch / "photos")
+    (scratch / "photos.py").write_text(RECIPE)
+    for name in ("jpeg", "raw"):
+        command = [sys.executable, "-m", "penstock.runners", "run", "--quiet", f"{scratch}/photos.py:{name}"]
+        subprocess.run([*command, "--input", scratch / "photos", "--output", scratch / name], check=True)
+    return str(scratch / "jpeg"), str(scratch / "raw")
 
 
 def _all_rounds(options: argparse.Namespace, scratch: Path) -> dict[str, list[dict[str, float]]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import tensorflow as tf
 
-from penstock.pipeline import Csv, Recipe, by_glob
+from penstock import Csv, Recipe, by_glob
 from penstock.transforms import categorical, numeric
 
 NUMBERS = ("age", "capital-gain", "capital-loss", "hours-per-week")
@@ -15,7 +15,9 @@ CATEGORIES = (
 
 def features(inputs):
     outputs = {name: numeric.standardize(inputs, name) for name in NUMBERS}
-    outputs |= {name: categorical.vocabulary(inputs, name) for name in CATEGORIES}  # `?` is missing: an id of its own
+    outputs |= {
+        name: categorical.vocabulary(inputs, name) for name in CATEGORIES
+    }  # `?` is a missing value: it gets its own id
     outputs["age-bucket"] = numeric.bucketize(inputs, "age", 10)
     outputs["label"] = tf.cast(inputs["classification"] == ">50K", tf.int64)
     return outputs
@@ -23,7 +25,7 @@ def features(inputs):
 
 recipe = Recipe(source=Csv("adult.data"), features=features, splits={"train": 1.0})
 
-# `census.py:evaluated` has the test file beside it, for training a model
+# `census.py:evaluated` also reads the test file, to evaluate a model that is trained on the rest
 evaluated = replace(
     recipe,
     source=Csv(["adult.data", "adult.test"]),

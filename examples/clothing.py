@@ -1,8 +1,8 @@
-"""Photos of clothes, one folder a class, below one folder a split (alexeygrigorev/clothing-dataset-small)."""
+"""Photos of clothes in a folder for each split and class (alexeygrigorev/clothing-dataset-small)."""
 
 import tensorflow_transform as tft
 
-from penstock.pipeline import Images, Recipe, by_folder, folder
+from penstock import Images, Recipe, by_folder, folder
 from penstock.transforms import image
 
 

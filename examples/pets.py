@@ -2,13 +2,13 @@
 
 import tensorflow_transform as tft
 
-from penstock.pipeline import Images, Recipe
+from penstock import Images, Recipe
 from penstock.transforms import image
 
 
 def features(inputs):
     return {
-        "image": image.standardize(inputs, "image"),  # full-pass mean and std per channel
+        "image": image.standardize(inputs, "image"),  # full-pass mean and standard deviation per channel
         "mask": inputs["mask"] - 1,  # 1 pet, 2 background, 3 border become 0, 1, 2
         "label": tft.compute_and_apply_vocabulary(inputs["label"]),
     }

@@ -1,9 +1,10 @@
-"""Oxford-IIIT Pet with its list of annotations joined: breed, species and group as columns beside photo and mask.
+"""Oxford-IIIT Pet joined with its list of annotations: species and breed are columns of every photo and mask.
 
-`annotations/list.txt` has a name, the breed's number, the species (1 cat, 2 dog) and the number within the species.
+Each line of `annotations/list.txt` has a photo's name, the number of the breed, the species (1 cat, 2 dog) and the
+number of the breed within the species.
 """
 
-from penstock.pipeline import Csv, Images, Recipe, join
+from penstock import Csv, Images, Recipe, join
 from penstock.transforms import categorical, image
 
 

@@ -1,6 +1,6 @@
-"""Daily prices of stocks, a CSV file each: prices are standardized by the stock's own mean and deviation."""
+"""Daily prices of stocks in a CSV file each, standardized with the mean and standard deviation of each stock."""
 
-from penstock.pipeline import Csv, Recipe
+from penstock import Csv, Recipe
 from penstock.transforms import categorical, numeric
 
 PRICES = ("Open", "High", "Low", "Close")

@@ -1,9 +1,9 @@
-"""Trains a small network on census data, in JAX: examples/census.py prepares the rows.
+"""Trains a small network on census data in JAX; examples/census.py prepares the rows.
 
     penstock run examples/census.py:evaluated --input data/census --output prepared/census
     python examples/train_jax.py prepared/census
 
-No TensorFlow is imported: look-ups run on the host, arithmetic is compiled and runs on the device.
+It does not import TensorFlow: look-ups run on the host, and arithmetic is compiled and runs on the device.
 """
 
 import argparse
@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from penstock.pipeline import open_dataset
+from penstock import open_dataset
 
 
 def columns(batch):
-    """Names of the columns that are numbers, and of those that are classes."""
+    """The names of the numeric columns, and those of the columns of class ids."""
     names = sorted(batch.keys() - {"label"})
     return [n for n in names if batch[n].dtype == np.float32], [n for n in names if batch[n].dtype != np.float32]
 
@@ -73,13 +73,12 @@ def main():
             epoch = train.state()["epoch"]
             print(f"epoch {epoch}: loss {float(value):.3f}")
 
-    right = total = positive = 0
+    correct = total = positive = 0
     for batch in census.numpy("test", 4096):
-        right += int(((predict(layers, batch) > 0) == batch["label"]).sum())
+        correct += int(((predict(layers, batch) > 0) == batch["label"]).sum())
         total, positive = total + len(batch["label"]), positive + int(batch["label"].sum())
-    print(
-        f"test accuracy {right / total:.4f} (the commoner class alone: {max(positive, total - positive) / total:.4f})"
-    )
+    baseline = max(positive, total - positive) / total
+    print(f"test accuracy {correct / total:.4f} (always the more frequent class: {baseline:.4f})")
 
 
 if __name__ == "__main__":

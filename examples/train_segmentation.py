@@ -1,10 +1,10 @@
-"""Trains a small U-Net to tell pets from their background, in Keras: examples/pets.py prepares the photos and masks.
+"""Trains a small U-Net to segment pets in Keras; examples/pets.py prepares the photos and masks.
 
     penstock run examples/pets.py --input data/pets --output prepared/pets
     python examples/train_segmentation.py prepared/pets
 
-Batching, shuffling, prefetching and caching are the loader's; the transform graph standardizes the pixels and makes the
-masks' classes 0, 1, 2. It needs `pip install penstock[prepare]`, for TensorFlow.
+The loader batches, shuffles, prefetches and caches; the transform graph standardizes the pixels and turns the masks'
+classes into 0, 1, 2. TensorFlow is needed: `pip install penstock[prepare]`.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from penstock.pipeline import open_dataset
+from penstock import open_dataset
 
 CLASSES = 3  # pet, background, border
 
@@ -64,19 +64,18 @@ def main():
     model.compile(keras.optimizers.Adam(rate), loss, metrics=["sparse_categorical_accuracy"])
     model.fit(train, steps_per_epoch=steps, epochs=options.epochs, validation_data=validation, verbose=2)
 
-    crossed, united, right, total = np.zeros(CLASSES), np.zeros(CLASSES), 0, 0
+    intersections, unions, correct, total = np.zeros(CLASSES), np.zeros(CLASSES), 0, 0
     counts = np.zeros(CLASSES)
     for images, masks in pairs("test"):
-        found, true = np.argmax(model.predict_on_batch(images), -1), masks.numpy()[..., 0]
-        right, total = right + (found == true).sum(), total + true.size
+        predicted, true = np.argmax(model.predict_on_batch(images), -1), masks.numpy()[..., 0]
+        correct, total = correct + (predicted == true).sum(), total + true.size
         for kind in range(CLASSES):
-            crossed[kind] += ((found == kind) & (true == kind)).sum()
-            united[kind] += ((found == kind) | (true == kind)).sum()
+            intersections[kind] += ((predicted == kind) & (true == kind)).sum()
+            unions[kind] += ((predicted == kind) | (true == kind)).sum()
             counts[kind] += (true == kind).sum()
-    print("intersection over union: " + ", ".join(
-        f"{name} {value:.3f}" for name, value in zip(("pet", "background", "border"), crossed / united, strict=True)
-    ))  # fmt: skip
-    print(f"test pixel accuracy {right / total:.3f} (the commonest class alone: {counts.max() / total:.3f})")
+    shares = zip(("pet", "background", "border"), intersections / unions, strict=True)
+    print("intersection over union: " + ", ".join(f"{name} {value:.3f}" for name, value in shares))
+    print(f"test pixel accuracy {correct / total:.3f} (always the most frequent class: {counts.max() / total:.3f})")
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Trains a small convolutional network on photos of clothes, in PyTorch: examples/clothing.py prepares them.
+"""Trains a small convolutional network on photos of clothes in PyTorch; examples/clothing.py prepares them.
 
     penstock run examples/clothing.py --input data/clothing --output prepared/clothing
     python examples/train_torch.py prepared/clothing
 
-No TensorFlow is imported: the transform graph runs in its portable form. Pixels go to the device as they are stored,
-bytes, and are standardized there.
+It does not import TensorFlow: the transform graph runs in its portable form. Pixels are sent to the device as bytes and
+standardized there.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from penstock.pipeline import open_dataset
+from penstock import open_dataset
 
 
 def network(classes):
     widths = [3, 48, 96, 192]
-    layers = [nn.AvgPool2d(4)]  # 224 to 56: enough for a first look, and many times as fast
+    layers = [nn.AvgPool2d(4)]  # 224 to 56: enough for an example, and many times faster
     for before, after in pairwise(widths):
         layers += [
             nn.Conv2d(before, after, 3, padding=1, bias=False),
@@ -41,12 +41,12 @@ def pixels(batch):
 
 def accuracy(model, batches):
     model.eval()
-    right = total = 0
+    correct = total = 0
     with torch.no_grad():
         for batch in batches:
-            right += int((model(pixels(batch)).argmax(1) == batch["label"]).sum())
+            correct += int((model(pixels(batch)).argmax(1) == batch["label"]).sum())
             total += len(batch["label"])
-    return right / total
+    return correct / total
 
 
 def main():
@@ -54,7 +54,7 @@ def main():
     parser.add_argument("dataset")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--batch-size", type=int, default=32)
-    parser.add_argument("--checkpoint", type=Path, help="where to keep what a later run goes on from")
+    parser.add_argument("--checkpoint", type=Path, help="file to save checkpoints to, and to resume from")
     options = parser.parse_args()
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -79,7 +79,7 @@ def main():
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-        train.restore(json.loads(saved["loader"]))  # in the middle of an epoch: no example is lost or repeated
+        train.restore(json.loads(saved["loader"]))  # resumes within an epoch: no example is lost or repeated
 
     epoch = train.state()["epoch"]
     for batch in train:
@@ -94,16 +94,16 @@ def main():
         schedule.step()
         if train.state()["epoch"] != epoch:
             epoch = train.state()["epoch"]
-            found = accuracy(model, clothing.torch("validation", 64, device=device, cache=True))
-            print(f"epoch {epoch}: loss {loss.item():.3f}, validation accuracy {found:.3f} (chance {1 / classes:.3f})")
+            validation = accuracy(model, clothing.torch("validation", 64, device=device, cache=True))
+            print(f"epoch {epoch}: loss {loss.item():.3f}, validation accuracy {validation:.3f}")
             if options.checkpoint:
                 saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
                 saved |= {"schedule": schedule.state_dict(), "loader": json.dumps(train.state())}
                 torch.save(saved, options.checkpoint)
             if epoch == options.epochs:
                 break
-    found = accuracy(model, clothing.torch("test", 64, device=device))
-    print(f"test accuracy {found:.3f} (chance {1 / classes:.3f})")
+    test = accuracy(model, clothing.torch("test", 64, device=device))
+    print(f"test accuracy {test:.3f} (chance {1 / classes:.3f})")
 
 
 if __name__ == "__main__":
