@@ -1,8 +1,8 @@
 """Column types: what a source's types become, how values are converted, and what is done with NaN and infinity.
 
 Whatever the source, a column is int64, float64, string, binary, or a list of one of these. Booleans become int64, every
-smaller integer too; dates, times and decimals become strings in ISO form; dictionaries become their values. A whole
-number becomes the nearest float64; text becomes a number where it is written in decimal.
+smaller integer too; dates, times and decimals become strings in ISO form; dictionaries become their values. An
+integer becomes the nearest float64; a string becomes a number where it is written in decimal.
 """
 
 import contextlib
@@ -47,18 +47,18 @@ def check_columns(source: str, columns: Columns, nonfinite: Policies, types: Ite
             raise RequestError(f"{source}(nonfinite=...): expected one of {list(columns)}, found the column {name!r}")
 
 
-def select(columns: Columns, found: Sequence[str], uri: str) -> list[str]:
+def select(columns: Columns, present: Sequence[str], uri: str) -> list[str]:
     """The columns to read, in the order of the file: the declared ones, or all where none or `*` is declared.
 
     Raises:
       RequestError: a declared column is missing, or one to read is there twice.
     """
-    missing = [name for name in columns or () if name != REST and name not in found]
+    missing = [name for name in columns or () if name != REST and name not in present]
     if missing:
         raise RequestError(
-            f"{uri}: expected the columns {missing}, found {list(found)}; declare columns that every file has"
+            f"{uri}: expected the columns {missing}, found {list(present)}; declare columns that every file has"
         )
-    chosen = list(found) if columns is None or REST in columns else [name for name in found if name in columns]
+    chosen = list(present) if columns is None or REST in columns else [name for name in present if name in columns]
     check_distinct(chosen, uri)
     return chosen
 
@@ -92,7 +92,7 @@ def choose_types(
       names: The columns.
       columns: What is declared.
       seen: By name, the types of a column that is not declared.
-      conflict: What to warn of where text and numbers met: words with a place for the name.
+      conflict: What to warn of where strings and numbers met: words with a place for the name.
       warnings: Takes the warnings.
     """
     fields = []
@@ -132,7 +132,7 @@ def normalise(kind: pa.DataType) -> pa.DataType | None:
         return pa.float64()
     if _is_binary(kind):
         return pa.binary()
-    if _is_list(kind):
+    if _is_any_list(kind):
         inner = kind.value_type if types.is_null(kind.value_type) else normalise(kind.value_type)
         return None if inner is None or types.is_list(inner) else pa.list_(inner)
     if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
@@ -155,15 +155,15 @@ def merge(types: Sequence[pa.DataType]) -> tuple[pa.DataType, bool]:
     return (pa.binary(), True) if pa.binary() in kinds else (pa.string(), True)
 
 
-def parse(text: pa.Array, kind: pa.DataType) -> pa.Array:
-    """Text, or bytes, as int64 or float64.
+def parse(strings: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Strings, or bytes, as int64 or float64.
 
     Raises:
       pa.ArrowInvalid: a value is no number that is written in decimal, or is beyond int64.
     """
-    if pa.types.is_int64(kind) and pc.any(pc.starts_with(text, "0x", ignore_case=True)).as_py():
+    if pa.types.is_int64(kind) and pc.any(pc.starts_with(strings, "0x", ignore_case=True)).as_py():
         raise pa.ArrowInvalid("hexadecimal")  # which Arrow takes, even 0xFFFFFFFFFFFFFFFF as -1
-    return text.cast(kind)
+    return strings.cast(kind)
 
 
 def convert(
@@ -172,7 +172,7 @@ def convert(
     """A column as `kind`; what does not fit becomes null and goes into `errors`, by position.
 
     Args:
-      column: The values. Bytes that are to be text are UTF-8, but for those that `encoding` did not know.
+      column: The values. Bytes that are to be strings are UTF-8, but for those that `encoding` did not know.
       kind: The type to give them.
       name: The column's name, for messages.
       errors: Takes what does not fit.
@@ -185,7 +185,7 @@ def convert(
     if column.type == kind:
         return column
     try:
-        return _cast(column, kind)
+        return _cast_column(column, kind)
     except pa.ArrowInvalid:
         bad = _failures(column, kind, 0)
     except pa.ArrowNotImplementedError:  # nothing of this type fits
@@ -194,7 +194,7 @@ def convert(
     for position in bad:
         value = column[position].as_py()
         code, message = "wrong_type", f"expected {kind} in the column {name!r}, found {shorten(value)}"
-        if is_text and _is_binary(column.type.value_type if _is_list(column.type) else column.type):
+        if is_text and _is_binary(column.type.value_type if _is_any_list(column.type) else column.type):
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "surrogateescape").encode(encoding, "surrogateescape")
             code, message = "encoding", f"expected {encoding} in the column {name!r}, found {shorten(value)}"
@@ -202,41 +202,42 @@ def convert(
     fits = np.ones(len(column), bool)
     fits[bad] = False
     kept = pc.if_else(pa.array(fits), column, pa.scalar(None, column.type))
-    return pa.nulls(len(column), kind) if kept.null_count == len(column) else _cast(kept, kind)
+    return pa.nulls(len(column), kind) if kept.null_count == len(column) else _cast_column(kept, kind)
 
 
-def _cast(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def _cast_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """A column as `kind`, where Arrow's own cast does not do it: times, lists, and strings as integers."""
     types = pa.types
     if types.is_timestamp(column.type) and types.is_string(kind):
         return pc.replace_substring(column.cast(kind), " ", "T", max_replacements=1)
-    if types.is_list(kind) and not _is_list(column.type):
-        inner = _cast(column, kind.value_type)
+    if types.is_list(kind) and not _is_any_list(column.type):
+        inner = _cast_column(column, kind.value_type)
         valid = pc.is_valid(inner).to_numpy(zero_copy_only=False)
         offsets = pa.array(np.arange(len(inner) + 1, dtype=np.int32), mask=np.append(~valid, False))
         return pa.ListArray.from_arrays(offsets, inner)
     if types.is_list(kind) and types.is_timestamp(column.type.value_type):
         lists = column.cast(pa.list_(column.type.value_type))
-        inner = _cast(lists.values, kind.value_type)
+        inner = _cast_column(lists.values, kind.value_type)
         return pa.ListArray.from_arrays(lists.offsets, inner, mask=pc.is_null(lists) if lists.null_count else None)
-    inner, wanted = (each.value_type if _is_list(each) else each for each in (column.type, kind))
-    if types.is_int64(wanted) and (_is_binary(inner) or types.is_string(inner) or types.is_large_string(inner)):
-        parsed = parse(column.flatten() if _is_list(column.type) else column, wanted)
+    inner, target = (each.value_type if _is_any_list(each) else each for each in (column.type, kind))
+    if types.is_int64(target) and (_is_binary(inner) or types.is_string(inner) or types.is_large_string(inner)):
+        parsed = parse(column.flatten() if _is_any_list(column.type) else column, target)
         return column.cast(kind) if types.is_list(kind) else parsed
-    return column.cast(kind, safe=not (types.is_integer(inner) and types.is_floating(wanted)))
+    return column.cast(kind, safe=not (types.is_integer(inner) and types.is_floating(target)))
 
 
 def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
 
 
-def _is_list(kind: pa.DataType) -> bool:
+def _is_any_list(kind: pa.DataType) -> bool:
     return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
 
 
 def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
     """Positions of the values that cannot be cast, found by halving."""
     try:
-        _cast(column, kind)
+        _cast_column(column, kind)
         return []
     except pa.ArrowInvalid:
         if len(column) == 1:
@@ -252,7 +253,7 @@ def policy(nonfinite: Policies, name: str) -> str:
 
 @functools.lru_cache
 def numbers_among(tokens: tuple[str, ...], kind: pa.DataType) -> dict[str, float]:
-    """Those of some texts that are numbers of a type, and the numbers."""
+    """Those of some strings that are numbers of a type, and the numbers."""
     numbers: dict[str, float] = {}
     for token in tokens:
         with contextlib.suppress(pa.ArrowInvalid):
@@ -283,8 +284,8 @@ def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int
             columns[index] = pc.if_else(pa.array(keep), column, pa.scalar(None, column.type))
             continue
         for position in bad.tolist():
-            found = shorten(column[position].as_py())
-            message = f"expected a finite number that float32 can hold in the column {name!r}, found {found}"
+            shown = shorten(column[position].as_py())
+            message = f"expected a finite number that float32 can hold in the column {name!r}, found {shown}"
             errors.setdefault(position, RowError("nonfinite", message))
     return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
 
@@ -293,7 +294,7 @@ def one_batch(table: pa.Table, uri: str) -> pa.RecordBatch:
     """A table as one batch.
 
     Raises:
-      PenstockError: a text column of it holds more than 2 GiB.
+      PenstockError: a column of strings in it holds more than 2 GiB.
     """
     batches = table.combine_chunks().to_batches()
     if len(batches) > 1:

@@ -71,7 +71,9 @@ class Csv:
         if self.delimiter == self.quote:
             raise RequestError(f"Csv: expected a delimiter other than the quote, found {self.delimiter!r} for both")
         if isinstance(self.missing, str) or not all(isinstance(token, str) for token in self.missing):
-            raise RequestError(f"Csv(missing=...): expected a list of texts such as ['', '?'], found {self.missing!r}")
+            raise RequestError(
+                f"Csv(missing=...): expected a list of strings such as ['', '?'], found {self.missing!r}"
+            )
         try:
             codecs.lookup(self.encoding)
         except LookupError as error:
@@ -92,16 +94,16 @@ class Csv:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
-        found = match_files(root, check_patterns("Csv", self.pattern))
-        uris = [info.uri for info in found.values()]
-        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
+        matched = match_files(root, check_patterns("Csv", self.pattern))
+        uris = [info.uri for info in matched.values()]
+        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             heads = list(
                 pool.map(lambda at: self._head(uris[at], _SAMPLE if at < _SAMPLED else _HEAD), range(len(uris)))
             )
             warnings = [f"{uri} holds no rows" for uri, head in zip(uris, heads, strict=True) if head.is_empty]
             filled = [
-                _Found(key, info, head)
-                for (key, info), head in zip(found.items(), heads, strict=True)
+                _InputFile(key, info, head)
+                for (key, info), head in zip(matched.items(), heads, strict=True)
                 if not head.is_empty
             ]
             if not filled:
@@ -115,7 +117,7 @@ class Csv:
                 for record_range in file_ranges
             ]
         table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip)
-        return RecordListing(ranges, table_schema, warnings, digest_files(found.items()))
+        return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -137,8 +139,8 @@ class Csv:
             )
         return csv_rows.read_rows(record_range, Text(data, names), schema.columns, self.format)
 
-    def _ranges(self, found: "_Found", range_bytes: int) -> list[RecordRange]:
-        key, info, head = found.key, found.info, found.head
+    def _ranges(self, input_file: "_InputFile", range_bytes: int) -> list[RecordRange]:
+        key, info, head = input_file.key, input_file.info, input_file.head
         if self._is_whole(info.uri):
             return [RecordRange(info.uri, key, 0, info.size, 0, head.rows, info.size, head.lines + 1)]
         size = info.size - head.begin
@@ -146,17 +148,18 @@ class Csv:
             return [RecordRange(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
         return row_boundaries.text_ranges(info, key, self.format.dialect, range_bytes, head.begin, head.lines + 1)
 
-    def _schema(self, found: "Sequence[_Found]", warnings: list[str]) -> pa.Schema:
-        first = found[0]
+    def _schema(self, inputs: "Sequence[_InputFile]", warnings: list[str]) -> pa.Schema:
+        """The columns to read, with the declared types, or those that the first files' beginnings show."""
+        first = inputs[0]
         chosen = column_types.select(self.columns, first.head.names, first.info.uri)
-        for other in found[1:]:
+        for other in inputs[1:]:
             if self.columns is None or REST in self.columns:
                 column_types.check_same(first.head.names, other.head.names, first.info.uri, other.info.uri)
             else:
                 column_types.select(self.columns, other.head.names, other.info.uri)
         unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
         seen: dict[str, list[pa.DataType]] = {name: [] for name in unknown}
-        for each in found[:_SAMPLED]:
+        for each in inputs[:_SAMPLED]:
             text = Text(each.head.sample, each.head.names)
             for name, kind in csv_rows.infer(text, unknown, self.format, each.info.uri, warnings).items():
                 seen[name].append(kind)
@@ -165,39 +168,40 @@ class Csv:
 
     # A file's beginning.
 
-    def _head(self, uri: str, want: int) -> "_Head":
+    def _head(self, uri: str, size: int) -> "_Head":
         try:
             with open_whole(uri) as file:
-                return self._read_head(file, uri, want)
+                return self._read_head(file, uri, size)
         except (OSError, pa.ArrowException) as error:
             raise RequestError(f"{uri}: expected text that can be read, found: {error}; fix or remove it") from error
 
-    def _read_head(self, file: IO[bytes], uri: str, want: int) -> "_Head":
+    def _read_head(self, file: IO[bytes], uri: str, size: int) -> "_Head":
         data = b""
         while True:
-            data += read_fully(file, want - len(data))
-            at_end = len(data) < want
+            data += read_fully(file, size - len(data))
+            at_end = len(data) < size
             head = self._parse_head(self._transcode(data, at_end, uri), at_end, uri)
             if at_end or head.names:
                 return head
-            want *= 4
+            size *= 4
 
     def _parse_head(self, text: bytes, at_end: bool, uri: str) -> "_Head":
+        """What is known of a file whose beginning, or whole content, is `text`."""
         skipped = len(_BOM) if text.startswith(_BOM) and (self._is_utf8 or not self._is_sliceable) else 0
         array = np.frombuffer(text, np.uint8)[skipped:]
-        found = row_boundaries.find_boundaries(array, self.format.dialect, at_end)
-        filled = found.filled(array)
+        boundaries = row_boundaries.find_boundaries(array, self.format.dialect, at_end)
+        filled = boundaries.filled(array)
         if not len(filled):
             return _Head([], text, len(text), 0, 0 if at_end else -1, b"")
         if self.names is not None:
             names, begin, lines, rows = list(self.names), 0, 0, len(filled)
         else:
-            if len(found.unclosed) and found.unclosed[0] == filled[0]:
+            if len(boundaries.unclosed) and boundaries.unclosed[0] == filled[0]:
                 raise RequestError(f"{uri}: expected a header, found a quote that is not closed in it; fix the file")
-            start, begin = int(found.starts[filled[0]]), int(found.ends[filled[0]])
+            start, begin = int(boundaries.starts[filled[0]]), int(boundaries.ends[filled[0]])
             names = self._names(array[start:begin].tobytes(), uri)
-            lines, rows = int(np.searchsorted(found.lines, begin)), len(filled) - 1
-        sample = array[begin : int(found.ends[-1])].tobytes()
+            lines, rows = int(np.searchsorted(boundaries.lines, begin)), len(filled) - 1
+        sample = array[begin : int(boundaries.ends[-1])].tobytes()
         return _Head(names, text, skipped + begin, lines, rows if at_end else -1, self._to_utf8(sample))
 
     def _names(self, header: bytes, uri: str) -> list[str]:
@@ -234,6 +238,7 @@ class Csv:
         return compression(uri) is not None or not self._is_sliceable
 
     def _transcode(self, data: bytes, at_end: bool, uri: str) -> bytes:
+        """Bytes as UTF-8, where rows cannot be told without decoding; else as they are."""
         if self._is_sliceable:
             return data
         # a byte that does not fit costs its row; in UTF-16 it could shift all that follow
@@ -290,7 +295,7 @@ class _Head:
 
 
 @dataclass(frozen=True)
-class _Found:
+class _InputFile:
     """A file that holds rows."""
 
     key: str

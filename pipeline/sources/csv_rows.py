@@ -1,4 +1,4 @@
-"""From the bytes of whole delimited rows to Arrow columns: at once where all fits, else with every misfit found."""
+"""From the bytes of whole delimited rows to Arrow columns: parsed as one batch, and what does not fit one by one."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from .row_errors import RowError, shorten
 
 _BLANKS = " \t"
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
-_WHOLE = r"^-?[0-9]+$"
+_INTEGER = r"^-?[0-9]+$"
 
 
 @dataclass(frozen=True)
@@ -52,19 +52,19 @@ class _RangeRows:
     """A range's rows, numbered from 0 without the blank lines."""
 
     data: np.ndarray
-    found: row_boundaries.RowBoundaries
+    boundaries: row_boundaries.RowBoundaries
 
     def __post_init__(self) -> None:
-        filled = self.found.filled(self.data)
-        self.starts, self.ends = self.found.starts[filled], self.found.ends[filled]
-        self.unclosed = np.searchsorted(filled, self.found.unclosed).tolist()
+        filled = self.boundaries.filled(self.data)
+        self.starts, self.ends = self.boundaries.starts[filled], self.boundaries.ends[filled]
+        self.unclosed = np.searchsorted(filled, self.boundaries.unclosed).tolist()
 
     def keep(self, removed: Sequence[int]) -> np.ndarray:
         """Which bytes a parser is to see."""
         keep = np.ones(len(self.data), bool)
         for row in removed:
             keep[self.starts[row] : self.ends[row]] = False
-        for begin, end in self.found.blanks:
+        for begin, end in self.boundaries.blanks:
             keep[begin:end] = False
         return keep
 
@@ -89,10 +89,10 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
     removed: dict[int, RowError] = {}
     data, simple = text.data, True
     if quoted:
-        found = row_boundaries.find_boundaries(array, form.dialect)
-        simple = found.well_formed
+        boundaries = row_boundaries.find_boundaries(array, form.dialect)
+        simple = boundaries.well_formed
         if not simple:
-            rows = _RangeRows(array, found)
+            rows = _RangeRows(array, boundaries)
             message = "expected a closing quote, found none before the row's end or before other text"
             removed = {row: RowError("unclosed_quote", message) for row in rows.unclosed}
             data = array[rows.keep(list(removed))].tobytes()
@@ -100,14 +100,14 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
     try:
         _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
         batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
-        batch = _numbers(_cleaned(batch, form, False), schema)
+        batch = _parse_doubted(_cleaned(batch, form, False), schema)
     except pa.ArrowInvalid:
         rows = rows or _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
         removed |= _undecodable(rows, removed, text.names, form)
         data = array[rows.keep(list(removed))].tobytes()
         raw = pa.schema([(name, pa.binary()) for name in schema.names])
         batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted)
-        batch = _convert(_cleaned(batch, form, True), schema, form, errors)
+        batch = _convert_columns(_cleaned(batch, form, True), schema, form, errors)
     batch = column_types.apply_nonfinite(batch, form.nonfinite, errors)
     numbers = np.arange(batch.num_rows + len(misfits) + len(removed), dtype=np.int64)
     if removed:
@@ -122,7 +122,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
         rows = rows or _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
         row = rows.row(number - record_range.first_row)
         line = record_range.first_line + int(
-            np.searchsorted(rows.found.lines, rows.starts[number - record_range.first_row])
+            np.searchsorted(rows.boundaries.lines, rows.starts[number - record_range.first_row])
         )
         return f"{record_range.uri}, line {line}", hashlib.sha256(row.rstrip(b"\r\n")).hexdigest()
 
@@ -130,7 +130,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
     return collect_rows(record_range, batch, record_range.first_row + numbers, errors, others, describe)
 
 
-def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: list[str]) -> dict[str, pa.DataType]:
+def infer(text: Text, columns: Sequence[str], form: Format, uri: str, warnings: list[str]) -> dict[str, pa.DataType]:
     """The types of a sample's columns; null for one without values.
 
     Raises:
@@ -139,7 +139,7 @@ def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: l
     array = np.frombuffer(text.data, np.uint8)
     rows = _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
     data = array[rows.keep(rows.unclosed)].tobytes()
-    raw = pa.schema([(name, pa.binary()) for name in wanted or text.names[:1]])
+    raw = pa.schema([(name, pa.binary()) for name in columns or text.names[:1]])
     removed = _undecodable(rows, dict.fromkeys(rows.unclosed, RowError("", "")), text.names, form)
     data = array[rows.keep([*rows.unclosed, *removed])].tobytes()
     batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
@@ -149,12 +149,13 @@ def infer(text: Text, wanted: Sequence[str], form: Format, uri: str, warnings: l
             "check the delimiter, the quote and the names"
         )
     types = {}
-    for name in wanted:
+    for name in columns:
         types[name] = _infer(name, _clean(batch[name], form, True).view(pa.string()).drop_null(), uri, warnings)
     return types
 
 
 def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.DataType:
+    """The type of a column's strings in a sample; warns where most of them, but not all, are numbers."""
     if not len(values):
         return pa.null()
     if pc.any(pc.match_substring_regex(values, r"^-?0[0-9]")).as_py():
@@ -164,9 +165,9 @@ def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.Dat
             column_types.parse(values, kind)
         except pa.ArrowInvalid:
             continue
-        if kind == pa.float64() and pc.all(pc.match_substring_regex(values, _WHOLE)).as_py():
+        if kind == pa.float64() and pc.all(pc.match_substring_regex(values, _INTEGER)).as_py():
             warnings.append(
-                f"{uri}: the column {name!r} holds whole numbers beyond int64: it is read as string, which loses no "
+                f"{uri}: the column {name!r} holds integers beyond int64: it is read as string, which loses no "
                 "digit; declare it float64 to have numbers"
             )
             return pa.string()
@@ -176,14 +177,14 @@ def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.Dat
     if 2 * count >= len(values):
         value = values.filter(pc.invert(numbers))[0].cast(pa.binary()).as_py().decode("utf-8", "replace")
         warnings.append(
-            f"{uri}: the column {name!r} holds {count} numbers and {len(values) - count} other texts such as "
+            f"{uri}: the column {name!r} holds {count} numbers and {len(values) - count} other strings such as "
             f"{shorten(value)} in its beginning: it is read as string; declare it float64 to quarantine the others"
         )
     return pa.string()
 
 
 def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
-    """The schema, with those columns as text of whose numbers Arrow's parser might make something else.
+    """The schema, with those columns as strings of whose numbers Arrow's parser might make something else.
 
     It strips blanks by itself, after it has looked for missing values: a token that is a number would be one. And it
     takes hexadecimal.
@@ -200,7 +201,7 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _numbers(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _parse_doubted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
     """A batch, cleaned, whose doubted columns become what the schema says.
 
     Raises:
@@ -263,27 +264,29 @@ def _check_utf8(data: bytes) -> None:
 
 
 def _clean(column: pa.Array, form: Format, every: bool) -> pa.Array:
-    """A text column without the blanks around its values, and with what then stands for missing as null.
+    """A column of strings without the blanks around them, and with what then stands for missing as null.
 
     Args:
-      column: A column of the parser's; all but text is left as it is.
+      column: A column of the parser's; all but strings and bytes are left as they are.
       form: What is missing, and whether blanks count.
       every: Whether the parser did not look for missing values.
     """
     if not (pa.types.is_string(column.type) or pa.types.is_binary(column.type)):
         return column
-    text = column.view(pa.string())
+    strings = column.view(pa.string())
     if form.dialect.strip:
-        stripped = pc.ascii_trim(text, _BLANKS)
-        every |= pc.sum(pc.binary_length(stripped)) != pc.sum(pc.binary_length(text))
-        text = stripped
+        stripped = pc.ascii_trim(strings, _BLANKS)
+        every |= pc.sum(pc.binary_length(stripped)) != pc.sum(pc.binary_length(strings))
+        strings = stripped
     if every and form.missing:
-        missing = pc.is_in(text, pa.array(form.missing, pa.string()))
-        text = pc.if_else(missing, pa.scalar(None, pa.string()), text)
-    return text.view(column.type)
+        missing = pc.is_in(strings, pa.array(form.missing, pa.string()))
+        strings = pc.if_else(missing, pa.scalar(None, pa.string()), strings)
+    return strings.view(column.type)
 
 
-def _convert(batch: pa.RecordBatch, schema: pa.Schema, form: Format, errors: dict[int, RowError]) -> pa.RecordBatch:
+def _convert_columns(
+    batch: pa.RecordBatch, schema: pa.Schema, form: Format, errors: dict[int, RowError]
+) -> pa.RecordBatch:
     """Binary columns, cleaned, as the schema's types; what does not fit goes into `errors`."""
     columns = []
     for field, column in zip(schema, batch.columns, strict=True):
@@ -300,9 +303,9 @@ def _undecodable(
 ) -> dict[int, RowError]:
     """Rows that are no UTF-8 and have a wrong number of fields, which Arrow cannot report."""
     high = np.flatnonzero(rows.data >= 128)
-    found: dict[int, RowError] = {}
+    errors: dict[int, RowError] = {}
     if not len(high):
-        return found
+        return errors
     keep = rows.keep([])
     for row in np.unique(np.searchsorted(rows.ends, high, "right")).tolist():
         try:
@@ -315,5 +318,5 @@ def _undecodable(
             raw = pa.schema([(names[0], pa.binary())])
             _, misfits = _parse(text, names, raw, form, form.dialect.quote is not None)
             if misfits and row not in removed:
-                found[row] = misfits[0][1]
-    return found
+                errors[row] = misfits[0][1]
+    return errors

@@ -23,26 +23,26 @@ def check_patterns(source: str, pattern: str | Sequence[str]) -> tuple[str, ...]
     return patterns
 
 
-def match_files(root: str, patterns: Sequence[str]) -> dict[str, FileInfo]:
-    """The files that match, by path relative to `root`, sorted.
+def match_files(root: str, patterns: Sequence[str], what: str = "record files") -> dict[str, FileInfo]:
+    """The files that match, by path relative to `root`, sorted; `what` they are is said where there are none.
 
     Raises:
       RequestError: a pattern matches nothing.
     """
-    found: dict[str, FileInfo] = {}
+    infos: dict[str, FileInfo] = {}
     for pattern in patterns:
         matched = files.glob(root, pattern)
         if not matched:
             raise RequestError(
-                f"expected record files at {files.join(root, pattern)}, found none; check --input and the pattern"
+                f"expected {what} at {files.join(root, pattern)}, found none; check --input and the pattern"
             )
-        found.update(matched)
-    return dict(sorted(found.items()))
+        infos.update(matched)
+    return dict(sorted(infos.items()))
 
 
-def digest_files(found: Iterable[tuple[str, FileInfo]]) -> str:
+def digest_files(infos: Iterable[tuple[str, FileInfo]]) -> str:
     """SHA-256 over (relative path, size, time of change), in the order given."""
     digest = hashlib.sha256()
-    for key, info in found:
+    for key, info in infos:
         digest.update(f"{key}\0{info.size}\0{info.modified!r}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

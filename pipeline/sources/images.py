@@ -10,7 +10,7 @@ from ..errors import RequestError
 from ..storage import files
 from ..storage.files import FileInfo
 from . import key_lists
-from .file_patterns import digest_files
+from .file_patterns import check_patterns, digest_files, match_files
 from .listing import ImageListing, Reference
 from .quarantine import QuarantinedExample
 
@@ -52,12 +52,9 @@ class Images:
     max_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
-        patterns = self.patterns
-        if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
-            raise RequestError(f"Images(pattern): expected a pattern such as 'images/*.jpg', found {self.pattern!r}")
-        for pattern in (*patterns, *([self.mask] if self.mask else [])):
-            if pattern.startswith("/") or "://" in pattern or ".." in pattern.split("/"):
-                raise RequestError(f"Images: expected a path relative to --input, found {pattern!r}")
+        check_patterns("Images", self.pattern)
+        if self.mask is not None:
+            check_patterns("Images", self.mask)
         if isinstance(self.label, str):
             try:
                 re.compile(self.label)
@@ -72,26 +69,13 @@ class Images:
             if fields - set(_FIELDS):
                 raise RequestError(f"Images(mask=...): expected the fields {_FIELDS}, found {sorted(fields)}")
 
-    @property
-    def patterns(self) -> tuple[str, ...]:
-        """The patterns, always as a tuple."""
-        return (self.pattern,) if isinstance(self.pattern, str) else tuple(self.pattern)
-
     def find(self, root: str) -> ImageListing:
         """Lists the images and pairs each with its label and mask.
 
         Raises:
           RequestError: a pattern matches nothing, or labels or masks are ambiguous.
         """
-        images: dict[str, FileInfo] = {}
-        for pattern in self.patterns:
-            matched = files.glob(root, pattern)
-            if not matched:
-                raise RequestError(
-                    f"expected images at {files.join(root, pattern)}, found none; check --input and the pattern"
-                )
-            images.update(matched)
-        images = dict(sorted(images.items()))
+        images = match_files(root, check_patterns("Images", self.pattern), "images")
         listing = ImageListing(references=[])
         masks = self._masks(root, listing.warnings) if self.mask else {}
         labels = self._labels(root, list(images), listing.warnings)
@@ -125,6 +109,7 @@ class Images:
     def _problem(
         self, key: str, info: FileInfo, label: str | None, mask_key: str | None, mask: FileInfo | None
     ) -> QuarantinedExample | None:
+        """Why an image cannot be prepared, as far as listing tells."""
         names = (key, info.uri, mask.uri if mask else "")
         if not all(_is_utf8(name) for name in names):
             key, uri = (name.encode("utf-8", "backslashreplace").decode() for name in names[:2])
@@ -140,6 +125,7 @@ class Images:
         return None
 
     def _labels(self, root: str, keys: Sequence[str], warnings: list[str]) -> dict[str, str]:
+        """Key to label, of the images that have one."""
         if self.label is None:
             return {}
         if isinstance(self.label, Folder):
@@ -147,41 +133,42 @@ class Images:
         if isinstance(self.label, key_lists.KeyList):
             return self._table_labels(self.label, root, keys, warnings)
         pattern = re.compile(self.label)
-        whole = "/" in self.label
-        found = {}
+        by_key = "/" in self.label
+        labels = {}
         for key in keys:
-            if match := pattern.fullmatch(key if whole else _fields(key)["stem"]):
+            if match := pattern.fullmatch(key if by_key else _fields(key)["stem"]):
                 groups = match.groupdict()
-                found[key] = groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
-        return found
+                labels[key] = groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
+        return labels
 
     def _table_labels(
         self, table: key_lists.KeyList, root: str, keys: Sequence[str], warnings: list[str]
     ) -> dict[str, str]:
+        """Key to label, by a list file."""
         index, uri = key_lists.KeyIndex(keys), files.join(root, table.path)
-        found: dict[str, str] = {}
+        labels: dict[str, str] = {}
         strangers = []
         for name, value in table.read(root):
             key = index.find(name, uri)
             if key is None:
                 strangers.append(name)
-            elif found.setdefault(key, value) != value:
-                raise RequestError(f"{uri}: {name!r} has the labels {found[key]!r} and {value!r}, expected one")
+            elif labels.setdefault(key, value) != value:
+                raise RequestError(f"{uri}: {name!r} has the labels {labels[key]!r} and {value!r}, expected one")
         if strangers:
             warnings.append(f"{uri} labels {len(strangers)} examples that the input lacks, such as {strangers[0]!r}")
-        return found
+        return labels
 
     def _masks(self, root: str, warnings: list[str]) -> dict[str, FileInfo]:
         """Masks by what `_mask_key` gives for their image."""
         assert self.mask is not None
         pattern = re.sub(r"\{(\w+)\}", lambda field: "**" if field[1] == "dir" else "*", self.mask)
-        found = files.glob(root, pattern)
-        if not found:
+        matched = files.glob(root, pattern)
+        if not matched:
             raise RequestError(f"expected masks at {files.join(root, self.mask)}, found none; check Images(mask=...)")
         if self._is_template:
-            return found
+            return matched
         masks: dict[str, FileInfo] = {}
-        for key, info in found.items():
+        for key, info in matched.items():
             stem = _fields(key)["stem"]
             if stem in masks:
                 raise RequestError(

@@ -33,7 +33,7 @@ class IndexedTable:
     Attributes:
       columns: Its columns, without the key.
       rules: How these are read.
-      rows: Key, as text, to row. Rows without a key are in none of it: nothing matches them.
+      rows: Key, as a string, to row. Rows without a key are in none of it: nothing matches them.
     """
 
     columns: pa.Table
@@ -70,7 +70,7 @@ class JoinTable:
     Attributes:
       source: The table.
       left_key: The left side's column; unused where the left side is images.
-      key: The table's column of numbers or text whose values name the left side's rows; every value may stand there
+      key: The table's column of numbers or strings whose values name the left side's rows; every value may stand there
         once. A missing one matches nothing.
       how: "left" keeps examples without a match, whose joined columns are missing; "inner" leaves them out, counted as
         filtered by "no_match".
@@ -98,7 +98,7 @@ class JoinTable:
         return self._cache.get(root, listing.digest, lambda: self._load(listing)), listing.digest
 
     def read(self, root: str, digest: str) -> IndexedTable:
-        """The table that `find` found.
+        """The table as `find` listed it.
 
         Raises:
           PenstockError: its files changed since.
@@ -112,13 +112,14 @@ class JoinTable:
         return listing
 
     def _load(self, listing: RecordListing) -> IndexedTable:
+        """Reads the table and finds each key's row."""
         check_key(listing.schema.columns, self.key, "the joined table")
         parts = [self.source.read(record_range, listing.schema) for record_range in listing.ranges]
         problems = [problem for part in parts for problem in part.problems]
         if problems:
             raise RequestError(
                 f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
-                f"{problems[0].message}; fix it, or declare its columns as text"
+                f"{problems[0].message}; fix it, or declare its columns as strings"
             )
         table = pa.Table.from_batches([part.batch for part in parts], listing.schema.columns)
         keys = table[self.key].cast(pa.string()).to_pylist()
@@ -138,15 +139,15 @@ def check_key(schema: pa.Schema, name: str, where: str) -> None:
     """Checks a column to join on.
 
     Raises:
-      RequestError: it is not there, or is no column of numbers or text.
+      RequestError: it is not there, or is no column of numbers or strings.
     """
     if name not in schema.names:
         raise RequestError(f"join(on=...): expected one of the columns {schema.names} of {where}, found {name!r}")
     kind = schema.field(name).type
     if kind not in _KEYS:
         raise RequestError(
-            f"join(on=...): expected numbers or text in the column {name!r} of {where}, found {kind}; declare it with "
-            f"columns={{{name!r}: 'string'}}, or name another"
+            f"join(on=...): expected numbers or strings in the column {name!r} of {where}, found {kind}; declare it "
+            f"with columns={{{name!r}: 'string'}}, or name another"
         )
 
 
@@ -174,7 +175,7 @@ class ImageJoin:
         uri = f"the column {self.right.key!r} of the joined table"
         binary = [column.name for column in columns.schema if pa.types.is_binary(column.type)]
         if binary:
-            raise RequestError(f"join: expected columns of text and numbers beside images, found bytes in {binary}")
+            raise RequestError(f"join: expected columns of strings and numbers beside images, found bytes in {binary}")
         index = key_lists.KeyIndex([reference.key for reference in listing.references])
         rows: dict[str, int] = {}
         strangers = []
@@ -189,7 +190,7 @@ class ImageJoin:
         if not rows:
             raise RequestError(
                 f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
-                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as text (columns={{...}})"
+                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as strings (columns={{...}})"
             )
         kept = []
         missing: dict[str, Any] = dict.fromkeys(columns.column_names)
@@ -198,12 +199,12 @@ class ImageJoin:
             if reference.key not in rows and self.right.how == "inner":
                 listing.filtered[NO_MATCH] += 1
                 continue
-            found = values[rows[reference.key]] if reference.key in rows else missing
+            joined = values[rows[reference.key]] if reference.key in rows else missing
             taken = {"key", "image", "mask"} | ({"label"} if reference.label is not None else set())
-            clashes = sorted(found.keys() & ((reference.columns or {}).keys() | taken))
+            clashes = sorted(joined.keys() & ((reference.columns or {}).keys() | taken))
             if clashes:
                 raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
-            kept.append(reference._replace(columns={**(reference.columns or {}), **found}))
+            kept.append(reference._replace(columns={**(reference.columns or {}), **joined}))
         listing.references = kept
         before = listing.schema or TableSchema(pa.schema([]), {})
         listing.schema = TableSchema(pa.schema([*before.columns, *columns.schema]), {**before.rules, **table.rules})

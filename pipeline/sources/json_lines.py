@@ -36,7 +36,7 @@ class JsonLines:
     """Files of one JSON object a line, in UTF-8, under the input folder, read as one table.
 
     A line of blanks alone is no row; one that holds anything but one object does not fit.
-    Numbers, texts, booleans (as 0 and 1) and lists of these are read; a key that an object lacks is a missing value.
+    Numbers, strings, booleans (as 0 and 1) and lists of these are read; a key that an object lacks is a missing value.
     Nested objects are refused: name with `columns` the keys to read instead.
 
     Attributes:
@@ -59,17 +59,17 @@ class JsonLines:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
-        found = match_files(root, check_patterns("JsonLines", self.pattern))
+        matched = match_files(root, check_patterns("JsonLines", self.pattern))
         warnings: list[str] = []
-        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
-            schema = self._schema([info.uri for info in found.values()], warnings)
+        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
+            schema = self._schema([info.uri for info in matched.values()], warnings)
             ranges = []
-            parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes), found.items())
-            for info, file_ranges in zip(found.values(), parts, strict=True):
+            parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes), matched.items())
+            for info, file_ranges in zip(matched.values(), parts, strict=True):
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no rows")
                 ranges += file_ranges
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(found.items()))
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(matched.items()))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -92,6 +92,7 @@ class JsonLines:
         return collect_rows(record_range, batch, numbers, errors, describe=describe)
 
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
+        """The keys to read, with the declared types, or those that the first files' beginnings show."""
         seen: dict[str, list[pa.DataType | None]] = {}
         for uri in uris[:_SAMPLED]:
             for name, kinds in _sample_types(uri).items():
@@ -101,12 +102,12 @@ class JsonLines:
                 f"{uris[0]}: expected one JSON object a line, found none in its beginning; is it JSON Lines?"
             )
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
-        found = [*seen, *(name for name in known if name not in seen and name != REST)]  # rare keys may be declared
-        names = column_types.select(self.columns, found, uris[0])
+        keys = [*seen, *(name for name in known if name not in seen and name != REST)]  # rare keys may be declared
+        names = column_types.select(self.columns, keys, uris[0])
         nested = [name for name in names if column_types.declared(self.columns, name) is None and None in seen[name]]
         if nested:
             raise RequestError(
-                f"{uris[0]}: expected numbers, texts or lists of them under {nested[0]!r}, found objects or lists of "
+                f"{uris[0]}: expected numbers, strings or lists of them under {nested[0]!r}, found objects or lists of "
                 "lists; name with columns=... the keys to read"
             )
         types = {name: [kind for kind in kinds if kind is not None] for name, kinds in seen.items()}
@@ -193,8 +194,8 @@ def _parse_lines(lines: _Lines, begin: int, end: int, schema: pa.Schema, errors:
     for position in range(begin, end):
         columns: list[pa.Array] = []
         try:
-            found = _object(lines.content(position, position + 1), schema.names)
-            columns = [_value(found.get(field.name), field) for field in schema]
+            parsed = _object(lines.content(position, position + 1), schema.names)
+            columns = [_parse_value(parsed.get(field.name), field) for field in schema]
         except _BadLine as error:
             errors[position] = error.row_error
             columns = [pa.nulls(1, field.type) for field in schema]
@@ -210,30 +211,30 @@ def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
     """A line's object, in which none of `names`, or of all where these are None, may stand twice."""
     pairs: list[tuple[str, Any]] = []
 
-    def take(found: list[tuple[str, Any]]) -> dict[str, Any]:
+    def take(members: list[tuple[str, Any]]) -> dict[str, Any]:
         nonlocal pairs
-        pairs = found  # the outermost object comes last
-        return dict(found)
+        pairs = members  # the outermost object comes last
+        return dict(members)
 
     try:
-        found = json.loads(line.rstrip(_BLANKS).decode(), object_pairs_hook=take)
+        parsed = json.loads(line.rstrip(_BLANKS).decode(), object_pairs_hook=take)
     except UnicodeDecodeError as error:
         raise _BadLine("encoding", f"expected UTF-8, found: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise _BadLine("bad_json", f"expected one JSON object, found at column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
         raise _BadLine("bad_json", f"expected one JSON object, found: {error}") from None
-    if not isinstance(found, dict):
-        raise _BadLine("bad_json", f"expected one JSON object, found {shorten(found)}")
-    if len(found) < len(pairs):
+    if not isinstance(parsed, dict):
+        raise _BadLine("bad_json", f"expected one JSON object, found {shorten(parsed)}")
+    if len(parsed) < len(pairs):
         counts = Counter(name for name, _ in pairs if names is None or name in names)
         twice = [name for name, count in counts.items() if count > 1]
         if twice:
             raise _BadLine("bad_json", f"expected one JSON object, found the key {twice[0]!r} in it twice")
-    return found
+    return parsed
 
 
-def _value(value: Any, field: pa.Field) -> pa.Array:
+def _parse_value(value: Any, field: pa.Field) -> pa.Array:
     """One value that Arrow's parser did not take, as a column."""
     expected = f"expected {field.type} under {field.name!r}, found {shorten(value)}"
     try:
@@ -277,6 +278,7 @@ def _sample_types(uri: str) -> Mapping[str, list[pa.DataType | None]]:
 
 
 def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:
+    """Adds to `seen` the types that some lines show; halves what Arrow refuses, as `_parse_lines` does."""
     if begin == end:
         return
     table = lines.table(begin, end, None)
@@ -291,10 +293,10 @@ def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.Da
     else:
         for position in range(begin, end):
             try:
-                found = _object(lines.content(position, position + 1))
+                parsed = _object(lines.content(position, position + 1))
             except _BadLine:
                 continue
-            for name, value in found.items():
+            for name, value in parsed.items():
                 if _is_unicode(name):  # else it cannot name a column
                     seen.setdefault(name, []).append(_kind(value))
 

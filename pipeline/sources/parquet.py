@@ -49,28 +49,28 @@ class Parquet:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
-        found = match_files(root, check_patterns("Parquet", self.pattern))
-        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
-            heads = list(pool.map(_metadata, found.values()))
+        matched = match_files(root, check_patterns("Parquet", self.pattern))
+        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
+            heads = list(pool.map(_metadata, matched.values()))
         warnings: list[str] = []
-        schema = self._schema([info.uri for info in found.values()], [kinds for kinds, _ in heads], warnings)
+        schema = self._schema([info.uri for info in matched.values()], [kinds for kinds, _ in heads], warnings)
         ranges = []
-        for (key, info), (_, groups) in zip(found.items(), heads, strict=True):
+        for (key, info), (_, groups) in zip(matched.items(), heads, strict=True):
             file_ranges = _cut_groups(key, info.uri, groups, range_bytes)
             if not file_ranges:
                 warnings.append(f"{info.uri} holds no rows")
             ranges += file_ranges
         if not ranges:
             raise RequestError(
-                f"expected rows in the {len(found)} files that match {self.pattern!r}, found none; check the input"
+                f"expected rows in the {len(matched)} files that match {self.pattern!r}, found none; check the input"
             )
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(found.items()))
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(matched.items()))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         where = f"{record_range.uri}, row groups {record_range.begin} to {record_range.end - 1}"
         try:
-            with files.open_read(record_range.uri) as file, _open(file) as parquet:
+            with files.open_read(record_range.uri) as file, _open_parquet(file) as parquet:
                 table = parquet.read_row_groups(
                     range(record_range.begin, record_range.end), schema.columns.names, use_threads=False
                 )
@@ -108,20 +108,20 @@ def _normal_type(field: pa.Field, uri: str) -> pa.DataType:
     normal = column_types.normalise(field.type)
     if normal is None:
         raise RequestError(
-            f"{uri}: expected numbers, texts or lists of them in the column {field.name!r}, found {field.type}; "
+            f"{uri}: expected numbers, strings or lists of them in the column {field.name!r}, found {field.type}; "
             "declare with columns=... the others"
         )
     return pa.null() if pa.types.is_null(field.type) else normal
 
 
-def _open(file: Any) -> Any:
+def _open_parquet(file: Any) -> Any:
     return pa.parquet.ParquetFile(file, page_checksum_verification=True)
 
 
 def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
     """A file's columns, and the rows and bytes of each of its row groups."""
     try:
-        with files.open_read(info.uri) as file, _open(file) as parquet:
+        with files.open_read(info.uri) as file, _open_parquet(file) as parquet:
             groups = [parquet.metadata.row_group(position) for position in range(parquet.num_row_groups)]
             sizes = [
                 sum(group.column(column).total_compressed_size for column in range(group.num_columns))

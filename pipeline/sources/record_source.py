@@ -67,13 +67,13 @@ def collect_rows(
       others: Rows that are not in the batch, by number in the file.
       describe: Gives, for a row's number in the file, where it is ("file, line 7") and its content's SHA-256.
     """
-    found = {int(numbers[position]): row_error for position, row_error in errors.items()} | dict(others or {})
+    row_errors = {int(numbers[position]): row_error for position, row_error in errors.items()} | dict(others or {})
     if errors:
         keep = np.ones(len(numbers), bool)
         keep[list(errors)] = False
         batch, numbers = batch.filter(pa.array(keep)), numbers[keep]
     problems = []
-    for number, row_error in sorted(found.items()):
+    for number, row_error in sorted(row_errors.items()):
         where, sha256 = describe(number) if describe else (f"{record_range.uri}, row {number}", None)
         problems.append(
             QuarantinedExample(

@@ -109,7 +109,7 @@ def find_boundaries(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> 
             return RowBoundaries(_finish(lines[outside] + 1, data, at_end), lines)
         if not at_end and len(data) <= _LONGEST_FIELD:  # the last quoted field goes on after the buffer
             return RowBoundaries(lines[outside] + 1, lines)
-    return _walk(data, quotes, lines, dialect, at_end)
+    return _find_by_quotes(data, quotes, lines, dialect, at_end)
 
 
 def _finish(ends: np.ndarray, data: np.ndarray, at_end: bool) -> np.ndarray:
@@ -139,7 +139,9 @@ def _well_formed(data: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool
     return bool((last - first[: len(last)] <= _LONGEST_FIELD).all())
 
 
-def _walk(data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dialect, at_end: bool) -> RowBoundaries:
+def _find_by_quotes(
+    data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dialect, at_end: bool
+) -> RowBoundaries:
     """Splits quote by quote."""
     content, places, line_ends, count = data.tobytes(), quotes.tolist(), lines.tolist(), len(quotes)
     blanks_known = tuple(blank for blank in _BLANKS if dialect.strip and blank != dialect.delimiter)
@@ -225,20 +227,20 @@ def scan(file: IO[bytes], begin: int, end: int, parts: int, dialect: Dialect, ur
         data = np.frombuffer(content, np.uint8)
         if read < end:  # whole lines: what stands before and after a quote is then in the buffer
             data = data[: max(content.rfind(b"\n"), content.rfind(b"\r", 0, -1)) + 1]
-        found = find_boundaries(data, dialect, at_end=read >= end)
-        if not len(found.ends):
+        boundaries = find_boundaries(data, dialect, at_end=read >= end)
+        if not len(boundaries.ends):
             if len(content) > _LONGEST_ROW:
                 raise RequestError(
                     f"{uri}, byte {place}: expected rows, found no line end in {len(content)} bytes; is it text?"
                 )
             tail = content
             continue
-        ends = np.concatenate([np.zeros(1, np.int64), found.ends])
-        blank = found.blank(data, dialect.skip_blanks)
+        ends = np.concatenate([np.zeros(1, np.int64), boundaries.ends])
+        blank = boundaries.blank(data, dialect.skip_blanks)
         rows = np.arange(len(ends)) if blank is None else np.concatenate([[0], np.cumsum(~blank)])
         inside = targets[(targets >= place) & (targets < place + ends[-1])] - place
         chosen = np.unique(np.append(np.searchsorted(ends, inside, "right") - 1, len(ends) - 1))
-        counts = row + rows[chosen], line + np.searchsorted(found.lines, ends[chosen])
+        counts = row + rows[chosen], line + np.searchsorted(boundaries.lines, ends[chosen])
         here = [Cut(place + int(at), int(rows_before), int(lines_before))
                 for at, rows_before, lines_before in zip(ends[chosen], *counts, strict=True)]  # fmt: skip
         cuts += here[:-1]

@@ -15,5 +15,5 @@ class RowError:
 
 def shorten(value: object) -> str:
     """A value for a message: as Python writes it, cut where it is long."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+    shown = repr(value)
+    return shown if len(shown) <= _SHOWN else f"{shown[:_SHOWN]}…"

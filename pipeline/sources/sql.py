@@ -146,6 +146,7 @@ class Sql:
         return self.uri.partition("://")[0].partition("+")[0].lower()
 
     def _bounds(self, run: Any, names: Sequence[str]) -> tuple[int, int, int]:
+        """The lowest and the highest value of the partition's column, and how many rows there are."""
         assert self.partition is not None
         if self.partition not in names:
             raise RequestError(
@@ -154,11 +155,11 @@ class Sql:
             )
         key = _quoting(self._scheme)(self.partition)
         statement = f"SELECT MIN({key}), MAX({key}), COUNT(*), COUNT(DISTINCT {key}) FROM {self._from}"
-        found = [column[0] for column in next(iter(run(statement)[1]))]
-        low, high, count, distinct = (value.as_py() if isinstance(value, pa.Scalar) else value for value in found)
+        bounds = [column[0] for column in next(iter(run(statement)[1]))]
+        low, high, count, distinct = (value.as_py() if isinstance(value, pa.Scalar) else value for value in bounds)
         if type(low) is not int or type(high) is not int or distinct != count:
             raise RequestError(
-                f"{self.database}: expected whole numbers without nulls and duplicates in the column "
+                f"{self.database}: expected integers without nulls and duplicates in the column "
                 f"{self.partition!r} of {self._what}, found {distinct} distinct values in {count} rows, from "
                 f"{shorten(low)} to {shorten(high)}; name another column, or leave partition out"
             )
@@ -258,7 +259,7 @@ def _sqlite(path: str, stack: contextlib.ExitStack) -> Any:
     connection = stack.enter_context(contextlib.closing(sqlite3.connect(uri, uri=True)))
     connection.text_factory = functools.partial(
         str, encoding="utf-8", errors="surrogateescape"
-    )  # else one text fails all
+    )  # else one string fails all
 
     def run(statement: str) -> tuple[list[str], Iterator[list[Any]]]:
         cursor = connection.execute(statement)
@@ -268,6 +269,7 @@ def _sqlite(path: str, stack: contextlib.ExitStack) -> Any:
 
 
 def _sqlalchemy(scheme: str, uri: str, stack: contextlib.ExitStack) -> Any:
+    """A function that runs a statement through SQLAlchemy, whose connection `stack` closes."""
     try:
         alchemy = importlib.import_module("sqlalchemy")
     except ImportError:
@@ -291,9 +293,9 @@ def _batches(cursor: Any) -> Iterator[list[Any]]:
         yield list(zip(*rows, strict=True))
 
 
-def _first_batch(found: tuple[list[str], Iterator[list[Any]]]) -> tuple[list[str], list[Any]]:
+def _first_batch(result: tuple[list[str], Iterator[list[Any]]]) -> tuple[list[str], list[Any]]:
     """The names and the values of a first batch."""
-    names, batches = found
+    names, batches = result
     return names, next(batches, [() for _ in names])
 
 
@@ -320,8 +322,8 @@ def _fits_int64(value: Any) -> bool:
     return not isinstance(value, int) or -(1 << 63) <= value < 1 << 63
 
 
-def _text(value: Any) -> Any:
-    """A value; the bytes of a text that is no UTF-8."""
+def _encodable(value: Any) -> Any:
+    """A value; the bytes of a string that is no UTF-8."""
     if isinstance(value, str) and not value.isascii():
         try:
             value.encode()
@@ -331,6 +333,7 @@ def _text(value: Any) -> Any:
 
 
 def _to_column(values: Any, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
+    """A column of the database, converted; value by value where they are of several types."""
     if isinstance(values, pa.Array):
         return column_types.convert(values, field.type, field.name, errors)
     try:
@@ -338,20 +341,20 @@ def _to_column(values: Any, field: pa.Field, errors: dict[int, RowError]) -> pa.
     except (pa.ArrowException, OverflowError, UnicodeEncodeError):
         pass
     parts = []
-    for position, value in enumerate(map(_text, values)):
-        found: dict[int, RowError] = {}
+    for position, value in enumerate(map(_encodable, values)):
+        misfits: dict[int, RowError] = {}
         row_error = RowError(
             "wrong_type", f"expected {field.type} in the column {field.name!r}, found {shorten(value)}"
         )
         part = pa.nulls(1, field.type)
         if _fits_int64(value):
-            part = column_types.convert(pa.array([value]), field.type, field.name, found)
-            row_error = found.get(0, row_error)
+            part = column_types.convert(pa.array([value]), field.type, field.name, misfits)
+            row_error = misfits.get(0, row_error)
         elif pa.types.is_string(field.type):
             part = pa.array([str(value)])
         elif pa.types.is_float64(field.type):
             part = pa.array([float(value)])
-        if found or (not _fits_int64(value) and part.null_count):
+        if misfits or (not _fits_int64(value) and part.null_count):
             errors.setdefault(position, row_error)
         parts.append(part)
     return pa.concat_arrays(parts)

@@ -55,17 +55,17 @@ class TfRecord:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges, by bytes; see `RecordSource`."""
-        found = match_files(root, check_patterns("TfRecord", self.pattern))
+        matched = match_files(root, check_patterns("TfRecord", self.pattern))
         warnings: list[str] = []
-        schema = self._schema([info.uri for info in found.values()], warnings)
+        schema = self._schema([info.uri for info in matched.values()], warnings)
         ranges = []
-        with ThreadPoolExecutor(min(_THREADS, len(found))) as pool:
-            parts = pool.map(lambda item: _cut_records(item[0], item[1], range_bytes), found.items())
-            for info, file_ranges in zip(found.values(), parts, strict=True):
+        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
+            parts = pool.map(lambda item: _cut_records(item[0], item[1], range_bytes), matched.items())
+            for info, file_ranges in zip(matched.values(), parts, strict=True):
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no records")
                 ranges += file_ranges
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(found.items()))
+        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(matched.items()))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -103,13 +103,13 @@ class TfRecord:
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
         seen: dict[str, list[pa.DataType]] = {}
         for uri in uris[:_SAMPLED]:
-            for name, kind in _sample_types(uri).items():
+            for name, kind in _sample_features(uri).items():
                 seen.setdefault(name, []).append(kind)
         if not seen:
             raise RequestError(f"{uris[0]}: expected records of tf.train.Example, found none in its beginning")
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
-        found = [*sorted(seen), *(name for name in known if name not in seen and name != REST)]
-        names = column_types.select(self.columns, found, uris[0])
+        features = [*sorted(seen), *(name for name in known if name not in seen and name != REST)]
+        names = column_types.select(self.columns, features, uris[0])
         conflict = "the feature {!r} has different types in the files"
         return column_types.choose_types(names, self.columns, seen, conflict, warnings)
 
@@ -163,19 +163,19 @@ def _cut_short(uri: str, number: int, error: type[PenstockError]) -> PenstockErr
 
 
 def _frame_records(
-    data: bytes, uri: str, begin: int, first: int, error: type[PenstockError], whole: bool = True
+    data: bytes, uri: str, begin: int, first: int, error: type[PenstockError], complete: bool = True
 ) -> tuple[list[int], list[int]]:
     """Where the records' contents begin and end."""
     starts: list[int] = []
     ends: list[int] = []
     place = 0
     while place < len(data):
-        if not whole and place + HEADER_SIZE > len(data):
+        if not complete and place + HEADER_SIZE > len(data):
             break
         length = _length(data, place, uri, begin + place, first + len(starts), error)
         end = place + HEADER_SIZE + length
         if end + FOOTER_SIZE > len(data):
-            if not whole:
+            if not complete:
                 break
             raise _cut_short(uri, first + len(starts), error)
         starts.append(place + HEADER_SIZE)
@@ -220,18 +220,18 @@ def _feature_column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, Ro
     return column_types.convert(lists.values.take(firsts), field.type, field.name, errors)
 
 
-def _sample_types(uri: str) -> dict[str, pa.DataType]:
+def _sample_features(uri: str) -> dict[str, pa.DataType]:
     """The types that a file's beginning shows, by feature; null for one without values."""
-    data, want = b"", _SAMPLE
+    data, size = b"", _SAMPLE
     try:
         with open_whole(uri) as file:
             while True:
-                data += read_fully(file, want - len(data))
-                whole = len(data) < want
-                starts, ends = _frame_records(data, uri, 0, 0, RequestError, whole)
-                if whole or starts:
+                data += read_fully(file, size - len(data))
+                complete = len(data) < size
+                starts, ends = _frame_records(data, uri, 0, 0, RequestError, complete)
+                if complete or starts:
                     break
-                want *= 4
+                size *= 4
     except (OSError, pa.ArrowException) as error:
         raise RequestError(f"{uri}: expected a file that can be read, found: {error}; fix or remove it") from error
     seen: dict[str, list[pa.DataType]] = {}

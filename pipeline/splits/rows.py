@@ -24,9 +24,9 @@ def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
             "column=..."
         )
     if isinstance(rule, ByGlob):
-        found, _ = rule.assign(keys, "")
+        assigned, _ = rule.assign(keys, "")
         for name in rule.names():
-            if name not in found:
+            if name not in assigned:
                 raise RequestError(
                     f"split {name!r} would be empty: expected files that match {rule.patterns[name]!r}, found "
                     f"{list(keys)[:3]}; fix by_glob's patterns or those of the source"
@@ -62,8 +62,8 @@ def split_rows(rule: Splits, names: Sequence[str], key: str, batch: pa.RecordBat
         return np.minimum(np.searchsorted(bounds, hashes, "right"), len(bounds) - 1)
     if isinstance(rule, ByColumn):
         values = _column(batch, rule.column).cast(pa.string())
-        found = pa.compute.index_in(values, pa.array(list(names), pa.string()))
-        return np.asarray(found.fill_null(-1)).astype(np.int64)
+        positions = pa.compute.index_in(values, pa.array(list(names), pa.string()))
+        return np.asarray(positions.fill_null(-1)).astype(np.int64)
     (name,), _ = rule.assign([key], "")
     return np.full(len(batch), -1 if name is None else list(names).index(name))
 

@@ -201,7 +201,7 @@ def find_group(pattern: str, group: str, key: str) -> str:
       RequestError: it finds nothing.
     """
     match = re.search(pattern, key)
-    found = match and (match.groupdict().get(group) or (match[1] if match.re.groups else match[0]))
-    if not found:
+    part = match and (match.groupdict().get(group) or (match[1] if match.re.groups else match[0]))
+    if not part:
         raise RequestError(f"expected {pattern!r} to find the {group} in every key, found nothing in {key!r}")
-    return found
+    return part

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from ..errors import RequestError
 
-_PIECE = 1 << 20  # bytes
+_BLOCK = 1 << 20  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,16 +115,16 @@ def size(uri: str) -> int:
 
 
 def sha256(uri: str) -> tuple[str, int]:
-    """A file's SHA-256 and its bytes, read a piece at a time.
+    """A file's SHA-256 and its bytes, read a block at a time.
 
     Raises:
       OSError: it is not there or cannot be read.
     """
     digest, size = hashlib.sha256(), 0
     with open_read(uri) as file:
-        while piece := file.read(_PIECE):
-            digest.update(piece)
-            size += len(piece)
+        while block := file.read(_BLOCK):
+            digest.update(block)
+            size += len(block)
     return digest.hexdigest(), size
 
 
@@ -193,12 +193,13 @@ def list_folder(uri: str) -> list[FileInfo]:
     """Every file below a folder, in the order of their URIs; none where there is no such folder."""
     if is_local(uri):
         return sorted(_walk(uri), key=lambda info: info.uri)
-    found = _filesystems().match([join(uri, "**")])[0].metadata_list
-    infos = [FileInfo(match.path, match.size_in_bytes, match.last_updated_in_seconds or 0.0) for match in found]
+    matches = _filesystems().match([join(uri, "**")])[0].metadata_list
+    infos = [FileInfo(match.path, match.size_in_bytes, match.last_updated_in_seconds or 0.0) for match in matches]
     return sorted(infos, key=lambda info: info.uri)
 
 
 def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[FileInfo]:
+    """Every file below a local folder, which lies in the folders `above`, links resolved."""
     real = os.path.realpath(path)
     if real in above:
         return  # a link back to a folder that it lies in
@@ -223,12 +224,12 @@ def glob(root: str, pattern: str) -> dict[str, FileInfo]:
     literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     folder = literal.rpartition("/")[0]
     matches = compile_glob(pattern).fullmatch
-    found = {}
+    infos = {}
     for info in list_folder(join(root, folder) if folder else root):
         key = info.uri[len(root.rstrip("/")) + 1 :]
         if matches(key):
-            found[key] = info
-    return dict(sorted(found.items()))
+            infos[key] = info
+    return dict(sorted(infos.items()))
 
 
 def compile_glob(pattern: str) -> re.Pattern[str]:

@@ -317,7 +317,7 @@ def test_inference(write, read_all):
     write("a\n" + "1\n" * 20 + "oops\n")
     listing = Csv("t.csv").find(str(root), 1000)
     assert listing.schema.columns.field("a").type == pa.string()
-    assert "20 numbers and 1 other texts such as 'oops'" in listing.warnings[0]
+    assert "20 numbers and 1 other strings such as 'oops'" in listing.warnings[0]
 
 
 def test_empty_files_are_named(write, read_all):
@@ -345,7 +345,7 @@ def test_a_changed_input_has_another_digest(write):
     [
         ({"delimiter": ",,"}, "one ASCII character"),
         ({"quote": ","}, "other than the quote"),
-        ({"missing": "?"}, "list of texts"),
+        ({"missing": "?"}, "list of strings"),
         ({"encoding": "utf-9"}, "encoding"),
         ({"names": ["a", "a"]}, "distinct"),
         ({"columns": {"a": "int32"}}, "int32"),

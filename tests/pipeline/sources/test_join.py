@@ -89,7 +89,7 @@ def test_a_key_that_is_there_twice_is_refused(write):
 def test_keys_are_numbers_or_text(write, value, kind):
     root = write(t="k,x\n1,10\n")
     pq.write_table(pa.table({"b": [value], "y": [1]}), root / "t.parquet")
-    said = f"expected numbers or text in the column 'b' of the {{}}, found {kind}; declare it"
+    said = f"expected numbers or strings in the column 'b' of the {{}}, found {kind}; declare it"
     for left, right, on, where in (
         (Csv("t.csv"), Parquet("t.parquet"), ("k", "b"), "joined table"),
         (Parquet("t.parquet"), Csv("t.csv"), ("b", "k"), "left side"),
