@@ -12,7 +12,7 @@ import numpy as np
 
 
 class Backend(Protocol):
-    """What the operations need of a framework."""
+    """What the operations need of a framework. Arguments and results are its own arrays, or NumPy's for constants."""
 
     def constant(self, array: Any, like: Any) -> Any: ...
     def hide_from_optimizer(self, value: Any) -> Any: ...
@@ -159,10 +159,10 @@ class TorchBackend:
         return value.to(getattr(self._torch, dtype))
 
     def unary(self, name: str, value: Any) -> Any:
-        found = getattr(self._torch, name)(value)
+        result = getattr(self._torch, name)(value)
         if name == "sign" and value.is_floating_point():  # of NaN PyTorch makes 0
-            return self._torch.where(value.isnan(), value, found)
-        return found
+            return self._torch.where(value.isnan(), value, result)
+        return result
 
     def maximum(self, a: Any, b: Any) -> Any:
         return self._torch.maximum(*self._pair(a, b))
@@ -214,21 +214,21 @@ class TorchBackend:
         return self.search(boundaries, values, side)
 
     def index(self, value: Any, index: tuple[Any, ...]) -> Any:
-        """PyTorch's slices go forward only: those that go back are turned round afterwards."""
+        """Indexes a tensor; PyTorch's slices go forward only, so those that go back are turned round afterwards."""
         rank, given = len(value.shape), sum(item is not None and item is not ... for item in index)
         filled = [part for item in index for part in ([slice(None)] * (rank - given) if item is ... else [item])]
         sizes = iter(value.shape)
         turned: list[int] = []
-        made: list[Any] = []
+        forward: list[Any] = []
         for item in filled:
             size = 0 if item is None else next(sizes)
             if isinstance(item, slice) and (item.step or 1) < 0:
                 places = range(*item.indices(size))[::-1]
                 item = slice(places.start, places.stop, places.step)
-                turned.append(sum(not isinstance(before, int) for before in made))
-            made.append(item)
-        found = value[tuple(made)]
-        return found.flip(turned) if turned else found
+                turned.append(sum(not isinstance(before, int) for before in forward))
+            forward.append(item)
+        selected = value[tuple(forward)]
+        return selected.flip(turned) if turned else selected
 
 
 class TensorFlowBackend:

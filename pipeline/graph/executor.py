@@ -3,7 +3,7 @@
 What costs time on pixels is not arithmetic but memory: a fresh batch of float32 takes as long to page in as to compute.
 So a batch's outputs are written where they stay, a few examples at a time, while these are in the processor's cache;
 chains of arithmetic work in place; and constants of one value a channel are spread over an example first, since NumPy's
-loops over three values are slow. What can be found out from one example is found out before.
+loops over three values are slow. What one example can tell is worked out before.
 Measured on 224x224x3 pixels, (cast - mean) / std: 69 us an image, 724 us by the operations one after the other.
 """
 
@@ -19,7 +19,7 @@ from ..formats.decode import Array, Arrays
 from .backends import NUMPY
 from .operations import OPERATIONS
 from .placement import LOOKUP, Node
-from .portable import INPUT, Graph
+from .portable import INPUT, PortableGraph
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
 _LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
@@ -84,10 +84,13 @@ class _Stage:
 
 
 class CompiledGraph:
-    """A graph, or the host's part of it, that writes into given arrays; from any thread.
+    """A portable graph, or the host's part of it, that writes into given arrays; from any thread.
+
+    Compiling puts every operation into one of two stages (a few examples at a time where an example is large, the whole
+    batch elsewhere), and tells each whether it writes straight into an output.
 
     Args:
-      graph: The graph.
+      graph: The portable graph.
       host_only: Whether only the host's part runs.
       sample: Decoded features of one example, a batch of 1: tells the values' shapes.
 
@@ -95,8 +98,8 @@ class CompiledGraph:
       signature: Output name to shape, without the batch, and dtype.
     """
 
-    def __init__(self, graph: Graph, host_only: bool, sample: Mapping[str, Array]) -> None:
-        self._made_of = graph, host_only, sample
+    def __init__(self, graph: PortableGraph, host_only: bool, sample: Mapping[str, Array]) -> None:
+        self._arguments = graph, host_only, sample
         self._graph = graph
         both = {node.output: node for node in (*graph.host, *(() if host_only else graph.device))}  # shapes are in both
         nodes = list(both.values())
@@ -115,11 +118,13 @@ class CompiledGraph:
         large = {INPUT + name for name, value in sample.items() if value.size > _LARGE}
         chunked, whole = _divide(nodes, large, set(self._ids.values()))
         self._chunked, self._whole = self._stage(chunked, owners), self._stage(whole, owners)
-        made = {node.output for node in nodes}
-        self._copied = [name for name, value in self._ids.items() if value not in made and name not in self._aliases]
+        computed = {node.output for node in nodes}
+        self._copied = [
+            name for name, value in self._ids.items() if value not in computed and name not in self._aliases
+        ]
 
     def __reduce__(self) -> tuple[Any, ...]:  # operations are functions without a name
-        return CompiledGraph, self._made_of
+        return CompiledGraph, self._arguments
 
     def _find_owners(self, nodes: Sequence[Node]) -> dict[str, str]:
         """Value id -> the output in whose array it can be computed: the output's own, and the chain before it."""
@@ -142,8 +147,8 @@ class CompiledGraph:
         return node.kind in _UFUNCS and np.broadcast_shapes(*shapes) == (1, *shape)
 
     def _stage(self, nodes: Sequence[Node], owners: Mapping[str, str]) -> _Stage:
-        made = {node.output for node in nodes}
-        outputs = {name: value for name, value in self._ids.items() if value in made}
+        computed = {node.output for node in nodes}
+        outputs = {name: value for name, value in self._ids.items() if value in computed}
         needed = [name.removeprefix(INPUT) for node in nodes for name in node.inputs if name.startswith(INPUT)]
         operations = tuple(self._operation(node, owners.get(node.output)) for node in nodes)
         copied = {name: value for name, value in outputs.items() if value not in owners}

@@ -11,7 +11,7 @@
     unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no outputs and no operations
 
 An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
-mean; `pipeline/graph/operations.py` has those that a loader can run.
+mean; `graph/operations.py` has those that run without it. `portable.PortableGraph` reads the file.
 """
 
 import base64
@@ -27,7 +27,7 @@ from ..storage import files
 from .executor import CompiledGraph
 from .operations import OPERATIONS
 from .placement import LOOKUP
-from .portable import FILE, INPUT, Graph
+from .portable import FILE, INPUT, PortableGraph
 from .savedmodel import SavedGraph
 
 _SIZE = "LookupTableSizeV2"
@@ -69,20 +69,22 @@ def _compare(
     It is run on all of them at once, and on each alone: loaders divide a batch among threads.
     """
     try:
-        portable = Graph(content, lambda path: files.read_bytes(files.join(graph.path, path)))
+        portable = PortableGraph(content, lambda path: files.read_bytes(files.join(graph.path, path)))
         decoder = Decoder({name: graph.features[name] for name in portable.inputs}, graph.features)
         batch = allocate(decoder.features, len(examples))
         for row, example in enumerate(examples):
             decoder.write(example, batch, row)
         compiled = CompiledGraph(portable, False, {name: values[:1] for name, values in batch.items()})
-        found, alone = (compiled.allocate(len(examples), batch, np.empty) for _ in range(2))
-        compiled.into(batch, found)
+        together, alone = (compiled.allocate(len(examples), batch, np.empty) for _ in range(2))
+        compiled.into(batch, together)
         for row in range(len(examples)):
             compiled.into(*({name: values[row : row + 1] for name, values in part.items()} for part in (batch, alone)))
     except Exception as error:  # whatever it is, TensorFlow can still do it
         return [{"op": f"what fails without TensorFlow: {error}", "outputs": sorted(content["outputs"])}]
-    different = [name for name, value in sorted(found.items()) if not _agree(value, expected[name])]
-    mixing = [name for name, value in sorted(alone.items()) if name not in different and not _agree(value, found[name])]
+    different = [name for name, value in sorted(together.items()) if not _agree(value, expected[name])]
+    mixing = [
+        name for name, value in sorted(alone.items()) if name not in different and not _agree(value, together[name])
+    ]
     return [
         {"op": op, "outputs": names}
         for op, names in (
@@ -93,18 +95,18 @@ def _compare(
     ]
 
 
-def _agree(found: np.ndarray, expected: np.ndarray) -> bool:
-    """Whether values are the same; reals in about five digits of the largest.
+def _agree(values: np.ndarray, expected: np.ndarray) -> bool:
+    """Whether values are the same; floats in about five digits of the largest.
 
     TensorFlow rewrites a saved graph's arithmetic before it runs it (x / 3 becomes x * (1 / 3)), and adds in an order
     of its own; an operation that means something else is further off.
     """
-    if found.shape != expected.shape or found.dtype.kind != "f":
-        return np.array_equal(found, expected)
-    wanted = expected.astype(found.dtype)
-    tolerance = max(1e-5, 8 * float(np.finfo(found.dtype).eps))
-    largest = np.max(np.abs(wanted), initial=0, where=np.isfinite(wanted))
-    return np.allclose(found, wanted, tolerance, tolerance * float(largest), equal_nan=True)
+    if values.shape != expected.shape or values.dtype.kind != "f":
+        return np.array_equal(values, expected)
+    references = expected.astype(values.dtype)
+    tolerance = max(1e-5, 8 * float(np.finfo(values.dtype).eps))
+    largest = np.max(np.abs(references), initial=0, where=np.isfinite(references))
+    return np.allclose(values, references, tolerance, tolerance * float(largest), equal_nan=True)
 
 
 class _Exporter:
@@ -115,11 +117,12 @@ class _Exporter:
         self._features = graph.features
         self._values: dict[str, str] = {}  # tensor name -> id
         self._folded: dict[str, tf.Tensor] = {}  # id -> tensor that depends on no input
-        self._reading: dict[str, bool] = {}  # operation name -> whether it depends on what a table holds
+        self._table_readers: dict[str, bool] = {}  # operation name -> whether it depends on a table's entries
         self._operations: list[dict[str, Any]] = []
         self._tables: dict[str, dict[str, Any]] = {}
 
     def export(self, dtypes: Mapping[str, str]) -> dict[str, Any]:
+        """The content of portable.json, with outputs of these dtypes; without any where one has no portable form."""
         head = {
             "format": 1,
             "inputs": {
@@ -153,12 +156,12 @@ class _Exporter:
         )
 
     def _reads_table(self, operation: tf.Operation) -> bool:
-        """Whether an operation depends on what a table holds; how much it holds is known."""
-        if operation.name not in self._reading:
+        """Whether an operation depends on a table's entries; how many there are is known without reading them."""
+        if operation.name not in self._table_readers:
             sources = () if operation.type == _SIZE else operation.inputs
             reads = operation.type == LOOKUP or any(self._reads_table(tensor.op) for tensor in sources)
-            self._reading[operation.name] = reads
-        return self._reading[operation.name]
+            self._table_readers[operation.name] = reads
+        return self._table_readers[operation.name]
 
     def _obstacles(self, tensor: tf.Tensor) -> Iterable[str]:
         """The kinds of operations behind a tensor that have no portable form."""
@@ -190,6 +193,7 @@ class _Exporter:
         return self._values[tensor.name]
 
     def _make(self, tensor: tf.Tensor) -> str:
+        """Adds a tensor as an input, a constant or the operation that computes it; gives its id."""
         operation = tensor.op
         if operation.name in self._graph.inputs:
             return f"{INPUT}{self._graph.inputs[operation.name]}"
@@ -273,7 +277,7 @@ def _is_plain(operation: tf.Operation) -> bool:
 
 
 def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
-    """What an output was before `analyze` widened it for tf.Transform; the output itself where it was not."""
+    """An output before `analysis.preprocessing` cast it to a dtype that tf.Transform can describe, if it did."""
     operation = tensor.op
     while operation.type == "Identity":
         operation = operation.inputs[0].op
@@ -297,7 +301,7 @@ def _attributes(operation: tf.Operation) -> dict[str, Any]:
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:
-    """An array as JSON: numbers as base64 of their little-endian bytes, texts as a list of base64."""
+    """An array as JSON: numbers as base64 of their little-endian bytes, strings as a list of base64."""
     if array.dtype.kind in "OS":
         data: Any = [base64.b64encode(item).decode() for item in array.ravel().tolist()]
         return {"dtype": "string", "shape": list(array.shape), "data": data}

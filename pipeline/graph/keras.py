@@ -5,7 +5,7 @@ from typing import Any
 
 import keras
 
-from .portable import Graph
+from .portable import PortableGraph
 
 
 @keras.saving.register_keras_serializable("penstock")
@@ -23,10 +23,10 @@ class TransformLayer(keras.layers.Layer):
     def __init__(self, content: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**{"trainable": False, "dtype": "float32", "autocast": False, **options})
         self._content = content
-        self._graph = Graph(content, lambda _: b"")  # look-ups are the host's part
+        self._graph = PortableGraph(content, lambda _: b"")  # look-ups are the host's part
 
     def call(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The graph's outputs, but texts."""
+        """The graph's outputs, but strings."""
         return self._graph.run_device(batch)
 
     def get_config(self) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def _squeeze(backend: Backend, attributes: Attributes, value: Any) -> Any:
 
 
 def _strided_slice(backend: Backend, attributes: Attributes, value: Any, begin: Any, end: Any, strides: Any) -> Any:
+    """Indexes a value; in each of the masks, bit i says how the i-th part of the index is to be understood."""
     index: list[Any] = []
     for position, (start, stop, step) in enumerate(zip(begin, end, strides, strict=True)):
         bit = 1 << position
@@ -94,16 +95,16 @@ def _bucketize(backend: Backend, attributes: Attributes, value: Any) -> Any:
 
 
 def _floor_div(backend: Backend, _: Attributes, a: Any, b: Any) -> Any:
-    """Of reals the floor of the quotient, as TensorFlow: NumPy makes 1.0 // 0.1 9."""
+    """Of floats the floor of the rounded quotient, as in TensorFlow: 1.0 // 0.1 is 10, where NumPy gives 9."""
     return backend.unary("floor", a / b) if "float" in _numpy_dtype(a) else a // b
 
 
 def _bound(side: str) -> Operation:
     def bound(backend: Backend, attributes: Attributes, boundaries: Any, values: Any) -> Any:
-        found = backend.search_rows(boundaries, values, side)
+        places = backend.search_rows(boundaries, values, side)
         if side == "left" and "float" in _numpy_dtype(values):  # TensorFlow: NaN is not above any boundary
-            found = backend.where(backend.unary("isnan", values), np.zeros((), _numpy_dtype(found)), found)
-        return backend.cast(found, attributes["out_type"])
+            places = backend.where(backend.unary("isnan", values), np.zeros((), _numpy_dtype(places)), places)
+        return backend.cast(places, attributes["out_type"])
 
     return bound
 
@@ -112,9 +113,9 @@ def _as_string(backend: Backend, _: Attributes, numbers: Any) -> Any:
     return np.asarray(numbers).astype(np.bytes_).astype(object)
 
 
-def _only_bucket(backend: Backend, attributes: Attributes, texts: Any) -> Any:
-    """Texts by their hash in one bucket: what a vocabulary with one bucket for all others does."""
-    return np.zeros(texts.shape, np.int64)
+def _only_bucket(backend: Backend, attributes: Attributes, strings: Any) -> Any:
+    """Strings by their hash in one bucket: what a vocabulary with one bucket for all unknown ones asks for."""
+    return np.zeros(strings.shape, np.int64)
 
 
 OPERATIONS: dict[str, Operation] = {

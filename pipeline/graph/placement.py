@@ -1,6 +1,6 @@
 """Divides a portable graph between host and device.
 
-The host does what a device cannot: texts and look-ups, and numbers that need 64 bits, which JAX makes 32 unless told
+The host does what a device cannot: strings and look-ups, and numbers that need 64 bits, which JAX makes 32 unless told
 otherwise, and many a device lacks. Of integers it is known what they can be: those that fit 32 bits stay.
 """
 
@@ -38,6 +38,7 @@ class ValueRange(NamedTuple):
 
 
 INT32 = ValueRange(-(2**31), 2**31 - 1)
+# Counts of something that is in memory.
 _COUNTS = {"Bucketize", "LowerBound", "Shape", "StringToHashBucketFast", "UpperBound"}
 _ARITHMETIC = {"Add", "AddV2", "Mul", "Sub"}
 # What gives some of the integers that it takes, or 0 or 1.
@@ -63,7 +64,7 @@ def split(
 
     The host does what takes or makes values that only it can hold, and all that this depends on; the device does the
     rest. Shapes do not travel, since batches do: what takes the shape of a value that only the host has is the host's,
-    and other shapes are found out on both sides.
+    and other shapes are computed on both sides.
 
     Args:
       nodes: In an order that can be run.
@@ -77,24 +78,24 @@ def split(
     dtypes = {**inputs, **{name: _name(value.dtype) for name, value in constants.items()}}
     dtypes |= {node.output: node.dtype for node in nodes}
     ranges = _ranges(nodes, inputs, constants, tables)
-    held = {name for name, dtype in dtypes.items() if not _fits(dtype, ranges.get(name))}
-    shapes = set(constants)  # and what is made of nothing else
+    host_only = {name for name, dtype in dtypes.items() if not _fits(dtype, ranges.get(name))}
+    shapes = set(constants)  # and what is computed from nothing else
     for node in nodes:
         if node.kind == "Shape" or shapes.issuperset(node.inputs):
             shapes.add(node.output)
-            if not held.isdisjoint(node.inputs):
-                held.add(node.output)
+            if not host_only.isdisjoint(node.inputs):
+                host_only.add(node.output)
     needed: set[str] = set()
     host: list[Node] = []
     for node in reversed(nodes):
-        if node.output in needed or node.kind == LOOKUP or not held.isdisjoint({*node.inputs, node.output}):
+        if node.output in needed or node.kind == LOOKUP or not host_only.isdisjoint({*node.inputs, node.output}):
             host.append(node)
             needed.update(node.inputs)
-    made = {node.output for node in host}
+    on_host = {node.output for node in host}
     needed = set()
     device: list[Node] = []
     for node in reversed(nodes):
-        if node.output not in made or node.output in shapes & needed:
+        if node.output not in on_host or node.output in shapes & needed:
             device.append(node)
             needed.update(node.inputs)
     return host[::-1], device[::-1]
@@ -118,18 +119,18 @@ def _ranges(
     tables: Mapping[str, ValueRange | None],
 ) -> dict[str, ValueRange]:
     """Id to range, of all integers and truth values."""
-    found = {name: _of_dtype(dtype) for name, dtype in inputs.items()}
-    found |= {name: value_range(value) for name, value in constants.items()}
+    ranges = {name: _of_dtype(dtype) for name, dtype in inputs.items()}
+    ranges |= {name: value_range(value) for name, value in constants.items()}
     for node in nodes:
         possible = _of_dtype(node.dtype)
-        arguments = [found.get(name) for name in node.inputs]
+        arguments = [ranges.get(name) for name in node.inputs]
         if node.kind == LOOKUP:
             arguments[0] = tables[node.attributes["table"]]
-        made = _made(node.kind, [argument for argument in arguments if argument]) if all(arguments) else None
+        result = _result(node.kind, [argument for argument in arguments if argument]) if all(arguments) else None
         if node.kind in _COUNTS:
-            made = INT32
-        found[node.output] = made if made and possible and possible.holds(made) else possible
-    return {name: values for name, values in found.items() if values}
+            result = INT32
+        ranges[node.output] = result if result and possible and possible.holds(result) else possible
+    return {name: values for name, values in ranges.items() if values}
 
 
 def _of_dtype(dtype: str) -> ValueRange | None:
@@ -141,8 +142,8 @@ def _of_dtype(dtype: str) -> ValueRange | None:
     return ValueRange(int(limits.min), int(limits.max))
 
 
-def _made(kind: str, arguments: Sequence[ValueRange]) -> ValueRange | None:
-    """The range of what an operation makes of integers in some ranges; None where that is not known."""
+def _result(kind: str, arguments: Sequence[ValueRange]) -> ValueRange | None:
+    """The range of an operation's results from integers in some ranges; None where that is not known."""
     if kind in _ARITHMETIC:
         a, b = arguments
         if kind == "Mul":

@@ -1,4 +1,8 @@
-"""Runs a portable transform graph, whole or in two parts: the host's and the device's; see `placement`."""
+"""Reads a portable transform graph, and runs it by its operations, one after the other, in the arrays' own framework.
+
+It has two parts, the host's and the device's, which `placement` tells apart. `executor` runs it faster, on NumPy arrays
+alone. For the format see `exporter`.
+"""
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -39,12 +43,12 @@ class LookupTable:
         """The values of keys, [*keys.shape]; `default` for those that are not there."""
         keys = np.asarray(keys)
         get, other = self._entries.get, default.item() if default.ndim == 0 else default
-        found = np.empty(keys.size, self._dtype)
-        found[:] = [get(key, other) for key in keys.ravel().tolist()]
-        return found.reshape(keys.shape)
+        values = np.empty(keys.size, self._dtype)
+        values[:] = [get(key, other) for key in keys.ravel().tolist()]
+        return values.reshape(keys.shape)
 
 
-class Graph:
+class PortableGraph:
     """A portable graph.
 
     Attributes:
@@ -53,7 +57,7 @@ class Graph:
       host: The operations that only a host can do, and those that they need.
       device: The operations that it needs to come from there to the outputs.
       constants: Id to value.
-      between: Name to id of what the device's part takes: inputs, and values that the host's part makes.
+      between: Name to id of what the device's part takes: inputs, and values that the host's part computes.
     """
 
     def __init__(self, content: Mapping[str, Any], read_asset: Callable[[str], bytes]) -> None:
@@ -76,14 +80,15 @@ class Graph:
         self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
         self.inputs = tuple(name for name in content["inputs"] if INPUT + name in used)
-        self._texts = {name for name in self.inputs if content["inputs"][name]["dtype"] == "string"}
-        self.between = self._cut(used)
+        self._strings = {name for name in self.inputs if content["inputs"][name]["dtype"] == "string"}
+        self.between = self._cut()
         self._taken = {name for node in self.device for name in node.inputs}
 
-    def _cut(self, used: set[str]) -> dict[str, str]:
-        made = {node.output for node in self.device}
+    def _cut(self) -> dict[str, str]:
+        """What the device's part takes, by the names of inputs and outputs where these are the values."""
+        on_device = {node.output for node in self.device}
         needed = {name for node in self.device for name in node.inputs} | set(self.outputs.values())
-        ids = [name for name in sorted(needed) if name not in made and name not in self.constants]
+        ids = [name for name in sorted(needed) if name not in on_device and name not in self.constants]
         inputs = {name.removeprefix(INPUT): name for name in ids if name.startswith(INPUT)}
         names = {value: name for name, value in self.outputs.items() if name not in inputs}
         return {**inputs, **{names.get(name, name): name for name in ids if not name.startswith(INPUT)}}
@@ -96,19 +101,19 @@ class Graph:
         """
         _expect(self.inputs, batch, "the decoded features that `transform.inputs` names")
         given = {
-            INPUT + name: _as_bytes(name, batch[name]) if name in self._texts else batch[name] for name in self.inputs
+            INPUT + name: _as_bytes(name, batch[name]) if name in self._strings else batch[name] for name in self.inputs
         }
         values = self.run(self.host, given)
         return {name: values[value] for name, value in self.between.items()}
 
     def run_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The device's part: what the host's part made in, the graph's outputs out.
+        """The device's part: what the host's part computed in, the graph's outputs out.
 
         Raises:
-          RequestError: something that it computes with is not there. What goes through may be left out, as texts are.
+          RequestError: something that it computes with is not there. What goes through may be left out, as strings are.
         """
         taken = [name for name, value in self.between.items() if value in self._taken]
-        _expect(taken, batch, "what the host's part made")
+        _expect(taken, batch, "what the host's part computed")
         values = self.run(self.device, {value: batch[name] for name, value in self.between.items() if name in batch})
         with np.errstate(all="ignore"):
             return {
@@ -160,20 +165,20 @@ def _expect(names: Iterable[str], batch: Mapping[str, Any], what: str) -> None:
 
 
 def _as_bytes(name: str, values: Any) -> Any:
-    """Texts as an array of bytes objects, as tables and constants have them; what is no NumPy array stays."""
+    """Strings as an array of bytes objects, as tables and constants have them; a framework's own tensor stays."""
     if not isinstance(values, np.ndarray | list | tuple):
         return values
     array = np.asarray(values, object)
     items = [item.encode() if isinstance(item, str) else item for item in array.ravel().tolist()]
     if others := [item for item in items if not isinstance(item, bytes)]:
-        raise RequestError(f"feature {name!r}: expected texts, as bytes or str, found {others[0]!r}")
-    found = np.empty(len(items), object)
-    found[:] = items
-    return found.reshape(array.shape)
+        raise RequestError(f"feature {name!r}: expected strings, as bytes or str, found {others[0]!r}")
+    strings = np.empty(len(items), object)
+    strings[:] = items
+    return strings.reshape(array.shape)
 
 
 def decode_array(entry: Mapping[str, Any]) -> Array:
-    """A constant of a portable graph; texts become bytes objects."""
+    """A constant of a portable graph; strings become bytes objects."""
     if entry["dtype"] == "string":
         values = np.empty(len(entry["data"]), object)
         values[:] = [base64.b64decode(item) for item in entry["data"]]
@@ -199,10 +204,10 @@ def _range(entry: Mapping[str, Any], table: LookupTable) -> ValueRange | None:
 
 def _check_portable(content: Mapping[str, Any]) -> None:
     unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - {LOOKUP})
-    found: dict[str, list[str]] = {kind: [] for kind in unknown}
-    found |= {entry["op"]: entry["outputs"] for entry in content["unsupported"]}
-    if found:
-        reasons = "; ".join(f"{kind} (for {', '.join(names) or 'some'})" for kind, names in found.items())
+    obstacles: dict[str, list[str]] = {kind: [] for kind in unknown}
+    obstacles |= {entry["op"]: entry["outputs"] for entry in content["unsupported"]}
+    if obstacles:
+        reasons = "; ".join(f"{kind} (for {', '.join(names) or 'some'})" for kind, names in obstacles.items())
         raise NotPortableError(
             f"expected a transform graph of operations that work without TensorFlow, found {reasons}; use ds.tf(...), "
             "which runs the saved graph itself, or features=False, or change the recipe's `features`"

@@ -16,7 +16,7 @@ from ..formats.features import Feature
 from ..storage import files
 
 _DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
-# What may hold a float that arithmetic goes on with, and the attribute that has its dtype.
+# Operations whose result may be a float that others compute with, and the attribute that has its dtype.
 _ARITHMETIC = {
     **dict.fromkeys(("Const", "Placeholder"), "dtype"),
     **dict.fromkeys(("Add", "AddV2", "AddN", "Sub", "Mul", "MulNoNan", "Div", "DivNoNan", "RealDiv", "Pow"), "T"),
@@ -79,15 +79,15 @@ class SavedGraph:
 
     def dependencies(self, operation: Any) -> frozenset[str]:
         """The inputs that an operation depends on, directly or not."""
-        found: frozenset[str] | None = self._dependencies.get(operation.name)
-        if found is None:
-            found = frozenset(
+        features: frozenset[str] | None = self._dependencies.get(operation.name)
+        if features is None:
+            features = frozenset(
                 {self.inputs[operation.name]}
                 if operation.name in self.inputs
                 else {name for tensor in operation.inputs for name in self.dependencies(tensor.op)}
             )
-            self._dependencies[operation.name] = found
-        return found
+            self._dependencies[operation.name] = features
+        return features
 
     @cached_property
     def _dependencies(self) -> dict[str, frozenset[str]]:
@@ -138,8 +138,7 @@ class SavedGraph:
         """The graph as a function of decoded features.
 
         Args:
-          dtypes: The outputs that are wanted, and the dtype that each is cast to: the one that the recipe's `features`
-            gave.
+          dtypes: The outputs to give, and the dtype that each is cast to: the one that the recipe's `features` gave.
 
         Returns:
           A function from a batch, feature name to tensor (ragged for lists of any length), to the outputs; for use in
@@ -147,8 +146,8 @@ class SavedGraph:
         """
         openings = dict(self._openings())
         lists = {name: self._components(name) for name, feature in self.features.items() if None in feature.shape}
-        wanted = {name: value for name, value in self.outputs.items() if name in dtypes}
-        results = [tensor.name for tensor in tf.nest.flatten(wanted, expand_composites=True)]
+        selected = {name: value for name, value in self.outputs.items() if name in dtypes}
+        results = [tensor.name for tensor in tf.nest.flatten(selected, expand_composites=True)]
         definition = hide_from_optimizer(_cut(self.function.graph, openings, results), self.function.graph)
         there = {node.name for node in definition.node}
 
@@ -160,12 +159,14 @@ class SavedGraph:
                 sparse = tf.nest.flatten(batch[name].to_sparse(), expand_composites=True)
                 known.update(zip(components, sparse, strict=True))
             capture = tf.compat.v1.get_default_graph().capture
-            held = {tensor: capture(value) for tensor, value in self.captured.items()}
-            given = {tensor: value for tensor, value in {**held, **known}.items() if tensor.partition(":")[0] in there}
-            found = tf.graph_util.import_graph_def(definition, given, return_elements=results, name="")
-            for tensor, name in zip(found, results, strict=True):
+            captured = {tensor: capture(value) for tensor, value in self.captured.items()}
+            given = {
+                tensor: value for tensor, value in {**captured, **known}.items() if tensor.partition(":")[0] in there
+            }
+            tensors = tf.graph_util.import_graph_def(definition, given, return_elements=results, name="")
+            for tensor, name in zip(tensors, results, strict=True):
                 tensor.set_shape(self.function.graph.get_tensor_by_name(name).shape)
-            outputs = tf.nest.pack_sequence_as(wanted, found, expand_composites=True)
+            outputs = tf.nest.pack_sequence_as(selected, tensors, expand_composites=True)
             rows = next(iter(batch.values())).shape[0]
             return {name: _of_rows(rows, tf.cast(value, dtypes[name])) for name, value in outputs.items()}
 

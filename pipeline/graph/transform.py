@@ -1,4 +1,4 @@
-"""The transform graph of a dataset, as functions of batches."""
+"""The transform graph of a committed dataset, as functions of batches of decoded features."""
 
 import json
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from typing import Any, Literal
 from ..errors import DatasetError
 from ..storage import files
 from .executor import CompiledGraph
-from .portable import FILE, Graph, NotPortableError
+from .portable import FILE, NotPortableError, PortableGraph
 
 
 class Transform:
     """The transform graph: decoded features in, model-ready features out, in the arrays' own framework.
 
     `transform(batch)` is `transform.device(transform.host(batch))`. The device's part takes arrays of NumPy, JAX,
-    PyTorch or TensorFlow, can be compiled by XLA, and leaves out what is text. It pickles.
+    PyTorch or TensorFlow, can be compiled by XLA, and leaves out strings. It pickles.
 
     Attributes:
       path: The URI of the folder that `tft.TFTransformOutput` opens.
@@ -34,7 +34,7 @@ class Transform:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """The portable graph as JSON; see `graph/exporter.py`."""
+        """The portable graph as JSON; see `exporter`."""
         uri = files.join(self.path, FILE)
         try:
             content: dict[str, Any] = json.loads(files.read_bytes(uri))
@@ -47,7 +47,7 @@ class Transform:
         return content
 
     @cached_property
-    def graph(self) -> Graph:
+    def graph(self) -> PortableGraph:
         """The portable graph.
 
         Raises:
@@ -56,7 +56,7 @@ class Transform:
         """
         content = self.content
         try:
-            return Graph(content, lambda path: files.read_bytes(files.join(self.path, path)))
+            return PortableGraph(content, lambda path: files.read_bytes(files.join(self.path, path)))
         except (LookupError, TypeError, ValueError) as error:
             raise DatasetError(
                 f"{files.join(self.path, FILE)}: expected a portable graph, found a damaged one "
@@ -87,7 +87,7 @@ class Transform:
         return self.graph.run_host(batch)
 
     def device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
-        """The rest: what `host` made in, the graph's outputs out."""
+        """The rest: what `host` computed in, the graph's outputs out."""
         return self.graph.run_device(batch)
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.graph import exporter
-from penstock.pipeline.graph.portable import Graph, NotPortableError
+from penstock.pipeline.graph.portable import NotPortableError, PortableGraph
 from penstock.pipeline.graph.savedmodel import SavedGraph
 
 FEATURES = {
@@ -47,8 +47,8 @@ def _dtypes(saved: SavedGraph) -> dict[str, str]:
     return {name: tensor.dtype.name for name, tensor in saved.outputs.items()}
 
 
-def _open(folder: Path, content: Mapping[str, Any]) -> Graph:
-    return Graph(json.loads(json.dumps(content)), lambda path: (folder / path).read_bytes())
+def _open(folder: Path, content: Mapping[str, Any]) -> PortableGraph:
+    return PortableGraph(json.loads(json.dumps(content)), lambda path: (folder / path).read_bytes())
 
 
 def _export(folder: Path, features: Features, table: Any = None) -> tuple[SavedGraph, dict[str, Any]]:

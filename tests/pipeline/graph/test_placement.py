@@ -10,7 +10,7 @@ from stored_datasets import constant, operation, portable, write
 
 from penstock.pipeline import RequestError
 from penstock.pipeline.graph.executor import CompiledGraph
-from penstock.pipeline.graph.portable import Graph
+from penstock.pipeline.graph.portable import PortableGraph
 from penstock.pipeline.load import open_dataset
 
 MISSING = -(2**63)
@@ -33,7 +33,7 @@ CONSTANTS = {"c0": np.array(MISSING), "c1": np.array(2.5), "c2": np.array(-1.0)}
 EXPECTED = [-2.5, 4.5, -1.0, -2.5, 0.5]
 
 
-def _graph(operations: list[dict[str, Any]], constants: Mapping[str, Any], outputs: Mapping[str, str]) -> Graph:
+def _graph(operations: list[dict[str, Any]], constants: Mapping[str, Any], outputs: Mapping[str, str]) -> PortableGraph:
     dtypes = {entry["output"]: entry["dtype"] for entry in operations}
     content = {
         "format": 1,
@@ -48,10 +48,10 @@ def _graph(operations: list[dict[str, Any]], constants: Mapping[str, Any], outpu
         "operations": operations,
         "unsupported": [],
     }
-    return Graph(content, lambda path: b"a\nb\n")
+    return PortableGraph(content, lambda path: b"a\nb\n")
 
 
-def _kinds(graph: Graph) -> list[str]:
+def _kinds(graph: PortableGraph) -> list[str]:
     return [node.kind for node in graph.device]
 
 
@@ -141,13 +141,17 @@ def _dataset(tmp_path: Path, factor: int) -> Any:
     return open_dataset(str(write(tmp_path, graph=content)))
 
 
-def test_jax_batches_tell_zero_from_missing(tmp_path: Path, jax: Any) -> None:
+@pytest.mark.extras("jax")
+def test_jax_batches_tell_zero_from_missing(tmp_path: Path) -> None:
     for batch in _dataset(tmp_path, 1000).jax("train", 21):
         assert batch["absent"].tolist() == [0] * 21
         assert batch["product"].tolist() == list(range(0, 21000, 1000))
 
 
-def test_jax_refuses_integers_that_it_would_change(tmp_path: Path, jax: Any) -> None:
+@pytest.mark.extras("jax")
+def test_jax_refuses_integers_that_it_would_change(tmp_path: Path) -> None:
+    import jax
+
     dataset = _dataset(tmp_path, 3 * 10**9)
     with pytest.raises(RequestError, match=r"feature 'product': expected integers of 32 bits.*found 60000000000; call"):
         next(iter(dataset.jax("train", 21)))

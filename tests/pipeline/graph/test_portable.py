@@ -8,7 +8,7 @@ from stored_datasets import constant, operation, portable, write
 
 from penstock.pipeline import DatasetError, RequestError
 from penstock.pipeline.graph.executor import CompiledGraph
-from penstock.pipeline.graph.portable import Graph, NotPortableError
+from penstock.pipeline.graph.portable import NotPortableError, PortableGraph
 from penstock.pipeline.load import Dataset, open_dataset
 
 X = np.array([-1.5, 0.0, 2.0, np.nan], np.float32)
@@ -17,7 +17,7 @@ S = np.array([b"a", b"b", b"?", b""], object)
 
 def _graph(
     operations: list[dict[str, Any]], constants: dict[str, Any], output: str | None = None, dtype: str | None = None
-) -> Graph:
+) -> PortableGraph:
     """A graph of x and s, with one output: y, what the last operation makes."""
     last = operations[-1] if operations else {}
     content = {
@@ -29,7 +29,7 @@ def _graph(
         "operations": operations,
         "unsupported": [],
     }
-    return Graph(json.loads(json.dumps(content)), lambda path: b"a\nb\n")
+    return PortableGraph(json.loads(json.dumps(content)), lambda path: b"a\nb\n")
 
 
 def _run(operations: list[dict[str, Any]], constants: dict[str, Any], output: str, dtype: str) -> np.ndarray:
@@ -90,7 +90,7 @@ def test_shapes_are_followed() -> None:
 
 
 def test_the_graph_divides_itself() -> None:
-    graph = Graph(portable(), lambda path: b"cat\ndog\n")
+    graph = PortableGraph(portable(), lambda path: b"cat\ndog\n")
     assert [node.kind for node in graph.host] == ["LookupTableFindV2"]
     assert [node.kind for node in graph.device] == ["Cast", "Sub", "RealDiv", "Sub"]
     assert graph.between == {"image": "input:image", "mask": "input:mask", "row": "input:row", "label": "t3"}
@@ -114,7 +114,7 @@ def test_an_operation_of_a_newer_penstock_is_named() -> None:
     content = portable()
     content["operations"][1]["op"] = "Fft"
     with pytest.raises(NotPortableError, match="Fft"):
-        Graph(content, lambda path: b"")
+        PortableGraph(content, lambda path: b"")
 
 
 def test_one_bucket_for_all_that_a_vocabulary_lacks() -> None:
@@ -136,7 +136,7 @@ def test_texts_may_be_str(texts: Any) -> None:
 
 def test_what_is_no_text_is_refused() -> None:
     graph = _graph([operation("LookupTableFindV2", ["input:s", "c0"], "t0", "int64", table="v")], {"c0": np.array(-1)})
-    with pytest.raises(RequestError, match="feature 's': expected texts, as bytes or str, found 0"):
+    with pytest.raises(RequestError, match="feature 's': expected strings, as bytes or str, found 0"):
         graph.run_host({"s": np.array([b"a", 0], object)})
 
 
@@ -186,7 +186,7 @@ def test_what_a_batch_lacks_is_named(dataset: Dataset) -> None:
     del host["row"]
     assert dataset.transform.device(host).keys() == {"image", "label", "mask"}  # row only went through
     del host["mask"]
-    with pytest.raises(RequestError, match=r"what the host's part made, found one without \['mask'\]"):
+    with pytest.raises(RequestError, match=r"what the host's part computed, found one without \['mask'\]"):
         dataset.transform.device(host)
 
 

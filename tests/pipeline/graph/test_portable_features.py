@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from penstock.pipeline.formats.features import Feature
-from penstock.pipeline.graph.portable import Graph, NotPortableError
+from penstock.pipeline.graph.portable import NotPortableError, PortableGraph
 
 pytestmark = pytest.mark.slow
 
@@ -89,7 +89,7 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def graph(graph_path: str) -> Graph:
+def graph(graph_path: str) -> PortableGraph:
     import tensorflow as tf
 
     from penstock.pipeline.graph import exporter
@@ -99,7 +99,7 @@ def graph(graph_path: str) -> Graph:
     outputs = {name: spec.dtype.name for name, spec in function.structured_outputs.items()}
     content = json.loads(json.dumps(exporter.export(SavedGraph(graph_path, FEATURES), outputs)))
     assert content["unsupported"] == []
-    return Graph(content, lambda path: (Path(graph_path) / path).read_bytes())
+    return PortableGraph(content, lambda path: (Path(graph_path) / path).read_bytes())
 
 
 @pytest.fixture(scope="module")
@@ -122,13 +122,13 @@ def _check(expected: Mapping[str, np.ndarray], found: Mapping[str, Any], ulps: M
             np.testing.assert_array_equal(array, expected[name])
 
 
-def test_numpy(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+def test_numpy(graph: PortableGraph, expected: dict[str, np.ndarray]) -> None:
     found = graph.run_device(graph.run_host(_batch(500, 1)))
     assert found.keys() == expected.keys()
     _check(expected, found, ULPS)
 
 
-def test_tensorflow(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+def test_tensorflow(graph: PortableGraph, expected: dict[str, np.ndarray]) -> None:
     import tensorflow as tf
 
     host = {name: tf.constant(values) for name, values in graph.run_host(_batch(500, 1)).items()}
@@ -136,7 +136,7 @@ def test_tensorflow(graph: Graph, expected: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.extras("torch")
-def test_torch(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+def test_torch(graph: PortableGraph, expected: dict[str, np.ndarray]) -> None:
     import torch
 
     host = graph.run_host(_batch(500, 1))
@@ -145,7 +145,7 @@ def test_torch(graph: Graph, expected: dict[str, np.ndarray]) -> None:
 
 
 @pytest.mark.extras("jax")
-def test_jax_compiled(graph: Graph, expected: dict[str, np.ndarray]) -> None:
+def test_jax_compiled(graph: PortableGraph, expected: dict[str, np.ndarray]) -> None:
     import jax
 
     assert not jax.config.jax_enable_x64
@@ -168,4 +168,4 @@ def test_what_has_no_portable_form_is_named(tmp_path: Path) -> None:
     content = exporter.export(SavedGraph(path, FEATURES), {"hash": "int64", "k": "int64"})
     assert content["unsupported"] == [{"op": "StringToHashBucketFast of several buckets", "outputs": ["hash"]}]
     with pytest.raises(NotPortableError, match=r"several buckets \(for hash\)"):
-        Graph(content, lambda path: b"")
+        PortableGraph(content, lambda path: b"")
