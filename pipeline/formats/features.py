@@ -9,7 +9,7 @@ import pyarrow as pa
 from PIL import Image
 
 KEY, LABEL, IMAGE, MASK = "key", "label", "image", "mask"
-_OVERFLOW = 2.0**128 - 2.0**103  # the smallest real that float32 rounds to infinity
+_OVERFLOW = 2.0**128 - 2.0**103  # the smallest float64 that float32 rounds to infinity
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Feature:
 
     @property
     def arrow_type(self) -> pa.DataType:
-        """The type of a column of it: reals are stored as float32, but summed as float64."""
+        """The type of a column of it: floats are stored as float32, but summed as float64."""
         item = {"int64": pa.int64(), "float32": pa.float64()}.get(self.dtype, pa.string())
         return pa.large_list(item) if None in self.shape else item
 
@@ -76,7 +76,7 @@ def describe(name: str, value: object, encoding: str) -> Feature:
       ValueError: the value is of no type that can be stored.
     """
     if not isinstance(name, str) or not name:
-        raise ValueError(f"expected a feature's name, a text, found {name!r}; fix `prepare`")
+        raise ValueError(f"expected a feature's name, a non-empty string, found {name!r}; fix `prepare`")
     if is_pixels(value):
         kind = MASK if name == MASK else IMAGE
         if isinstance(value, Image.Image):
@@ -99,7 +99,7 @@ def describe(name: str, value: object, encoding: str) -> Feature:
 
 
 def _fits(value: str | bytes | np.ndarray) -> bool:
-    """Whether text is UTF-8, and numbers are in the range of int64 or float32."""
+    """Whether a string is UTF-8, and numbers are in the range of int64 or float32."""
     if isinstance(value, bytes):
         return True
     if isinstance(value, str):
@@ -118,7 +118,7 @@ def describe_columns(schema: pa.Schema) -> dict[str, Feature]:
     """The features that a table's columns are.
 
     Args:
-      schema: Columns of whole numbers, reals, text or bytes, or lists of these.
+      schema: Columns of integers, floats, strings or bytes, or lists of these.
 
     Raises:
       ValueError: a column is of another type.
@@ -127,6 +127,7 @@ def describe_columns(schema: pa.Schema) -> dict[str, Feature]:
 
 
 def _describe_column(column: pa.Field) -> Feature:
+    """The feature that a column is; see `describe_columns`."""
     is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
     item = column.type.value_type if is_list else column.type
     shape = (None,) if is_list else ()
@@ -142,7 +143,7 @@ def _describe_column(column: pa.Field) -> Feature:
     ):
         return Feature(LABEL if column.name == LABEL else "text", "string", shape, optional=True)
     raise ValueError(
-        f"column {column.name!r}: expected whole numbers, reals, text, bytes or lists of these, found {column.type}; "
+        f"column {column.name!r}: expected integers, floats, strings, bytes or lists of these, found {column.type}; "
         "cast or drop it in `prepare`"
     )
 
@@ -170,7 +171,7 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
 
 
 def overflow_to_infinity(column: pa.Array) -> pa.Array:
-    """A column whose reals beyond float32 are infinite, as they will be where they are stored; others as they are.
+    """A column whose floats beyond float32 are infinite, as they will be where they are stored; others as they are.
 
     Statistics are taken from what it returns: they must tell of what is in the shards.
 
@@ -207,6 +208,6 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
         elif feature.dtype == "float32":
             entries[name].float_list.value.extend(np.ravel(value).tolist())
         else:
-            texts = value if None in feature.shape else [value]
-            entries[name].bytes_list.value.extend(text.encode() if isinstance(text, str) else text for text in texts)
+            strings = value if None in feature.shape else [value]
+            entries[name].bytes_list.value.extend(item.encode() if isinstance(item, str) else item for item in strings)
     return bytes(example.SerializeToString(deterministic=True))

@@ -122,5 +122,5 @@ def unit_scattered(unit: int) -> str:
 
 
 def unit_progress(unit: int) -> str:
-    """The heartbeat of a unit that is being made."""
+    """The heartbeat of a unit that is being built."""
     return f"{PROGRESS}/{unit:05d}.json"

@@ -58,7 +58,7 @@ class LoadOptions:
 
 
 class Batches:
-    """An iterable of batches: feature name to NumPy array [batch, ...]; texts are arrays of bytes objects.
+    """An iterable of batches: feature name to NumPy array [batch, ...]; strings are arrays of bytes objects.
 
     Each iteration goes on where `state()` says; a loader that has come to its end begins the next epochs.
 
@@ -95,7 +95,7 @@ class Batches:
 
     @property
     def signature(self) -> dict[str, tuple[tuple[int, ...], Any]]:
-        """What a batch holds: name to shape, without the batch, and NumPy dtype."""
+        """What is in a batch: name to shape, without the batch, and NumPy dtype."""
         if self._compiled:
             return self._compiled.signature
         features = self._reader.features
@@ -178,15 +178,15 @@ class Batches:
                         part.cancel()
 
     def _blocks(self, steps: Iterable[Step]) -> Iterator["_Block"]:
-        """What is made together: a step, or as many as fill a block where examples are read many at once."""
-        for planned in _within_epochs(steps, -(-_BLOCK // self.options.batch_size)):
-            positions = np.concatenate([step.positions for step in planned])
-            numbers = self.order.examples(planned[0].epoch, positions).tolist()  # of many, for the price of one
+        """The steps in blocks of one, or of as many as fill _BLOCK where examples are read many at once."""
+        for group in _within_epochs(steps, -(-_BLOCK // self.options.batch_size)):
+            positions = np.concatenate([step.positions for step in group])
+            numbers = self.order.examples(group[0].epoch, positions).tolist()  # a call for many costs what one costs
             if self._reader.batched:
-                yield _Block(planned, numbers)
+                yield _Block(group, numbers)
                 continue
             start = 0
-            for step in planned:
+            for step in group:
                 stop = start + len(step.positions)
                 yield _Block([step], numbers[start:stop])
                 start = stop
@@ -196,8 +196,8 @@ class Batches:
         inputs = allocate(self._reader.features, len(numbers), self._buffers.empty)
         outputs = self._compiled.allocate(len(numbers), inputs, self._buffers.empty) if self._compiled else inputs
         bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
-        made = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
-        return _Begun(block.steps, outputs, made)
+        futures = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
+        return _Begun(block.steps, outputs, futures)
 
     def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> None:
         """Fills some rows of a batch, and applies the graph to them."""

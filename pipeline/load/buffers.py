@@ -1,4 +1,4 @@
-"""Batches' memory, used again once nobody holds it: paging in fresh memory costs as much as filling it."""
+"""Batches' memory, used again once nobody refers to it: paging in fresh memory costs as much as filling it."""
 
 import math
 import sys
@@ -14,23 +14,22 @@ _SPARE = 4  # buffers of a size that are kept while nobody needs them
 _SMALL = 1 << 17  # bytes: less comes from the allocator's own pools
 
 
-def _references_of_one_list() -> int:
-    held = [np.empty(0)]
-    return sys.getrefcount(held[0])
-
-
-_UNHELD = _references_of_one_list()  # of a buffer that only the pool holds; how calls count depends on the interpreter
+def _references_of_unused() -> int:
+    """The references of an array that only a list refers to; how calls count depends on the interpreter."""
+    pool = [np.empty(0)]
+    return sys.getrefcount(pool[0])
 
 
 class Buffers:
     """Makes arrays, and hands the memory of earlier ones out again when they and all views of them are gone.
 
-    A view, a tensor made by torch.from_numpy or a DLPack capsule holds a reference to the buffer, so that it is not
-    touched while they live. It pickles empty.
+    A view, a tensor made by torch.from_numpy or a DLPack capsule refers to the buffer, so that it is not touched
+    while they live. It pickles empty.
     """
 
     def __init__(self) -> None:
         self._lock = ProcessLock()
+        self._unused = _references_of_unused()
         self._buffers: dict[int, list[Array]] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -50,7 +49,7 @@ class Buffers:
             return small
         with self._lock:
             known = self._buffers.setdefault(size, [])
-            free = [position for position in range(len(known)) if sys.getrefcount(known[position]) == _UNHELD]
+            free = [position for position in range(len(known)) if sys.getrefcount(known[position]) == self._unused]
             position = free[0] if free else len(known)
             for spare in reversed(free[_SPARE:]):
                 del known[spare]

@@ -54,7 +54,7 @@ def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False) -> "Datas
     """
     uri = os.fspath(uri)
     if not uri:
-        raise RequestError("expected the URI of a dataset's folder, found an empty text")
+        raise RequestError("expected the URI of a dataset's folder, found an empty string")
     uri = uri.rstrip("/") or "/"
     dataset = Dataset(uri, Manifest.load(uri))
     with ThreadPoolExecutor(_CHECKS) as pool:  # stores take long to answer, but many at a time
@@ -123,8 +123,8 @@ class Dataset:
     @cached_property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
         """Split to label to how many examples have it; empty where examples have no labels."""
-        found: Mapping[str, Mapping[str, int]] = self._statistics.get("labels", {})
-        return found
+        counts: Mapping[str, Mapping[str, int]] = self._statistics.get("labels", {})
+        return counts
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
@@ -191,8 +191,8 @@ class Dataset:
             holds examples of one epoch.
           shard: (index, count): this host's number, and how many hosts there are. Hosts get disjoint examples, and
             together all.
-          features: Whether the transform graph is applied; "host" applies only what the host must do (texts and
-            look-ups) and leaves the rest to `transform.device`.
+          features: Whether the transform graph is applied; "host" applies only what the host must do (strings
+            and look-ups) and leaves the rest to `transform.device`.
           drop_remainder: Whether only full batches are made; then all hosts make equally many.
           equal: Whether all hosts get equally many examples, which leaves out fewer than there are hosts.
           cache: Whether decoded examples are kept in memory, so that only the first epoch decodes.
@@ -225,7 +225,7 @@ class Dataset:
         """Batches of PyTorch tensors: an IterableDataset that makes batches, so give DataLoader batch_size=None.
 
         It decodes in threads of its own and needs no DataLoader, but takes one: workers make alternate batches, so that
-        the order stays the same; then call `set_epoch(epoch)` before each epoch. Texts are lists of bytes objects.
+        the order stays the same; then call `set_epoch(epoch)` before each epoch. Strings are lists of bytes objects.
 
         Args:
           split: The split's name.
@@ -248,7 +248,7 @@ class Dataset:
           batch_size: Examples in a batch; with several devices, a multiple of their number.
           sharding: A jax.sharding.Sharding for the first axis; None: evenly over the local devices.
           **options: As for `numpy`. With features=True the device's part of the graph is compiled and runs there.
-            JAX makes 64-bit integers 32-bit unless jax_enable_x64 is set. Texts stay NumPy arrays.
+            JAX makes 64-bit integers 32-bit unless jax_enable_x64 is set. Strings stay NumPy arrays.
         """
         from .jax import JaxBatches
 
@@ -320,12 +320,12 @@ class Dataset:
             raise RequestError(f"split: expected one of {list(self.splits)}, found {split!r}")
         shards = shard_files(self.uri, self.manifest.splits[split].shards)
         names = self.transform.inputs if features else self.features.keys()
-        wanted = {name: feature for name, feature in self.features.items() if name in names}
+        features_read = {name: feature for name, feature in self.features.items() if name in names}
         if shards and all(shard.uri.endswith(".parquet") for shard in shards):
             from .parquet import ParquetReader  # Arrow takes a while to import
 
-            return ParquetReader(shards, wanted, cache)
-        return RecordReader(ShardRecords(shards), Decoder(wanted, self.features), cache)
+            return ParquetReader(shards, features_read, cache)
+        return RecordReader(ShardRecords(shards), Decoder(features_read, self.features), cache)
 
 
 def _shuffle(shuffle: bool | Shuffle) -> Shuffle:

@@ -8,12 +8,13 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from ..errors import RequestError
+from ..formats.example_format import MISSING_VALUES
 from ..graph.placement import INT32, value_range
 from .batches import Batches
 
 
 class JaxBatches:
-    """An iterable of batches: feature name to jax.Array [batch, ...]; texts are NumPy arrays of bytes objects.
+    """An iterable of batches: feature name to jax.Array [batch, ...]; strings are NumPy arrays of bytes objects.
 
     A batch is sent to the devices, as it is stored, while the one before is in use; the device's part of the graph is
     compiled, and runs there.
@@ -65,21 +66,21 @@ class JaxBatches:
         self._state = self.batches.state()
 
     def _send(self, batch: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        texts = {name: values for name, values in batch.items() if values.dtype == object}
-        numbers = {name: values for name, values in batch.items() if name not in texts}
+        strings = {name: values for name, values in batch.items() if values.dtype == object}
+        numbers = {name: values for name, values in batch.items() if name not in strings}
         if not jax.config.jax_enable_x64:
             for name, values in numbers.items():
                 _expect_32_bits(name, values)
         sent = {name: jax.device_put(values, self._sharding) for name, values in numbers.items()}
-        return {**texts, **(self._apply(sent) if self._apply else sent)}
+        return {**strings, **(self._apply(sent) if self._apply else sent)}
 
 
 def _expect_32_bits(name: str, values: np.ndarray) -> None:
     """Raises RequestError for integers that JAX, which makes 64 bits 32, would change."""
-    found = value_range(values) if values.dtype in (np.int64, np.uint64) else None
-    if found and not INT32.holds(found):
-        value = found.low if found.low < INT32.low else found.high
-        which = ", which stands for a missing value" if value == -(2**63) else ""
+    limits = value_range(values) if values.dtype in (np.int64, np.uint64) else None
+    if limits and not INT32.holds(limits):
+        value = limits.low if limits.low < INT32.low else limits.high
+        which = ", which stands for a missing value" if value == MISSING_VALUES["int64"] else ""
         raise RequestError(
             f"feature {name!r}: expected integers of 32 bits, which JAX makes of 64, found {value}{which}; call "
             'jax.config.update("jax_enable_x64", True) first, or change it in the recipe'

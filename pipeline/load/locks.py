@@ -7,8 +7,8 @@ import threading
 class ProcessLock:
     """A lock among a process's threads.
 
-    A process that is forked while a thread of its parent holds a lock would wait for that thread for ever: it has no
-    such thread. So each process has a lock of its own.
+    A process that is forked while a thread of its parent has a lock would wait for that thread for ever: it has no such
+    thread. So each process has a lock of its own.
     """
 
     def __init__(self) -> None:

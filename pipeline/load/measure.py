@@ -1,4 +1,4 @@
-"""How fast a dataset is loaded, and what holds it up."""
+"""How fast a dataset is loaded, and what slows it down."""
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -60,7 +60,7 @@ def measure(
 def _size(values: Any) -> int:
     if isinstance(values, np.ndarray) and values.dtype.hasobject:
         values = values.tolist()
-    if isinstance(values, list):  # texts, or lists of any length
+    if isinstance(values, list):  # strings, or lists of any length
         return sum(len(value) if isinstance(value, bytes) else value.nbytes for value in values)
     if hasattr(values, "nbytes"):
         return int(values.nbytes)
@@ -113,9 +113,9 @@ def rates(
                 yield Rate(name, 0.0, 0.0, 0.0, str(error))
 
 
-def bottleneck(found: Iterable[Rate]) -> str:
-    """What holds loading up, in words, from what `rates` gave."""
-    by_name = {rate.name: rate for rate in found if not rate.problem}
+def bottleneck(measured: Iterable[Rate]) -> str:
+    """What slows loading down, in words, from what `rates` gave."""
+    by_name = {rate.name: rate for rate in measured if not rate.problem}
     read, decoded = by_name.get("read alone, one thread"), by_name.get("numpy, decoded")
     featured = by_name.get("numpy, features")
     if decoded is None:

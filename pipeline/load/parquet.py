@@ -40,11 +40,11 @@ class ParquetReader(Reader):
         return ParquetReader, (self._shards, self.features, self.caches)
 
     def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
-        wanted = np.asarray(numbers)
-        shards = np.searchsorted(self._starts, wanted, "right") - 1
+        indices = np.asarray(numbers)
+        shards = np.searchsorted(self._starts, indices, "right") - 1
         for shard in np.unique(shards).tolist():
             in_shard = np.flatnonzero(shards == shard)
-            rows = wanted[in_shard] - self._starts[shard]
+            rows = indices[in_shard] - self._starts[shard]
             _, starts = self._file(shard)
             groups = np.searchsorted(starts, rows, "right") - 1
             for group in np.unique(groups).tolist():
@@ -68,7 +68,7 @@ class ParquetReader(Reader):
             return self._files[shard]
 
     def _columns(self, shard: int, group: int) -> Arrays:
-        """A row group's columns; those used longest ago are let go of, beyond what may be kept."""
+        """A row group's columns; those used longest ago are dropped, beyond what may be kept."""
         file, _ = self._file(shard)
         with self._locks[shard]:
             with self._kept_lock:
@@ -112,17 +112,18 @@ def _read(uri: str, file: Any, group: int, features: Mapping[str, Feature]) -> t
 
 
 def _to_numpy(column: pa.Array, feature: Feature) -> Array:
+    """A column as `decode` would give it from tf.train.Examples: of the feature's dtype, a missing value filled in."""
     if None in feature.shape:
-        found = np.empty(len(column), object)
+        lists = np.empty(len(column), object)
         items = _to_numpy(column.values, Feature(feature.kind, feature.dtype, ()))
         offsets = np.asarray(column.offsets).tolist()
         for row, valid in enumerate(column.is_valid().to_pylist()):
-            found[row] = items[offsets[row] : offsets[row + 1]] if valid else missing(feature)
-        return found
+            lists[row] = items[offsets[row] : offsets[row + 1]] if valid else missing(feature)
+        return lists
     if feature.dtype == "string":
-        texts = np.empty(len(column), object)
-        texts[:] = column.cast(pa.large_binary()).fill_null(missing(feature)).to_pylist()
-        return texts
+        strings = np.empty(len(column), object)
+        strings[:] = column.cast(pa.large_binary()).fill_null(missing(feature)).to_pylist()
+        return strings
     kind = {"int64": pa.int64(), "float32": pa.float64()}[feature.dtype]
     with np.errstate(over="ignore"):
         numbers: Array = column.cast(kind).fill_null(missing(feature)).to_numpy(zero_copy_only=False)

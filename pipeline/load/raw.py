@@ -5,7 +5,7 @@ together. So a record's pixels are read to where they belong if it is like an ea
 into a small buffer; there stands, around the other values, what frames all of them, and tells whether it is. If it is
 not, the record is put together and decoded; where that happens more often than not, no more guesses are made.
 Measured on 224x224x3 pixels, shuffled: 42 us of one core an image, of which the kernel's copy takes 25, the checksum 7
-and this code 7; through `wire` and `Decoder` 75.
+and this code 7; through `example_reader` and `Decoder` 75.
 """
 
 import sys
@@ -20,8 +20,8 @@ from ..formats.features import Feature
 from ..formats.tfrecord import FOOTER_SIZE
 from .records import Bytes, ShardRecords
 
-_LAYOUTS = 1 << 12  # that are known at most
-_PATIENCE = 32  # wrong guesses, more than right ones, until none is made any more
+_LAYOUTS = 1 << 12  # layouts that are remembered at most
+_PATIENCE = 32  # how many more wrong guesses than right ones end guessing
 
 
 def is_direct(feature: Feature) -> bool:
@@ -31,14 +31,14 @@ def is_direct(feature: Feature) -> bool:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the values of a record are. Places but for those of pixels count only the bytes that are no such pixels.
+    """Where the values of a record are. Positions are those in the rest: the record without the directly read pixels.
 
     Attributes:
-      pixels: The features that are read directly, in the order of the record, each with the place where it is left out.
-      others: The other features' kinds and places.
-      frames: The places of what frames values.
-      framing: What stands there, all together.
-      size: Bytes of all but those pixels.
+      pixels: The features that are read directly, in the order of the record, each with its position in the rest.
+      others: The other features' kinds and positions.
+      frames: The positions of the bytes around values: tags, lengths and names.
+      framing: These bytes, all together.
+      size: Bytes of the rest.
     """
 
     pixels: tuple[tuple[str, int], ...]
@@ -49,14 +49,14 @@ class Layout:
 
     def parts(self, rest: Bytes, pixels: Mapping[str, Bytes], row: int) -> list[Bytes]:
         """Where a record's bytes go, one after the other: into `rest`, and into a row of the pixels' batches."""
-        found, done = [], 0
-        for name, place in self.pixels:
-            found += [rest[done:place], pixels[name][row]]
-            done = place
-        return [*found, rest[done:]]
+        parts, done = [], 0
+        for name, position in self.pixels:
+            parts += [rest[done:position], pixels[name][row]]
+            done = position
+        return [*parts, rest[done:]]
 
     def framing_of(self, rest: bytes) -> bytes:
-        """What stands in a record where this one has what frames its values."""
+        """The bytes of a record's rest at the positions where this layout has those around values."""
         return b"".join([rest[start:stop] for start, stop in self.frames])
 
 

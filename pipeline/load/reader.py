@@ -53,9 +53,9 @@ class Reader(ABC):
             return
         new = [number for number in numbers if not self._cached[number]]
         if new:
-            made = allocate(self.features, len(new))
-            self.read(made, new, 0)
-            for name, values in made.items():
+            decoded = allocate(self.features, len(new))
+            self.read(decoded, new, 0)
+            for name, values in decoded.items():
                 self._cache[name][new] = values
             self._cached[new] = True
         for name, array in arrays.items():

@@ -1,4 +1,4 @@
-"""Where records are."""
+"""The stored records of a split: random access to the shards, wherever they are, with checksums."""
 
 import gzip
 import os
@@ -105,8 +105,8 @@ class RemoteFile:
 
 def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
     for part in parts:
-        piece = content[: part.nbytes]
-        part[: len(piece)] = piece
+        available = content[: part.nbytes]
+        part[: len(available)] = available
         content = content[part.nbytes :]
 
 
@@ -188,7 +188,7 @@ class ShardRecords:
 
     @contextmanager
     def named(self, number: int) -> Iterator[None]:
-        """Says of what does not hold what the manifest says which record it is."""
+        """Turns the ValueError of decoding a record into a DatasetError that says which record it is."""
         try:
             yield
         except ValueError as error:
@@ -221,16 +221,17 @@ class ShardRecords:
         return opened
 
     def _forget(self) -> None:
-        """Lets go of the decompressed shards that were opened longest ago, beyond what may be kept."""
-        held = [shard for shard in self._open if self.shards[shard].compressed]
-        total = sum(self._open[shard][1][-1] for shard in held)
-        for shard in held[:-1]:
+        """Drops the decompressed shards that were opened longest ago, beyond what may be kept."""
+        decompressed = [shard for shard in self._open if self.shards[shard].compressed]
+        total = sum(self._open[shard][1][-1] for shard in decompressed)
+        for shard in decompressed[:-1]:
             if total <= KEPT_BYTES:
                 return
             total -= self._open.pop(shard)[1][-1]
 
 
 def _open_shard(shard: ShardFile) -> tuple[ShardSource, "array[int]"]:
+    """A shard's file, decompressed in memory if it is compressed, and where its records begin and the last one ends."""
     try:
         if shard.index_uri is None:
             raise DatasetError(f"{shard.uri}: expected an index of its records, found none; run the recipe again")
@@ -257,8 +258,8 @@ def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
         raise DatasetError(
             f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
         )
-    found = np.frombuffer(offsets, np.uint64)
-    if found[0] != 0 or found[-1] != size or (found[1:] < found[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
+    bounds = np.frombuffer(offsets, np.uint64)
+    if bounds[0] != 0 or bounds[-1] != size or (bounds[1:] < bounds[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
         raise DatasetError(
             f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
         )

@@ -45,7 +45,7 @@ def make(
 
 def _options() -> tf.data.Options:
     options = tf.data.Options()
-    options.autotune.enabled = False  # its thread can hold up an iteration's end for as long as the iteration took
+    options.autotune.enabled = False  # its thread can delay an iteration's end for as long as the iteration took
     return options
 
 

@@ -17,7 +17,7 @@ Tensors = dict[str, Any]
 class TorchBatches(IterableDataset[Tensors]):
     """An iterable of batches: feature name to tensor [batch, ...].
 
-    Texts are lists of bytes objects, lists of any length are lists of tensors.
+    Strings are lists of bytes objects, lists of any length are lists of tensors.
 
     In a DataLoader (with batch_size=None) of n workers, worker i makes the batches i, i + n, ...: the order stays the
     same. The workers begin each iteration at the state of this process, which stands still meanwhile: call
@@ -61,6 +61,7 @@ class TorchBatches(IterableDataset[Tensors]):
         self.restore(state if state["epoch"] == epoch else {**state, "epoch": epoch, "position": 0})
 
     def __iter__(self) -> Iterator[Tensors]:
+        """The batches; in a DataLoader's worker, that worker's, from where the launching process published."""
         worker = get_worker_info()
         if worker is None:
             return self._iterate()
@@ -92,7 +93,7 @@ class TorchBatches(IterableDataset[Tensors]):
         return self._apply(tensors) if self._apply else tensors
 
     def _to_tensor(self, values: np.ndarray) -> Any:
-        if values.dtype == object:  # texts, or lists of any length
+        if values.dtype == object:  # strings, or lists of any length
             return [torch.from_numpy(item.copy()) if _is_numbers(item) else item for item in values.tolist()]
         tensor = torch.from_numpy(values)
         if self._device is None:

@@ -125,7 +125,7 @@ def test_what_is_no_dataset_says_what_to_do(tmp_path: Path) -> None:
         open_dataset(root / "_DATASET.json")
     with pytest.raises(RequestError, match="expected a path, or a URI such as gs://"):
         open_dataset("foo://bucket/data")
-    with pytest.raises(RequestError, match="found an empty text"):
+    with pytest.raises(RequestError, match="found an empty string"):
         open_dataset("")
     (root / "_DATASET.json").unlink()
     (root / "_DATASET.json").mkdir()
