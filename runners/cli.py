@@ -2,8 +2,6 @@
 
 import contextlib
 import json
-import logging
-import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import click
 
 from ..pipeline.errors import PenstockError
+from . import process
 
 _EXIT_CODES = """\b
 Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request is wrong, found before any work;
@@ -19,6 +18,11 @@ Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request 
 
 
 class _Commands(click.Group):
+    """The command line. Called, as the installed script and `python -m` do, it takes the process for its own."""
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        return self.main(*arguments, obj=process.quiet_libraries, **options)
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of their use, not of the alphabet
 
@@ -100,8 +104,8 @@ def run(
 
         request = RunRequest(
             load_recipe(recipe),
-            source.rstrip("/") or "/",
-            output.rstrip("/") or "/",
+            _folder(source),
+            _folder(output),
             max_quarantined,
             threads,
             workers,
@@ -126,7 +130,7 @@ def inspect(dataset: str, as_json: bool) -> None:
     with _errors():
         from . import report
 
-        _print(report.dataset_entry(dataset.rstrip("/") or "/"), as_json, report.show_dataset)
+        _print(report.dataset_entry(_folder(dataset)), as_json, report.show_dataset)
 
 
 @main.command()
@@ -144,7 +148,7 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
 
         if not no_graph:
             _quiet_libraries()
-        dataset = dataset.rstrip("/") or "/"
+        dataset = _folder(dataset)
         faults = 0
         for fault in find_faults(dataset, graph=not no_graph):
             faults += 1
@@ -179,18 +183,18 @@ def load(
         from ..pipeline.load import open_dataset
         from ..pipeline.load.measure import ADAPTERS, bottleneck, rates
 
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        _quiet_libraries(preparing=False)
         opened = open_dataset(dataset)
-        found = []
+        measured = []
         for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
-            found.append(rate)
+            measured.append(rate)
             if not as_json:
                 click.echo(f"{rate.name:24} {_in_words(rate)}")
         if as_json:
-            entry = {"rates": [rate.to_json() for rate in found], "bottleneck": bottleneck(found)}
+            entry = {"rates": [rate.to_json() for rate in measured], "bottleneck": bottleneck(measured)}
             click.echo(json.dumps(entry, indent=2))
         else:
-            click.echo(f"bottleneck: {bottleneck(found)}")
+            click.echo(f"bottleneck: {bottleneck(measured)}")
 
 
 def _in_words(rate: Any) -> str:
@@ -215,8 +219,8 @@ def export(dataset: str, folder: str, outputs: tuple[str, ...], as_json: bool) -
         from ..pipeline.load import open_dataset
         from . import report
 
-        made = open_dataset(dataset).export(folder, outputs or None)
-        _print(report.export_entry(made), as_json, report.show_export)
+        exported = open_dataset(dataset).export(folder, outputs or None)
+        _print(report.export_entry(exported), as_json, report.show_export)
 
 
 @main.command()
@@ -243,7 +247,7 @@ def prune(dataset: str, yes: bool) -> None:
         from ..pipeline.commit.prune import find_unused
         from ..pipeline.storage import files
 
-        unused = find_unused(dataset.rstrip("/") or "/")
+        unused = find_unused(_folder(dataset))
         for uri in unused:
             if yes:
                 files.remove(uri)
@@ -252,6 +256,11 @@ def prune(dataset: str, yes: bool) -> None:
             click.echo("nothing to remove: there is only the current generation")
         elif not yes:
             click.echo("run again with --yes to remove them; no run may be at work on this dataset meanwhile")
+
+
+def _folder(uri: str) -> str:
+    """A folder's URI without the slash at its end."""
+    return uri.rstrip("/") or "/"
 
 
 def _print(entry: dict[str, Any], as_json: bool, show: Any) -> None:
@@ -277,20 +286,10 @@ def _errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _quiet_libraries() -> None:
-    """Imports TensorFlow without its remarks, and keeps those of tf.Transform and Beam off the terminal."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")  # preparing needs no accelerator
-    for name, level in (("absl", logging.ERROR), ("tensorflow", logging.ERROR), ("apache_beam", logging.CRITICAL)):
-        logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
-    terminal = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)  # TensorFlow's C++ greets before it reads how much it may say
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
+def _quiet_libraries(preparing: bool = True) -> None:
+    """Quiets the libraries in a process that runs the command line; in others, that is up to whoever owns them."""
+    if quiet := click.get_current_context().obj:
+        quiet(preparing)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """The command line: exit codes, words, and what it touches."""
 
 import json
+import logging
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -136,6 +139,33 @@ def test_inspect_shows_a_dataset(cli: Cli, committed: Committed):
     assert entry["manifest"] == committed.manifest.to_json()
     assert len(entry["statistics"]["features"]["image"]["mean"]) == 3
     expect_error(cli("inspect", cli.folder / "none"), 1, "found nothing there")
+
+
+def test_verify_imports_only_what_it_checks_with(committed: Committed):
+    """tf.Transform and Beam are for making a dataset; TensorFlow is for its graph."""
+    code = """if True:
+        import sys
+        from penstock.runners.cli import main
+        main(["verify", *sys.argv[1:]], standalone_mode=False)
+        print(*sorted({name.partition(".")[0] for name in sys.modules}))
+    """
+    command = [sys.executable, "-c", code, str(committed.path)]
+    heavy = {"apache_beam", "tensorflow", "tensorflow_transform", "tfx_bsl"}
+    for options, expected in (("--no-graph",), set()), ((), {"tensorflow"}):
+        ended = subprocess.run([*command, *options], capture_output=True, text=True, check=True, timeout=120)
+        assert "40 examples are as the manifest says" in ended.stdout
+        assert heavy & set(ended.stdout.splitlines()[-1].split()) == expected
+
+
+def test_commands_leave_a_process_that_is_not_theirs_as_it_is(
+    cli: Cli, committed: Committed, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    levels = {name: logging.getLogger(name).level for name in ("absl", "tensorflow", "apache_beam")}
+    assert cli("verify", committed.path).exit_code == 0
+    assert not {"TF_CPP_MIN_LOG_LEVEL", "CUDA_VISIBLE_DEVICES"} & os.environ.keys()
+    assert {name: logging.getLogger(name).level for name in levels} == levels
 
 
 def test_verify_finds_nothing_and_then_something(cli: Cli, damaged: Committed):

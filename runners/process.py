@@ -1,0 +1,26 @@
+"""What the command line does to its own process."""
+
+import logging
+import os
+
+
+def quiet_libraries(preparing: bool) -> None:
+    """Keeps the remarks of TensorFlow, tf.Transform and Beam off the terminal.
+
+    Args:
+      preparing: Whether the process prepares or exports, for which it gets TensorFlow imported and no accelerator.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not preparing:
+        return
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    for name, level in (("absl", logging.ERROR), ("tensorflow", logging.ERROR), ("apache_beam", logging.CRITICAL)):
+        logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)  # TensorFlow's C++ greets before it reads how much it may say
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
