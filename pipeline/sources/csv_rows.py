@@ -87,11 +87,10 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
     quoted = form.dialect.quote is not None and bytes([form.dialect.quote]) in text.data
     rows: _RangeRows | None = None
     removed: dict[int, RowError] = {}
-    data, simple = text.data, True
+    data = text.data
     if quoted:
         boundaries = row_boundaries.find_boundaries(array, form.dialect)
-        simple = boundaries.well_formed
-        if not simple:
+        if not boundaries.well_formed:
             rows = _RangeRows(array, boundaries)
             message = "expected a closing quote, found none before the row's end or before other text"
             removed = {row: RowError("unclosed_quote", message) for row in rows.unclosed}

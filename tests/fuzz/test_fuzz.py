@@ -64,9 +64,7 @@ def _examined(format_name: str, numbers: range, fill: int, results: Path) -> lis
 @pytest.mark.parametrize(("format_name", "numbers"), _cases().items(), ids=list(_cases()))
 def test_damaged_files(format_name: str, numbers: range, tmp_path: Path):
     with ThreadPoolExecutor(len(_FILLS)) as pool:
-        runs = list(
-            pool.map(lambda fill: _examined(format_name, numbers, fill, tmp_path / f"{fill}.jsonl"), _FILLS)
-        )
+        runs = list(pool.map(lambda fill: _examined(format_name, numbers, fill, tmp_path / f"{fill}.jsonl"), _FILLS))
     failures: dict[int, list[str]] = {}
     for one, other in zip(*runs, strict=True):
         assert one.number == other.number
