@@ -1,4 +1,4 @@
-"""A thread pool that only reads, decodes, resizes and encodes: what a machine can do at most with these libraries.
+"""A thread pool that only reads, decodes, resizes and encodes: the most that a machine can do with these libraries.
 
 Usage: _bare_pool.py penstock|pillow FOLDER THREADS
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def with_penstock() -> Callable[[Path], bytes]:
-    """The very functions of `penstock run`."""
+    """The functions that `penstock run` calls."""
     from penstock.transforms import image
 
     decode, resize, encoding = image.decode(), image.resize(224, 224), image.jpeg(90)
@@ -19,7 +19,7 @@ def with_penstock() -> Callable[[Path], bytes]:
 
 
 def with_pillow() -> Callable[[Path], bytes]:
-    """What one writes by hand."""
+    """Written by hand with Pillow."""
     from PIL import Image
 
     def prepare(path: Path) -> bytes:

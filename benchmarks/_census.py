@@ -1,6 +1,6 @@
-"""The census for the benchmark: its columns, and the file replicated. Run as a script, pyarrow's part: the limit.
+"""The census data of the benchmark. As a script: the same statistics with pyarrow alone, the upper limit of the rate.
 
-Usage: _census.py FOLDER   reads the file and computes what examples/census.py asks for, with pyarrow and nothing else
+Usage: _census.py FOLDER   reads the file and computes the statistics that examples/census.py asks for
 """
 
 import sys
@@ -21,7 +21,7 @@ ROWS = 32_561
 
 
 def write(source: Path, copies: int, folder: Path) -> None:
-    """Writes the file so many times, after one header."""
+    """Writes `copies` copies of the rows below one header."""
     header, _, rows = (source / FILE).read_bytes().partition(b"\n")
     rows = rows.rstrip(b"\n") + b"\n"
     folder.mkdir(parents=True)
@@ -32,7 +32,7 @@ def write(source: Path, copies: int, folder: Path) -> None:
 
 
 def summarize(path: str) -> dict[str, Any]:
-    """Counts of every category, moments of every number, quantiles of the age."""
+    """Returns counts of every category, moments of every number and quantiles of the age."""
     import pyarrow as pa
     import pyarrow.compute as pc
     import pyarrow.csv
@@ -42,15 +42,15 @@ def summarize(path: str) -> dict[str, Any]:
         column_types=types, include_columns=list(types), null_values=["?", " ?"], strings_can_be_null=True
     )
     read = pyarrow.csv.ReadOptions(column_names=list(NAMES), skip_rows=1)
-    found: dict[str, Any] = {}
+    statistics: dict[str, Any] = {}
     table = pyarrow.csv.read_csv(path, read, convert_options=options)
     for name in NUMBERS:
         column = table[name].cast(pa.float64())
-        found[name] = (pc.mean(column).as_py(), pc.stddev(column).as_py(), pc.min_max(column).as_py())
+        statistics[name] = (pc.mean(column).as_py(), pc.stddev(column).as_py(), pc.min_max(column).as_py())
     for name in (*CATEGORIES, LABEL):
-        found[name] = table[name].value_counts().to_pylist()
-    found["age-bucket"] = pc.tdigest(table["age"], q=[at / 10 for at in range(1, 10)]).to_pylist()
-    return found
+        statistics[name] = table[name].value_counts().to_pylist()
+    statistics["age-bucket"] = pc.tdigest(table["age"], q=[at / 10 for at in range(1, 10)]).to_pylist()
+    return statistics
 
 
 if __name__ == "__main__":

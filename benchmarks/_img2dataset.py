@@ -1,7 +1,7 @@
-"""img2dataset on the same work, by file:// URLs: `_img2dataset.py FOLDER OUTPUT PROCESSES`.
+"""img2dataset on the same photos, through file:// URLs: `_img2dataset.py FOLDER OUTPUT PROCESSES`.
 
-It resizes with OpenCV's "area", its default, as careful as Pillow's bilinear; cuts to a square instead of stretching;
-and hashes each payload, as Penstock does.
+It resizes with OpenCV's "area" (its default), whose quality is that of Pillow's bilinear; it crops to a square instead
+of stretching; and it hashes the content of each file, as Penstock does.
 """
 
 import sys

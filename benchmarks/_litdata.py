@@ -1,4 +1,4 @@
-"""LitData's `optimize` on the same work: `_litdata.py FOLDER OUTPUT WORKERS`."""
+"""LitData's `optimize` on the same photos: `_litdata.py FOLDER OUTPUT WORKERS`."""
 
 import io
 import sys

@@ -1,4 +1,4 @@
-"""Measures whole processes, in turns: every series has its turn in every round, so that noise falls on all alike."""
+"""Measures whole processes in alternation: every series runs in every round, so that noise affects all alike."""
 
 import math
 import os
@@ -14,12 +14,12 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Run:
-    """What one process took, with the children that it waited for.
+    """The resources that one process used, including the children that it waited for.
 
     Attributes:
-      seconds: From its start to its end.
-      cpu: Seconds on all cores.
-      peak: The largest resident memory of any one process of it, in bytes.
+      seconds: Wall-clock time from start to exit.
+      cpu: CPU seconds on all cores.
+      peak: The largest resident memory of any single process, in bytes.
     """
 
     seconds: float
@@ -28,10 +28,10 @@ class Run:
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
-    """Runs a command to its end.
+    """Runs a command and waits for it.
 
     Raises:
-      RuntimeError: it failed; the end of what it printed is in the message.
+      RuntimeError: it failed; the message has the end of its output.
     """
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
@@ -54,12 +54,12 @@ class Series:
     """A job that is run on a small and on a large input.
 
     Attributes:
-      name: What it is called in the JSON.
-      start: Runs it on the input of that many examples.
-      sizes: The numbers of examples; the marginal rate is that between the smallest and the largest.
-      optional: Whether the others go on where it fails.
-      runs: Number of examples to its runs, one a round.
-      failure: Why it failed, where it did.
+      name: Its name in the JSON.
+      start: Runs it on an input with the given number of examples.
+      sizes: The numbers of examples; the marginal rate is computed from the smallest and the largest.
+      optional: Whether a failure is recorded instead of raised.
+      runs: Number of examples to its runs, one per round.
+      failure: The error message, if it failed.
     """
 
     name: str
@@ -70,14 +70,14 @@ class Series:
     failure: str = ""
 
     def rates(self, cpu: bool = False) -> list[float]:
-        """Marginal examples/s by round; with `cpu`, examples by second of CPU time."""
+        """Marginal examples/s of each round; with `cpu`, examples per CPU second."""
         small, large = min(self.sizes), max(self.sizes)
         pairs = zip(self.runs[small], self.runs[large], strict=True)
-        took = [(b.cpu - a.cpu) if cpu else (b.seconds - a.seconds) for a, b in pairs]
-        return [(large - small) / seconds if seconds > 0 else math.nan for seconds in took]
+        elapsed = [(b.cpu - a.cpu) if cpu else (b.seconds - a.seconds) for a, b in pairs]
+        return [(large - small) / seconds if seconds > 0 else math.nan for seconds in elapsed]
 
     def to_json(self) -> dict[str, Any]:
-        """All that was measured."""
+        """All measurements."""
         entry: dict[str, Any] = {"runs": {size: [asdict(run) for run in runs] for size, runs in self.runs.items()}}
         if self.failure:
             entry["failure"] = self.failure
@@ -87,14 +87,14 @@ class Series:
 
 
 def warm_up(series: Sequence[Series]) -> Iterator[Series]:
-    """Runs each on its smallest input, uncounted: files come into the page cache, and what does not work shows."""
+    """Runs each once on its smallest input, unmeasured: fills the page cache, and reveals failures."""
     for one in series:
         _start(one, min(one.sizes))
         yield one
 
 
 def measure(series: Sequence[Series], rounds: int) -> Iterator[tuple[int, Series, int, Run]]:
-    """Runs everything once a round, every other round backwards; yields each run as it ends."""
+    """Runs everything once per round, every other round in reverse order; yields each run as it ends."""
     steps = [(one, size) for one in series for size in one.sizes]
     for number in range(rounds):
         for one, size in steps if number % 2 == 0 else reversed(steps):
@@ -114,11 +114,11 @@ def _start(series: Series, size: int) -> Run | None:
 
 
 def median(values: Sequence[float]) -> float:
-    """The median of those that are numbers."""
+    """The median, ignoring NaN."""
     numbers = [value for value in values if not math.isnan(value)]
     return statistics.median(numbers) if numbers else math.nan
 
 
 def ratios(ours: Sequence[float], reference: Sequence[float]) -> list[float]:
-    """Ours by the reference, round by round."""
+    """Ours divided by the reference, round by round."""
     return [a / b for a, b in zip(ours, reference, strict=True)]

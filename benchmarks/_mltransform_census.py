@@ -1,6 +1,6 @@
-"""The census by Beam's MLTransform, with the same features, to TFRecord.
+"""The census with Beam's MLTransform: the same features, written to TFRecord.
 
-Its ReadFromCsv does not run beside pandas 3, so lines are split by Python's csv.
+Beam's ReadFromCsv does not work with pandas 3, so lines are split by Python's csv module.
 
 Usage: _mltransform_census.py FOLDER OUTPUT
 """

@@ -1,6 +1,6 @@
-"""The job that one writes by hand: Beam prepares, tf.Transform analyzes the decoded pixels, Beam writes the shards.
+"""The same job written by hand: Beam prepares, tf.Transform analyzes the decoded pixels, Beam writes the shards.
 
-In the default engine of a laptop, Beam's in-process runner, with or without worker processes.
+It uses Beam's in-process runner, with or without worker processes.
 
 Usage: _naive_tft.py FOLDER OUTPUT WORKERS
 """

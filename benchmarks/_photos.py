@@ -1,4 +1,4 @@
-"""Photos to measure on: copies of real ones, or drawn ones where there are none."""
+"""Photos for the benchmarks: copies of real ones, or drawn ones if there are none."""
 
 import os
 import random
@@ -8,12 +8,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 DRAWN = 200  # distinct photos; the rest are copies
-SIZE = (400, 533)  # width, height: those of the real ones
+SIZE = (400, 533)  # width, height: of the real ones
 COUNTED = 8  # photos in the folder "few"
 
 
 def load(source: Path | None) -> list[tuple[str, bytes]]:
-    """Photos as (label, content), in an order that is always the same; drawn ones where there is no such folder.
+    """Returns photos as (label, content), always in the same order; drawn ones if there is no such folder.
 
     Args:
       source: A folder of `.../<label>/<name>.jpg`.
@@ -44,7 +44,7 @@ def _repeated(photos: Sequence[tuple[str, bytes]], count: int) -> Iterator[tuple
 
 
 def _draw(seed: int) -> bytes:
-    """Something as hard to decode and encode as a photo: smooth areas, edges and noise, about 28 kB."""
+    """Draws an image as expensive to decode and encode as a photo: smooth areas, edges and noise, about 28 kB."""
     import io
 
     generator = random.Random(seed)

@@ -1,4 +1,4 @@
-"""What was measured, as a table and as JSON."""
+"""Prints measurements as a table and saves them as JSON."""
 
 import json
 import math
@@ -19,14 +19,14 @@ _SHOWN_VERSIONS = ("penstock", "apache-beam", "tensorflow", "tensorflow-transfor
 
 @dataclass(frozen=True)
 class Bar:
-    """A claim's bar: what the value must be at least, or at most."""
+    """The target of a claim: the smallest or the largest value that meets it."""
 
     limit: float
     at_least: bool
     unit: str = ""
 
     def holds(self, value: float) -> bool:
-        """Whether the value meets it; what could not be measured does not."""
+        """Whether the value meets the bar; NaN does not."""
         return value >= self.limit if self.at_least else value <= self.limit
 
     def __str__(self) -> str:
@@ -39,12 +39,12 @@ class Row:
 
     Attributes:
       claim: What is claimed.
-      ours: Penstock's figure, in words.
-      reference: What it is compared with, in words.
-      value: The ratio, or the figure itself, that the bar is about.
-      bar: None where there is none.
+      ours: Penstock's measurement, as text.
+      reference: What it is compared with, as text.
+      value: The ratio or measurement that is compared with the bar.
+      bar: The target, if there is one.
       spread: The smallest and the largest value of the rounds.
-      unit: What the value is in.
+      unit: The unit of the value.
     """
 
     claim: str
@@ -57,7 +57,7 @@ class Row:
 
     @property
     def met(self) -> bool | None:
-        """Whether the bar is met; None where there is none."""
+        """Whether the bar is met; None without a bar."""
         return self.bar.holds(self.value) if self.bar else None
 
 
@@ -78,7 +78,7 @@ def show(rows: Sequence[Row], notes: Sequence[str]) -> None:
 
 
 def save(path: Path, rows: Sequence[Row], settings: Mapping[str, Any], series: Mapping[str, Any]) -> None:
-    """Writes all that was measured as JSON; NaN becomes null."""
+    """Writes all measurements as JSON; NaN becomes null."""
     content = {
         "machine": machine(),
         "settings": settings,
@@ -89,7 +89,7 @@ def save(path: Path, rows: Sequence[Row], settings: Mapping[str, Any], series: M
 
 
 def machine() -> dict[str, Any]:
-    """What it was measured on, and with."""
+    """The machine and the versions that were used."""
     names = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor(),

@@ -1,13 +1,12 @@
-"""Measures what Penstock claims about images, each claim beside its reference, in one run on one machine.
+"""Measures Penstock's claims about images, each next to a reference, in one run on one machine.
 
     .venv/bin/python benchmarks/images.py [--quick] [--photos FOLDER] [--json FILE]
 
-Photos of 0.2 megapixel become 224x224 JPEG of quality 90. Every figure is of whole processes, from start to exit. A
-rate is marginal: the further examples of a large input over a small one, by the further time, so that start-up cancels
-out, for Penstock and for its references alike. All series take turns, several rounds; a ratio is taken round by round,
-and the median is reported with the smallest and the largest. Where other processes are busy on the machine, single
-rounds move by 10 % and more: look at the spread before you believe a ratio, and at the CPU time an image beside it,
-which moves less.
+Photos of 0.2 megapixels become 224x224 JPEG of quality 90. Whole processes are measured, from start to exit. A rate is
+marginal: the additional examples of a large input divided by the additional time, so that start-up cancels out, for
+Penstock and for its references. All series run in alternation for several rounds; a ratio is computed for each round,
+and the median is reported with the smallest and the largest. If other processes are busy on the machine, single rounds
+vary by 10 % and more: look at the spread before you trust a ratio, and at the CPU time per image, which varies less.
 """
 
 import argparse
@@ -68,7 +67,7 @@ IMPORTS = (
 
 @dataclass
 class Bench:
-    """Where the photos are and the output goes, and what was asked for."""
+    """Where the photos are and where output goes, and the options."""
 
     root: Path
     small: int
@@ -119,7 +118,7 @@ class Bench:
         return Series(name, start, sizes)
 
     def peer(self, name: str, sizes: Sequence[int], python: str, file: str, workers: int) -> Series:
-        """A script of this folder that takes FOLDER, OUTPUT and WORKERS."""
+        """A script in this folder that takes FOLDER, OUTPUT and WORKERS."""
         start = self.in_new_folder(lambda count, out: [python, HERE / file, self.photos(count), out, str(workers)])
         return Series(name, start, sizes, optional=True)
 
@@ -137,7 +136,7 @@ def rate_series(bench: Bench) -> Iterator[Series]:
 
 def statistics_series(bench: Bench) -> Iterator[Series]:
     for encoding in ["jpeg"] if bench.options.quick else ENCODINGS:
-        if encoding != "jpeg":  # which `rate_series` has
+        if encoding != "jpeg":  # `rate_series` has JPEG
             yield bench.penstock(f"penstock_{encoding}", bench.sizes, encoding=encoding)
         yield bench.penstock(f"uncounted_{encoding}", bench.sizes, "not_analyzed", encoding, EIGHT)
     if not bench.options.quick:
@@ -168,7 +167,7 @@ def workers_series(bench: Bench) -> Iterator[Series]:
 
 
 class Results:
-    """The series by name, and the rows that they make."""
+    """The series by name, and the rows of the report."""
 
     def __init__(self, series: Sequence[Series], bench: Bench) -> None:
         self._series = {one.name: one for one in series}
@@ -187,13 +186,13 @@ class Results:
             yield from makers[section]()
 
     def _compared(self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None) -> Iterator[Row]:
-        """Rows of two marginal rates and their ratio, by the clock and by CPU time."""
+        """Rows of two marginal rates and their ratio, by wall clock and by CPU time."""
         for cpu in (False, True):
             a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
             by_round = ratios(a, b)
             shown = [f"{1000 / median(x):.2f} ms" if cpu else f"{median(x):.0f} images/s" for x in (a, b)]
             yield Row(
-                "  CPU time an image" if cpu else claim,
+                "  CPU time per image" if cpu else claim,
                 shown[0],
                 f"{shown[1]} {'' if cpu else what}",
                 median(by_round),
@@ -219,12 +218,12 @@ class Results:
             yield from self._cost(claim, "penstock", "counted", "pixels counted, no analyzers")
 
     def _cost(self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None) -> Iterator[Row]:
-        """Rows of how much more time an example takes, in %, by the clock and by CPU time."""
+        """Rows of how much more time an example takes, in %, by wall clock and by CPU time."""
         for cpu in (False, True):
             a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
             costs = [(1 / ratio - 1) * 100 for ratio in ratios(a, b)]
             yield Row(
-                "  CPU time an image" if cpu else claim,
+                "  CPU time per image" if cpu else claim,
                 f"{1000 / median(a):.2f} ms",
                 f"{1000 / median(b):.2f} ms {'' if cpu else what}",
                 median(costs),
@@ -342,10 +341,10 @@ def _arguments() -> argparse.Namespace:
         type=Path,
         default=HERE.parent.parent / "shared/data/clothing",
         metavar="FOLDER",
-        help="photos as .../<label>/<name>.jpg; drawn ones where there is no such folder (default: %(default)s)",
+        help="photos as .../<label>/<name>.jpg; drawn ones if there is no such folder (default: %(default)s)",
     )
     parser.add_argument("--images", type=int, help="the large input; the small one is a tenth (default: 4000)")
-    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
+    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
     parser.add_argument("--quick", action="store_true", help="1000 images, one round, fewer series: a minute or two")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
     for peer in ("litdata", "img2dataset"):
@@ -355,7 +354,7 @@ def _arguments() -> argparse.Namespace:
             metavar="PYTHON",
             help=f"a Python that has {peer} (default: ${peer.upper()}_PYTHON)",
         )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     options = parser.parse_args()
     options.images = options.images or (1000 if options.quick else 4000)
     options.rounds = options.rounds or (1 if options.quick else 3)

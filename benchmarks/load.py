@@ -54,7 +54,7 @@ Batches = Iterable[Any]
 
 
 def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
-    """The JPEG bytes and the key of every example, as they are stored."""
+    """Yields the stored JPEG bytes and the key of every example."""
     from penstock.pipeline.formats import example_reader
 
     source = _penstock(uri).source("train")
@@ -117,7 +117,7 @@ def _write_litdata(uri: str, folder: Path) -> None:
 
     writer = BinaryWriter(str(folder), chunk_bytes="64MB")
     for number, (content, _) in enumerate(_stored(uri)):
-        path = folder / "one.jpg"  # LitData stores a JPEG as it is only where it lies in a file
+        path = folder / "one.jpg"  # LitData stores a JPEG unchanged only if it is a file
         path.write_bytes(content)
         writer[number] = {"image": Image.open(path), "index": number}
     writer.done()
@@ -143,8 +143,8 @@ def _write_webdataset(uri: str, folder: Path) -> None:
 def _webdataset(uri: str, folder: Path, workers: int) -> Batches:
     import webdataset
 
-    # a tar a worker: it divides no finer, and repeats its files for the others
-    urls = [str(folder / "0.tar")] * workers  # so an epoch is as many copies longer
+    # one tar per worker: it cannot divide a tar between workers
+    urls = [str(folder / "0.tar")] * workers  # an epoch is that many times longer
     dataset = webdataset.WebDataset(urls, shardshuffle=False, nodesplitter=None).shuffle(1000).decode("rgb8")
     batches = dataset.to_tuple("jpg", "txt").batched(BATCH)
     return webdataset.WebLoader(batches, batch_size=None, num_workers=workers, persistent_workers=True)  # type: ignore[no-any-return]
@@ -176,7 +176,7 @@ def _write_mosaic(uri: str, folder: Path) -> None:
 
     with MDSWriter(out=str(folder), columns={"image": "jpeg", "index": "int"}) as writer:
         for number, path in enumerate(sorted(Path(uri).glob("*.jpg"))):
-            writer.write({"image": Image.open(path), "index": number})  # a JPEG from a file is stored as it is
+            writer.write({"image": Image.open(path), "index": number})  # a JPEG from a file is stored unchanged
 
 
 def _mosaic(uri: str, folder: Path, workers: int) -> Batches:
@@ -192,8 +192,8 @@ def _mosaic(uri: str, folder: Path, workers: int) -> Batches:
     return DataLoader(dataset, batch_size=BATCH, num_workers=workers, persistent_workers=True)
 
 
-# name -> (its package, what writes its files, what makes its batches)
-CONTESTANTS: dict[str, tuple[str, Callable[..., None] | None, Callable[[str, Path, int], Batches]]] = {
+# name -> (its package, the function that writes its files, the function that makes its batches)
+LOADERS: dict[str, tuple[str, Callable[..., None] | None, Callable[[str, Path, int], Batches]]] = {
     "penstock numpy, decoded": ("penstock", None, _numpy(False)),
     "penstock numpy, host part": ("penstock", None, _numpy("host")),
     "penstock numpy, features": ("penstock", None, _numpy(True)),
@@ -202,7 +202,11 @@ CONTESTANTS: dict[str, tuple[str, Callable[..., None] | None, Callable[[str, Pat
     "penstock tf, decoded": ("tensorflow", None, _tf(False)),
     "penstock tf, features": ("tensorflow", None, _tf(True)),
     "tf.data by hand": ("tensorflow", None, _tf_by_hand(autotune=True)),
-    "tf.data by hand, not autotuned": ("tensorflow", None, _tf_by_hand(autotune=False)),  # it waits at an epoch's end
+    "tf.data by hand, not autotuned": (
+        "tensorflow",
+        None,
+        _tf_by_hand(autotune=False),
+    ),  # autotuning waits at the end of an epoch
     "litdata": ("litdata", _write_litdata, _litdata),
     "webdataset": ("webdataset", _write_webdataset, _webdataset),
     "grain, array_record": ("grain", _write_grain, _grain),
@@ -217,10 +221,10 @@ def _size(batch: Any) -> int:
     return int(batch.shape[0])
 
 
-def compete(name: str, uri: str, folder: Path, workers: int, seconds: float) -> dict[str, float]:
-    """One contestant's examples a second, first epoch and later; in a process of its own."""
+def measure(name: str, uri: str, folder: Path, workers: int, seconds: float) -> dict[str, float]:
+    """Measures one loader's examples per second, in the first epoch and later; runs in a process of its own."""
     _drop_from_cache(Path(uri) if name.startswith(("penstock", "tf.")) else folder)
-    make = CONTESTANTS[name][2]
+    make = LOADERS[name][2]
     start = time.perf_counter()
     batches = make(uri, folder, workers)
     first = sum(_size(batch) for batch in batches)
@@ -252,10 +256,10 @@ def _call(python: str, arguments: list[str]) -> Any:
 
 
 def _write_inputs(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
-    """Writes each reference's files; returns the contestants that can run, and the Python of each."""
+    """Writes each reference's files; returns the loaders that can run, and the Python of each."""
     pythons = {}
     uri = options.jpeg
-    for name, (package, writer, _) in CONTESTANTS.items():
+    for name, (package, writer, _) in LOADERS.items():
         if options.only and not name.startswith(tuple(options.only)):
             continue
         python = options.mosaic if name.startswith("mosaic") else sys.executable
@@ -263,7 +267,7 @@ def _write_inputs(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
             continue
         folder = scratch / name.replace(" ", "_")
         folder.mkdir()
-        if name.startswith("mosaic"):  # it cannot read Penstock's dataset: give it files
+        if name.startswith("mosaic"):  # its environment has no Penstock: give it files
             (scratch / "jpegs").mkdir()
             for number, (content, _) in enumerate(_stored(uri)):
                 (scratch / "jpegs" / f"{number:06d}.jpg").write_bytes(content)
@@ -281,27 +285,27 @@ def main() -> None:
         type=Path,
         default=HERE.parent.parent / "shared/data/clothing",
         metavar="FOLDER",
-        help="photos as .../<label>/<name>.jpg; drawn ones where there is no such folder (default: %(default)s)",
+        help="photos as .../<label>/<name>.jpg; drawn ones if there is no such folder (default: %(default)s)",
     )
     parser.add_argument("--jpeg", metavar="DATASET", help="a committed dataset to load instead, stored as JPEG")
     parser.add_argument("--raw", metavar="DATASET", help="with --jpeg: the same photos stored raw")
     parser.add_argument("--mosaic", metavar="PYTHON", help="a Python that has mosaicml-streaming")
-    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
+    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
     parser.add_argument("--seconds", type=float, help="for each loader and round (default: 3)")
     parser.add_argument("--workers", type=int, nargs="+", help="threads or processes (default: 1 and 2)")
     parser.add_argument("--quick", action="store_true", help="one round of half a second with 2 workers: two minutes")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="only loaders whose names start like this")
     parser.add_argument("--json", metavar="FILE", help="write all measurements there")
     parser.add_argument("--write", help=argparse.SUPPRESS)
-    parser.add_argument("--compete", help=argparse.SUPPRESS)
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
     parser.add_argument("--scratch", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.write:
-        writer = CONTESTANTS[options.write][1]
+        writer = LOADERS[options.write][1]
         assert writer is not None
         return writer(options.jpeg, Path(options.scratch))
-    if options.compete:
-        figures = compete(options.compete, options.jpeg, Path(options.scratch), options.workers[0], options.seconds)
+    if options.measure:
+        figures = measure(options.measure, options.jpeg, Path(options.scratch), options.workers[0], options.seconds)
         return print(json.dumps(figures))
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.seconds = options.seconds or (0.5 if options.quick else 3)
@@ -334,7 +338,7 @@ def _all_rounds(options: argparse.Namespace, scratch: Path) -> dict[str, list[di
             for name, python in pythons.items():
                 _one(figures, name, name, python, options.jpeg, scratch, workers, options.seconds)
             if options.raw:
-                base = next(iter(CONTESTANTS))
+                base = next(iter(LOADERS))
                 _one(figures, RAW, base, sys.executable, options.raw, scratch, workers, options.seconds)
     return figures
 
@@ -344,9 +348,9 @@ def _one(
     workers: int, seconds: float,
 ) -> None:  # fmt: skip
     folder = scratch / name.replace(" ", "_")
-    arguments = ["--compete", name, "--jpeg", uri, "--scratch", str(folder), "--seconds", str(seconds)]
-    found = _call(python, [*arguments, "--workers", str(workers)])
-    figures.setdefault(f"{label} x{workers}", []).append(found)
+    arguments = ["--measure", name, "--jpeg", uri, "--scratch", str(folder), "--seconds", str(seconds)]
+    measured = _call(python, [*arguments, "--workers", str(workers)])
+    figures.setdefault(f"{label} x{workers}", []).append(measured)
 
 
 def _show(figures: dict[str, list[dict[str, float]]]) -> None:
@@ -358,7 +362,7 @@ def _show(figures: dict[str, list[dict[str, float]]]) -> None:
     most = max(int(name.rpartition("x")[2]) for name in figures)
 
     def ratio(title: str, ours: str, theirs: list[str]) -> None:
-        """The median over the rounds of ours over the best of theirs, round by round."""
+        """Prints ours divided by the best of theirs: the median of the rounds."""
         names = [f"{name} x{most}" for name in theirs if f"{name} x{most}" in figures]
         if f"{ours} x{most}" not in figures or not names:
             return

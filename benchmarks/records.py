@@ -1,14 +1,14 @@
-"""Measures what Penstock claims about tables, each claim beside its reference, in one run on one machine.
+"""Measures Penstock's claims about tables, each next to a reference, in one run on one machine.
 
     .venv/bin/python benchmarks/records.py [--quick] [--census FOLDER] [--json FILE]
 
-The census (UCI Adult) as it is and many times over, through examples/census.py: statistics of every column, 8
-vocabularies, 4 z-scores, a bucketized age, to TFRecord. Beside it the same features by tf.Transform's own example (CSV
-TFXIO, AnalyzeAndTransformDataset, TFRecord), by Beam's MLTransform, and pyarrow alone, which reads the CSV and computes
-the same statistics but writes nothing: the limit. Every figure is of whole processes, from start to exit. A rate is
-marginal: the further rows of a large input over a small one, by the further time, so that start-up cancels out. The
-references are slow: they get fewer rows. All series take turns, several rounds; a ratio is taken round by round, and
-the median is reported with the smallest and the largest.
+One and many copies of the census (UCI Adult) are prepared with examples/census.py: statistics of every column, 8
+vocabularies, 4 z-scores and a bucketized age, written to TFRecord. The references compute the same features:
+tf.Transform's own example (CSV TFXIO, AnalyzeAndTransformDataset, TFRecord), Beam's MLTransform, and, as the upper
+limit, pyarrow alone, which reads the CSV and computes the statistics but writes nothing. Whole processes are measured,
+from start to exit. A rate is marginal: the additional rows of a large input divided by the additional time, so that
+start-up cancels out. The first two references are slow, so they get fewer rows. All series run in alternation for
+several rounds; a ratio is computed for each round, and the median is reported with the smallest and the largest.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SLOW = (1, 4)  # copies of the census for the slow references
 
 @dataclass
 class Bench:
-    """Where the copies are and the output goes."""
+    """Where the copies are and where output goes."""
 
     root: Path
 
@@ -43,7 +43,7 @@ class Bench:
         self._numbers = itertools.count()
 
     def folder(self, rows: int) -> Path:
-        """The input of so many rows."""
+        """The input with this number of rows."""
         return self.root / f"census-{rows // _census.ROWS}"
 
     def series(self, name: str, copies: Sequence[int], command: Callable[[Path, Path], Sequence[str | Path]]) -> Series:
@@ -72,7 +72,7 @@ def all_series(bench: Bench, options: argparse.Namespace) -> Iterator[Series]:
 
 
 class Results:
-    """The series by name, and the rows that they make."""
+    """The series by name, and the rows of the report."""
 
     def __init__(self, series: Sequence[Series], options: argparse.Namespace) -> None:
         self._series = {one.name: one for one in series}
@@ -89,7 +89,7 @@ class Results:
         yield Row("marginal rate", _rate(rates), "", median(rates), bar, (min(rates), max(rates)), " k rows/s")
         cpu = [rate / 1000 for rate in self._series["penstock"].rates(cpu=True)]
         yield Row("  by CPU time", f"{_rate(cpu)} of CPU", "", median(cpu), None, (min(cpu), max(cpu)), " k rows/s")
-        yield self._compared("share of the limit", "arrow", "pyarrow: reads and computes, writes nothing")
+        yield self._compared("share of the upper limit", "arrow", "pyarrow: reads and computes, writes nothing")
 
     def _compared(self, claim: str, reference: str, what: str, bar: Bar | None = None, cpu: bool = False) -> Row:
         """A row of two marginal rates and their ratio."""
@@ -101,7 +101,7 @@ class Results:
     def _fixed(self) -> Iterator[Row]:
         for name, claim in (
             ("penstock", "fixed cost"),
-            ("tft", "  tf.Transform's way"),
+            ("tft", "  tf.Transform's example"),
             ("mltransform", "  MLTransform"),
         ):
             if name not in self._series:
@@ -132,7 +132,7 @@ class Results:
 
     def _peers(self) -> Iterator[Row]:
         yield self._compared(
-            "times tf.Transform's way", "tft", "CSV TFXIO, AnalyzeAndTransform", Bar(15, at_least=True)
+            "times tf.Transform's example", "tft", "CSV TFXIO, AnalyzeAndTransform", Bar(15, at_least=True)
         )
         yield self._compared("  by CPU time", "tft", "the same", cpu=True)
         yield self._compared("times MLTransform", "mltransform", "Beam's MLTransform")
@@ -171,7 +171,7 @@ def _notes(options: argparse.Namespace) -> list[str]:
         f"{options.copies * _census.ROWS} rows on {CORES} cores; medians of {options.rounds} rounds; load average now "
         f"{os.getloadavg()[0]:.1f}",
         "a rate is (rows of the largest run - smallest run) / (seconds of the largest - smallest), whole processes; "
-        "the fixed cost is the smallest run less its rows at that rate",
+        "the fixed cost is the time of the smallest run minus that of its rows at that rate",
     ]
     if options.quick:
         notes.append("--quick: too few rows and rounds for rates; it shows that everything runs")
@@ -189,11 +189,11 @@ def _arguments() -> argparse.Namespace:
         metavar="FOLDER",
         help="where adult.data is (default: %(default)s)",
     )
-    parser.add_argument("--copies", type=int, help="of its 32,561 rows, for the large input (default: 40)")
-    parser.add_argument("--rounds", type=int, help="how often everything is run (default: 3)")
+    parser.add_argument("--copies", type=int, help="copies of its 32,561 rows in the large input (default: 40)")
+    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
     parser.add_argument("--quick", action="store_true", help="4 copies, one round: two minutes")
     parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=_only())
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured there")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     options = parser.parse_args()
     options.copies = options.copies or (4 if options.quick else 40)
     options.rounds = options.rounds or (1 if options.quick else 3)

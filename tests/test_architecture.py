@@ -99,8 +99,8 @@ def test_the_rooms_have_no_circle():
         placed.add(each)
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if "load" in path.parts], ids=name)
-def test_load_needs_neither_beam_nor_tf_transform(path: Path):
+@pytest.mark.parametrize("path", [path for path in MODULES if {"load", "graph", "serving"} & set(path.parts)], ids=name)
+def test_loading_and_serving_need_neither_beam_nor_tf_transform(path: Path):
     for imported in imports(path):
         assert not is_under(imported, "apache_beam", "tensorflow_transform", "tfx_bsl"), imported
 
@@ -126,6 +126,7 @@ def loaded_by(statement: str) -> set[str]:
         "import penstock",
         "import penstock.pipeline",
         "import penstock.transforms.image",
+        "from penstock import Csv, Images, Recipe, by_hash, join, open_dataset",
         "import penstock.runners.cli",
         "from penstock.runners.cli import main; main(['--help'], standalone_mode=False)",
         "from penstock.runners.cli import main; main(['run', '--help'], standalone_mode=False)",
