@@ -1,6 +1,7 @@
 """Images between bytes and pixels: decoding what users have, and the encodings that prepared pixels are stored in."""
 
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -309,7 +310,7 @@ class Raw:
           ValueError: the content is not of that size.
         """
         stored = np.dtype(dtype).newbyteorder("<")
-        expected = int(np.prod(shape)) * stored.itemsize
+        expected = math.prod(shape) * stored.itemsize
         if len(content) != expected:
             raise ValueError(f"expected {expected} bytes, {np.dtype(dtype)} {list(shape)}, found {len(content)}")
         return _copied(np.frombuffer(content, stored).reshape(shape), out)

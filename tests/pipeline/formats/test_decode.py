@@ -6,6 +6,7 @@ import simplejpeg
 from PIL import Image
 from stored_datasets import SHAPE, pixels, png, serialize
 
+from penstock.pipeline import DatasetError
 from penstock.pipeline.formats.decode import Decoder
 from penstock.pipeline.formats.features import Feature
 
@@ -45,7 +46,7 @@ def test_raw_pixels_are_little_endian(dtype: str) -> None:
     np.testing.assert_array_equal(_decode(Feature("image", dtype, (2, 4, 3), "raw"), content), array)
 
 
-def test_numbers_and_texts() -> None:
+def test_numbers_and_strings() -> None:
     assert _decode(Feature("number", "int64", (2,)), [3, -4]).tolist() == [3, -4]
     assert _decode(Feature("number", "float32", ()), [0.5]) == np.float32(0.5)
     assert _decode(Feature("text", "string", ()), b"abc") == b"abc"
@@ -57,6 +58,19 @@ def test_a_missing_value_is_refused_unless_optional() -> None:
         Decoder({"x": Feature("number", "int64", ())}).decode(record)
     found = Decoder({"x": Feature("number", "float32", (), optional=True)}).decode(record)
     assert np.isnan(found["x"])
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
+def test_pixels_that_are_no_string_are_refused(encoding: str) -> None:
+    with pytest.raises(ValueError, match="feature 'x': expected a string, found integers"):
+        _decode(Feature("image", "uint8", (2, 2, 3), encoding), [7] * 12)
+
+
+def test_an_unknown_encoding_or_dtype_needs_a_newer_penstock() -> None:
+    with pytest.raises(DatasetError, match="stored as jpeg, png, raw, found avif; install a newer penstock"):
+        Decoder({"x": Feature("image", "uint8", SHAPE, "avif")})
+    with pytest.raises(DatasetError, match="values of int64, float32, string, found float16; install a newer penstock"):
+        Decoder({"x": Feature("number", "float16", ())})
 
 
 @pytest.mark.parametrize(("encoding", "size"), [("jpeg", 8), ("jpeg", 64), ("png", 8), ("raw", 8)])

@@ -7,7 +7,7 @@ from stored_datasets import EXAMPLE, serialize
 from penstock.pipeline.formats import example_reader
 from penstock.pipeline.formats.example_format import BYTES, FLOATS, INTEGERS
 
-VALUES = {"text": b"\x00\xffabc", "long": bytes(300), "number": [5], "none": b"", "reals": [1.5, -2.25]}
+VALUES = {"text": b"\x00\xffabc", "long": bytes(300), "number": [5], "none": b"", "floats": [1.5, -2.25]}
 
 
 def test_values_are_those_that_were_written() -> None:
@@ -17,12 +17,12 @@ def test_values_are_those_that_were_written() -> None:
         "long": BYTES,
         "none": BYTES,
         "number": INTEGERS,
-        "reals": FLOATS,
+        "floats": FLOATS,
     }
     assert bytes(found["text"][1]) == VALUES["text"]
     assert bytes(found["long"][1]) == VALUES["long"]
     assert bytes(found["none"][1]) == b""
-    assert example_reader.floats(found["reals"][1]).tolist() == [1.5, -2.25]
+    assert example_reader.floats(found["floats"][1]).tolist() == [1.5, -2.25]
 
 
 @pytest.mark.parametrize("numbers", [[0], [1, 127, 128, 300], [-1, 2**63 - 1, -(2**63)], [10**12, -5]])

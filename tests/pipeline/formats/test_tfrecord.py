@@ -2,11 +2,13 @@ import gzip
 import io
 from pathlib import Path
 
+import google_crc32c
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from penstock.pipeline import DatasetError
-from penstock.pipeline.formats.tfrecord import RecordWriter, read_records
+from penstock.pipeline.formats.tfrecord import RecordWriter, is_intact, mask_crc, read_length, read_records
 
 RECORDS = [b"", b"a", bytes(range(256)) * 300, b"last"]
 
@@ -32,6 +34,22 @@ def test_bytes_are_tensorflows(tmp_path: Path):
     assert writer.offsets[-1] == len(content)
     for start, end, record in zip(writer.offsets, writer.offsets[1:], RECORDS, strict=False):
         assert content[start + 12 : end - 4] == record
+
+
+def test_a_checksum_is_masked_alike_alone_and_in_an_array():
+    """The mask of leveldb's log format (util/crc32c.h), rotated by hand: 0xE3069283 is the CRC-32C of "123456789"."""
+    crcs = np.array([0, 1, 0xE3069283, 0xFFFFFFFF], np.uint64)
+    expected = [0xA282EAD8, 0xA284EAD8, 0xC78AB0E5, 0xA282EAD7]
+    assert [mask_crc(int(crc)) for crc in crcs] == mask_crc(crcs).tolist() == expected
+    assert is_intact(b"123456789", (0xC78AB0E5).to_bytes(4, "little"))
+
+
+def test_a_header_that_is_cut_off_or_damaged_has_no_length():
+    header = (7).to_bytes(8, "little")
+    header += mask_crc(google_crc32c.value(header)).to_bytes(4, "little")
+    assert read_length(header) == 7
+    assert read_length(header[:11]) is None
+    assert read_length(b"\x08" + header[1:]) is None
 
 
 def test_no_records_make_an_empty_file(tmp_path: Path):

@@ -134,8 +134,8 @@ def test_edges_are_as_in_tensorflow(tmp_path: Path, framework: str) -> None:
     else:
         convert = {"numpy": np.asarray, "tensorflow": tf.constant}.get(framework) or module.from_numpy
         found = graph.run_device({name: convert(value) for name, value in host.items()})
-    texts = {name for name, value in expected.items() if value.dtype == object}
-    assert found.keys() == expected.keys() - texts
+    strings = {name for name, value in expected.items() if value.dtype == object}
+    assert found.keys() == expected.keys() - strings
     whole = {**graph.run_host(BATCH), **found}
     for name, value in expected.items():
         np.testing.assert_array_equal(np.asarray(whole[name]), value, name)

@@ -128,10 +128,10 @@ def test_one_bucket_for_all_that_a_vocabulary_lacks() -> None:
     assert _run(operations, {"c0": np.array(-1), "c1": np.array(2)}, "t4", "int64").tolist() == [0, 1, 2, 2]
 
 
-@pytest.mark.parametrize("texts", [["a", "b", "?", ""], np.array(["a", "b", "?", ""]), S.astype("S"), S.tolist()])
-def test_texts_may_be_str(texts: Any) -> None:
+@pytest.mark.parametrize("strings", [["a", "b", "?", ""], np.array(["a", "b", "?", ""]), S.astype("S"), S.tolist()])
+def test_strings_may_be_str(strings: Any) -> None:
     graph = _graph([operation("LookupTableFindV2", ["input:s", "c0"], "t0", "int64", table="v")], {"c0": np.array(-1)})
-    assert graph.run_host({"s": texts})["y"].tolist() == [0, 1, -1, -1]
+    assert graph.run_host({"s": strings})["y"].tolist() == [0, 1, -1, -1]
 
 
 def test_what_is_no_text_is_refused() -> None:
