@@ -107,6 +107,21 @@ def pixels(encoded: bytes) -> np.ndarray:
     return array if array.ndim == 3 else array[:, :, np.newaxis]
 
 
+def differences(found: Mapping[str, Any], expected: Mapping[str, Any], ulps: int | Mapping[str, int] = 0) -> list[str]:
+    """In what the arrays of two batches differ; floats may be `ulps` units in the last place away."""
+    messages = [f"{name} is in one of the two" for name in sorted(expected.keys() ^ found.keys())]
+    for name in expected.keys() & found.keys():
+        have, want = np.asarray(found[name]), np.asarray(expected[name])
+        try:
+            if want.dtype.kind == "f":
+                np.testing.assert_array_max_ulp(have, want, ulps if isinstance(ulps, int) else ulps.get(name, 0))
+            else:
+                np.testing.assert_array_equal(have, want)
+        except AssertionError as error:
+            messages.append(f"{name}: {error}")
+    return messages
+
+
 def penstock(*arguments: object, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own."""
     command = [sys.executable, "-m", "penstock.runners", *map(str, arguments)]

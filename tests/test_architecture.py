@@ -113,6 +113,20 @@ def test_modules_say_what_they_are(path: Path):
         assert not (isinstance(node, ast.ImportFrom) and any(alias.name == "*" for alias in node.names))
 
 
+TESTS = sorted(path for folder in FOLDERS for path in (REPOSITORY / "tests" / folder).rglob("test_*.py"))
+OF_WHOLE_FOLDERS = ("tests/transforms/test_doctests.py",)
+
+
+@pytest.mark.parametrize("path", TESTS, ids=name)
+def test_tests_are_named_after_their_module(path: Path):
+    """tests/x/test_y.py tests x/y.py, and so does test_y_aspect.py."""
+    folder = REPOSITORY / path.relative_to(REPOSITORY / "tests").parent
+    modules = {module.stem for module in folder.glob("*.py")}
+    parts = path.stem.split("_")[1:]
+    prefixes = {"_".join(parts[:length]) for length in range(1, len(parts) + 1)}
+    assert prefixes & modules or name(path) in OF_WHOLE_FOLDERS
+
+
 def loaded_by(statement: str) -> set[str]:
     """The top-level packages that a statement loads in a fresh process."""
     code = f"import sys; {statement}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"

@@ -29,15 +29,14 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("raw"), 20)
 
 
-def expect_error(ended: Any, code: int, *words: str) -> None:
-    """One sentence on standard error, nothing on standard output, and no traceback."""
-    assert ended.exit_code == code, ended.output
-    (line,) = [line for line in ended.stderr.splitlines() if not line.startswith("[")]
-    assert line.startswith("error: ")
-    for word in words:
-        assert word in line
-    assert "Traceback" not in ended.output
-    assert ended.stdout == ""
+def faults(ended: Any, code: int, *words: str) -> list[str]:
+    """What is wrong with an error: one sentence on standard error, nothing on standard output, and no traceback."""
+    lines = [line for line in ended.stderr.splitlines() if not line.startswith("[")]
+    wrong = [f"code {ended.exit_code}, not {code}"] if ended.exit_code != code else []
+    wrong += [f"no {word!r}" for word in words if word not in ended.stderr]
+    if len(lines) != 1 or not lines[0].startswith("error: ") or ended.stdout or "Traceback" in ended.output:
+        wrong.append("not one sentence on standard error alone")
+    return [*wrong, ended.output] if wrong else []
 
 
 @pytest.mark.parametrize(
@@ -59,30 +58,32 @@ def test_a_wrong_recipe_is_code_2_and_one_sentence(
     cli: Cli, raw: Path, fields: str | None, functions: str, words: list[str]
 ):
     recipe = cli.recipe(fields, functions) if fields else cli.folder / "none.py"
-    expect_error(cli.run(recipe, raw), 2, *words)
+    assert faults(cli.run(recipe, raw), 2, *words) == []
     assert not (cli.folder / "dataset").exists()
 
 
 def test_a_file_without_a_recipe(cli: Cli, raw: Path):
     path = cli.folder / "other.py"
     path.write_text("pets = 3\n")
-    expect_error(cli.run(path, raw), 2, "expected `recipe = Recipe(...)`, found no Recipe at all")
-    expect_error(cli.run(Path(f"{path}:pets"), raw), 2, "expected pets to be a Recipe, found int")
+    assert faults(cli.run(path, raw), 2, "expected `recipe = Recipe(...)`, found no Recipe at all") == []
+    assert faults(cli.run(Path(f"{path}:pets"), raw), 2, "expected pets to be a Recipe, found int") == []
 
 
 def test_wrong_places_are_code_2(cli: Cli, raw: Path):
     recipe = cli.recipe(SOURCE)
-    expect_error(cli.run(recipe, cli.folder / "none"), 2, "--input: expected a folder, found nothing at")
-    expect_error(cli.run(recipe, raw, output=raw / "dataset"), 2, "--output: expected a folder outside of --input")
-    expect_error(cli.run(recipe, raw, output=cli.folder), 2, "--output: expected an empty folder", "'recipe.py'")
-    expect_error(cli.run(recipe, raw, output=recipe), 2, "--output: expected a folder, found a file")
-    expect_error(cli.run(recipe, raw, output=recipe / "x"), 2, "--output: expected")
+    assert faults(cli.run(recipe, cli.folder / "none"), 2, "--input: expected a folder, found nothing at") == []
+    inside = cli.run(recipe, raw, output=raw / "dataset")
+    assert faults(inside, 2, "--output: expected a folder outside of --input") == []
+    assert faults(cli.run(recipe, raw, output=cli.folder), 2, "--output: expected an empty folder", "'recipe.py'") == []
+    assert faults(cli.run(recipe, raw, output=recipe), 2, "--output: expected a folder, found a file") == []
+    assert faults(cli.run(recipe, raw, output=recipe / "x"), 2, "--output: expected") == []
 
 
 def test_sizes_that_differ_are_code_2(cli: Cli):
     for number in range(4):
         save(cli.folder / "raw" / "images" / f"cat_{number}.png", [[[0, 0, 0]] * (4 + number)] * 4)
-    expect_error(cli.run(cli.recipe(SOURCE), cli.folder / "raw"), 2, "add image.resize(height, width) to `prepare`")
+    ended = cli.run(cli.recipe(SOURCE), cli.folder / "raw")
+    assert faults(ended, 2, "add image.resize(height, width) to `prepare`") == []
 
 
 @pytest.mark.parametrize(
@@ -110,13 +111,13 @@ def test_a_dry_run_touches_nothing(cli: Cli, raw: Path):
 
 def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
     recipe = cli.recipe(f"{SOURCE}, prepare=[step]", TROUBLED)
-    expect_error(
+    assert faults(
         cli.run(recipe, raw, "--max-quarantined", "5%"), 3, "2 of 20 examples were quarantined (prepare_error 2)"
-    )
+    ) == []
     assert not (cli.folder / "dataset" / "_DATASET.json").exists()
     assert "unlucky" in next((cli.folder / "dataset").rglob("*.jsonl")).read_text()
-    expect_error(cli("inspect", cli.folder / "dataset"), 1, "is not committed", "run the recipe again")
-    expect_error(cli("verify", cli.folder / "dataset"), 1, "is not committed")
+    assert faults(cli("inspect", cli.folder / "dataset"), 1, "is not committed", "run the recipe again") == []
+    assert faults(cli("verify", cli.folder / "dataset"), 1, "is not committed") == []
 
     ended = cli.run(recipe, raw, "--max-quarantined", "10%", "--json")
     assert ended.exit_code == 0, ended.output
@@ -138,7 +139,7 @@ def test_inspect_shows_a_dataset(cli: Cli, committed: Committed):
     entry = json.loads(cli("inspect", f"{committed.path}/", "--json").stdout)
     assert entry["manifest"] == committed.manifest.to_json()
     assert len(entry["statistics"]["features"]["image"]["mean"]) == 3
-    expect_error(cli("inspect", cli.folder / "none"), 1, "found nothing there")
+    assert faults(cli("inspect", cli.folder / "none"), 1, "found nothing there") == []
 
 
 def test_verify_imports_only_what_it_checks_with(committed: Committed):
@@ -183,7 +184,7 @@ def test_verify_finds_nothing_and_then_something(cli: Cli, damaged: Committed):
 
 def test_files_that_are_gone_are_one_sentence(cli: Cli, damaged: Committed):
     (damaged.generation / "statistics" / "statistics.json").unlink()
-    expect_error(cli("inspect", damaged.path), 1, "statistics.json")
+    assert faults(cli("inspect", damaged.path), 1, "statistics.json") == []
 
 
 def test_prune_lists_and_then_removes(cli: Cli, damaged: Committed):
@@ -200,7 +201,7 @@ def test_prune_lists_and_then_removes(cli: Cli, damaged: Committed):
     assert (damaged.path / "notes" / "mine.txt").exists()
     assert "nothing to remove" in cli("prune", damaged.path).stdout
     assert cli("verify", damaged.path, "--no-graph").exit_code == 0
-    expect_error(cli("prune", cli.folder / "none"), 1, "expected a committed dataset")
+    assert faults(cli("prune", cli.folder / "none"), 1, "expected a committed dataset") == []
 
 
 def test_help_teaches(cli: Cli):
@@ -232,4 +233,4 @@ def test_the_demo_makes_a_dataset_from_nothing(cli: Cli):
     assert "synthetic" in ended.stdout
     assert "60 read = " in ended.stdout
     assert cli("verify", cli.folder / "demo" / "dataset").exit_code == 0
-    expect_error(cli("demo", cli.folder / "demo"), 2, "expected an empty folder for the demo")
+    assert faults(cli("demo", cli.folder / "demo"), 2, "expected an empty folder for the demo") == []

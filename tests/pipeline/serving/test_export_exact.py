@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import draw, run_job
+from helpers import differences, draw, run_job
 
 from penstock.pipeline import Csv, Images, Recipe, open_dataset
 from penstock.pipeline.load import Dataset
@@ -68,11 +68,6 @@ def dataset(request: pytest.FixtureRequest) -> Dataset:
     return found
 
 
-def _expect_equal(found: Any, dataset: Dataset) -> None:
-    for name, values in _expected(dataset).items():
-        np.testing.assert_array_equal(np.asarray(found[name]), values, name)
-
-
 def _expected(dataset: Dataset, **options: Any) -> Any:
     return next(iter(dataset.numpy("train", 64, **options)))
 
@@ -83,7 +78,7 @@ def test_serving_photos(of_images: Dataset, photos: Path, tmp_path: Path) -> Non
     made = of_images.export(str(tmp_path / "served"))
     payloads = [(photos / example["key"].decode()).read_bytes() for example in of_images.examples("train", 12)]
     served = tf.saved_model.load(made.path).signatures["serving_default"]
-    _expect_equal(served(image=tf.constant(payloads)), of_images)
+    assert differences(served(image=tf.constant(payloads)), _expected(of_images)) == []
 
 
 def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
@@ -91,12 +86,13 @@ def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
 
     made = of_table.export(str(tmp_path / "served"))
     raw = {name: tf.cast(_expected(of_table, features=False)[name], tf.float64) for name in ("x", "y")}
-    _expect_equal(tf.saved_model.load(made.path).signatures["serving_default"](**raw), of_table)
+    served = tf.saved_model.load(made.path).signatures["serving_default"]
+    assert differences(served(**raw), _expected(of_table)) == []
 
 
 @pytest.mark.parametrize("graph", ["portable", "saved"])
 def test_tf_data(dataset: Dataset, graph: Any) -> None:
-    _expect_equal(next(iter(dataset.tf("train", 64, graph=graph))), dataset)
+    assert differences(next(iter(dataset.tf("train", 64, graph=graph))), _expected(dataset)) == []
     full = dataset.tf("train", 4, graph=graph, drop_remainder=True)
     assert {spec.shape[0] for spec in full.element_spec.values()} == {4}
 
@@ -105,7 +101,7 @@ def test_the_device_part_in_a_function(dataset: Dataset) -> None:
     import tensorflow as tf
 
     host = {name: tf.constant(values) for name, values in _expected(dataset, features="host").items()}
-    _expect_equal(tf.function(dataset.transform.device)(host), dataset)
+    assert differences(tf.function(dataset.transform.device)(host), _expected(dataset)) == []
     compiled = tf.function(dataset.transform.device, jit_compile=True)(host)
     for name, values in _expected(dataset).items():  # XLA rounds in its own way: see docs/loading.md
         np.testing.assert_allclose(compiled[name], values, 1e-5, 1e-3 if "x" in host else 1e-6, err_msg=name)
@@ -131,4 +127,4 @@ def test_a_keras_model(dataset: Dataset) -> None:
     inputs = {name: keras.Input(values.shape[1:], dtype=str(values.dtype), name=name) for name, values in host.items()}
     model = keras.Model(inputs, dataset.transform.layer()(inputs))
     model.compile(jit_compile=False)  # "auto" is XLA
-    _expect_equal(model.predict(host, verbose=0), dataset)
+    assert differences(model.predict(host, verbose=0), _expected(dataset)) == []

@@ -1,0 +1,55 @@
+"""tf.data: the batches of `ds.numpy` as tensors, and from any point."""
+
+import pytest
+from helpers import differences
+
+from penstock.pipeline.load import Dataset
+
+from .adapters import ONCE, TWICE, all_differences, row_numbers
+
+
+@pytest.mark.slow
+def test_tf_reads_the_same_stored_batches(dataset: Dataset) -> None:
+    batches = dataset.tf("train", 4, features=False, shuffle="exact", repeat=2)
+    expected = list(dataset.numpy("train", 4, features=False, shuffle="exact", repeat=2))
+    for _ in range(2):  # looking at one batch moves nothing
+        next(iter(batches))
+    found = list(batches)
+    assert len(found) == len(batches) == len(expected)
+    assert [differences(one, other) for one, other in zip(found, expected, strict=True)] == [[]] * len(expected)
+    assert batches.loader.state_after(len(batches))["epoch"] == 2
+
+
+@pytest.mark.slow
+def test_tf_goes_on_in_the_middle_of_an_epoch(dataset: Dataset) -> None:
+    whole = [row_numbers([batch]) for batch in dataset.numpy("train", 4, repeat=3, **ONCE)]
+    first = dataset.tf("train", 4, **ONCE)
+    again = dataset.tf("train", 4, state=first.loader.state_after(2), **ONCE)
+    assert [row_numbers([batch]) for epoch in (again, again, again) for batch in epoch.as_numpy_iterator()] == whole[2:]
+
+
+@pytest.mark.slow
+def test_tf_tells_the_state_after_each_batch_whatever_was_read_ahead(dataset: Dataset) -> None:
+    expected = dataset.numpy("train", 4, **ONCE)
+    batches = dataset.tf("train", 4, **ONCE)
+    ahead = batches.map(lambda batch: batch).prefetch(4)
+    for _ in range(3):
+        for number, (batch, want) in enumerate(zip(ahead.as_numpy_iterator(), expected, strict=True), 1):
+            assert row_numbers([batch]) == row_numbers([want])
+            assert batches.loader.state_after(number) == expected.state()
+
+
+@pytest.mark.slow
+def test_two_iterations_of_tf_at_once_are_alike(dataset: Dataset) -> None:
+    import tensorflow as tf
+
+    batches = dataset.tf("train", 4, **ONCE)
+    for _ in range(2):
+        pairs = list(tf.data.Dataset.zip((batches, batches)).as_numpy_iterator())
+        assert len(pairs) == 6
+        assert all(row_numbers([one]) == row_numbers([other]) for one, other in pairs)
+
+
+@pytest.mark.slow
+def test_tf_applies_the_portable_graph(dataset: Dataset) -> None:
+    assert all_differences(dataset.tf("train", 4, **TWICE), dataset) == []
