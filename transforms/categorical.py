@@ -49,7 +49,7 @@ def vocabulary(
     [0, 1, 0, 2, 1]
     """
     _expect_vocabulary(top_k, min_count, oov_buckets, missing)
-    values = _text(inputs, name, "vocabulary", "tft.compute_and_apply_vocabulary")
+    values = _column_text(inputs, name, "vocabulary", "tft.compute_and_apply_vocabulary")
     path, size = inputs.statistics.vocabulary(name, top_k, min_count)
     import tensorflow as tf
     import tensorflow_transform as tft
@@ -103,16 +103,16 @@ def frequency(inputs: Inputs, name: str) -> Any:
     >>> categorical.frequency(inputs, "town").numpy().tolist()
     [0.75, 0.25, 0.75, 0.0, 0.75]
     """
-    values = _text(inputs, name, "frequency", "tft.vocabulary(store_frequency=True)")
+    values = _column_text(inputs, name, "frequency", "tft.vocabulary(store_frequency=True)")
     known, counts = inputs.statistics.frequencies(name)
     import tensorflow as tf
 
-    position, found = find(known, values)
+    position, is_known = find(known, values)
     padded = tf.concat([counts, tf.zeros([1], counts.dtype)], 0)
     total = tf.cast(tf.maximum(tf.reduce_sum(counts), 1), tf.float64)
     share = tf.cast(tf.gather(padded, position), tf.float64) / total
-    known_here = found & ~inputs.missing[name] if name in inputs.missing else found
-    return tf.cast(tf.where(known_here, share, tf.zeros_like(share)), tf.float32)
+    is_present = is_known & ~inputs.missing[name] if name in inputs.missing else is_known
+    return tf.cast(tf.where(is_present, share, tf.zeros_like(share)), tf.float32)
 
 
 def one_hot(ids: Any, depth: Any) -> Any:
@@ -180,14 +180,14 @@ def find(keys: Any, values: Any) -> tuple[Any, Any]:
     hashes = tf.strings.to_hash_bucket_fast(keys, 2**63 - 1)
     order = tf.argsort(hashes, stable=True)
     flat = tf.reshape(values, [-1])
-    wanted = tf.strings.to_hash_bucket_fast(flat, 2**63 - 1)
-    place = tf.searchsorted(tf.gather(hashes, order), wanted, out_type=tf.int64)
+    value_hashes = tf.strings.to_hash_bucket_fast(flat, 2**63 - 1)
+    place = tf.searchsorted(tf.gather(hashes, order), value_hashes, out_type=tf.int64)
     # one more at the end, so that there is something to gather where there are no keys, or none as large
     position = tf.gather(tf.concat([tf.cast(order, tf.int64), size[tf.newaxis]], 0), place)
-    there = tf.gather(tf.concat([keys, [""]], 0), position)
-    found = (position < size) & (there == flat)
-    position = tf.where(found, position, size)
-    return tf.reshape(position, tf.shape(values)), tf.reshape(found, tf.shape(values))
+    candidates = tf.gather(tf.concat([keys, [""]], 0), position)
+    is_key = (position < size) & (candidates == flat)
+    position = tf.where(is_key, position, size)
+    return tf.reshape(position, tf.shape(values)), tf.reshape(is_key, tf.shape(values))
 
 
 def as_text(values: Any) -> Any:
@@ -201,7 +201,7 @@ def as_text(values: Any) -> Any:
     return values if values.dtype == tf.string else tf.strings.as_string(values)
 
 
-def _text(inputs: Inputs, name: str, function: str, instead: str) -> Any:
+def _column_text(inputs: Inputs, name: str, function: str, instead: str) -> Any:
     values = inputs.column(name, function, instead)
     if values.dtype != "string" and not values.dtype.is_integer:
         raise ValueError(

@@ -94,15 +94,15 @@ class Where:
         Raises:
           ValueError: the predicate returned something else than a boolean for each row.
         """
-        found = self.predicate(batch)
-        if isinstance(found, np.ndarray) and found.ndim == 1:
-            found = pa.array(found)
-        if isinstance(found, pa.ChunkedArray):
-            found = found.combine_chunks()
-        is_mask = isinstance(found, pa.Array) and pa.types.is_boolean(found.type) and len(found) == len(batch)
-        what = f"{len(found)} of {found.type}" if isinstance(found, pa.Array) else repr(found)
+        mask = self.predicate(batch)
+        if isinstance(mask, np.ndarray) and mask.ndim == 1:
+            mask = pa.array(mask)
+        if isinstance(mask, pa.ChunkedArray):
+            mask = mask.combine_chunks()
+        is_mask = isinstance(mask, pa.Array) and pa.types.is_boolean(mask.type) and len(mask) == len(batch)
+        what = f"{len(mask)} of {mask.type}" if isinstance(mask, pa.Array) else repr(mask)
         expect(is_mask, f"where(..., {self.reason!r})", f"a predicate that returns {len(batch)} booleans", what)
-        return pc.fill_null(found, False)
+        return pc.fill_null(mask, False)
 
 
 def where(predicate: Callable[[pa.RecordBatch], Any], reason: str) -> Where:
@@ -144,7 +144,7 @@ class _Select:
         return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return batch.select([_found("select", name, batch) for name in self.names])
+        return batch.select([_existing("select", name, batch) for name in self.names])
 
 
 def drop(*names: str) -> Vectorized:
@@ -168,7 +168,7 @@ class _Drop:
         return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        return batch.drop_columns([_found("drop", name, batch) for name in self.names])
+        return batch.drop_columns([_existing("drop", name, batch) for name in self.names])
 
 
 def rename(names: Mapping[str, str]) -> Vectorized:
@@ -196,7 +196,7 @@ class _Rename:
         return {"names": dict(self.names)}
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        new = {_found("rename", old, batch): name for old, name in self.names}
+        new = {_existing("rename", old, batch): name for old, name in self.names}
         renamed = [new.get(name, name) for name in batch.schema.names]
         expect(len(set(renamed)) == len(renamed), "rename(names)", "no name that another column has", dict(self.names))
         return batch.rename_columns(renamed)
@@ -229,7 +229,7 @@ class _Cast:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, kind in self.types:
-            column = batch.column(_found("cast", name, batch))
+            column = batch.column(_existing("cast", name, batch))
             batch = put(batch, name, column.cast(kind if isinstance(kind, pa.DataType) else _TYPES[kind]))
         return batch
 
@@ -260,7 +260,7 @@ class _Fill:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         for name, value in self.values:
-            column = batch.column(_found("fill", name, batch))
+            column = batch.column(_existing("fill", name, batch))
             batch = put(batch, name, pc.fill_null(column, pa.scalar(value, column.type)))
         return batch
 
@@ -283,7 +283,7 @@ def put(batch: pa.RecordBatch, name: str, values: Any) -> pa.RecordBatch:
     return batch.append_column(name, values) if at < 0 else batch.set_column(at, name, values)
 
 
-def _found(function: str, name: str, batch: pa.RecordBatch) -> str:
+def _existing(function: str, name: str, batch: pa.RecordBatch) -> str:
     expect(name in batch.schema.names, f"{function}({name!r})", f"one of the columns {batch.schema.names}", name)
     return name
 

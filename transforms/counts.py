@@ -56,7 +56,8 @@ class Counts:
         self.total = total
         # tables of token (large_binary) and count (int64), each of distinct tokens; None where there were too many
         self._pieces: tuple[pa.Table, ...] | None = pieces
-        self._waiting = sum(map(len, pieces)) if waiting is None and pieces else waiting or 0  # entries of all pieces
+        # how many entries all pieces have together; `merge` knows it, and need not ask thousands of pieces
+        self._waiting = sum(map(len, pieces or ())) if waiting is None else waiting
         if pieces and limit is not None and self._waiting > limit:
             self._merged()
 
@@ -233,7 +234,7 @@ class Quantiles:
         values = pc.drop_null(array).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         values = values[np.isfinite(values)]
         distinct, counts = np.unique(values + 0.0, return_counts=True)
-        return cls(epsilon, len(values), (np.stack([distinct, counts]),))._settled()
+        return cls(epsilon, len(values), (np.stack([distinct, counts]),))._consolidated()
 
     def merge(self, other: "Quantiles") -> "Quantiles":
         """The quantiles of both together.
@@ -251,7 +252,7 @@ class Quantiles:
             merged._sketch = self._new_sketch(*sketches)
         waiting = sum(piece.shape[1] for piece in merged._pieces)
         largest = max((piece.shape[1] for piece in merged._pieces), default=0)
-        return merged._settled() if waiting > 2 * largest + _SLACK else merged
+        return merged._consolidated() if waiting > 2 * largest + _SLACK else merged
 
     def boundaries(self, num_buckets: int) -> npt.NDArray[np.float64]:
         """The boundaries between buckets that hold equally many values.
@@ -262,7 +263,7 @@ class Quantiles:
         """
         if num_buckets < 2 or not self.count:
             return np.full(max(num_buckets - 1, 0), np.nan)
-        self._settled()
+        self._consolidated()
         if self._sketch is not None:
             sketch = self._new_sketch(self._sketch)  # asking ends a sketch
             for values, counts in self._pieces:
@@ -274,7 +275,7 @@ class Quantiles:
 
     def to_bytes(self) -> bytes:
         """Its bytes; while it is exact, equal quantiles have equal bytes."""
-        self._settled()
+        self._consolidated()
         about = {"epsilon": self.epsilon, "count": self.count, "exact": self._sketch is None}
         if self._sketch is None:
             content = self._pieces[0].astype("<f8").tobytes() if self._pieces else b""
@@ -299,7 +300,7 @@ class Quantiles:
         sketch.__setstate__(rest)
         return cls(about["epsilon"], about["count"], (), sketch)
 
-    def _settled(self) -> "Quantiles":
+    def _consolidated(self) -> "Quantiles":
         """Itself, after merging what waits: into the exact values, or into the sketch where these are too many."""
         if len(self._pieces) > 1:
             values, counts = np.concatenate(self._pieces, axis=1)

@@ -76,10 +76,10 @@ class _Parse:
         local, offsets, valid = _read(column)
         wrong = ~valid & np.asarray(column.is_valid())
         if self.unparsable == "error" and wrong.any():
-            found = column[int(np.flatnonzero(wrong)[0])].as_py()
+            text = column[int(np.flatnonzero(wrong)[0])].as_py()
             raise ValueError(
                 f"parse({self.name!r}): expected an ISO 8601 date such as 2024-02-29 or 2024-02-29T13:05:07Z, found "
-                f"{found!r}; fix it before, or use unparsable='missing'"
+                f"{text!r}; fix it before, or use unparsable='missing'"
             )
         for part in self.parts:
             values = _part(local, part) - (offsets if part == "seconds" else 0)
@@ -102,7 +102,7 @@ def _read(column: pa.Array) -> tuple[npt.NDArray[np.datetime64], npt.NDArray[np.
     matched = pc.extract_regex(column, _ISO_8601)
     valid = np.asarray(matched.is_valid())
     year, month, day, hour, minute, second = (
-        _whole(matched, field, valid) for field in ("year", "month", "day", "hour", "minute", "second")
+        _field(matched, field, valid) for field in ("year", "month", "day", "hour", "minute", "second")
     )
     valid &= (month >= 1) & (month <= 12) & (day >= 1) & (hour < 24) & (minute < 60) & (second < 60)
     months = np.where(valid, (year - 1970) * 12 + month - 1, 0).astype("datetime64[M]")
@@ -121,8 +121,8 @@ def _as_seconds(column: pa.Array) -> npt.NDArray[np.datetime64]:
     return seconds
 
 
-def _whole(matched: pa.StructArray, field: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """A field of the matches as whole numbers; 0 where there is none."""
+def _field(matched: pa.StructArray, field: str, valid: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """A field of the matches as integers; 0 where there is none."""
     digits = pc.if_else(pa.array(valid), matched.field(field), "0")
     return np.asarray(pc.if_else(pc.equal(digits, ""), "0", digits).cast(pa.int64()))
 
@@ -144,6 +144,7 @@ def _offset(zone: str) -> int:
 
 
 def _part(local: npt.NDArray[np.datetime64], part: Part) -> npt.NDArray[np.int64]:
+    """One part of local times; "seconds" are those since 1970-01-01 in local time."""
     days = local.astype("datetime64[D]")
     months = local.astype("datetime64[M]")
     seconds = local.astype(np.int64)

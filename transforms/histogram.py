@@ -14,7 +14,7 @@ _PERCENTILES = (1, 5, 25, 50, 75, 95, 99)
 
 
 @dataclass(frozen=True)
-class Moments:
+class PixelMoments:
     """Statistics of the values that a histogram counts.
 
     Attributes:
@@ -59,7 +59,7 @@ class Histogram:
         return cls(np.frombuffer(content, "<i8").astype(np.int64).reshape(-1, 256))
 
 
-def moments(histogram: Sequence[int] | npt.NDArray[Any]) -> Moments:
+def pixel_moments(histogram: Sequence[int] | npt.NDArray[Any]) -> PixelMoments:
     """The statistics of a histogram, in integers up to the last division.
 
     Args:
@@ -70,8 +70,8 @@ def moments(histogram: Sequence[int] | npt.NDArray[Any]) -> Moments:
 
     >>> counts = np.zeros(256, int)
     >>> counts[[1, 3]] = 5
-    >>> found = moments(counts)
-    >>> found.count, found.mean, found.std, found.min, found.max
+    >>> moments = pixel_moments(counts)
+    >>> moments.count, moments.mean, moments.std, moments.min, moments.max
     (10, 2.0, 1.0, 1, 3)
     """
     array = np.asarray(histogram)
@@ -85,7 +85,7 @@ def moments(histogram: Sequence[int] | npt.NDArray[Any]) -> Moments:
     total = sum(value * times for value, times in enumerate(counts))
     squares = sum(value * value * times for value, times in enumerate(counts))
     present = [value for value, times in enumerate(counts) if times]
-    return Moments(
+    return PixelMoments(
         count=count,
         mean=total / count,
         std=math.sqrt((count * squares - total * total) / (count * count)),

@@ -386,9 +386,9 @@ def scale(inputs: Inputs, name: str, low: float = 0.0, high: float = 1.0) -> Any
     """
     expect(low < high, "scale(low=..., high=...)", "low < high", (low, high))
     if name not in inputs or inputs[name].dtype != "uint8":
-        found = f"{name!r} of dtype {inputs[name].dtype.name}" if name in inputs else repr(name)
+        value = f"{name!r} of dtype {inputs[name].dtype.name}" if name in inputs else repr(name)
         raise ValueError(
-            f"scale: expected the name of a uint8 image, one of {_uint8_names(inputs)}, found {found}; use "
+            f"scale: expected the name of a uint8 image, one of {_uint8_names(inputs)}, found {value}; use "
             "tft.scale_by_min_max for other features"
         )
     import tensorflow as tf

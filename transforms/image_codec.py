@@ -362,9 +362,9 @@ def _rejecting(prefix: str = "") -> Iterator[None]:
         raise Rejected(prefix + rejected.code, f"mask: {rejected.message}") from rejected
     except Exception as error:  # decoders raise anything on hostile files: SyntaxError, struct.error, MemoryError ...
         code = _code(error)
-        found = f"found what its decoder can't take ({type(error).__name__}: {error})"
+        complaint = f"found what its decoder can't take ({type(error).__name__}: {error})"
         advice = "scale the image down" if code == "too_many_pixels" else _AGAIN
-        raise Rejected(prefix + code, f"expected a whole image, {found}; {advice}") from error
+        raise Rejected(prefix + code, f"expected a whole image, {complaint}; {advice}") from error
 
 
 def _code(error: Exception) -> str:

@@ -116,9 +116,9 @@ class Inputs(dict[str, Any]):
           ValueError: there is no such column, or `features` put another tensor in its place.
         """
         if name not in self._raw:
-            made = " which `features` made" if name in self else ""
+            note = " which `features` made" if name in self else ""
             raise ValueError(
-                f"{function}: expected the name of a raw column, one of {sorted(self._raw)}, found {name!r}{made}; "
+                f"{function}: expected the name of a raw column, one of {sorted(self._raw)}, found {name!r}{note}; "
                 f"use {instead} for what `features` computes"
             )
         if self.get(name) is not self._raw[name]:

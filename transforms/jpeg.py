@@ -69,10 +69,10 @@ def decode_jpeg(
 
 
 def _damaged(complaint: str) -> Rejected:
-    found = f"expected whole JPEG data, found: {complaint}; fetch or export the file again, or remove it"
+    message = f"expected whole JPEG data, found: {complaint}; fetch or export the file again, or remove it"
     if complaint.startswith("Premature end"):
-        return Rejected("truncated", found)
-    return Rejected("corrupt", f"{found}, or take what can be decoded with decode(strict=False)")
+        return Rejected("truncated", message)
+    return Rejected("corrupt", f"{message}, or take what can be decoded with decode(strict=False)")
 
 
 def _decode(payload: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:

@@ -55,15 +55,14 @@ class Moments:
         Raises:
           ValueError: it holds something else.
         """
-        values, missing = _numbers(array, "Moments.of")
+        values, missing = _numbers_of(array, "Moments.of")
         finite = values
         nan = positive = negative = 0
         if values.dtype.kind == "f":
             is_finite = np.isfinite(values)
             if not is_finite.all():
-                nan, positive, negative = (
-                    int(np.count_nonzero(odd)) for odd in (np.isnan(values), values == np.inf, values == -np.inf)
-                )
+                nonfinite = (np.isnan(values), values == np.inf, values == -np.inf)
+                nan, positive, negative = (int(np.count_nonzero(is_kind)) for is_kind in nonfinite)
                 finite = values[is_finite]
         total, squares = exact.exact_sums(finite)
         low, high = (finite.min().item(), finite.max().item()) if len(finite) else (None, None)
@@ -179,7 +178,7 @@ class GroupedMoments:
         codes = np.asarray(encoded.indices.fill_null(groups), np.intp)
         keyed, is_missing = codes < groups, np.asarray(values.is_null())
         missing = np.bincount(codes[keyed & is_missing], minlength=groups)
-        numbers, _ = _numbers(values, "GroupedMoments.of")
+        numbers, _ = _numbers_of(values, "GroupedMoments.of")
         if numbers.dtype.kind in "iu" and len(numbers) and (numbers.max() > 2**53 or numbers.min() < -(2**53)):
             raise ValueError(
                 f"GroupedMoments.of: expected integers up to 2**53, found {numbers.min()} to {numbers.max()}; cast "
@@ -187,9 +186,9 @@ class GroupedMoments:
             )
         codes = codes[~is_missing]
         floats, codes = numbers[codes < groups].astype(np.float64), codes[codes < groups]
-        odd = [np.isnan(floats), floats == np.inf, floats == -np.inf]
+        nonfinite = [np.isnan(floats), floats == np.inf, floats == -np.inf]
         finite = np.isfinite(floats)
-        odd_counts = [np.bincount(codes[which], minlength=groups) for which in odd]
+        nonfinite_counts = [np.bincount(codes[is_kind], minlength=groups) for is_kind in nonfinite]
         floats, codes = floats[finite], codes[finite]
         point = exact.point_of(floats)
         sums = exact.grouped_sums(floats, codes, groups, point)
@@ -198,7 +197,7 @@ class GroupedMoments:
         np.maximum.at(bounds[1], codes, floats + 0.0)
         return cls(
             {name: position for position, name in enumerate(names)},
-            np.stack([np.bincount(codes, minlength=groups), missing, *odd_counts], axis=1),
+            np.stack([np.bincount(codes, minlength=groups), missing, *nonfinite_counts], axis=1),
             np.stack(sums),
             bounds,
             point,
@@ -294,7 +293,7 @@ class GroupedMoments:
         return np.stack([self._sums[0] << more, self._sums[1] << 2 * more]) if more and len(self) else self._sums
 
 
-def _numbers(array: pa.Array | pa.ChunkedArray | npt.NDArray[Any], function: str) -> tuple[npt.NDArray[Any], int]:
+def _numbers_of(array: pa.Array | pa.ChunkedArray | npt.NDArray[Any], function: str) -> tuple[npt.NDArray[Any], int]:
     """The values that are not null, as float64 or integers, and how many are null."""
     if not isinstance(array, pa.Array | pa.ChunkedArray):
         array = pa.array(np.ravel(array))
@@ -329,7 +328,11 @@ def _is_bytes(kind: pa.DataType) -> bool:
 
 
 def _by_value(number: Number) -> tuple[Number, bool]:
-    return number, isinstance(number, float)  # of an int and a float of one value the same one, whatever the order
+    """Orders numbers by value, and an int before a float that equals it.
+
+    `min` and `max` return the first of equals: without this, whether 1 or 1.0 comes out would depend on the order.
+    """
+    return number, isinstance(number, float)
 
 
 def _to_hex(number: int) -> str:

@@ -41,7 +41,7 @@ def standardize(inputs: Inputs, name: str, *, missing: Missing = "mean", clip: f
     """
     _expect_missing("standardize", missing)
     expect(clip is None or _is_number(clip, above=0), "standardize(clip=...)", "None or a number above 0", clip)
-    values, absent = _values(inputs, name, "standardize", "tft.scale_to_z_score")
+    values, absent = _column_numbers(inputs, name, "standardize", "tft.scale_to_z_score")
     moments = inputs.statistics.moments(name)
     return _scaled(values, absent, *_safe(moments.mean, moments.std), moments.mean, missing, clip)
 
@@ -73,23 +73,23 @@ def standardize_by_key(
     """
     _expect_missing("standardize_by_key", missing)
     expect(clip is None or _is_number(clip, above=0), "standardize_by_key(clip=...)", "None or a number above 0", clip)
-    values, absent = _values(inputs, name, "standardize_by_key", "tft.scale_to_z_score_per_key")
-    wanted = inputs.column(key, "standardize_by_key", "tft.scale_to_z_score_per_key")
-    if wanted.dtype != "string" and not wanted.dtype.is_integer:
+    values, absent = _column_numbers(inputs, name, "standardize_by_key", "tft.scale_to_z_score_per_key")
+    key_values = inputs.column(key, "standardize_by_key", "tft.scale_to_z_score_per_key")
+    if key_values.dtype != "string" and not key_values.dtype.is_integer:
         raise ValueError(
-            f"standardize_by_key: expected a key of text or integers, found {key!r} of {wanted.dtype.name}; cast it in "
-            "`prepare`"
+            f"standardize_by_key: expected a key of text or integers, found {key!r} of {key_values.dtype.name}; cast "
+            "it in `prepare`"
         )
     import tensorflow as tf
 
-    if isinstance(wanted, tf.RaggedTensor):
+    if isinstance(key_values, tf.RaggedTensor):
         raise ValueError(f"standardize_by_key: expected a key for each row, found {key!r}, a column of lists")
     whole = inputs.statistics.moments(name)
     keys, means, stds = inputs.statistics.grouped_moments(name, key)
-    position, found = find(keys, as_text(wanted))
+    position, is_known = find(keys, as_text(key_values))
     mean = tf.gather(tf.concat([means, [whole.mean]], 0), position)
     std = tf.gather(tf.concat([stds, [whole.std]], 0), position)
-    known = found & ~tf.math.is_nan(mean)
+    known = is_known & ~tf.math.is_nan(mean)
     if key in inputs.missing:
         known &= ~inputs.missing[key]
     mean, std = tf.where(known, mean, whole.mean), tf.where(known, std, whole.std)
@@ -124,7 +124,7 @@ def min_max(
     _expect_missing("min_max", missing)
     is_range = _is_number(low) and _is_number(high) and low < high
     expect(is_range, "min_max(low=..., high=...)", "numbers low < high", (low, high))
-    values, absent = _values(inputs, name, "min_max", "tft.scale_by_min_max")
+    values, absent = _column_numbers(inputs, name, "min_max", "tft.scale_by_min_max")
     import tensorflow as tf
 
     moments = inputs.statistics.moments(name)
@@ -167,7 +167,7 @@ def robust_scale(
     _expect_missing("robust_scale", missing)
     _expect_epsilon("robust_scale", epsilon)
     expect(clip is None or _is_number(clip, above=0), "robust_scale(clip=...)", "None or a number above 0", clip)
-    values, absent = _values(inputs, name, "robust_scale", "tft.quantiles")
+    values, absent = _column_numbers(inputs, name, "robust_scale", "tft.quantiles")
     quartiles = inputs.statistics.quantiles(name, 4, epsilon)
     median = quartiles[1]
     return _scaled(values, absent, *_safe(median, quartiles[2] - quartiles[0]), median, missing, clip)
@@ -197,7 +197,7 @@ def bucketize(inputs: Inputs, name: str, num_buckets: int, *, epsilon: float = 0
     """
     expect(is_int(num_buckets, 2), "bucketize(num_buckets=...)", "a whole number from 2", num_buckets)
     _expect_epsilon("bucketize", epsilon)
-    _, absent = _values(inputs, name, "bucketize", "tft.bucketize")
+    _, absent = _column_numbers(inputs, name, "bucketize", "tft.bucketize")
     import tensorflow as tf
 
     boundaries = inputs.statistics.quantiles(name, num_buckets, epsilon)
@@ -233,7 +233,7 @@ def log(inputs: Inputs, name: str, offset: float = 0.0, *, undefined: float = 0.
     """
     expect(_is_number(offset), "log(offset=...)", "a number", offset)
     expect(_is_number(undefined), "log(undefined=...)", "a number", undefined)
-    values, absent = _values(inputs, name, "log", "tf.math.log")
+    values, absent = _column_numbers(inputs, name, "log", "tf.math.log")
     import tensorflow as tf
 
     defined = ~absent & (values + offset > 0)
@@ -264,7 +264,7 @@ def clip(inputs: Inputs, name: str, low: float | None = None, high: float | None
     ends = [end for end in (low, high) if end is not None]
     is_range = ends and all(map(_is_number, ends)) and ends == sorted(ends)
     expect(bool(is_range), "clip(low=..., high=...)", "numbers low <= high, one of them or both", (low, high))
-    values, absent = _values(inputs, name, "clip", "tf.clip_by_value")
+    values, absent = _column_numbers(inputs, name, "clip", "tf.clip_by_value")
     import tensorflow as tf
 
     if low is not None:
@@ -295,7 +295,7 @@ def fill_missing(inputs: Inputs, name: str, value: float | Literal["mean", "medi
     """
     is_word = isinstance(value, str) and value in ("mean", "median")
     expect(is_word or _is_number(value), "fill_missing(value)", 'a number, "mean" or "median"', value)
-    values, absent = _values(inputs, name, "fill_missing", "tf.where")
+    values, absent = _column_numbers(inputs, name, "fill_missing", "tf.where")
     import tensorflow as tf
 
     if isinstance(value, int) and inputs[name].dtype.is_integer:
@@ -332,7 +332,7 @@ def is_missing(inputs: Inputs, name: str) -> Any:
     return tf.cast(_absent(inputs, name, values), tf.int64)
 
 
-def _values(inputs: Inputs, name: str, function: str, instead: str) -> tuple[Any, Any]:
+def _column_numbers(inputs: Inputs, name: str, function: str, instead: str) -> tuple[Any, Any]:
     """A column as float64, and which values are missing."""
     import tensorflow as tf
 

@@ -46,10 +46,10 @@ def as_pil(pixels: Pixels) -> Image.Image:
             return Image.fromarray(plane)
         if plane.dtype.newbyteorder("=") == np.uint16 and plane.ndim == 2:
             return Image.fromarray(plane.astype("<u2", copy=False))
-    found = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+    description = f"{pixels.dtype} {list(pixels.shape)}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
     raise ValueError(
         "expected a Pillow image, or an array uint8 [height, width], [height, width, 1 or 3] or uint16 [height, "
-        f"width], found {found}; convert it first, for example with .astype(np.uint8)"
+        f"width], found {description}; convert it first, for example with .astype(np.uint8)"
     )
 
 

@@ -62,21 +62,21 @@ class _Normalize:
         return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        texts = _normalized(_texts("normalize", self.name, batch), self.form)
+        strings = _normalized(_string_column("normalize", self.name, batch), self.form)
         if self.lower:
-            texts = pc.utf8_lower(texts)
+            strings = pc.utf8_lower(strings)
         if self.strip:
-            texts = pc.utf8_trim_whitespace(pc.replace_substring_regex(texts, r"[\s\p{Z}]+", " "))
-        return put(batch, self.name, texts)
+            strings = pc.utf8_trim_whitespace(pc.replace_substring_regex(strings, r"[\s\p{Z}]+", " "))
+        return put(batch, self.name, strings)
 
 
-def _normalized(texts: pa.Array, form: Form) -> pa.Array:
-    """Texts in a Unicode normal form, by Python: pyarrow 25's utf8_normalize never composes (apache/arrow#51225)."""
-    beyond_ascii = pc.fill_null(pc.invert(pc.string_is_ascii(texts)), False)
+def _normalized(strings: pa.Array, form: Form) -> pa.Array:
+    """Strings in a Unicode normal form, by Python: pyarrow 25's utf8_normalize never composes (apache/arrow#51225)."""
+    beyond_ascii = pc.fill_null(pc.invert(pc.string_is_ascii(strings)), False)
     if not pc.any(beyond_ascii).as_py():
-        return texts  # ASCII is in every normal form
-    changed = [unicodedata.normalize(form, text) for text in texts.filter(beyond_ascii).to_pylist()]
-    return pc.replace_with_mask(texts, beyond_ascii, pa.array(changed, texts.type))
+        return strings  # ASCII is in every normal form
+    changed = [unicodedata.normalize(form, text) for text in strings.filter(beyond_ascii).to_pylist()]
+    return pc.replace_with_mask(strings, beyond_ascii, pa.array(changed, strings.type))
 
 
 def limit(name: str, characters: int) -> Vectorized:
@@ -104,8 +104,8 @@ class _Limit:
         return config_of(self)
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        texts = _texts("limit", self.name, batch)
-        return put(batch, self.name, pc.utf8_slice_codeunits(texts, 0, self.characters))
+        strings = _string_column("limit", self.name, batch)
+        return put(batch, self.name, pc.utf8_slice_codeunits(strings, 0, self.characters))
 
 
 class _Letters(dict[int, str]):
@@ -244,32 +244,32 @@ class _ToPieces:
 
     def __call__(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         filling = [] if self.padding is None else [self.tokenizer.vocabulary.index(self.padding)] * (self.length or 0)
-        texts = _texts("wordpiece", self.name, batch).to_pylist()
-        rows = [(self.tokenizer.ids(text or "") + filling)[: self.length] for text in texts]
+        strings = _string_column("wordpiece", self.name, batch).to_pylist()
+        rows = [(self.tokenizer.ids(text or "") + filling)[: self.length] for text in strings]
         offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
         flat = np.fromiter((number for row in rows for number in row), np.int64, int(offsets[-1]))
         return put(batch, self.output, pa.LargeListArray.from_arrays(pa.array(offsets), pa.array(flat)))
 
 
-def lower(texts: Any) -> Any:
+def lower(strings: Any) -> Any:
     """For `features`: text in lower case, of any script.
 
     Args:
-      texts: string of any shape, UTF-8.
+      strings: string of any shape, UTF-8.
 
     >>> text.lower(tf.constant(["ÄRA"])).numpy()[0].decode()
     'ära'
     """
     import tensorflow as tf
 
-    return tf.strings.lower(texts, encoding="utf-8")
+    return tf.strings.lower(strings, encoding="utf-8")
 
 
-def words(texts: Any) -> Any:
-    """For `features`: the words of texts: runs of letters, marks and digits, of any script.
+def words(strings: Any) -> Any:
+    """For `features`: the words of text: runs of letters, marks and digits, of any script.
 
     Args:
-      texts: string [batch], UTF-8.
+      strings: string [batch], UTF-8.
 
     Returns:
       A ragged string tensor [batch, words].
@@ -279,7 +279,7 @@ def words(texts: Any) -> Any:
     """
     import tensorflow as tf
 
-    return tf.strings.split(tf.strings.regex_replace(texts, r"[^\pL\pM\pN]+", " "))
+    return tf.strings.split(tf.strings.regex_replace(strings, r"[^\pL\pM\pN]+", " "))
 
 
 def ngrams(tokens: Any, widths: int | Sequence[int], separator: str = " ") -> Any:
@@ -391,8 +391,8 @@ def bag_of_words(ids: Any, size: int) -> Any:
 def tfidf(ids: Any, size: int, *, smooth: bool = True) -> Any:
     """For `features`: term frequency times inverse document frequency (tft.tfidf).
 
-    The term frequency is a token's share of its text; the inverse document frequency is
-    1 + log((texts + 1) / (texts with the token + 1)).
+    The term frequency is a token's share of its row; the inverse document frequency is
+    1 + log((rows + 1) / (rows with the token + 1)).
 
     Args:
       ids: A ragged int64 tensor [batch, tokens], of `word_ids`.
@@ -418,7 +418,7 @@ def tfidf(ids: Any, size: int, *, smooth: bool = True) -> Any:
     return tf.scatter_nd(indices, weights.values, tf.stack([ids.nrows(), size]))
 
 
-def _texts(function: str, name: str, batch: pa.RecordBatch) -> pa.Array:
+def _string_column(function: str, name: str, batch: pa.RecordBatch) -> pa.Array:
     expect(name in batch.schema.names, f"{function}({name!r})", f"one of the columns {batch.schema.names}", name)
     column = batch.column(name)
     if pa.types.is_null(column.type):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ...transforms.counts import Counts
-from ...transforms.histogram import Histogram, moments
+from ...transforms.histogram import Histogram, pixel_moments
 from ...transforms.moments import Moments
 from ..build.journal import Journal
 from ..formats.features import MASK, Feature
@@ -86,7 +86,7 @@ def _classes(histogram: np.ndarray) -> dict[str, Any]:
 
 
 def _channels(histogram: np.ndarray) -> dict[str, Any]:
-    channels = [asdict(moments(counts)) for counts in histogram]
+    channels = [asdict(pixel_moments(counts)) for counts in histogram]
     return {name: [channel[name] for channel in channels] for name in channels[0]} | {"pixels": int(histogram[0].sum())}
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 _EXIF = b"Exif\0\0"
 _ORIENTATION = 0x0112
 _UNITS = [0, 1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4]  # bytes of a value, by its type
-_WHOLE = [3, 4, 6, 8, 9, 13]  # the types of whole numbers, but BYTE, which Pillow takes for no number
+_INTEGERS = [3, 4, 6, 8, 9, 13]  # the types of integers, but BYTE, which Pillow takes for no number
 _XMP = r'(?s)\C*?tiff:Orientation(?:="|>)([0-9])\C*'
 
 
@@ -73,14 +73,14 @@ def _in_exif(exif: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     entries = directory + 2 + 12 * tf.range(number)
     kinds, counts = short(entries + 2), long(entries + 4)
     is_known = (kinds >= 1) & (kinds < len(_UNITS)) & (counts > 0)
-    found = tf.boolean_mask(entries, (short(entries) == _ORIENTATION) & is_known)
-    stated = tf.size(found) > 0
-    entry = tf.concat([[size], found], 0)[-1]  # the last one counts
+    orientations = tf.boolean_mask(entries, (short(entries) == _ORIENTATION) & is_known)
+    stated = tf.size(orientations) > 0
+    entry = tf.concat([[size], orientations], 0)[-1]  # the last one counts
     kind = tf.where(stated, short(entry + 2), 0)
     unit = tf.gather(tf.constant(_UNITS, tf.int64), kind)
     at = tf.where(unit * long(entry + 4) > 4, long(entry + 8), entry + 8)
     value = tf.where(unit == 1, byte(at), tf.where(unit == 2, short(at), long(at)))
-    return stated, tf.where(tf.reduce_any(kind == tf.constant(_WHOLE, tf.int64)), value, 0)
+    return stated, tf.where(tf.reduce_any(kind == tf.constant(_INTEGERS, tf.int64)), value, 0)
 
 
 def upright(image: tf.Tensor, stated: tf.Tensor) -> tf.Tensor:

@@ -71,8 +71,8 @@ def export(
     def run(inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
         return apply(raw.prepare(inputs))
 
-    def serve(**given: tf.Tensor) -> dict[str, tf.Tensor]:
-        return run({name: given[argument] for name, argument in arguments.items()})
+    def serve(**values: tf.Tensor) -> dict[str, tf.Tensor]:
+        return run({name: values[argument] for name, argument in arguments.items()})
 
     def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
         return run(tf.io.parse_example(examples, raw.parsing))
@@ -104,8 +104,8 @@ def _check_place(path: str) -> None:
     except tf.errors.OpError as error:
         raise RequestError(f"{path}: expected a place that can be written to, found: {error.message}") from error
     if not path or taken:
-        found = "something there" if path else "no name"
-        raise RequestError(f"{path}: expected a new folder for the export, found {found}; name another one")
+        there = "something there" if path else "no name"
+        raise RequestError(f"{path}: expected a new folder for the export, found {there}; name another one")
 
 
 def _write(path: str, save: Callable[[str], Any]) -> None:
@@ -189,6 +189,7 @@ def _is_unknown(feature: Feature, name: str, prepare: Mapping[str, Any]) -> bool
 
 
 def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> _Raw:
+    """Takes image files and the columns joined to them; features as `prepare` makes them where it cannot do more."""
     reading = {**prepare, "columns": prepare.get("columns", {}), "steps": []}  # no step of images changes a column
     joined = {
         name: rows.DTYPES[kind] for name, kind in reading["columns"].items() if name in features and kind in rows.DTYPES
@@ -204,8 +205,8 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
     beside, columns = _prepared(others, ()), _columns(joined, rows.pipeline(reading))
     inputs, parsing = {**beside.inputs, **columns.inputs}, {**beside.parsing, **columns.parsing}
 
-    def with_columns(given: Mapping[str, Any]) -> dict[str, Any]:
-        return beside.prepare(given) | columns.prepare({name: given[name] for name in joined})
+    def with_columns(values: Mapping[str, Any]) -> dict[str, Any]:
+        return beside.prepare(values) | columns.prepare({name: values[name] for name in joined})
 
     if IMAGE not in features:
         return _Raw(inputs, parsing, with_columns)
@@ -215,8 +216,8 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
     inputs[IMAGE] = _Input(tf.TensorSpec([None], tf.string), words)
     parsing[IMAGE] = tf.io.FixedLenFeature([], tf.string)
 
-    def with_pixels(given: Mapping[str, Any]) -> dict[str, Any]:
-        return with_columns(given) | {IMAGE: tf.map_fn(run, given[IMAGE], fn_output_signature=spec)}
+    def with_pixels(values: Mapping[str, Any]) -> dict[str, Any]:
+        return with_columns(values) | {IMAGE: tf.map_fn(run, values[IMAGE], fn_output_signature=spec)}
 
     return _Raw(inputs, parsing, with_pixels)
 
@@ -253,11 +254,11 @@ def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _
         else:
             inputs[name] = _Input(tf.TensorSpec([None, *feature.shape], feature.dtype), _in_words(feature))
 
-    def prepare(given: Mapping[str, Any]) -> dict[str, Any]:
+    def prepare(values: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            name: tf.RaggedTensor.from_row_lengths(given[name], given[lengths[name]])
-            if name in lengths and isinstance(given[name], tf.Tensor)  # parsed examples have a RaggedTensor
-            else given[name]
+            name: tf.RaggedTensor.from_row_lengths(values[name], values[lengths[name]])
+            if name in lengths and isinstance(values[name], tf.Tensor)  # parsed examples have a RaggedTensor
+            else values[name]
             for name in features
         }
 
@@ -268,10 +269,10 @@ def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _
 
 def _lengths(name: str, features: Mapping[str, Feature]) -> str:
     """A name for the lengths of lists that no feature has."""
-    found = f"{name}_lengths"
-    while found in features:
-        found += "_"
-    return found
+    free = f"{name}_lengths"
+    while free in features:
+        free += "_"
+    return free
 
 
 def _raw_names(prepare: Mapping[str, Any], needed: Iterable[str]) -> set[str]:
@@ -286,16 +287,16 @@ def _raw_names(prepare: Mapping[str, Any], needed: Iterable[str]) -> set[str]:
 
 def _arguments(names: Iterable[str]) -> dict[str, str]:
     """For each name one that a signature keeps as it is: a Python name in ASCII, distinct from others in any case."""
-    found: dict[str, str] = {}
+    arguments: dict[str, str] = {}
     for name in names:
         argument = re.sub(r"\W", "_", name, flags=re.ASCII)
         if not argument[:1].isalpha():
             argument = f"x{argument}"
-        taken = {other.lower() for other in found.values()} | {"self"}
+        taken = {other.lower() for other in arguments.values()} | {"self"}
         while argument.lower() in taken or keyword.iskeyword(argument):
             argument += "_"
-        found[name] = argument
-    return found
+        arguments[name] = argument
+    return arguments
 
 
 def _parsed(feature: Feature) -> Any:

@@ -1,4 +1,4 @@
-"""Reals from float64 to float32 and back, to the bit. TensorFlow's casts make 0 of what is subnormal in float32."""
+"""Floats from float64 to float32 and back, to the bit. TensorFlow's casts make 0 of what is subnormal in float32."""
 
 import tensorflow as tf
 

@@ -50,11 +50,12 @@ def read(payload: tf.Tensor) -> Header:
     Args:
       payload: string scalar, the file's content.
     """
-    found: Header = tf.cond(is_png(payload), lambda: _png(payload), lambda: _jpeg(payload))
-    return found
+    header: Header = tf.cond(is_png(payload), lambda: _png(payload), lambda: _jpeg(payload))
+    return header
 
 
 def _jpeg(payload: tf.Tensor) -> Header:
+    """Goes from segment to segment up to the first scan, and notes the frame, the EXIF and the XMP."""
     size = tf.cast(tf.strings.length(payload), tf.int64)
     content = tf.pad(tf.io.decode_raw(payload, tf.uint8), [[0, 1]])
     code = content[1:]
@@ -91,17 +92,18 @@ def _jpeg(payload: tf.Tensor) -> Header:
     _, frame, exif, xmp = tf.while_loop(
         goes_on, step, (first, zero, Place.nowhere(), Place.nowhere()), maximum_iterations=_MANY
     )
-    there = tf.cast(frame > 0, tf.int64)
+    has_frame = tf.cast(frame > 0, tf.int64)
     return Header(
-        short(frame + 7) * there,
-        short(frame + 5) * there,
-        byte(frame + 9) * there,
+        short(frame + 7) * has_frame,
+        short(frame + 5) * has_frame,
+        byte(frame + 9) * has_frame,
         tf.constant(1, tf.int64),
         orientation(payload, exif, xmp),
     )
 
 
 def _png(payload: tf.Tensor) -> Header:
+    """Goes from chunk to chunk, and notes the number of frames, the EXIF and the XMP."""
     size = tf.cast(tf.strings.length(payload), tf.int64)
 
     def long(position: tf.Tensor) -> tf.Tensor:

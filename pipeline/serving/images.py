@@ -24,26 +24,26 @@ def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]
     if not with_pixels:
         return [f"{step['python']}, which is Python" for step in prepare["steps"] if "python" in step]
     rules = prepare["decode"]["arguments"]
-    found = []
+    reasons = []
     if rules["background"] is not None:
-        found.append("image.decode(background=...), which lays transparent pixels on a colour")
+        reasons.append("image.decode(background=...), which lays transparent pixels on a colour")
     if not accepted(rules):
-        found.append("image.decode(formats=...), which accepts neither JPEG nor PNG")
+        reasons.append("image.decode(formats=...), which accepts neither JPEG nor PNG")
     for step in prepare["steps"]:
         if "python" in step:
-            found.append(f"{step['python']}, which is Python")
+            reasons.append(f"{step['python']}, which is Python")
         elif step["step"] == "image.resize" and step["arguments"]["resample"] not in KERNELS:
-            found.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(KERNELS)}")
+            reasons.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(KERNELS)}")
         elif step["step"] not in (*_STEPS, *_PASSED_OVER):
-            found.append(step["step"])
-    return found
+            reasons.append(step["step"])
+    return reasons
 
 
 def pipeline(prepare: Mapping[str, Any]) -> Step:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
     rules = prepare["decode"]["arguments"]
     steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _PASSED_OVER]
-    store = _stored(prepare["encode"]["image"])
+    store = _through_storage(prepare["encode"]["image"])
 
     def run(payload: tf.Tensor) -> tf.Tensor:
         image = decode(payload, rules)
@@ -126,17 +126,18 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(arguments: Mapping[str, Any]) -> Step:
+    """As `transforms.image.resize`."""
     height, width, name = arguments["height"], arguments["width"], arguments["resample"]
 
     def stretch(image: tf.Tensor) -> tf.Tensor:
-        return resample(image, height, width, tf.cast(_whole(image), tf.float32), name)
+        return resample(image, height, width, tf.cast(_whole_image(image), tf.float32), name)
 
     def cover(image: tf.Tensor) -> tf.Tensor:
         return resample(image, height, width, tf.cast(_covered(image, height, width), tf.float32), name)
 
     def letterbox(image: tf.Tensor) -> tf.Tensor:
         inner_height, inner_width = _inscribed(image, height, width)
-        box = tf.cast(_whole(image), tf.float32)
+        box = tf.cast(_whole_image(image), tf.float32)
         inner = tf.cast(resample(image, inner_height, inner_width, box, name), tf.int32)
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         around = [[top, height - inner_height - top], [left, width - inner_width - left], [0, 0]]
@@ -152,7 +153,8 @@ def _size(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return shape[0], shape[1]
 
 
-def _whole(image: tf.Tensor) -> tf.Tensor:
+def _whole_image(image: tf.Tensor) -> tf.Tensor:
+    """The box of all of an image: left, top, right and bottom."""
     height, width = _size(image)
     return tf.stack([0, 0, width, height])
 
@@ -189,6 +191,7 @@ def _fill(image: tf.Tensor, colour: Sequence[int]) -> tf.Tensor:
 
 
 def _center_crop(arguments: Mapping[str, Any]) -> Step:
+    """As `transforms.image.center_crop`; an error where that rejects an image as too small."""
     height, width = arguments["height"], arguments["width"]
 
     def crop(image: tf.Tensor) -> tf.Tensor:
@@ -222,7 +225,7 @@ _STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
 }
 
 
-def _stored(encoding: Mapping[str, Any]) -> Step:
+def _through_storage(encoding: Mapping[str, Any]) -> Step:
     """What storing does to pixels: JPEG changes them a little, and training sees those."""
     if encoding["codec"] != "jpeg":
         return lambda image: image

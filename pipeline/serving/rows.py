@@ -45,24 +45,25 @@ def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) 
     kinds = {name: kind for name, kind in prepare["columns"].items() if names is None or name in names}
     reading = {name: prepare.get("reading", {}).get(name, {}) for name in kinds}
     untold = ", ".join(repr(name) for name, rules in reading.items() if not rules)
-    found = [f"a column of {kind} ({name!r})" for name, kind in kinds.items() if kind not in DTYPES]
-    found += [f"the reading of {untold}, which the manifest does not tell: make the dataset anew"] if untold else []
-    found += [f"{name!r}, which the tables of a Union read differently" for name in kinds if "tables" in reading[name]]
+    reasons = [f"a column of {kind} ({name!r})" for name, kind in kinds.items() if kind not in DTYPES]
+    reasons += [f"the reading of {untold}, which the manifest does not tell: make the dataset anew"] if untold else []
+    differing = [name for name in kinds if "tables" in reading[name]]
+    reasons += [f"{name!r}, which the tables of a Union read differently" for name in differing]
     known = {name: _Known(kind, reading[name]) for name, kind in kinds.items()}
     for step in prepare["steps"]:
         if "python" in step:
-            found.append(f"{step['python']}, which is Python")
+            reasons.append(f"{step['python']}, which is Python")
         elif step["step"] in _ON_NAMES:
             known = _ON_NAMES[step["step"]](step["arguments"])(known)
         elif step["step"] == "columns.fill":
-            found += _unfillable(step["arguments"], known)
+            reasons += _unfillable(step["arguments"], known)
         elif step["step"] == "columns.cast":
-            found += _uncastable(step["arguments"], known)
+            reasons += _uncastable(step["arguments"], known)
             types = step["arguments"]["types"]
             known |= {name: known[name]._replace(kind=kind) for name, kind in types.items() if name in known}
         elif step["step"] not in FILTERING:
-            found.append(f"{step['step']}, which has no TensorFlow operation")
-    return found
+            reasons.append(f"{step['step']}, which has no TensorFlow operation")
+    return reasons
 
 
 class _Known(NamedTuple):
@@ -83,24 +84,24 @@ class _Known(NamedTuple):
 
 def _unfillable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> Iterator[str]:
     for name, value in arguments["values"].items():
-        said = f"columns.fill({{{name!r}: {_value(value)!r}}})"
+        call = f"columns.fill({{{name!r}: {_value(value)!r}}})"
         if name not in known:
             continue
         if isinstance(value, Mapping) and "python" in value:
-            yield f"{said}: no text and no number"
+            yield f"{call}: no text and no number"
         elif known[name].is_text and "" not in known[name].rules.get("missing", [""]):
-            yield f"{said}: an empty text is a value in training, and a missing one in a request; fill it in `features`"
+            yield f"{call}: an empty text is a value in training, and a missing one in a request; fill it in `features`"
         elif known[name].has_nan:
-            yield f"{said}: nonfinite='keep' makes NaN a value in training, and a request has it for a missing one"
+            yield f"{call}: nonfinite='keep' makes NaN a value in training, and a request has it for a missing one"
 
 
 def _uncastable(arguments: Mapping[str, Any], known: Mapping[str, _Known]) -> Iterator[str]:
     for name, kind in arguments["types"].items():
-        said = f"columns.cast({{{name!r}: {kind!r}}})"
+        call = f"columns.cast({{{name!r}: {kind!r}}})"
         if name in known and (known[name].is_text or kind not in _CASTS):
-            yield f"{said}: only numbers to numbers"
+            yield f"{call}: only numbers to numbers"
         elif name in known and kind == "bool" and known[name].has_nan:
-            yield f"{said}: nonfinite='keep' makes NaN true in training, and a request has it for a missing value"
+            yield f"{call}: nonfinite='keep' makes NaN true in training, and a request has it for a missing value"
 
 
 def missing_value(dtype: tf.DType) -> Any:
@@ -109,9 +110,9 @@ def missing_value(dtype: tf.DType) -> Any:
 
 
 def parsing(dtype: tf.DType) -> Any:
-    """How a raw column is parsed from a tf.train.Example, which holds reals as float32."""
-    held = _STORED.get(dtype, dtype)
-    return tf.io.FixedLenFeature([], held, missing_value(held))
+    """How a raw column is parsed from a tf.train.Example, which holds floats as float32."""
+    stored = _STORED.get(dtype, dtype)
+    return tf.io.FixedLenFeature([], stored, missing_value(stored))
 
 
 def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]:
@@ -125,7 +126,7 @@ def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], 
         columns = {name: _read(name, values, prepare["reading"][name]) for name, values in raw.items()}
         for step in steps:
             columns = step(columns)
-        return {name: _stored(column) for name, column in columns.items()}
+        return {name: _as_stored(column) for name, column in columns.items()}
 
     return run
 
@@ -150,7 +151,7 @@ def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
     return Column(values, missing)
 
 
-def _stored(column: Column) -> tf.Tensor:
+def _as_stored(column: Column) -> tf.Tensor:
     """A column as shards have it."""
     values = _as(column.values, _STORED.get(column.values.dtype, column.values.dtype))
     return tf.where(column.missing, tf.constant(missing_value(values.dtype), values.dtype), values)
@@ -158,16 +159,16 @@ def _stored(column: Column) -> tf.Tensor:
 
 def _expect(right: tf.Tensor, values: tf.Tensor, words: str) -> tf.Tensor:
     """The values; an error where one of them is not right: a run would set its row aside."""
-    found = [f"{words}, found", tf.boolean_mask(values, ~right)]
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), found)]):
+    message = [f"{words}, found", tf.boolean_mask(values, ~right)]
+    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), message)]):
         return tf.identity(values)
 
 
-def _value(described: Any) -> Any:
-    """The bytes, or the real number, that a description holds in JSON; all else as it is."""
-    if isinstance(described, Mapping) and "base64" in described:
-        return base64.b64decode(described["base64"])
-    return float(described["float"]) if isinstance(described, Mapping) and "float" in described else described
+def _value(stored: Any) -> Any:
+    """The bytes, or the float, that `transforms.step.as_json` stored; all else as it is."""
+    if isinstance(stored, Mapping) and "base64" in stored:
+        return base64.b64decode(stored["base64"])
+    return float(stored["float"]) if isinstance(stored, Mapping) and "float" in stored else stored
 
 
 def _select(arguments: Mapping[str, Any]) -> Step:
@@ -194,7 +195,7 @@ def _fill(arguments: Mapping[str, Any]) -> Step:
     return lambda columns: columns | {name: fill(name, columns[name]) for name in filling if name in columns}
 
 
-def _cast(arguments: Mapping[str, Any]) -> Step:
+def _cast_columns(arguments: Mapping[str, Any]) -> Step:
     kinds = arguments["types"]
 
     def cast(name: str, column: Column) -> Column:
@@ -205,25 +206,25 @@ def _cast(arguments: Mapping[str, Any]) -> Step:
 
 def _to(column: Column, kind: str, words: str) -> Column:
     """A column as another type, as Arrow casts it: no value may become another."""
-    values, wanted = column.values, _CASTS[kind]
+    values, dtype = column.values, _CASTS[kind]
     fits = tf.ones_like(column.missing)
-    if wanted.is_integer and values.dtype.is_floating:
-        fits = (values >= wanted.min) & (values < -float(wanted.min)) & (tf.floor(values) == values)
-    elif wanted.is_integer and values.dtype == tf.int64:
-        fits = (values >= wanted.min) & (values <= wanted.max)
-    elif wanted.is_floating and values.dtype.is_integer and _EXACT[wanted] < values.dtype.max:
-        fits = (values >= -_EXACT[wanted]) & (values <= _EXACT[wanted])
+    if dtype.is_integer and values.dtype.is_floating:
+        fits = (values >= dtype.min) & (values < -float(dtype.min)) & (tf.floor(values) == values)
+    elif dtype.is_integer and values.dtype == tf.int64:
+        fits = (values >= dtype.min) & (values <= dtype.max)
+    elif dtype.is_floating and values.dtype.is_integer and _EXACT[dtype] < values.dtype.max:
+        fits = (values >= -_EXACT[dtype]) & (values <= _EXACT[dtype])
     values = tf.where(column.missing, tf.zeros_like(values), values)
     values = _expect(fits | column.missing, values, words)
-    return Column(_as(values, wanted), column.missing)
+    return Column(_as(values, dtype), column.missing)
 
 
-def _as(values: tf.Tensor, wanted: tf.DType) -> tf.Tensor:
+def _as(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Values that fit another type, in it."""
-    if wanted == tf.bool and values.dtype != tf.bool:
+    if dtype == tf.bool and values.dtype != tf.bool:
         return values != 0
-    exactly = {(tf.float64, tf.float32): narrow, (tf.float32, tf.float64): widen}.get((values.dtype, wanted))
-    return exactly(values) if exactly else tf.cast(values, wanted)
+    exactly = {(tf.float64, tf.float32): narrow, (tf.float32, tf.float64): widen}.get((values.dtype, dtype))
+    return exactly(values) if exactly else tf.cast(values, dtype)
 
 
 _ON_NAMES: dict[str, Callable[[Mapping[str, Any]], Step]] = {
@@ -234,5 +235,5 @@ _ON_NAMES: dict[str, Callable[[Mapping[str, Any]], Step]] = {
 _STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
     **_ON_NAMES,
     "columns.fill": _fill,
-    "columns.cast": _cast,
+    "columns.cast": _cast_columns,
 }

@@ -8,6 +8,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,13 @@ WITHOUT = {
 
 def load(name: str) -> Any:
     return importlib.import_module(f"penstock.transforms.{name}")
+
+
+@pytest.fixture(autouse=True)
+def fresh_graph() -> Iterator[None]:
+    """Looking words up eagerly leaves its vocabulary in the default graph, where tf.Transform would trip over it."""
+    yield
+    tf.compat.v1.reset_default_graph()
 
 
 @pytest.mark.parametrize("name", MODULES)

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pytest
 from PIL import Image
 
-from penstock.transforms.histogram import count_pixels, moments
+from penstock.transforms.histogram import count_pixels, pixel_moments
 
 
 def counts(*values: int) -> npt.NDArray[np.int64]:
@@ -19,7 +19,7 @@ def test_moments_are_what_numpy_computes_in_two_passes(seed: int) -> None:
     rng = np.random.default_rng(seed)
     low, high = sorted(rng.integers(0, 257, 2))
     values = rng.integers(low, max(high, low + 1), rng.integers(1, 5000)).astype(np.float64)
-    found = moments(np.bincount(values.astype(int), minlength=256))
+    found = pixel_moments(np.bincount(values.astype(int), minlength=256))
     mean = values.mean()
     assert found.count == len(values)
     assert found.mean == pytest.approx(mean, rel=1e-12)
@@ -32,19 +32,19 @@ def test_moments_are_what_numpy_computes_in_two_passes(seed: int) -> None:
 def test_moments_of_a_terapixel_are_exact() -> None:
     histogram = [0] * 256
     histogram[254], histogram[255] = 3 * 10**17, 5 * 10**17
-    found = moments(histogram)
+    found = pixel_moments(histogram)
     assert found.mean == float(Fraction(254 * 3 + 255 * 5, 8))
     assert found.std == pytest.approx(float(Fraction(15, 64)) ** 0.5, rel=1e-15)
 
 
 def test_golden() -> None:
-    found = moments(counts(0, 10, 10, 20))
+    found = pixel_moments(counts(0, 10, 10, 20))
     assert (found.count, found.mean, found.std, found.min, found.max) == (4, 10.0, 50**0.5, 0, 20)
     assert found.quantiles == {1: 0, 5: 0, 25: 0, 50: 10, 75: 10, 95: 20, 99: 20}
 
 
 def test_a_constant_has_no_deviation() -> None:
-    found = moments(counts(77, 77, 77))
+    found = pixel_moments(counts(77, 77, 77))
     assert (found.mean, found.std, found.min, found.max) == (77.0, 0.0, 77, 77)
     assert set(found.quantiles.values()) == {77}
 
@@ -56,7 +56,7 @@ def test_a_constant_has_no_deviation() -> None:
 )
 def test_moments_refuse_what_is_no_histogram(histogram: Sequence[Any]) -> None:
     with pytest.raises(ValueError, match=r"expected 256 counts.* found .*; give"):
-        moments(histogram)
+        pixel_moments(histogram)
 
 
 @pytest.mark.parametrize("shape", [(13, 7, 3), (13, 7, 1), (1, 1, 3), (224, 224, 3)])
