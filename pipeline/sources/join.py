@@ -176,22 +176,7 @@ class ImageJoin:
         binary = [column.name for column in columns.schema if pa.types.is_binary(column.type)]
         if binary:
             raise RequestError(f"join: expected columns of strings and numbers beside images, found bytes in {binary}")
-        index = key_lists.KeyIndex([reference.key for reference in listing.references])
-        rows: dict[str, int] = {}
-        strangers = []
-        for name, row in table.rows.items():
-            key = index.find(name, uri) if name else None
-            if key is None:
-                strangers.append(name)
-            elif rows.setdefault(key, row) != row:
-                raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
-        if strangers:
-            listing.warnings.append(f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}")
-        if not rows:
-            raise RequestError(
-                f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
-                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as strings (columns={{...}})"
-            )
+        rows = self._match_rows(table, uri, listing)
         kept = []
         missing: dict[str, Any] = dict.fromkeys(columns.column_names)
         values = columns.to_pylist()
@@ -210,6 +195,26 @@ class ImageJoin:
         listing.schema = TableSchema(pa.schema([*before.columns, *columns.schema]), {**before.rules, **table.rules})
         listing.digest += digest
         return listing
+
+    def _match_rows(self, table: IndexedTable, uri: str, listing: ImageListing) -> dict[str, int]:
+        """The row of each image that has one; warns of rows that belong to no image."""
+        index = key_lists.KeyIndex([reference.key for reference in listing.references])
+        rows: dict[str, int] = {}
+        strangers = []
+        for name, row in table.rows.items():
+            key = index.find(name, uri) if name else None
+            if key is None:
+                strangers.append(name)
+            elif rows.setdefault(key, row) != row:
+                raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
+        if strangers:
+            listing.warnings.append(f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}")
+        if not rows:
+            raise RequestError(
+                f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
+                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as strings (columns={{...}})"
+            )
+        return rows
 
 
 @dataclass(frozen=True)
