@@ -207,15 +207,15 @@ def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
     for what, reasons in entry["reasons"].items():
         if reasons:
             console.print(f"{what}: {counts_in_words(reasons)}")
-    found = entry["duplicates"]
-    if found["across_splits"]:
+    duplicates = entry["duplicates"]
+    if duplicates["across_splits"]:
         console.print(
-            f"warning: {found['across_splits']} images are in more than one split, which leaks: "
-            f"{_keys(found['examples'][0])}, …; deduplicate=True in the recipe leaves them out",
+            f"warning: {duplicates['across_splits']} images are in more than one split, which leaks: "
+            f"{_keys(duplicates['examples'][0])}, …; deduplicate=True in the recipe leaves them out",
             style="yellow",
         )
-    elif found["groups"]:
-        console.print(f"{found['groups']} images occur more than once: {_keys(found['examples'][0])}, …")
+    elif duplicates["groups"]:
+        console.print(f"{duplicates['groups']} images occur more than once: {_keys(duplicates['examples'][0])}, …")
 
 
 def _keys(group: Mapping[str, Any]) -> str:
@@ -266,6 +266,7 @@ def _print_features(console: Console, features: Mapping[str, Any]) -> None:
 
 
 def _print_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
+    """Prints what statistics.json says of each feature, as a table; nothing where it says nothing."""
     table = Table("statistics of " + statistics["split"], "", title_justify="left")
     for name, entry in statistics["features"].items():
         if entry["kind"] == "image":
@@ -288,9 +289,9 @@ def _missing_in_words(entry: Mapping[str, Any]) -> str:
     return f", {entry['missing']:,} missing" if entry["missing"] else ""
 
 
-def export_entry(made: "Export") -> dict[str, Any]:
+def export_entry(exported: "Export") -> dict[str, Any]:
     """A serving export, as data."""
-    return asdict(made)
+    return asdict(exported)
 
 
 def show_export(entry: Mapping[str, Any]) -> None:

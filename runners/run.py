@@ -136,6 +136,12 @@ def _committed_before(dataset: str, drafted: Drafted) -> Manifest | None:
 
 
 def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) -> None:
+    """Runs the job to its end; where it fails, says why, and how much of it is done.
+
+    Raises:
+      OverBudgetError: nothing could be analyzed, since too many examples were quarantined.
+      PenstockError: a stage failed.
+    """
     from ..pipeline.commit.commit import check_budget, count
     from . import direct
 
@@ -184,6 +190,7 @@ class _Watch:
             self._look()
 
     def _look(self) -> None:
+        """Adds up what finished units and those at work have read, and tells it."""
         read = quarantined = 0
         for unit in range(self._units):
             journal = self._finished.get(unit) or Journal.read_finished(self._generation, unit)

@@ -43,8 +43,8 @@ from . import drift, duplicates, golden, statistics
 from .golden import Golden
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
-# tft.analyzers.get_empy_vocabulary_dummy_value, for text and for integers
-_EMPTY_VOCABULARY = (NO_TOKENS, b"-1")  # as text, as integers
+# What tf.Transform writes into an empty vocabulary of strings, and of integers (get_empy_vocabulary_dummy_value).
+_EMPTY_VOCABULARY = (NO_TOKENS, b"-1")
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,7 @@ def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals)
 
 
 def _why_empty(options: CommitOptions, totals: Totals) -> str:
-    """What is known of the examples of a split that has none: only those that are written are counted by split."""
+    """What can be said of a split that has no examples: only those that are written are counted by split."""
     filtered, quarantined = totals.filtered.total() - totals.filtered[NOT_LISTED], totals.quarantined.total()
     where = files.join(options.root, paths.QUARANTINE)
     if options.origin.schema is None:  # files get their splits while planning, and none of these is empty

@@ -39,11 +39,11 @@ def encode_values(summaries: Summaries) -> bytes:
     Returns:
       An Arrow stream of `column` (string) and `hash` (uint64, of a distinct value), in a fixed order.
     """
-    known = [(name, sorted(map(_hash, counts))) for name, counts in _counted(summaries)]
+    columns = [(name, sorted(map(_hash, counts))) for name, counts in _counted(summaries)]
     table = pa.table(
         {
-            "column": pa.array([name for name, hashes in known for _ in hashes], pa.string()),
-            "hash": pa.array([number for _, hashes in known for number in hashes], pa.uint64()),
+            "column": pa.array([name for name, hashes in columns for _ in hashes], pa.string()),
+            "hash": pa.array([number for _, hashes in columns for number in hashes], pa.uint64()),
         }
     )
     sink = pa.BufferOutputStream()
@@ -64,37 +64,40 @@ def compare_values(
       dataset: The dataset's URI.
       current: The pointer to its current generation.
       statistics: The new generation's statistics.json.
-      summaries: What it was made of.
+      summaries: What these statistics come from.
     """
     if current is None:
         return []
     before = _read_statistics(dataset, current).get("features", {})
-    known = _read_values(dataset, current)
-    found = []
+    old_hashes = _read_values(dataset, current)
+    changes = []
     counted = dict(_counted(summaries))
-    for name in sorted(counted.keys() & known.keys()):
+    for name in sorted(counted.keys() & old_hashes.keys()):
         counts = counted[name]
-        found += _new_values(name, {text: counts[text] for text in counts if _hash(text) not in known[name]}, counts)
+        new = {value: count for value, count in counts.items() if _hash(value) not in old_hashes[name]}
+        changes += _new_values(name, new, counts)
     for name, entry in statistics["features"].items():
         old = before.get(name, {})
         if name in counted or entry["kind"] != old.get("kind"):
             continue
         if entry["kind"] == "label":
             counts = entry["counts"]
-            found += _new_values(name, {text: n for text, n in counts.items() if text not in old["counts"]}, counts)
+            new = {value: count for value, count in counts.items() if value not in old["counts"]}
+            changes += _new_values(name, new, counts)
         elif entry["kind"] == "number" and "min" in entry and "min" in old:
-            found += _new_range(name, entry, old)
-        elif entry["kind"] == "text" and name in known:
-            found.append(f"column {name!r}: it has more than {DISTINCT:,} distinct values, and had {len(known[name])}")
-    return found
+            changes += _new_range(name, entry, old)
+        elif entry["kind"] == "text" and name in old_hashes:
+            count = len(old_hashes[name])
+            changes.append(f"column {name!r}: it has more than {DISTINCT:,} distinct values, and had {count}")
+    return changes
 
 
-def _new_values(name: str, strangers: Mapping[Any, int], counts: Mapping[Any, int]) -> list[str]:
-    if not strangers:
+def _new_values(name: str, new: Mapping[Any, int], counts: Mapping[Any, int]) -> list[str]:
+    if not new:
         return []
-    share = 100 * sum(strangers.values()) / sum(counts.values())
-    texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in list(strangers)[:_SHOWN]]
-    return [f"column {name!r}: {share:.2f} % of its values are new, such as {', '.join(map(repr, texts))}"]
+    share = 100 * sum(new.values()) / sum(counts.values())
+    shown = [value.decode(errors="replace") if isinstance(value, bytes) else value for value in list(new)[:_SHOWN]]
+    return [f"column {name!r}: {share:.2f} % of its values are new, such as {', '.join(map(repr, shown))}"]
 
 
 def _new_range(name: str, entry: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
@@ -108,13 +111,13 @@ def _new_range(name: str, entry: Mapping[str, Any], old: Mapping[str, Any]) -> l
 
 def _counted(summaries: Summaries) -> Iterator[tuple[str, dict[bytes, int]]]:
     """The columns of few distinct values, by name, and how often each value occurs."""
-    for want, summary in sorted(summaries.items()):
+    for spec, summary in sorted(summaries.items()):
         if isinstance(summary, Counts) and not summary.exceeded and summary.distinct <= DISTINCT:
-            yield want.column, dict(summary.top())
+            yield spec.column, dict(summary.top())
 
 
-def _hash(text: bytes) -> int:
-    return hash64(text.decode("utf-8", "surrogateescape"), "value")
+def _hash(value: bytes) -> int:
+    return hash64(value.decode("utf-8", "surrogateescape"), "value")
 
 
 def _read_values(dataset: str, current: Pointer) -> dict[str, set[int]]:

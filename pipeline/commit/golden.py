@@ -73,7 +73,7 @@ class Golden:
 
     @classmethod
     def decode(cls, content: bytes) -> "Golden":
-        """Reads the bytes back, whose checksum was found right."""
+        """Reads the bytes back; their checksum is the manifest's."""
         entry = json.loads(content)
         outputs = {name: GoldenOutput(**output) for name, output in entry["outputs"].items()}
         return cls(entry["shard"], entry["examples"], outputs)

@@ -15,7 +15,7 @@ from ..build.journal import Journal
 from ..formats.features import MASK, Feature
 from ..prepare.summaries import Summaries
 
-_TOP = 100  # values of a text column that are listed
+_TOP = 100  # values of a column of strings that are listed
 _LOST = 2.0**-20  # a deviation below this share of the mean is less than 16 of float32's steps
 
 
@@ -43,19 +43,19 @@ def summarize(
       `split`, `examples`, and by feature: for images `mean`, `std`, `min`, `max` and `quantiles` of the stored pixel
       values, a list entry a channel; for masks `classes`, class id to count of pixels; for labels `counts`, and
       what is known of their column but `top`; for columns of numbers `count`, `missing`, `mean`, `std`, `min`, `max`;
-      for text `count`, `missing`, `distinct`, and the most frequent values as `top`.
+      for strings `count`, `missing`, `distinct`, and the most frequent values as `top`.
       `labels` holds the label counts of every split.
     """
     labels = merge_labels(journals)
     entries: dict[str, Any] = {}
-    for want, summary in sorted(summaries.items()):
+    for spec, summary in sorted(summaries.items()):
         if isinstance(summary, Moments):
-            entries[want.column] = _numbers(summary)
+            entries[spec.column] = _numbers(summary)
         elif isinstance(summary, Counts):
-            entries[want.column] = _texts(summary)
+            entries[spec.column] = _strings(summary)
         elif isinstance(summary, Histogram):
-            kind = features[want.column].kind
-            entries[want.column] = {"kind": kind, **(_classes if kind == MASK else _channels)(summary.counts)}
+            kind = features[spec.column].kind
+            entries[spec.column] = {"kind": kind, **(_classes if kind == MASK else _channels)(summary.counts)}
     if labels.get(split):
         column = {name: value for name, value in entries.get("label", {}).items() if name != "top"}
         entries["label"] = {**column, "kind": "label", "counts": labels[split]}
@@ -72,7 +72,7 @@ def _numbers(moments: Moments) -> dict[str, Any]:
     return {"kind": "number", "count": moments.count, "missing": moments.missing, **values, **nonfinite}
 
 
-def _texts(counts: Counts) -> dict[str, Any]:
+def _strings(counts: Counts) -> dict[str, Any]:
     entry: dict[str, Any] = {"kind": "text", "count": counts.total, "missing": counts.missing}
     if counts.exceeded:
         return entry | {"distinct": f"more than {counts.limit}"}
@@ -91,17 +91,17 @@ def _channels(histogram: np.ndarray) -> dict[str, Any]:
 
 
 def lost_differences(features: Mapping[str, Feature], statistics: Mapping[str, Any]) -> list[str]:
-    """Which columns of reals differ so little, for their size, that float32 does not keep it; in words."""
-    said = []
+    """Which columns of floats differ so little, for their size, that float32 does not keep it; in words."""
+    warnings = []
     for name, entry in statistics["features"].items():
         mean, std = entry.get("mean"), entry.get("std")
         if entry["kind"] == "number" and features[name].dtype == "float32" and std and std < abs(mean) * _LOST:
-            said.append(
+            warnings.append(
                 f"column {name!r}: its values differ little for their size (deviation {std:g}, mean {mean:g}), "
                 f"and float32, which they are stored as, has steps of {np.spacing(np.float32(abs(mean))):g} there: "
                 "subtract an offset in `prepare`, or store whole numbers as int64"
             )
-    return said
+    return warnings
 
 
 def encode(statistics: Mapping[str, Any]) -> bytes:
