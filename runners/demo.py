@@ -14,7 +14,7 @@ SHAPES = ("circle", "square", "triangle")
 RECIPE = '''"""Synthetic shapes: images with masks, labelled by their file's name."""
 
 import tensorflow_transform as tft
-from penstock.pipeline import Images, Recipe
+from penstock import Images, Recipe
 from penstock.transforms import image
 
 
