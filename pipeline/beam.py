@@ -43,18 +43,14 @@ class Build(beam.PTransform):
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         job = self._job
         phases = job.make.analysis.phases
-        graph_path, temp_path = (
-            files.join(job.make.generation, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY)
-        )
-        made = units | "Make" >> beam.ParDo(MakeUnits(job.make, emit_batches=phases == 1)).with_outputs(
-            BATCHES, main="journals"
-        )
-        journals = made["journals"]
+        graph_path, temp_path = (files.join(job.make.root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
+        outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make)).with_outputs(BATCHES, main="journals")
+        journals = outputs["journals"]
         # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
         if phases == 0:
             start = units.pipeline | beam.Impulse()  # the commit writes the graph
         elif phases == 1:
-            start = made[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
+            start = outputs[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
         else:
             # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself. tf.Transform
             # copies what leads to its input for every phase, as far back as a shuffle. There must be none: what reads
@@ -77,10 +73,10 @@ class ReadBack(beam.DoFn):
     def __init__(self, options: MakeOptions) -> None:
         self._options = options
 
-    def process(self, number: int, made: Sequence[Journal]) -> Iterator[Any]:
-        finished = Journal.read_finished(self._options.generation, number)
+    def process(self, number: int, journals: Sequence[Journal]) -> Iterator[Any]:
+        finished = Journal.read_finished(self._options.root, number)
         if finished is None:
-            raise PenstockError(f"expected unit {number} among {len(made)} to be there, found it gone; run again")
+            raise PenstockError(f"expected unit {number} among {len(journals)} to be there, found it gone; run again")
         yield from read_back(self._options, finished)
 
 

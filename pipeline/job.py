@@ -5,7 +5,8 @@ import json
 import os
 import platform
 from collections import Counter
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -14,12 +15,12 @@ import cloudpickle
 from .commit import drift
 from .errors import RequestError
 from .formats import paths, raw_schema
-from .formats.manifest import Origin, Pointer, RecipeName
-from .planning import plan as plans
-from .planning import step_configs
-from .planning.dry_run import Draft, draft
+from .formats.manifest import Origin, Pointer, RecipeName, stored_file
+from .planning import plan_file, step_configs
+from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe
-from .prepare.tables import RecordPreparer
+from .prepare.isolate import pickled_by_value
+from .prepare.preparer import Preparer, StatisticsSpec
 from .storage import files
 
 if TYPE_CHECKING:
@@ -57,21 +58,23 @@ class RunRequest:
 
 
 @dataclass(frozen=True)
-class Drafted:
-    """A planned job: what `--dry-run` shows.
+class PlannedRun:
+    """A planned run: what `--dry-run` shows.
 
     Attributes:
-      draft: What would be made.
-      generation: The id of the generation that would come out.
+      plan: What would be made.
+      generation_id: The id of the generation that would come out.
       current: The dataset's pointer as it is.
+      warnings: What the user should know.
     """
 
-    draft: Draft
-    generation: str
+    plan: Plan
+    generation_id: str
     current: Pointer | None
+    warnings: Sequence[str]
 
 
-def plan(request: RunRequest) -> Drafted:
+def plan(request: RunRequest) -> PlannedRun:
     """Lists the input, assigns splits, tries a few examples, and cuts units. Writes nothing.
 
     Raises:
@@ -79,12 +82,12 @@ def plan(request: RunRequest) -> Drafted:
     """
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
-    if request.isolate and request.recipe.module:
-        cloudpickle.register_pickle_by_value(request.recipe.module)  # no other process can import a recipe's file
-    drafted = draft(request.recipe.recipe, request.input, request.worker_threads, request.isolate)
-    if drafted.columns is not None:
-        drafted.warnings.extend(drift.compare_columns(request.output, current, drafted.columns))
-    return Drafted(drafted, _generation_id(request, drafted.digest), current)
+    with pickled_by_value(request.recipe.module):
+        new_plan = make_plan(request.recipe.recipe, request.input, request.worker_threads, request.isolate)
+    warnings = list(new_plan.inventory.warnings)
+    if new_plan.table_schema is not None:
+        warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
+    return PlannedRun(new_plan, _generation_id(request, new_plan.inventory.digest), current, warnings)
 
 
 def _check_places(source: str, output: str) -> None:
@@ -125,7 +128,7 @@ def _generation_id(request: RunRequest, digest: str) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def prepare(request: RunRequest, drafted: Drafted) -> "Job":
+def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     """Says what the engine has to do. Writes nothing.
 
     Raises:
@@ -137,70 +140,74 @@ def prepare(request: RunRequest, drafted: Drafted) -> "Job":
     from .commit.commit import Budget, CommitOptions
     from .prepare import summaries
 
-    recipe, planned = request.recipe.recipe, drafted.draft
+    recipe, plan = request.recipe.recipe, planned.plan
     try:
         budget = Budget.parse(request.max_quarantined)
     except ValueError as error:
         raise RequestError(f"--max-quarantined: {error}") from error
-    analysis = trace.trace(recipe.features, planned.features)
-    preparer = planned.preparer
-    if isinstance(preparer, RecordPreparer):
-        specs = summaries.combine(analysis.summary_specs, preparer.summary_specs)
-        preparer = replace(preparer, summary_specs=specs, columns=analysis.columns)
-    _check_shippable(preparer)
-    # images are shuffled globally by the plan: their references are in the order of a hash
-    targets = len(planned.units) if recipe.shuffle == "global" and isinstance(preparer, RecordPreparer) else 0
-    root = files.join(request.output, drafted.generation)
+    analysis = trace.trace(recipe.features, plan.features)
+    preparer = plan.preparer(
+        StatisticsSpec(
+            recipe.statistics,
+            summaries.column_specs(plan.features, analysis.summary_specs),
+            analysis.columns if analysis.phases == 1 else (),  # later phases read the shards
+        )
+    )
+    with pickled_by_value(request.recipe.module):
+        _check_shippable(preparer)
+    lines = _quarantine(plan)
     return Job(
         make=MakeOptions(
-            generation=root,
+            root=files.join(request.output, planned.generation_id),
             preparer=preparer,
             analysis=analysis,
-            statistics=recipe.statistics,
             threads=request.worker_threads,
-            timeout=request.isolate,
-            targets=targets,
+            targets=plan.targets,
         ),
         commit=CommitOptions(
             dataset=request.output,
-            generation=drafted.generation,
-            origin=_origin(request, planned),
+            generation=planned.generation_id,
+            origin=_origin(request, planned, preparer),
             warnings=planned.warnings,
-            units=len(planned.units) + targets,
-            read=planned.read,
-            filtered=planned.filtered,
-            problems=Counter(problem.code for problem in planned.problems),
-            quarantine=None,
+            units=len(plan.units) + plan.targets,
+            read=plan.inventory.read,
+            filtered=plan.inventory.filtered,
+            problems=Counter(example.code for example in plan.inventory.quarantined),
+            quarantine=stored_file(paths.PLAN_QUARANTINE, b"".join(lines), len(lines)) if lines else None,
             analysis=analysis,
             statistics=recipe.statistics,
             budget=budget,
-            replaces=drafted.current,
+            replaces=planned.current,
         ),
     )
 
 
-def begin(job: "Job", drafted: Drafted) -> "Job":
+def begin(job: "Job", planned: PlannedRun) -> None:
     """Writes the plan and what it quarantines into the new generation; a plan that is there from before stays.
 
     Raises:
       RequestError: that plan was made for other units.
     """
-    from .build import units
+    from .build.shards import write_lines
 
-    root = job.commit.root
+    root, units = job.make.root, planned.plan.units
     plan_uri = files.join(root, paths.PLAN)
     if not files.exists(plan_uri):
-        plans.write(plan_uri, drafted.draft.units)
-    elif plans.count_units(plan_uri) != len(drafted.draft.units):
+        plan_file.write(plan_uri, units)
+    elif (count := plan_file.count_units(plan_uri)) != len(units):
         raise RequestError(
-            f"{root}: expected an unfinished run of {len(drafted.draft.units)} units, found one of "
-            f"{plans.count_units(plan_uri)}: `prepare` gives other results than then; remove this folder and run again"
+            f"{root}: expected an unfinished run of {len(units)} units, found one of {count}: `prepare` gives other "
+            "results than then; remove this folder and run again"
         )
-    quarantine = units.write_quarantine(root, paths.PLAN_QUARANTINE, drafted.draft.problems)
-    return replace(job, commit=replace(job.commit, quarantine=quarantine))
+    write_lines(root, paths.PLAN_QUARANTINE, _quarantine(planned.plan))
 
 
-def _check_shippable(preparer: object) -> None:
+def _quarantine(plan: Plan) -> list[bytes]:
+    """The lines of the plan's quarantine file."""
+    return [example.to_line() for example in plan.inventory.quarantined]
+
+
+def _check_shippable(preparer: Preparer) -> None:
     """Raises RequestError where the recipe's functions cannot be sent to a worker."""
     try:
         cloudpickle.dumps(preparer)
@@ -211,9 +218,9 @@ def _check_shippable(preparer: object) -> None:
         ) from error
 
 
-def _origin(request: RunRequest, planned: Draft) -> Origin:
+def _origin(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Origin:
     """What the manifest says of what the generation is made from and by."""
-    recipe = request.recipe.recipe
+    recipe, table_schema = request.recipe.recipe, planned.plan.table_schema
     packages = ("tensorflow", "penstock", "pillow", "simplejpeg", "numpy")
     return Origin(
         recipe=RecipeName(request.recipe.name, request.recipe.hash),
@@ -233,6 +240,6 @@ def _origin(request: RunRequest, planned: Draft) -> Origin:
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },
-        prepare=step_configs.describe(planned.preparer, planned.features, planned.joined),
-        schema=raw_schema.to_text(planned.columns) if planned.columns is not None else None,
+        prepare=step_configs.describe(preparer),
+        schema=raw_schema.to_text(table_schema) if table_schema is not None else None,
     )

@@ -112,9 +112,9 @@ def run(
             timeout if isolate else None,
         )
         if dry_run:
-            drafted = plan(request)
-            prepare(request, drafted)  # finds mistakes in `features` and in the budget
-            _print(report.plan_entry(request, drafted), as_json, report.show_plan)
+            planned = plan(request)
+            prepare(request, planned)  # finds mistakes in `features` and in the budget
+            _print(report.plan_entry(request, planned), as_json, report.show_plan)
             return
         with report.reporter(quiet or as_json) as reporter:
             result = run_recipe(request, reporter, beam_options)

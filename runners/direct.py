@@ -15,6 +15,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from ..pipeline.beam import Build, Job
+from ..pipeline.prepare.isolate import pickled_by_value
 
 
 def pipeline_options(workers: int, arguments: Sequence[str]) -> PipelineOptions:
@@ -37,10 +38,11 @@ def run(job: Job, workers: int = 1, arguments: Sequence[str] = (), module: Modul
     Raises:
       RuntimeError: a stage failed; its cause is in the message.
     """
-    if module is not None:
-        ship_by_value(module)
     options = pipeline_options(workers, arguments)
-    with beam.Pipeline(runner=make_runner(options), options=options) as pipeline:
+    with (
+        pickled_by_value(module, (beam_cloudpickle, cloudpickle)),  # Beam has a copy of its own
+        beam.Pipeline(runner=make_runner(options), options=options) as pipeline,
+    ):
         _ = pipeline | "Units" >> beam.Create(range(job.units)) | Build(job)
 
 
@@ -49,9 +51,3 @@ def make_runner(options: PipelineOptions) -> FnApiRunner:
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
-
-
-def ship_by_value(module: ModuleType) -> None:
-    """Makes pickles hold a recipe's functions themselves: workers cannot import a file that only the user has."""
-    for pickler in (beam_cloudpickle, cloudpickle):  # Beam has a copy of its own
-        pickler.register_pickle_by_value(module)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..pipeline.formats.manifest import Manifest
-from ..pipeline.job import Drafted, RunRequest
+from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.storage import files
 from .run import Reporter, Result, Silent
 
@@ -68,10 +68,10 @@ class _Bar:
         else:
             self._console.print(f"{text} …", style="dim")
 
-    def drafted(self, drafted: Drafted) -> None:
-        self._console.print(_plan_line(drafted))
-        _warn(self._console, drafted.draft.warnings)
-        self._progress.update(self._task, total=_planned(drafted))
+    def planned(self, planned: PlannedRun) -> None:
+        self._console.print(_plan_line(planned))
+        _warn(self._console, planned.warnings)
+        self._progress.update(self._task, total=_count_planned(planned))
 
     def progress(self, read: int, quarantined: int) -> None:
         if read and not self._start:  # what was there before is an earlier run's work, or an engine's start
@@ -97,10 +97,10 @@ class _Lines:
         self._next = time.monotonic() + _LINE_EVERY
         self._say(f"{text} …")
 
-    def drafted(self, drafted: Drafted) -> None:
-        self._total = _planned(drafted)
-        self._say(_plan_line(drafted))
-        _warn(Console(stderr=True, markup=False, highlight=False), drafted.draft.warnings)
+    def planned(self, planned: PlannedRun) -> None:
+        self._total = _count_planned(planned)
+        self._say(_plan_line(planned))
+        _warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
 
     def progress(self, read: int, quarantined: int) -> None:
         if time.monotonic() >= self._next:
@@ -119,41 +119,42 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
         console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
 
 
-def _planned(drafted: Drafted) -> int | None:
+def _count_planned(planned: PlannedRun) -> int | None:
     """How many examples the units hold, where that is known."""
-    counts = [unit.examples for unit, _ in drafted.draft.units]
+    counts = [unit.examples for unit, _ in planned.plan.units]
     return None if min(counts) < 0 else sum(counts)
 
 
-def _plan_line(drafted: Drafted) -> str:
-    planned = drafted.draft
+def _plan_line(planned: PlannedRun) -> str:
+    plan = planned.plan
     splits = ", ".join(
-        name if split.examples < 0 else f"{name} {split.examples}" for name, split in planned.splits.items()
+        name if split.examples < 0 else f"{name} {split.examples}" for name, split in plan.splits.items()
     )
-    count = f"{planned.read} examples" if planned.read >= 0 else "an unknown number of examples"
-    return f"{count} ({splits}) in {len(planned.units)} units"
+    count = f"{plan.inventory.read} examples" if plan.inventory.read >= 0 else "an unknown number of examples"
+    return f"{count} ({splits}) in {len(plan.units)} units"
 
 
-def plan_entry(request: RunRequest, drafted: Drafted) -> dict[str, Any]:
+def plan_entry(request: RunRequest, planned: PlannedRun) -> dict[str, Any]:
     """What `--dry-run` says, as data."""
-    planned = drafted.draft
+    plan = planned.plan
+    is_current = planned.current is not None and planned.current.generation == planned.generation_id
     return {
         "recipe": request.recipe.name,
-        "generation": drafted.generation,
-        "state": "up to date" if drafted.current and drafted.current.generation == drafted.generation else "to be made",
-        "read": planned.read if planned.read >= 0 else None,
+        "generation": planned.generation_id,
+        "state": "up to date" if is_current else "to be made",
+        "read": plan.inventory.read if plan.inventory.read >= 0 else None,
         "splits": {
             name: asdict(split) | {"examples": split.examples if split.examples >= 0 else None}
-            for name, split in planned.splits.items()
+            for name, split in plan.splits.items()
         },
-        "units": len(planned.units),
-        "filtered": dict(planned.filtered),
-        "quarantined": dict(Counter(problem.code for problem in planned.problems)),
-        "warnings": planned.warnings,
-        "features": {name: feature.to_json() for name, feature in planned.features.items()},
+        "units": len(plan.units),
+        "filtered": dict(plan.inventory.filtered),
+        "quarantined": dict(Counter(example.code for example in plan.inventory.quarantined)),
+        "warnings": list(planned.warnings),
+        "features": {name: feature.to_json() for name, feature in plan.features.items()},
         "estimate": {
-            "output_bytes": round(planned.output_bytes),
-            "seconds": round(planned.seconds / (request.workers * request.worker_threads), 1),
+            "output_bytes": round(plan.estimate.output_bytes),
+            "seconds": round(plan.estimate.seconds / (request.workers * request.worker_threads), 1),
         },
     }
 

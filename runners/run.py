@@ -13,7 +13,7 @@ from ..pipeline.build.journal import Journal
 from ..pipeline.errors import OverBudgetError, PenstockError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, Pointer, publish
-from ..pipeline.job import Drafted, RunRequest, begin, plan, prepare
+from ..pipeline.job import PlannedRun, RunRequest, begin, plan, prepare
 from ..pipeline.storage import files
 
 _POLL = 0.5  # seconds between two looks at how far the units are
@@ -25,7 +25,7 @@ class Reporter(Protocol):
     def stage(self, text: str) -> None:
         """A new stage begins."""
 
-    def drafted(self, drafted: Drafted) -> None:
+    def planned(self, planned: PlannedRun) -> None:
         """The plan is made."""
 
     def progress(self, read: int, quarantined: int) -> None:
@@ -41,7 +41,7 @@ class Silent:
     def stage(self, text: str) -> None:
         pass
 
-    def drafted(self, drafted: Drafted) -> None:
+    def planned(self, planned: PlannedRun) -> None:
         pass
 
     def progress(self, read: int, quarantined: int) -> None:
@@ -74,24 +74,24 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     """
     reporter = reporter or Silent()
     reporter.stage("planning")
-    drafted = plan(request)
-    reporter.drafted(drafted)
-    existing = _committed_before(request.output, drafted)
-    root = files.join(request.output, drafted.generation)
+    planned = plan(request)
+    reporter.planned(planned)
+    existing = _committed_before(request.output, planned)
+    root = files.join(request.output, planned.generation_id)
     if existing is not None:
         with contextlib.suppress(PenstockError), _alone(root):
             files.remove(files.join(root, paths.WORK))  # of a run that was killed right after its commit
         return Result("up_to_date", existing)
     reporter.stage("tracing the features")
-    job = prepare(request, drafted)
+    job = prepare(request, planned)
     os.makedirs(root, exist_ok=True)
     with _alone(root):
         current = Pointer.read(request.output)
-        if current != drafted.current and current and current.generation == drafted.generation:
+        if current != planned.current and current and current.generation == planned.generation_id:
             files.remove(files.join(root, paths.WORK))
             return Result("up_to_date", Manifest.load(request.output))  # another run has made it meanwhile
         files.remove_temporaries(root)
-        job = begin(job, drafted)
+        begin(job, planned)
         reporter.stage("making")
         files.remove(files.join(root, paths.OUTCOME))
         with _Watch(root, job.commit.units, reporter):
@@ -102,7 +102,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
             raise refusal(outcome["message"])
         files.remove(files.join(root, paths.WORK))
         manifest = Manifest.load(request.output)
-        reporter.committed([warning for warning in manifest.warnings if warning not in drafted.draft.warnings])
+        reporter.committed([warning for warning in manifest.warnings if warning not in planned.warnings])
         return Result("committed", manifest)
 
 
@@ -123,15 +123,15 @@ def _alone(generation: str) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _committed_before(dataset: str, drafted: Drafted) -> Manifest | None:
+def _committed_before(dataset: str, planned: PlannedRun) -> Manifest | None:
     """The manifest, where this very generation was committed before; the dataset points to it afterwards."""
-    current = drafted.current
-    if current and current.generation == drafted.generation:
+    current = planned.current
+    if current and current.generation == planned.generation_id:
         return Manifest.load(dataset)
-    uri = files.join(dataset, drafted.generation, paths.MANIFEST)
-    if current is None or not files.exists(uri) or files.exists(files.join(dataset, drafted.generation, paths.WORK)):
+    uri = files.join(dataset, planned.generation_id, paths.MANIFEST)
+    if current is None or not files.exists(uri) or files.exists(files.join(dataset, planned.generation_id, paths.WORK)):
         return None
-    publish(dataset, Pointer.to(drafted.generation, files.read_bytes(uri)), current)
+    publish(dataset, Pointer.to(planned.generation_id, files.read_bytes(uri)), current)
     return Manifest.load(dataset)
 
 

@@ -63,10 +63,10 @@ def run_job(recipe: Any, source: Path, output: Path, hash: str | None = None, **
 
 
 def plan_job(recipe: Any, source: Path, output: Path = Path("/nowhere"), **options: Any) -> Any:
-    """The draft of a job: what `--dry-run` shows."""
+    """The plan of a run: what `--dry-run` shows."""
     from penstock.pipeline.job import plan
 
-    return plan(request(recipe, source, output, **options)).draft
+    return plan(request(recipe, source, output, **options)).plan
 
 
 def request(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:

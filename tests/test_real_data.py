@@ -65,11 +65,11 @@ def test_pets_splits_by_their_lists(real_data: Path, tmp_path: Path):
     from helpers import plan_job
 
     lists = by_list({"train": "annotations/trainval.txt", "test": "annotations/test.txt"})
-    draft = plan_job(
+    plan = plan_job(
         Recipe(source=Images("images/*.jpg"), prepare=[image.resize(8, 8)], splits=lists), real_data / "pets"
     )
-    assert {name: split.examples for name, split in draft.splits.items()} == {"train": 300, "test": 298}
-    assert sum(draft.filtered.values()) == 2
+    assert {name: split.examples for name, split in plan.splits.items()} == {"train": 300, "test": 298}
+    assert sum(plan.inventory.filtered.values()) == 2
 
 
 @pytest.mark.parametrize("isolate", [None, pytest.param(20.0, marks=pytest.mark.slow)])

@@ -3,7 +3,7 @@
 Only the columns that the analyzers depend on hold their values; the others hold placeholders of little size.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +12,6 @@ from tfx_bsl.tfxio import tf_example_record
 
 from ..formats.features import Feature
 from ..prepare import summaries
-from ..prepare.chunk import Chunk
 from ..prepare.summaries import Summaries, SummarySpec
 from .schema import SUMMARIES, example_schema
 
@@ -24,7 +23,7 @@ def adapter_config(features: Mapping[str, Feature]) -> object:
 
 
 class Batcher:
-    """Collects a unit's chunks of the statistics' split; the last batch carries their summaries."""
+    """Collects a unit's examples of the statistics' split; the last batch carries their summaries."""
 
     def __init__(
         self,
@@ -53,16 +52,16 @@ class Batcher:
         self._examples: list[bytes] = []
         self._last: pa.RecordBatch | None = None
 
-    def add(self, chunk: Chunk) -> Iterator[pa.RecordBatch]:
-        """Takes a chunk; yields the batches that are full."""
+    def add(self, analyzed: Sequence[bytes] | pa.RecordBatch) -> Iterator[pa.RecordBatch]:
+        """Takes what a chunk has for the analyzers (see `Chunk.analyzed`); yields the batches that are full."""
         if self._decoder is None:
             return
-        if chunk.columns is not None:
-            previous, self._last = self._last, _as_lists(chunk.columns, self._columns)
+        if isinstance(analyzed, pa.RecordBatch):
+            previous, self._last = self._last, _as_lists(analyzed, self._columns)
             if previous is not None:
                 yield self._pack(previous, len(previous), b"")
         else:
-            self._examples += chunk.analyzed
+            self._examples += analyzed
             while len(self._examples) > self._batch_size:
                 full, self._examples = self._examples[: self._batch_size], self._examples[self._batch_size :]
                 yield self._pack(self._decoder.DecodeBatch(full), len(full), b"")

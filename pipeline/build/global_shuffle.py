@@ -17,17 +17,17 @@ from ..formats.manifest import Shard, StoredFile
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
 from ..storage import files
-from .journal import Journal, Segment
+from .journal import Journal, Segment, SegmentFile
 from .shards import Packed, TfRecordShard
 
 _POSITION = struct.Struct("<Q")
 
 
 @dataclass
-class ScatterWriter:
+class SegmentWriter:
     """Takes a unit's rows, and writes them sorted by split and target shard."""
 
-    generation: str
+    root: str
     unit: int
     targets: int
 
@@ -43,9 +43,9 @@ class ScatterWriter:
 
     def finish(self) -> Packed:
         """Writes the file; says which part of it holds what."""
-        path = paths.unit_scattered(self.unit)
+        path = paths.unit_segments(self.unit)
         segments: list[Segment] = []
-        with files.create(files.join(self.generation, path)) as file:
+        with files.create(files.join(self.root, path)) as file:
             writer = RecordWriter(file)
             for split, records in sorted(self._records.items()):
                 positions = np.concatenate(self._positions[split])
@@ -59,7 +59,8 @@ class ScatterWriter:
                     if rows:
                         segments.append(Segment(split, target, begin, writer.offsets[-1], len(rows)))
             sha256 = writer.finish()
-        return Packed({}, StoredFile(path, writer.records, writer.size, sha256), segments)
+        stored = StoredFile(path, writer.records, writer.size, sha256)
+        return Packed({}, SegmentFile(stored, tuple(segments)))
 
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind: there is none before `finish`."""
@@ -76,12 +77,13 @@ def targets_of(positions: np.ndarray, targets: int) -> np.ndarray:
     return ((high * np.uint64(targets)) >> np.uint64(32)).astype(np.int64)
 
 
-def read_segments(generation: str, journal: Journal, split: str, target: int | None) -> Iterator[tuple[int, bytes]]:
+def read_segments(root: str, journal: Journal, split: str, target: int | None) -> Iterator[tuple[int, bytes]]:
     """Position and serialized example of the rows of a unit's file that are of a split and, if given, of a target."""
-    if journal.scattered is None:
+    if journal.segment_file is None:
         return
-    chosen = [segment for segment in journal.segments if segment.split == split and target in (None, segment.target)]
-    uri = files.join(generation, journal.scattered.path)
+    segments = journal.segment_file.segments
+    chosen = [segment for segment in segments if segment.split == split and target in (None, segment.target)]
+    uri = files.join(root, journal.segment_file.file.path)
     with files.open_read(uri) as file:
         for segment in chosen:
             file.seek(segment.begin)
@@ -90,26 +92,26 @@ def read_segments(generation: str, journal: Journal, split: str, target: int | N
                 yield position, record[_POSITION.size :]
 
 
-def gather(generation: str, journals: Sequence[Journal], target: int, names: Mapping[str, ShardName]) -> Journal:
+def gather_segments(root: str, journals: Sequence[Journal], target: int, names: Mapping[str, ShardName]) -> Journal:
     """Writes a target's shards of all splits from every unit's file, unless that was done before.
 
     Args:
-      generation: The generation's URI.
-      journals: Of all units that scattered rows.
+      root: The generation's URI.
+      journals: Of all units whose rows are in segment files.
       target: The target.
       names: Split to the shard's name.
     """
     unit = len(journals) + target
-    finished = Journal.read_finished(generation, unit)
+    finished = Journal.read_finished(root, unit)
     if finished:
         return finished
     shards: dict[str, Shard] = {}
     for split, name in names.items():
-        rows = [row for journal in journals for row in read_segments(generation, journal, split, target)]
+        rows = [row for journal in journals for row in read_segments(root, journal, split, target)]
         rows.sort()  # by position; equal ones by content, so the order of the journals does not matter
-        writer = TfRecordShard(generation, name)
+        writer = TfRecordShard(root, name)
         writer.add([record for _, record in rows], None)
         shards[split] = writer.finish()
     finished = Journal(unit=unit, read=0, shards=shards)
-    finished.write(generation)
+    finished.write(root)
     return finished

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,27 +15,35 @@ from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
 from ..storage import files
-from .journal import Segment
+from .journal import SegmentFile
 
 _READ_ROWS = 1000
 
 
-def store(generation: str, path: str, examples: int, content: bytes) -> StoredFile:
+def store(root: str, path: str, examples: int, content: bytes) -> StoredFile:
     """Writes a whole file of a generation."""
-    files.write_bytes(files.join(generation, path), content)
+    files.write_bytes(files.join(root, path), content)
     return stored_file(path, content, examples)
+
+
+def write_lines(root: str, path: str, lines: Sequence[bytes]) -> StoredFile | None:
+    """Writes a file of lines; None, and no file, where there are none."""
+    if not lines:
+        files.remove(files.join(root, path))  # of an attempt that was killed
+        return None
+    return store(root, path, len(lines), b"".join(lines))
 
 
 class TfRecordShard:
     """A shard of serialized tf.train.Examples, with an index of its records."""
 
-    def __init__(self, generation: str, name: ShardName) -> None:
-        self._generation = generation
+    def __init__(self, root: str, name: ShardName) -> None:
+        self._root = root
         self._name = name
         self._stack = contextlib.ExitStack()
-        file = self._stack.enter_context(files.create(files.join(generation, name.path)))
+        file = self._stack.enter_context(files.create(files.join(root, name.path)))
         self._writer = RecordWriter(file, "gzip" if name.gzip else None)
-        self._held: list[bytes] = []
+        self._waiting: list[bytes] = []
         self._positions: list[np.ndarray] = []
 
     def add(self, records: Sequence[bytes], positions: np.ndarray | None) -> None:
@@ -43,20 +51,20 @@ class TfRecordShard:
         if positions is None:
             self._writer.append(records)
         else:
-            self._held.extend(records)
+            self._waiting.extend(records)
             self._positions.append(positions)
 
     def finish(self) -> Shard:
         """Writes what is held, in the order of its positions, and closes the shard."""
-        if self._held:
+        if self._waiting:
             order = np.argsort(np.concatenate(self._positions), kind="stable")
-            self._writer.append(self._held[row] for row in order.tolist())
+            self._writer.append(self._waiting[row] for row in order.tolist())
         sha256 = self._writer.finish()
         self._stack.close()
         count = self._writer.records
         stored = StoredFile(self._name.path, count, self._writer.size, sha256)
         offsets = np.array(self._writer.offsets, "<u8").tobytes()
-        return Shard(stored, store(self._generation, self._name.index_path, count, offsets))
+        return Shard(stored, store(self._root, self._name.index_path, count, offsets))
 
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind."""
@@ -67,8 +75,8 @@ class TfRecordShard:
 class ParquetShard:
     """A shard of Arrow columns, with a checksum on every page."""
 
-    def __init__(self, generation: str, name: ShardName, schema: pa.Schema) -> None:
-        self._generation = generation
+    def __init__(self, root: str, name: ShardName, schema: pa.Schema) -> None:
+        self._root = root
         self._name = name
         self._schema = schema
         self._batches: list[pa.RecordBatch] = []
@@ -89,7 +97,7 @@ class ParquetShard:
             table = table.take(pa.array(np.argsort(np.concatenate(self._positions), kind="stable")))
         sink = pa.BufferOutputStream()
         pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=1 << 16)
-        return Shard(store(self._generation, self._name.path, len(table), sink.getvalue().to_pybytes()), None)
+        return Shard(store(self._root, self._name.path, len(table), sink.getvalue().to_pybytes()), None)
 
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind: there is none before `finish`."""
@@ -100,28 +108,25 @@ ShardWriter = TfRecordShard | ParquetShard
 
 @dataclass
 class Packed:
-    """What a unit was packed into: shards by split; or, in a global shuffle, one file in segments."""
+    """What a unit was packed into: shards by split; or, in a global shuffle, a segment file."""
 
     shards: dict[str, Shard]
-    scattered: StoredFile | None = None
-    segments: list[Segment] = field(default_factory=list)
+    segment_file: SegmentFile | None = None
 
 
 class ShardSet:
     """Packs a unit into one shard of each of its splits."""
 
-    def __init__(self, generation: str, names: Mapping[str, ShardName], schema: pa.Schema | None) -> None:
+    def __init__(self, root: str, names: Mapping[str, ShardName], schema: pa.Schema | None) -> None:
         """Opens the shards.
 
         Args:
-          generation: The generation's URI.
+          root: The generation's URI.
           names: Split to the shard's name.
           schema: The columns, for Parquet.
         """
         self._writers: dict[str, ShardWriter] = {
-            split: ParquetShard(generation, name, schema)
-            if name.format == "parquet"
-            else TfRecordShard(generation, name)
+            split: ParquetShard(root, name, schema) if name.format == "parquet" else TfRecordShard(root, name)
             for split, name in names.items()
         }
 

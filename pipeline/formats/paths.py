@@ -116,7 +116,7 @@ def unit_summaries(unit: int) -> str:
     return f"{UNITS}/{unit:05d}.summaries"
 
 
-def unit_scattered(unit: int) -> str:
+def unit_segments(unit: int) -> str:
     """A unit's prepared rows, on their way to other units' shards."""
     return f"{UNITS}/{unit:05d}.tfrecord"
 

@@ -1,290 +1,224 @@
-"""The plan: which examples, in which split, in which unit. It holds references, never payloads.
-
-The plan is a file (Arrow IPC, one record batch a unit), so that workers get a unit's number and read its references
-themselves: nothing but small integers goes through the engine, and a resumed run finds the same units.
-"""
+"""The plan of a run: what would be made of the input as it is. Lists and samples it; writes nothing."""
 
 import hashlib
-import json
-import math
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import pyarrow as pa
 
-from ..errors import RequestError
+from ..errors import PenstockError, RequestError
 from ..formats import paths
-from ..formats.paths import ShardName
-from ..sources.file_patterns import digest_files
+from ..formats.example_writer import encode
+from ..formats.features import Feature, describe_columns, stored_schema
+from ..prepare.images import ImagePreparer, ImageSteps
+from ..prepare.preparer import Preparer, StatisticsSpec
+from ..prepare.steps import PreparedRows, conform, is_untyped, unite
+from ..prepare.tables import TablePreparer, TableSteps
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.listing import RecordRange, Reference
+from ..sources.listing import RecordListing, RecordRange
 from ..sources.quarantine import QuarantinedExample
-from ..sources.table_schema import TableSchema
-from ..splits.hashing import hash64
-from ..splits.rules import NOT_LISTED
-from ..storage import files
+from ..sources.record_source import RecordSource
+from ..splits.rows import split_names
+from . import sample
+from .cut import cut_ranges, cut_references
+from .plan_file import Piece, Unit
 from .recipe import Recipe
+from .selection import Inventory, select
 
-DUPLICATE = "duplicate"
-SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enough to redo
 RANGE_BYTES = 1 << 20  # of a record file: what a thread takes at a time
-
-
-Piece = Reference | RecordRange
-_TEXT, _WHOLE = pa.string(), pa.int64()
-_KINDS = {Reference: "Reference", RecordRange: "Range"}  # what a plan file calls what its units read
-_SCHEMAS = {
-    Reference: pa.schema([("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]),
-    RecordRange: pa.schema(
-        [("uri", _TEXT), ("key", _TEXT)]
-        + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
-        + [("source", _TEXT), ("root", _TEXT)]
-    ),
-}
+_TRIED_RANGES = 8
+_TRIED_ROWS = 1000  # of each of them but the first
 
 
 @dataclass(frozen=True)
-class Unit:
-    """A piece of work that becomes one shard of each split it holds.
+class SplitPlan:
+    """A split as planned: examples (-1: known after reading), shards, bytes to read, and examples by label."""
 
-    Attributes:
-      index: Its number in the plan.
-      shards: Split to the shard that the unit becomes.
-      examples: How many examples it holds; -1 where that is not known before it is read.
-      size: The bytes that it reads.
-    """
-
-    index: int
-    shards: dict[str, ShardName]
     examples: int
-    size: int
+    shards: int
+    input_bytes: int
+    labels: dict[str, int]
 
 
-@dataclass
-class Selection:
-    """The examples of a job, with their splits.
+@dataclass(frozen=True)
+class Estimate:
+    """What a few examples let expect of all: bytes of shards, and seconds in one thread."""
+
+    output_bytes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A planned run.
 
     Attributes:
-      read: How many examples the source has.
-      splits: Split name to its references in their stored order.
-      problems: Examples that go to the quarantine at once.
-      filtered: Filter reason to count.
-      warnings: What the user should know.
-      digest: A hash over every file that the selection depends on.
-      columns: The columns that are joined to the examples; None where there are none.
+      inventory: What the input holds.
+      splits: Split name to its plan.
+      units: The pieces of work, and what each is to read.
+      targets: In a global shuffle by files, among how many units' shards all rows are shared out; else 0.
+      features: What every prepared example holds.
+      preparer: Gives what prepares the units, once it is known what statistics need of the examples.
+      table_schema: The raw columns of a table; None for images.
+      estimate: What it will take.
     """
 
-    read: int
-    splits: dict[str, list[Reference]]
-    problems: list[QuarantinedExample]
-    filtered: Counter[str] = field(default_factory=Counter)
-    warnings: list[str] = field(default_factory=list)
-    digest: str = ""
-    columns: TableSchema | None = None
+    inventory: Inventory
+    splits: Mapping[str, SplitPlan]
+    units: Sequence[tuple[Unit, Sequence[Piece]]]
+    targets: int
+    features: Mapping[str, Feature]
+    preparer: Callable[[StatisticsSpec], Preparer]
+    table_schema: pa.Schema | None
+    estimate: Estimate
 
 
-def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:
-    """Lists the source and gives every example its split and its position.
+def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = None) -> Plan:
+    """Lists the input, assigns splits, tries a few examples, and cuts units.
 
     Args:
       recipe: The recipe.
-      source: Its source.
       root: The input folder.
       threads: How many payloads to hash at a time, where duplicates are to be left out.
+      timeout: Seconds that an image may take in a process of its own; None tries them in this one.
 
     Raises:
-      RequestError: nothing is found, or the recipe's rules do not fit what is there.
+      RequestError: the recipe does not fit the input.
     """
-    listing = source.find(root)
-    rule = recipe.split_rule
-    names, warnings = rule.assign([reference.key for reference in listing.references], root)
-    lists = [(path, info) for path in rule.files() for info in files.glob(root, path).values()]
-    digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
-    selection = Selection(
-        read=len(listing.references) + len(listing.problems) + listing.filtered.total(),
-        splits={name: [] for name in rule.names() or []},
-        problems=listing.problems,
-        filtered=listing.filtered,
-        columns=listing.schema,
-        warnings=listing.warnings + warnings,
-        digest=digest,
+    if isinstance(recipe.source, Images | ImageJoin):
+        return _plan_images(recipe, recipe.source, root, threads, timeout)
+    return _plan_table(recipe, recipe.source, root, timeout)
+
+
+def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Plan:
+    """The plan of images: every reference is listed, and a unit holds one split."""
+    selection = select(recipe, source, root, threads)
+    steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, selection.joined)
+    taken = sample.take(steps, selection.splits[recipe.statistics], timeout)
+    units = cut_references(selection.splits, recipe.shards, taken.example_bytes, recipe.compression == "gzip")
+    shards = Counter(split for unit, _ in units for split in unit.shards)
+    count = sum(len(references) for references in selection.splits.values())
+    return Plan(
+        inventory=selection.inventory,
+        splits={
+            name: SplitPlan(
+                len(references),
+                shards[name],
+                sum(reference.size for reference in references),
+                dict(sorted(Counter(reference.label for reference in references if reference.label).items())),
+            )
+            for name, references in selection.splits.items()
+        },
+        units=units,
+        targets=0,  # a global shuffle is the plan's own: references are in the order of a hash
+        features=taken.features,
+        preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
+        table_schema=None,
+        estimate=Estimate(count * taken.example_bytes, count * taken.seconds),
     )
-    listed = [reference for reference, name in zip(listing.references, names, strict=True) if name is not None]
-    duplicates = _duplicates(listed, threads) if recipe.deduplicate else set()
-    for reference, name in zip(listing.references, names, strict=True):
-        if name is None or reference.key in duplicates:
-            selection.filtered[NOT_LISTED if name is None else DUPLICATE] += 1
-        else:
-            selection.splits.setdefault(name, []).append(reference)
-    for references in selection.splits.values() if recipe.shuffle else ():
-        references.sort(key=lambda reference: (hash64(reference.key, f"order{recipe.seed}"), reference.key))
-    _check_splits(selection, recipe)
-    return selection
 
 
-def _check_splits(selection: Selection, recipe: Recipe) -> None:
-    counts = {name: len(references) for name, references in selection.splits.items()}
-    if recipe.statistics not in counts:
-        raise RequestError(
-            f"Recipe(statistics=...): expected the split that statistics come from to be one of {sorted(counts)}, "
-            f"found {recipe.statistics!r}"
-        )
-    for name, count in counts.items():
+def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float | None) -> Plan:
+    """The plan of a table: its files are cut into ranges, and a unit holds all splits."""
+    _check_fits_table(recipe, timeout)
+    if isinstance(recipe.shards, Mapping):
+        raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
+    listing = _find_ranges(source, root, recipe.shards)
+    names = tuple(split_names(recipe.split_rule, sorted({record_range.key for record_range in listing.ranges})))
+    for name in names:
         if not paths.is_split_name(name):
-            raise RequestError(
-                f"Recipe(splits=...): expected names of letters, digits, _ and ., found the split {name!r} in the "
-                "input; rename its folder, or find another name with by_path"
-            )
-        if not count:
-            troubled = len(selection.problems)
-            problem = f"; of {selection.read} examples, {troubled} have problems" if troubled else ""
-            raise RequestError(
-                f"split {name!r} would be empty (found {counts}{problem}); "
-                "change the splits or their shares, or add examples"
-            )
+            raise RequestError(f"Recipe(splits=...): expected split names of letters, digits, _ and ., found {name!r}")
+    if recipe.statistics not in names:
+        raise RequestError(f"Recipe(statistics=...): expected one of {list(names)}, found {recipe.statistics!r}")
+    seed = recipe.seed if recipe.shuffle else None
+    serialized = recipe.format == "tfrecord"
+    steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names)
+    start = time.perf_counter()
+    first, rows = _first_rows(steps, listing.ranges)
+    seconds = time.perf_counter() - start
+    tried = [rows.batch, *_further_rows(steps, listing.ranges, first, rows.batch.schema)]
+    try:
+        schema = stored_schema(unite(tried))
+    except ValueError as error:
+        raise RequestError(f"Recipe(prepare=...): {error}") from error
+    features = describe_columns(schema)
+    rows = conform(rows, schema, first, steps.by_example)
+    stored = encode(rows.batch, features) if serialized else rows.batch
+    size = sum(record_range.size for record_range in listing.ranges)
+    output_bytes = size * stored.nbytes / max(first.size, 1)
+    suffix = (recipe.format, recipe.compression == "gzip")
+    units = cut_ranges(listing.ranges, names, recipe.shards, output_bytes, seed, suffix)
+    known = all(record_range.rows >= 0 for record_range in listing.ranges)
+    return Plan(
+        inventory=Inventory(
+            read=sum(record_range.rows for record_range in listing.ranges) if known else -1,
+            digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
+            warnings=listing.warnings,
+        ),
+        splits={name: SplitPlan(-1, len(units), size // len(names), {}) for name in names},
+        units=units,
+        targets=len(units) if recipe.shuffle == "global" else 0,
+        features=features,
+        preparer=partial(TablePreparer, steps, schema, serialized, seed),
+        table_schema=listing.schema.columns,
+        estimate=Estimate(output_bytes, size * seconds / max(first.size, 1)),
+    )
 
 
-def _duplicates(references: Sequence[Reference], threads: int) -> set[str]:
-    """Keys of examples whose payload equals that of an example with a smaller key; unreadable ones are left to make."""
-
-    def digest(reference: Reference) -> bytes | None:
-        try:
-            return hashlib.sha256(files.read_bytes(reference.uri)).digest()
-        except OSError:
-            return None
-
-    by_size = Counter(reference.size for reference in references)
-    candidates = [reference for reference in references if by_size[reference.size] > 1]
-    seen: set[bytes] = set()
-    duplicates = set()
-    with ThreadPoolExecutor(threads) as pool:
-        for reference, found in zip(candidates, pool.map(digest, candidates), strict=True):
-            if found in seen:
-                duplicates.add(reference.key)  # references come in the order of their keys
-            elif found is not None:
-                seen.add(found)
-    return duplicates
+def _check_fits_table(recipe: Recipe, timeout: float | None) -> None:
+    """Raises RequestError where what only images can have is asked for."""
+    if recipe.encode or timeout:
+        what = f"encode={dict(recipe.encode)}" if recipe.encode else "--isolate"
+        raise RequestError(f"{what}: expected a source of images, found one of rows; leave it out")
+    if recipe.deduplicate:
+        raise RequestError("Recipe(deduplicate=True): expected a source of files such as Images, found one of rows")
 
 
-def cut(
-    selection: Selection, shards: int | Mapping[str, int] | None, example_bytes: float, gzip: bool
-) -> list[tuple[Unit, list[Reference]]]:
-    """Cuts each split into units of equal size, by the number of shards asked for or by about 64 MiB a shard.
-
-    Args:
-      selection: The examples by split.
-      shards: How many shards a split gets: one number, or by split; None decides by size.
-      example_bytes: The mean bytes of a prepared example, for deciding by size.
-      gzip: Whether shards are compressed.
-
-    Raises:
-      RequestError: `shards` names a split that is not there, or leaves one out.
-    """
-    if isinstance(shards, Mapping) and shards.keys() != selection.splits.keys():
-        raise RequestError(
-            f"Recipe(shards=...): expected a number for each split of {sorted(selection.splits)}, "
-            f"found {sorted(shards)}"
-        )
-    units: list[tuple[Unit, list[Reference]]] = []
-    for split, references in selection.splits.items():
-        total = len(references)
-        if shards is None:
-            count = math.ceil(total * example_bytes / SHARD_BYTES)
-        else:
-            count = shards[split] if isinstance(shards, Mapping) else shards
-        count = max(1, min(count, total))
-        for shard in range(count):
-            rows = references[shard * total // count : (shard + 1) * total // count]
-            name = ShardName(split, shard, count, gzip)
-            size = sum(reference.size for reference in rows)
-            units.append((Unit(len(units), {split: name}, len(rows), size), rows))
-    return units
+def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordListing:
+    """The source's ranges: smaller ones where there would be fewer than shards that were asked for."""
+    listing = source.find(root, RANGE_BYTES)
+    if shards is None or len(listing.ranges) >= shards:
+        return listing
+    size = sum(record_range.size for record_range in listing.ranges)
+    listing = source.find(root, max(1, size // (2 * shards)))
+    if len(listing.ranges) < shards:
+        found = f"{len(listing.ranges)} parts that can be read alone, as a compressed file is one"
+        listing.warnings.append(f"expected enough rows for {shards} shards, found {found}: there will be so many")
+    return listing
 
 
-def cut_ranges(
-    ranges: Sequence[RecordRange],
-    splits: Sequence[str],
-    shards: int | None,
-    output_bytes: float,
-    seed: int | None,
-    suffix: tuple[str, bool],
-) -> list[tuple[Unit, list[RecordRange]]]:
-    """Groups ranges into units: every unit holds all splits, and becomes one shard of each.
-
-    Args:
-      ranges: All ranges of the source.
-      splits: The splits' names.
-      shards: How many units; None: about 64 MiB of prepared rows each, which a worker holds in memory.
-      output_bytes: About how many bytes all rows have once they are prepared.
-      seed: Ranges from all over the source come together in a unit, by this seed; None keeps their order.
-      suffix: The shards' format, and whether they are compressed.
-    """
-    ordered = list(ranges)
-    if seed is not None:
-        ordered.sort(
-            key=lambda record_range: (
-                hash64(f"{record_range.key}:{record_range.begin}", f"range{seed}"),
-                record_range.key,
-                record_range.begin,
-            )
-        )
-    count = shards if shards is not None else math.ceil(output_bytes / SHARD_BYTES)
-    count = max(1, min(count, len(ordered)))
-    groups: list[list[RecordRange]] = [[] for _ in range(count)]
-    for number, record_range in enumerate(ordered):
-        groups[number * count // len(ordered)].append(record_range)
-    units = []
-    for index, group in enumerate(groups):
-        names = {split: ShardName(split, index, count, suffix[1], suffix[0]) for split in splits}
-        known = all(record_range.rows >= 0 for record_range in group)
-        examples = sum(record_range.rows for record_range in group) if known else -1
-        units.append((Unit(index, names, examples, sum(record_range.size for record_range in group)), group))
-    return units
+def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> tuple[RecordRange, PreparedRows]:
+    """The first range that gives any rows, and its rows after `prepare`."""
+    quarantined: list[QuarantinedExample] = []
+    for record_range in ranges[:_TRIED_RANGES]:
+        rows = _try(steps, record_range)
+        if len(rows.batch):
+            return record_range, rows
+        quarantined += rows.quarantined
+    why = f"the first problem: {quarantined[0].message}" if quarantined else "filters left all out"
+    advice = "" if "; fix " in why else "; fix the recipe or the input"
+    raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 
 
-def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
-    """Writes the plan file."""
-    kind: Any = type(units[0][1][0])
-    schema = _SCHEMAS[kind]
-    metadata = {"kind": _KINDS[kind], "units": json.dumps([_unit_to_json(unit) for unit, _ in units])}
-    with files.create(uri) as file, pa.ipc.new_file(file, schema.with_metadata(metadata)) as writer:
-        for _, pieces in units:
-            rows = [_to_row(piece) for piece in pieces]
-            columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+def _try(steps: TableSteps, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
+    try:
+        return steps.prepare(record_range, limit)
+    except RequestError:
+        raise
+    except PenstockError as error:
+        raise RequestError(str(error)) from error
 
 
-def count_units(uri: str) -> int:
-    """How many units a plan file has."""
-    with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        return int(reader.num_record_batches)
-
-
-def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
-    """One unit of a plan file, and its references or ranges."""
-    with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        metadata = reader.schema.metadata
-        unit = _unit_from_json(json.loads(metadata[b"units"])[number])
-        batch = reader.get_batch(number)
-    rows = batch.to_pylist()
-    if metadata[b"kind"].decode() == _KINDS[RecordRange]:
-        return unit, [RecordRange(**row) for row in rows]
-    return unit, [Reference(**{**row, "columns": json.loads(row["columns"] or "null")}) for row in rows]
-
-
-def _to_row(piece: Piece) -> dict[str, Any]:
-    if isinstance(piece, RecordRange):
-        return asdict(piece)
-    return {**piece._asdict(), "columns": json.dumps(piece.columns) if piece.columns is not None else None}
-
-
-def _unit_to_json(unit: Unit) -> dict[str, Any]:
-    return {**asdict(unit), "shards": {split: str(name) for split, name in unit.shards.items()}}
-
-
-def _unit_from_json(entry: Mapping[str, Any]) -> Unit:
-    return Unit(**{**entry, "shards": {split: ShardName.parse(name) for split, name in entry["shards"].items()}})
+def _further_rows(
+    steps: TableSteps, ranges: Sequence[RecordRange], first: RecordRange, schema: pa.Schema
+) -> list[pa.RecordBatch]:
+    """Some rows from all over the input, where those of the first range may not show every column and its type."""
+    if not steps.by_example and not any(is_untyped(kind) for kind in schema.types):
+        return []
+    places = sorted({at * (len(ranges) - 1) // (_TRIED_RANGES - 1) for at in range(_TRIED_RANGES)})
+    batches = [_try(steps, ranges[at], _TRIED_ROWS).batch for at in places if ranges[at] != first]
+    return [batch for batch in batches if len(batch)]  # without rows it may be without the steps' columns

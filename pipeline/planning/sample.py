@@ -7,7 +7,7 @@ from itertools import islice
 
 from ..errors import RequestError
 from ..formats.features import Feature, serialize
-from ..prepare.images import Preparer
+from ..prepare.images import ImageSteps
 from ..prepare.isolate import IsolatedPreparer
 from ..prepare.outcomes import Prepared
 from ..sources.listing import Reference
@@ -33,50 +33,54 @@ class Sample:
     seconds: float
 
 
-def take(preparer: Preparer, references: Sequence[Reference], timeout: float | None) -> Sample:
+def take(steps: ImageSteps, references: Sequence[Reference], timeout: float | None) -> Sample:
     """Prepares the first good examples.
 
     Args:
-      preparer: Prepares an example, whatever its features.
+      steps: Prepare an example, whatever its features.
       references: The examples to try, in order.
       timeout: Seconds that one may take in a process of its own; None prepares them here.
 
     Raises:
       RequestError: none can be prepared, or they do not agree in features, dtypes and shapes.
     """
-    found: list[Prepared] = []
-    problems: list[QuarantinedExample] = []
-    isolated = IsolatedPreparer(preparer, 1, timeout) if timeout else None
+    prepared: list[Prepared] = []
+    quarantined: list[QuarantinedExample] = []
+    isolated = IsolatedPreparer(steps, 1, timeout) if timeout else None
     start = time.perf_counter()
     tried = 0
     for reference in islice(references, TRIED):
         tried += 1
-        outcome = (isolated or preparer)(reference)
+        outcome = (isolated or steps)(reference)
         if isinstance(outcome, QuarantinedExample):
-            problems.append(outcome)
+            quarantined.append(outcome)
         elif isinstance(outcome, Prepared):
-            found.append(outcome)
-        if len(found) == GOOD:
+            prepared.append(outcome)
+        if len(prepared) == GOOD:
             break
     if isolated:
         isolated.close()
     seconds = (time.perf_counter() - start) / max(tried, 1)
-    if not found:
-        why = f"the first problem, of {problems[0].uri}: {problems[0].message}" if problems else "filters left all out"
+    if not prepared:
+        why = (
+            f"the first problem, of {quarantined[0].uri}: {quarantined[0].message}"
+            if quarantined
+            else "filters left all out"
+        )
         raise RequestError(f"none of the first {tried} examples could be prepared; {why}; fix the recipe or the input")
-    features = _agree(found)
-    strangers = sorted(preparer.encode.keys() - {name for name, feature in features.items() if feature.is_pixels})
+    features = _agree(prepared)
+    strangers = sorted(steps.encode.keys() - {name for name, feature in features.items() if feature.is_pixels})
     if strangers:
         raise RequestError(f"Recipe(encode=...): expected names of images that examples hold, found {strangers}")
-    sizes = [len(serialize(example.values, features)) for example in found]
+    sizes = [len(serialize(example.values, features)) for example in prepared]
     return Sample(features, sum(sizes) / len(sizes), seconds)
 
 
-def _agree(found: list[Prepared]) -> dict[str, Feature]:
-    """The features that all examples have; whole numbers in one and reals in another are reals."""
-    first = found[0]
+def _agree(examples: list[Prepared]) -> dict[str, Feature]:
+    """The features that all examples have; integers in one and floats in another are floats."""
+    first = examples[0]
     features = dict(first.features)
-    for other in found[1:]:
+    for other in examples[1:]:
         if features.keys() != other.features.keys():
             raise RequestError(
                 f"expected all examples to have the same features, found {sorted(features)} in {first.key} "

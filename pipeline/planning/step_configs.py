@@ -9,40 +9,27 @@ source that does not tell has none. A step of Penstock's own is {"step": "image.
 `transforms.step.as_json` says how arguments are stored.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from ...transforms.columns import Vectorized
 from ...transforms.step import Codec, Step, python_name
-from ..formats.features import Feature
-from ..prepare.images import Preparer
-from ..prepare.tables import RecordPreparer
-from ..sources.table_schema import TableSchema
+from ..prepare.preparer import Preparer
 
 
-def describe(
-    preparer: Preparer | RecordPreparer, features: Mapping[str, Feature], joined: TableSchema
-) -> dict[str, Any]:
-    """The manifest's entry `prepare`.
-
-    Args:
-      preparer: What a run prepares examples by.
-      features: What comes out.
-      joined: The columns that are joined to images.
-    """
-    schema = preparer.schema if isinstance(preparer, RecordPreparer) else joined
+def describe(preparer: Preparer) -> dict[str, Any]:
+    """The manifest's entry `prepare`."""
+    schema = preparer.raw_schema
     read = {
         "columns": {field.name: str(field.type) for field in schema.columns},
         "reading": {name: schema.rules[name].to_json() for name in schema.columns.names if name in schema.rules},
-        "steps": [describe_step(step) for step in preparer.steps],
+        "steps": [describe_step(function) for function in preparer.functions],
     }
-    if isinstance(preparer, RecordPreparer):
+    if preparer.decode is None:
         return read
-    pixels = [name for name, feature in features.items() if feature.is_pixels]
     return {
         "decode": describe_codec(preparer.decode),
         **read,
-        "encode": {name: describe_codec(preparer.encoding(name)) for name in pixels},
+        "encode": {name: describe_codec(encoding) for name, encoding in preparer.encodings.items()},
     }
 
 

@@ -1,8 +1,8 @@
 """What a piece of work gives the unit that it belongs to, whatever the source."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,31 +12,43 @@ from .summaries import Summaries
 
 
 @dataclass
+class SplitExamples:
+    """Prepared examples of one split.
+
+    Attributes:
+      examples: The examples, each serialized; or their columns, where these are what is stored.
+      positions: uint64 [examples], by which the unit's examples are sorted; None keeps their order.
+      labels: Label to count; None where examples have no label that can be counted.
+      hashes: Content hash (32 bytes) and key of every payload, where examples have payloads.
+    """
+
+    examples: Sequence[bytes] | pa.RecordBatch
+    positions: np.ndarray | None = None
+    labels: Counter[str] | None = None
+    hashes: list[tuple[bytes, str]] = field(default_factory=list)
+
+
+@dataclass
 class Chunk:
     """Some prepared examples, and what became of the rest.
 
     Attributes:
-      read: How many examples were read.
-      records: Split to serialized examples.
-      positions: Split to a uint64 for each of them, by which the unit's examples are sorted; None keeps their order.
-      problems: Examples for the quarantine.
+      splits: Split to its examples; only splits that have any.
+      quarantined: Examples for the quarantine.
       filtered: Filter reason to count.
-      labels: Split to label to count.
-      hashes: Content hash (32 bytes), key and split of every payload that was written, where examples have payloads.
-      summaries: What is known of the columns and the images; of the statistics' split only, like all that follows.
-      row: The values of an image's joined columns that are to be summarized.
-      columns: The columns that the analyzers read, of a table; None where they read them from serialized examples.
-      analyzed: The examples with the features alone that the analyzers read, serialized; empty where they read none.
+      summaries: What is known of the columns and the images, of the statistics' split only.
+      analyzed: What the analyzers read, of the statistics' split only: examples that hold no other features, each
+        serialized; or the columns, of a table. Empty where they read nothing.
     """
 
-    read: int
-    records: dict[str, list[bytes]] = field(default_factory=dict)
-    positions: dict[str, np.ndarray] | None = None
-    problems: list[QuarantinedExample] = field(default_factory=list)
+    splits: dict[str, SplitExamples] = field(default_factory=dict)
+    quarantined: list[QuarantinedExample] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
-    labels: dict[str, Counter[str]] = field(default_factory=dict)
-    hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
     summaries: Summaries = field(default_factory=dict)
-    row: dict[str, Any] = field(default_factory=dict)
-    columns: pa.RecordBatch | None = None
-    analyzed: list[bytes] = field(default_factory=list)
+    analyzed: Sequence[bytes] | pa.RecordBatch = ()
+
+    @property
+    def read(self) -> int:
+        """How many examples were read."""
+        written = sum(len(split.examples) for split in self.splits.values())
+        return written + len(self.quarantined) + self.filtered.total()

@@ -1,72 +1,106 @@
-"""Prepares one example: payload in, stored values out. Pure but for reading the payloads."""
+"""How one image is prepared, and a unit of images: references in, examples as they are stored out, in their order."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from ...transforms.histogram import count_pixels
 from ...transforms.image_codec import Decode, Jpeg, Png, Raw
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import in_words
-from ..formats.features import IMAGE, KEY, LABEL, MASK, Feature, describe, is_pixels
+from ..formats.features import (
+    IMAGE,
+    KEY,
+    LABEL,
+    MASK,
+    Feature,
+    describe,
+    describe_columns,
+    is_pixels,
+    overflow_to_infinity,
+    serialize,
+)
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
+from ..sources.table_schema import NO_COLUMNS, TableSchema
 from ..storage import files
+from .chunk import Chunk, SplitExamples
+from .isolate import IsolatedPreparer
 from .outcomes import FilteredExample, Outcome, Prepared
+from .preparer import StatisticsSpec
+from .summaries import of_histograms, summarize
+from .threads import ordered_map
 
 
 @dataclass(frozen=True)
-class Preparer:
+class ImageSteps:
     """Turns a reference into what is stored for it, or into why it is not. Never raises for a bad example.
 
     Attributes:
       decode: How payloads become pixels.
-      steps: The recipe's `prepare` functions.
+      functions: The recipe's `prepare`.
       encode: Feature name to how its pixels are stored; the rest: JPEG for `image`, PNG for all else.
-      joined: What the columns are that are joined to the examples; a value may be missing.
-      features: What every example must hold; None while that is being found out.
+      joined: The columns that are joined to the examples; a value may be missing.
     """
 
     decode: Decode
-    steps: Sequence[Callable[[dict[str, Any]], dict[str, Any]]]
-    encode: Mapping[str, Jpeg | Png | Raw]
-    joined: Mapping[str, Feature] = field(default_factory=dict)
-    features: Mapping[str, Feature] | None = None
+    functions: Sequence[Callable[[dict[str, Any]], dict[str, Any]]] = ()
+    encode: Mapping[str, Jpeg | Png | Raw] = field(default_factory=dict)
+    joined: TableSchema = NO_COLUMNS
+
+    @cached_property
+    def joined_features(self) -> Mapping[str, Feature]:
+        """What the joined columns are."""
+        return describe_columns(self.joined.columns)
 
     def encoding(self, name: str) -> Jpeg | Png | Raw:
         """How the pixels of a feature are stored."""
         return self.encode.get(name) or (Jpeg() if name == IMAGE else Png())
 
-    def __call__(self, reference: Reference, histograms: bool = False) -> Outcome:
-        """Reads, decodes, prepares and encodes one example; counts its stored pixels where asked to."""
+    def __call__(
+        self, reference: Reference, count: bool = False, expected: Mapping[str, Feature] | None = None
+    ) -> Outcome:
+        """Reads, decodes, prepares and encodes one example.
+
+        Args:
+          reference: The example.
+          count: Whether to count its stored pixels.
+          expected: What it must hold; None: whatever `prepare` makes.
+        """
         try:
             payload = files.read_bytes(reference.uri)
             mask = files.read_bytes(reference.mask) if reference.mask else None
         except OSError as error:
-            return QuarantinedExample(
-                reference.key, reference.uri, "read", "unreadable", f"{type(error).__name__}: {error}"
-            )
+            message = f"{type(error).__name__}: {error}"
+            return QuarantinedExample(reference.key, reference.uri, "read", "unreadable", message)
         sha256 = hashlib.sha256(payload).hexdigest()
         stage = "decode"
         try:
             example = self._decode(reference, payload, mask)
             stage = "prepare"
-            for step in self.steps:
-                example = _apply(step, example)
+            for function in self.functions:
+                example = _apply(function, example)
             stage = "encode"
-            described = self._describe(example)
-            values, counts = self._encode(example, described, histograms)
-        except Filtered as dropped:
-            return FilteredExample(reference.key, dropped.reason)
+            features = self._describe(example)
+            if expected is not None:
+                _check(features, expected)
+            values, counts = self._encode(example, features, count)
+        except Filtered as filtered:
+            return FilteredExample(reference.key, filtered.reason)
         except Rejected as rejected:
             about_mask = reference.mask and rejected.code.startswith("mask_")
             uri = reference.mask if about_mask and reference.mask else reference.uri
             return QuarantinedExample(reference.key, uri, stage, rejected.code, rejected.message, sha256)
         label = example.get(LABEL)
-        return Prepared(reference.key, None if label is None else str(label), values, described, sha256, counts)
+        return Prepared(reference.key, None if label is None else str(label), values, features, sha256, counts)
 
     def _decode(self, reference: Reference, payload: bytes, mask: bytes | None) -> dict[str, Any]:
         example: dict[str, Any] = {KEY: reference.key}
@@ -80,29 +114,28 @@ class Preparer:
         return example
 
     def _describe(self, example: dict[str, Any]) -> dict[str, Feature]:
+        joined = self.joined_features
         try:
-            described = {
-                name: self.joined[name]
-                if name in self.joined and _fits(value, self.joined[name])
+            return {
+                name: joined[name]
+                if name in joined and _fits(value, joined[name])
                 else describe(name, value, self.encoding(name).codec_id)
                 for name, value in example.items()
             }
         except ValueError as error:
             raise Rejected("unsupported_value", str(error)) from error
-        if self.features is not None:
-            _check(described, self.features)
-        return described
 
     def _encode(
-        self, example: dict[str, Any], described: dict[str, Feature], count: bool
+        self, example: dict[str, Any], features: Mapping[str, Feature], count: bool
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """The stored values, and of those that are images the counts of their stored pixels where asked for."""
         values: dict[str, Any] = {}
         counts: dict[str, np.ndarray] = {}
         for name, value in example.items():
             if not is_pixels(value):
                 values[name] = value
                 continue
-            encoding, feature = self.encoding(name), described[name]
+            encoding, feature = self.encoding(name), features[name]
             try:
                 values[name] = encoding.encode(value)
             except ValueError as error:
@@ -111,6 +144,118 @@ class Preparer:
                 # counted on what was stored, not on what was there before a lossy encoding
                 counts[name] = count_pixels(encoding.decode(values[name], feature.pixel_shape, np.uint8))
         return values, counts
+
+
+@dataclass(frozen=True)
+class ImagePreparer:
+    """How the images of a unit are prepared: a `Preparer`.
+
+    Attributes:
+      steps: How one image is prepared.
+      features: What every image must become.
+      statistics: What statistics and analyzers need of the examples.
+      timeout: Seconds that an image may take in a process of its own; None prepares in threads.
+    """
+
+    steps: ImageSteps
+    features: Mapping[str, Feature]
+    statistics: StatisticsSpec
+    timeout: float | None = None
+
+    @property
+    def stored_schema(self) -> None:
+        """None: images are stored one by one."""
+        return
+
+    @property
+    def raw_schema(self) -> TableSchema:
+        """The columns that are joined to the images."""
+        return self.steps.joined
+
+    @property
+    def functions(self) -> Sequence[Callable[[dict[str, Any]], dict[str, Any]]]:
+        """The recipe's `prepare`."""
+        return self.steps.functions
+
+    @property
+    def decode(self) -> Decode:
+        """How payloads become pixels."""
+        return self.steps.decode
+
+    @property
+    def encodings(self) -> dict[str, Jpeg | Png | Raw]:
+        """How each feature that is an image is stored."""
+        return {name: self.steps.encoding(name) for name, feature in self.features.items() if feature.is_pixels}
+
+    def __call__(self, reference: Reference, count: bool = False) -> Outcome:
+        """What becomes of one example; counts its stored pixels where asked to."""
+        return self.steps(reference, count, self.features)
+
+    def start(self, threads: int) -> "ImageWorker":
+        """A worker that prepares so many images at a time."""
+        return ImageWorker(self, threads)
+
+
+class ImageWorker:
+    """Prepares images in a thread pool; where they have a timeout, each thread has a process of its own for it."""
+
+    def __init__(self, preparer: ImagePreparer, threads: int) -> None:
+        warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file, the quarantine tells
+        self._preparer = preparer
+        self._window = 4 * threads
+        self._pool = ThreadPoolExecutor(threads, "prepare")
+        self._isolated = IsolatedPreparer(preparer, threads, preparer.timeout) if preparer.timeout else None
+
+    def close(self) -> None:
+        """Ends the threads and processes."""
+        self._pool.shutdown()
+        if self._isolated:
+            self._isolated.close()
+
+    def chunks(self, splits: Collection[str], pieces: Sequence[Reference]) -> Iterator[Chunk]:
+        """A chunk for each reference; and one more, of the summaries of what is joined to them."""
+        (split,) = splits
+        features, statistics = self._preparer.features, self._preparer.statistics
+        counts = split == statistics.split
+        prepare = self._isolated or self._preparer
+        analyzed = {name: features[name] for name in statistics.columns} if counts else {}
+
+        def prepare_one(reference: Reference) -> tuple[Outcome, Chunk]:
+            outcome = prepare(reference, counts)
+            return outcome, _chunk(outcome, split, features, analyzed)
+
+        summarized = statistics.summaries if counts else ()
+        columns = pa.schema([(name, features[name].arrow_type) for name in {spec.column for spec in summarized}])
+        rows: list[dict[str, Any]] = []
+        for outcome, chunk in ordered_map(self._pool, prepare_one, pieces, self._window):
+            if columns.names and isinstance(outcome, Prepared):
+                rows.append({name: outcome.values[name] for name in columns.names})
+            yield chunk
+        if rows:
+            yield Chunk(summaries=summarize(_as_stored(rows, columns), summarized))
+
+
+def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyzed: Mapping[str, Feature]) -> Chunk:
+    """What an image gives its unit: serialized with its features, and with those that the analyzers read."""
+    if isinstance(outcome, QuarantinedExample):
+        return Chunk(quarantined=[outcome])
+    if isinstance(outcome, FilteredExample):
+        return Chunk(filtered=Counter([outcome.reason]))
+    examples = SplitExamples(
+        [serialize(outcome.values, features)],
+        labels=None if outcome.label is None else Counter([outcome.label]),
+        hashes=[(bytes.fromhex(outcome.sha256), outcome.key)],
+    )
+    return Chunk(
+        {split: examples},
+        summaries=of_histograms(outcome.histograms),
+        analyzed=[serialize(outcome.values, analyzed)] if analyzed else [],
+    )
+
+
+def _as_stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch:
+    batch = pa.RecordBatch.from_pylist(rows, columns)
+    return pa.RecordBatch.from_arrays([overflow_to_infinity(column) for column in batch], columns.names)
 
 
 def _apply(step: Callable[[dict[str, Any]], dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """Prepares examples in child processes: a decoder that hangs or dies takes one example with it, not the run.
 
 A child is `python -m penstock.pipeline.prepare.isolate`. Parent and child exchange pickles, each behind its length
-(uint32, little-endian): first the preparer, then for every outcome a reference and whether to count its pixels.
+(uint32, little-endian): first what prepares an example, then for every outcome a reference and whether to count its
+pixels.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
 from typing import IO, Any
 
 import cloudpickle
@@ -22,36 +25,53 @@ import cloudpickle
 from ..errors import PenstockError
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
-from .images import Preparer
 from .outcomes import Outcome
 
 _MEMORY_LIMIT = 8 << 30  # bytes of address space: far above any allowed image, far below a runaway decoder
 
 
-class IsolatedPreparer:
-    """Does what a Preparer does, in child processes that can be killed. May be called from many threads."""
+@contextlib.contextmanager
+def pickled_by_value(module: ModuleType | None, picklers: Sequence[Any] = (cloudpickle,)) -> Iterator[None]:
+    """While it lasts, pickles hold a recipe's functions themselves: no other process may be able to import its module.
 
-    def __init__(self, preparer: Preparer, processes: int, timeout: float) -> None:
+    Args:
+      module: The recipe's module; None, and nothing changes, where there is none.
+      picklers: Copies of the module `cloudpickle`.
+    """
+    new = [pickler for pickler in picklers if module and module.__name__ not in pickler.list_registry_pickle_by_value()]
+    for pickler in new:
+        pickler.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        for pickler in new:
+            pickler.unregister_pickle_by_value(module)
+
+
+class IsolatedPreparer:
+    """Does what a preparer of images does, in child processes that can be killed. May be called from many threads."""
+
+    def __init__(self, prepare: Callable[[Reference, bool], Outcome], processes: int, timeout: float) -> None:
         """Prepares nothing yet: a child starts when it is first needed.
 
         Args:
-          preparer: What each child runs.
+          prepare: What each child runs: gives the outcome of an example, its pixels counted or not.
           processes: How many children to keep; as many calls run at a time.
           timeout: Seconds that one example may take.
         """
-        self._preparer = cloudpickle.dumps(preparer)
+        self._prepare = cloudpickle.dumps(prepare)
         self._timeout = timeout
         self._children: queue.LifoQueue[_Child | None] = queue.LifoQueue()
         self._count = processes
         for _ in range(processes):
             self._children.put(None)
 
-    def __call__(self, reference: Reference, histograms: bool = False) -> Outcome:
+    def __call__(self, reference: Reference, count: bool = False) -> Outcome:
         """The outcome of one example; a QuarantinedExample where its child hung or died."""
         child = self._children.get()
         try:
-            child = child or _Child(self._preparer)
-            return child.prepare((reference, histograms), self._timeout)
+            child = child or _Child(self._prepare)
+            return child.prepare((reference, count), self._timeout)
         except TimeoutError:
             code, message = "decoder_timeout", f"expected an answer within {self._timeout:g} s, found none"
         except EOFError:
@@ -68,12 +88,12 @@ class IsolatedPreparer:
 
 
 class _Child:
-    def __init__(self, preparer: bytes) -> None:
+    def __init__(self, prepare: bytes) -> None:
         command = [sys.executable, "-m", "penstock.pipeline.prepare.isolate"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.alive = True
         try:
-            _send(self._stdin, preparer)
+            _send(self._stdin, prepare)
             self._receive(time.monotonic() + 60)  # ready: its imports don't count against the first example
         except (EOFError, BrokenPipeError, TimeoutError) as error:
             self.kill()
@@ -149,10 +169,10 @@ def _serve() -> None:
         header = sys.stdin.buffer.read(4)
         return sys.stdin.buffer.read(struct.unpack("<I", header)[0]) if len(header) == 4 else None
 
-    preparer = pickle.loads(receive() or b"")
+    prepare = pickle.loads(receive() or b"")
     _send(answers, pickle.dumps(None))
     while content := receive():
-        _send(answers, pickle.dumps(preparer(*pickle.loads(content))))
+        _send(answers, pickle.dumps(prepare(*pickle.loads(content))))
 
 
 if __name__ == "__main__":

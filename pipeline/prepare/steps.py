@@ -27,14 +27,14 @@ class PreparedRows:
       batch: The rows.
       numbers: int64, their numbers in their file.
       codes: int64, their splits.
-      problems: Rows that were set aside.
+      quarantined: Rows that were set aside.
       filtered: Filter reason to count.
     """
 
     batch: pa.RecordBatch
     numbers: np.ndarray
     codes: np.ndarray
-    problems: list[QuarantinedExample]
+    quarantined: list[QuarantinedExample]
     filtered: Counter[str]
 
     def keep(self, mask: np.ndarray) -> "PreparedRows":
@@ -67,13 +67,13 @@ def _apply_vectorized(step: Vectorized, rows: PreparedRows, record_range: Record
         batch = step(rows.batch)
     except Exception as error:  # a user's function may raise anything: halve until the rows that it fails on are alone
         if len(rows.batch) <= 1:
-            problem = _problem(
+            example = _quarantined(
                 record_range, rows, 0, "prepare_error", f"{_name(step)}: {in_words(error, step.function)}"
             )
-            return replace(rows.keep(np.zeros(len(rows.batch), bool)), problems=[*rows.problems, problem])
+            return replace(rows.keep(np.zeros(len(rows.batch), bool)), quarantined=[*rows.quarantined, example])
         half = np.arange(len(rows.batch)) < len(rows.batch) // 2
         parts = [
-            _apply_vectorized(step, replace(rows.keep(mask), problems=[], filtered=Counter()), record_range)
+            _apply_vectorized(step, replace(rows.keep(mask), quarantined=[], filtered=Counter()), record_range)
             for mask in (half, ~half)
         ]
         return _concat(step, rows, [part for part in parts if len(part.batch)] or parts[:1], parts, record_range)
@@ -93,7 +93,7 @@ def _concat(
     parts: list[PreparedRows],
     record_range: RecordRange,
 ) -> PreparedRows:
-    """The rows of the parts that have any, and the problems of all parts."""
+    """The rows of the parts that have any, and the quarantined rows of all parts."""
     if any(part.batch.schema != filled[0].batch.schema for part in filled):
         # of few rows a function infers other types than of many
         schema = unite([part.batch for part in filled])
@@ -106,7 +106,7 @@ def _concat(
         batch=batches[0] if batches else filled[0].batch,
         numbers=np.concatenate([part.numbers for part in filled]),
         codes=np.concatenate([part.codes for part in filled]),
-        problems=rows.problems + [problem for part in parts for problem in part.problems],
+        quarantined=rows.quarantined + [example for part in parts for example in part.quarantined],
     )
 
 
@@ -115,31 +115,40 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
     examples: list[Mapping[str, Any]] = []
     for number, example in enumerate(rows.batch.to_pylist()):
         try:
-            made = step(example)
-        except Filtered as dropped:
-            rows.filtered[dropped.reason] += 1
+            changed = step(example)
+        except Filtered as filtered:
+            rows.filtered[filtered.reason] += 1
             continue
         except Rejected as rejected:
-            rows.problems.append(_problem(record_range, rows, number, rejected.code, rejected.message))
+            rows.quarantined.append(_quarantined(record_range, rows, number, rejected.code, rejected.message))
             continue
         except Exception as error:  # a user's function may raise anything: one row fails, not the run
             message = f"{_name(step)}: {in_words(error, step)}"
-            rows.problems.append(_problem(record_range, rows, number, "prepare_error", message))
+            rows.quarantined.append(_quarantined(record_range, rows, number, "prepare_error", message))
             continue
-        if not isinstance(made, Mapping) or not made or not all(isinstance(name, str) and name for name in made):
-            message = f"{_name(step)}: expected a dict of columns by their names, found {made!r:.60}; fix `prepare`"
-            rows.problems.append(_problem(record_range, rows, number, WRONG_RESULT, message))
+        if (
+            not isinstance(changed, Mapping)
+            or not changed
+            or not all(isinstance(name, str) and name for name in changed)
+        ):
+            message = f"{_name(step)}: expected a dict of columns by their names, found {changed!r:.60}; fix `prepare`"
+            rows.quarantined.append(_quarantined(record_range, rows, number, WRONG_RESULT, message))
             continue
-        examples.append(made)
+        examples.append(changed)
         kept.append(number)
     if not examples:
         return rows.keep(np.zeros(len(rows.batch), bool))
     batch, wrong = _from_examples(step, examples, rows.batch.schema)
     for position, words in wrong.items():
-        rows.problems.append(_problem(record_range, rows, kept[position], WRONG_TYPE, words))
+        rows.quarantined.append(_quarantined(record_range, rows, kept[position], WRONG_TYPE, words))
     mask = np.zeros(len(rows.batch), bool)
     mask[[number for position, number in enumerate(kept) if position not in wrong]] = True
     return replace(rows.keep(mask), batch=batch)
+
+
+def _is_example(value: object) -> bool:
+    """Whether it is a dict of columns by their names."""
+    return isinstance(value, Mapping) and bool(value) and all(isinstance(name, str) and name for name in value)
 
 
 def _from_examples(
@@ -212,7 +221,7 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return first
 
 
-def _problem(
+def _quarantined(
     record_range: RecordRange, rows: PreparedRows, position: int, code: str, message: str
 ) -> QuarantinedExample:
     return QuarantinedExample(
@@ -230,25 +239,24 @@ def conform(rows: PreparedRows, schema: pa.Schema, record_range: RecordRange, by
     """Rows with the columns that every row must hold, in the types that they are stored from.
 
     Args:
-      rows: The rows after `prepare`; one whose value cannot be cast goes to the problems.
+      rows: The rows after `prepare`; one whose value cannot be cast is quarantined.
       schema: The columns, as `stored_schema` says them.
       record_range: Where the rows are from.
       by_example: Whether examples made the columns one by one: then some may be missing because no example of this
-        range has them, and an example that has others goes to the problems.
+        range has them, and an example that has others is quarantined.
 
     Raises:
       PenstockError: the columns are not those that must be there.
     """
     if not len(rows.batch):
         return rows  # it may have been left without rows before it got all its columns
-    found = rows.batch.schema.names
-    planned = schema.names
-    others = [name for name in found if name not in planned]
-    lacking = [name for name in planned if name not in found]
+    names = rows.batch.schema.names
+    others = [name for name in names if name not in schema.names]
+    lacking = [name for name in schema.names if name not in names]
     if not by_example and (others or lacking):
         words = f"the column {lacking[0]!r}" if lacking else f"no column but {schema.names}"
         raise PenstockError(
-            f"{record_range.uri}: expected {words} after `prepare`, found {sorted(found)}; "
+            f"{record_range.uri}: expected {words} after `prepare`, found {sorted(names)}; "
             "every batch must come out with the same columns as the first"
         )
     if others:
@@ -266,18 +274,18 @@ def _without(rows: PreparedRows, others: Sequence[str], schema: pa.Schema, recor
         for position in np.flatnonzero(fits & np.asarray(rows.batch.column(name).is_valid())).tolist():
             message = f"expected the columns {schema.names} as in the first rows, found {name!r} as well"
             advice = "let `prepare` give every example the same columns, None where there is no value"
-            rows.problems.append(_problem(record_range, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))
+            rows.quarantined.append(_quarantined(record_range, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))
             fits[position] = False
     return rows if fits.all() else rows.keep(fits)
 
 
 def _fitted(rows: PreparedRows, schema: pa.Schema, record_range: RecordRange, words: str) -> PreparedRows:
-    """Rows with these columns in these types; a row whose value cannot be cast goes to the problems."""
+    """Rows with these columns in these types; a row whose value cannot be cast is quarantined."""
     columns = []
     fits = np.ones(len(rows.batch), bool)
-    found = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
+    before = dict(zip(rows.batch.schema.names, rows.batch.columns, strict=True))
     for name, kind in zip(schema.names, schema.types, strict=True):
-        column = found.get(name)
+        column = before.get(name)
         if column is None:
             columns.append(pa.nulls(len(rows.batch), kind))
             continue
@@ -286,7 +294,7 @@ def _fitted(rows: PreparedRows, schema: pa.Schema, record_range: RecordRange, wo
             for position, value in wrong.items():
                 if fits[position]:
                     message = words.format(name=name, expected=_in_words(kind), found=value)
-                    rows.problems.append(_problem(record_range, rows, position, WRONG_TYPE, message))
+                    rows.quarantined.append(_quarantined(record_range, rows, position, WRONG_TYPE, message))
                 fits[position] = False
         columns.append(column)
     fitted = replace(rows, batch=pa.RecordBatch.from_arrays(columns, names=schema.names))

@@ -65,10 +65,13 @@ def default_specs(features: Mapping[str, Feature]) -> list[SummarySpec]:
     return specs
 
 
-def combine(asked: Iterable[SummarySpec], default: Iterable[SummarySpec]) -> tuple[SummarySpec, ...]:
-    """All of them, each once; a column that is counted without a limit is not counted with one as well."""
-    all_of_them = dict.fromkeys((*asked, *default))
-    return tuple(spec for spec in all_of_them if not spec.limit or replace(spec, limit=0) not in all_of_them)
+def column_specs(features: Mapping[str, Feature], asked: Iterable[SummarySpec]) -> tuple[SummarySpec, ...]:
+    """What is asked of columns and what statistics.json tells of them, each once; images are counted in any case.
+
+    A column that is counted without a limit is not counted with one as well.
+    """
+    specs = dict.fromkeys(spec for spec in (*asked, *default_specs(features)) if not features[spec.column].is_pixels)
+    return tuple(spec for spec in specs if not spec.limit or replace(spec, limit=0) not in specs)
 
 
 def of_histograms(histograms: Mapping[str, npt.NDArray[np.int64]]) -> Summaries:

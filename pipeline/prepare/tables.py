@@ -1,9 +1,10 @@
-"""Chunks of a unit of a table: ranges of record files in, prepared rows out, by whole batches."""
+"""How a range of a table is prepared, and a unit of ranges: whole batches of rows in, and as they are stored out."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -11,60 +12,52 @@ import pyarrow as pa
 
 from ...transforms.columns import Vectorized, Where
 from ..formats.example_writer import encode
-from ..formats.features import LABEL, Feature
+from ..formats.features import LABEL, Feature, describe_columns
 from ..sources.listing import RecordRange
 from ..sources.record_source import RecordSource
 from ..sources.table_schema import TableSchema
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import NOT_LISTED, Splits
-from .chunk import Chunk
+from .chunk import Chunk, SplitExamples
+from .preparer import StatisticsSpec
 from .steps import PreparedRows, apply_step, conform
-from .summaries import SummarySpec, summarize
+from .summaries import summarize
 from .threads import ordered_map
 
 
 @dataclass(frozen=True)
-class RecordPreparer:
-    """Turns a range of a record file into prepared rows.
+class TableSteps:
+    """Turns a range of a record file into rows with their splits, after the recipe's `prepare`.
 
     Attributes:
       source: Reads ranges.
       schema: The columns that it reads.
-      steps: The recipe's `prepare`: functions of batches (`Vectorized`, `Where`) and of examples.
+      functions: The recipe's `prepare`: functions of batches (`Vectorized`, `Where`) and of examples.
       rule: The recipe's split rule.
       splits: The splits' names.
-      statistics: The split that statistics come from.
-      seed: Of the order of rows; None keeps the order of the files.
-      serialized: Whether rows are stored as tf.train.Examples, or as columns.
-      features: What every row must hold; None while that is being found out.
-      stored_schema: The columns that every row is brought to; None while that is being found out.
-      summary_specs: What to know of the columns.
-      columns: The columns that the analyzers read.
     """
 
     source: RecordSource
     schema: TableSchema
-    steps: Sequence[Callable[[Any], Any]]
+    functions: Sequence[Callable[[Any], Any]]
     rule: Splits
     splits: tuple[str, ...]
-    statistics: str
-    seed: int | None
-    serialized: bool
-    features: Mapping[str, Feature] | None = None
-    stored_schema: pa.Schema | None = None
-    summary_specs: tuple[SummarySpec, ...] = ()
-    columns: tuple[str, ...] = ()
 
-    def prepare(self, record_range: RecordRange, limit: int | None = None) -> "PreparedRows":
-        """Reads a range, gives its rows their splits, and applies the steps.
+    @property
+    def by_example(self) -> bool:
+        """Whether a function works on one example at a time: then the values tell the columns and their types."""
+        return not all(isinstance(function, Vectorized | Where) for function in self.functions)
+
+    def prepare(self, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
+        """Reads a range, gives its rows their splits, and applies the functions.
 
         Args:
           record_range: The range.
           limit: How many of its rows to take; None takes all.
 
         Raises:
-          PenstockError: a step changed the rows in a way that it must not.
+          PenstockError: a function changed the rows in a way that it must not.
         """
         rows = self.source.read(record_range, self.schema)
         batch, numbers = rows.batch[:limit], rows.numbers[:limit]
@@ -74,52 +67,101 @@ class RecordPreparer:
         if outside.any():
             prepared.filtered[NOT_LISTED] += int(outside.sum())
             prepared = prepared.keep(~outside)
-        for step in self.steps:
+        for function in self.functions:
             if not len(prepared.batch):  # no function needs to know how to do without rows
                 break
-            prepared = apply_step(step, prepared, record_range)
+            prepared = apply_step(function, prepared, record_range)
         return prepared
 
+
+@dataclass(frozen=True)
+class TablePreparer:
+    """How the ranges of a unit are prepared: a `Preparer`.
+
+    Attributes:
+      steps: How the rows of a range are prepared.
+      stored_schema: The columns that every row is brought to; see `formats.features.stored_schema`.
+      serialized: Whether rows are stored as tf.train.Examples, or as columns.
+      seed: Of the order of rows; None keeps the order of the files.
+      statistics: What statistics and analyzers need of the rows.
+    """
+
+    steps: TableSteps
+    stored_schema: pa.Schema
+    serialized: bool
+    seed: int | None
+    statistics: StatisticsSpec
+
+    @cached_property
+    def features(self) -> Mapping[str, Feature]:
+        """What every stored row holds."""
+        return describe_columns(self.stored_schema)
+
     @property
-    def by_example(self) -> bool:
-        """Whether a step works on one example at a time: then the values tell the columns and their types."""
-        return not all(isinstance(step, Vectorized | Where) for step in self.steps)
+    def raw_schema(self) -> TableSchema:
+        """The table's columns before `prepare`."""
+        return self.steps.schema
+
+    @property
+    def functions(self) -> Sequence[Callable[[Any], Any]]:
+        """The recipe's `prepare`."""
+        return self.steps.functions
+
+    @property
+    def decode(self) -> None:
+        """None: rows have no payload to decode."""
+        return
+
+    @property
+    def encodings(self) -> dict[str, Any]:
+        """Empty: no feature of a table is an image."""
+        return {}
+
+    def start(self, threads: int) -> "TableWorker":
+        """A worker that prepares so many ranges at a time."""
+        return TableWorker(self, threads)
 
     def __call__(self, record_range: RecordRange) -> Chunk:
         """The chunk of a range."""
-        features = self.features or {}
-        schema = self.stored_schema if self.stored_schema is not None else pa.schema([])
-        prepared = conform(self.prepare(record_range), schema, record_range, self.by_example)
-        batch = prepared.batch
-        chunk = Chunk(
-            read=len(batch) + len(prepared.problems) + prepared.filtered.total(),
-            problems=prepared.problems,
-            filtered=prepared.filtered,
-            positions=None if self.seed is None else {},
-        )
-        for code, split in enumerate(self.splits):
-            chosen = np.flatnonzero(prepared.codes == code)
+        rows = conform(self.steps.prepare(record_range), self.stored_schema, record_range, self.steps.by_example)
+        chunk = Chunk(quarantined=rows.quarantined, filtered=rows.filtered)
+        for code, name in enumerate(self.steps.splits):
+            chosen = np.flatnonzero(rows.codes == code)
             if not len(chosen):
                 continue
-            part = batch.take(pa.array(chosen))
-            chunk.records[split] = encode(part, features).to_pylist() if self.serialized else part
-            if chunk.positions is not None:
-                chunk.positions[split] = hash_rows(record_range.key, prepared.numbers[chosen], f"order{self.seed}")
-            if LABEL in part.schema.names and not features[LABEL].shape and features[LABEL].dtype != "float32":
-                chunk.labels[split] = _count(part.column(LABEL))
-            if split == self.statistics:
-                chunk.summaries = summarize(part, self.summary_specs)
-                chunk.columns = part.select(list(self.columns)) if self.columns else None
+            part = rows.batch.take(pa.array(chosen))
+            chunk.splits[name] = SplitExamples(
+                encode(part, self.features).to_pylist() if self.serialized else part,
+                None if self.seed is None else hash_rows(record_range.key, rows.numbers[chosen], f"order{self.seed}"),
+                _count_labels(part, self.features),
+            )
+            if name == self.statistics.split:
+                chunk.summaries = summarize(part, self.statistics.summaries)
+                if self.statistics.columns:
+                    chunk.analyzed = part.select(list(self.statistics.columns))
         return chunk
 
 
-def _count(labels: pa.Array) -> Counter[str]:
-    counted = labels.drop_null().value_counts()
+class TableWorker:
+    """Prepares ranges in a thread pool."""
+
+    def __init__(self, preparer: TablePreparer, threads: int) -> None:
+        self._preparer = preparer
+        self._window = 2 * threads
+        self._pool = ThreadPoolExecutor(threads, "prepare")
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown()
+
+    def chunks(self, splits: Collection[str], pieces: Sequence[RecordRange]) -> Iterator[Chunk]:
+        """A chunk for each range; every unit holds all splits."""
+        return ordered_map(self._pool, self._preparer, pieces, self._window)
+
+
+def _count_labels(rows: pa.RecordBatch, features: Mapping[str, Feature]) -> Counter[str] | None:
+    """Label to count; None where rows have none, or lists or floats for it."""
+    if LABEL not in features or features[LABEL].shape or features[LABEL].dtype == "float32":
+        return None
+    counted = rows.column(LABEL).drop_null().value_counts()
     return Counter({str(entry["values"]): entry["counts"] for entry in counted.to_pylist()})
-
-
-def chunks(
-    preparer: RecordPreparer, pool: ThreadPoolExecutor, window: int, ranges: Iterable[RecordRange]
-) -> Iterator[Chunk]:
-    """Prepares a unit's ranges in a thread pool, in their order."""
-    return ordered_map(pool, preparer, ranges, window)

@@ -1,7 +1,7 @@
 """What is said of an example that cannot be used."""
 
+import json
 from dataclasses import asdict, dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,6 @@ class QuarantinedExample:
     message: str
     sha256: str | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """The line's JSON object."""
-        return asdict(self)
+    def to_line(self) -> bytes:
+        """The line, a JSON object."""
+        return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"

@@ -56,6 +56,9 @@ class TableSchema:
     rules: Mapping[str, ColumnRules]
 
 
+NO_COLUMNS = TableSchema(pa.schema([]), {})
+
+
 def with_rules(
     columns: pa.Schema, nonfinite: Policies = "missing", missing: Sequence[str] = (), strip: bool = False
 ) -> TableSchema:

@@ -8,7 +8,7 @@ from typing import Any
 
 from penstock.pipeline import Csv, JsonLines, Parquet, TfRecord
 from penstock.pipeline.errors import PenstockError
-from penstock.pipeline.prepare.images import Preparer
+from penstock.pipeline.prepare.images import ImageSteps
 from penstock.pipeline.prepare.outcomes import Prepared
 from penstock.pipeline.sources.listing import Reference
 from penstock.transforms.image_codec import Decode, Png, Raw
@@ -26,8 +26,8 @@ def load(format_name: str) -> None:
 def prepare_image(path: str, mask: bool, first_frame: bool, strict: bool) -> str:
     """What becomes of an image, or of a mask of itself: the stored pixels' shapes and hashes, or why there are none."""
     decode = Decode(max_pixels=_MOST_PIXELS, first_frame=first_frame, strict=strict)
-    preparer = Preparer(decode, (), {"image": Raw(), "mask": Raw() if mask else Png()})
-    outcome = preparer(Reference("key", path, os.path.getsize(path), mask=path if mask else None))
+    steps = ImageSteps(decode, (), {"image": Raw(), "mask": Raw() if mask else Png()})
+    outcome = steps(Reference("key", path, os.path.getsize(path), mask=path if mask else None))
     if not isinstance(outcome, Prepared):
         return f"rejected {outcome.stage} {outcome.code}: {outcome.message}"
     stored = [

@@ -190,8 +190,8 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def stage(self, text: str) -> None:
             heard.append(text)
 
-        def drafted(self, drafted: Any) -> None:
-            heard.append(drafted.draft.read)
+        def planned(self, planned: Any) -> None:
+            heard.append(planned.plan.inventory.read)
 
         def progress(self, read: int, quarantined: int) -> None:
             heard.append((read, quarantined))

@@ -4,7 +4,6 @@ import itertools
 import json
 import shutil
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,6 @@ import pytest
 from helpers import LABEL, Committed, draw, pixels, run_job, save
 
 from penstock.pipeline import Images, Recipe
-from penstock.pipeline.formats.features import Feature
-from penstock.pipeline.prepare import image_chunks
-from penstock.pipeline.prepare.outcomes import Prepared
-from penstock.pipeline.prepare.summaries import SummarySpec
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -154,17 +149,3 @@ def test_masks_keep_their_classes(tmp_path: Path):
         mask = pixels(example["mask"])
         assert mask.shape == (17, 23, 1)
         assert set(np.unique(mask)) <= {1, 2, 3}
-
-
-def test_joined_numbers_beyond_float32_are_infinite_in_statistics_too():
-    """As they are in the shards: a tf.train.Example holds float32."""
-    spec = SummarySpec("moments", "x")
-    features = {"x": Feature("number", "float32", (), optional=True)}
-
-    def prepare(reference: Any) -> Prepared:
-        return Prepared(reference, None, {"x": float(reference)}, features, "00", {})
-
-    with ThreadPoolExecutor(2) as pool:
-        *_, last = image_chunks.chunks(prepare, features, pool, 2, "train", ["1", "1e300", "-1e39"], [spec], {})
-    moments = last.summaries[spec]
-    assert (moments.count, moments.max, moments.positive_inf, moments.negative_inf) == (1, 1.0, 1, 1)

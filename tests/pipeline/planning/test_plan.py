@@ -20,28 +20,28 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return draw(tmp_path_factory.mktemp("raw"), 24, masks=True)
 
 
-def counts(draft: Any) -> dict[str, int]:
-    return {name: split.examples for name, split in draft.splits.items()}
+def counts(plan: Any) -> dict[str, int]:
+    return {name: split.examples for name, split in plan.splits.items()}
 
 
-def test_the_draft_counts_what_would_be_made(raw: Path):
-    draft = plan_job(Recipe(source=SOURCE, splits={"train": 0.75, "test": 0.25}, shards={"train": 3, "test": 1}), raw)
-    assert draft.read == 24
-    assert sum(counts(draft).values()) == 24
-    assert {name: split.shards for name, split in draft.splits.items()} == {"train": 3, "test": 1}
-    labels = [split.labels for split in draft.splits.values()]
+def test_the_plan_counts_what_would_be_made(raw: Path):
+    plan = plan_job(Recipe(source=SOURCE, splits={"train": 0.75, "test": 0.25}, shards={"train": 3, "test": 1}), raw)
+    assert plan.inventory.read == 24
+    assert sum(counts(plan).values()) == 24
+    assert {name: split.shards for name, split in plan.splits.items()} == {"train": 3, "test": 1}
+    labels = [split.labels for split in plan.splits.values()]
     assert sum(found.get("cat", 0) for found in labels) == 16
     assert sum(found.get("dog", 0) for found in labels) == 8
-    assert sum(split.input_bytes for split in draft.splits.values()) == sum(
+    assert sum(split.input_bytes for split in plan.splits.values()) == sum(
         path.stat().st_size for path in (raw / "images").iterdir()
     )
-    assert set(draft.features) == {"key", "image", "label"}
-    assert draft.output_bytes > 0
+    assert set(plan.features) == {"key", "image", "label"}
+    assert plan.estimate.output_bytes > 0
 
 
 def test_shards_are_of_equal_size_and_never_empty(raw: Path):
-    draft = plan_job(Recipe(source=SOURCE, shards=7), raw)
-    sizes = [unit.examples for unit, _ in draft.units]
+    plan = plan_job(Recipe(source=SOURCE, shards=7), raw)
+    sizes = [unit.examples for unit, _ in plan.units]
     assert sum(sizes) == 24
     assert max(sizes) - min(sizes) <= 1
     assert plan_job(Recipe(source=SOURCE, shards=1000), raw).splits["train"].shards == 24
@@ -111,7 +111,7 @@ def test_the_output_holds_nothing_of_anybody_else(raw: Path, tmp_path: Path):
     for output in (tmp_path / "thesis.tex", tmp_path / "thesis.tex" / "dataset"):
         with pytest.raises(RequestError, match="--output: expected"):
             plan_job(Recipe(source=SOURCE), raw, output)
-    assert plan_job(Recipe(source=SOURCE), raw, tmp_path / "new" / "dataset").read == 24
+    assert plan_job(Recipe(source=SOURCE), raw, tmp_path / "new" / "dataset").inventory.read == 24
     assert not (tmp_path / "new").exists()
 
 
@@ -120,7 +120,7 @@ def test_sizes_that_differ_are_named_with_what_to_do(tmp_path: Path):
         save(tmp_path / "images" / f"{number}.png", np.zeros((4 + number, 4, 3)))
     with pytest.raises(RequestError, match=r"expected 'image' to have one dtype and shape.*add image.resize\(height"):
         plan_job(Recipe(source=Images("images/*.png")), tmp_path)
-    assert plan_job(Recipe(source=Images("images/*.png"), prepare=[image.resize(4, 4)]), tmp_path).read == 6
+    assert plan_job(Recipe(source=Images("images/*.png"), prepare=[image.resize(4, 4)]), tmp_path).inventory.read == 6
 
 
 def test_the_first_examples_agree_on_their_features(raw: Path):
@@ -142,7 +142,7 @@ def test_bad_examples_are_no_reason_not_to_begin(raw: Path):
             raise Rejected("bad", "bad")
         return example
 
-    assert plan_job(Recipe(source=SOURCE, prepare=[mostly_bad]), raw).read == 24
+    assert plan_job(Recipe(source=SOURCE, prepare=[mostly_bad]), raw).inventory.read == 24
 
 
 def test_examples_in_no_list_are_filtered(raw: Path, tmp_path: Path):
@@ -150,10 +150,10 @@ def test_examples_in_no_list_are_filtered(raw: Path, tmp_path: Path):
     (tmp_path / "raw" / "train.txt").write_text("cat_001\ncat_002\n")
     (tmp_path / "raw" / "test.txt").write_text("dog_000\nnobody\n")
     splits = by_list({"train": "train.txt", "test": "test.txt"})
-    draft = plan_job(Recipe(source=SOURCE, splits=splits), tmp_path / "raw")
-    assert counts(draft) == {"train": 2, "test": 1}
-    assert sum(draft.filtered.values()) == 21
-    assert len(draft.warnings) == 1
+    plan = plan_job(Recipe(source=SOURCE, splits=splits), tmp_path / "raw")
+    assert counts(plan) == {"train": 2, "test": 1}
+    assert sum(plan.inventory.filtered.values()) == 21
+    assert len(plan.inventory.warnings) == 1
 
 
 def test_every_file_that_matters_is_in_the_digest(raw: Path, tmp_path: Path):
@@ -161,7 +161,7 @@ def test_every_file_that_matters_is_in_the_digest(raw: Path, tmp_path: Path):
     lists = tmp_path / "raw" / "train.txt"
     lists.write_text("cat_001\n")
     recipe = Recipe(source=SOURCE, splits=by_list({"train": "train.txt"}))
-    before = plan_job(recipe, tmp_path / "raw").digest
-    assert plan_job(recipe, tmp_path / "raw").digest == before
+    before = plan_job(recipe, tmp_path / "raw").inventory.digest
+    assert plan_job(recipe, tmp_path / "raw").inventory.digest == before
     lists.write_text("cat_002\n")
-    assert plan_job(recipe, tmp_path / "raw").digest != before
+    assert plan_job(recipe, tmp_path / "raw").inventory.digest != before

@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from helpers import pixels, save
 from PIL import Image
 
 from penstock.pipeline.formats.features import Feature
-from penstock.pipeline.prepare.images import Preparer
+from penstock.pipeline.prepare.images import ImagePreparer, ImageSteps
 from penstock.pipeline.prepare.outcomes import FilteredExample, Prepared
+from penstock.pipeline.prepare.preparer import StatisticsSpec
+from penstock.pipeline.prepare.summaries import SummarySpec
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
+from penstock.pipeline.sources.table_schema import TableSchema
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -27,9 +31,9 @@ def reference(tmp_path: Path) -> Reference:
     return Reference("images/cat_1.png", str(path), path.stat().st_size, "cat")
 
 
-def prepare(reference: Reference, *steps: Any, **fields: Any) -> Any:
-    preparer = Preparer(image.decode(), steps, {"image": image.png(), **fields.pop("encode", {})}, **fields)
-    return preparer(reference, histograms=True)
+def prepare(reference: Reference, *functions: Any, encode: Any = None, features: Any = None) -> Any:
+    steps = ImageSteps(image.decode(), functions, {"image": image.png(), **(encode or {})})
+    return steps(reference, count=True, expected=features)
 
 
 def test_what_a_good_example_becomes(reference: Reference):
@@ -55,9 +59,8 @@ def test_histograms_are_of_what_is_stored(reference: Reference, quality: int):
         assert np.array_equal(outcome.histograms["image"][channel], counts)
 
 
-def test_histograms_are_made_where_they_are_wanted(reference: Reference):
-    preparer = Preparer(image.decode(), [], {})
-    assert preparer(reference).histograms == {}
+def test_histograms_are_made_where_they_are_asked_for(reference: Reference):
+    assert ImageSteps(image.decode())(reference).histograms == {}
 
 
 @pytest.mark.parametrize(
@@ -202,3 +205,58 @@ def test_pixels_are_stored_without_the_files_words(tmp_path: Path):
     assert b"secret" in path.read_bytes()
     assert b"secret" not in outcome.values["image"]
     assert Image.open(io.BytesIO(outcome.values["image"])).size == (5, 6)
+
+
+@pytest.fixture
+def unit(tmp_path: Path) -> list[Reference]:
+    """Two images and a file that is none, with a number joined to each."""
+    paths = [save(tmp_path / f"{number}.png", PIXELS + np.uint8(number)) for number in range(3)]
+    (tmp_path / "3.png").write_text("<html>")
+    numbers = (1.0, 1e300, -1e39, 7.0)
+    return [
+        Reference(path.name, str(path), path.stat().st_size, "cat", columns={"x": number})
+        for path, number in zip([*paths, tmp_path / "3.png"], numbers, strict=True)
+    ]
+
+
+def chunks(unit: list[Reference], split: str, columns: tuple[str, ...] = ()) -> Any:
+    steps = ImageSteps(image.decode(), joined=TableSchema(pa.schema([("x", pa.float64())]), {}))
+    features = steps(unit[0]).features  # type: ignore[union-attr]
+    statistics = StatisticsSpec("train", (SummarySpec("moments", "x"),), columns)
+    worker = ImagePreparer(steps, features, statistics).start(threads=2)
+    try:
+        return list(worker.chunks([split], unit))
+    finally:
+        worker.close()
+
+
+def test_a_units_chunks_are_in_the_order_of_its_references(unit: list[Reference]):
+    *images, bad, _ = chunks(unit, "train")
+    assert [chunk.splits["train"].hashes for chunk in images] == [
+        [(hashlib.sha256(Path(reference.uri).read_bytes()).digest(), reference.key)] for reference in unit[:3]
+    ]
+    assert [chunk.splits["train"].labels for chunk in images] == [{"cat": 1}] * 3
+    assert [example.code for example in bad.quarantined] == ["not_an_image"]
+    assert [chunk.read for chunk in (*images, bad)] == [1] * 4
+
+
+def test_joined_numbers_beyond_float32_are_infinite_in_statistics_too(unit: list[Reference]):
+    """As they are in the shards: a tf.train.Example holds float32."""
+    *_, last = chunks(unit, "train")
+    moments = last.summaries[SummarySpec("moments", "x")]
+    assert (moments.count, moments.max, moments.positive_inf, moments.negative_inf) == (1, 1.0, 1, 1)
+    assert last.read == 0
+
+
+def test_analyzers_read_the_columns_that_they_asked_for(unit: list[Reference]):
+    from tensorflow.core.example.example_pb2 import Example
+
+    first, *_ = chunks(unit, "train", ("x",))
+    (analyzed,) = first.analyzed
+    assert Example.FromString(analyzed).features.feature.keys() == {"x"}
+
+
+def test_nothing_is_counted_in_other_splits_than_that_of_the_statistics(unit: list[Reference]):
+    found = chunks(unit, "test", ("x",))
+    assert len(found) == len(unit)
+    assert not any(chunk.summaries or chunk.analyzed for chunk in found)

@@ -16,7 +16,7 @@ import pytest
 from helpers import save
 
 from penstock.pipeline import PenstockError
-from penstock.pipeline.prepare.images import Preparer
+from penstock.pipeline.prepare.images import ImageSteps
 from penstock.pipeline.prepare.isolate import IsolatedPreparer
 from penstock.pipeline.prepare.outcomes import Prepared
 from penstock.pipeline.sources.listing import Reference
@@ -42,7 +42,7 @@ def references(tmp_path: Path) -> list[Reference]:
 
 
 def isolated(step: Step, processes: int = 1, timeout: float = 20.0) -> IsolatedPreparer:
-    return IsolatedPreparer(Preparer(image.decode(), [step], {}), processes, timeout)
+    return IsolatedPreparer(ImageSteps(image.decode(), [step]), processes, timeout)
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def harmless() -> Iterator[IsolatedPreparer]:
 
 
 def test_outcomes_are_those_of_the_preparer_itself(harmless: IsolatedPreparer, references: list[Reference]):
-    plain = Preparer(image.decode(), [lambda example: example], {})
+    plain = ImageSteps(image.decode(), [lambda example: example])
     gone = references[0]._replace(uri="/nowhere.png")
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda reference: harmless(reference, True), [*references, gone]))

@@ -12,8 +12,9 @@ import pytest
 
 from penstock.pipeline import Csv, PenstockError
 from penstock.pipeline.formats.features import describe_columns, stored_schema
+from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.prepare.steps import conform, unite
-from penstock.pipeline.prepare.tables import RecordPreparer
+from penstock.pipeline.prepare.tables import TablePreparer, TableSteps
 from penstock.pipeline.sources.listing import RecordRange
 from penstock.pipeline.splits.rules import by_hash
 from penstock.transforms import columns, dates
@@ -27,19 +28,17 @@ CONTENT = "n,t\n" + "".join(f"{number},text {number}\n" for number in range(ROWS
 
 @pytest.fixture
 def prepared(tmp_path: Path) -> Callable[..., Any]:
-    """The rows of a file after these steps."""
+    """The rows of a file after these steps; the chunk of them, where it is said what columns are stored."""
     (tmp_path / "a.csv").write_text(CONTENT)
 
-    def prepare(*steps: Any, chunk: bool = False, features: pa.Schema | None = None) -> Any:
+    def prepare(*steps: Any, stored: pa.Schema | None = None) -> Any:
         source = Csv("a.csv")
         listing = source.find(str(tmp_path), 1 << 20)
-        schema = None if features is None else stored_schema(features)
-        described = None if features is None else describe_columns(features)
-        preparer = RecordPreparer(
-            source, listing.schema, steps, by_hash({"train": 1.0}), ("train",), "train", 0, True, described, schema
-        )
         (record_range,) = listing.ranges
-        return preparer(record_range) if chunk else preparer.prepare(record_range)
+        table_steps = TableSteps(source, listing.schema, steps, by_hash({"train": 1.0}), ("train",))
+        if stored is None:
+            return table_steps.prepare(record_range)
+        return TablePreparer(table_steps, stored_schema(stored), True, 0, StatisticsSpec("train"))(record_range)
 
     return prepare
 
@@ -94,9 +93,9 @@ def test_rows_on_which_a_function_of_examples_fails_are_set_aside(prepared: Call
     rows = prepared(picky)
     assert len(rows.batch) == ROWS - 3
     assert rows.filtered == {"five": 1}
-    codes = {problem.key: problem.code for problem in rows.problems}
+    codes = {example.key: example.code for example in rows.quarantined}
     assert codes == {"a.csv:6": "six", "a.csv:7": "prepare_error"}
-    assert "picky: ZeroDivisionError" in rows.problems[1].message
+    assert "picky: ZeroDivisionError" in rows.quarantined[1].message
     assert rows.numbers.tolist() == [number for number in range(ROWS) if number not in (5, 6, 7)]
 
 
@@ -109,8 +108,8 @@ def test_a_function_of_batches_that_fails_on_some_rows(prepared: Callable[..., A
         return columns.put(batch, "new", batch["n"])
 
     rows = prepared(picky, double)
-    assert sorted(problem.key for problem in rows.problems) == sorted(f"a.csv:{number}" for number in bad)
-    assert {problem.code for problem in rows.problems} == {"prepare_error"}
+    assert sorted(example.key for example in rows.quarantined) == sorted(f"a.csv:{number}" for number in bad)
+    assert {example.code for example in rows.quarantined} == {"prepare_error"}
     kept = [number for number in range(ROWS) if number not in bad]
     assert rows.numbers.tolist() == kept
     assert rows.batch["new"].to_pylist() == kept
@@ -125,15 +124,15 @@ def failing(_: Any) -> Any:
 def test_a_range_without_any_good_row_is_no_failure(prepared: Callable[..., Any], step: Any):
     """Even where `prepare` would have added columns: another range has them."""
     schema = pa.schema([("n", pa.int64()), ("added", pa.float64())])
-    chunk = prepared(step, chunk=True, features=schema)
-    assert (chunk.read, len(chunk.problems), chunk.records) == (ROWS, ROWS, {})
+    chunk = prepared(step, stored=schema)
+    assert (chunk.read, len(chunk.quarantined), chunk.splits) == (ROWS, ROWS, {})
 
 
 def test_a_range_that_a_filter_leaves_empty_is_no_failure(prepared: Callable[..., Any]):
     schema = pa.schema([("n", pa.int64()), ("added", pa.float64())])
     nothing = columns.where(lambda batch: pc.less(batch["n"], 0), "negative")
-    chunk = prepared(nothing, lambda example: example | {"added": 0.5}, chunk=True, features=schema)
-    assert (chunk.read, chunk.filtered["negative"], chunk.records) == (ROWS, ROWS, {})
+    chunk = prepared(nothing, lambda example: example | {"added": 0.5}, stored=schema)
+    assert (chunk.read, chunk.filtered["negative"], chunk.splits) == (ROWS, ROWS, {})
 
 
 @pytest.mark.parametrize(
@@ -153,32 +152,32 @@ def test_a_function_of_batches_must_keep_the_rows(prepared: Callable[..., Any], 
 @pytest.mark.parametrize("made", [None, [1], "text"])
 def test_a_function_of_examples_must_return_a_dict(prepared: Callable[..., Any], made: Any):
     rows = prepared(lambda example: made)
-    assert len(rows.problems) == ROWS
-    assert "expected a dict" in rows.problems[0].message
+    assert len(rows.quarantined) == ROWS
+    assert "expected a dict" in rows.quarantined[0].message
 
 
 @pytest.mark.parametrize("made", [{}, {5: 1}, {"": 1}])
 def test_columns_must_have_names(prepared: Callable[..., Any], made: Any):
     rows = prepared(lambda example: made if example["n"] == 3 else example)
     assert len(rows.batch) == ROWS - 1
-    (problem,) = rows.problems
-    assert (problem.key, problem.code) == ("a.csv:3", "wrong_result")
-    assert f"<lambda>: expected a dict of columns by their names, found {made!r}; fix `prepare`" == problem.message
+    (example,) = rows.quarantined
+    assert (example.key, example.code) == ("a.csv:3", "wrong_result")
+    assert f"<lambda>: expected a dict of columns by their names, found {made!r}; fix `prepare`" == example.message
 
 
 def test_values_of_another_type_than_the_first_cost_their_rows(prepared: Callable[..., Any]):
     rows = prepared(lambda example: example | {"n": "text" if example["n"] % 2 else 2**70 if example["n"] == 4 else 1})
     assert rows.batch["n"].to_pylist() == [1] * (ROWS // 2 - 1)
     assert rows.numbers.tolist() == [number for number in range(0, ROWS, 2) if number != 4]
-    assert [problem.code for problem in rows.problems] == ["wrong_type"] * (ROWS // 2 + 1)
-    assert "<lambda>: 'n': expected int64, found" in rows.problems[0].message
+    assert [example.code for example in rows.quarantined] == ["wrong_type"] * (ROWS // 2 + 1)
+    assert "<lambda>: 'n': expected int64, found" in rows.quarantined[0].message
 
 
 def test_a_range_whose_examples_all_lack_a_column_has_it_missing(prepared: Callable[..., Any]):
     planned = pa.schema([("t", pa.string()), ("n", pa.int64())])
-    chunk = prepared(lambda example: {"t": example["t"]}, chunk=True, features=planned)
-    assert len(chunk.records["train"]) == ROWS
-    assert not chunk.problems
+    chunk = prepared(lambda example: {"t": example["t"]}, stored=planned)
+    assert len(chunk.splits["train"].examples) == ROWS
+    assert not chunk.quarantined
 
 
 def test_a_list_that_lacks_a_value_costs_its_row(prepared: Callable[..., Any]):
@@ -186,10 +185,10 @@ def test_a_list_that_lacks_a_value_costs_its_row(prepared: Callable[..., Any]):
     lists = columns.vectorized(
         lambda batch: columns.put(batch, "l", pa.array([[1, None] if n == 3 else [n] for n in batch["n"].to_pylist()]))
     )
-    chunk = prepared(lists, chunk=True, features=planned)
-    assert len(chunk.records["train"]) == ROWS - 1
-    assert [problem.key.rpartition(":")[2] for problem in chunk.problems] == ["3"]
-    assert "a list that lacks a value, [1, None]" in chunk.problems[0].message
+    chunk = prepared(lists, stored=planned)
+    assert len(chunk.splits["train"].examples) == ROWS - 1
+    assert [example.key.rpartition(":")[2] for example in chunk.quarantined] == ["3"]
+    assert "a list that lacks a value, [1, None]" in chunk.quarantined[0].message
 
 
 def test_a_key_that_only_later_examples_have_is_not_lost(prepared: Callable[..., Any]):
@@ -200,14 +199,14 @@ def test_a_key_that_only_later_examples_have_is_not_lost(prepared: Callable[...,
 def test_dtype_drift(prepared: Callable[..., Any]):
     """A batch whose column has another type than planned is cast where nothing is lost; else rows are set aside."""
     planned = pa.schema([("n", pa.float64()), ("t", pa.string())])
-    assert len(prepared(chunk=True, features=planned).records["train"]) == ROWS
+    assert len(prepared(stored=planned).splits["train"].examples) == ROWS
     half = columns.vectorized(lambda batch: columns.put(batch, "n", pc.divide(batch["n"].cast(pa.float64()), 2)))
-    chunk = prepared(half, chunk=True, features=pa.schema([("n", pa.int64()), ("t", pa.string())]))
-    assert len(chunk.records["train"]) == len(chunk.problems) == ROWS // 2
-    assert chunk.problems[0].code == "wrong_type"
-    assert chunk.problems[0].message == "'n': expected int64 as in the first rows, found 0.5; cast it in `prepare`"
+    chunk = prepared(half, stored=pa.schema([("n", pa.int64()), ("t", pa.string())]))
+    assert len(chunk.splits["train"].examples) == len(chunk.quarantined) == ROWS // 2
+    assert chunk.quarantined[0].code == "wrong_type"
+    assert chunk.quarantined[0].message == "'n': expected int64 as in the first rows, found 0.5; cast it in `prepare`"
     with pytest.raises(PenstockError, match=r"expected the column 'm' after `prepare`, found \['n', 't'\]"):
-        prepared(chunk=True, features=pa.schema([("m", pa.int64())]))
+        prepared(stored=pa.schema([("m", pa.int64())]))
 
 
 def test_a_filter_that_fails_is_one_clear_error(prepared: Callable[..., Any]):
@@ -236,18 +235,17 @@ def test_a_column_that_only_later_ranges_have_is_not_lost(prepared: Callable[...
     planned = pa.schema([("n", pa.int64()), ("t", pa.string())])
     late = columns.vectorized(lambda batch: columns.put(batch, "late", batch["n"]))
     with pytest.raises(PenstockError, match=r"expected no column but \['n', 't'\] .* found \['late', 'n', 't'\]"):
-        prepared(late, chunk=True, features=planned)
+        prepared(late, stored=planned)
     chunk = prepared(
         lambda example: example | ({"late": example["n"] or None} if example["n"] < 3 else {}),
-        chunk=True,
-        features=planned,
+        stored=planned,
     )
-    assert [(problem.key, problem.code) for problem in chunk.problems] == [
+    assert [(example.key, example.code) for example in chunk.quarantined] == [
         ("a.csv:1", "wrong_columns"),
         ("a.csv:2", "wrong_columns"),
     ]
-    assert "expected the columns ['n', 't'] as in the first rows, found 'late' as well" in chunk.problems[0].message
-    assert len(chunk.records["train"]) == ROWS - 2
+    assert "expected the columns ['n', 't'] as in the first rows, found 'late' as well" in chunk.quarantined[0].message
+    assert len(chunk.splits["train"].examples) == ROWS - 2
 
 
 def test_a_column_whose_values_are_all_missing_keeps_its_type(prepared: Callable[..., Any]):
@@ -256,17 +254,16 @@ def test_a_column_whose_values_are_all_missing_keeps_its_type(prepared: Callable
     assert pa.types.is_null(rows.batch.schema.field("new").type)
     chunk = prepared(
         lambda example: example | {"new": None, "empty": []},
-        chunk=True,
-        features=pa.schema(
+        stored=pa.schema(
             [("n", pa.int64()), ("t", pa.string()), ("new", pa.binary()), ("empty", pa.list_(pa.float64()))]
         ),
     )
-    assert len(chunk.records["train"]) == ROWS
+    assert len(chunk.splits["train"].examples) == ROWS
 
 
 def test_text_that_utf_8_cannot_hold_costs_its_row(prepared: Callable[..., Any]):
     rows = prepared(lambda example: example | {"t": "\ud800" if example["n"] == 2 else "fine"})
-    assert [(problem.key, problem.code) for problem in rows.problems] == [("a.csv:2", "wrong_type")]
+    assert [(example.key, example.code) for example in rows.quarantined] == [("a.csv:2", "wrong_type")]
 
 
 def halved(values: Callable[[list[int]], Any]) -> Any:
@@ -292,9 +289,9 @@ def test_rows_whose_types_cannot_be_united_are_set_aside(prepared: Callable[...,
     rows = prepared(halved(lambda numbers: [number if number < 100 else f"word {number}" for number in numbers]))
     assert rows.batch["y"].to_pylist() == list(range(100))
     assert rows.numbers.tolist() == list(range(100))
-    assert sorted({problem.code for problem in rows.problems}) == ["prepare_error", "wrong_type"]
-    assert len(rows.problems) == ROWS - 100
-    words = {problem.message for problem in rows.problems if problem.key == "a.csv:101"}
+    assert sorted({example.code for example in rows.quarantined}) == ["prepare_error", "wrong_type"]
+    assert len(rows.quarantined) == ROWS - 100
+    words = {example.message for example in rows.quarantined if example.key == "a.csv:101"}
     assert words == {"step: 'y': expected int64 as in other rows, found 'word 101'"}
 
 
@@ -308,7 +305,7 @@ def test_bytes_and_text_of_one_column_come_out_as_one_type(prepared: Callable[..
         assert len(rows.batch) == ROWS
     rows = conform(prepared(lambda _: {"b": b"", "t": b"\xff"}), schema, PIECE, by_example=True)
     assert not len(rows.batch)
-    assert "'t': expected string as in the first rows, found b'\\xff'" in rows.problems[0].message
+    assert "'t': expected string as in the first rows, found b'\\xff'" in rows.quarantined[0].message
 
 
 def test_types_are_those_of_all_values_seen():
@@ -329,10 +326,10 @@ def test_types_are_those_of_all_values_seen():
 
 def test_messages_name_the_step_as_the_recipe_does_and_the_line(prepared: Callable[..., Any]):
     rows = prepared(dates.parse("t"))
-    assert rows.problems[0].message.startswith("dates.parse('t'): ValueError: ")
+    assert rows.quarantined[0].message.startswith("dates.parse('t'): ValueError: ")
     rows = prepared(columns.drop("m", "k"))
-    assert rows.problems[0].message.startswith("columns.drop('m', 'k'): ValueError: ")
+    assert rows.quarantined[0].message.startswith("columns.drop('m', 'k'): ValueError: ")
     line = failing.__code__.co_firstlineno + 1
     for step in (failing, columns.vectorized(failing)):
         expected = f"failing: ValueError: never (test_steps.py, line {line})"
-        assert prepared(step).problems[0].message == expected
+        assert prepared(step).quarantined[0].message == expected
