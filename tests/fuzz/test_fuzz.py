@@ -19,10 +19,7 @@ from fuzz.mutations import Case, case
 from fuzz.seeds import FORMATS, IMAGES
 from helpers import REPOSITORY
 
-pytestmark = [
-    pytest.mark.fuzz,
-    pytest.mark.skipif(sys.platform != "linux", reason="memory is filled by glibc, and measured by Linux"),
-]
+pytestmark = [pytest.mark.fuzz, pytest.mark.linux]  # memory is filled by glibc, and measured by Linux
 
 _FILLS = (0x55, 0xAA)
 _SHOWN = 30  # kinds of failures that a message lists

@@ -3,7 +3,6 @@
 import ctypes
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from fuzz.isolation import Limits, Result
 from fuzz.mutations import Damage, case
 from fuzz.seeds import FORMATS, seeds
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is measured as Linux counts it")
+pytestmark = pytest.mark.linux  # memory is measured as Linux counts it
 
 LIMITS = Limits(seconds=0.5, memory=64 << 20)
 

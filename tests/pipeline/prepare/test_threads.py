@@ -1,0 +1,43 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from penstock.pipeline.prepare.threads import ordered_map
+
+
+def test_results_are_in_the_order_of_the_items() -> None:
+    second_has_ended = threading.Event()
+
+    def double(item: int) -> int:
+        if item == 0:
+            assert second_has_ended.wait(10)
+        if item == 1:
+            second_has_ended.set()
+        return 2 * item
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(ordered_map(pool, double, range(5), window=2)) == [0, 2, 4, 6, 8]
+
+
+def test_no_more_items_are_begun_than_the_window_holds() -> None:
+    taken = []
+
+    def items() -> object:
+        for item in range(10):
+            taken.append(item)
+            yield item
+
+    with ThreadPoolExecutor(4) as pool:
+        results = ordered_map(pool, str, items(), window=3)
+        assert [next(results), next(results)] == ["0", "1"]
+        assert taken == [0, 1, 2, 3]
+        assert list(results) == [str(item) for item in range(2, 10)]
+
+
+def test_an_error_comes_where_its_result_would() -> None:
+    with ThreadPoolExecutor(2) as pool:
+        results = ordered_map(pool, lambda item: 6 // item, [1, 2, 0, 3], window=4)
+        assert [next(results), next(results)] == [6, 3]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
