@@ -15,7 +15,7 @@ from fuzz.seeds import FORMATS, seeds
 
 pytestmark = pytest.mark.linux  # memory is measured as Linux counts it
 
-LIMITS = Limits(seconds=0.5, memory=64 << 20)
+LIMITS = Limits(seconds=3, memory=64 << 20)  # enough on a busy machine
 
 
 def examine(number: int) -> tuple[str, list[str]]:
@@ -41,7 +41,7 @@ def test_each_fault_is_seen_and_belongs_to_its_case(tmp_path: Path):
     assert wrong.keys() == {2, 3, 4, 5, 6, 7}
     assert wrong[2] == ["crash: SIGABRT: terminate called"]
     assert wrong[3][0].startswith("crash: SIGSEGV")
-    assert wrong[4] == ["hang: no end within 0.5 s"]
+    assert wrong[4] == ["hang: no end within 3 s"]
     assert wrong[5][0].startswith("memory: ")
     assert wrong[6][0].startswith("exception: KeyError: 'id' (test_isolation.py, line ")
     assert wrong[7] == ["cut: differs"]
