@@ -212,7 +212,7 @@ def wordpiece(
       tokenizer: How to cut it.
       output: The column to put them into, int64 lists; None replaces the text.
       length: Leaves out pieces beyond so many.
-      padding: The piece, such as "[PAD]", with which shorter texts are filled up to the length.
+      padding: The piece, such as "[PAD]", with which shorter rows are filled up to the length.
 
     Raises:
       ValueError: an argument is not what it should be.

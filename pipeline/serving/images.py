@@ -9,9 +9,9 @@ from . import header
 from .exif import upright
 from .resample import KERNELS, resample
 
-Step = Callable[[tf.Tensor], tf.Tensor]
+ImageFunction = Callable[[tf.Tensor], tf.Tensor]
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
-_PASSED_OVER = ("image.min_size", "image.max_aspect", "keep")
+_FILTERS = ("image.min_size", "image.max_aspect", "keep")
 
 
 def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]:
@@ -34,15 +34,15 @@ def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]
             reasons.append(f"{step['python']}, which is Python")
         elif step["step"] == "image.resize" and step["arguments"]["resample"] not in KERNELS:
             reasons.append(f"image.resize(resample={step['arguments']['resample']!r}): only {', '.join(KERNELS)}")
-        elif step["step"] not in (*_STEPS, *_PASSED_OVER):
+        elif step["step"] not in (*_STEPS, *_FILTERS):
             reasons.append(step["step"])
     return reasons
 
 
-def pipeline(prepare: Mapping[str, Any]) -> Step:
+def pipeline(prepare: Mapping[str, Any]) -> ImageFunction:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
     rules = prepare["decode"]["arguments"]
-    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _PASSED_OVER]
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _FILTERS]
     store = _through_storage(prepare["encode"]["image"])
 
     def run(payload: tf.Tensor) -> tf.Tensor:
@@ -125,7 +125,7 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
     return tf.cast((red * 19595 + green * 38470 + blue * 7471 + 32768) // 65536, tf.uint8)[:, :, tf.newaxis]
 
 
-def _resize(arguments: Mapping[str, Any]) -> Step:
+def _resize(arguments: Mapping[str, Any]) -> ImageFunction:
     """As `transforms.image.resize`."""
     height, width, name = arguments["height"], arguments["width"], arguments["resample"]
 
@@ -190,7 +190,7 @@ def _fill(image: tf.Tensor, colour: Sequence[int]) -> tf.Tensor:
     return tf.constant(list(colour))
 
 
-def _center_crop(arguments: Mapping[str, Any]) -> Step:
+def _center_crop(arguments: Mapping[str, Any]) -> ImageFunction:
     """As `transforms.image.center_crop`; an error where that rejects an image as too small."""
     height, width = arguments["height"], arguments["width"]
 
@@ -209,7 +209,7 @@ def _center_crop(arguments: Mapping[str, Any]) -> Step:
     return crop
 
 
-def _convert(arguments: Mapping[str, Any]) -> Step:
+def _convert(arguments: Mapping[str, Any]) -> ImageFunction:
     def convert(image: tf.Tensor) -> tf.Tensor:
         if arguments["mode"] == "L":
             return image if image.shape[-1] == 1 else _grey(image)
@@ -218,14 +218,14 @@ def _convert(arguments: Mapping[str, Any]) -> Step:
     return convert
 
 
-_STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
+_STEPS: dict[str, Callable[[Mapping[str, Any]], ImageFunction]] = {
     "image.resize": _resize,
     "image.center_crop": _center_crop,
     "image.convert": _convert,
 }
 
 
-def _through_storage(encoding: Mapping[str, Any]) -> Step:
+def _through_storage(encoding: Mapping[str, Any]) -> ImageFunction:
     """What storing does to pixels: JPEG changes them a little, and training sees those."""
     if encoding["codec"] != "jpeg":
         return lambda image: image

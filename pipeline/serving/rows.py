@@ -11,7 +11,7 @@ from ..formats.example_format import MISSING_VALUES
 from ..sources.column_types import FLOAT32_MAX, numbers_among
 from .floats import narrow, widen
 
-FILTERING = ("columns.where", "keep")  # leave rows out and change none
+_FILTERS = ("columns.where", "keep")  # leave rows out and change none
 DTYPES = {"int64": tf.int64, "double": tf.float64, "string": tf.string, "binary": tf.string}  # of raw columns
 _STORED = {tf.float64: tf.float32, tf.int32: tf.int64, tf.bool: tf.int64}  # what shards have instead
 _CASTS = {
@@ -32,7 +32,7 @@ class Column(NamedTuple):
     missing: tf.Tensor
 
 
-Step = Callable[[dict[str, Any]], dict[str, Any]]
+ColumnsFunction = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) -> list[str]:
@@ -61,7 +61,7 @@ def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) 
             reasons += _uncastable(step["arguments"], known)
             types = step["arguments"]["types"]
             known |= {name: known[name]._replace(kind=kind) for name, kind in types.items() if name in known}
-        elif step["step"] not in FILTERING:
+        elif step["step"] not in _FILTERS:
             reasons.append(f"{step['step']}, which has no TensorFlow operation")
     return reasons
 
@@ -120,7 +120,7 @@ def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], 
 
     Raw values are of DTYPES, or float32 for float64.
     """
-    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in FILTERING]
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _FILTERS]
 
     def run(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         columns = {name: _read(name, values, prepare["reading"][name]) for name, values in raw.items()}
@@ -146,18 +146,18 @@ def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
     if rules.get("nonfinite", "keep") != "keep":
         finite = tf.abs(values) <= FLOAT32_MAX
         if rules["nonfinite"] == "quarantine":
-            values = _expect(finite | missing, values, f"expected finite numbers that float32 can hold in {name!r}")
+            values = _assert_all(finite | missing, values, f"expected finite numbers that float32 can hold in {name!r}")
         missing |= ~finite
     return Column(values, missing)
 
 
 def _as_stored(column: Column) -> tf.Tensor:
     """A column as shards have it."""
-    values = _as(column.values, _STORED.get(column.values.dtype, column.values.dtype))
+    values = _converted(column.values, _STORED.get(column.values.dtype, column.values.dtype))
     return tf.where(column.missing, tf.constant(missing_value(values.dtype), values.dtype), values)
 
 
-def _expect(right: tf.Tensor, values: tf.Tensor, words: str) -> tf.Tensor:
+def _assert_all(right: tf.Tensor, values: tf.Tensor, words: str) -> tf.Tensor:
     """The values; an error where one of them is not right: a run would set its row aside."""
     message = [f"{words}, found", tf.boolean_mask(values, ~right)]
     with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), message)]):
@@ -171,20 +171,20 @@ def _value(stored: Any) -> Any:
     return float(stored["float"]) if isinstance(stored, Mapping) and "float" in stored else stored
 
 
-def _select(arguments: Mapping[str, Any]) -> Step:
+def _select(arguments: Mapping[str, Any]) -> ColumnsFunction:
     return lambda columns: {name: columns[name] for name in arguments["names"] if name in columns}
 
 
-def _drop(arguments: Mapping[str, Any]) -> Step:
+def _drop(arguments: Mapping[str, Any]) -> ColumnsFunction:
     return lambda columns: {name: column for name, column in columns.items() if name not in arguments["names"]}
 
 
-def _rename(arguments: Mapping[str, Any]) -> Step:
+def _rename(arguments: Mapping[str, Any]) -> ColumnsFunction:
     new = arguments["names"]
     return lambda columns: {new.get(name, name): column for name, column in columns.items()}
 
 
-def _fill(arguments: Mapping[str, Any]) -> Step:
+def _fill(arguments: Mapping[str, Any]) -> ColumnsFunction:
     filling = {name: _value(value) for name, value in arguments["values"].items() if value is not None}
 
     def fill(name: str, column: Column) -> Column:
@@ -195,16 +195,18 @@ def _fill(arguments: Mapping[str, Any]) -> Step:
     return lambda columns: columns | {name: fill(name, columns[name]) for name in filling if name in columns}
 
 
-def _cast_columns(arguments: Mapping[str, Any]) -> Step:
+def _cast_columns(arguments: Mapping[str, Any]) -> ColumnsFunction:
     kinds = arguments["types"]
 
     def cast(name: str, column: Column) -> Column:
-        return _to(column, kinds[name], f"columns.cast({{{name!r}: {kinds[name]!r}}}): expected values that fit")
+        return _cast_column(
+            column, kinds[name], f"columns.cast({{{name!r}: {kinds[name]!r}}}): expected values that fit"
+        )
 
     return lambda columns: columns | {name: cast(name, columns[name]) for name in kinds if name in columns}
 
 
-def _to(column: Column, kind: str, words: str) -> Column:
+def _cast_column(column: Column, kind: str, words: str) -> Column:
     """A column as another type, as Arrow casts it: no value may become another."""
     values, dtype = column.values, _CASTS[kind]
     fits = tf.ones_like(column.missing)
@@ -215,11 +217,11 @@ def _to(column: Column, kind: str, words: str) -> Column:
     elif dtype.is_floating and values.dtype.is_integer and _EXACT[dtype] < values.dtype.max:
         fits = (values >= -_EXACT[dtype]) & (values <= _EXACT[dtype])
     values = tf.where(column.missing, tf.zeros_like(values), values)
-    values = _expect(fits | column.missing, values, words)
-    return Column(_as(values, dtype), column.missing)
+    values = _assert_all(fits | column.missing, values, words)
+    return Column(_converted(values, dtype), column.missing)
 
 
-def _as(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+def _converted(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     """Values that fit another type, in it."""
     if dtype == tf.bool and values.dtype != tf.bool:
         return values != 0
@@ -227,12 +229,12 @@ def _as(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return exactly(values) if exactly else tf.cast(values, dtype)
 
 
-_ON_NAMES: dict[str, Callable[[Mapping[str, Any]], Step]] = {
+_ON_NAMES: dict[str, Callable[[Mapping[str, Any]], ColumnsFunction]] = {
     "columns.select": _select,
     "columns.drop": _drop,
     "columns.rename": _rename,
 }
-_STEPS: dict[str, Callable[[Mapping[str, Any]], Step]] = {
+_STEPS: dict[str, Callable[[Mapping[str, Any]], ColumnsFunction]] = {
     **_ON_NAMES,
     "columns.fill": _fill,
     "columns.cast": _cast_columns,

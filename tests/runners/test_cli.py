@@ -111,9 +111,12 @@ def test_a_dry_run_touches_nothing(cli: Cli, raw: Path):
 
 def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
     recipe = cli.recipe(f"{SOURCE}, prepare=[step]", TROUBLED)
-    assert faults(
-        cli.run(recipe, raw, "--max-quarantined", "5%"), 3, "2 of 20 examples were quarantined (prepare_error 2)"
-    ) == []
+    assert (
+        faults(
+            cli.run(recipe, raw, "--max-quarantined", "5%"), 3, "2 of 20 examples were quarantined (prepare_error 2)"
+        )
+        == []
+    )
     assert not (cli.folder / "dataset" / "_DATASET.json").exists()
     assert "unlucky" in next((cli.folder / "dataset").rglob("*.jsonl")).read_text()
     assert faults(cli("inspect", cli.folder / "dataset"), 1, "is not committed", "run the recipe again") == []

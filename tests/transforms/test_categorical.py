@@ -22,9 +22,9 @@ def ids(values: list[Any], folder: Path, training: dict[str, pa.Array] | None = 
         given = inputs({"x": pa.array(values)}, training or TRAINING, folder)
         outputs = categorical.vocabulary(given, "x", **options)
         session.run(tf.compat.v1.tables_initializer())
-        found = session.run(outputs)
-    assert found.dtype == np.int64
-    return found.tolist()  # type: ignore[no-any-return]
+        actual = session.run(outputs)
+    assert actual.dtype == np.int64
+    return actual.tolist()  # type: ignore[no-any-return]
 
 
 def test_ids_are_by_count_and_then_by_bytes(tmp_path: Path) -> None:
@@ -94,13 +94,13 @@ def test_frequency_is_the_share_of_the_values_that_are_there() -> None:
 def test_find_finds_every_key_and_nothing_else() -> None:
     keys = [f"key {number}" for number in range(20_000)]
     order = np.random.default_rng(4).permutation(len(keys))
-    position, found = categorical.find(tf.constant(keys), tf.gather(tf.constant(keys), order))
-    assert bool(tf.reduce_all(found))
+    position, actual = categorical.find(tf.constant(keys), tf.gather(tf.constant(keys), order))
+    assert bool(tf.reduce_all(actual))
     assert position.numpy().tolist() == order.tolist()
-    position, found = categorical.find(tf.constant(keys), tf.constant([["key", "", "key 20000"]]))
-    assert (position.numpy().tolist(), found.numpy().tolist()) == ([[20_000] * 3], [[False] * 3])
-    position, found = categorical.find(tf.constant(["", "a"]), tf.constant(["", "b"]))
-    assert (position.numpy().tolist(), found.numpy().tolist()) == ([0, 2], [True, False])
+    position, actual = categorical.find(tf.constant(keys), tf.constant([["key", "", "key 20000"]]))
+    assert (position.numpy().tolist(), actual.numpy().tolist()) == ([[20_000] * 3], [[False] * 3])
+    position, actual = categorical.find(tf.constant(["", "a"]), tf.constant(["", "b"]))
+    assert (position.numpy().tolist(), actual.numpy().tolist()) == ([0, 2], [True, False])
 
 
 def test_one_hot() -> None:

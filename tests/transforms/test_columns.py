@@ -41,10 +41,10 @@ def test_where_gives_a_mask_without_nulls() -> None:
     ]
 
 
-@pytest.mark.parametrize("found", [True, np.ones(2, bool), pa.array([1, 2, 3]), None, [True] * 3])
-def test_where_refuses_what_is_no_mask(found: object) -> None:
+@pytest.mark.parametrize("returned", [True, np.ones(2, bool), pa.array([1, 2, 3]), None, [True] * 3])
+def test_where_refuses_what_is_no_mask(returned: object) -> None:
     with pytest.raises(ValueError, match=r"where\(..., 'odd'\): expected a predicate that returns 3 booleans"):
-        columns.where(lambda batch: found, "odd").mask(BATCH)
+        columns.where(lambda batch: returned, "odd").mask(BATCH)
 
 
 def test_where_checks_its_arguments() -> None:

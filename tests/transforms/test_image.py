@@ -96,9 +96,9 @@ def test_cover_cuts_both_sides_alike() -> None:
 
 
 def test_cover_is_one_resampling_of_the_cut_box(photo: Photo) -> None:
-    found = pixels(image.resize(20, 20, fit="cover", resample="bicubic")(example(image=photo))["image"])
+    actual = pixels(image.resize(20, 20, fit="cover", resample="bicubic")(example(image=photo))["image"])
     expected = Image.fromarray(photo).resize((20, 20), Image.Resampling.BICUBIC, box=(6.5, 0, 53.5, 47))
-    assert np.array_equal(found, np.asarray(expected))
+    assert np.array_equal(actual, np.asarray(expected))
 
 
 def test_letterbox_fills_beside_the_image() -> None:
@@ -263,6 +263,6 @@ def test_wrong_arguments_are_refused_at_once(make: Callable[[], Any], match: str
 
 @pytest.mark.parametrize("resample", RESAMPLES)
 def test_every_resampling_is_pillows(resample: str, photo: Photo) -> None:
-    found = untyped.resize(20, 31, resample=resample)(example(image=photo))["image"]
+    actual = untyped.resize(20, 31, resample=resample)(example(image=photo))["image"]
     expected = Image.fromarray(photo).resize((31, 20), Image.Resampling[resample.upper()])
-    assert np.array_equal(pixels(found), np.asarray(expected))
+    assert np.array_equal(pixels(actual), np.asarray(expected))

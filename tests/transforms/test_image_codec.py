@@ -73,11 +73,11 @@ def by_pillow(payload: bytes) -> npt.NDArray[Any]:
 @pytest.mark.parametrize("path", HOSTILE, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_a_hostile_file_is_rejected_or_gives_the_pixels_that_pillow_gives(path: Path, real_data: Path) -> None:
     payload = path.read_bytes()
-    found = outcome(payload)
-    if isinstance(found, str):
-        assert found in CODES
+    actual = outcome(payload)
+    if isinstance(actual, str):
+        assert actual in CODES
     else:
-        assert np.array_equal(found, by_pillow(payload))
+        assert np.array_equal(actual, by_pillow(payload))
 
 
 def test_hostile_files_that_pillow_takes_in_silence_are_rejected_with_their_code(real_data: Path) -> None:
@@ -88,8 +88,8 @@ def test_hostile_files_that_pillow_takes_in_silence_are_rejected_with_their_code
             by_pillow(payload)
         except Exception:
             continue
-        if isinstance(found := outcome(payload), str):
-            silent[path.parent.name, found] += 1
+        if isinstance(actual := outcome(payload), str):
+            silent[path.parent.name, actual] += 1
     assert silent == {
         ("animated", "animated"): 13,
         ("bombs", "animated"): 1,
@@ -150,20 +150,20 @@ def test_lossless_formats_keep_every_pixel(
 
 
 def test_a_jpeg_leaves_nothing_but_its_pixels(photo: Photo, saved: Save) -> None:
-    found = image.decode()(saved(photo, "JPEG", comment=b"hello", icc_profile=b"x" * 200))
-    assert (type(found), found.mode, found.size, found.info) == (Image.Image, "RGB", (60, 47), {})
+    actual = image.decode()(saved(photo, "JPEG", comment=b"hello", icc_profile=b"x" * 200))
+    assert (type(actual), actual.mode, actual.size, actual.info) == (Image.Image, "RGB", (60, 47), {})
 
 
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_png_text_and_profile_are_left_out(mode: Any, photo: Photo, saved: Save) -> None:
-    found = image.decode(mode=mode)(saved(photo, "PNG", icc_profile=b"x" * 200))
-    assert (type(found), found.mode, found.info) == (Image.Image, mode, {})
+    actual = image.decode(mode=mode)(saved(photo, "PNG", icc_profile=b"x" * 200))
+    assert (type(actual), actual.mode, actual.info) == (Image.Image, mode, {})
 
 
 def test_a_decoded_jpeg_may_be_drawn_on(photo: Photo, saved: Save) -> None:
-    found = image.decode()(saved(photo, "JPEG"))
-    found.putpixel((0, 0), (1, 2, 3))
-    assert found.getpixel((0, 0)) == (1, 2, 3)
+    actual = image.decode()(saved(photo, "JPEG"))
+    actual.putpixel((0, 0), (1, 2, 3))
+    assert actual.getpixel((0, 0)) == (1, 2, 3)
 
 
 def test_the_content_tells_the_format(photo: Photo, saved: Save) -> None:
@@ -364,8 +364,8 @@ def test_flipped_bytes_are_rejected_or_decoded_but_raise_nothing_else(
         damaged = bytearray(payload)
         for _ in range(rng.choice([1, 1, 2, 8])):
             damaged[rng.randrange(len(damaged))] = rng.randrange(256)
-        found = outcome(bytes(damaged))
-        outcomes[found if isinstance(found, str) else "same" if np.array_equal(found, whole) else "altered"] += 1
+        actual = outcome(bytes(damaged))
+        outcomes[actual if isinstance(actual, str) else "same" if np.array_equal(actual, whole) else "altered"] += 1
     assert set(outcomes) <= CODES | {"same", "altered"}
     if pillow_format == "PNG":  # its checksums tell all
         assert outcomes["altered"] == 0
@@ -412,8 +412,8 @@ def test_where_the_decoders_read_different_sizes_pillow_is_right(
     """So that no content can make simplejpeg allocate more than the size that was checked."""
     payload = saved(photo, "JPEG")
     other = saved(np.zeros(shape, np.uint8), "JPEG")
-    found = load_jpeg(other, Image.open(io.BytesIO(payload)), strict=True)
-    assert np.array_equal(np.asarray(found), by_pillow(payload))
+    actual = load_jpeg(other, Image.open(io.BytesIO(payload)), strict=True)
+    assert np.array_equal(np.asarray(actual), by_pillow(payload))
 
 
 def test_decode_pickles_compares_and_reads() -> None:

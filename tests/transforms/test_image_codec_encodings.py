@@ -48,10 +48,10 @@ def test_arrays_and_pillow_images_are_stored_alike(encoding: Encoding, shape: tu
     plane = array if shape[2] == 3 else array[:, :, 0]
     stored = encoding.encode(array)
     assert stored == encoding.encode(plane) == encoding.encode(Image.fromarray(plane)) == encoding.encode(array)
-    found = encoding.decode(stored, shape, np.uint8)
-    assert (found.shape, found.dtype) == (shape, np.uint8)
+    actual = encoding.decode(stored, shape, np.uint8)
+    assert (actual.shape, actual.dtype) == (shape, np.uint8)
     if encoding in LOSSLESS:
-        assert np.array_equal(found, array)
+        assert np.array_equal(actual, array)
 
 
 @pytest.mark.parametrize("encoding", LOSSLESS, ids=repr)
@@ -59,9 +59,9 @@ def test_arrays_and_pillow_images_are_stored_alike(encoding: Encoding, shape: tu
 def test_16_bit_is_kept(encoding: Encoding, dtype: str) -> None:
     values = (np.arange(35).reshape(5, 7) * 1872).astype(dtype)
     for pixels in (values, values[:, :, np.newaxis], Image.fromarray(values.astype("<u2"))):
-        found = encoding.decode(encoding.encode(pixels), (5, 7, 1), np.uint16)
-        assert found.dtype == np.uint16
-        assert np.array_equal(found[:, :, 0], values)
+        actual = encoding.decode(encoding.encode(pixels), (5, 7, 1), np.uint16)
+        assert actual.dtype == np.uint16
+        assert np.array_equal(actual[:, :, 0], values)
 
 
 def test_tensorflow_reads_stored_png_and_raw(photo: Photo) -> None:
@@ -83,8 +83,8 @@ def test_raw_is_the_pixels_row_by_row() -> None:
 
 def test_a_jpeg_of_quality_95_is_close(photo: Photo) -> None:
     grey = photo[:, :, 0]  # 4:2:0 halves the colours' resolution: only grey shows the quality alone
-    found = image.jpeg(95).decode(image.jpeg(95).encode(grey), (47, 60, 1), np.uint8)[:, :, 0]
-    assert np.abs(found.astype(int) - grey).max() <= 8
+    actual = image.jpeg(95).decode(image.jpeg(95).encode(grey), (47, 60, 1), np.uint8)[:, :, 0]
+    assert np.abs(actual.astype(int) - grey).max() <= 8
 
 
 def test_a_jpeg_is_what_pillow_saves(photo: Photo) -> None:

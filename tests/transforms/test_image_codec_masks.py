@@ -115,9 +115,9 @@ def test_a_palette_masks_ids_are_its_indices(saved: Save) -> None:
     mask = Image.fromarray(MASK).convert("P")
     mask.putpalette([value for index in range(256) for value in (255 - index, index, 128)])
     for pillow_format in ("PNG", "BMP", "TIFF"):  # Pillow itself numbers a GIF's colours anew
-        found = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
-        assert found.mode == "L"
-        assert np.array_equal(np.asarray(found), MASK), pillow_format
+        actual = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
+        assert actual.mode == "L"
+        assert np.array_equal(np.asarray(actual), MASK), pillow_format
 
 
 @pytest.mark.parametrize("pillow_format", ["PNG", "TIFF", "BMP"])
@@ -134,9 +134,9 @@ def test_a_mask_of_one_bit_is_0_and_1(pillow_format: str, saved: Save) -> None:
 def test_a_mask_of_16_bit_keeps_its_ids(dtype: str, pillow_format: str, saved: Save) -> None:
     ids = np.arange(24).reshape(4, 6) * 2849
     mask = Image.frombytes({"<u2": "I;16", ">u2": "I;16B", "<i4": "I"}[dtype], (6, 4), ids.astype(dtype).tobytes())
-    found = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
-    assert found.mode == "I;16"
-    assert np.array_equal(np.asarray(found), ids)
+    actual = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
+    assert actual.mode == "I;16"
+    assert np.array_equal(np.asarray(actual), ids)
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "PA", "CMYK", "F"])

@@ -55,21 +55,21 @@ def analyzed(pixels: Any) -> Inputs:
 def test_standardized_pixels_are_what_numpy_computes(channels: int, per_channel: bool) -> None:
     rng = np.random.default_rng(2)
     pixels = (rng.integers(0, 256, (5, 6, 7, channels)) // np.array([1, 3, 20][:channels])).astype(np.uint8)
-    found = image.standardize(analyzed(pixels), "image", per_channel=per_channel).numpy()
+    actual = image.standardize(analyzed(pixels), "image", per_channel=per_channel).numpy()
     axes = (0, 1, 2) if per_channel else None
     mean = pixels.mean(axis=axes, dtype=np.float64).astype(np.float32)
     std = pixels.std(axis=axes, dtype=np.float64).astype(np.float32)
-    assert found.dtype == np.float32
-    assert np.array_equal(found, (pixels.astype(np.float32) - mean) / std)
+    assert actual.dtype == np.float32
+    assert np.array_equal(actual, (pixels.astype(np.float32) - mean) / std)
 
 
 def test_a_constant_channel_becomes_zeros() -> None:
     pixels = np.full((2, 3, 3, 3), 40, np.uint8)
     pixels[0, 0, 0, 1] = 50
-    found = image.standardize(analyzed(pixels), "image").numpy()
-    assert not found[..., [0, 2]].any()
-    assert found[..., 1].any()
-    assert np.isfinite(found).all()
+    actual = image.standardize(analyzed(pixels), "image").numpy()
+    assert not actual[..., [0, 2]].any()
+    assert actual[..., 1].any()
+    assert np.isfinite(actual).all()
 
 
 def test_no_data_gives_finite_numbers() -> None:
@@ -89,10 +89,10 @@ def test_scale_maps_the_ends_onto_the_ends(low: float, high: float) -> None:
     import tensorflow as tf
 
     values = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    found = image.scale(Inputs({"image": tf.constant(values)}), "image", low, high).numpy()
-    assert (found.dtype, found.shape) == (np.float32, values.shape)
-    assert (found.flat[0], found.flat[255]) == (low, high)
-    assert found == pytest.approx(low + values.astype(np.float64) * (high - low) / 255, rel=1e-6, abs=1e-6)
+    actual = image.scale(Inputs({"image": tf.constant(values)}), "image", low, high).numpy()
+    assert (actual.dtype, actual.shape) == (np.float32, values.shape)
+    assert (actual.flat[0], actual.flat[255]) == (low, high)
+    assert actual == pytest.approx(low + values.astype(np.float64) * (high - low) / 255, rel=1e-6, abs=1e-6)
 
 
 def test_scale_refuses_what_is_no_uint8_image() -> None:

@@ -20,9 +20,9 @@ def alternating(first: str, low: str, high: str) -> npt.NDArray[np.float64]:
     return np.array([float(first)] + [float(low), float(high)] * 500)
 
 
-def digits(found: float, certified: float) -> float:
+def digits(actual: float, certified: float) -> float:
     """NIST's log relative error: how many digits agree."""
-    return 16 if found == certified else -math.log10(abs(found - certified) / abs(certified))
+    return 16 if actual == certified else -math.log10(abs(actual - certified) / abs(certified))
 
 
 # https://www.itl.nist.gov/div898/strd/univ/homepage.html: the data sets' definitions and certified values. The decimal

@@ -40,9 +40,9 @@ def test_standardize_agrees_with_pandas(name: str) -> None:
 def test_min_max_agrees_with_pandas_and_reaches_its_ends_exactly() -> None:
     values = as_pandas(FARES)
     expected = ((values - values.min()) / (values.max() - values.min()) * 2 - 1).to_numpy()
-    found = numeric.min_max(inputs(TABLE), "fare", -1, 1, missing="keep").numpy()
-    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-6)
-    assert (np.nanmin(found), np.nanmax(found)) == (-1, 1)
+    actual = numeric.min_max(inputs(TABLE), "fare", -1, 1, missing="keep").numpy()
+    np.testing.assert_allclose(actual, expected, rtol=1e-6, atol=1e-6)
+    assert (np.nanmin(actual), np.nanmax(actual)) == (-1, 1)
 
 
 def test_float64_statistics_of_what_is_stored_as_float32_reach_the_ends_too() -> None:
@@ -80,9 +80,9 @@ def test_standardize_by_key_agrees_with_pandas() -> None:
 def test_keys_that_training_never_saw_use_the_whole_columns_moments() -> None:
     training = {"x": pa.array([1.0, 3.0, 7.0, 7.0, None]), "key": pa.array(["a", "a", "b", "b", "c"])}
     given = {"x": pa.array([1.0, 9.0, 9.0, 9.0, 9.0]), "key": pa.array(["a", "b", "c", "new", None])}
-    found = numeric.standardize_by_key(inputs(given, training), "x", "key").numpy()
+    actual = numeric.standardize_by_key(inputs(given, training), "x", "key").numpy()
     whole = (9.0 - 4.5) / np.std([1.0, 3.0, 7.0, 7.0])
-    np.testing.assert_allclose(found, [-1, 2, whole, whole, whole], rtol=1e-6)  # key b is constant: divided by 1
+    np.testing.assert_allclose(actual, [-1, 2, whole, whole, whole], rtol=1e-6)  # key b is constant: divided by 1
 
 
 def test_keys_may_be_integers_and_may_be_none_at_all() -> None:
@@ -109,10 +109,10 @@ def test_what_is_not_finite_poisons_nothing(helper: Callable[[Inputs], Any], odd
     values = [1.0, 2.0, 4.0]
     with_odd = pa.array([*values, *odd], pa.float64())
     keys = pa.array(["a"] * len(with_odd))
-    found = helper(inputs({"x": with_odd, "key": keys})).numpy()
+    actual = helper(inputs({"x": with_odd, "key": keys})).numpy()
     clean = helper(inputs({"x": pa.array(values), "key": keys[:3]})).numpy()
-    assert np.isfinite(found).all()
-    assert found[:3].tolist() == clean.tolist()
+    assert np.isfinite(actual).all()
+    assert actual[:3].tolist() == clean.tolist()
 
 
 @pytest.mark.parametrize("helper", HELPERS.values(), ids=HELPERS)
@@ -137,17 +137,17 @@ def test_constant_columns_are_declared() -> None:
     ("missing", "expected"), [("mean", [-1.0, 1.0, 0.0]), ("zero", [-1.0, 1.0, -2.0]), ("keep", [-1.0, 1.0, NAN])]
 )
 def test_missing_values_become_what_was_asked_for(missing: numeric.Missing, expected: list[float]) -> None:
-    for found in (
+    for actual in (
         numeric.standardize(column(1, 3, None), "x", missing=missing),
         numeric.standardize(column(1.0, 3.0, NAN), "x", missing=missing),
         numeric.min_max(column(1, 3, None), "x", -1, 1, missing=missing),
     ):
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(actual, expected)
 
 
 def test_clipping_is_in_standard_deviations_and_keeps_missing_values() -> None:
-    found = numeric.standardize(column(*[0.0] * 99, 100.0, None), "x", clip=3, missing="keep").numpy()
-    np.testing.assert_array_equal(found[99:], [3, NAN])
+    actual = numeric.standardize(column(*[0.0] * 99, 100.0, None), "x", clip=3, missing="keep").numpy()
+    np.testing.assert_array_equal(actual[99:], [3, NAN])
     training = {"x": pa.array([0.0, 10.0])}
     beyond = inputs({"x": pa.array([-5.0, 5.0, 20.0])}, training)
     assert numeric.min_max(beyond, "x").numpy().tolist() == [-0.5, 0.5, 2]
@@ -157,15 +157,15 @@ def test_clipping_is_in_standard_deviations_and_keeps_missing_values() -> None:
 def test_float32_far_from_0_keeps_its_spread() -> None:
     values = (10_000 + RNG.normal(size=5_000)).astype(np.float32)
     given = inputs({"x": pa.array(values), "key": pa.array(["a"] * len(values))})
-    for found in (numeric.standardize(given, "x"), numeric.standardize_by_key(given, "x", "key")):
-        assert np.std(found.numpy().astype(np.float64)) == pytest.approx(1, rel=1e-6)
+    for actual in (numeric.standardize(given, "x"), numeric.standardize_by_key(given, "x", "key")):
+        assert np.std(actual.numpy().astype(np.float64)) == pytest.approx(1, rel=1e-6)
 
 
 def test_log() -> None:
     given = column(0.0, 1.0, math.e, -2.0, None)
     np.testing.assert_allclose(numeric.log(given, "x"), [0, 0, 1, 0, 0], atol=1e-7)
-    found = numeric.log(given, "x", 1.0, undefined=-9)
-    np.testing.assert_allclose(found, [0, np.log(2), np.log1p(math.e), -9, -9], rtol=1e-6)
+    actual = numeric.log(given, "x", 1.0, undefined=-9)
+    np.testing.assert_allclose(actual, [0, np.log(2), np.log1p(math.e), -9, -9], rtol=1e-6)
     assert numeric.log(column(1e-20), "x", 1.0).numpy()[0] == np.float32(1e-20)
 
 

@@ -14,8 +14,8 @@ from penstock.transforms import text
 PIECES = ("[UNK]", "[CLS]", "[SEP]", "want", "##want", "##ed", "wa", "un", "runn", "##ing", ",", "[PAD]")
 
 
-def applied(step: Any, *texts: str | None) -> list[Any]:
-    return step(pa.record_batch({"t": pa.array(texts, pa.string())}))["t"].to_pylist()  # type: ignore[no-any-return]
+def applied(step: Any, *strings: str | None) -> list[Any]:
+    return step(pa.record_batch({"t": pa.array(strings, pa.string())}))["t"].to_pylist()  # type: ignore[no-any-return]
 
 
 def test_normalize() -> None:
@@ -34,9 +34,9 @@ def test_normalize() -> None:
 
 @pytest.mark.parametrize("form", ["NFC", "NFKC", "NFD", "NFKD"])
 def test_normal_forms_are_unicodes(form: text.Form) -> None:
-    texts = ["E\u0301", "\u00c9", "\u1112\u1161\u11ab", "\u212b", "a\u0323\u0307", "a\u0307\u0323", "\u2460", "plain"]
+    strings = ["E\u0301", "\u00c9", "\u1112\u1161\u11ab", "\u212b", "a\u0323\u0307", "a\u0307\u0323", "\u2460", "plain"]
     step = text.normalize("t", form=form, lower=False, strip=False)
-    assert applied(step, *texts, None) == [*(unicodedata.normalize(form, t) for t in texts), None]
+    assert applied(step, *strings, None) == [*(unicodedata.normalize(form, t) for t in strings), None]
 
 
 def test_limit_counts_characters() -> None:
@@ -121,7 +121,7 @@ def test_words_of_any_script() -> None:
     expected = [["zürich", "3", "äpfel", "don", "t"], [], ["日本", "e\u0301t"]]
     assert ragged(text.words(text.lower(tf.constant(TEXTS)))) == expected
     function = tf.function(
-        lambda texts: text.words(text.lower(texts)), input_signature=[tf.TensorSpec([None], tf.string)]
+        lambda strings: text.words(text.lower(strings)), input_signature=[tf.TensorSpec([None], tf.string)]
     )
     assert ragged(function(tf.constant(TEXTS))) == expected
 
@@ -136,10 +136,10 @@ def test_ngrams() -> None:
 
 
 def test_pad() -> None:
-    found = text.pad(tf.ragged.constant([[1, 2, 3], [4], []], tf.int64), 2, tf.constant(-1, tf.int64))
-    assert found.numpy().tolist() == [[1, 2], [4, -1], [-1, -1]]
+    actual = text.pad(tf.ragged.constant([[1, 2, 3], [4], []], tf.int64), 2, tf.constant(-1, tf.int64))
+    assert actual.numpy().tolist() == [[1, 2], [4, -1], [-1, -1]]
     assert text.pad(tf.ragged.constant([["a"], []]), 2).numpy().tolist() == [[b"a", b""], [b"", b""]]
-    assert found.shape == (3, 2)
+    assert actual.shape == (3, 2)
     with pytest.raises(ValueError, match=r"pad\(length\)"):
         text.pad(tf.ragged.constant([[1]]), 0)
 
@@ -154,7 +154,7 @@ def test_vocabulary_bag_of_words_and_tfidf_through_tf_transform(tmp_path: Path) 
     import tensorflow_transform.beam as tft_beam
     from tensorflow_transform.tf_metadata import dataset_metadata
 
-    texts = ["pie pie I like pie", "yum yum pie", "", "rare"]
+    strings = ["pie pie I like pie", "yum yum pie", "", "rare"]
 
     def features(given: Any) -> dict[str, Any]:
         ids = text.word_ids(text.words(text.lower(given["t"])), top_k=4, min_count=1)
@@ -162,16 +162,16 @@ def test_vocabulary_bag_of_words_and_tfidf_through_tf_transform(tmp_path: Path) 
 
     metadata = dataset_metadata.DatasetMetadata.from_feature_spec({"t": tf.io.FixedLenFeature([], tf.string)})
     with tft_beam.Context(temp_dir=str(tmp_path)):
-        (rows, _), _ = ([{"t": t} for t in texts], metadata) | tft_beam.AnalyzeAndTransformDataset(features)
+        (rows, _), _ = ([{"t": t} for t in strings], metadata) | tft_beam.AnalyzeAndTransformDataset(features)
     # pie 4, yum 2, rare 1, like 1 (tf.Transform orders ties from z to a); "i" is out of it
     number = {"pie": 0, "yum": 1, "rare": 2, "like": 3, "i": 4}
-    documents = [[number[word] for word in t.lower().split()] for t in texts]
+    documents = [[number[word] for word in t.lower().split()] for t in strings]
     having = Counter(word for document in documents for word in set(document))
     for row, document in zip(rows, documents, strict=True):
         assert row["ids"].tolist() == (document + [-1] * 5)[:5]
         counts = np.bincount(document, minlength=5) if document else np.zeros(5)
         assert row["bag"].tolist() == counts.tolist()
-        idf = [1 + np.log((len(texts) + 1) / (having[word] + 1)) for word in range(5)]
+        idf = [1 + np.log((len(strings) + 1) / (having[word] + 1)) for word in range(5)]
         np.testing.assert_allclose(row["tfidf"], counts / max(len(document), 1) * idf, rtol=1e-5)
 
 

@@ -1,6 +1,5 @@
 """Random access to stored examples, as other loaders want a source."""
 
-
 import pytest
 
 from penstock.pipeline.load import Dataset

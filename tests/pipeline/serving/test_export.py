@@ -58,8 +58,8 @@ def exported(recipe: Recipe, raw: Path, tmp_path: Path, **options: Any) -> tuple
 
     run_job(recipe, raw, tmp_path / "dataset")
     dataset = open_dataset(str(tmp_path / "dataset"))
-    made = dataset.export(str(tmp_path / "served"), **options)
-    return dataset, made, tf.saved_model.load(made.path).signatures
+    model = dataset.export(str(tmp_path / "served"), **options)
+    return dataset, model, tf.saved_model.load(model.path).signatures
 
 
 def test_raw_rows_become_what_training_sees(rows: Path, tmp_path: Path) -> None:
@@ -68,18 +68,18 @@ def test_raw_rows_become_what_training_sees(rows: Path, tmp_path: Path) -> None:
     recipe = Recipe(
         source=Csv("*.csv", delimiter=";"), prepare=STEPS, features=of_rows, shuffle=None, splits={"train": 1}
     )
-    dataset, made, signatures = exported(recipe, rows, tmp_path)
-    assert (made.not_included, set(made.left_out)) == ((), {"label"})
-    assert list(made.inputs) == ["age", "town", "x"]
+    dataset, model, signatures = exported(recipe, rows, tmp_path)
+    assert (model.not_included, set(model.left_out)) == ((), {"label"})
+    assert list(model.inputs) == ["age", "town", "x"]
     raw = {
         "age": tf.constant([31, tf.int64.min, 40, 28, 31], tf.int64),
         "town": tf.constant([b"Ulm", b"Bonn", b"?", b" Ulm ", b"NA"]),
         "x": tf.constant([1.5, np.nan, np.inf, -2.25, 1e-3], tf.float64),
     }
     expected = next(iter(dataset.numpy("train", 5)))
-    found = signatures["serving_default"](**raw)
-    assert set(found) == set(expected) - {"label"}
-    for name, values in found.items():
+    actual = signatures["serving_default"](**raw)
+    assert set(actual) == set(expected) - {"label"}
+    for name, values in actual.items():
         np.testing.assert_array_equal(values.numpy(), expected[name], name)
         assert values.dtype == expected[name].dtype
     examples = [
@@ -98,8 +98,8 @@ def test_raw_rows_become_what_training_sees(rows: Path, tmp_path: Path) -> None:
 
 def test_the_label_is_given_when_it_is_asked_for(rows: Path, tmp_path: Path) -> None:
     recipe = Recipe(source=Csv("*.csv", delimiter=";"), prepare=STEPS, features=of_rows, splits={"train": 1})
-    _, made, signatures = exported(recipe, rows, tmp_path, outputs=["label"])
-    assert (made.outputs, list(made.inputs)) == (("label",), ["age"])
+    _, model, signatures = exported(recipe, rows, tmp_path, outputs=["label"])
+    assert (model.outputs, list(model.inputs)) == (("label",), ["age"])
     assert signatures["serving_default"](age=[31, 28])["label"].numpy().tolist() == [1, 0]
 
 
@@ -111,12 +111,12 @@ def test_python_in_prepare_is_named_and_prepared_rows_are_taken(rows: Path, tmp_
         shuffle=None,
         splits={"train": 1},
     )
-    dataset, made, signatures = exported(recipe, rows, tmp_path)
-    assert [words.rpartition(".")[2] for words in made.not_included] == ["double, which is Python"]
+    dataset, model, signatures = exported(recipe, rows, tmp_path)
+    assert [words.rpartition(".")[2] for words in model.not_included] == ["double, which is Python"]
     stored = next(iter(dataset.numpy("train", 5, features=False)))
     expected = next(iter(dataset.numpy("train", 5)))
-    found = signatures["serving_default"](years=stored["years"], town=stored["town"].tolist(), x=stored["x"])
-    for name, values in found.items():
+    actual = signatures["serving_default"](years=stored["years"], town=stored["town"].tolist(), x=stored["x"])
+    for name, values in actual.items():
         np.testing.assert_array_equal(values.numpy(), expected[name], name)
 
 
@@ -139,14 +139,14 @@ def test_real_photos_become_what_training_sees(real_data: Path, tmp_path: Path) 
         features=of_photos,
         splits={"train": 1},
     )
-    dataset, made, signatures = exported(recipe, real_data / "pets", tmp_path)
-    assert made.outputs == ("brightness", "image")
-    assert made.left_out == {"class": "needs label", "key": "needs key"}
+    dataset, model, signatures = exported(recipe, real_data / "pets", tmp_path)
+    assert model.outputs == ("brightness", "image")
+    assert model.left_out == {"class": "needs label", "key": "needs key"}
     batch = next(iter(dataset.numpy("train", 40)))
     payloads = [(real_data / "pets" / key.decode()).read_bytes() for key in batch["key"]]
-    found = signatures["serving_default"](image=payloads)
-    np.testing.assert_array_equal(found["image"].numpy(), batch["image"])
-    np.testing.assert_allclose(found["brightness"].numpy(), batch["brightness"], rtol=2e-7)
+    actual = signatures["serving_default"](image=payloads)
+    np.testing.assert_array_equal(actual["image"].numpy(), batch["image"])
+    np.testing.assert_allclose(actual["brightness"].numpy(), batch["brightness"], rtol=2e-7)
 
 
 def test_requests_that_cannot_be_served(rows: Path, tmp_path: Path) -> None:

@@ -64,8 +64,8 @@ def _prepared(recipe: Recipe, raw: Path, tmp_path_factory: pytest.TempPathFactor
 
 @pytest.fixture(params=["of_images", "of_table"])
 def dataset(request: pytest.FixtureRequest) -> Dataset:
-    found: Dataset = request.getfixturevalue(request.param)
-    return found
+    actual: Dataset = request.getfixturevalue(request.param)
+    return actual
 
 
 def _expected(dataset: Dataset, **options: Any) -> Any:
@@ -75,18 +75,18 @@ def _expected(dataset: Dataset, **options: Any) -> Any:
 def test_serving_photos(of_images: Dataset, photos: Path, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    made = of_images.export(str(tmp_path / "served"))
+    model = of_images.export(str(tmp_path / "served"))
     payloads = [(photos / example["key"].decode()).read_bytes() for example in of_images.examples("train", 12)]
-    served = tf.saved_model.load(made.path).signatures["serving_default"]
+    served = tf.saved_model.load(model.path).signatures["serving_default"]
     assert differences(served(image=tf.constant(payloads)), _expected(of_images)) == []
 
 
 def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
     import tensorflow as tf
 
-    made = of_table.export(str(tmp_path / "served"))
+    model = of_table.export(str(tmp_path / "served"))
     raw = {name: tf.cast(_expected(of_table, features=False)[name], tf.float64) for name in ("x", "y")}
-    served = tf.saved_model.load(made.path).signatures["serving_default"]
+    served = tf.saved_model.load(model.path).signatures["serving_default"]
     assert differences(served(**raw), _expected(of_table)) == []
 
 
@@ -114,8 +114,8 @@ def test_gradients_go_through_the_device_part(of_table: Dataset) -> None:
     def gradient(x: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(x)
-            made = of_table.transform.device({"x": x, "y": x})["quotients"]
-        return tape.gradient(made, x)
+            quotients = of_table.transform.device({"x": x, "y": x})["quotients"]
+        return tape.gradient(quotients, x)
 
     np.testing.assert_allclose(gradient(tf.ones([3])), [1 / 21] * 3, 1e-6)
 

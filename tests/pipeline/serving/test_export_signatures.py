@@ -33,24 +33,24 @@ def _prepared(recipe: Recipe, raw: Path, folder: Path) -> Dataset:
     return open_dataset(str(folder / "dataset"))
 
 
-def _signatures(made: Any) -> Any:
-    return tf.saved_model.load(made.path).signatures
+def _signatures(model: Any) -> Any:
+    return tf.saved_model.load(model.path).signatures
 
 
 def test_columns_of_any_name(named: Dataset, tmp_path: Path) -> None:
-    made = named.export(str(tmp_path / "served"))
-    serving = _signatures(made)["serving_default"]
-    assert set(serving.structured_input_signature[1]) == set(made.inputs)
-    assert len(made.inputs) == len(NAMES)
-    given = {argument: tf.constant([number], tf.int64) for number, argument in enumerate(made.inputs)}
+    model = named.export(str(tmp_path / "served"))
+    serving = _signatures(model)["serving_default"]
+    assert set(serving.structured_input_signature[1]) == set(model.inputs)
+    assert len(model.inputs) == len(NAMES)
+    given = {argument: tf.constant([number], tf.int64) for number, argument in enumerate(model.inputs)}
     order = [name for name in named.features if name in NAMES]
-    found = serving(**given)
-    assert {name: int(found[name][0]) for name in NAMES} == {name: order.index(name) + 1 for name in NAMES}
+    actual = serving(**given)
+    assert {name: int(actual[name][0]) for name in NAMES} == {name: order.index(name) + 1 for name in NAMES}
 
 
 def test_only_what_an_output_needs_is_asked_for(named: Dataset, tmp_path: Path) -> None:
-    made = named.export(str(tmp_path / "served"), outputs=["class", "1st"])
-    assert list(made.inputs) == ["class_", "x1st"]
+    model = named.export(str(tmp_path / "served"), outputs=["class", "1st"])
+    assert list(model.inputs) == ["class_", "x1st"]
 
 
 ROWS = '{"tags_lengths": 3, "tags": [1, 2], "words": ["a"]}\n{"tags_lengths": 4, "tags": [], "words": ["b", "c"]}\n'
@@ -73,12 +73,12 @@ def lists(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_a_list_is_its_values_and_lengths(lists: Dataset, tmp_path: Path) -> None:
-    made = lists.export(str(tmp_path / "served"))
-    assert set(made.inputs) == {"tags_lengths", "tags", "tags_lengths_", "words", "words_lengths"}
-    assert len(made.not_included) == 2
-    signatures = _signatures(made)
-    assert set(signatures["serving_default"].structured_input_signature[1]) == set(made.inputs)
-    found = signatures["serving_default"](
+    model = lists.export(str(tmp_path / "served"))
+    assert set(model.inputs) == {"tags_lengths", "tags", "tags_lengths_", "words", "words_lengths"}
+    assert len(model.not_included) == 2
+    signatures = _signatures(model)
+    assert set(signatures["serving_default"].structured_input_signature[1]) == set(model.inputs)
+    actual = signatures["serving_default"](
         tags_lengths=tf.constant([3, 4], tf.int64),
         tags=tf.constant([1, 2], tf.int64),
         tags_lengths_=tf.constant([2, 0], tf.int64),
@@ -86,19 +86,19 @@ def test_a_list_is_its_values_and_lengths(lists: Dataset, tmp_path: Path) -> Non
         words_lengths=tf.constant([1, 2], tf.int64),
     )
     expected = {"sum": [3, 0], "count": [1, 2], "next": [4, 5]}
-    assert {name: values.numpy().tolist() for name, values in found.items()} == expected
+    assert {name: values.numpy().tolist() for name, values in actual.items()} == expected
     integers = {"tags_lengths": [4], "tags": []}
     feature = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for name, v in integers.items()}
     feature["words"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"b", b"c"]))
     example = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-    found = signatures["examples"](tf.constant([example]))
-    assert {name: values.numpy().tolist() for name, values in found.items()} == {"sum": [0], "count": [2], "next": [5]}
+    actual = signatures["examples"](tf.constant([example]))
+    assert {name: values.numpy().tolist() for name, values in actual.items()} == {"sum": [0], "count": [2], "next": [5]}
 
 
 def test_a_list_that_is_not_needed_takes_nothing_away(lists: Dataset, tmp_path: Path) -> None:
-    made = lists.export(str(tmp_path / "served"), outputs=["next"])
-    assert (made.not_included, list(made.inputs)) == ((), ["tags_lengths"])
-    assert made.inputs["tags_lengths"].startswith("int64 [batch]; missing is ")
+    model = lists.export(str(tmp_path / "served"), outputs=["next"])
+    assert (model.not_included, list(model.inputs)) == ((), ["tags_lengths"])
+    assert model.inputs["tags_lengths"].startswith("int64 [batch]; missing is ")
 
 
 @pytest.fixture(scope="module")
@@ -118,25 +118,25 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 
 def test_no_photo_is_asked_for_where_none_is_needed(photos: Dataset, tmp_path: Path) -> None:
-    made = photos.export(str(tmp_path / "served"), outputs=["twice"])
-    assert list(made.inputs) == ["brightness"]
-    assert "with_brightness, which is Python" in made.not_included[0]
-    served = _signatures(made)
+    model = photos.export(str(tmp_path / "served"), outputs=["twice"])
+    assert list(model.inputs) == ["brightness"]
+    assert "with_brightness, which is Python" in model.not_included[0]
+    served = _signatures(model)
     np.testing.assert_array_equal(served["serving_default"](brightness=tf.constant([1.5]))["twice"], [3])
     assert set(served) == {"serving_default", "examples"}
 
 
 def test_prepared_pixels_have_no_signature_of_examples(photos: Dataset, tmp_path: Path) -> None:
-    made = photos.export(str(tmp_path / "served"))
-    assert made.inputs["image"] == "uint8 [batch, 8, 8, 3], as `prepare` makes it"
-    assert set(_signatures(made)) == {"serving_default"}
+    model = photos.export(str(tmp_path / "served"))
+    assert model.inputs["image"] == "uint8 [batch, 8, 8, 3], as `prepare` makes it"
+    assert set(_signatures(model)) == {"serving_default"}
 
 
 @pytest.mark.parametrize(
-    ("outputs", "found"), [("image", "found 'image'"), ("", "found ''"), ([], r"found \[\]"), (["x"], "found 'x'")]
+    ("outputs", "message"), [("image", "found 'image'"), ("", "found ''"), ([], r"found \[\]"), (["x"], "found 'x'")]
 )
-def test_outputs_are_names_in_a_list(photos: Dataset, tmp_path: Path, outputs: Any, found: str) -> None:
-    with pytest.raises(RequestError, match=rf"outputs: expected .*\['image', 'twice'\].*{found}"):
+def test_outputs_are_names_in_a_list(photos: Dataset, tmp_path: Path, outputs: Any, message: str) -> None:
+    with pytest.raises(RequestError, match=rf"outputs: expected .*\['image', 'twice'\].*{message}"):
         photos.export(str(tmp_path / "served"), outputs=outputs)
 
 

@@ -72,16 +72,16 @@ def served(payload: bytes, *steps: Any, **options: Any) -> np.ndarray:
 def test_resizing_is_pillows(resample: Any, fit: Any) -> None:
     step = image.resize(48, 56, fit=fit, resample=resample, fill=(9, 200, 30))
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(SIZES)]
-    for payload, found, size in zip(payloads, served_all(payloads, step), SIZES, strict=True):
-        np.testing.assert_array_equal(found, in_training(payload, step), str(size))
+    for payload, actual, size in zip(payloads, served_all(payloads, step), SIZES, strict=True):
+        np.testing.assert_array_equal(actual, in_training(payload, step), str(size))
 
 
 @pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
 def test_resizing_tall_and_narrow_photos_is_pillows(fit: Any) -> None:
     step = image.resize(56, 5, fit=fit)
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(TALL)]
-    for payload, found, size in zip(payloads, served_all(payloads, step), TALL, strict=True):
-        np.testing.assert_array_equal(found, in_training(payload, step), str(size))
+    for payload, actual, size in zip(payloads, served_all(payloads, step), TALL, strict=True):
+        np.testing.assert_array_equal(actual, in_training(payload, step), str(size))
 
 
 def test_the_other_steps() -> None:
@@ -143,8 +143,8 @@ def test_photos_are_turned_upright(order: bytes) -> None:
         assert order in payloads[-1][:60]
     read = tf.function(header.read)
     assert [int(read(tf.constant(payload)).orientation) for payload in payloads] == [0, 1, 2, 3, 4, 5, 6, 7, 8, 0]
-    for payload, found in zip(payloads, served_all(payloads), strict=True):
-        np.testing.assert_array_equal(found, in_training(payload))
+    for payload, actual in zip(payloads, served_all(payloads), strict=True):
+        np.testing.assert_array_equal(actual, in_training(payload))
 
 
 @pytest.mark.parametrize(
@@ -270,8 +270,8 @@ def test_files_that_training_rejects(payload: bytes, decode: dict[str, Any], wor
 
 
 def test_the_first_frame_where_it_is_asked_for() -> None:
-    found = served_all([animated()], first_frame=True)[0]
-    np.testing.assert_array_equal(found, in_training(animated(), first_frame=True))
+    actual = served_all([animated()], first_frame=True)[0]
+    np.testing.assert_array_equal(actual, in_training(animated(), first_frame=True))
 
 
 def test_formats_of_which_none_can_be_served_are_named() -> None:
@@ -280,8 +280,8 @@ def test_formats_of_which_none_can_be_served_are_named() -> None:
 
 def test_what_cannot_be_included_is_named() -> None:
     steps = (image.resize(8, 8, resample="lanczos"), photo, image.resize(8, 8))
-    found = images.obstacles(prepare_entry(*steps, background=(255, 255, 255)))
-    assert len(found) == 3
-    assert "background" in found[0]
-    assert "lanczos" in found[1]
-    assert found[2].endswith("test_images.photo, which is Python")
+    actual = images.obstacles(prepare_entry(*steps, background=(255, 255, 255)))
+    assert len(actual) == 3
+    assert "background" in actual[0]
+    assert "lanczos" in actual[1]
+    assert actual[2].endswith("test_images.photo, which is Python")

@@ -47,31 +47,31 @@ def export(raw: Path, source: Any, *steps: Any, features: Any = as_they_are) -> 
     return dataset, dataset.export(str(raw.parent / "served"))
 
 
-def served(made: Any, signature: str = "serving_default", **given: Any) -> dict[str, np.ndarray]:
+def served(model: Any, signature: str = "serving_default", **given: Any) -> dict[str, np.ndarray]:
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(made.path)
+    loaded = tf.saved_model.load(model.path)
     return {name: values.numpy() for name, values in loaded.signatures[signature](**given).items()}
 
 
-def check(dataset: Any, made: Any, **given: Any) -> dict[str, np.ndarray]:
+def check(dataset: Any, model: Any, **given: Any) -> dict[str, np.ndarray]:
     """Compares what is served for raw rows with what training got of the same; gives the latter."""
-    assert made.not_included == ()
-    found, expected = served(made, **given), next(iter(dataset.numpy("train", 100)))
-    assert set(found) == set(expected)
-    for name, values in found.items():
+    assert model.not_included == ()
+    actual, expected = served(model, **given), next(iter(dataset.numpy("train", 100)))
+    assert set(actual) == set(expected)
+    for name, values in actual.items():
         assert values.dtype == expected[name].dtype, name
         np.testing.assert_array_equal(values, expected[name], name)
     return dict(expected)
 
 
 def test_blanks_and_what_is_missing_are_those_of_reading(tmp_path: Path) -> None:
-    texts = [" Ulm\t", "Ulm\n", "\u00a0Ulm", " - ", "-999", "?", "x\r\v"]
-    reals, wholes = [-999.0, 2.5, 1e-3, 1e39, -3.5, 0.1, 7.0], [-999, 7, 5, 2**53 + 1, 0, 1, 2]
-    table = "".join(f'"{text}",{real},{whole}\n' for text, real, whole in zip(texts, reals, wholes, strict=True))
+    strings = [" Ulm\t", "Ulm\n", "\u00a0Ulm", " - ", "-999", "?", "x\r\v"]
+    floats, integers = [-999.0, 2.5, 1e-3, 1e39, -3.5, 0.1, 7.0], [-999, 7, 5, 2**53 + 1, 0, 1, 2]
+    table = "".join(f'"{text}",{real},{whole}\n' for text, real, whole in zip(strings, floats, integers, strict=True))
     raw = write(tmp_path / "raw", a="t,x,n\n" + table.replace("-999.0", "-999"))
-    made = export(raw, Csv("a.csv", missing=["", " - ", "-999", "2", "1e39"]))
-    training = check(*made, t=texts, x=reals, n=wholes)
+    model = export(raw, Csv("a.csv", missing=["", " - ", "-999", "2", "1e39"]))
+    training = check(*model, t=strings, x=floats, n=integers)
     assert training["no n"].tolist() == [1, 0, 0, 0, 0, 0, 1]
     assert training["no x"].tolist() == [1, 0, 0, 1, 0, 0, 0]
     assert training["no t"].tolist() == [0, 0, 0, 1, 1, 0, 0]
@@ -79,24 +79,24 @@ def test_blanks_and_what_is_missing_are_those_of_reading(tmp_path: Path) -> None
 
 def test_blanks_and_infinities_may_count(tmp_path: Path) -> None:
     raw = write(tmp_path / "raw", a="t,x\n Ulm ,inf\n,-1e39\n?,1e-300\n")
-    made = export(raw, Csv("a.csv", missing=["?"], strip=False, nonfinite={"x": "keep"}))
-    training = check(*made, t=[" Ulm ", "", "?"], x=[np.inf, -1e39, 1e-300])
+    model = export(raw, Csv("a.csv", missing=["?"], strip=False, nonfinite={"x": "keep"}))
+    training = check(*model, t=[" Ulm ", "", "?"], x=[np.inf, -1e39, 1e-300])
     assert training["x"].tolist() == [np.inf, -np.inf, 0]
 
 
-def test_the_smallest_reals(tmp_path: Path) -> None:
+def test_the_smallest_floats(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    reals = [1e-40, -1e-45, 2.0**-150, 2.0**-150 + 1e-60, -0.0, 1e-38, 2.0**-126, 2.0**-126 - 2.0**-151, -3e-39]
-    raw = write(tmp_path / "raw", a={"x": reals, "y": reals})
-    dataset, made = export(raw, Parquet("a.parquet"), columns.cast({"y": "float32"}), columns.cast({"y": "float64"}))
-    training = check(dataset, made, x=reals, y=reals)
-    assert 0 < np.count_nonzero(training["x"]) < len(reals)
-    stored = [tf.train.Feature(float_list=tf.train.FloatList(value=[real])) for real in reals]
+    floats = [1e-40, -1e-45, 2.0**-150, 2.0**-150 + 1e-60, -0.0, 1e-38, 2.0**-126, 2.0**-126 - 2.0**-151, -3e-39]
+    raw = write(tmp_path / "raw", a={"x": floats, "y": floats})
+    dataset, model = export(raw, Parquet("a.parquet"), columns.cast({"y": "float32"}), columns.cast({"y": "float64"}))
+    training = check(dataset, model, x=floats, y=floats)
+    assert 0 < np.count_nonzero(training["x"]) < len(floats)
+    stored = [tf.train.Feature(float_list=tf.train.FloatList(value=[real])) for real in floats]
     examples = [tf.train.Example(features=tf.train.Features(feature={"x": each, "y": each})) for each in stored]
-    found = served(made, "examples", examples=[example.SerializeToString() for example in examples])
+    actual = served(model, "examples", examples=[example.SerializeToString() for example in examples])
     for name in ("x", "y"):
-        assert found[name].tobytes() == np.asarray(reals, np.float32).tobytes() == training[name].tobytes()
+        assert actual[name].tobytes() == np.asarray(floats, np.float32).tobytes() == training[name].tobytes()
 
 
 def test_filling_with_any_kind_of_value(tmp_path: Path) -> None:
@@ -113,22 +113,22 @@ def test_filling_with_any_kind_of_value(tmp_path: Path) -> None:
         "z": NAN,
     }
     steps = [columns.cast({"y": "float32", "z": "float64"}), columns.fill(filling)]
-    made = export(raw, Csv("a.csv", columns=kinds), *steps)
+    model = export(raw, Csv("a.csv", columns=kinds), *steps)
     given = {"t": ["", "a"], "b": [b"", b"b"], "s": [b"", b"c"], "n": [NONE, 1], "m": [NONE, 2]}
-    training = check(*made, **given, x=[NAN, 0.25], y=[NAN, 0.5], z=[NONE, 1])
+    training = check(*model, **given, x=[NAN, 0.25], y=[NAN, 0.5], z=[NONE, 1])
     assert (training["t"][0], training["b"][0]) == (b"none", b"\xff'\0")
-    found = served(made[1], "examples", examples=[b""])
-    for name, values in found.items():
+    actual = served(model[1], "examples", examples=[b""])
+    for name, values in actual.items():
         np.testing.assert_array_equal(values, training[name][:1], name)
 
 
 def test_casts_are_those_of_training(tmp_path: Path) -> None:
     import tensorflow as tf
 
-    wholes, reals = [16777216, 0, NONE, 3], [123456789.0, -(2.0**31), NAN, 7.0]
+    integers, floats = [16777216, 0, NONE, 3], [123456789.0, -(2.0**31), NAN, 7.0]
     raw = write(tmp_path / "raw", a={
-        "n": pa.array([None if value == NONE else value for value in wholes]),
-        "x": pa.array(reals, from_pandas=True),
+        "n": pa.array([None if value == NONE else value for value in integers]),
+        "x": pa.array(floats, from_pandas=True),
         "y": pa.array([0.1, 1e39, None, 0.0]),
         "z": pa.array([0.1, 0.0, None, -0.0]),
         "u": pa.array([16777217.0, 2.0, None, 4.0]),
@@ -139,26 +139,26 @@ def test_casts_are_those_of_training(tmp_path: Path) -> None:
         columns.cast({"whole": "int32", "u": "int64", "n": "int64"}),
         columns.fill({"whole": 123456789, "z": True}),
     ]
-    dataset, made = export(raw, Parquet("a.parquet", nonfinite={"y": "keep", "z": "missing"}), *steps)
-    given = {"n": wholes, "x": reals, "y": [0.1, 1e39, NAN, 0.0], "z": [0.1, 0.0, NAN, -0.0]}
+    dataset, model = export(raw, Parquet("a.parquet", nonfinite={"y": "keep", "z": "missing"}), *steps)
+    given = {"n": integers, "x": floats, "y": [0.1, 1e39, NAN, 0.0], "z": [0.1, 0.0, NAN, -0.0]}
     given["u"] = [16777217.0, 2.0, NAN, 4.0]
-    training = check(dataset, made, **given)
+    training = check(dataset, model, **given)
     assert training["whole"].tolist() == [123456789, -(2**31), 123456789, 7]
     assert training["u"].tolist()[:2] == [16777216, 2]
     for name, value in {"x": 1.5, "n": 2**24 + 1}.items():  # what a run sets aside
         with pytest.raises(tf.errors.InvalidArgumentError, match=r"columns.cast.*found"):
-            served(made, **{**given, name: [value, *given[name][1:]]})
+            served(model, **{**given, name: [value, *given[name][1:]]})
 
 
 def test_what_a_run_quarantines_is_an_error(tmp_path: Path) -> None:
     import tensorflow as tf
 
     raw = write(tmp_path / "raw", a="x,y\n1.5,1\n,2\ninf,3\n")
-    dataset, made = export(raw, Csv("a.csv", nonfinite="quarantine"))
-    training = check(dataset, made, x=[1.5, NAN], y=[1, 2])
+    dataset, model = export(raw, Csv("a.csv", nonfinite="quarantine"))
+    training = check(dataset, model, x=[1.5, NAN], y=[1, 2])
     assert len(training["x"]) == 2
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected finite numbers .*x.*found\] \[inf\]"):
-        served(made, x=[1.5, np.inf], y=[1, 2])
+        served(model, x=[1.5, np.inf], y=[1, 2])
 
 
 def test_each_column_is_read_as_in_its_own_table(tmp_path: Path) -> None:
@@ -170,9 +170,9 @@ def test_each_column_is_read_as_in_its_own_table(tmp_path: Path) -> None:
     )
     first, second = Csv("a.csv", nonfinite="keep"), Csv("b.csv", missing=["", "-1"], strip=False)
     third = Csv("c.csv", nonfinite={"x": "keep"})
-    made = export(raw, join(Union({"one": first, "two": third}), second, on="id"))
+    model = export(raw, join(Union({"one": first, "two": third}), second, on="id"))
     given = {"id": [1, 2, 3], "town": [" Ulm ", "?", "NA"], "x": [np.inf, 2.0, np.inf], "source": ["one", "one", "two"]}
-    training = check(*made, **given, z=["NA", " q", ""], w=[-1.0, np.inf, NAN])
+    training = check(*model, **given, z=["NA", " q", ""], w=[-1.0, np.inf, NAN])
     assert training["town"].tolist() == [b"Ulm", b"", b""]
     assert training["z"].tolist() == [b"NA", b" q", b""]
 
@@ -186,9 +186,9 @@ def test_columns_joined_to_photos_are_read_as_in_training(tmp_path: Path) -> Non
     def features(inputs: Any) -> dict[str, Any]:
         return {name: values for name, values in as_they_are(inputs).items() if name != "key"}
 
-    made = export(raw, source, features=features)
+    model = export(raw, source, features=features)
     payloads = [(raw / f"images/cat_00{number}.png").read_bytes() for number in (1, 2)]
-    training = check(*made, image=payloads, town=[" Ulm ", "?"], x=[np.inf, 2.5], n=[-1, 5])
+    training = check(*model, image=payloads, town=[" Ulm ", "?"], x=[np.inf, 2.5], n=[-1, 5])
     assert training["town"].tolist() == [b"Ulm", b""]
 
 
@@ -232,23 +232,23 @@ def test_what_cannot_be_told_is_an_obstacle() -> None:
     kinds = {"t": "string", "x": "double"}
     assert rows.obstacles(entry(kinds, columns.fill({"t": b"a", "x": 1}))) == []
     step = columns.fill({"s": "a"})
-    (found,) = rows.obstacles(entry(kinds, columns.rename({"t": "s"}), step, missing=["?"]))
-    assert "columns.fill({'s': 'a'})" in found
-    assert "empty text" in found
+    (actual,) = rows.obstacles(entry(kinds, columns.rename({"t": "s"}), step, missing=["?"]))
+    assert "columns.fill({'s': 'a'})" in actual
+    assert "empty text" in actual
     kept = entry(kinds, columns.fill({"x": 1.0}), columns.cast({"x": "bool"}), nonfinite="keep")
-    assert ["NaN" in found for found in rows.obstacles(kept)] == [True, True]
+    assert ["NaN" in actual for actual in rows.obstacles(kept)] == [True, True]
     assert rows.obstacles(entry(kinds, columns.cast({"x": "int64"}), columns.fill({"x": 1}), nonfinite="keep")) == []
-    (found,) = rows.obstacles(entry(kinds, columns.rename({"t": "s"}), columns.cast({"s": "int64"})))
-    assert "only numbers to numbers" in found
+    (actual,) = rows.obstacles(entry(kinds, columns.rename({"t": "s"}), columns.cast({"s": "int64"})))
+    assert "only numbers to numbers" in actual
     unknown = entry(kinds, columns.fill({"t": object()}))
     assert unknown["steps"][0]["arguments"]["values"] == {"t": {"python": "builtins.object"}}
     assert len(rows.obstacles(unknown)) == 1
-    (found,) = rows.obstacles({**entry(kinds), "reading": {}})
-    assert "the reading of 't', 'x'" in found
+    (actual,) = rows.obstacles({**entry(kinds), "reading": {}})
+    assert "the reading of 't', 'x'" in actual
     assert rows.obstacles(entry({"t": "string", "l": "list<item: int64>"}), {"t"}) == []
 
 
 def test_tables_that_are_read_differently_are_an_obstacle(tmp_path: Path) -> None:
     raw = write(tmp_path / "raw", a="t,x\n Ulm ,1\n", b="t,x\n Ulm ,1\n")
-    _, made = export(raw, Union({"a": Csv("a.csv"), "b": Csv("b.csv", strip=False)}))
-    assert made.not_included == ("'t', which the tables of a Union read differently",)
+    _, model = export(raw, Union({"a": Csv("a.csv"), "b": Csv("b.csv", strip=False)}))
+    assert model.not_included == ("'t', which the tables of a Union read differently",)
