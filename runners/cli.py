@@ -21,6 +21,7 @@ class _Commands(click.Group):
     """The command line. Called, as the installed script and `python -m` do, it takes the process for its own."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        process.search_working_folder()
         return self.main(*arguments, obj=process.quiet_libraries, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:

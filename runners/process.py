@@ -2,6 +2,13 @@
 
 import logging
 import os
+import sys
+
+
+def search_working_folder() -> None:
+    """Lets modules be imported from the working folder, as `python -m` does, when a recipe's functions run, too."""
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
 
 
 def quiet_libraries(preparing: bool) -> None:

@@ -1,5 +1,6 @@
 """What a user writes, and how it is found."""
 
+import contextlib
 import hashlib
 import importlib
 import importlib.util
@@ -162,12 +163,18 @@ def load_recipe(spec: str) -> LoadedRecipe:
 
 
 def _import_module(name: str) -> ModuleType:
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())  # as `python -m` does
-    return importlib.import_module(name)
+    """Imports a module, from the working folder too, as `python -m` does; `sys.path` is afterwards what it was."""
+    folder = os.getcwd()
+    sys.path.insert(0, folder)
+    try:
+        return importlib.import_module(name)
+    finally:
+        with contextlib.suppress(ValueError):  # the module may have changed the path itself
+            sys.path.remove(folder)
 
 
 def _import_file(path: str) -> ModuleType:
+    """Runs a file as a module, which `sys.modules` has from then on; after an error it is what it was."""
     if not Path(path).is_file():
         raise RequestError(f"expected a recipe file, found nothing at {path}; check the path")
     name = f"_recipe_{Path(path).stem}"  # a recipe called json.py must not shadow the json module
@@ -175,9 +182,16 @@ def _import_file(path: str) -> ModuleType:
     if spec is None or spec.loader is None:
         raise RequestError(f"expected a Python file, found {path}")
     module = importlib.util.module_from_spec(spec)
+    before = sys.modules.get(name)
     sys.modules[name] = module  # dataclasses and pickling look their module up
-    # not by the loader: it would take a cached .pyc for a file that was changed within the same second
-    exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+    try:
+        # not by the loader: it would take a cached .pyc for a file that was changed within the same second
+        exec(compile(Path(path).read_bytes(), path, "exec"), vars(module))
+    except BaseException:
+        del sys.modules[name]
+        if before is not None:
+            sys.modules[name] = before
+        raise
     return module
 
 

@@ -67,8 +67,9 @@ def test_a_recipe_is_found_by_module_from_the_working_folder(tmp_path: Path, mon
     (tmp_path / "own_recipes").mkdir()
     (tmp_path / "own_recipes" / "pets.py").write_text(GOOD)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
+    path = list(sys.path)
     loaded = load_recipe("own_recipes.pets:other")
+    assert sys.path == path
     assert loaded.name == "pets"
     assert loaded.recipe.source.pattern == "*.png"
 
@@ -103,6 +104,20 @@ def test_mistakes_in_a_recipe_file_are_named(tmp_path: Path, text: str | None, m
     with pytest.raises(RequestError, match=message) as raised:
         load_recipe(str(path))
     assert "\n" not in str(raised.value)
+
+
+def test_a_file_that_fails_leaves_the_modules_as_they_were(tmp_path: Path):
+    path = tmp_path / "twice.py"
+    path.write_text(GOOD)
+    load_recipe(str(path))
+    first = sys.modules["_recipe_twice"]
+    path.write_text(GOOD + "\nimport no_such_module")
+    (tmp_path / "never.py").write_text("import no_such_module")
+    for name in ("twice.py", "never.py"):
+        with pytest.raises(RequestError, match="no_such_module"):
+            load_recipe(str(tmp_path / name))
+    assert sys.modules["_recipe_twice"] is first
+    assert "_recipe_never" not in sys.modules
 
 
 @pytest.mark.parametrize("spec", ["no_such_package.recipes", "./recipe", "", "recipe.txt"])

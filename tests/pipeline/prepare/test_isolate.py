@@ -1,6 +1,7 @@
 """What preparing in a process of its own protects from."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cloudpickle
@@ -17,7 +19,7 @@ from helpers import save
 
 from penstock.pipeline import PenstockError
 from penstock.pipeline.prepare.images import ImageSteps
-from penstock.pipeline.prepare.isolate import IsolatedPreparer
+from penstock.pipeline.prepare.isolate import IsolatedPreparer, pickled_by_value
 from penstock.pipeline.prepare.outcomes import Prepared
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
@@ -168,3 +170,18 @@ def test_no_more_children_than_asked_for(
     assert all(process.poll() is None for process in started)
     harmless.close()
     assert all(process.poll() is not None for process in started)
+
+
+def test_pickling_by_value_lasts_as_long_as_it_is_asked_for():
+    module = ModuleType("_only_here")
+    exec("def step(example):\n    return example", vars(module))
+    sys.modules[module.__name__] = module
+    try:
+        with pickled_by_value(module):
+            held = cloudpickle.dumps(module.step)
+        by_name = cloudpickle.dumps(module.step)
+    finally:
+        del sys.modules[module.__name__]
+    assert pickle.loads(held)({"key": "a"}) == {"key": "a"}
+    with pytest.raises(ModuleNotFoundError):
+        pickle.loads(by_name)
