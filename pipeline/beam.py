@@ -27,7 +27,7 @@ class Job:
     @property
     def units(self) -> int:
         """How many units there are to make; those that gather after a global shuffle come on top."""
-        return self.commit.units - self.make.targets
+        return self.commit.plan.units - self.make.targets
 
 
 class Build(beam.PTransform):

@@ -137,7 +137,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     from .analysis import trace
     from .beam import Job
     from .build.units import MakeOptions
-    from .commit.commit import Budget, CommitOptions
+    from .commit.commit import Budget, CommitOptions, PlanTotals
     from .prepare import summaries
 
     recipe, plan = request.recipe.recipe, planned.plan
@@ -168,12 +168,14 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             dataset=request.output,
             generation=planned.generation_id,
             origin=_origin(request, planned, preparer),
-            warnings=planned.warnings,
-            units=len(plan.units) + plan.targets,
-            read=plan.inventory.read,
-            filtered=plan.inventory.filtered,
-            problems=Counter(example.code for example in plan.inventory.quarantined),
-            quarantine=stored_file(paths.PLAN_QUARANTINE, b"".join(lines), len(lines)) if lines else None,
+            plan=PlanTotals(
+                units=len(plan.units) + plan.targets,
+                read=plan.inventory.read,
+                filtered=plan.inventory.filtered,
+                quarantined=Counter(example.code for example in plan.inventory.quarantined),
+                quarantine=stored_file(paths.PLAN_QUARANTINE, b"".join(lines), len(lines)) if lines else None,
+                warnings=planned.warnings,
+            ),
             analysis=analysis,
             statistics=recipe.statistics,
             budget=budget,

@@ -94,7 +94,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         begin(job, planned)
         reporter.stage("making")
         files.remove(files.join(root, paths.OUTCOME))
-        with _Watch(root, job.commit.units, reporter):
+        with _Watch(root, job.commit.plan.units, reporter):
             _run_engine(job, request, beam_arguments)
         outcome = json.loads(files.read_bytes(files.join(root, paths.OUTCOME)))
         if "refused" in outcome:
@@ -150,13 +150,13 @@ def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) ->
     except PenstockError:
         raise
     except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
-        journals = [Journal.read_finished(job.commit.root, unit) for unit in range(job.commit.units)]
+        journals = [Journal.read_finished(job.commit.root, unit) for unit in range(job.commit.plan.units)]
         finished = [journal for journal in journals if journal]
-        if len(finished) == job.commit.units:  # analyzers choke on nothing: say why there is nothing
+        if len(finished) == job.commit.plan.units:  # analyzers choke on nothing: say why there is nothing
             check_budget(job.commit, count(job.commit, finished))
         raise PenstockError(
             f"the run failed, nothing was committed: {_root_cause(error)}\n"
-            f"{len(finished)} of {job.commit.units} units are finished; run again to resume"
+            f"{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
         ) from error
 
 

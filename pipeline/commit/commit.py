@@ -83,6 +83,27 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class PlanTotals:
+    """What the plan came to, before any unit was made.
+
+    Attributes:
+      units: How many units there are.
+      read: How many examples the source has; -1: as many as the units hold.
+      filtered: Filter reason to count, of examples left out by the plan.
+      quarantined: Reason code to count, of examples quarantined by the plan.
+      quarantine: The file that lists these; None where there are none.
+      warnings: What the plan has to warn of.
+    """
+
+    units: int
+    read: int
+    filtered: Mapping[str, int]
+    quarantined: Mapping[str, int]
+    quarantine: StoredFile | None
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True)
 class CommitOptions:
     """What the commit must know.
 
@@ -90,12 +111,7 @@ class CommitOptions:
       dataset: The dataset's URI.
       generation: The generation's id.
       origin: What the generation is made from and by.
-      warnings: What the plan found to warn of.
-      units: How many units there are.
-      read: How many examples the source has; -1: as many as the units hold.
-      filtered: Filter reason to count, of examples left out by the plan.
-      problems: Reason code to count, of examples quarantined by the plan.
-      quarantine: The plan's quarantine file; None where it has none.
+      plan: What the plan came to.
       analysis: What the analyzers were given.
       statistics: The split that statistics come from.
       budget: How many examples may be quarantined.
@@ -105,12 +121,7 @@ class CommitOptions:
     dataset: str
     generation: str
     origin: Origin
-    warnings: Sequence[str]
-    units: int
-    read: int
-    filtered: Mapping[str, int]
-    problems: Mapping[str, int]
-    quarantine: StoredFile | None
+    plan: PlanTotals
     analysis: Analysis
     statistics: str
     budget: Budget
@@ -138,17 +149,18 @@ def count(options: CommitOptions, journals: Sequence[Journal]) -> Totals:
     Raises:
       PenstockError: an example is unaccounted for.
     """
-    read = options.read if options.read >= 0 else sum(journal.read for journal in journals)
-    totals = Totals(read, 0, Counter(options.filtered), Counter(options.problems))
+    plan = options.plan
+    read = plan.read if plan.read >= 0 else sum(journal.read for journal in journals)
+    totals = Totals(read, 0, Counter(plan.filtered), Counter(plan.quarantined))
     for journal in journals:
         totals.written += journal.written
         totals.filtered.update(journal.filtered)
         totals.quarantined.update(journal.quarantined)
     units = sorted(journal.unit for journal in journals)
     accounted = totals.written + totals.filtered.total() + totals.quarantined.total()
-    if units != list(range(options.units)) or accounted != totals.read:
+    if units != list(range(plan.units)) or accounted != totals.read:
         raise PenstockError(
-            f"expected {totals.read} examples in {options.units} units to be written, quarantined or filtered, found "
+            f"expected {totals.read} examples in {plan.units} units to be written, quarantined or filtered, found "
             f"{totals.written} + {totals.quarantined.total()} + {totals.filtered.total()} in {len(units)} units; "
             "nothing was committed: please report this, it should not happen"
         )
@@ -188,12 +200,12 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     graph_outputs, not_portable = _finish_graph(options, journals, merged)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
     warnings = (
-        *options.warnings,
+        *options.plan.warnings,
         *drift.compare_values(options.dataset, options.replaces, summary, merged),
         *statistics.lost_differences(options.analysis.features, summary),
         *not_portable,
     )
-    quarantine = (options.quarantine, *(journal.quarantine for journal in journals))
+    quarantine = (options.plan.quarantine, *(journal.quarantine for journal in journals))
     manifest = Manifest(
         origin=options.origin,
         warnings=warnings,
