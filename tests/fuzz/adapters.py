@@ -65,6 +65,7 @@ def read_table(format_name: str, folder: str, name: str, options: Mapping[str, A
         table = Table(sorted((field.name, str(field.type)) for field in listing.schema.columns), planned=0)
         for record_range in listing.ranges:
             read = source.read(record_range, listing.schema)
+            read.batch.validate(full=True)  # no offset leads out of the buffers, and strings are UTF-8
             values = (str(sorted(row.items())) for row in read.batch.to_pylist())
             table.rows += zip(read.numbers.tolist(), values, strict=True)
             table.quarantined += [(each.key, each.code) for each in read.problems]

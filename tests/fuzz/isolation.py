@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 _CASES = 500  # that a child does before it is replaced
+_TIMERS = {signal.ITIMER_PROF: signal.SIGPROF, signal.ITIMER_REAL: signal.SIGALRM}
 _ADDRESSES = 6 << 30  # bytes of address space more than at the start: saves the machine, and is no criterion
 
 
@@ -24,11 +25,13 @@ class Limits:
     """What a case may take.
 
     Attributes:
-      seconds: Of the clock.
+      seconds: Of the processor, so that a busy machine is no hang.
+      waiting: Seconds of the clock, for what waits and computes nothing.
       memory: Bytes of resident memory more than at the start.
     """
 
     seconds: float = 10
+    waiting: float = 90
     memory: int = 512 << 20
 
 
@@ -96,14 +99,17 @@ def _examine_all(
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         most = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + _ADDRESSES
         resource.setrlimit(resource.RLIMIT_AS, (most, most))
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process, whatever native code it is in
+        for number in _TIMERS.values():
+            signal.signal(number, signal.SIG_DFL)  # ends the process, whatever native code it is in
         at_start = _peak()
         with results.open("a") as lines:
             for number in numbers:
                 _fill_heap(fill)
-                signal.setitimer(signal.ITIMER_REAL, limits.seconds)
+                signal.setitimer(signal.ITIMER_PROF, limits.seconds)
+                signal.setitimer(signal.ITIMER_REAL, limits.waiting)
                 result = _guarded(number, examine)
-                signal.setitimer(signal.ITIMER_REAL, 0)
+                for timer in _TIMERS:
+                    signal.setitimer(timer, 0)
                 taken = _peak() - at_start
                 if taken > limits.memory:
                     result.wrong.append(f"memory: {taken >> 20} MB were taken, at most {limits.memory >> 20} expected")
@@ -139,8 +145,10 @@ def _fill_heap(fill: int) -> None:
 
 
 def _epitaph(status: int, words: str, limits: Limits) -> str:
+    if status == -signal.SIGPROF:
+        return f"hang: no end within {limits.seconds:g} s of computing"
     if status == -signal.SIGALRM:
-        return f"hang: no end within {limits.seconds:g} s"
+        return f"hang: no end within {limits.waiting:g} s of waiting"
     last = ""
     with suppress(IndexError):
         last = [line for line in re.split(r"[\r\n]+", words) if line.strip()][-1]

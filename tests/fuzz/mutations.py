@@ -5,6 +5,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from .seeds import Seed, compressed, example, frame, random_of, seeds
 
@@ -12,7 +13,7 @@ _LENGTHS = (
     0, 1, 2, 7, 127, 128, 255, 256, 32767, 32768, 65535, 1 << 16, 1 << 20, (1 << 24) - 1, 1 << 24, (1 << 31) - 1,
     1 << 31, (1 << 32) - 1, 1 << 40, (1 << 63) - 1, 1 << 63, (1 << 64) - 1,
 )  # fmt: skip
-_BOMB = 96 << 20  # bytes that a small compressed file holds
+_BOMB = 48 << 20  # bytes that a small compressed file holds
 _QUOTE, _ENDS = ord('"'), b"\r\n"
 
 
@@ -290,10 +291,15 @@ def _damaged_example(draw: Draw) -> bytes:
     return bytes(record)
 
 
+@lru_cache
+def _swelling() -> bytes:
+    return zlib.compress(bytes(40 << 20), 9)
+
+
 def png_bomb(draw: Draw, content: bytearray, place: int) -> str:
     """A compressed chunk of text or profile that swells."""
     kind = draw.choice([b"zTXt", b"iCCP", b"iTXt"])
-    data = b"name\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + zlib.compress(bytes(40 << 20), 9)
+    data = b"name\0" + (b"\1\0\0\0" if kind == b"iTXt" else b"\0") + _swelling()
     content[33:33] = struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
     return kind.decode()
 

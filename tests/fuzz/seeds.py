@@ -324,6 +324,7 @@ def _parquet() -> Iterable[Seed]:
     delta = {"i": "DELTA_BINARY_PACKED", "s": "DELTA_BYTE_ARRAY", "f": "BYTE_STREAM_SPLIT"}
     for name, options in (
         ("snappy", {}),
+        ("three-columns", {"store_schema": False}),
         ("checksums", {"write_page_checksum": True}),
         ("plain", {"compression": "none", "use_dictionary": False}),
         ("zstd-v2", {"compression": "zstd", "data_page_version": "2.0"}),
@@ -332,10 +333,12 @@ def _parquet() -> Iterable[Seed]:
         ("lz4-no-statistics", {"compression": "lz4", "write_statistics": False, "store_schema": False}),
     ):
         out = io.BytesIO()
-        pa.parquet.write_table(table, out, row_group_size=64, **options)
+        written = table.select(["i", "s", "l"]) if name == "three-columns" else table
+        pa.parquet.write_table(written, out, row_group_size=64, **options)
         content = out.getvalue()
         (footer,) = struct.unpack_from("<I", content, len(content) - 8)
-        headers = ((0, 60), (len(content) - 8 - footer, len(content)), (len(content) - 8, len(content)))
+        begin = len(content) - 8 - footer  # the footer begins with the columns
+        headers = ((0, 60), (begin, len(content)), (begin, begin + 200), (len(content) - 8, len(content)))
         yield Seed("parquet", name, content, ".parquet", headers)
 
 

@@ -15,7 +15,7 @@ from fuzz.seeds import FORMATS, seeds
 
 pytestmark = pytest.mark.linux  # memory is measured as Linux counts it
 
-LIMITS = Limits(seconds=3, memory=64 << 20)  # enough on a busy machine
+LIMITS = Limits(seconds=2, waiting=6, memory=64 << 20)  # enough on a busy machine
 
 
 def examine(number: int) -> tuple[str, list[str]]:
@@ -26,6 +26,9 @@ def examine(number: int) -> tuple[str, list[str]]:
         ctypes.string_at(0)
     if number == 4:
         time.sleep(60)
+    if number == 9:
+        while True:
+            pass
     if number == 5:
         return str(len(bytearray(200 << 20))), []
     if number == 6:
@@ -34,14 +37,15 @@ def examine(number: int) -> tuple[str, list[str]]:
 
 
 def test_each_fault_is_seen_and_belongs_to_its_case(tmp_path: Path):
-    isolation.run(range(1, 9), examine, tmp_path / "results", 0x55, LIMITS)
+    isolation.run(range(1, 10), examine, tmp_path / "results", 0x55, LIMITS)
     results = [Result.from_line(line) for line in (tmp_path / "results").read_text().splitlines()]
-    assert [result.number for result in results] == list(range(1, 9))
+    assert [result.number for result in results] == list(range(1, 10))
     wrong = {result.number: result.wrong for result in results if result.wrong}
-    assert wrong.keys() == {2, 3, 4, 5, 6, 7}
+    assert wrong.keys() == {2, 3, 4, 5, 6, 7, 9}
     assert wrong[2] == ["crash: SIGABRT: terminate called"]
     assert wrong[3][0].startswith("crash: SIGSEGV")
-    assert wrong[4] == ["hang: no end within 3 s"]
+    assert wrong[4] == ["hang: no end within 6 s of waiting"]
+    assert wrong[9] == ["hang: no end within 2 s of computing"]
     assert wrong[5][0].startswith("memory: ")
     assert wrong[6][0].startswith("exception: KeyError: 'id' (test_isolation.py, line ")
     assert wrong[7] == ["cut: differs"]
@@ -50,7 +54,7 @@ def test_each_fault_is_seen_and_belongs_to_its_case(tmp_path: Path):
 
 def test_a_child_leaves_its_parent_alone(tmp_path: Path):
     isolation.run(range(1), examine, tmp_path / "results", 0xAA, LIMITS)
-    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert signal.getitimer(signal.ITIMER_REAL) == signal.getitimer(signal.ITIMER_PROF) == (0, 0)
 
 
 @pytest.mark.parametrize("format_name", FORMATS)
