@@ -91,6 +91,7 @@ def plan(request: RunRequest) -> PlannedRun:
 
 
 def _check_places(source: str, output: str) -> None:
+    """Raises RequestError where the input cannot be read, or the output would not have a folder of its own."""
     if files.is_local(source) and not os.path.isdir(source):
         found = "a file" if os.path.exists(source) else "nothing"
         raise RequestError(f"--input: expected a folder, found {found} at {source}")

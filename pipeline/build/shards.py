@@ -47,7 +47,7 @@ class TfRecordShard:
         self._positions: list[np.ndarray] = []
 
     def add(self, records: Sequence[bytes], positions: np.ndarray | None) -> None:
-        """Takes examples; those with positions are held until `finish`."""
+        """Takes examples; those with positions wait until `finish`."""
         if positions is None:
             self._writer.append(records)
         else:
@@ -55,7 +55,7 @@ class TfRecordShard:
             self._positions.append(positions)
 
     def finish(self) -> Shard:
-        """Writes what is held, in the order of its positions, and closes the shard."""
+        """Writes what waits, in the order of its positions, and closes the shard."""
         if self._waiting:
             order = np.argsort(np.concatenate(self._positions), kind="stable")
             self._writer.append(self._waiting[row] for row in order.tolist())
@@ -83,7 +83,7 @@ class ParquetShard:
         self._positions: list[np.ndarray] = []
 
     def add(self, batch: pa.RecordBatch, positions: np.ndarray | None) -> None:
-        """Takes examples, which are held until `finish`: a unit's shard fits into memory."""
+        """Takes examples, which wait until `finish`: a unit's shard fits into memory."""
         self._batches.append(batch)
         if positions is not None:
             self._positions.append(positions)

@@ -131,9 +131,9 @@ def _duplicates(references: Sequence[Reference], threads: int) -> set[str]:
     seen: set[bytes] = set()
     duplicates = set()
     with ThreadPoolExecutor(threads) as pool:
-        for reference, found in zip(candidates, pool.map(digest, candidates), strict=True):
-            if found in seen:
+        for reference, sha256 in zip(candidates, pool.map(digest, candidates), strict=True):
+            if sha256 in seen:
                 duplicates.add(reference.key)  # references come in the order of their keys
-            elif found is not None:
-                seen.add(found)
+            elif sha256 is not None:
+                seen.add(sha256)
     return duplicates

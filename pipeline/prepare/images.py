@@ -288,16 +288,17 @@ def _name(step: object) -> str:
     return getattr(step, "__name__", None) or repr(step)
 
 
-def _check(found: Mapping[str, Feature], expected: Mapping[str, Feature]) -> None:
-    if found.keys() != expected.keys():
+def _check(features: Mapping[str, Feature], expected: Mapping[str, Feature]) -> None:
+    """Raises Rejected where an example is not like the first ones; integers may stand for floats."""
+    if features.keys() != expected.keys():
         raise Rejected(
-            "wrong_features", f"expected the features {sorted(expected)}, found {sorted(found)}; see `prepare`"
+            "wrong_features", f"expected the features {sorted(expected)}, found {sorted(features)}; see `prepare`"
         )
     for name, feature in expected.items():
-        whole_for_real = found[name] == replace(feature, dtype="int64") and feature.dtype == "float32"
-        if found[name] != feature and not whole_for_real:
+        int_for_float = features[name] == replace(feature, dtype="int64") and feature.dtype == "float32"
+        if features[name] != feature and not int_for_float:
             raise Rejected(
                 "wrong_shape",
                 f"{name!r}: expected {feature.dtype} {list(feature.shape)} like the first examples, "
-                f"found {found[name].dtype} {list(found[name].shape)}",
+                f"found {features[name].dtype} {list(features[name].shape)}",
             )

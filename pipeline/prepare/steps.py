@@ -63,6 +63,7 @@ def apply_step(step: Callable[[Any], Any], rows: PreparedRows, record_range: Rec
 
 
 def _apply_vectorized(step: Vectorized, rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
+    """Applies a function of batches; where it fails, the rows that it fails on are quarantined."""
     try:
         batch = step(rows.batch)
     except Exception as error:  # a user's function may raise anything: halve until the rows that it fails on are alone
@@ -111,6 +112,7 @@ def _concat(
 
 
 def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
+    """Applies a function of examples to each row; what it returns tells the columns and their types."""
     kept: list[int] = []
     examples: list[Mapping[str, Any]] = []
     for number, example in enumerate(rows.batch.to_pylist()):
