@@ -122,7 +122,7 @@ def differences(found: Mapping[str, Any], expected: Mapping[str, Any], ulps: int
     return messages
 
 
-def penstock(*arguments: object, timeout: float = 120, **options: Any) -> subprocess.CompletedProcess[str]:
+def penstock(*arguments: object, timeout: float = 300, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own."""
     command = [sys.executable, "-m", "penstock.runners", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
