@@ -92,7 +92,7 @@ class Commit(beam.DoFn):
     def process(self, _: object, journals: Sequence[Journal]) -> Iterator[dict[str, Any]]:
         try:
             commit(self._options, journals)
-            outcome: dict[str, Any] = {"committed": self._options.generation}
+            outcome: dict[str, Any] = {"committed": self._options.generation_id}
         except PenstockError as error:
             outcome = {"refused": type(error).__name__, "message": str(error)}
         files.write_bytes(files.join(self._options.root, paths.OUTCOME), json.dumps(outcome).encode())

@@ -167,7 +167,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
         ),
         commit=CommitOptions(
             dataset=request.output,
-            generation=planned.generation_id,
+            generation_id=planned.generation_id,
             origin=_origin(request, planned, preparer),
             plan=PlanTotals(
                 units=len(plan.units) + plan.targets,

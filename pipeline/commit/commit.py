@@ -109,7 +109,7 @@ class CommitOptions:
 
     Attributes:
       dataset: The dataset's URI.
-      generation: The generation's id.
+      generation_id: The generation's id.
       origin: What the generation is made from and by.
       plan: What the plan came to.
       analysis: What the analyzers were given.
@@ -119,7 +119,7 @@ class CommitOptions:
     """
 
     dataset: str
-    generation: str
+    generation_id: str
     origin: Origin
     plan: PlanTotals
     analysis: Analysis
@@ -130,7 +130,7 @@ class CommitOptions:
     @property
     def root(self) -> str:
         """The generation's URI."""
-        return files.join(self.dataset, self.generation)
+        return files.join(self.dataset, self.generation_id)
 
 
 @dataclass
@@ -209,14 +209,14 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     manifest = Manifest(
         origin=options.origin,
         warnings=warnings,
-        generation=options.generation,
+        generation=options.generation_id,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         read=totals.read,
         written=totals.written,
         filtered=totals.filtered.total(),
         quarantined=totals.quarantined.total(),
         reasons=Reasons(dict(totals.filtered), dict(totals.quarantined)),
-        quarantine=tuple(file.within(options.generation) for file in quarantine if file),
+        quarantine=tuple(file.within(options.generation_id) for file in quarantine if file),
         features=options.analysis.features,
         splits=splits,
         transform_graph=_graph_entry(options, _write(options, paths.GOLDEN, graph_outputs.encode())),
@@ -229,7 +229,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     )
     encoded = manifest.encode()
     files.write_bytes(files.join(options.root, paths.MANIFEST), encoded)
-    publish(options.dataset, Pointer.to(options.generation, encoded), options.replaces)
+    publish(options.dataset, Pointer.to(options.generation_id, encoded), options.replaces)
     return manifest
 
 
@@ -246,7 +246,7 @@ def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals)
             if files.size(uri) != file.bytes:
                 raise PenstockError(f"{uri}: expected {file.bytes} bytes, found {files.size(uri)}; run again")
         for name, shard in journal.shards.items():
-            shards.setdefault(name, []).append(shard.within(options.generation))
+            shards.setdefault(name, []).append(shard.within(options.generation_id))
     splits = {name: SplitEntry(sum(shard.examples for shard in of), tuple(of)) for name, of in shards.items()}
     for name, split in splits.items():
         if not split.examples:
@@ -280,7 +280,7 @@ def _finish_graph(
     analysis = options.analysis
     if not analysis.phases:
         graph_writer.write(analysis, summaries, graph_path, temp_path)
-    graph_writer.finish(graph_path, temp_path, options.generation, analysis.features)
+    graph_writer.finish(graph_path, temp_path, options.generation_id, analysis.features)
     saved = SavedGraph(graph_path, analysis.features)
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)
@@ -324,7 +324,7 @@ def _check_graph(
                 f"feature {name!r} of the transform graph is not finite ({value[~np.isfinite(value)][0]}) on all of "
                 f"the first examples of {shard.path}: a statistic behind it is not; check `features` and what it reads"
             )
-    return shard.within(options.generation).path, examples, outputs
+    return shard.within(options.generation_id).path, examples, outputs
 
 
 def _columns(analysis: Analysis) -> list[str]:
@@ -345,7 +345,7 @@ def _is_empty_vocabulary(uri: str) -> bool:
 
 def _write(options: CommitOptions, path: str, content: bytes) -> StoredFile:
     files.write_bytes(files.join(options.root, path), content)
-    return stored_file(path, content).within(options.generation)
+    return stored_file(path, content).within(options.generation_id)
 
 
 def _graph_entry(options: CommitOptions, golden_file: StoredFile) -> TransformGraphEntry:
@@ -354,9 +354,9 @@ def _graph_entry(options: CommitOptions, golden_file: StoredFile) -> TransformGr
     stored = [stored_file(info.uri[len(options.root) + 1 :], files.read_bytes(info.uri)) for info in folder]
     lines = "".join(f"{file.sha256}  {file.path}\n" for file in stored)
     return TransformGraphEntry(
-        path=f"{options.generation}/{paths.TRANSFORM_GRAPH}",
+        path=f"{options.generation_id}/{paths.TRANSFORM_GRAPH}",
         sha256=hashlib.sha256(lines.encode()).hexdigest(),
-        files=tuple(file.within(options.generation) for file in stored),
+        files=tuple(file.within(options.generation_id) for file in stored),
         outputs=options.analysis.outputs,
         golden=golden_file,
     )

@@ -64,7 +64,7 @@ def export(
     chosen, left_out = _choose(saved, features, prepare, outputs)
     needed = {name for output in chosen for name in _sources(saved, output)}
     taken = {name: feature for name, feature in features.items() if name in needed}
-    raw = _raw_images(taken, prepare) if "decode" in prepare else _raw_rows(taken, prepare)
+    raw = _raw_images(taken, prepare) if _is_of_images(prepare) else _raw_rows(taken, prepare)
     apply = saved.on_decoded({name: transform.outputs[name] for name in chosen})
     arguments = _arguments(raw.inputs)
 
@@ -165,7 +165,7 @@ def _choose(
         unknown = [source for source in _sources(saved, name) if _is_unknown(features[source], source, prepare)]
         if outputs is not None and name not in outputs:
             left_out[name] = "is not asked for"
-        elif unknown and (outputs is None or "decode" in prepare):
+        elif unknown and (outputs is None or _is_of_images(prepare)):
             left_out[name] = f"needs {', '.join(unknown)}"
             if outputs is not None:
                 raise RequestError(f"outputs: {name!r} {left_out[name]}, which serving does not have; leave it out")
@@ -183,8 +183,13 @@ def _sources(saved: SavedGraph, output: str) -> list[str]:
     return sorted({name.removesuffix(" (sparse)") for tensor in tensors for name in saved.dependencies(tensor.op)})
 
 
+def _is_of_images(prepare: Mapping[str, Any]) -> bool:
+    """Whether the dataset is of images, which are decoded; rows of a table are not."""
+    return "decode" in prepare
+
+
 def _is_unknown(feature: Feature, name: str, prepare: Mapping[str, Any]) -> bool:
-    is_key = name == "key" and "decode" in prepare
+    is_key = name == "key" and _is_of_images(prepare)
     return feature.kind in _UNKNOWN or is_key
 
 
