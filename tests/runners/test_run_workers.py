@@ -9,6 +9,7 @@ import pytest
 from helpers import Cli, Committed, draw, penstock
 
 from penstock.pipeline.commit.verify import verify
+from penstock.pipeline.formats.manifest import Manifest
 
 pytestmark = pytest.mark.slow
 
@@ -116,7 +117,7 @@ def features(inputs):
 
 def test_examples_that_hang_or_die_are_lost_alone(plain: Any, tmp_path: Path):
     _, raw, one = plain
-    order = Committed(Path(one["dataset"]), raw, one).examples("train")
+    order = Committed(Path(one["dataset"]), raw, Manifest.load(one["dataset"])).examples("train")
     places = {example["key"].decode(): place for place, example in enumerate(order)}
     evil = Cli(tmp_path).recipe(FIELDS, EVIL.format(places=places))
     arguments = ["--isolate", "--timeout", "5", "--max-quarantined", "6"]
