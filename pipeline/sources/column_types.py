@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import PenstockError, RequestError
+from . import utf8
 from .row_errors import RowError, shorten
 
 AUTO, REST = "auto", "*"
@@ -167,7 +168,7 @@ def parse(strings: pa.Array, kind: pa.DataType) -> pa.Array:
 
 
 def convert(
-    column: pa.Array, kind: pa.DataType, name: str, errors: dict[int, RowError], encoding: str = "UTF-8"
+    column: pa.Array, kind: pa.DataType, name: str, errors: dict[int, RowError], encoding: str | None = None
 ) -> pa.Array:
     """A column as `kind`; what does not fit becomes null and goes into `errors`, by position.
 
@@ -176,7 +177,7 @@ def convert(
       kind: The type to give them.
       name: The column's name, for messages.
       errors: Takes what does not fit.
-      encoding: The text's encoding in the file.
+      encoding: The encoding that was declared for the file's text; None where none can be.
     """
     if pa.types.is_dictionary(column.type):
         column = column.dictionary_decode()
@@ -195,14 +196,25 @@ def convert(
         value = column[position].as_py()
         code, message = "wrong_type", f"expected {kind} in the column {name!r}, found {shorten(value)}"
         if is_text and _is_binary(column.type.value_type if _is_any_list(column.type) else column.type):
-            if isinstance(value, bytes):
+            advice = ""
+            if isinstance(value, bytes) and encoding is not None:
                 value = value.decode("utf-8", "surrogateescape").encode(encoding, "surrogateescape")
-            code, message = "encoding", f"expected {encoding} in the column {name!r}, found {shorten(value)}"
+                advice = encoding_advice(value) if encoding == "UTF-8" else ""
+            code = "encoding"
+            message = f"expected {encoding or 'UTF-8'} in the column {name!r}, found {shorten(value)}{advice}"
         errors.setdefault(position, RowError(code, message))
     fits = np.ones(len(column), bool)
     fits[bad] = False
     kept = pc.if_else(pa.array(fits), column, pa.scalar(None, column.type))
     return pa.nulls(len(column), kind) if kept.null_count == len(column) else _cast_column(kept, kind)
+
+
+def encoding_advice(value: bytes) -> str:
+    """What to say of bytes that are no UTF-8: the encoding that would fit."""
+    encoding = utf8.suggest_encoding(value)
+    if encoding is None:
+        return ""
+    return f", which is {shorten(value.decode(encoding))} in {encoding}: if the file is, declare encoding={encoding!r}"
 
 
 def _cast_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
@@ -235,7 +247,9 @@ def _is_any_list(kind: pa.DataType) -> bool:
 
 
 def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
-    """Positions of the values that cannot be cast, found by halving."""
+    """Positions of the values that cannot be cast: of bytes by their UTF-8, of all else found by halving."""
+    if pa.types.is_binary(column.type) and pa.types.is_string(kind):
+        return [offset + int(position) for position in utf8.invalid_values(column)]
     try:
         _cast_column(column, kind)
         return []

@@ -10,6 +10,7 @@ import io
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
+from itertools import combinations
 from typing import IO, Any
 
 import numpy as np
@@ -45,6 +46,9 @@ class Csv:
       encoding: The text's encoding, as Python names it. UTF-8 and the encodings of one byte a character are read by
         ranges, files in every other one whole.
       quote: The character around fields that hold delimiters or newlines; None: quotes are text.
+      escape: The character, as MySQL's backslash, after which one is text: a quote, a delimiter, a line end, itself.
+        A field of it and an N alone stays as it is, for `missing` to name. None: there is none. Text after a closing
+        quote, which such a file is full of where this is not declared, costs its row.
       strip: Whether blanks around values and names are left out, those inside quotes too.
       columns: The columns to read: name to "int64", "float64", "string", "binary", or "auto" to infer the type from the
         first megabyte of eight files. `"*": "auto"` is every other column. None: all, inferred.
@@ -59,17 +63,20 @@ class Csv:
     missing: Sequence[str] = ("", "?", "NA", "NaN", "null")
     encoding: str = "utf-8"
     quote: str | None = '"'
+    escape: str | None = None
     strip: bool = True
     columns: Columns = None
     nonfinite: Policies = "missing"
 
     def __post_init__(self) -> None:
         check_patterns("Csv", self.pattern)
-        for name, character in (("delimiter", self.delimiter), ("quote", self.quote)):
-            if not (name == "quote" and character is None) and not _is_mark(character):
+        marks = {"delimiter": self.delimiter, "quote": self.quote, "escape": self.escape}
+        for name, character in marks.items():
+            if not (name != "delimiter" and character is None) and not _is_mark(character):
                 raise RequestError(f"Csv({name}=...): expected one ASCII character, found {character!r}")
-        if self.delimiter == self.quote:
-            raise RequestError(f"Csv: expected a delimiter other than the quote, found {self.delimiter!r} for both")
+        for one, other in combinations(marks, 2):
+            if marks[one] == marks[other] is not None:
+                raise RequestError(f"Csv: expected a {one} other than the {other}, found {marks[one]!r} for both")
         if isinstance(self.missing, str) or not all(isinstance(token, str) for token in self.missing):
             raise RequestError(
                 f"Csv(missing=...): expected a list of strings such as ['', '?'], found {self.missing!r}"
@@ -88,7 +95,8 @@ class Csv:
     def format(self) -> Format:
         """What reading one range needs to know."""
         quote = ord(self.quote) if self.quote else None
-        dialect = row_boundaries.Dialect(ord(self.delimiter), quote, self.strip)
+        escape = ord(self.escape) if self.escape else None
+        dialect = row_boundaries.Dialect(ord(self.delimiter), quote, self.strip, escape=escape)
         missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
         return Format(dialect, missing, self.nonfinite, "UTF-8" if self._is_utf8 else self.encoding)
 
@@ -196,8 +204,12 @@ class Csv:
         if self.names is not None:
             names, begin, lines, rows = list(self.names), 0, 0, len(filled)
         else:
-            if len(boundaries.unclosed) and boundaries.unclosed[0] == filled[0]:
-                raise RequestError(f"{uri}: expected a header, found a quote that is not closed in it; fix the file")
+            for rows_at_fault, what in (
+                (boundaries.unclosed, "a quote that is not closed"),
+                (boundaries.trailing, "text after a closing quote"),
+            ):
+                if len(rows_at_fault) and rows_at_fault[0] == filled[0]:
+                    raise RequestError(f"{uri}: expected a header, found {what} in it; fix the file")
             start, begin = int(boundaries.starts[filled[0]]), int(boundaries.ends[filled[0]])
             names = self._names(array[start:begin].tobytes(), uri)
             lines, rows = int(np.searchsorted(boundaries.lines, begin)), len(filled) - 1
@@ -210,7 +222,7 @@ class Csv:
         except UnicodeDecodeError as error:
             raise RequestError(f"{uri}, line 1: expected a header in {self.encoding}, found: {error}") from error
         style: dict[str, Any] = {"quotechar": self.quote} if self.quote else {"quoting": csv.QUOTE_NONE}
-        style |= {"delimiter": self.delimiter, "skipinitialspace": self.strip}
+        style |= {"delimiter": self.delimiter, "skipinitialspace": self.strip, "escapechar": self.escape}
         lines = csv.reader(io.StringIO(text, newline=""), **style)
         names = [name.strip(" \t") if self.strip else name for name in next(lines)]
         names = [name or f"column_{position}" for position, name in enumerate(names, 1)]

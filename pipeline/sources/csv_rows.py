@@ -1,7 +1,8 @@
 """From the bytes of whole delimited rows to Arrow columns: parsed as one batch, and what does not fit one by one."""
 
+import codecs
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from ..errors import PenstockError, RequestError
-from . import column_types, row_boundaries
+from . import column_types, row_boundaries, utf8
 from .column_types import FLOAT32_MAX, Policies
 from .file_content import LARGEST
 from .listing import RecordRange
@@ -18,6 +19,8 @@ from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
 
 _BLANKS = " \t"
+_BOM = codecs.BOM_UTF8
+_UNCLOSED = RowError("unclosed_quote", "expected a closing quote, found none before the row's end or before other text")
 _NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
 _INTEGER = r"^-?[0-9]+$"
 
@@ -52,14 +55,25 @@ class _RangeRows:
     """A range's rows, numbered from 0 without the blank lines."""
 
     data: np.ndarray
-    boundaries: row_boundaries.RowBoundaries
+    form: Format
 
     def __post_init__(self) -> None:
+        self.boundaries = row_boundaries.find_boundaries(self.data, self.form.dialect)
         filled = self.boundaries.filled(self.data)
         self.starts, self.ends = self.boundaries.starts[filled], self.boundaries.ends[filled]
-        self.unclosed = np.searchsorted(filled, self.boundaries.unclosed).tolist()
+        trailing, unclosed = (
+            np.searchsorted(filled, rows).tolist() for rows in (self.boundaries.trailing, self.boundaries.unclosed)
+        )
+        self.errors = {row: self._trailing_error(row) for row in trailing} | dict.fromkeys(unclosed, _UNCLOSED)
 
-    def keep(self, removed: Sequence[int]) -> np.ndarray:
+    def _trailing_error(self, row: int) -> RowError:
+        advice = ""
+        if self.form.dialect.escape is None and b'\\"' in self.row(row):
+            advice = "; if quotes are escaped, declare Csv(escape='\\\\')"
+        message = "expected the delimiter or the row's end after a closing quote, found other text"
+        return RowError("text_after_quote", f"{message}{advice}")
+
+    def keep(self, removed: Iterable[int]) -> np.ndarray:
         """Which bytes a parser is to see."""
         keep = np.ones(len(self.data), bool)
         for row in removed:
@@ -84,26 +98,24 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
             "split the compressed file, or store it uncompressed"
         )
     array = np.frombuffer(text.data, np.uint8)
-    quoted = form.dialect.quote is not None and bytes([form.dialect.quote]) in text.data
+    quoted = any(mark is not None and bytes([mark]) in text.data for mark in (form.dialect.quote, form.dialect.escape))
     rows: _RangeRows | None = None
     removed: dict[int, RowError] = {}
     data = text.data
     if quoted:
-        boundaries = row_boundaries.find_boundaries(array, form.dialect)
-        if not boundaries.well_formed:
-            rows = _RangeRows(array, boundaries)
-            message = "expected a closing quote, found none before the row's end or before other text"
-            removed = {row: RowError("unclosed_quote", message) for row in rows.unclosed}
-            data = array[rows.keep(list(removed))].tobytes()
+        rows = _RangeRows(array, form)
+        if not rows.boundaries.well_formed:
+            removed = dict(rows.errors)
+            data = array[rows.keep(removed)].tobytes()
     errors: dict[int, RowError] = {}
     try:
         _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
         batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
         batch = _parse_doubted(_cleaned(batch, form, False), schema)
     except pa.ArrowInvalid:
-        rows = rows or _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
-        removed |= _undecodable(rows, removed, text.names, form)
-        data = array[rows.keep(list(removed))].tobytes()
+        rows = rows or _RangeRows(array, form)
+        removed |= _wrong_columns(rows, removed, text.names, form)
+        data = array[rows.keep(removed)].tobytes()
         raw = pa.schema([(name, pa.binary()) for name in schema.names])
         batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted)
         batch = _convert_columns(_cleaned(batch, form, True), schema, form, errors)
@@ -118,7 +130,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
 
     def describe(number: int) -> tuple[str, str]:
         nonlocal rows
-        rows = rows or _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
+        rows = rows or _RangeRows(array, form)
         row = rows.row(number - record_range.first_row)
         line = record_range.first_line + int(
             np.searchsorted(rows.boundaries.lines, rows.starts[number - record_range.first_row])
@@ -136,16 +148,24 @@ def infer(text: Text, columns: Sequence[str], form: Format, uri: str, warnings: 
       RequestError: no row has the expected number of fields.
     """
     array = np.frombuffer(text.data, np.uint8)
-    rows = _RangeRows(array, row_boundaries.find_boundaries(array, form.dialect))
-    data = array[rows.keep(rows.unclosed)].tobytes()
+    rows = _RangeRows(array, form)
     raw = pa.schema([(name, pa.binary()) for name in columns or text.names[:1]])
-    removed = _undecodable(rows, dict.fromkeys(rows.unclosed, RowError("", "")), text.names, form)
-    data = array[rows.keep([*rows.unclosed, *removed])].tobytes()
+    removed = _wrong_columns(rows, rows.errors, text.names, form)
+    data = array[rows.keep([*rows.errors, *removed])].tobytes()
     batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
-    if misfits and len(misfits) >= len(rows.starts) - len(rows.unclosed) - len(removed):
+    others = [*removed.values(), *(row_error for _, row_error in misfits)]
+    if others and len(others) >= len(rows.starts) - len(rows.errors):
         raise RequestError(
-            f"{uri}: {misfits[0][1].message}, and no row of its beginning has as many; "
+            f"{uri}: {others[0].message}, and no row of its beginning has as many; "
             "check the delimiter, the quote and the names"
+        )
+    invalid = utf8.invalid_rows(array, rows.ends)
+    if len(invalid):
+        row = rows.row(int(invalid[0])).rstrip(b"\r\n")
+        advice = column_types.encoding_advice(row) if form.encoding == "UTF-8" else ""
+        warnings.append(
+            f"{uri}: {len(invalid)} of the {len(rows.starts)} rows of its beginning are not in {form.encoding}, as "
+            f"{shorten(row)}{advice}; where such bytes are in a column that is read, the row is quarantined"
         )
     types = {}
     for name in columns:
@@ -223,6 +243,10 @@ def _parse(
     """
     if not data:
         return pa.RecordBatch.from_pylist([], schema=schema), []
+    if data[:1] == _BOM[:1]:  # Arrow takes one away, wherever in the file these rows are
+        data = _BOM + data
+    if form.dialect.escape is not None:
+        data = _keep_nulls(data, form.dialect)
     misfits: list[tuple[int, RowError]] = []
 
     def misfit(row: "pa.csv.InvalidRow") -> str:
@@ -238,6 +262,7 @@ def _parse(
         parse_options=pa.csv.ParseOptions(
             delimiter=chr(form.dialect.delimiter),
             quote_char=quote,
+            escape_char=False if form.dialect.escape is None else chr(form.dialect.escape),
             newlines_in_values=quoted,
             invalid_row_handler=misfit,
         ),
@@ -297,25 +322,34 @@ def _convert_columns(
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _undecodable(
-    rows: _RangeRows, removed: Mapping[int, RowError], names: Sequence[str], form: Format
+def _wrong_columns(
+    rows: _RangeRows, removed: Collection[int], names: Sequence[str], form: Format
 ) -> dict[int, RowError]:
-    """Rows that are no UTF-8 and have a wrong number of fields, which Arrow cannot report."""
-    high = np.flatnonzero(rows.data >= 128)
-    errors: dict[int, RowError] = {}
-    if not len(high):
-        return errors
-    keep = rows.keep([])
-    for row in np.unique(np.searchsorted(rows.ends, high, "right")).tolist():
-        try:
-            rows.row(row).decode()
-        except UnicodeDecodeError:
-            begin, end = rows.starts[row], rows.ends[row]
-            content = rows.data[begin:end][keep[begin:end]].tobytes()
-            # as latin-1 every byte is a character, and the delimiters are where they were
-            text = content.decode("latin-1").encode()
-            raw = pa.schema([(names[0], pa.binary())])
-            _, misfits = _parse(text, names, raw, form, form.dialect.quote is not None)
-            if misfits and row not in removed:
-                errors[row] = misfits[0][1]
-    return errors
+    """Rows with a wrong number of fields, if any row is no UTF-8: such a one Arrow cannot report.
+
+    They are counted in text of the same length, in which a letter stands for each byte that is part of no character.
+    """
+    invalid = utf8.invalid_bytes(rows.data)
+    if not len(invalid):
+        return {}
+    data = rows.data.copy()
+    data[invalid] = form.dialect.letter
+    schema = pa.schema([(names[0], pa.binary())])
+    _, misfits = _parse(data[rows.keep(removed)].tobytes(), names, schema, form, form.dialect.quote is not None)
+    numbers = np.delete(np.arange(len(rows.starts)), list(removed))
+    return {int(numbers[position]): row_error for position, row_error in misfits}
+
+
+def _keep_nulls(data: bytes, dialect: row_boundaries.Dialect) -> bytes:
+    """Text in which a field of an escape and an N alone, what databases write for a missing value, is kept as it is."""
+    assert dialect.escape is not None
+    if bytes([dialect.escape]) + b"N" not in data:
+        return data
+    array = np.frombuffer(data, np.uint8)
+    escaped = row_boundaries.escaped_bytes(array, dialect.escape)
+    ends = np.isin(array, [dialect.delimiter, *b"\r\n"])
+    ends[escaped[escaped < len(data)]] = False
+    ends = np.append(ends, True)  # also at -1
+    letters = escaped[escaped < len(data)]
+    fields = letters[(array[letters] == ord("N")) & ends[letters - 2] & ends[letters + 1]]
+    return np.insert(array, fields, dialect.escape).tobytes()

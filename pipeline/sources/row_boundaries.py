@@ -3,13 +3,14 @@
 A quote opens a field only as its first byte (after blanks, where blanks are stripped); elsewhere it is text. A doubled
 quote inside a quoted field is a quote. A quote is **unclosed** if no other follows, or if the one that would close it
 is on another line and text follows it, or is more than 16 MiB away: then its row ends with its line, and the next line
-is a row again. So a stray quote costs a row, not the rest of the file.
+is a row again. So a stray quote costs a row, not the rest of the file. Text after a closing quote on the same line is
+**trailing**: what the field holds is anyone's guess. A byte after an escape is text, whatever it is.
 
 Well-formed text, which is nearly all there is, is split with a few NumPy operations; the rest quote by quote.
 """
 
 import bisect
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import IO
 
@@ -35,12 +36,19 @@ class Dialect:
       quote: The byte around those that hold delimiters or line ends; None: there is none.
       strip: Whether blanks around them do not count.
       skip_blanks: Whether a line of blanks alone is no row, as an empty one is none.
+      escape: The byte before one that is to be text; None: there is none.
     """
 
     delimiter: int
     quote: int | None
     strip: bool
     skip_blanks: bool = False
+    escape: int | None = None
+
+    @property
+    def letter(self) -> int:
+        """A byte that is text wherever it stands."""
+        return next(byte for byte in b"abcd" if byte not in (self.delimiter, self.quote, self.escape))
 
 
 @dataclass
@@ -50,7 +58,8 @@ class RowBoundaries:
     Attributes:
       ends: For each row, blank ones included, the position after its line end.
       lines: Positions of the last byte of every line end, those in quoted fields included.
-      unclosed: Rows, by position in `ends`, that hold an unclosed quote.
+      unclosed: Rows, by position in `ends`, that hold an unclosed quote, or an escape at the end of the file.
+      trailing: Rows that hold text after a closing quote.
       blanks: (begin, end) of blanks before an opening quote, which a parser must not see.
       well_formed: Whether a plain parser reads it the same way.
     """
@@ -58,6 +67,7 @@ class RowBoundaries:
     ends: np.ndarray
     lines: np.ndarray
     unclosed: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    trailing: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     blanks: list[tuple[int, int]] = field(default_factory=list)
     well_formed: bool = True
 
@@ -93,13 +103,14 @@ def find_boundaries(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> 
       dialect: How fields are cut.
       at_end: Whether the buffer's end ends the last row; else an unfinished row is left out.
     """
-    lines = np.flatnonzero(data == _LF)
-    returns = np.flatnonzero(data == _CR)
-    if len(returns):
-        after = data[np.minimum(returns + 1, len(data) - 1)]
-        lone = returns[(after != _LF) & (at_end | (returns + 1 < len(data)))]
-        if len(lone):
-            lines = np.sort(np.concatenate([lines, lone]))
+    if dialect.escape is not None and len(escaped := escaped_bytes(data, dialect.escape)):
+        masked = data.copy()
+        masked[escaped - 1] = masked[escaped[escaped < len(data)]] = dialect.letter
+        found = find_boundaries(masked, replace(dialect, escape=None), at_end)
+        if escaped[-1] == len(data) and at_end:
+            found = replace(found, unclosed=np.union1d(found.unclosed, len(found.ends) - 1), well_formed=False)
+        return replace(found, lines=_line_ends(data, at_end))
+    lines = _line_ends(data, at_end)
     quotes = np.flatnonzero(data == dialect.quote) if dialect.quote is not None else lines[:0]
     if not len(quotes):
         return RowBoundaries(_finish(lines + 1, data, at_end), lines)
@@ -110,6 +121,28 @@ def find_boundaries(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> 
         if not at_end and len(data) <= _LONGEST_FIELD:  # the last quoted field goes on after the buffer
             return RowBoundaries(lines[outside] + 1, lines)
     return _find_by_quotes(data, quotes, lines, dialect, at_end)
+
+
+def escaped_bytes(data: np.ndarray, escape: int) -> np.ndarray:
+    """Positions of the bytes after an escape that is not itself escaped: int64, ascending; len(data) if the last is."""
+    escapes = np.flatnonzero(data == escape)
+    if not len(escapes):
+        return escapes
+    first = np.append(True, np.diff(escapes) > 1)  # of those that follow each other, every other one escapes
+    position = np.arange(len(escapes)) - np.flatnonzero(first)[np.cumsum(first) - 1]
+    escaped: np.ndarray = escapes[position % 2 == 0] + 1
+    return escaped
+
+
+def _line_ends(data: np.ndarray, at_end: bool) -> np.ndarray:
+    lines = np.flatnonzero(data == _LF)
+    returns = np.flatnonzero(data == _CR)
+    if len(returns):
+        after = data[np.minimum(returns + 1, len(data) - 1)]
+        lone = returns[(after != _LF) & (at_end | (returns + 1 < len(data)))]
+        if len(lone):
+            lines = np.sort(np.concatenate([lines, lone]))
+    return lines
 
 
 def _finish(ends: np.ndarray, data: np.ndarray, at_end: bool) -> np.ndarray:
@@ -148,6 +181,7 @@ def _find_by_quotes(
     boundary = (dialect.delimiter, _LF, _CR)
     spans: list[tuple[int, int]] = []
     unclosed: list[int] = []
+    trailing: list[int] = []
     blanks: list[tuple[int, int]] = []
     unfinished = len(content) + 1
     index = 0
@@ -167,14 +201,13 @@ def _find_by_quotes(
             break
         line = bisect.bisect(line_ends, begin)
         stop = line_ends[line] if line < len(line_ends) else len(content)
-        if (
-            last >= count
-            or places[last] - begin > _LONGEST_FIELD
-            or (places[last] > stop and not _closes(content, places[last], boundary, blanks_known))
-        ):
+        closes = last < count and _closes(content, places[last], boundary, blanks_known)
+        if last >= count or places[last] - begin > _LONGEST_FIELD or (places[last] > stop and not closes):
             unclosed.append(begin)
             index = bisect.bisect(places, stop)
             continue
+        if not closes:
+            trailing.append(begin)
         if before + 1 < begin:
             blanks.append((before + 1, begin))
         spans.append((begin, places[last]))
@@ -185,8 +218,11 @@ def _find_by_quotes(
         span = np.searchsorted(first, lines, "right") - 1
         outside = (span < 0) | (lines > end[np.maximum(span, 0)])
     ends = _finish(lines[outside & (lines < unfinished)] + 1, data, at_end)
-    rows = np.searchsorted(ends, np.array(unclosed, np.int64), "right")
-    return RowBoundaries(ends, lines, np.unique(rows), blanks, well_formed=False)
+
+    def rows_of(positions: list[int]) -> np.ndarray:
+        return np.unique(np.searchsorted(ends, np.array(positions, np.int64), "right"))
+
+    return RowBoundaries(ends, lines, rows_of(unclosed), rows_of(trailing), blanks, well_formed=False)
 
 
 def _closes(content: bytes, place: int, boundary: tuple[int, ...], blanks: tuple[int, ...]) -> bool:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
-from penstock.pipeline.sources import row_boundaries
+from penstock.pipeline.sources import csv_rows, row_boundaries
 from penstock.pipeline.sources.csv import Csv, tsv
 
 SIZES = [20, 1000, 1 << 30]
@@ -111,8 +111,52 @@ def test_an_unclosed_quote_costs_its_row_only(write, read_all, size, text, rows,
 
 @pytest.mark.parametrize("size", SIZES)
 def test_a_stray_quote_is_text(write, read_all, size):
-    read = read_all(Csv("t.csv"), write('a,b\n1,5" nail\n2,"6"" nail"\n3,"7" or so\n4,x"\n'), size)
-    assert columns(read) == {"a": [1, 2, 3, 4], "b": ['5" nail', '6" nail', "7 or so", 'x"']}
+    read = read_all(Csv("t.csv"), write('a,b\n1,5" nail\n2,"6"" nail"\n4,x"\n'), size)
+    assert columns(read) == {"a": [1, 2, 4], "b": ['5" nail', '6" nail', 'x"']}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_text_after_a_closing_quote_costs_its_row(write, read_all, size):
+    root = write('a,b\n1,"x"\n2,"7" or so\n"3"0,y\n4,"\\"W\\""\n5,"p\nq"\n6,"v" \n"7"x,"m\nn"\n8,z')
+    read = read_all(Csv("t.csv", columns={"a": "int64", "b": "string"}), root, size)
+    assert columns(read) == {"a": [1, 5, 6, 8], "b": ["x", "p\nq", "v", "z"]}
+    assert read.codes == dict.fromkeys([1, 2, 3, 6], "text_after_quote")
+    messages = [problem.message for problem in read.problems]
+    assert "line 3: expected the delimiter or the row's end after a closing quote" in messages[0]
+    assert ["declare Csv(escape='\\\\')" in message for message in messages] == [False, False, True, False]
+    with pytest.raises(RequestError, match=r"expected a header, found text after a closing quote"):
+        Csv("t.csv").find(str(write('"a"x,b\n1,2\n')), size)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("quote", ['"', None])
+def test_what_follows_an_escape_is_text(write, read_all, size, quote):
+    mark = quote or ""
+    values = ['"Walt"', "a\\b", "p,q", "r\ns", "t\r\nu", '\\"', "\\N", "v\\", ""]
+    lines = []
+    for number, value in enumerate(values):
+        written = value
+        for character in ("\\", '"', ",", "\n", "\r"):
+            written = written.replace(character, "\\" + character)
+        lines.append(f"{number},{mark}{written}{mark}\n")
+    root = write("\\a,b\n" + "".join(lines) + "9,\\N\n\\N,x\n11,y")
+    columns_ = {"a": "int64", "b": "string"}
+    read = read_all(Csv("t.csv", escape="\\", quote=quote, missing=["", "\\N"], columns=columns_), root, size)
+    assert [row["b"] for row in read.rows] == [None if each in ("", "\\N") else each for each in values] + [
+        None,
+        "x",
+        "y",
+    ]
+    assert [row["a"] for row in read.rows] == [*range(10), None, 11]
+    kept = read_all(Csv("t.csv", escape="\\", quote=quote, missing=[], columns={"b": "string"}), root, size)
+    assert [row["b"] for row in kept.rows] == [*values, "\\N", "x", "y"]
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_escape_at_the_end_of_the_file_costs_its_row(write, read_all, size):
+    read = read_all(Csv("t.csv", escape="\\"), write("a,b\n1,x\n2,y\\"), size)
+    assert columns(read) == {"a": [1], "b": ["x"]}
+    assert read.codes == {1: "unclosed_quote"}
 
 
 def test_a_quoted_field_that_never_ends_is_given_up(write, read_all, monkeypatch):
@@ -238,6 +282,40 @@ def test_line_ends_blank_lines_and_byte_order_marks(write, read_all, content, si
     assert read.numbers == [0, 1]
 
 
+@pytest.mark.parametrize("size", [20, 1000, 1 << 20])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_only_the_first_three_bytes_of_a_file_are_a_byte_order_mark(write, read_all, size, suffix):
+    rows = "".join(f"\ufeffw,{number}\n" for number in range(200))
+    pack = gzip.compress if suffix else bytes
+    read = read_all(Csv(f"t.csv{suffix}"), write(pack(f"\ufeffword,n\n{rows}".encode()), f"t.csv{suffix}"), size)
+    assert columns(read) == {"word": ["\ufeffw"] * 200, "n": list(range(200))}
+    read = read_all(Csv(f"t.csv{suffix}"), write(pack(("word\n" + "\ufeff\n" * 200).encode()), f"t.csv{suffix}"), size)
+    assert columns(read) == {"word": ["\ufeff"] * 200}
+    cut = write(pack(b"word\nx\n" * 10 + b"\xef"), f"t.csv{suffix}")
+    assert read_all(Csv(f"t.csv{suffix}"), cut, size).codes == {19: "encoding"}
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+def test_many_rows_in_another_encoding_are_found_at_once_and_the_message_names_it(write, read_all, monkeypatch, size):
+    rows = b"".join(b"%d,caf\xe9,x\n" % number if number % 9 else b"%d,caf\xe9\n" % number for number in range(500))
+    root = write(b"id,name,z\n-1,ok,y\n" + rows)
+    listing = Csv("t.csv").find(str(root), size)
+    parsed = []
+    monkeypatch.setattr(
+        csv_rows, "_parse", lambda *args, parse=csv_rows._parse, **more: parsed.append(1) or parse(*args, **more)
+    )
+    read = [Csv("t.csv").read(each, listing.schema) for each in listing.ranges]
+    assert len(parsed) <= 3 * len(listing.ranges)
+    problems = [problem for rows in read for problem in rows.problems]
+    assert [problem.code for problem in problems] == ["wrong_columns" if n % 9 == 0 else "encoding" for n in range(500)]
+    assert (
+        "found b'caf\\xe9', which is 'café' in latin-1: if the file is, declare encoding='latin-1'"
+        in problems[1].message
+    )
+    assert [row for part in read for row in part.batch.to_pylist()] == [{"id": -1, "name": "ok", "z": "y"}]
+    assert "500 of the 501 rows of its beginning are not in UTF-8" in listing.warnings[0]
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis"])
 def test_encodings(write, read_all, encoding):
     word = "日本" if encoding == "shift_jis" else "é"
@@ -344,7 +422,9 @@ def test_a_changed_input_has_another_digest(write):
     ("options", "said"),
     [
         ({"delimiter": ",,"}, "one ASCII character"),
-        ({"quote": ","}, "other than the quote"),
+        ({"quote": ","}, "a delimiter other than the quote"),
+        ({"escape": "ab"}, "one ASCII character"),
+        ({"escape": '"'}, "a quote other than the escape"),
         ({"missing": "?"}, "list of strings"),
         ({"encoding": "utf-9"}, "encoding"),
         ({"names": ["a", "a"]}, "distinct"),

@@ -40,20 +40,32 @@ def nasty(seed, stray):
     return written.removesuffix(line_end) if pick.random() < 0.3 else written
 
 
+def is_strict(lines):
+    """Whether one row's lines have no text after a closing quote."""
+    try:
+        list(csv.reader(lines, strict=True))
+    except csv.Error:
+        return False
+    return True
+
+
 def expected(text):
-    """The rows that fit, their numbers, and (number, line) of the others, by Python's csv module."""
-    reader = csv.reader(io.StringIO(text, newline=""))
+    """The rows that fit, their numbers, and (number, line, code) of the others, by Python's csv module."""
+    lines = list(io.StringIO(text, newline=""))
+    reader = csv.reader(lines)
     width = len(next(reader))
     values, numbers, others = [], [], []
     number = 0
     line = reader.line_num + 1
     for row in reader:
         if row:
-            if len(row) == width:
+            if not is_strict(lines[line - 1 : reader.line_num]):
+                others.append((number, line, "text_after_quote"))
+            elif len(row) == width:
                 values.append(tuple(row))
                 numbers.append(number)
             else:
-                others.append((number, line))
+                others.append((number, line, "wrong_columns"))
             number += 1
         line = reader.line_num + 1
     return values, numbers, others
@@ -74,10 +86,10 @@ def test_ranges_hold_the_rows_that_the_csv_module_reads(tmp_path, monkeypatch, r
         read = read_all(source, tmp_path, size)
         assert [tuple(row.values()) for row in read.rows] == values, size
         assert read.numbers == numbers
-        assert [problem.code for problem in read.problems] == ["wrong_columns"] * len(others)
-        assert [problem.key for problem in read.problems] == [f"t.csv:{number}" for number, _ in others]
+        assert [problem.code for problem in read.problems] == [code for _, _, code in others]
+        assert [problem.key for problem in read.problems] == [f"t.csv:{number}" for number, _, _ in others]
         lines = [int(problem.message.split(", line ")[1].split(":")[0]) for problem in read.problems]
-        assert lines == [line for _, line in others]
+        assert lines == [line for _, line, _ in others]
 
 
 JUNK = [
@@ -97,6 +109,7 @@ JUNK = [
     b"\xff",
     "é".encode(),
     b"?",
+    b"\\",
 ]
 
 
@@ -107,7 +120,9 @@ def test_any_bytes_give_the_same_rows_and_problems_whatever_the_range_size(tmp_p
     (tmp_path / "t.csv").write_bytes(b"a,b\n1,x\n" + body)
     monkeypatch.setattr(row_boundaries, "_LONGEST_FIELD", pick.choice([30, 200, 1 << 20]))
     monkeypatch.setattr(row_boundaries, "_BLOCK", pick.choice([16, 100, 8 << 20]))
-    source = Csv("t.csv", columns={"a": "int64", "b": "string"}, strip=bool(seed % 2))
+    source = Csv(
+        "t.csv", columns={"a": "int64", "b": "string"}, strip=bool(seed % 2), escape="\\" if seed % 3 else None
+    )
     whole = read_all(source, tmp_path)
     assert sorted([*whole.numbers, *whole.codes]) == list(range(len(whole.numbers) + len(whole.codes)))
     for size in (10, 60, 400):
