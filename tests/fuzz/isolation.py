@@ -129,7 +129,8 @@ def _guarded(number: int, examine: Examine) -> Result:
     try:
         return Result(number, *examine(number))
     except Exception as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)  # the last one that is not an installed library's
+        frame = [each for each in frames if os.path.exists(each.filename) and "site-packages" not in each.filename][-1]
         place = f"{os.path.basename(frame.filename)}, line {frame.lineno}, in {frame.name}"
         return Result(number, wrong=[f"exception: {type(error).__name__}: {error} ({place})"])
 
