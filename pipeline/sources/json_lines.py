@@ -6,15 +6,16 @@ from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
 from ..errors import RequestError
+from ..storage import files
 from ..storage.files import FileInfo
-from . import column_types, row_boundaries
+from . import column_types, json_nesting, row_boundaries, utf8
 from .column_types import REST, Columns, Policies
 from .file_content import compression, open_whole, read_fully, read_range
 from .file_patterns import check_patterns, digest_files, match_files
@@ -35,7 +36,8 @@ _BOM = b"\xef\xbb\xbf"
 class JsonLines:
     """Files of one JSON object a line, in UTF-8, under the input folder, read as one table.
 
-    A line of blanks alone is no row; one that holds anything but one object does not fit.
+    A line of blanks alone is no row; one that holds anything but one object, is no UTF-8, or nests objects and lists
+    deeper than 64 levels does not fit, whatever of it is read.
     Numbers, strings, booleans (as 0 and 1) and lists of these are read; a key that an object lacks is a missing value.
     Nested objects are refused: name with `columns` the keys to read instead.
 
@@ -78,18 +80,16 @@ class JsonLines:
             data = data.removeprefix(_BOM)
         lines = _Lines(data)
         errors: dict[int, RowError] = {}
+        others = {record_range.first_row + position: row_error for position, row_error in lines.errors.items()}
         batches = list(_parse_lines(lines, 0, len(lines.starts), schema.columns, errors))
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), record_range.uri)
         batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
         def describe(number: int) -> tuple[str, str]:
-            position = number - record_range.first_row
-            line = record_range.first_line + lines.line(position)
-            content = lines.content(position, position + 1).rstrip(b"\r\n")
-            return f"{record_range.uri}, line {line}", hashlib.sha256(content).hexdigest()
+            line, content = lines.describe(number - record_range.first_row)
+            return f"{record_range.uri}, line {record_range.first_line + line}", hashlib.sha256(content).hexdigest()
 
-        numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
-        return collect_rows(record_range, batch, numbers, errors, describe=describe)
+        return collect_rows(record_range, batch, record_range.first_row + lines.numbers, errors, others, describe)
 
     def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
         """The keys to read, with the declared types, or those that the first files' beginnings show."""
@@ -116,14 +116,30 @@ class JsonLines:
 
 
 class _Lines:
-    """The lines of a range that are not blank."""
+    """The lines of a range that are not blank.
+
+    Attributes:
+      errors: Those that no parser is to see, by number: it would refuse all lines with one, or overflow its stack.
+      numbers: The numbers of the others, from 0.
+      starts: Where each of the others begins in their content.
+      ends: Where it ends.
+    """
 
     def __init__(self, data: bytes) -> None:
-        self.data = data
-        array = np.frombuffer(data, np.uint8)
-        self._found = row_boundaries.find_boundaries(array, _LINES)
-        filled = self._found.filled(array, _LINES.skip_blanks)
-        self.starts, self.ends = self._found.starts[filled], self._found.ends[filled]
+        self._data, array = data, np.frombuffer(data, np.uint8)
+        self._boundaries = row_boundaries.find_boundaries(array, _LINES)
+        filled = self._boundaries.filled(array, _LINES.skip_blanks)
+        self._starts, self._ends = self._boundaries.starts[filled], self._boundaries.ends[filled]
+        self.errors = self._unreadable(array)
+        readable = np.ones(len(filled), bool)
+        readable[list(self.errors)] = False
+        self.numbers = np.flatnonzero(readable)
+        self.starts, self.ends, self._content = self._starts[readable], self._ends[readable], data
+        if self.errors:
+            parts = [data[start:end] for start, end in zip(self.starts.tolist(), self.ends.tolist(), strict=True)]
+            lengths = self.ends - self.starts
+            self._content, self.ends = b"".join(parts), np.cumsum(lengths)
+            self.starts, array = self.ends - lengths, np.frombuffer(self._content, np.uint8)
         last = self.ends - 1
         for line_end in b"\n\r":
             last = last - (array[last] == line_end)
@@ -132,9 +148,28 @@ class _Lines:
             text = self.content(position, position + 1).strip(_BLANKS)
             self._framed[position] = text.startswith(b"{") and text.endswith(b"}")
 
+    def _unreadable(self, array: np.ndarray) -> dict[int, RowError]:
+        errors = {}
+        for number in utf8.invalid_rows(array, self._ends).tolist():
+            try:
+                self._data[self._starts[number] : self._ends[number]].decode()
+            except UnicodeDecodeError as error:
+                message = f"expected UTF-8, found: {error.reason} at byte {error.start}"
+                errors[number] = RowError("encoding", message)
+        levels = json_nesting.nesting(array, self._starts, self._ends)
+        for number in np.flatnonzero(levels > json_nesting.MOST).tolist():
+            message = f"expected at most {json_nesting.MOST} levels of objects and lists, found {levels[number]}"
+            errors.setdefault(number, RowError("bad_json", message))
+        return errors
+
+    def describe(self, number: int) -> tuple[int, bytes]:
+        """How many line ends lie before a line, and its content."""
+        start, end = self._starts[number], self._ends[number]
+        return int(np.searchsorted(self._boundaries.lines, start)), self._data[start:end].rstrip(b"\r\n")
+
     def content(self, begin: int, end: int) -> bytes:
-        """The bytes of some lines."""
-        return self.data[self.starts[begin] : self.ends[end - 1]]
+        """The bytes of some lines that can be read."""
+        return self._content[self.starts[begin] : self.ends[end - 1]]
 
     def table(self, begin: int, end: int, schema: pa.Schema | None) -> pa.Table | None:
         """What Arrow reads from some lines; None where one of them is not one object, or does not fit the schema.
@@ -155,17 +190,15 @@ class _Lines:
             pass
         return None
 
-    def line(self, position: int) -> int:
-        """How many line ends lie before a line."""
-        return int(np.searchsorted(self._found.lines, self.starts[position]))
-
 
 def _list_ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
     if not info.size:
         return []
     if compression(info.uri) or info.size <= range_bytes:
         return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
-    return row_boundaries.text_ranges(info, key, _LINES, range_bytes)
+    with files.open_read(info.uri) as file:
+        begin = len(_BOM) if read_fully(file, len(_BOM)) == _BOM else 0
+    return row_boundaries.text_ranges(info, key, _LINES, range_bytes, begin)
 
 
 def _read_json(data: bytes, schema: pa.Schema | None) -> pa.Table:
@@ -218,8 +251,6 @@ def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
 
     try:
         parsed = json.loads(line.rstrip(_BLANKS).decode(), object_pairs_hook=take)
-    except UnicodeDecodeError as error:
-        raise _BadLine("encoding", f"expected UTF-8, found: {error.reason} at byte {error.start}") from None
     except json.JSONDecodeError as error:
         raise _BadLine("bad_json", f"expected one JSON object, found at column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -265,16 +296,25 @@ def _sample_types(uri: str) -> Mapping[str, list[pa.DataType | None]]:
     """The types that a file's beginning shows, by key; None for one that is no column's."""
     try:
         with open_whole(uri) as file:
-            data = read_fully(file, _SAMPLE)
+            data = _read_lines(file)
     except (OSError, pa.ArrowException) as error:
         raise RequestError(f"{uri}: expected text that can be read, found: {error}; fix or remove it") from error
-    data = data.removeprefix(_BOM)
-    if len(data) > _SAMPLE // 2:
-        data = data[: data.rfind(b"\n") + 1] or data
-    lines = _Lines(data)
+    lines = _Lines(data.removeprefix(_BOM))
     seen: dict[str, list[pa.DataType | None]] = {}
     _infer_types(lines, 0, len(lines.starts), seen)
     return seen
+
+
+def _read_lines(file: IO[bytes]) -> bytes:
+    """The whole lines of a file's first megabyte, or as much of it as holds one."""
+    data, size = b"", _SAMPLE
+    while True:
+        data += read_fully(file, size - len(data))
+        if len(data) < size:
+            return data
+        if end := max(data.rfind(b"\n"), data.rfind(b"\r")) + 1:
+            return data[:end]
+        size *= 4
 
 
 def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:

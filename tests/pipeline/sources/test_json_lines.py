@@ -113,6 +113,45 @@ def test_half_of_a_surrogate_pair_costs_its_line_wherever_it_is(write, read_all,
     assert JsonLines("t.jsonl").find(str(root), 1000).schema.columns.names == ["a", "l"]
 
 
+@pytest.mark.parametrize("size", [3000, 1 << 20, 1 << 30])
+def test_a_key_that_is_no_utf8_costs_its_line_though_it_is_not_read(write, read_all, size):
+    lines = [b'{"i":%d}\n' % number for number in range(120_000)]
+    lines[1], lines[110_000], lines[110_003] = b'{"\xc3(":3,"i":1}\n', b'{"i":2,"\xff":1}\n', b'{"i":"x"}\n'
+    read = read_all(JsonLines("t.jsonl", columns={"i": "int64"}), write(b"".join(lines)), size)
+    assert read.codes == {1: "encoding", 110_000: "encoding", 110_003: "wrong_type"}
+    assert "line 110001: expected UTF-8, found: invalid start byte at byte 8" in read.problems[1].message
+    assert read_all(JsonLines("t.jsonl"), write(b"".join(lines[:3])), size).codes == {1: "encoding"}
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_deep_line_costs_itself_though_it_is_not_read(write, read_all, size):
+    def nest(levels):
+        return b'{"b":2,"a":' + b'{"a":' * levels + b"1" + b"}" * levels + b"}\n"
+
+    text = b'{"b":1}\n' + nest(30_000) + nest(63) + nest(64) + b'{"b":3,"a":' + b"[" * 100_000 + b"\n" + b'{"b":4}\n'
+    read = read_all(JsonLines("t.jsonl", columns={"b": "int64"}), write(text), size)
+    assert [row["b"] for row in read.rows] == [1, 2, 4]
+    assert read.codes == {1: "bad_json", 3: "bad_json", 4: "bad_json"}
+    assert "line 2: expected at most 64 levels of objects and lists, found 30001" in read.problems[0].message
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_first_line_may_be_long(write, read_all, end):
+    long = "x" * 2_000_000
+    read = read_all(
+        JsonLines("t.jsonl"), write(json.dumps({"a": long}) + end + ('{"a":"y"}' + end) * bool(end)), 1 << 20
+    )
+    assert [row["a"] for row in read.rows] == [long, "y"][: 1 + bool(end)]
+
+
+@pytest.mark.parametrize("size", [2, 30, 1 << 30])
+def test_only_the_first_three_bytes_of_a_file_are_a_byte_order_mark(write, read_all, size):
+    text = '\ufeff\n{"a":1}\n\ufeff{"a":2}\n{"a":3}\n'
+    read = read_all(JsonLines("t.jsonl", columns={"a": "int64"}), write(text), size)
+    assert ([row["a"] for row in read.rows], read.codes) == ([1, 3], {1: "bad_json"})
+    assert "line 3: " in read.problems[0].message
+
+
 def test_a_list_of_numbers_reads_the_same_beside_any_other(write, read_all):
     lines = ['{"l":[1.5,9007199254740993]}\n', '{"l":[1,36893488147419103232]}\n']
     source = JsonLines("t.jsonl", columns={"l": "list<float64>"})
