@@ -122,6 +122,12 @@ class PortableGraph:
                 if value in values
             }
 
+    def strings(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs that no device can hold, strings: what the host's part computed in, these out by their names."""
+        names = {value: name for name, value in self.between.items()}
+        ids = {name: value for name, value in self.outputs.items() if self._dtypes[name] == "string"}
+        return {name: batch[names[value]] for name, value in ids.items() if value in names}
+
     def run(self, nodes: Sequence[Node], values: Mapping[str, Any]) -> dict[str, Any]:
         """Runs some nodes: given values by their ids in, these, the constants and the nodes' out."""
         values = {**self.constants, **values}

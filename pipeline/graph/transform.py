@@ -90,6 +90,10 @@ class Transform:
         """The rest: what `host` computed in, the graph's outputs out."""
         return self.graph.run_device(batch)
 
+    def strings(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """The outputs that are strings, which `device` leaves out where it is compiled, from what `host` computed."""
+        return self.graph.strings(batch)
+
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The whole graph on a batch of decoded features."""
         return self.device(self.host(batch))

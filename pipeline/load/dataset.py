@@ -254,9 +254,8 @@ class Dataset:
 
         features = options.get("features", True)
         host = {**options, "features": "host" if features else False}
-        return JaxBatches(
-            self.numpy(split, batch_size, **host), sharding, self.transform.device if features is True else None
-        )
+        transform = self.transform if features is True else None
+        return JaxBatches(self.numpy(split, batch_size, **host), sharding, transform)
 
     def tf(
         self, split: str, batch_size: int = 32, *, deterministic: bool = True, graph: str | None = None, **options: Any

@@ -1,6 +1,6 @@
 """JAX: the engine's batches on devices, one ahead of the one in use. Imports JAX."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -10,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ..errors import RequestError
 from ..formats.example_format import MISSING_VALUES
 from ..graph.placement import INT32, value_range
+from ..graph.transform import Transform
 from .batches import Batches
 
 
@@ -22,15 +23,14 @@ class JaxBatches:
     Args:
       batches: The engine.
       sharding: How the first axis lies on devices; None: evenly over the local ones.
-      apply: The device's part of the graph.
+      transform: The graph, whose device's part runs there; None: batches are as they come.
     """
 
-    def __init__(
-        self, batches: Batches, sharding: Any = None, apply: Callable[[Mapping[str, Any]], Any] | None = None
-    ) -> None:
+    def __init__(self, batches: Batches, sharding: Any = None, transform: Transform | None = None) -> None:
         self.batches = batches
         self._sharding = sharding or evenly()
-        self._apply = jax.jit(apply) if apply else None
+        self._transform = transform
+        self._apply = jax.jit(transform.device) if transform else None
         parts = len(self._sharding.device_set)
         if batches.options.batch_size % parts or (parts > 1 and not batches.options.drop_remainder):
             raise RequestError(
@@ -72,7 +72,9 @@ class JaxBatches:
             for name, values in numbers.items():
                 _expect_32_bits(name, values)
         sent = {name: jax.device_put(values, self._sharding) for name, values in numbers.items()}
-        return {**strings, **(self._apply(sent) if self._apply else sent)}
+        if self._transform is None or self._apply is None:
+            return {**strings, **sent}
+        return {**self._transform.strings(batch), **self._apply(sent)}
 
 
 def _expect_32_bits(name: str, values: np.ndarray) -> None:

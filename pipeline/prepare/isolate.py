@@ -131,8 +131,10 @@ class _Child:
     def _read(self, count: int, deadline: float) -> bytes:
         assert self._process.stdout
         descriptor, parts = self._process.stdout.fileno(), bytearray()
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
         while len(parts) < count:
-            if not select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):  # select() knows only the first 1,024
                 raise TimeoutError
             part = os.read(descriptor, count - len(parts))
             if not part:

@@ -204,3 +204,24 @@ def test_a_damaged_graph_is_told(tmp_path: Path, old: bytes, new: bytes) -> None
     file.write_bytes(file.read_bytes().replace(old, new))
     with pytest.raises(DatasetError, match=r"portable.json: expected .* damaged .*run `penstock verify`"):
         dataset.numpy("train")
+
+
+def test_strings_have_their_outputs_names_also_where_an_input_has_two() -> None:
+    content = {
+        "format": 1,
+        "inputs": {"x": {"dtype": "float32", "shape": []}, "s": {"dtype": "string", "shape": []}},
+        "outputs": {
+            **{name: {"value": "input:s", "dtype": "string"} for name in ("text", "again")},
+            "y": {"value": "t0", "dtype": "float32"},
+        },
+        "constants": {},
+        "tables": {},
+        "operations": [operation("AddV2", ["input:x", "input:x"], "t0", "float32")],
+        "unsupported": [],
+    }
+    graph = PortableGraph(content, lambda path: b"")
+    host = graph.run_host({"x": X, "s": S})
+    assert {name: values.tolist() for name, values in graph.strings(host).items()} == {
+        "text": S.tolist(),
+        "again": S.tolist(),
+    }

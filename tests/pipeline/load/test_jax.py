@@ -4,10 +4,12 @@ import os
 import subprocess
 import sys
 from itertools import islice
+from pathlib import Path
 
 import pytest
+from stored_datasets import portable, write
 
-from penstock.pipeline.load import Dataset
+from penstock.pipeline.load import Dataset, open_dataset
 
 from .adapters import TWICE, all_differences
 
@@ -46,3 +48,13 @@ for options in ({{"batch_size": 3, "drop_remainder": True}}, {{"batch_size": 4, 
     assert sizes == ["2 2"] * 5
     assert "a multiple of 2 devices" in odd
     assert "a multiple of 2 devices" in remainder
+
+
+@pytest.mark.extras("jax")
+def test_strings_have_the_names_of_outputs(tmp_path: Path) -> None:
+    graph = portable()
+    graph["outputs"] |= {name: {"value": "input:key", "dtype": "string"} for name in ("id", "name")}
+    dataset = open_dataset(write(tmp_path, graph=graph))
+    for one, other in zip(dataset.jax("train", 4), dataset.numpy("train", 4), strict=True):
+        assert sorted(one) == sorted(other)
+        assert one["id"].tolist() == one["name"].tolist() == other["id"].tolist()

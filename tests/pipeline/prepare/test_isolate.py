@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import resource
 import signal
 import subprocess
 import sys
@@ -185,3 +186,16 @@ def test_pickling_by_value_lasts_as_long_as_it_is_asked_for():
     assert pickle.loads(held)({"key": "a"}) == {"key": "a"}
     with pytest.raises(ModuleNotFoundError):
         pickle.loads(by_name)
+
+
+def test_a_process_with_more_than_1024_open_files(references: list[Reference]) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+    others = [os.open(os.devnull, os.O_RDONLY) for _ in range(1100)]
+    try:
+        preparer = isolated(lambda example: example)
+        assert isinstance(preparer(references[0]), Prepared)
+    finally:
+        for descriptor in others:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
