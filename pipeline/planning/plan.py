@@ -22,7 +22,8 @@ from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
 from ..sources.quarantine import QuarantinedExample
 from ..sources.record_source import RecordSource
-from ..splits.rows import split_names
+from ..splits.rows import describe_unlisted, split_names
+from ..splits.rules import NOT_LISTED
 from . import sample
 from .cut import cut_ranges, cut_references
 from .plan_file import Piece, Unit
@@ -194,12 +195,17 @@ def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordL
 def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> tuple[RecordRange, PreparedRows]:
     """The first range that gives any rows, and its rows after `prepare`."""
     quarantined: list[QuarantinedExample] = []
+    filtered: Counter[str] = Counter()
     for record_range in ranges[:_TRIED_RANGES]:
         rows = _try(steps, record_range)
         if len(rows.batch):
             return record_range, rows
         quarantined += rows.quarantined
+        filtered += rows.filtered
     why = f"the first problem: {quarantined[0].message}" if quarantined else "filters left all out"
+    if not quarantined and filtered.keys() == {NOT_LISTED}:
+        unlisted = describe_unlisted(steps.rule, steps.source.read(ranges[0], steps.schema).batch)
+        why = f"none of them is in a split; {unlisted}".rstrip("; ")
     advice = "" if "; fix " in why else "; fix the recipe or the input"
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 

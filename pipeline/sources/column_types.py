@@ -1,8 +1,9 @@
 """Column types: what a source's types become, how values are converted, and what is done with NaN and infinity.
 
 Whatever the source, a column is int64, float64, string, binary, or a list of one of these. Booleans become int64, every
-smaller integer too; dates, times and decimals become strings in ISO form; dictionaries become their values. An
-integer becomes the nearest float64; a string becomes a number where it is written in decimal.
+smaller integer too; decimals become int64 or float64 where that keeps all of their digits, else strings; dates and
+times become strings in ISO form; dictionaries become their values. An integer becomes the nearest float64; a string
+becomes a number where it is written in decimal.
 """
 
 import contextlib
@@ -23,6 +24,7 @@ SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), 
 TYPES = {**SCALARS, **{f"list<{name}>": pa.list_(kind) for name, kind in SCALARS.items()}}
 POLICIES = ("missing", "keep", "quarantine")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
+_INT64_DIGITS, _FLOAT64_DIGITS = 18, 15  # decimal digits that every number of the type keeps
 
 Columns = Mapping[str, str] | None
 Policies = str | Mapping[str, str]
@@ -138,7 +140,11 @@ def normalise(kind: pa.DataType) -> pa.DataType | None:
         return None if inner is None or types.is_list(inner) else pa.list_(inner)
     if types.is_null(kind) or types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind):
         return pa.string()
-    return pa.string() if types.is_temporal(kind) or types.is_decimal(kind) else None
+    if types.is_decimal(kind):
+        if kind.scale == 0 and kind.precision <= _INT64_DIGITS:
+            return pa.int64()
+        return pa.float64() if kind.precision <= _FLOAT64_DIGITS else pa.string()
+    return pa.string() if types.is_temporal(kind) else None
 
 
 def merge(types: Sequence[pa.DataType]) -> tuple[pa.DataType, bool]:
@@ -232,6 +238,9 @@ def _cast_column(column: pa.Array, kind: pa.DataType) -> pa.Array:
         inner = _cast_column(lists.values, kind.value_type)
         return pa.ListArray.from_arrays(lists.offsets, inner, mask=pc.is_null(lists) if lists.null_count else None)
     inner, target = (each.value_type if _is_any_list(each) else each for each in (column.type, kind))
+    if types.is_decimal(inner) and types.is_float64(target):  # by its digits: Arrow's own cast multiplies by 0.1**scale
+        lists = pa.list_(pa.string())
+        return column.cast(lists).cast(kind) if types.is_list(kind) else column.cast(pa.string()).cast(kind)
     if types.is_int64(target) and (_is_binary(inner) or types.is_string(inner) or types.is_large_string(inner)):
         parsed = parse(column.flatten() if _is_any_list(column.type) else column, target)
         return column.cast(kind) if types.is_list(kind) else parsed

@@ -99,6 +99,7 @@ class Parquet:
         for name in chosen:
             if column_types.declared(self.columns, name) is None:
                 seen[name] = [_normal_type(schema.field(name), uri) for uri, schema in zip(uris, schemas, strict=True)]
+                warnings += _unexact(name, [schema.field(name).type for schema in schemas])
         conflict = "the column {!r} has different types in the files"
         return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
 
@@ -112,6 +113,17 @@ def _normal_type(field: pa.Field, uri: str) -> pa.DataType:
             "declare with columns=... the others"
         )
     return pa.null() if pa.types.is_null(field.type) else normal
+
+
+def _unexact(name: str, types: Sequence[pa.DataType]) -> list[str]:
+    """What to warn of a column of decimals with more digits than a number keeps."""
+    for kind in types:
+        if pa.types.is_decimal(kind) and column_types.normalise(kind) == pa.string():
+            return [
+                f"the column {name!r} is {kind}, which has more digits than float64 keeps: it is read as string; "
+                "declare it float64 for the nearest numbers"
+            ]
+    return []
 
 
 def _open_parquet(file: Any) -> Any:

@@ -9,6 +9,9 @@ from ..errors import RequestError
 from .hashing import hash64, hash_rows, split_bounds
 from .rules import ByColumn, ByGlob, ByHash, ByPath, Splits, find_group
 
+_BOOLEANS = {"true": "1", "false": "0"}
+_SHOWN = 5  # values that a message names
+
 
 def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
     """The splits that a table's rows can belong to, given the keys of its files.
@@ -61,11 +64,23 @@ def split_rows(rule: Splits, names: Sequence[str], key: str, batch: pa.RecordBat
         )
         return np.minimum(np.searchsorted(bounds, hashes, "right"), len(bounds) - 1)
     if isinstance(rule, ByColumn):
-        values = _column(batch, rule.column).cast(pa.string())
-        positions = pa.compute.index_in(values, pa.array(list(names), pa.string()))
+        column = _column(batch, rule.column)
+        booleans = _BOOLEANS if pa.types.is_integer(column.type) else {}  # a source gives true and false as 1 and 0
+        written = [booleans.get(name.lower(), name) for name in names]
+        positions = pa.compute.index_in(column.cast(pa.string()), pa.array(written, pa.string()))
         return np.asarray(positions.fill_null(-1)).astype(np.int64)
     (name,), _ = rule.assign([key], "")
     return np.full(len(batch), -1 if name is None else list(names).index(name))
+
+
+def describe_unlisted(rule: Splits, batch: pa.RecordBatch) -> str:
+    """What to say of rows that are all in no split: what the rule's column holds instead; "" where it has none."""
+    if not isinstance(rule, ByColumn) or not len(batch):
+        return ""
+    values = _column(batch, rule.column).cast(pa.string()).unique().to_pylist()
+    shown = ", ".join("missing values" if value is None else repr(value) for value in values[:_SHOWN])
+    more = ", …" if len(values) > _SHOWN else ""
+    return f"expected {list(rule.values)} in the column {rule.column!r}, found {shown}{more}"
 
 
 def _column(batch: pa.RecordBatch, name: str) -> pa.Array:

@@ -148,7 +148,7 @@ class ByColumn:
 
     Attributes:
       column: The column.
-      values: The splits, as they stand in it.
+      values: The splits, as they stand in it; "true" and "false" of a column of booleans.
     """
 
     column: str

@@ -36,7 +36,7 @@ def test_types_are_normalised(tmp_path, read_all, size):
     read = read_all(Parquet("t.parquet"), tmp_path, size)
     assert len(read.listing.ranges) == (2 if size == 10 else 1)
     assert list(read.rows[0].values()) == [
-        1, 1, 0.5, 1, "2020-01-02", "2020-01-02T03:04:05.000Z", "1.50", "x", "x", b"\xff", None, [1.5, 2.0],
+        1, 1, 0.5, 1, "2020-01-02", "2020-01-02T03:04:05.000Z", 1.5, "x", "x", b"\xff", None, [1.5, 2.0],
         ["2020-01-02T03:04:05.000"],
     ]  # fmt: skip
     assert list(read.rows[1].values())[:4] == [None, 2**32 - 1, None, 0]
@@ -59,6 +59,28 @@ def test_what_does_not_fit_is_a_problem(tmp_path, read_all, size):
     assert read.codes == {1: "wrong_type", 2: "wrong_type"}
     assert read.problems[0].message.startswith(f"{tmp_path}/t.parquet, row 1: expected int64 in the column 'u'")
     assert read_all(Parquet("t.parquet", nonfinite="quarantine"), tmp_path, size).codes[3] == "nonfinite"
+
+
+def test_decimals_are_numbers_where_these_keep_every_digit(tmp_path, read_all):
+    digits = [f"{number}.{number % 100:02d}" for number in range(0, 10**7, 9973)]
+    columns = {
+        "price": pa.array(map(Decimal, digits), pa.decimal128(10, 2)),
+        "count": pa.array(map(Decimal, range(len(digits))), pa.decimal128(18, 0)),
+        "wide": pa.array([Decimal(f"0.{number:016d}") for number in range(len(digits))], pa.decimal128(16, 16)),
+        "prices": pa.array([[Decimal(number)] for number in digits], pa.list_(pa.decimal128(10, 2))),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    read = read_all(Parquet("t.parquet"), tmp_path)
+    assert [row["price"] for row in read.rows] == [float(number) for number in digits]
+    assert [row["prices"] for row in read.rows] == [[float(number)] for number in digits]
+    assert [row["count"] for row in read.rows] == list(range(len(digits)))
+    assert read.rows[1]["wide"] == "1E-16"
+    assert read.listing.warnings == [
+        "the column 'wide' is decimal128(16, 16), which has more digits than float64 keeps: it is read as string; "
+        "declare it float64 for the nearest numbers"
+    ]
+    assert read_all(Parquet("t.parquet", columns={"wide": "float64"}), tmp_path).rows[1]["wide"] == 1e-16
+    assert read_all(Parquet("t.parquet", columns={"price": "string"}), tmp_path).rows[1]["price"] == "9973.73"
 
 
 def test_text_as_whole_numbers(tmp_path, read_all):

@@ -3,7 +3,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline import RequestError, by_column, by_glob, by_hash, by_path
-from penstock.pipeline.splits.rows import split_names, split_rows
+from penstock.pipeline.splits.rows import describe_unlisted, split_names, split_rows
 
 KEYS = ["data/train/a.csv", "data/test/b.csv"]
 
@@ -21,6 +21,22 @@ def test_a_column_names_the_split_and_other_values_are_in_none() -> None:
     batch = pa.record_batch({"part": ["test", "train", "dev", None, "train"]})
     found = split_rows(by_column("part", ["train", "test"]), ["train", "test"], "a.csv", batch, np.arange(5))
     assert found.tolist() == [1, 0, -1, -1, 0]
+
+
+def test_booleans_name_splits_as_words_or_as_the_numbers_that_sources_make_of_them() -> None:
+    batch = pa.record_batch({"is_train": [1, 0, None, 1]})
+    for names in (["true", "false"], ["True", "False"], ["1", "0"]):
+        found = split_rows(by_column("is_train", names), names, "a.csv", batch, np.arange(4))
+        assert found.tolist() == [0, 1, -1, 0]
+    words = pa.record_batch({"is_train": ["1", "true"]})  # strings are taken as they stand there
+    assert split_rows(by_column("is_train", ["true"]), ["true"], "a.csv", words, np.arange(2)).tolist() == [-1, 0]
+
+
+def test_what_the_column_of_splits_holds_instead_is_told() -> None:
+    batch = pa.record_batch({"part": ["a", None, "b", "a", "c", "d", "e"]})
+    found = describe_unlisted(by_column("part", ["train", "test"]), batch)
+    assert found == ("expected ['train', 'test'] in the column 'part', found 'a', missing values, 'b', 'c', 'd', …")
+    assert describe_unlisted(by_path("x"), batch) == ""
 
 
 def test_rows_of_one_value_are_in_one_split_whatever_their_file() -> None:
