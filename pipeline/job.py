@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import cloudpickle
 
 from .commit import drift
-from .errors import RequestError
+from .commit.budget import Budget
+from .errors import OverBudgetError, RequestError
 from .formats import paths, raw_schema
 from .formats.manifest import Origin, Pointer, RecipeName, stored_file
 from .planning import plan_file, step_configs
@@ -138,14 +139,11 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     from .analysis import trace
     from .beam import Job
     from .build.units import MakeOptions
-    from .commit.commit import Budget, CommitOptions, PlanTotals
+    from .commit.commit import CommitOptions, PlanTotals
     from .prepare import summaries
 
     recipe, plan = request.recipe.recipe, planned.plan
-    try:
-        budget = Budget.parse(request.max_quarantined)
-    except ValueError as error:
-        raise RequestError(f"--max-quarantined: {error}") from error
+    budget = _budget(request)
     analysis = trace.trace(recipe.features, plan.features)
     preparer = plan.preparer(
         StatisticsSpec(
@@ -183,6 +181,27 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             replaces=planned.current,
         ),
     )
+
+
+def check_budget(request: RunRequest, planned: PlannedRun) -> None:
+    """Refuses a run of which the plan knows already that it will be over its budget.
+
+    Raises:
+      OverBudgetError: planning itself met more examples that cannot be used than the budget allows.
+    """
+    known = planned.plan.known_losses
+    excess = _budget(request).excess(known.quarantined, known.read) if known.read >= 0 else None
+    if excess:
+        raise OverBudgetError(
+            f"{excess}; nothing was written, and a run would commit nothing: fix the input or raise --max-quarantined"
+        )
+
+
+def _budget(request: RunRequest) -> Budget:
+    try:
+        return Budget.parse(request.max_quarantined)
+    except ValueError as error:
+        raise RequestError(f"--max-quarantined: {error}") from error
 
 
 def begin(job: "Job", planned: PlannedRun) -> None:

@@ -17,6 +17,9 @@ Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request 
 """
 
 
+_BEAM_OPTIONS = "penstock.beam_options"
+
+
 class _Commands(click.Group):
     """The command line. Called, as the installed script and `python -m` do, it takes the process for its own."""
 
@@ -40,9 +43,20 @@ def main() -> None:
     """
 
 
-@main.command(epilog=_EXIT_CODES)
+class _RunCommand(click.Command):
+    """A command that keeps what follows `--` for Beam: nothing else may be taken for an option of Beam's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        at = args.index("--") if "--" in args else len(args)
+        ctx.meta[_BEAM_OPTIONS] = tuple(args[at + 1 :])
+        return super().parse_args(ctx, args[:at])
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- BEAM_OPTIONS...]"]
+
+
+@main.command(cls=_RunCommand, epilog=_EXIT_CODES)
 @click.argument("recipe")
-@click.argument("beam_options", nargs=-1, type=click.UNPROCESSED)
 @click.option("--input", "source", required=True, metavar="FOLDER", help="Where the raw data is.")
 @click.option("--output", required=True, metavar="DATASET", help="The dataset's folder; it need not exist.")
 @click.option("--runner", type=click.Choice(["direct"]), default="direct", show_default=True, help="The engine.")
@@ -74,7 +88,6 @@ def main() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
 def run(
     recipe: str,
-    beam_options: tuple[str, ...],
     source: str,
     output: str,
     runner: str,
@@ -98,7 +111,7 @@ def run(
     """
     with _errors():
         _quiet_libraries()
-        from ..pipeline.job import RunRequest, plan, prepare
+        from ..pipeline.job import RunRequest, check_budget, plan, prepare
         from ..pipeline.planning.recipe import load_recipe
         from . import report
         from .run import run as run_recipe
@@ -116,9 +129,10 @@ def run(
             planned = plan(request)
             prepare(request, planned)  # finds mistakes in `features` and in the budget
             _print(report.plan_entry(request, planned), as_json, report.show_plan)
+            check_budget(request, planned)
             return
         with report.reporter(quiet or as_json) as reporter:
-            result = run_recipe(request, reporter, beam_options)
+            result = run_recipe(request, reporter, click.get_current_context().meta[_BEAM_OPTIONS])
         if not quiet or as_json:
             _print(report.result_entry(request.output, result), as_json, report.show_result)
 

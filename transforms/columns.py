@@ -88,8 +88,13 @@ class Where:
         """The arguments of `where`, by name."""
         return config_of(self)
 
+    @property
+    def null_reason(self) -> str:
+        """What rows are counted by where the predicate gives null, as a comparison with a missing value does."""
+        return f"{self.reason} (null)"
+
     def mask(self, batch: pa.RecordBatch) -> pa.BooleanArray:
-        """Which rows are wanted: bool [rows] without nulls, for a null isn't true.
+        """Which rows are wanted: bool [rows], null where the predicate gives null.
 
         Raises:
           ValueError: the predicate returned something else than a boolean for each row.
@@ -102,15 +107,16 @@ class Where:
         is_mask = isinstance(mask, pa.Array) and pa.types.is_boolean(mask.type) and len(mask) == len(batch)
         what = f"{len(mask)} of {mask.type}" if isinstance(mask, pa.Array) else repr(mask)
         expect(is_mask, f"where(..., {self.reason!r})", f"a predicate that returns {len(batch)} booleans", what)
-        return pc.fill_null(mask, False)
+        return mask
 
 
 def where(predicate: Callable[[pa.RecordBatch], Any], reason: str) -> Where:
     """Keeps the rows for which the predicate is true; the others are counted under `reason` and left out.
 
     Args:
-      predicate: A function from a RecordBatch to a boolean array with a value for each row, of Arrow or NumPy. A null
-        isn't true.
+      predicate: A function from a RecordBatch to a boolean array with a value for each row, of Arrow or NumPy. A null,
+        which a comparison with a missing value gives, isn't true: such rows are left out too, and counted apart, under
+        the reason with " (null)" at its end. `pc.fill_null(..., True)` in the predicate keeps them.
       reason: Why the others are not wanted: the name of their count.
 
     Raises:
@@ -118,7 +124,7 @@ def where(predicate: Callable[[pa.RecordBatch], Any], reason: str) -> Where:
 
     >>> step = columns.where(lambda batch: pc.greater(batch["age"], 17), "under age")
     >>> step.mask(pa.record_batch({"age": [31, 4, None]})).to_pylist()
-    [True, False, False]
+    [True, False, None]
     """
     return Where(predicate, reason)
 

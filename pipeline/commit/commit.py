@@ -40,46 +40,12 @@ from ..prepare.summaries import Summaries, merge
 from ..splits.rules import NOT_LISTED
 from ..storage import files
 from . import drift, duplicates, golden, statistics
+from .budget import Budget
 from .golden import Golden
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
 # What tf.Transform writes into an empty vocabulary of strings, and of integers (get_empy_vocabulary_dummy_value).
 _EMPTY_VOCABULARY = (NO_TOKENS, b"-1")
-
-
-@dataclass(frozen=True)
-class Budget:
-    """How many examples may be quarantined: a count, or a fraction of those read."""
-
-    limit: float
-    is_fraction: bool
-
-    @classmethod
-    def parse(cls, text: str) -> "Budget":
-        """Reads `25` (a count), `0.01` or `1%` (a fraction).
-
-        Raises:
-          ValueError: it is none of these.
-        """
-        try:
-            if text.endswith("%"):
-                budget = cls(float(text[:-1]) / 100, True)
-            elif text.isdigit():
-                budget = cls(int(text), False)
-            else:
-                budget = cls(float(text), True)
-        except ValueError:
-            budget = cls(-1, True)
-        if not budget.limit >= 0 or (budget.is_fraction and not budget.limit <= 1):
-            raise ValueError(f"expected a count such as 25, or a fraction such as 0.01 or 1%, found {text!r}")
-        return budget
-
-    def allows(self, quarantined: int, read: int) -> bool:
-        """Whether so many of so many are within the budget."""
-        return quarantined <= (self.limit * read + 1e-9 if self.is_fraction else self.limit)  # 29 of 100 are 29 %
-
-    def __str__(self) -> str:
-        return f"{self.limit:.6g} of those read" if self.is_fraction else f"{self.limit:g} examples"
 
 
 @dataclass(frozen=True)
@@ -169,13 +135,10 @@ def count(options: CommitOptions, journals: Sequence[Journal]) -> Totals:
 
 def check_budget(options: CommitOptions, totals: Totals) -> None:
     """Raises OverBudgetError where more was quarantined than the budget allows."""
-    quarantined = totals.quarantined.total()
-    if not options.budget.allows(quarantined, totals.read):
-        reasons = ", ".join(f"{code} {number}" for code, number in totals.quarantined.most_common())
+    if excess := options.budget.excess(totals.quarantined, totals.read):
         raise OverBudgetError(
-            f"{quarantined} of {totals.read} examples were quarantined ({reasons}), expected at most {options.budget}; "
-            f"nothing was committed: see {files.join(options.root, paths.QUARANTINE)}, fix the input or raise "
-            "--max-quarantined (a rerun keeps the work that is done)"
+            f"{excess}; nothing was committed: see {files.join(options.root, paths.QUARANTINE)}, fix the input or "
+            "raise --max-quarantined (a rerun keeps the work that is done)"
         )
 
 

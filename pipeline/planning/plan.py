@@ -20,7 +20,6 @@ from ..prepare.tables import TablePreparer, TableSteps
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
-from ..sources.quarantine import QuarantinedExample
 from ..sources.record_source import RecordSource
 from ..splits.rows import describe_unlisted, split_names
 from ..splits.rules import NOT_LISTED
@@ -54,6 +53,19 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class KnownLosses:
+    """What planning itself found to be unusable: no more than what a run will find.
+
+    Attributes:
+      read: How many examples a run will read; -1 where that is not known.
+      quarantined: Reason code to count.
+    """
+
+    read: int
+    quarantined: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class Plan:
     """A planned run.
 
@@ -66,6 +78,7 @@ class Plan:
       preparer: Gives what prepares the units, once it is known what statistics need of the examples.
       table_schema: The raw columns of a table; None for images.
       estimate: What it will take.
+      known_losses: What a run will quarantine at least.
     """
 
     inventory: Inventory
@@ -76,6 +89,7 @@ class Plan:
     preparer: Callable[[StatisticsSpec], Preparer]
     table_schema: pa.Schema | None
     estimate: Estimate
+    known_losses: KnownLosses
 
 
 def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = None) -> Plan:
@@ -120,6 +134,10 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
         preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
         table_schema=None,
         estimate=Estimate(count * taken.example_bytes, count * taken.seconds),
+        known_losses=KnownLosses(
+            selection.inventory.read,
+            Counter(example.code for example in (*selection.inventory.quarantined, *taken.quarantined)),
+        ),
     )
 
 
@@ -139,11 +157,12 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float 
     serialized = recipe.format == "tfrecord"
     steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names)
     start = time.perf_counter()
-    first, rows = _first_rows(steps, listing.ranges)
+    tried = _first_rows(steps, listing.ranges)
+    first, rows = listing.ranges[len(tried) - 1], tried[-1]
     seconds = time.perf_counter() - start
-    tried = [rows.batch, *_further_rows(steps, listing.ranges, first, rows.batch.schema)]
+    batches = [rows.batch, *_further_rows(steps, listing.ranges, first, rows.batch.schema)]
     try:
-        schema = stored_schema(unite(tried))
+        schema = stored_schema(unite(batches))
     except ValueError as error:
         raise RequestError(f"Recipe(prepare=...): {error}") from error
     features = describe_columns(schema)
@@ -167,6 +186,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float 
         preparer=partial(TablePreparer, steps, schema, serialized, seed),
         table_schema=listing.schema.columns,
         estimate=Estimate(output_bytes, size * seconds / max(first.size, 1)),
+        known_losses=_known_losses(listing.ranges, tried, rows),
     )
 
 
@@ -192,22 +212,40 @@ def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordL
     return listing
 
 
-def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> tuple[RecordRange, PreparedRows]:
-    """The first range that gives any rows, and its rows after `prepare`."""
-    quarantined: list[QuarantinedExample] = []
-    filtered: Counter[str] = Counter()
+def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> list[PreparedRows]:
+    """The rows after `prepare` of the first ranges, up to the first one that gives any."""
+    tried: list[PreparedRows] = []
     for record_range in ranges[:_TRIED_RANGES]:
-        rows = _try(steps, record_range)
-        if len(rows.batch):
-            return record_range, rows
-        quarantined += rows.quarantined
-        filtered += rows.filtered
-    why = f"the first problem: {quarantined[0].message}" if quarantined else "filters left all out"
+        tried.append(_try(steps, record_range))
+        if len(tried[-1].batch):
+            return tried
+    quarantined = [example for rows in tried for example in rows.quarantined]
+    filtered = sum((rows.filtered for rows in tried), Counter[str]())
+    counts = ", ".join(f"{reason} {count}" for reason, count in filtered.most_common())
+    why = f"the first problem: {quarantined[0].message}" if quarantined else f"filters left all out ({counts})"
     if not quarantined and filtered.keys() == {NOT_LISTED}:
         unlisted = describe_unlisted(steps.rule, steps.source.read(ranges[0], steps.schema).batch)
         why = f"none of them is in a split; {unlisted}".rstrip("; ")
     advice = "" if "; fix " in why else "; fix the recipe or the input"
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
+
+
+def _known_losses(ranges: Sequence[RecordRange], tried: Sequence[PreparedRows], last: PreparedRows) -> KnownLosses:
+    """What the first ranges lost; how many rows all ranges hold, where the source tells or these are all there are.
+
+    Args:
+      ranges: All ranges.
+      tried: The rows of the first ranges after `prepare`.
+      last: Those of the last one of these, brought to the stored columns.
+    """
+    rows = [*tried[:-1], last]
+    if all(record_range.rows >= 0 for record_range in ranges):
+        read = sum(record_range.rows for record_range in ranges)
+    elif len(tried) == len(ranges):
+        read = sum(len(each.batch) + len(each.quarantined) + each.filtered.total() for each in rows)
+    else:
+        read = -1
+    return KnownLosses(read, Counter(example.code for each in rows for example in each.quarantined))
 
 
 def _try(steps: TableSteps, record_range: RecordRange, limit: int | None = None) -> PreparedRows:

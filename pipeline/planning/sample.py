@@ -26,11 +26,13 @@ class Sample:
       features: What every prepared example holds.
       example_bytes: The mean size of a stored example.
       seconds: The mean time that one took, in one thread.
+      quarantined: Those that could not be prepared.
     """
 
     features: Mapping[str, Feature]
     example_bytes: float
     seconds: float
+    quarantined: Sequence[QuarantinedExample] = ()
 
 
 def take(steps: ImageSteps, references: Sequence[Reference], timeout: float | None) -> Sample:
@@ -73,7 +75,7 @@ def take(steps: ImageSteps, references: Sequence[Reference], timeout: float | No
     if strangers:
         raise RequestError(f"Recipe(encode=...): expected names of images that examples hold, found {strangers}")
     sizes = [len(serialize(example.values, features)) for example in prepared]
-    return Sample(features, sum(sizes) / len(sizes), seconds)
+    return Sample(features, sum(sizes) / len(sizes), seconds, quarantined)
 
 
 def _agree(examples: list[Prepared]) -> dict[str, Feature]:

@@ -51,12 +51,17 @@ def apply_step(step: Callable[[Any], Any], rows: PreparedRows, record_range: Rec
     """
     if isinstance(step, Where):
         try:
-            mask = np.asarray(step.mask(rows.batch))
+            answers = step.mask(rows.batch)
         except Exception as error:  # whatever the user's function raises
             message = f"where(..., {step.reason!r}): {in_words(error, step.predicate)}"
             raise PenstockError(message + "; fix `prepare`" * ("; fix " not in message)) from error
-        rows.filtered[step.reason] += int((~mask).sum())
-        return rows if mask.all() else rows.keep(mask)
+        mask = np.asarray(answers.fill_null(False))
+        if mask.all():
+            return rows
+        rows.filtered += Counter(
+            {step.reason: int((~mask).sum()) - answers.null_count, step.null_reason: answers.null_count}
+        )
+        return rows.keep(mask)
     if isinstance(step, Vectorized):
         return _apply_vectorized(step, rows, record_range)
     return _apply_by_example(step, rows, record_range)

@@ -109,6 +109,24 @@ def test_a_dry_run_touches_nothing(cli: Cli, raw: Path):
     assert (contents(cli.folder), contents(raw)) == before
 
 
+def test_a_dry_run_that_is_over_budget_is_code_3_as_the_run_will_be(cli: Cli, raw: Path):
+    recipe = cli.recipe(f"{SOURCE}, prepare=[step], shuffle=None", TROUBLED)
+    ended = cli.run(recipe, raw, "--dry-run", "--max-quarantined", "0")
+    assert ended.exit_code == 3
+    assert "were quarantined (prepare_error" in ended.stderr
+    assert "plan of recipe" in ended.stdout
+    assert not (cli.folder / "dataset").exists()
+    assert cli.run(recipe, raw, "--dry-run").exit_code == 0
+
+
+def test_a_stray_word_is_no_option_of_beam(cli: Cli, raw: Path):
+    ended = cli.run(cli.recipe(SOURCE), raw, "extra", "--dry-run")
+    assert ended.exit_code == 2
+    assert "unexpected extra argument (extra)" in ended.stderr
+    assert cli.run(cli.recipe(SOURCE), raw, "--dry-run", "--", "--job_name=x").exit_code == 0
+    assert "[-- BEAM_OPTIONS...]" in cli("run", "--help").stdout
+
+
 def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
     recipe = cli.recipe(f"{SOURCE}, prepare=[step]", TROUBLED)
     assert (

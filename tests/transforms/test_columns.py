@@ -28,15 +28,16 @@ def test_vectorized_marks_a_function() -> None:
         columns.vectorized(3)  # type: ignore[arg-type]
 
 
-def test_where_gives_a_mask_without_nulls() -> None:
+def test_where_tells_what_is_false_from_what_is_null() -> None:
     step = columns.where(adults, "under age")
-    assert (step.mask(BATCH).to_pylist(), step.reason) == ([False, True, False], "under age")
+    assert step.mask(BATCH).to_pylist() == [False, True, None]
+    assert (step.reason, step.null_reason) == ("under age", "under age (null)")
     assert step == pickle.loads(pickle.dumps(step))
     numpy = columns.where(lambda batch: np.array([True, False, True]), "odd")
     assert numpy.mask(BATCH).to_pylist() == [True, False, True]
     assert columns.where(lambda batch: pa.chunked_array([[True], [None, False]]), "x").mask(BATCH).to_pylist() == [
         True,
-        False,
+        None,
         False,
     ]
 

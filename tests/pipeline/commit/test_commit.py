@@ -10,41 +10,11 @@ import tensorflow_transform as tft
 from helpers import LABEL, Committed, contents, draw, pixels, run_job
 
 from penstock.pipeline import Images, NotCommittedError, OverBudgetError, PenstockError, Recipe, by_folder
-from penstock.pipeline.commit.commit import Budget
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected
 
 SOURCE = Images("images/*.png", label=LABEL)
-
-
-@pytest.mark.parametrize(
-    ("text", "allowed", "refused"),
-    [
-        ("25", (25, 10), (26, 10**6)),
-        ("0", (0, 10), (1, 10**6)),
-        ("1", (1, 10), (2, 10**6)),
-        ("1%", (1, 100), (1, 99)),
-        ("29%", (29, 100), (30, 100)),
-        ("7%", (7, 100), (8, 100)),
-        ("0.01", (6, 600), (7, 600)),
-        ("0.0", (0, 10), (1, 10**6)),
-        ("100%", (10, 10), None),
-        ("1.0", (10, 10), None),
-        ("1e-3", (1, 1000), (2, 1000)),
-    ],
-)
-def test_budgets(text: str, allowed: tuple[int, int], refused: tuple[int, int] | None):
-    budget = Budget.parse(text)
-    assert budget.allows(*allowed)
-    assert budget.allows(0, 0)
-    assert refused is None or not budget.allows(*refused)
-
-
-@pytest.mark.parametrize("text", ["", "-1", "1.5", "101%", "many", "nan", "nan%", "inf", "1 %%", "-0.1", "²"])
-def test_what_is_no_budget(text: str):
-    with pytest.raises(ValueError, match="expected a count such as 25, or a fraction"):
-        Budget.parse(text)
 
 
 def reject(*numbers: int) -> Any:

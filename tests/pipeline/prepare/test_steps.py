@@ -52,6 +52,14 @@ def numbers(rows: Any) -> list[Any]:
     return rows.batch["n"].to_pylist()
 
 
+def test_rows_whose_comparison_is_null_are_counted_apart(prepared: Callable[..., Any]):
+    rows = prepared(
+        columns.where(lambda batch: pc.less(pc.if_else(pc.less(batch["n"], 5), None, batch["n"]), 50), "large"),
+    )
+    assert rows.filtered == {"large": ROWS - 50, "large (null)": 5}
+    assert numbers(rows) == list(range(5, 50))
+
+
 def test_functions_of_batches_and_examples_mix_in_order(prepared: Callable[..., Any]):
     rows = prepared(
         double,
