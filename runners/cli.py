@@ -150,9 +150,10 @@ def inspect(dataset: str, as_json: bool) -> None:
 
 @main.command()
 @click.argument("dataset")
+@click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
 @click.option("--no-graph", is_flag=True, help="Leave out the transform graph's check, which needs TensorFlow.")
 @click.option("--quiet", is_flag=True, help="Print faults only.")
-def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
+def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
     """Checks a DATASET: every file's size and checksum, every record and count, the graph on its golden examples.
 
     Exit code 0 when all is as the manifest says, 1 when it is not; every fault is named.
@@ -165,7 +166,7 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
             _quiet_libraries()
         dataset = _folder(dataset)
         faults = 0
-        for fault in find_faults(dataset, graph=not no_graph):
+        for fault in find_faults(dataset, not no_graph, trust):
             faults += 1
             click.echo(f"fault: {fault}", err=True)
         if faults:
@@ -183,6 +184,7 @@ def verify(dataset: str, no_graph: bool, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Decoding threads.  [default: cores]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="For each.")
+@click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def load(
     dataset: str,
@@ -191,6 +193,7 @@ def load(
     batch_size: int,
     threads: int | None,
     seconds: float,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Measures how fast a DATASET is loaded by each framework's adapter, and says what holds it up."""
@@ -199,7 +202,7 @@ def load(
         from ..pipeline.load.measure import ADAPTERS, bottleneck, rates
 
         _quiet_libraries(preparing=False)
-        opened = open_dataset(dataset)
+        opened = open_dataset(dataset, trust=trust)
         measured = []
         for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
             measured.append(rate)
@@ -223,8 +226,9 @@ def _in_words(rate: Any) -> str:
 @click.argument("dataset")
 @click.argument("folder")
 @click.option("--output", "outputs", multiple=True, help="One of the graph's outputs; repeat for more.  [default: all]")
+@click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was exported as JSON.")
-def export(dataset: str, folder: str, outputs: tuple[str, ...], as_json: bool) -> None:
+def export(dataset: str, folder: str, outputs: tuple[str, ...], trust: bool, as_json: bool) -> None:
     """Writes a SavedModel to FOLDER that serves raw inputs: `prepare` and the transform graph of a DATASET in one.
 
     Its signature serving_default takes the content of JPEG and PNG files, or a table's raw columns.
@@ -234,7 +238,7 @@ def export(dataset: str, folder: str, outputs: tuple[str, ...], as_json: bool) -
         from ..pipeline.load import open_dataset
         from . import report
 
-        exported = open_dataset(dataset).export(folder, outputs or None)
+        exported = open_dataset(dataset, trust=trust).export(folder, outputs or None)
         _print(report.export_entry(exported), as_json, report.show_export)
 
 

@@ -35,6 +35,7 @@ from ..formats.manifest import (
 )
 from ..formats.tfrecord import read_records
 from ..graph import exporter
+from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
 from ..prepare.summaries import Summaries, merge
 from ..splits.rules import NOT_LISTED
@@ -244,11 +245,16 @@ def _finish_graph(
     if not analysis.phases:
         graph_writer.write(analysis, summaries, graph_path, temp_path)
     graph_writer.finish(graph_path, temp_path, options.generation_id, analysis.features)
-    saved = SavedGraph(graph_path, analysis.features)
+    saved = SavedGraph(graph_path, analysis.features, trust=True)  # the recipe's own
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)
     advice = "ds.tf runs the saved graph, and all else needs features=False"
     warnings = [f"not portable: {difference}; {advice}" for difference in differences]
+    if obstacles := find_obstacles(files.join(graph_path, "transform_fn")):
+        warnings.append(
+            f"features: expected operations that only compute, found {'; '.join(obstacles)}: where TensorFlow runs the "
+            "graph, it must be trusted (open_dataset(..., trust=True), --trust)"
+        )
     return Golden.of(shard, len(examples), outputs), warnings
 
 

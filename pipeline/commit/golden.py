@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from ..formats.json_fields import JsonObject
+
 EXAMPLES = 8
 _START = 32  # values of an output that are kept as they are
 _TOLERANCE = 1e-5  # relative: another processor may round a float differently
@@ -73,10 +75,22 @@ class Golden:
 
     @classmethod
     def decode(cls, content: bytes) -> "Golden":
-        """Reads the bytes back; their checksum is the manifest's."""
-        entry = json.loads(content)
-        outputs = {name: GoldenOutput(**output) for name, output in entry["outputs"].items()}
-        return cls(entry["shard"], entry["examples"], outputs)
+        """Reads the bytes back; their checksum is the manifest's.
+
+        Raises:
+          ValueError: they are not what `encode` writes.
+        """
+        entry = JsonObject.of(json.loads(content))
+        outputs = {
+            name: GoldenOutput(
+                output.string("dtype"),
+                list(output.array("shape")),
+                output.string("sha256"),
+                list(output.array("start")),
+            )
+            for name, output in entry.object("outputs").named_objects()
+        }
+        return cls(entry.path("shard"), entry.count("examples"), outputs)
 
     def differing(self, outputs: Mapping[str, np.ndarray]) -> list[str]:
         """The names of outputs that are missing, new, or of other values than they were."""

@@ -3,6 +3,10 @@
 Imports TensorFlow, and neither Beam nor tf.Transform.
 """
 
+import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +15,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..errors import DatasetError
 from ..formats import decode
 from ..formats.features import Feature
 from ..storage import files
+from .graph_copy import copy_graph
 
 _DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
 # Operations whose result may be a float that others compute with, and the attribute that has its dtype.
@@ -34,10 +40,12 @@ class SavedGraph:
     Attributes:
       path: The folder that `tft.TFTransformOutput` opens.
       features: The features of a prepared example.
+      trust: Whether it may do whatever it wants; else it is only run where it is known to be harmless.
     """
 
     path: str
     features: Mapping[str, Feature]
+    trust: bool = False
 
     @cached_property
     def function(self) -> Any:
@@ -46,8 +54,21 @@ class SavedGraph:
 
     @cached_property
     def loaded(self) -> Any:
-        """What is in the file: it must live as long as the function, whose vocabularies it owns."""
-        return tf.saved_model.load(files.join(self.path, "transform_fn"))
+        """What is in the file: it must live as long as the function, whose vocabularies it owns.
+
+        It is loaded from a copy, which stays as long: an export takes the vocabularies' files from there.
+
+        Raises:
+          DatasetError: a file is missing or damaged, or the graph is not trusted and is not known to be harmless.
+        """
+        uri = files.join(self.path, "transform_fn")
+        folder = tempfile.mkdtemp(prefix="penstock-graph-")
+        weakref.finalize(self, _remove_copy, folder, os.getpid())
+        copy_graph(uri, folder, self.trust)
+        try:
+            return tf.saved_model.load(folder)
+        except Exception as error:  # whatever TensorFlow raises for a file that is damaged or not as it should be
+            raise DatasetError(f"{uri}: TensorFlow cannot load it: {error}; run `penstock verify`") from error
 
     @cached_property
     def inputs(self) -> dict[str, str]:
@@ -172,6 +193,11 @@ class SavedGraph:
 
         unconverted: Apply = tf.autograph.experimental.do_not_convert(apply)
         return unconverted
+
+
+def _remove_copy(folder: str, process: int) -> None:
+    if os.getpid() == process:  # a forked process has no part in it
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def example_spec(features: Mapping[str, Feature]) -> dict[str, Any]:

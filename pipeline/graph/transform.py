@@ -20,16 +20,18 @@ class Transform:
     Attributes:
       path: The URI of the folder that `tft.TFTransformOutput` opens.
       outputs: Output name to dtype.
+      trust: Whether the SavedModel may do whatever it wants; see `graph_copy`. The portable graph only computes.
     """
 
-    def __init__(self, path: str, outputs: Mapping[str, str]) -> None:
+    def __init__(self, path: str, outputs: Mapping[str, str], trust: bool = False) -> None:
         self.path = path
         self.outputs = dict(outputs)
+        self.trust = trust
 
-    def __getstate__(self) -> tuple[str, Mapping[str, str]]:
-        return self.path, self.outputs
+    def __getstate__(self) -> tuple[str, Mapping[str, str], bool]:
+        return self.path, self.outputs, self.trust
 
-    def __setstate__(self, state: tuple[str, Mapping[str, str]]) -> None:
+    def __setstate__(self, state: tuple[str, Mapping[str, str], bool]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     @cached_property
@@ -56,12 +58,18 @@ class Transform:
         """
         content = self.content
         try:
-            return PortableGraph(content, lambda path: files.read_bytes(files.join(self.path, path)))
+            return PortableGraph(content, self._read_asset)
         except (LookupError, TypeError, ValueError) as error:
             raise DatasetError(
                 f"{files.join(self.path, FILE)}: expected a portable graph, found a damaged one "
                 f"({type(error).__name__}: {error}); run `penstock verify`"
             ) from error
+
+    def _read_asset(self, path: str) -> bytes:
+        """A file of the graph: nothing outside of its folder, whatever the portable graph says."""
+        if any(part in ("", ".", "..") for part in path.split("/")):
+            raise ValueError(f"expected the path of an asset in the graph's folder, found {path!r}")
+        return files.read_bytes(files.join(self.path, path))
 
     def layer(self, **options: Any) -> Any:
         """The device's part as a Keras 3 layer, for any Keras backend."""

@@ -41,12 +41,15 @@ class SplitInfo:
     bytes: int
 
 
-def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False) -> "Dataset":
+def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False, trust: bool = False) -> "Dataset":
     """Opens a committed dataset: reads its pointer and manifest, and checks that its files are there and whole.
 
     Args:
       uri: The dataset's folder, as given to `penstock run --output`.
       verify: Whether to check every file's SHA-256, too, which reads all of them; sizes are always checked.
+      trust: Whether the transform graph may do whatever it wants where TensorFlow runs it (`tf` with the saved graph,
+        `export`). A graph is a program, which could read and write files: by default it is refused, before any of it
+        runs, unless all of its operations are known to be harmless. docs/security.md has the whole of it.
 
     Raises:
       NotCommittedError: there is no dataset, or none that was committed.
@@ -56,7 +59,7 @@ def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False) -> "Datas
     if not uri:
         raise RequestError("expected the URI of a dataset's folder, found an empty string")
     uri = uri.rstrip("/") or "/"
-    dataset = Dataset(uri, Manifest.load(uri))
+    dataset = Dataset(uri, Manifest.load(uri), trust)
     with ThreadPoolExecutor(_CHECKS) as pool:  # stores take long to answer, but many at a time
         for _ in pool.map(lambda file: _check_file(files.join(uri, file.path), file, verify), dataset.files()):
             pass
@@ -80,14 +83,16 @@ class Dataset:
     Attributes:
       uri: The dataset's folder.
       manifest: What was made, of what, and where it is.
+      trust: Whether the transform graph may do whatever it wants; see `open_dataset`.
       generation: The generation's id.
       splits: Split name to its counts.
       features: Feature name to what is stored of it.
     """
 
-    def __init__(self, uri: str, manifest: Manifest) -> None:
+    def __init__(self, uri: str, manifest: Manifest, trust: bool = False) -> None:
         self.uri = uri
         self.manifest = manifest
+        self.trust = trust
         self.generation = manifest.generation
         self.splits = {
             name: SplitInfo(name, split.examples, len(split.shards), split.bytes)
@@ -95,10 +100,10 @@ class Dataset:
         }
         self.features = dict(manifest.features)
 
-    def __getstate__(self) -> tuple[str, Manifest]:
-        return self.uri, self.manifest
+    def __getstate__(self) -> tuple[str, Manifest, bool]:
+        return self.uri, self.manifest, self.trust
 
-    def __setstate__(self, state: tuple[str, Manifest]) -> None:
+    def __setstate__(self, state: tuple[str, Manifest, bool]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
@@ -141,7 +146,7 @@ class Dataset:
     def transform(self) -> Transform:
         """The transform graph, as a function of batches: `transform(batch)`, `transform.host`, `transform.device`."""
         graph = self.manifest.transform_graph
-        return Transform(files.join(self.uri, graph.path), graph.outputs)
+        return Transform(files.join(self.uri, graph.path), graph.outputs, self.trust)
 
     def source(self, split: str, *, features: Features = False) -> Examples:
         """A split as a sequence with random access: `len(s)`, `s[i]`, `s[[i, j]]`.

@@ -33,7 +33,7 @@ def make(
         output_signature=_signature(loader, stored),
     )
     if saved and stored:
-        apply = SavedGraph(saved.path, stored).on_decoded(saved.outputs)
+        apply = SavedGraph(saved.path, stored, saved.trust).on_decoded(saved.outputs)
         calls = 1 if deterministic else tf.data.AUTOTUNE
         batches = batches.map(apply, num_parallel_calls=calls, deterministic=deterministic)
     if counted:

@@ -60,7 +60,7 @@ def export(
       RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
     """
     _check_place(path)
-    saved = SavedGraph(transform.path, features)
+    saved = SavedGraph(transform.path, features, transform.trust)
     chosen, left_out = _choose(saved, features, prepare, outputs)
     needed = {name for output in chosen for name in _sources(saved, output)}
     taken = {name: feature for name, feature in features.items() if name in needed}
