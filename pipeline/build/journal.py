@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
 from ..formats import paths
+from ..formats.column_notes import ColumnNote, Notes
 from ..formats.manifest import Shard, StoredFile
 from ..prepare import summaries
 from ..prepare.summaries import Summaries
@@ -49,6 +50,7 @@ class Journal:
       labels: Split to label to count, of the examples that were written.
       segment_file: Its rows on their way to other units' shards, in a global shuffle; else None.
       summaries: The file with the summaries of columns and images, of the statistics' split only; None: there are none.
+      notes: What happened to values of columns.
     """
 
     unit: int
@@ -60,6 +62,7 @@ class Journal:
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     summaries: StoredFile | None = None
     segment_file: SegmentFile | None = None
+    notes: Notes = field(default_factory=dict)
 
     @property
     def written(self) -> int:
@@ -75,7 +78,8 @@ class Journal:
 
     def write(self, root: str) -> None:
         """Makes the unit finished."""
-        content = json.dumps(asdict(self), sort_keys=True).encode()
+        notes = [[*name, asdict(note)] for name, note in sorted(self.notes.items())]
+        content = json.dumps(asdict(replace(self, notes={})) | {"notes": notes}, sort_keys=True).encode()
         files.write_bytes(files.join(root, paths.unit_journal(self.unit)), content)
 
     def read_summaries(self, root: str) -> Summaries:
@@ -92,7 +96,9 @@ class Journal:
             for split, shard in entry["shards"].items()
         }
         optional = {name: _stored(entry[name]) for name in ("quarantine", "summaries")}
-        return cls(**{**entry, "shards": shards, "segment_file": _segments(entry["segment_file"]), **optional})
+        notes = {(code, column): ColumnNote(**note) for code, column, note in entry["notes"]}
+        segment_file = _segments(entry["segment_file"])
+        return cls(**{**entry, "shards": shards, "segment_file": segment_file, "notes": notes, **optional})
 
     @classmethod
     def read_finished(cls, root: str, unit: int) -> "Journal | None":

@@ -17,7 +17,8 @@ from apache_beam.pvalue import TaggedOutput
 
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
-from ..formats import paths
+from ..formats import column_notes, paths
+from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
 from ..planning import plan_file
 from ..planning.plan_file import Unit
@@ -127,6 +128,7 @@ def _make_unit(
         quarantine=write_lines(options.root, paths.unit_quarantine(unit.index), quarantine),
         labels={split: dict(counts) for split, counts in tally.labels.items()},
         summaries=_write_summaries(options.root, unit.index, tally.summaries),
+        notes=tally.notes,
     )
     if tally.hashes:
         journal.write_hashes(options.root, unit.index, tally.hashes)
@@ -158,6 +160,7 @@ class _Tally:
     quarantined: list[QuarantinedExample] = field(default_factory=list)
     hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
     summaries: Summaries = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
 
     def take(self, chunk: Chunk) -> None:
         self.read += chunk.read
@@ -169,6 +172,8 @@ class _Tally:
                 self.labels.setdefault(name, Counter()).update(split.labels)
         if chunk.summaries:
             self.summaries = summaries.merge(self.summaries, chunk.summaries)
+        if chunk.notes:
+            self.notes = column_notes.merge(self.notes, chunk.notes)
 
 
 class _Heartbeat:

@@ -42,6 +42,7 @@ from ..splits.rules import NOT_LISTED
 from ..storage import files
 from . import drift, duplicates, golden, statistics
 from .budget import Budget
+from .column_warnings import describe_notes
 from .golden import Golden
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
@@ -166,7 +167,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     warnings = (
         *options.plan.warnings,
         *drift.compare_values(options.dataset, options.replaces, summary, merged),
-        *statistics.lost_differences(options.analysis.features, summary),
+        *describe_notes(journals),
         *not_portable,
     )
     quarantine = (options.plan.quarantine, *(journal.quarantine for journal in journals))

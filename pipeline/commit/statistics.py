@@ -16,7 +16,6 @@ from ..formats.features import MASK, Feature
 from ..prepare.summaries import Summaries
 
 _TOP = 100  # values of a column of strings that are listed
-_LOST = 2.0**-20  # a deviation below this share of the mean is less than 16 of float32's steps
 
 
 def merge_labels(journals: Iterable[Journal]) -> dict[str, dict[str, int]]:
@@ -88,20 +87,6 @@ def _classes(histogram: np.ndarray) -> dict[str, Any]:
 def _channels(histogram: np.ndarray) -> dict[str, Any]:
     channels = [asdict(pixel_moments(counts)) for counts in histogram]
     return {name: [channel[name] for channel in channels] for name in channels[0]} | {"pixels": int(histogram[0].sum())}
-
-
-def lost_differences(features: Mapping[str, Feature], statistics: Mapping[str, Any]) -> list[str]:
-    """Which columns of floats differ so little, for their size, that float32 does not keep it; in words."""
-    warnings = []
-    for name, entry in statistics["features"].items():
-        mean, std = entry.get("mean"), entry.get("std")
-        if entry["kind"] == "number" and features[name].dtype == "float32" and std and std < abs(mean) * _LOST:
-            warnings.append(
-                f"column {name!r}: its values differ little for their size (deviation {std:g}, mean {mean:g}), "
-                f"and float32, which they are stored as, has steps of {np.spacing(np.float32(abs(mean))):g} there: "
-                "subtract an offset in `prepare`, or store whole numbers as int64"
-            )
-    return warnings
 
 
 def encode(statistics: Mapping[str, Any]) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 
+from ..formats.column_notes import Notes
 from ..sources.quarantine import QuarantinedExample
 from .summaries import Summaries
 
@@ -39,6 +40,7 @@ class Chunk:
       summaries: What is known of the columns and the images, of the statistics' split only.
       analyzed: What the analyzers read, of the statistics' split only: examples that hold no other features, each
         serialized; or the columns, of a table. Empty where they read nothing.
+      notes: What happened to values of columns; of images, to those of the statistics' split.
     """
 
     splits: dict[str, SplitExamples] = field(default_factory=dict)
@@ -46,6 +48,7 @@ class Chunk:
     filtered: Counter[str] = field(default_factory=Counter)
     summaries: Summaries = field(default_factory=dict)
     analyzed: Sequence[bytes] | pa.RecordBatch = ()
+    notes: Notes = field(default_factory=dict)
 
     @property
     def read(self) -> int:

@@ -36,6 +36,7 @@ from .chunk import Chunk, SplitExamples
 from .isolate import IsolatedPreparer
 from .outcomes import FilteredExample, Outcome, Prepared
 from .preparer import StatisticsSpec
+from .rounding import rounding_notes
 from .summaries import of_histograms, summarize
 from .threads import ordered_map
 
@@ -232,7 +233,8 @@ class ImageWorker:
                 rows.append({name: outcome.values[name] for name in columns.names})
             yield chunk
         if rows:
-            yield Chunk(summaries=summarize(_as_stored(rows, columns), summarized))
+            stored = _as_stored(rows, columns)
+            yield Chunk(summaries=summarize(stored, summarized), notes=rounding_notes(stored))
 
 
 def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyzed: Mapping[str, Feature]) -> Chunk:

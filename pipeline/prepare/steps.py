@@ -3,7 +3,7 @@
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import pyarrow as pa
 from ...transforms.columns import Vectorized, Where
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import PenstockError, in_words
+from ..formats.column_notes import Notes
 from ..formats.features import describe_columns, overflow_to_infinity
 from ..sources.listing import RecordRange
 from ..sources.quarantine import QuarantinedExample
@@ -29,6 +30,7 @@ class PreparedRows:
       codes: int64, their splits.
       quarantined: Rows that were set aside.
       filtered: Filter reason to count.
+      notes: What happened to values of their columns.
     """
 
     batch: pa.RecordBatch
@@ -36,6 +38,7 @@ class PreparedRows:
     codes: np.ndarray
     quarantined: list[QuarantinedExample]
     filtered: Counter[str]
+    notes: Notes = field(default_factory=dict)
 
     def keep(self, mask: np.ndarray) -> "PreparedRows":
         """The rows where `mask` is true."""

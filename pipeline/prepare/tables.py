@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...transforms.columns import Vectorized, Where
+from ..formats.column_notes import merge
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature, describe_columns
 from ..sources.listing import RecordRange
@@ -21,6 +22,7 @@ from ..splits.rows import split_rows
 from ..splits.rules import NOT_LISTED, Splits
 from .chunk import Chunk, SplitExamples
 from .preparer import StatisticsSpec
+from .rounding import rounding_notes
 from .steps import PreparedRows, apply_step, conform
 from .summaries import summarize
 from .threads import ordered_map
@@ -62,7 +64,7 @@ class TableSteps:
         rows = self.source.read(record_range, self.schema)
         batch, numbers = rows.batch[:limit], rows.numbers[:limit]
         codes = split_rows(self.rule, self.splits, record_range.key, batch, numbers)
-        prepared = PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered))
+        prepared = PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered), rows.notes)
         outside = codes < 0
         if outside.any():
             prepared.filtered[NOT_LISTED] += int(outside.sum())
@@ -124,7 +126,8 @@ class TablePreparer:
     def __call__(self, record_range: RecordRange) -> Chunk:
         """The chunk of a range."""
         rows = conform(self.steps.prepare(record_range), self.stored_schema, record_range, self.steps.by_example)
-        chunk = Chunk(quarantined=rows.quarantined, filtered=rows.filtered)
+        notes = merge(rows.notes, rounding_notes(rows.batch))
+        chunk = Chunk(quarantined=rows.quarantined, filtered=rows.filtered, notes=notes)
         for code, name in enumerate(self.steps.splits):
             chosen = np.flatnonzero(rows.codes == code)
             if not len(chosen):

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
+from ..formats.column_notes import Notes
 from .listing import RecordListing, RecordRange
 from .quarantine import QuarantinedExample
 from .row_errors import RowError
@@ -22,12 +23,14 @@ class Rows:
       numbers: Each row's number in its file, from 0, as int64.
       problems: The rows that do not fit.
       filtered: Filter reason to count, of rows that the source itself leaves out.
+      notes: What happened to values that are not as they stand in the source.
     """
 
     batch: pa.RecordBatch
     numbers: np.ndarray
     problems: list[QuarantinedExample]
     filtered: Mapping[str, int] = field(default_factory=dict)
+    notes: Notes = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -56,6 +59,7 @@ def collect_rows(
     errors: Mapping[int, RowError],
     others: Mapping[int, RowError] | None = None,
     describe: Callable[[int], tuple[str, str | None]] | None = None,
+    notes: Notes | None = None,
 ) -> Rows:
     """The rows of a range without those that do not fit, which become problems.
 
@@ -66,6 +70,7 @@ def collect_rows(
       errors: Those rows of the batch that do not fit, by position in the batch.
       others: Rows that are not in the batch, by number in the file.
       describe: Gives, for a row's number in the file, where it is ("file, line 7") and its content's SHA-256.
+      notes: What happened to values of these rows.
     """
     row_errors = {int(numbers[position]): row_error for position, row_error in errors.items()} | dict(others or {})
     if errors:
@@ -85,4 +90,4 @@ def collect_rows(
                 sha256,
             )
         )
-    return Rows(batch, numbers, problems)
+    return Rows(batch, numbers, problems, notes=notes or {})
