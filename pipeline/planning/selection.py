@@ -71,7 +71,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     listing = source.find(root)
     rule = recipe.split_rule
     names, warnings = rule.assign([reference.key for reference in listing.references], root)
-    lists = [(path, info) for path in rule.files() for info in files.glob(root, path).values()]
+    lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
     filtered = Counter(listing.filtered)
     splits: dict[str, list[Reference]] = {name: [] for name in rule.names() or []}

@@ -102,13 +102,14 @@ class Csv:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
-        matched = match_files(root, check_patterns("Csv", self.pattern))
+        warnings: list[str] = []
+        matched = match_files(root, check_patterns("Csv", self.pattern), warnings)
         uris = [info.uri for info in matched.values()]
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             heads = list(
                 pool.map(lambda at: self._head(uris[at], _SAMPLE if at < _SAMPLED else _HEAD), range(len(uris)))
             )
-            warnings = [f"{uri} holds no rows" for uri, head in zip(uris, heads, strict=True) if head.is_empty]
+            warnings += [f"{uri} holds no rows" for uri, head in zip(uris, heads, strict=True) if head.is_empty]
             filled = [
                 _InputFile(key, info, head)
                 for (key, info), head in zip(matched.items(), heads, strict=True)

@@ -1,21 +1,21 @@
 """Images in folders, with labels and masks: found by patterns, joined by key."""
 
 import re
-import string
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ...transforms.image_codec import Decode
 from ..errors import RequestError
 from ..storage import files
 from ..storage.files import FileInfo
+from ..storage.globs import normalized, printable
 from . import key_lists
-from .file_patterns import check_patterns, digest_files, match_files
+from .file_patterns import EXPECTED_FILE, check_patterns, digest_files, find_files, is_utf8, nothing_matches
 from .listing import ImageListing, Reference
+from .masks import MaskIndex, MaskRule, fields_of
 from .quarantine import QuarantinedExample
-
-_FIELDS = ("stem", "dir", "name")
-_SHOWN = 3  # examples named in a warning
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Folder:
 
 @dataclass(frozen=True)
 class Images:
-    """Image files under the input folder.
+    r"""Image files under the input folder.
 
     Attributes:
       pattern: Glob pattern, or several: `*` and `?` stay in a folder, `**/` is any number of folders. An example's key
@@ -39,10 +39,13 @@ class Images:
       label: Where labels come from. A regular expression: matched in full against the stem of the file name, or, where
         it has a `/`, against the whole key; its group `label`, else its first group, else the whole is the label.
         `folder()`: the folder's name. `table(path, key, value)`: a CSV, TSV or whitespace-separated list. None: none.
-      mask: Where masks are: a template of the path with `{stem}`, `{dir}`, `{name}` of the image, or a glob pattern
-        whose files pair with the images by stem. None: there are none.
+      mask: Where masks are: a template of the path with `{stem}`, `{dir}`, `{name}` of the image and the groups of
+        `parts`, or a glob pattern whose files pair with the images by stem. None: there are none.
       decode: How payloads become pixels.
       max_bytes: Larger payloads are not read but quarantined.
+      parts: A regular expression that must match an image's whole key; its named groups are fields of `mask`. Of
+        Cityscapes: `r"leftImg8bit/(?P<city>.+)/(?P<base>[^/]+)_leftImg8bit\.png"`, with
+        `mask="gtFine/{city}/{base}_gtFine_labelIds.png"`.
     """
 
     pattern: str | Sequence[str]
@@ -50,11 +53,19 @@ class Images:
     mask: str | None = None
     decode: Decode = field(default_factory=Decode)
     max_bytes: int = 256 << 20
+    parts: str | None = None
 
     def __post_init__(self) -> None:
         check_patterns("Images", self.pattern)
+        if self.mask is not None and not isinstance(self.mask, str):
+            raise RequestError(
+                "Images(mask=...): expected a template such as 'masks/{stem}.png' or a pattern, found "
+                f"{self.mask!r}; the ids of colours are given by image.decode(mask_palette={{...}})"
+            )
         if self.mask is not None:
             check_patterns("Images", self.mask)
+        elif self.parts is not None:
+            raise RequestError(f"Images(parts={self.parts!r}): expected a mask=... that its groups are for, found none")
         if isinstance(self.label, str):
             try:
                 re.compile(self.label)
@@ -64,10 +75,11 @@ class Images:
             raise RequestError(
                 f"Images(label=...): expected a regular expression, folder() or table(...), found {self.label!r}"
             )
-        if self.mask is not None:
-            fields = {name for _, name, _, _ in string.Formatter().parse(self.mask) if name is not None}
-            if fields - set(_FIELDS):
-                raise RequestError(f"Images(mask=...): expected the fields {_FIELDS}, found {sorted(fields)}")
+        _ = self._mask_rule
+
+    @cached_property
+    def _mask_rule(self) -> MaskRule | None:
+        return MaskRule(self.mask, self.parts) if self.mask is not None else None
 
     def find(self, root: str) -> ImageListing:
         """Lists the images and pairs each with its label and mask.
@@ -75,53 +87,59 @@ class Images:
         Raises:
           RequestError: a pattern matches nothing, or labels or masks are ambiguous.
         """
-        images = match_files(root, check_patterns("Images", self.pattern), "images")
         listing = ImageListing(references=[])
-        masks = self._masks(root, listing.warnings) if self.mask else {}
+        images, unreadable = self._match(root, listing.warnings)
+        masks = MaskIndex(self._mask_rule, root) if self._mask_rule else None
         labels = self._labels(root, list(images), listing.warnings)
-        used = set()
         for key, info in images.items():
-            mask_key = self._mask_key(key)
-            mask = masks.get(mask_key) if mask_key else None
-            if mask and mask_key:
-                if mask_key in used and not self._is_template:
-                    raise RequestError(
-                        f"{mask.uri} pairs by its stem with {key} and another image, expected one; "
-                        "use a template with {dir}"
-                    )
-                used.add(mask_key)
-            problem = self._problem(key, info, labels.get(key), mask_key, mask)
+            mask = masks.find(key) if masks else None
+            problem = self._problem(key, info, labels.get(key), masks, mask)
             if problem:
                 listing.problems.append(problem)
             else:
                 listing.references.append(
                     Reference(key, info.uri, info.size, labels.get(key), mask.uri if mask else None)
                 )
-        orphans = sorted(masks.keys() - used)
-        if orphans:
-            names = ", ".join(masks[orphan].uri for orphan in orphans[:_SHOWN])
-            listing.warnings.append(f"{len(orphans)} masks belong to no image: {names}{'…' * (len(orphans) > _SHOWN)}")
-        tables_used = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
-        lists = {path: info for path in tables_used for path, info in files.glob(root, path).items()}
-        listing.digest = digest_files([*images.items(), *sorted(masks.items()), *lists.items()])
+        for key, kind in unreadable.items():
+            message = f"{EXPECTED_FILE} {kind}; fetch the file (git annex get, dvc pull), or remove its name"
+            listing.problems.append(_plan_problem(key, files.join(root, key), "unreadable", message))
+        listing.warnings += _warn_of_forms("names of images", images) + _warn_of_forms("labels", labels.values())
+        listing.warnings += masks.warnings() if masks else []
+        masked = sorted(masks.files.items()) if masks else []
+        lists = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
+        listed = [(path, files.describe(files.join(root, path))) for path in lists]
+        listing.digest = digest_files([*images.items(), *masked, *listed])
         return listing
 
+    def _match(self, root: str, warnings: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:
+        """The images, and what cannot be read of what the patterns match, by key, sorted."""
+        images: dict[str, FileInfo] = {}
+        unreadable: dict[str, str] = {}
+        for pattern in check_patterns("Images", self.pattern):
+            matched = find_files(root, pattern)
+            warnings += [warning for warning in matched.warnings if warning not in warnings]
+            if not matched.files and not matched.unreadable:
+                raise nothing_matches(root, pattern, "images", matched.warnings)
+            images |= matched.files
+            unreadable |= matched.unreadable
+        return dict(sorted(images.items())), dict(sorted(unreadable.items()))
+
     def _problem(
-        self, key: str, info: FileInfo, label: str | None, mask_key: str | None, mask: FileInfo | None
+        self, key: str, info: FileInfo, label: str | None, masks: MaskIndex | None, mask: FileInfo | None
     ) -> QuarantinedExample | None:
         """Why an image cannot be prepared, as far as listing tells."""
-        names = (key, info.uri, mask.uri if mask else "")
-        if not all(_is_utf8(name) for name in names):
-            key, uri = (name.encode("utf-8", "backslashreplace").decode() for name in names[:2])
-            return _plan_problem(key, uri, "name_not_utf8", "expected a file name in UTF-8, found another; rename it")
+        if not all(is_utf8(name) for name in (key, info.uri, mask.uri if mask else "")):
+            return _plan_problem(
+                key, info.uri, "name_not_utf8", "expected a file name in UTF-8, found another; rename it"
+            )
         if info.size > self.max_bytes:
             return _plan_problem(
                 key, info.uri, "too_large", f"expected at most {self.max_bytes} bytes, found {info.size}"
             )
         if self.label is not None and not label:
             return _plan_problem(key, info.uri, "label_missing", f"expected a label by {self.label!r}, found none")
-        if mask_key and mask is None:
-            return _plan_problem(key, info.uri, "mask_missing", f"expected its mask at {mask_key}, found none")
+        if masks and mask is None:
+            return _plan_problem(key, info.uri, *masks.why_not(key))
         return None
 
     def _labels(self, root: str, keys: Sequence[str], warnings: list[str]) -> dict[str, str]:
@@ -136,7 +154,7 @@ class Images:
         by_key = "/" in self.label
         labels = {}
         for key in keys:
-            if match := pattern.fullmatch(key if by_key else _fields(key)["stem"]):
+            if match := pattern.fullmatch(key if by_key else fields_of(key)["stem"]):
                 groups = match.groupdict()
                 labels[key] = groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
         return labels
@@ -148,46 +166,17 @@ class Images:
         index, uri = key_lists.KeyIndex(keys), files.join(root, table.path)
         labels: dict[str, str] = {}
         strangers = []
-        for name, value in table.read(root):
-            key = index.find(name, uri)
-            if key is None:
-                strangers.append(name)
-            elif labels.setdefault(key, value) != value:
-                raise RequestError(f"{uri}: {name!r} has the labels {labels[key]!r} and {value!r}, expected one")
+        for entry in table.read(root, index, warnings):
+            if entry.key is None:
+                strangers.append(entry.name)
+            elif labels.setdefault(entry.key, entry.value) != entry.value:
+                raise RequestError(
+                    f"{uri}: {entry.name!r} has the labels {labels[entry.key]!r} and {entry.value!r}, expected one"
+                )
+        warnings += index.warnings(uri)
         if strangers:
             warnings.append(f"{uri} labels {len(strangers)} examples that the input lacks, such as {strangers[0]!r}")
         return labels
-
-    def _masks(self, root: str, warnings: list[str]) -> dict[str, FileInfo]:
-        """Masks by what `_mask_key` gives for their image."""
-        assert self.mask is not None
-        pattern = re.sub(r"\{(\w+)\}", lambda field: "**" if field[1] == "dir" else "*", self.mask)
-        matched = files.glob(root, pattern)
-        if not matched:
-            raise RequestError(f"expected masks at {files.join(root, self.mask)}, found none; check Images(mask=...)")
-        if self._is_template:
-            return matched
-        masks: dict[str, FileInfo] = {}
-        for key, info in matched.items():
-            stem = _fields(key)["stem"]
-            if stem in masks:
-                raise RequestError(
-                    f"the masks {masks[stem].uri} and {info.uri} have one stem, expected one mask for an image; "
-                    "use a template with {dir}"
-                )
-            masks[stem] = info
-        return masks
-
-    @property
-    def _is_template(self) -> bool:
-        return self.mask is not None and "{" in self.mask
-
-    def _mask_key(self, key: str) -> str | None:
-        if self.mask is None:
-            return None
-        if not self._is_template:
-            return _fields(key)["stem"]
-        return re.sub("//+", "/", self.mask.format(**_fields(key))).lstrip("/")  # {dir} may be empty
 
 
 def folder(depth: int = -1) -> Folder:
@@ -200,25 +189,26 @@ def table(path: str, key: str | int = 0, value: str | int = 1) -> key_lists.KeyL
     return key_lists.KeyList(path, key, value)
 
 
-def _fields(key: str) -> dict[str, str]:
-    """`{dir}`, `{name}` and `{stem}` of a key: `a/b/c.jpg` gives `a/b`, `c.jpg` and `c`."""
-    directory, _, name = key.rpartition("/")
-    stem, dot, _ = name.rpartition(".")
-    return {"dir": directory, "name": name, "stem": stem if dot and stem else name}
-
-
 def _folder(key: str, depth: int) -> str | None:
     folders = key.split("/")[:-1]
     return folders[depth] if -len(folders) <= depth < len(folders) else None
 
 
-def _is_utf8(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+def _warn_of_forms(what: str, names: Iterable[str]) -> list[str]:
+    """A warning where names look alike but differ in their Unicode form."""
+    forms: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        if not name.isascii():
+            forms[normalized(name)].add(name)
+    alike = [sorted(form) for form in forms.values() if len(form) > 1]
+    if not alike:
+        return []
+    first, second, *_ = alike[0]
+    return [
+        f"{len(alike)} {what} stand there in several Unicode forms (NFC and NFD), such as {printable(first)} "
+        f"({first!a} and {second!a}); they are taken for different ones: rename them if they are not"
+    ]
 
 
 def _plan_problem(key: str, uri: str, code: str, message: str) -> QuarantinedExample:
-    return QuarantinedExample(key, uri, "plan", code, message)
+    return QuarantinedExample(printable(key), printable(uri), "plan", code, printable(message))

@@ -61,8 +61,8 @@ class JsonLines:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
-        matched = match_files(root, check_patterns("JsonLines", self.pattern))
         warnings: list[str] = []
+        matched = match_files(root, check_patterns("JsonLines", self.pattern), warnings)
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             schema = self._schema([info.uri for info in matched.values()], warnings)
             ranges = []

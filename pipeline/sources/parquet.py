@@ -49,10 +49,10 @@ class Parquet:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
-        matched = match_files(root, check_patterns("Parquet", self.pattern))
+        warnings: list[str] = []
+        matched = match_files(root, check_patterns("Parquet", self.pattern), warnings)
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             heads = list(pool.map(_metadata, matched.values()))
-        warnings: list[str] = []
         schema = self._schema([info.uri for info in matched.values()], [kinds for kinds, _ in heads], warnings)
         ranges = []
         for (key, info), (_, groups) in zip(matched.items(), heads, strict=True):

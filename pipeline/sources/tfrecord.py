@@ -55,8 +55,8 @@ class TfRecord:
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges, by bytes; see `RecordSource`."""
-        matched = match_files(root, check_patterns("TfRecord", self.pattern))
         warnings: list[str] = []
+        matched = match_files(root, check_patterns("TfRecord", self.pattern), warnings)
         schema = self._schema([info.uri for info in matched.values()], warnings)
         ranges = []
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:

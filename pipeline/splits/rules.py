@@ -8,7 +8,7 @@ from typing import Protocol
 from ..errors import RequestError
 from ..sources import key_lists
 from ..storage import files
-from ..storage.files import compile_glob
+from ..storage.globs import compile_glob
 from .hashing import hash64, pick_split, split_bounds
 
 NOT_LISTED = "in_no_split"
@@ -103,21 +103,21 @@ class ByList:
     def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
         index = key_lists.KeyIndex(keys)
         splits: dict[str, str] = {}
-        warnings = []
+        warnings: list[str] = []
         for split, path in self.lists.items():
             uri = files.join(root, path)
             strangers = []
-            for row in key_lists.read_rows(uri):
-                key = index.find(row[0], uri)
-                if key is None:
-                    strangers.append(row[0])
-                elif splits.setdefault(key, split) != split:
+            for entry in key_lists.read_list(uri, index, 0, None, warnings):
+                if entry.key is None:
+                    strangers.append(entry.name)
+                elif splits.setdefault(entry.key, split) != split:
                     raise RequestError(
-                        f"{uri}: {row[0]!r} is in split {split!r} and in {splits[key]!r}, expected one; "
+                        f"{uri}: {entry.name!r} is in split {split!r} and in {splits[entry.key]!r}, expected one; "
                         "take it out of one list"
                     )
             if strangers:
                 warnings.append(f"{uri} names {len(strangers)} examples that the input lacks, such as {strangers[0]!r}")
+        warnings += index.warnings("by_list")
         return [splits.get(key) for key in keys], warnings
 
 

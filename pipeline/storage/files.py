@@ -8,7 +8,7 @@ store an object appears when its upload is complete.
 """
 
 import contextlib
-import fnmatch
+import errno
 import hashlib
 import os
 import re
@@ -128,6 +128,21 @@ def sha256(uri: str) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
+def describe(uri: str) -> FileInfo:
+    """A file's bytes and time of change; the URI is taken literally.
+
+    Raises:
+      OSError: it is not there.
+    """
+    if is_local(uri):
+        status = os.stat(uri)
+        return FileInfo(uri, status.st_size, status.st_mtime)
+    info = _arrow_info(uri)
+    if info is None or info.size is None:
+        raise FileNotFoundError(f"no file at {uri}")
+    return FileInfo(uri, int(info.size), info.mtime.timestamp() if info.mtime else 0.0)
+
+
 @contextlib.contextmanager
 def create(uri: str) -> Iterator[IO[bytes]]:
     """Opens a new file for writing; it appears under its name, synced, when the block ends without an error."""
@@ -192,60 +207,30 @@ def remove(uri: str) -> None:
 def list_folder(uri: str) -> list[FileInfo]:
     """Every file below a folder, in the order of their URIs; none where there is no such folder."""
     if is_local(uri):
-        return sorted(_walk(uri), key=lambda info: info.uri)
+        return sorted(_walk(uri, set()), key=lambda info: info.uri)
     matches = _filesystems().match([join(uri, "**")])[0].metadata_list
     infos = [FileInfo(match.path, match.size_in_bytes, match.last_updated_in_seconds or 0.0) for match in matches]
     return sorted(infos, key=lambda info: info.uri)
 
 
-def _walk(path: str, above: tuple[str, ...] = ()) -> Iterator[FileInfo]:
-    """Every file below a local folder, which lies in the folders `above`, links resolved."""
-    real = os.path.realpath(path)
-    if real in above:
-        return  # a link back to a folder that it lies in
+def _walk(path: str, seen: set[tuple[int, int]]) -> Iterator[FileInfo]:
+    """Every file below a local folder; a folder that was seen, by device and inode, is left out."""
     try:
+        status = os.stat(path)
+        if (status.st_dev, status.st_ino) in seen:
+            return  # links lead to it by another way, or back to it
+        seen.add((status.st_dev, status.st_ino))
         entries = os.scandir(path)
     except (FileNotFoundError, NotADirectoryError):
         return
     with entries:
         for entry in entries:
-            if entry.is_dir():
-                yield from _walk(entry.path, (*above, real))
-            elif entry.is_file():
-                stat = entry.stat()
-                yield FileInfo(entry.path, stat.st_size, stat.st_mtime)
-
-
-def glob(root: str, pattern: str) -> dict[str, FileInfo]:
-    """Files below `root` whose path relative to it matches `pattern`, by that relative path, sorted.
-
-    `*` and `?` stay inside a folder, `[...]` is a set of characters, `**/` is any number of folders, none included.
-    """
-    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    folder = literal.rpartition("/")[0]
-    matches = compile_glob(pattern).fullmatch
-    infos = {}
-    for info in list_folder(join(root, folder) if folder else root):
-        key = info.uri[len(root.rstrip("/")) + 1 :]
-        if matches(key):
-            infos[key] = info
-    return dict(sorted(infos.items()))
-
-
-def compile_glob(pattern: str) -> re.Pattern[str]:
-    """The regular expression of a glob pattern; see `glob`."""
-    expression = ""
-    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", pattern):
-        if token == "**/":
-            expression += r"(?:[^/]+/)*"
-        elif token == "**":
-            expression += r".*"
-        elif token == "*":
-            expression += r"[^/]*"
-        elif token == "?":
-            expression += r"[^/]"
-        elif len(token) > 1 and token[0] == "[":
-            expression += fnmatch.translate(token).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
-        else:
-            expression += re.escape(token)
-    return re.compile(expression, re.DOTALL)
+            try:
+                if entry.is_dir():
+                    yield from _walk(entry.path, seen)
+                elif entry.is_file():
+                    stat = entry.stat()
+                    yield FileInfo(entry.path, stat.st_size, stat.st_mtime)
+            except OSError as error:
+                if not (error.errno == errno.ELOOP and entry.is_symlink()):
+                    raise

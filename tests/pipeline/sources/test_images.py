@@ -1,4 +1,5 @@
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -159,9 +160,115 @@ def test_a_pattern_needs_stems_that_are_unique(tmp_path: Path):
         Images("a/*.jpg", mask="masks/**/*.png").find(root)
 
 
-def test_a_template_may_give_images_one_mask(tmp_path: Path):
-    root = touch(tmp_path, "day/1.jpg", "night/1.jpg", "masks/1.png")
-    assert len(masks(Images("*/*.jpg", mask="masks/{stem}.png"), root)) == 2
+def test_a_template_may_give_images_one_mask_which_is_told(tmp_path: Path):
+    root = touch(tmp_path, "day/1.jpg", "night/1.jpg", "day/2.jpg", "masks/1.png", "masks/2.png")
+    source = Images("*/*.jpg", mask="masks/{stem}.png")
+    assert len(masks(source, root)) == 3
+    (warning,) = source.find(root).warnings
+    assert warning.startswith("1 masks serve several images, such as ")
+    assert "masks/1.png for day/1.jpg and night/1.jpg" in warning
+
+
+def test_a_mask_is_not_the_image_itself(tmp_path: Path):
+    root = touch(tmp_path, "a/1.png")
+    with pytest.raises(RequestError, match=r"expected a mask beside a/1.png, found the image itself"):
+        Images("a/*.png", mask="{dir}/{stem}.png").find(root)
+
+
+CITYSCAPES = {
+    "pattern": "leftImg8bit/**/*.png",
+    "parts": r"leftImg8bit/(?P<city>.+)/(?P<base>[^/]+)_leftImg8bit\.png",
+    "mask": "gtFine/{city}/{base}_gtFine_labelIds.png",
+}
+
+
+def test_masks_by_parts_of_the_path(tmp_path: Path):
+    image, mask = "leftImg8bit/train/bonn/b_{}_leftImg8bit.png", "gtFine/train/bonn/b_{}_gtFine_labelIds.png"
+    root = touch(tmp_path, *(path.format(at) for path in (image, mask) for at in range(2)), "gtFine/train/bonn/x.json")
+    assert masks(Images(**CITYSCAPES), root) == {image.format(at): mask.format(at) for at in range(2)}
+    touch(tmp_path, "leftImg8bit/train/bonn/other.png", image.format(7))
+    listing = Images(**CITYSCAPES).find(root)
+    assert len(listing.references) == 2
+    reasons = [(problem.code, problem.message) for problem in listing.problems]
+    parts = f"Images(parts={CITYSCAPES['parts']!r})"
+    assert reasons == [
+        ("mask_missing", "expected its mask at gtFine/train/bonn/b_7_gtFine_labelIds.png, found none"),
+        ("mask_missing", f"expected a key that {parts} matches, found leftImg8bit/train/bonn/other.png"),
+    ]
+
+
+def test_a_templates_other_characters_are_literal(tmp_path: Path):
+    root = touch(tmp_path, "a/1.jpg", "masks[1]/1.png")
+    assert masks(Images("a/*.jpg", mask="masks[1]/{stem}.png"), root) == {"a/1.jpg": "masks[1]/1.png"}
+
+
+def test_what_is_no_file_is_quarantined(tmp_path: Path):
+    root = touch(tmp_path, "images/1.jpg", "images/2.jpg", "masks/1.png")
+    (tmp_path / "images/3.jpg").symlink_to("/annex/gone")
+    (tmp_path / "masks/2.png").symlink_to("2.png")
+    listing = Images("images/*.jpg", mask="masks/{stem}.png").find(root)
+    assert [reference.key for reference in listing.references] == ["images/1.jpg"]
+    reasons = {problem.key: (problem.code, problem.message) for problem in listing.problems}
+    assert reasons["images/2.jpg"] == (
+        "mask_unreadable",
+        "expected its mask at masks/2.png, found a link that leads back to itself",
+    )
+    code, message = reasons["images/3.jpg"]
+    assert code == "unreadable"
+    assert "found a link to /annex/gone, where nothing is; fetch the file" in message
+
+
+@pytest.mark.parametrize(
+    "path", ["images/._1.jpg", "__MACOSX/images/1.jpg", "images/.ipynb_checkpoints/1-checkpoint.jpg"]
+)
+def test_what_systems_leave_beside_files_is_passed_over_and_told(tmp_path: Path, path: str):
+    root = touch(tmp_path, "images/1.jpg", path)
+    listing = Images("**/*.jpg").find(root)
+    assert [reference.key for reference in listing.references] == ["images/1.jpg"]
+    assert listing.problems == []
+    (warning,) = listing.warnings
+    assert warning.startswith(f"1 files that match '**/*.jpg' were passed over, such as {path}: ")
+
+
+def test_hidden_files_are_taken_where_the_pattern_says_so(tmp_path: Path):
+    root = touch(tmp_path, "._1.jpg")
+    assert len(Images("._*.jpg").find(root).references) == 1
+
+
+def test_litter_alone_is_no_image(tmp_path: Path):
+    root = touch(tmp_path, "images/._1.jpg")
+    with pytest.raises(RequestError, match=r"found none.*1 files that match .* were passed over"):
+        Images("images/*.jpg").find(root)
+
+
+def test_masks_and_labels_pair_whatever_the_unicode_form(tmp_path: Path):
+    composed, decomposed = (unicodedata.normalize(form, "Ångström") for form in ("NFC", "NFD"))
+    root = touch(tmp_path, f"images/{decomposed}.jpg", f"masks/{composed}.png")
+    (tmp_path / "labels.csv").write_text(f"{composed}.jpg,7\n")
+    for mask in ("masks/{stem}.png", "masks/*.png"):
+        listing = Images("images/*.jpg", mask=mask, label=table("labels.csv")).find(root)
+        (reference,) = listing.references
+        assert (reference.label, reference.mask) == ("7", f"{root}/masks/{composed}.png")
+        by_list, by_mask = listing.warnings
+        assert "1 names are those of examples but for their Unicode form" in by_list
+        assert "1 images and their masks have names of another Unicode form" in by_mask
+
+
+def test_names_that_differ_only_in_their_unicode_form_are_told(tmp_path: Path):
+    composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
+    root = touch(tmp_path, f"{composed}/1.jpg", f"{decomposed}/1.jpg")
+    keys, labels = Images("*/*.jpg", label=folder()).find(root).warnings
+    assert keys.startswith("1 names of images stand there in several Unicode forms")
+    assert labels.startswith("1 labels stand there in several Unicode forms")
+
+
+def test_the_digest_sees_a_list_whose_name_has_the_characters_of_patterns(tmp_path: Path):
+    root = touch(tmp_path, "1.jpg")
+    (tmp_path / "labels[1].csv").write_text("1,cat\n")
+    source = Images("*.jpg", label=table("labels[1].csv"))
+    before = source.find(root).digest
+    (tmp_path / "labels[1].csv").write_text("1,tiger\n")
+    assert source.find(root).digest != before
 
 
 def test_a_file_that_is_too_large_is_quarantined_unread(tmp_path: Path):
@@ -214,6 +321,13 @@ def test_the_digest_sees_every_change(tmp_path: Path):
         ({"pattern": "gs://bucket/*.jpg"}, "relative to --input"),
         ({"mask": "../masks/{stem}.png"}, "relative to --input"),
         ({"mask": "masks/{stm}.png"}, r"expected the fields .*found \['stm'\]"),
+        ({"mask": {(0, 0, 0): 0}}, r"expected a template .* image.decode\(mask_palette"),
+        ({"mask": "masks/{stem"}, "is no template"),
+        ({"mask": "masks/{base}.png", "parts": "(?P<base>"}, "no regular expression"),
+        ({"mask": "masks/{base}.png", "parts": "(.+)"}, "expected named groups"),
+        ({"mask": "masks/{stem}.png", "parts": "(?P<stem>.+)"}, "expected named groups"),
+        ({"mask": "masks/*.png", "parts": "(?P<base>.+)"}, "expected its groups in"),
+        ({"parts": "(?P<base>.+)"}, r"expected a mask=\.\.\. that its groups are for"),
         ({"label": "(cat"}, "no regular expression"),
         ({"label": 3}, r"expected a regular expression, folder\(\) or table"),
     ],

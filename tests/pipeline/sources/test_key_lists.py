@@ -1,9 +1,16 @@
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.sources.key_lists import KeyIndex, KeyList
+from penstock.pipeline.sources.key_lists import KeyIndex, KeyList, read_list
+
+
+def read(table: KeyList, root: Path, *keys: str) -> list[tuple[str, str]]:
+    """Name and value of each line."""
+    return [(entry.name, entry.value) for entry in table.read(str(root), KeyIndex(keys), [])]
+
 
 KEYS = ["a/1.jpg", "a/2.jpg", "b/2.jpg", "b/3.tar.gz", "b/.hidden", "4"]
 
@@ -52,9 +59,9 @@ def test_an_exact_key_wins_over_another_examples_alias():
 def test_lists_are_read(tmp_path: Path, name: str, content: str, table: KeyList | None):
     (tmp_path / name).write_text(content, encoding="utf-8", newline="")
     if table:
-        assert table.read(str(tmp_path)) == [("a,1.jpg", "cat"), ("b.jpg", "dog")]
+        assert read(table, tmp_path) == [("a,1.jpg", "cat"), ("b.jpg", "dog")]
     else:  # positions take the first line for data
-        assert KeyList(name).read(str(tmp_path)) == [("file", "breed"), ("a", "x")]
+        assert read(KeyList(name), tmp_path) == [("file", "breed"), ("a", "x")]
 
 
 @pytest.mark.parametrize(
@@ -70,5 +77,95 @@ def test_lists_are_read(tmp_path: Path, name: str, content: str, table: KeyList 
 def test_lists_with_mistakes_are_named(tmp_path: Path, content: bytes, message: str):
     (tmp_path / "l.csv").write_bytes(content)
     with pytest.raises(RequestError, match=message) as raised:
-        KeyList("l.csv", "name", "label").read(str(tmp_path))
+        read(KeyList("l.csv", "name", "label"), tmp_path)
     assert str(tmp_path / "l.csv") in str(raised.value)
+
+
+BLANKS = ["images/cat.jpg", "images/cat 2.jpg", "images/dog.jpg", "images/dog 2.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys"),
+    [
+        ("dog.jpg\ndog 2.jpg\n", ["images/dog.jpg", "images/dog 2.jpg"]),
+        ("cat 2.jpg\n", ["images/cat 2.jpg"]),
+        ("cat\ncat 2\n", ["images/cat.jpg", "images/cat 2.jpg"]),
+        ("cat 1 1\ncat 2 1 1\n", ["images/cat.jpg", "images/cat 2.jpg"]),
+        ("images/dog 2.jpg 7 8\ncat.jpg 9\n", ["images/dog 2.jpg", "images/cat.jpg"]),
+        ("dog 2.jpg\tx\ncat.jpg\ty\n", ["images/dog 2.jpg", "images/cat.jpg"]),
+        ("no such file.jpg\ncat.jpg\n", [None, "images/cat.jpg"]),
+        ("# a comment\ncat.jpg\n", ["images/cat.jpg"]),
+    ],
+)
+def test_names_with_blanks_are_not_cut(tmp_path: Path, lines: str, keys: list[str | None]):
+    (tmp_path / "l.txt").write_text(lines)
+    entries = read_list(str(tmp_path / "l.txt"), KeyIndex(BLANKS), 0, None, [])
+    assert [entry.key for entry in entries] == keys
+
+
+@pytest.mark.parametrize(
+    ("lines", "pairs"),
+    [
+        ("dog.jpg 4\ncat 2.jpg 3\n", [("images/dog.jpg", "4"), ("images/cat 2.jpg", "3")]),
+        ("dog.jpg\tbig dog\ncat 2.jpg\tbig cat\n", [("images/dog.jpg", "big dog"), ("images/cat 2.jpg", "big cat")]),
+        ("cat 2.jpg x 3\ndog x 4\n", [("images/cat 2.jpg", "x"), ("images/dog.jpg", "x")]),
+    ],
+)
+def test_values_after_names_with_blanks(tmp_path: Path, lines: str, pairs: list[tuple[str, str]]):
+    (tmp_path / "l.txt").write_text(lines)
+    entries = KeyList("l.txt").read(str(tmp_path), KeyIndex(BLANKS), [])
+    assert [(entry.key, entry.value) for entry in entries] == pairs
+
+
+def test_a_value_before_a_name_with_blanks(tmp_path: Path):
+    (tmp_path / "l.txt").write_text("class file\n4 dog.jpg\n3 cat 2.jpg\n")
+    entries = KeyList("l.txt", "file", "class").read(str(tmp_path), KeyIndex(BLANKS), [])
+    assert [(entry.key, entry.value) for entry in entries] == [("images/dog.jpg", "4"), ("images/cat 2.jpg", "3")]
+
+
+@pytest.mark.parametrize(
+    ("lines", "value", "message"),
+    [
+        ("cat 2\n", None, r"line 1: expected one way to read 'cat 2', found 'cat' and what follows it, or a name"),
+        ("dog.jpg\ncat 3.jpg\n", None, r"line 2: expected one way to read 'cat 3.jpg'"),
+        ("cat 3.jpg 7\n", 1, r"line 1: expected one way to read 'cat 3.jpg 7'"),
+        ("dog.jpg dog\ncat.jpg big cat\n", 1, r"line 2: expected 2 columns as in line 1, found 3 in 'cat.jpg big cat'"),
+        ("cat 1\ndog 1 1\n", None, r"line 2: expected 2 columns as in line 1, found 3"),
+    ],
+)
+def test_what_can_be_read_in_several_ways_is_refused(tmp_path: Path, lines: str, value: int | None, message: str):
+    (tmp_path / "l.txt").write_text(lines)
+    with pytest.raises(RequestError, match=message) as raised:
+        read_list(str(tmp_path / "l.txt"), KeyIndex(BLANKS), 0, value, [])
+    assert "write the list as .csv or .tsv" in str(raised.value)
+
+
+def test_words_behind_a_value_are_told_where_they_are_no_numbers(tmp_path: Path):
+    warnings: list[str] = []
+    (tmp_path / "l.txt").write_text("cat.jpg 1 1 2\ndog.jpg 2 1 3\n")
+    KeyList("l.txt").read(str(tmp_path), KeyIndex(BLANKS), warnings)
+    assert warnings == []
+    (tmp_path / "l.txt").write_text("cat.jpg persian cat\ndog.jpg golden retriever\n")
+    KeyList("l.txt").read(str(tmp_path), KeyIndex(BLANKS), warnings)
+    (warning,) = warnings
+    assert "line 1: 'persian' was taken from 'cat.jpg persian cat', and what follows it was not" in warning
+
+
+def test_a_line_that_begins_with_a_hash_is_no_comment_where_it_names_an_example(tmp_path: Path):
+    (tmp_path / "l.txt").write_text("#1.jpg\n#2.jpg\n")
+    entries = read_list(str(tmp_path / "l.txt"), KeyIndex(["a/#1.jpg"]), 0, None, [])
+    assert [entry.key for entry in entries] == ["a/#1.jpg"]
+
+
+def test_names_are_found_whatever_their_unicode_form():
+    composed, decomposed = ("a/" + unicodedata.normalize(form, "Müller") + ".jpg" for form in ("NFC", "NFD"))
+    index = KeyIndex([decomposed, "a/2.jpg"])
+    for name in (composed, composed[2:], composed[:-4], composed[2:-4]):
+        assert index.find(name, "l.csv") == decomposed
+    (warning,) = index.warnings("l.csv")
+    assert "l.csv: 4 names are those of examples but for their Unicode form" in warning
+    assert KeyIndex(["a/2.jpg"]).warnings("l.csv") == []
+    both = KeyIndex([composed, decomposed])
+    assert both.find(composed[2:-4], "l.csv") == composed
+    assert both.find(decomposed[2:-4], "l.csv") == decomposed
+    assert both.warnings("l.csv") == []

@@ -1,0 +1,236 @@
+"""Files by glob patterns: only the folders that a pattern needs are looked into, and each of them once."""
+
+import errno
+import fnmatch
+import heapq
+import os
+import re
+import stat
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from . import files
+from .files import FileInfo
+
+_SHOWN = 3  # paths named in a warning
+_KINDS = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
+
+
+@dataclass
+class Matches:
+    """What matches a pattern.
+
+    Attributes:
+      files: The files, by path relative to the root, sorted.
+      unreadable: What matches but is no file that can be read, by relative path: "a link to x, where nothing is".
+      warnings: Folders that could not be looked into, and links to folders that are listed already.
+    """
+
+    files: dict[str, FileInfo] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+
+def glob(root: str, pattern: str) -> Matches:
+    """The files below `root` whose path relative to it matches `pattern`.
+
+    `*` and `?` stay inside a folder, `[...]` is a set of characters, `**/` is any number of folders, none included.
+    Names match whatever their Unicode form. Links are followed; a folder that several links lead to is listed once, as
+    itself where it lies below the root, else by the first link.
+
+    Raises:
+      OSError: the store cannot be listed.
+    """
+    if files.is_local(root):
+        return _Walk(root.rstrip("/") or "/", pattern).run()
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    folder = literal.rpartition("/")[0]
+    matches = compile_glob(pattern).fullmatch
+    listed = files.list_folder(files.join(root, folder) if folder else root)
+    infos = {info.uri[len(root.rstrip("/")) + 1 :]: info for info in listed}
+    return Matches({key: info for key, info in sorted(infos.items()) if matches(key)})
+
+
+def compile_glob(pattern: str) -> re.Pattern[str]:
+    """The regular expression of a glob pattern; see `glob`."""
+    expression = ""
+    for token in re.findall(r"\*\*/|\*\*|\*|\?|\[[^\]]+\]|[^*?\[]+|\[", pattern):
+        if token == "**/":
+            expression += r"(?:[^/]+/)*"
+        elif token == "**":
+            expression += r".*"
+        elif token == "*":
+            expression += r"[^/]*"
+        elif token == "?":
+            expression += r"[^/]"
+        elif len(token) > 1 and token[0] == "[":
+            translated = fnmatch.translate(token).removeprefix("(?s:").removesuffix(r")\Z").removesuffix(r")\z")
+            expression += f"(?!/){translated}"
+        else:
+            expression += re.escape(token)
+    return re.compile(expression, re.DOTALL)
+
+
+def escape_glob(path: str) -> str:
+    """The pattern that matches this very path."""
+    return re.sub(r"([*?\[])", r"[\1]", path)
+
+
+def printable(name: str) -> str:
+    """A path with what is not UTF-8 in it escaped, as messages can hold it."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def normalized(name: str) -> str:
+    """A name in Unicode's form NFC: macOS writes é as two characters, lists and other systems as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+class _Pattern:
+    """A pattern by its segments: tells which folders may hold matches.
+
+    A state is the number of a segment that the next name may match. A segment `**` is any number of names. From one
+    that has other `**` in it on, everything may match.
+    """
+
+    def __init__(self, pattern: str) -> None:
+        self._whole = _either_form(pattern)
+        self._segments = pattern.split("/")
+        last = len(self._segments) - 1
+        self._loose = next(
+            (at for at, each in enumerate(self._segments) if "**" in each and (each != "**" or at == last)), last + 1
+        )
+
+    def matches(self, key: str) -> bool:
+        """Whether a file's relative path matches."""
+        return _fits(self._whole, key)
+
+    def enter(self, states: frozenset[int], name: str) -> frozenset[int]:
+        """The states in a folder, from those in the folder that holds it; none where it need not be looked into."""
+        after = set()
+        for state in self._reachable(states):
+            segment = self._segments[state]
+            if state >= self._loose or segment == "**":
+                after.add(state)
+            elif state < len(self._segments) - 1 and _fits(_either_form(segment), name):
+                after.add(state + 1)
+        return frozenset(after)
+
+    def _reachable(self, states: frozenset[int]) -> Iterator[int]:
+        """The states themselves, and those behind a `**` that stands for no folder."""
+        for state in states:
+            yield state
+            while state < self._loose and self._segments[state] == "**":
+                state += 1
+                yield state
+
+
+@lru_cache(maxsize=1024)
+def _either_form(pattern: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    return compile_glob(pattern), compile_glob(normalized(pattern))
+
+
+def _fits(expressions: tuple[re.Pattern[str], re.Pattern[str]], name: str) -> bool:
+    as_written, as_normalized = expressions
+    return bool(as_written.fullmatch(name) or (not name.isascii() and as_normalized.fullmatch(normalized(name))))
+
+
+class _Walk:
+    """One listing of a local folder. Links wait until all else is listed, so that a folder keeps its own name."""
+
+    def __init__(self, root: str, pattern: str) -> None:
+        self._root = root
+        self._pattern = _Pattern(pattern)
+        self._folders = [("", frozenset([0]))]
+        self._links: list[tuple[str, tuple[int, ...]]] = []
+        self._seen: dict[tuple[int, int], set[int]] = {}
+        self._aliases: list[str] = []
+        self._lost: list[str] = []  # what should be a folder but cannot be looked into
+        self._matches = Matches()
+
+    def run(self) -> Matches:
+        while self._folders or self._links:
+            if self._folders:
+                folder, states = self._folders.pop()
+            else:
+                folder, sorted_states = heapq.heappop(self._links)
+                states = frozenset(sorted_states)
+            self._look_into(folder, states)
+        found = self._matches
+        return Matches(dict(sorted(found.files.items())), dict(sorted(found.unreadable.items())), self._warnings())
+
+    def _look_into(self, folder: str, states: frozenset[int]) -> None:
+        """Takes a folder's entries, as far as it was not looked into in these states."""
+        path = files.join(self._root, folder) if folder else self._root
+        try:
+            status = os.stat(path)
+            seen = self._seen.setdefault((status.st_dev, status.st_ino), set())
+            if states <= seen:
+                self._aliases.append(folder)
+                return
+            new = states - seen
+            seen |= states
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    self._take(entry, f"{folder}/{entry.name}" if folder else entry.name, new)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except OSError as error:
+            self._lost.append(f"{printable(folder) or '.'} ({error.strerror})")
+
+    def _take(self, entry: os.DirEntry[str], key: str, states: frozenset[int]) -> None:
+        try:
+            is_folder = entry.is_dir()
+        except OSError:  # a link to itself
+            is_folder = False
+        if is_folder:
+            if after := self._pattern.enter(states, entry.name):
+                if entry.is_symlink():
+                    heapq.heappush(self._links, (key, tuple(sorted(after))))
+                else:
+                    self._folders.append((key, after))
+            return
+        matches = self._pattern.matches(key)
+        if not matches and not entry.is_symlink():
+            return
+        try:
+            status = entry.stat()
+        except OSError as error:
+            why = _why_not(entry, error)
+            if matches:
+                self._matches.unreadable[key] = why
+            elif self._pattern.enter(states, entry.name):
+                self._lost.append(f"{printable(key)} ({why})")
+            return
+        if matches and stat.S_ISREG(status.st_mode):
+            self._matches.files[key] = FileInfo(entry.path, status.st_size, status.st_mtime)
+        elif matches:
+            self._matches.unreadable[key] = next((kind for test, kind in _KINDS if test(status.st_mode)), "a device")
+
+    def _warnings(self) -> list[str]:
+        warnings = []
+        if self._lost:
+            warnings.append(
+                f"{len(self._lost)} folders cannot be looked into, and what they hold is not in the dataset: "
+                f"{_examples(self._lost)}; mount or fetch what the links lead to, or remove them"
+            )
+        if self._aliases:
+            warnings.append(
+                f"{len(self._aliases)} links lead to folders that are listed already, and whose files are taken once: "
+                f"{_examples([printable(alias) for alias in self._aliases])}"
+            )
+        return warnings
+
+
+def _why_not(entry: os.DirEntry[str], error: OSError) -> str:
+    if error.errno == errno.ELOOP:
+        return "a link that leads back to itself"
+    if entry.is_symlink() and error.errno == errno.ENOENT:
+        return f"a link to {printable(os.readlink(entry.path))}, where nothing is"
+    return error.strerror or str(error)
+
+
+def _examples(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:_SHOWN]) + ", …" * (len(names) > _SHOWN)
