@@ -43,5 +43,9 @@ class DatasetError(PenstockError):
     """A dataset cannot be read: none there, not committed, damaged, or written by a newer format."""
 
 
+class DamagedRecordError(DatasetError):
+    """Some stored examples are damaged, and others are not."""
+
+
 class NotCommittedError(DatasetError):
     """There is no committed generation at this place."""

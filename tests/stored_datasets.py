@@ -16,7 +16,7 @@ import simplejpeg
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from PIL import Image
 
-from penstock.pipeline.load.records import ShardFile
+from penstock.pipeline.load.shard_files import ShardFile
 
 GENERATION = "0123456789abcdef"
 SHAPE = (16, 24, 3)

@@ -8,9 +8,9 @@ bytes. A varint has seven bits a byte, the lowest first, and the top bit set in 
 in two's complement, of at most ten bytes; a float32 has four bytes, little-endian.
 (tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.)
 
-Four modules have this format in code of their own, each for speed: `features.serialize` writes one example through
+Five modules have this format in code of their own, each for speed: `features.serialize` writes one example through
 protobuf, `example_writer` columns through Arrow; `example_reader` reads one record without a copy, `example_columns`
-many at a time.
+many of a table at a time, `example_row` one of a table.
 """
 
 from collections.abc import Mapping

@@ -47,26 +47,11 @@ def locate(record: bytes) -> dict[str, Span]:
     position, end = 0, len(record)
     try:
         while position < end:  # Example: only `features`
-            position, features_end = _enter(record, position, FEATURES)
+            position, features_end = enter(record, position, FEATURES)
             while position < features_end:  # Features: only map entries
-                position, entry_end = _enter(record, position, ENTRY)
-                name_start, name_end = _enter(record, position, NAME)
-                position, feature_end = _enter(record, name_end, VALUE)
-                if position < feature_end:
-                    kind = record[position] >> 3
-                    position, list_end = _enter(record, position, kind)
-                    if position < list_end:
-                        first = position
-                        position, stop = _enter(record, position, ITEMS)
-                        span = Span(kind, position, stop)
-                        position = stop
-                        if kind == BYTES and position < list_end:
-                            span, position = Span(STRINGS, first, list_end), list_end
-                        spans[record[name_start:name_end].decode()] = span
-                    if position != list_end:
-                        raise ValueError("expected packed numbers in each feature")
-                if position != feature_end or feature_end != entry_end:
-                    raise ValueError("expected a name and one list in each feature")
+                name, span, position = read_entry(record, position)
+                if span is not None:
+                    spans[name] = span
         if position != end:
             raise ValueError(f"expected {end} bytes, found more")
     except (IndexError, ValueError) as error:
@@ -74,7 +59,35 @@ def locate(record: bytes) -> dict[str, Span]:
     return spans
 
 
-def _enter(record: bytes, position: int, number: int) -> tuple[int, int]:
+def read_entry(record: bytes, position: int) -> tuple[str, Span | None, int]:
+    """The entry of the map at a position: a feature's name, where its value is, and where the entry ends.
+
+    Raises:
+      ValueError: there is no entry, or it holds numbers that are not packed.
+      IndexError: the record ends before the entry.
+    """
+    position, entry_end = enter(record, position, ENTRY)
+    name_start, name_end = enter(record, position, NAME)
+    position, feature_end = enter(record, name_end, VALUE)
+    span = None
+    if position < feature_end:
+        kind = record[position] >> 3
+        position, list_end = enter(record, position, kind)
+        if position < list_end:
+            first = position
+            position, stop = enter(record, position, ITEMS)
+            span = Span(kind, position, stop)
+            position = stop
+            if kind == BYTES and position < list_end:
+                span, position = Span(STRINGS, first, list_end), list_end
+        if position != list_end:
+            raise ValueError("expected packed numbers in each feature")
+    if position != feature_end or feature_end != entry_end:
+        raise ValueError("expected a name and one list in each feature")
+    return record[name_start:name_end].decode(), span, position
+
+
+def enter(record: bytes, position: int, number: int) -> tuple[int, int]:
     """Where the content of the length-delimited field `number`, whose tag is at a position, begins and ends.
 
     Raises:
@@ -101,7 +114,7 @@ def strings(content: memoryview) -> list[bytes]:
     record = bytes(content)
     position, values = 0, []
     while position < len(record):
-        position, stop = _enter(record, position, ITEMS)
+        position, stop = enter(record, position, ITEMS)
         values.append(record[position:stop])
         position = stop
     return values

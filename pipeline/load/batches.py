@@ -1,6 +1,7 @@
 """The engine under every adapter: batches of arrays, decoded ahead by threads, in an order that can be resumed."""
 
 import os
+import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import RequestError
+from ..errors import DamagedRecordError, DatasetError, RequestError
 from ..formats.decode import Arrays, allocate, dtype_of, item_shape
 from ..graph.executor import CompiledGraph
 from .buffers import Buffers
 from .order import WHOLE, Order, Share, State, Step, Steps, check_int
 from .reader import Reader
+from .records import Damage
 
 _BLOCK = 4096  # examples that are ordered, and rows of a table that are read, at once: fewer take more time each
 
@@ -39,6 +41,7 @@ class LoadOptions:
       threads: Decoding threads; None: one a core.
       prefetch: Batches that are being made ahead of the one in use.
       cache: Whether decoded examples are kept in memory after the first epoch.
+      skip_damaged: Whether damaged examples are passed over.
     """
 
     batch_size: int = 32
@@ -49,8 +52,11 @@ class LoadOptions:
     threads: int | None = None
     prefetch: int = 2
     cache: bool = False
+    skip_damaged: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.skip_damaged, bool):
+            raise RequestError(f"skip_damaged: expected True or False, found {self.skip_damaged!r}")
         for name in ("batch_size", "prefetch", "threads", "repeat"):
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "prefetch"):
@@ -75,6 +81,7 @@ class Batches:
         self._reader = reader
         self._compiled = compiled
         self._buffers = Buffers()
+        self._skipped: set[int] = set()  # numbers of examples; forks have the same set
         self._state = State(order.seed, order=order.fingerprint)
         self._steps = Steps(order.count, options.batch_size, options.share, options.drop_remainder, options.equal)
         if not self._steps.length() and order.count:
@@ -100,6 +107,11 @@ class Batches:
             return self._compiled.signature
         features = self._reader.features
         return {name: (item_shape(feature), dtype_of(feature)) for name, feature in features.items()}
+
+    @property
+    def skipped(self) -> int:
+        """How many examples were passed over because they are damaged, each counted once."""
+        return len(self._skipped)
 
     def state(self) -> dict[str, int]:
         """Where the loader stands after the batch that it gave last: integers, for a checkpoint."""
@@ -197,24 +209,55 @@ class Batches:
         outputs = self._compiled.allocate(len(numbers), inputs, self._buffers.empty) if self._compiled else inputs
         bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
         futures = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
-        return _Begun(block.steps, outputs, futures)
+        return _Begun(block, outputs, futures)
 
-    def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> None:
-        """Fills some rows of a batch, and applies the graph to them."""
+    def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> Damage:
+        """Fills some rows of a batch, and applies the graph to them; returns the rows that cannot be read."""
         rows = slice(start, stop)
-        self._reader.fill(inputs, numbers[rows], start)
-        if self._compiled:
+        damage = self._reader.fill_intact(inputs, numbers[rows], start)
+        if self._compiled and len(damage) < stop - start:
             self._compiled.into(_rows(inputs, rows), _rows(outputs, rows))
+        return {start + position: error for position, error in damage.items()}
 
     def _finish(self, begun: "_Begun") -> Iterator[dict[str, Any]]:
+        damage = Damage()
         for part in begun.parts:
-            part.result()
+            damage |= part.result()
         start = 0
-        for step in begun.steps:
+        for step in begun.block.steps:
             stop = start + len(step.positions)
+            batch = begun.arrays if len(begun.block.steps) == 1 else _rows(begun.arrays, slice(start, stop))
+            damaged = sorted(row for row in damage if start <= row < stop)
+            if damaged:
+                self._skip([damage[row] for row in damaged], [begun.block.numbers[row] for row in damaged])
+                batch = self._without(batch, [row - start for row in damaged], stop - start)
             self._state = step.after
-            yield begun.arrays if len(begun.steps) == 1 else _rows(begun.arrays, slice(start, stop))
+            if batch:
+                yield batch
             start = stop
+
+    def _skip(self, errors: Sequence[Exception], numbers: Iterable[int]) -> None:
+        """Notes damaged examples and warns of them; raises the first error where they may not be passed over."""
+        for error in errors:
+            if not (self.options.skip_damaged and isinstance(error, DamagedRecordError)):
+                raise error
+        self._skipped.update(numbers)
+        for words in dict.fromkeys(map(str, errors)):
+            warnings.warn(f"{words}; passed over, as skip_damaged=True asks", stacklevel=2)
+
+    def _without(self, batch: Arrays, damaged: Sequence[int], size: int) -> Arrays:
+        """A batch without some rows; with other rows in their place where only full batches are made."""
+        intact = np.delete(np.arange(size), damaged)
+        if self.options.drop_remainder and len(intact):
+            chosen = np.arange(size)
+            chosen[damaged] = np.resize(intact, len(damaged))
+            return {name: values[chosen] for name, values in batch.items()}
+        if self.options.drop_remainder:
+            raise DatasetError(
+                f"expected an intact example in a batch of {size}, found none; use larger batches, or "
+                "drop_remainder=False, which leaves the batch out"
+            )
+        return {name: values[intact] for name, values in batch.items()} if len(intact) else {}
 
 
 def _within_epochs(steps: Iterable[Step], most: int) -> Iterator[list[Step]]:
@@ -238,11 +281,11 @@ class _Block:
 
 @dataclass(frozen=True)
 class _Begun:
-    """A block of batches that is being made: its steps, its arrays, and the parts that fill them."""
+    """A block of batches that is being made: its arrays, and the parts that fill them."""
 
-    steps: list[Step]
+    block: _Block
     arrays: Arrays
-    parts: list[Future[None]]
+    parts: list[Future[Damage]]
 
 
 def with_state(batches: Batches, state: Mapping[str, int] | None) -> Batches:

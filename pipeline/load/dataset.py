@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DatasetError, RequestError
-from ..formats.decode import Decoder, allocate, dtype_of
+from ..formats.decode import Decoder, dtype_of
 from ..formats.manifest import Manifest, StoredFile
 from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
@@ -20,7 +20,8 @@ from .batches import Batches, make_options, with_state
 from .examples import Examples
 from .order import WINDOW, Order, Shuffle
 from .reader import Reader, RecordReader
-from .records import ShardRecords, shard_files
+from .records import ShardRecords
+from .shard_files import shard_files
 
 if TYPE_CHECKING:
     from ..serving.export import Export
@@ -180,6 +181,7 @@ class Dataset:
         threads: int | None = None,
         prefetch: int = 2,
         window: int = WINDOW,
+        skip_damaged: bool = False,
         state: Mapping[str, int] | None = None,
     ) -> Batches:
         """Batches of NumPy arrays; an iterable with `state()` and `restore()`.
@@ -204,6 +206,9 @@ class Dataset:
           threads: Decoding threads; None: one a core.
           prefetch: Batches that are made ahead.
           window: How many examples change places, with shuffle="window".
+          skip_damaged: Whether damaged examples are passed over, with a warning; `loader.skipped` counts them. A batch
+            is smaller by them; with drop_remainder, other examples of the batch take their places. Without it, a
+            damaged example is an error, after the batches before it were given.
           state: Where to go on: what `state()` returned.
 
         Raises:
@@ -219,6 +224,7 @@ class Dataset:
             cache=cache,
             threads=threads,
             prefetch=prefetch,
+            skip_damaged=skip_damaged,
         )
         if features not in (True, False, "host"):
             raise RequestError(f'features: expected True, False or "host", found {features!r}')
@@ -315,9 +321,7 @@ class Dataset:
     def _compiled(self, reader: Reader, features: Features) -> CompiledGraph | None:
         if not features or not len(reader):
             return None
-        sample = allocate(reader.features, 1)
-        reader.fill(sample, [0], 0)
-        return self.transform.compiled(features, sample)
+        return self.transform.compiled(features, reader.sample())
 
     def _reader(self, split: str, cache: bool, features: Features = False) -> Reader:
         if split not in self.splits:

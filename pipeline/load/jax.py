@@ -42,6 +42,11 @@ class JaxBatches:
     def __len__(self) -> int:
         return len(self.batches)
 
+    @property
+    def skipped(self) -> int:
+        """How many damaged examples were passed over; see `Batches.skipped`."""
+        return self.batches.skipped
+
     def state(self) -> dict[str, int]:
         """Where the loader stands after the batch that it gave last; see `Batches.state`."""
         return self._state

@@ -9,13 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..errors import DatasetError
+from ..errors import DamagedRecordError, DatasetError
 from ..formats.decode import Array, Arrays, dtype_of, missing
 from ..formats.features import Feature
 from ..storage import files
+from .blocks import own
 from .locks import ProcessLock
 from .reader import Reader
-from .records import KEPT_BYTES, ShardFile
+from .records import READ_ERRORS, Damage
+from .shard_files import KEPT_BYTES, ShardFile, open_limit
 
 
 class ParquetReader(Reader):
@@ -32,51 +34,96 @@ class ParquetReader(Reader):
         self._shards = tuple(shards)
         self._starts = np.array(list(accumulate(self.sizes, initial=0)))
         self._locks = [ProcessLock() for _ in shards]
-        self._files: dict[int, tuple[Any, Array]] = {}
         self._kept_lock = ProcessLock()
+        self._groups: dict[int, Array] = {}  # the number of the first row of each of a shard's row groups
+        self._files: OrderedDict[int, Any] = OrderedDict()
+        self._open_limit = open_limit()
         self._kept: OrderedDict[tuple[int, int], tuple[Arrays, int]] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return ParquetReader, (self._shards, self.features, self.caches)
 
-    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+        damage = Damage()
         indices = np.asarray(numbers)
         shards = np.searchsorted(self._starts, indices, "right") - 1
         for shard in np.unique(shards).tolist():
             in_shard = np.flatnonzero(shards == shard)
-            rows = indices[in_shard] - self._starts[shard]
-            _, starts = self._file(shard)
-            groups = np.searchsorted(starts, rows, "right") - 1
-            for group in np.unique(groups).tolist():
-                in_group = groups == group
-                columns = self._columns(shard, group)
-                for name, array in arrays.items():
-                    array[first + in_shard[in_group]] = columns[name][rows[in_group] - starts[group]]
+            try:
+                damage |= self._read_shard(shard, indices[in_shard] - self._starts[shard], in_shard, arrays, first)
+            except READ_ERRORS as error:
+                damage |= dict.fromkeys(in_shard.tolist(), error)
+        return damage
 
-    def _file(self, shard: int) -> tuple[Any, Array]:
-        """A shard's open file, and the number of the first row of each of its row groups."""
-        with self._locks[shard]:
-            if shard not in self._files:
-                file = _open(self._shards[shard])
-                counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
-                if sum(counts) != self.sizes[shard]:
-                    raise DatasetError(
-                        f"{self._shards[shard].uri}: expected {self.sizes[shard]} rows, found {sum(counts)}; "
-                        "run `penstock verify`"
-                    )
-                self._files[shard] = file, np.array(list(accumulate(counts[:-1], initial=0)))
-            return self._files[shard]
+    def example(self, number: int) -> dict[str, Any]:
+        if self.caches:
+            return super().example(number)
+        shard = int(np.searchsorted(self._starts, number, "right")) - 1
+        row = number - int(self._starts[shard])
+        starts = self._row_groups(shard)
+        group = int(np.searchsorted(starts, row, "right")) - 1
+        columns, inside = self._columns(shard, group), row - int(starts[group])
+        return {name: own(values[inside]) for name, values in columns.items()}
+
+    def _read_shard(self, shard: int, rows: Array, positions: Array, arrays: Arrays, first: int) -> Damage:
+        """Reads rows of a shard to some positions of a batch, a row group at a time."""
+        damage = Damage()
+        starts = self._row_groups(shard)
+        groups = np.searchsorted(starts, rows, "right") - 1
+        for group in np.unique(groups).tolist():
+            in_group = groups == group
+            try:
+                columns = self._columns(shard, group)
+            except READ_ERRORS as error:
+                damage |= dict.fromkeys(positions[in_group].tolist(), error)
+                continue
+            for name, array in arrays.items():
+                array[first + positions[in_group]] = columns[name][rows[in_group] - starts[group]]
+        return damage
+
+    def _row_groups(self, shard: int) -> Array:
+        """The number of the first row of each of a shard's row groups."""
+        starts = self._groups.get(shard)
+        if starts is None:
+            with self._locks[shard]:
+                self._file(shard)
+                starts = self._groups[shard]
+        return starts
+
+    def _file(self, shard: int) -> Any:
+        """A shard's open file; called with the shard's lock. Those used longest ago are closed, beyond the limit."""
+        with self._kept_lock:
+            file = self._files.get(shard)
+            if file is not None:
+                self._files.move_to_end(shard)
+                return file
+        file = _open(self._shards[shard])
+        counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
+        if sum(counts) != self.sizes[shard]:
+            raise DatasetError(
+                f"{self._shards[shard].uri}: expected {self.sizes[shard]} rows, found {sum(counts)}; "
+                "run `penstock verify`"
+            )
+        with self._kept_lock:
+            self._groups[shard] = np.array(list(accumulate(counts[:-1], initial=0)))
+            self._files[shard] = file
+            while len(self._files) > self._open_limit:
+                self._files.popitem(last=False)  # closed when no thread reads it any more
+        return file
 
     def _columns(self, shard: int, group: int) -> Arrays:
         """A row group's columns; those used longest ago are dropped, beyond what may be kept."""
-        file, _ = self._file(shard)
+        with self._kept_lock:
+            kept = self._kept.get((shard, group))
+            if kept:
+                self._kept.move_to_end((shard, group))
+                return kept[0]
         with self._locks[shard]:
             with self._kept_lock:
                 kept = self._kept.get((shard, group))
-                if kept:
-                    self._kept.move_to_end((shard, group))
-                    return kept[0]
-            columns, size = _read(self._shards[shard].uri, file, group, self.features)
+            if kept:
+                return kept[0]
+            columns, size = _read(self._shards[shard].uri, self._file(shard), group, self.features)
             with self._kept_lock:
                 self._kept[shard, group] = columns, size
                 while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
@@ -91,7 +138,9 @@ def _open(shard: ShardFile) -> Any:
     except FileNotFoundError as error:
         raise DatasetError(f"{shard.uri}: a file of the dataset is missing; run `penstock verify`") from error
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(shard.uri, error) from error
+        raise DatasetError(
+            f"{shard.uri}: expected a whole Parquet file, found: {error}; run `penstock verify`"
+        ) from error
 
 
 def _read(uri: str, file: Any, group: int, features: Mapping[str, Feature]) -> tuple[Arrays, int]:
@@ -99,7 +148,10 @@ def _read(uri: str, file: Any, group: int, features: Mapping[str, Feature]) -> t
     try:
         table = file.read_row_group(group, columns=list(features))
     except (pa.ArrowException, OSError) as error:
-        raise _damaged(uri, error) from error
+        raise DamagedRecordError(
+            f"{uri}: row group {group} is damaged ({error}): its {file.metadata.row_group(group).num_rows} rows cannot "
+            "be read; run `penstock verify`"
+        ) from error
     columns = {}
     for name, feature in features.items():
         try:
@@ -128,7 +180,3 @@ def _to_numpy(column: pa.Array, feature: Feature) -> Array:
     with np.errstate(over="ignore"):
         numbers: Array = column.cast(kind).fill_null(missing(feature)).to_numpy(zero_copy_only=False)
         return numbers.astype(dtype_of(feature))
-
-
-def _damaged(uri: str, error: Exception) -> DatasetError:
-    return DatasetError(f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`")

@@ -18,7 +18,8 @@ from ..formats import example_reader
 from ..formats.decode import Arrays, Decoder
 from ..formats.features import Feature
 from ..formats.tfrecord import FOOTER_SIZE
-from .records import Bytes, ShardRecords
+from .records import READ_ERRORS, Damage, ShardRecords
+from .shard_files import Bytes
 
 _LAYOUTS = 1 << 12  # layouts that are remembered at most
 _PATIENCE = 32  # how many more wrong guesses than right ones end guessing
@@ -113,7 +114,7 @@ class RawRecords:
         self._layouts: dict[int, Layout] = {}
         self._surplus = _PATIENCE  # right guesses minus wrong ones
 
-    def read(self, numbers: Sequence[int], arrays: Arrays, first: int) -> None:
+    def read(self, numbers: Sequence[int], arrays: Arrays, first: int) -> Damage:
         """Reads records into rows of a batch.
 
         All are read before the first is looked at: reading needs no lock of the interpreter's, all else does, and a
@@ -124,32 +125,46 @@ class RawRecords:
           arrays: What `allocate` returned for the decoder's features.
           first: The row of the first of them.
 
-        Raises:
-          DatasetError: a record is damaged, or does not hold what the manifest says.
+        Returns:
+          The positions of records that are damaged, or do not hold what the manifest says, and why.
         """
+        damage = Damage()
         pixels = {name: arrays[name].reshape(len(arrays[name]), -1).view(np.uint8) for name in self._direct}
-        begun: list[tuple[int, int, Layout, Bytes, list[Bytes]]] = []
-        for row, number in enumerate(numbers, first):
-            layout = self._layouts.get(self._records.size(number)) if self._surplus > 0 else None
-            if layout is None:
-                self._decode(self._records[number], number, arrays, row)
+        begun: list[tuple[int, Layout, Bytes, list[Bytes]]] = []
+        for position, number in enumerate(numbers):
+            try:
+                layout = self._layouts.get(self._records.size(number)) if self._surplus > 0 else None
+                if layout is None:
+                    self._decode(self._records[number], number, arrays, first + position)
+                    continue
+            except READ_ERRORS as error:
+                damage[position] = error
                 continue
             rest = np.empty(layout.size + FOOTER_SIZE, np.uint8)
-            parts = layout.parts(rest, pixels, row)
-            self._records.read_into(number, parts)
-            begun.append((row, number, layout, rest, parts))
-        for row, number, layout, rest, parts in begun:
-            self._records.check(number, parts)
-            content = rest.tobytes()
-            if layout.framing_of(content) != layout.framing:
-                self._surplus -= 1
-                self._decode(np.concatenate(parts)[:-FOOTER_SIZE].tobytes(), number, arrays, row)
-                continue
-            self._surplus = min(self._surplus + 1, _PATIENCE)
-            view = memoryview(content)
-            values = {name: (span.kind, view[span.start : span.stop]) for name, span in layout.others.items()}
-            with self._records.named(number):
-                self._others.write_values(values, arrays, row)
+            begun.append((position, layout, rest, layout.parts(rest, pixels, first + position)))
+        unread = self._records.read_into([(numbers[position], parts) for position, _, _, parts in begun])
+        for job, (position, layout, rest, parts) in enumerate(begun):
+            try:
+                if job in unread:
+                    raise unread[job]
+                self._records.check(numbers[position], parts)
+                self._take(layout, rest, parts, numbers[position], arrays, first + position)
+            except READ_ERRORS as error:
+                damage[position] = error
+        return damage
+
+    def _take(self, layout: Layout, rest: Bytes, parts: list[Bytes], number: int, arrays: Arrays, row: int) -> None:
+        """Decodes what was not read directly; all of the record, where it is not laid out as it was taken to be."""
+        content = rest.tobytes()
+        if layout.framing_of(content) != layout.framing:
+            self._surplus -= 1
+            self._decode(np.concatenate(parts)[:-FOOTER_SIZE].tobytes(), number, arrays, row)
+            return
+        self._surplus = min(self._surplus + 1, _PATIENCE)
+        view = memoryview(content)
+        values = {name: (span.kind, view[span.start : span.stop]) for name, span in layout.others.items()}
+        with self._records.named(number):
+            self._others.write_values(values, arrays, row)
 
     def _decode(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
         """Decodes a whole record, and takes it as the pattern for those of its length."""

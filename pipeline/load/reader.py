@@ -9,7 +9,10 @@ import numpy as np
 from ..formats.decode import Arrays, Decoder, allocate
 from ..formats.features import Feature
 from .raw import RawRecords, is_direct
-from .records import ShardRecords
+from .records import READ_ERRORS, Damage, ShardRecords
+
+_FEW = 32  # rows that are decoded faster one by one
+_TRIED = 100  # examples, one of which can surely be read
 
 
 class Reader(ABC):
@@ -46,24 +49,71 @@ class Reader(ABC):
           first: The row of the first of them.
 
         Raises:
-          DatasetError: an example is damaged, or not what the manifest says.
+          DamagedRecordError: an example is damaged, or not what the manifest says.
+          DatasetError: a shard cannot be read.
         """
+        damage = self.fill_intact(arrays, numbers, first)
+        if damage:
+            raise damage[min(damage)]
+
+    def fill_intact(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+        """As `fill`, of all examples that can be read; the others' rows are like another row, so that a graph runs.
+
+        Returns:
+          The positions in `numbers` of the others, and why. Where no example can be read, all rows are arbitrary.
+        """
+        damage = self._fill(arrays, numbers, first)
+        intact = next((position for position in range(len(numbers)) if position not in damage), None)
+        if intact is not None:
+            for array in arrays.values():
+                for position in damage:
+                    array[first + position] = array[first + intact]
+        return damage
+
+    def example(self, number: int) -> dict[str, Any]:
+        """One example: feature name to value, without a batch. Arguments and errors as for `fill`."""
+        arrays = allocate(self.features, 1)
+        self.fill(arrays, [number], 0)
+        return {name: array[0] for name, array in arrays.items()}
+
+    def sample(self) -> Arrays:
+        """A batch of one example, the first that can be read: tells the shapes of what comes of it.
+
+        Raises:
+          DatasetError: none of the first can.
+        """
+        arrays = allocate(self.features, 1)
+        damage = Damage()
+        for number in range(min(_TRIED, len(self))):
+            damage = self.fill_intact(arrays, [number], 0)
+            if not damage:
+                break
+        if damage:
+            raise damage[0]
+        return arrays
+
+    def _fill(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+        """As `fill_intact`, through the cache; arbitrary in the rows of the others."""
         if self._cache is None:
-            self.read(arrays, numbers, first)
-            return
+            return self.read(arrays, numbers, first)
+        damaged = Damage()
         new = [number for number in numbers if not self._cached[number]]
         if new:
             decoded = allocate(self.features, len(new))
-            self.read(decoded, new, 0)
+            damage = self.read(decoded, new, 0)
+            damaged = {new[position]: error for position, error in damage.items()}
+            intact = [position for position in range(len(new)) if position not in damage]
+            kept = [new[position] for position in intact]
             for name, values in decoded.items():
-                self._cache[name][new] = values
-            self._cached[new] = True
+                self._cache[name][kept] = values[intact]
+            self._cached[kept] = True
         for name, array in arrays.items():
             np.take(self._cache[name], numbers, axis=0, out=array[first : first + len(numbers)], mode="clip")
+        return {position: damaged[number] for position, number in enumerate(numbers) if number in damaged}
 
     @abstractmethod
-    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
-        """As `fill`, from storage."""
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+        """As `fill_intact`, from storage; arbitrary in the rows of examples that cannot be read."""
 
 
 class RecordReader(Reader):
@@ -84,18 +134,24 @@ class RecordReader(Reader):
     def __reduce__(self) -> tuple[Any, ...]:
         return RecordReader, (self.records, self._decoder, self.caches)
 
-    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
-        if self.batched:
-            records = [self.records[number] for number in numbers]
-            for position in self._decoder.write_all(records, arrays, first):
-                self._write(records[position], numbers[position], arrays, first + position)
-            return
-        if self._raw:
-            self._raw.read(numbers, arrays, first)
-            return
-        for row, number in enumerate(numbers, first):
-            self._write(self.records[number], number, arrays, row)
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+        if self._raw and not self.batched:
+            return self._raw.read(numbers, arrays, first)
+        records, damage = self.records.read(numbers)
+        many = self.batched and len(records) > _FEW
+        left = self._decoder.write_all(records, arrays, first) if many else range(len(records))
+        for position in left:
+            if position in damage:
+                continue
+            try:
+                with self.records.named(numbers[position]):
+                    self._decoder.write(records[position], arrays, first + position)
+            except READ_ERRORS as error:
+                damage[position] = error
+        return damage
 
-    def _write(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
+    def example(self, number: int) -> dict[str, Any]:
+        if self.caches or not self.batched:
+            return super().example(number)
         with self.records.named(number):
-            self._decoder.write(record, arrays, row)
+            return self._decoder.decode(self.records[number])

@@ -1,113 +1,25 @@
 """The stored records of a split: random access to the shards, wherever they are, with checksums."""
 
-import gzip
-import os
-import sys
-import zlib
-from array import array
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import accumulate
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import google_crc32c
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import DatasetError
-from ..formats.manifest import Shard
+from ..errors import DamagedRecordError, DatasetError
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
-from ..storage import files
-from .locks import ProcessLock
+from .shard_files import Bytes, OpenShards, ShardFile, ShardSource
 
-Bytes: TypeAlias = npt.NDArray[np.uint8]
+Integers: TypeAlias = npt.NDArray[np.int64]
+# The positions, among the numbers that were asked for, of the examples that cannot be given, and why.
+Damage: TypeAlias = dict[int, Exception]
+READ_ERRORS = (DatasetError, OSError)  # that concern some examples and not others
 
-_SHORT = 4096  # bytes that are copied in less time than another call takes
-KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
-
-
-@dataclass(frozen=True)
-class ShardFile:
-    """A stored shard: the URIs of its data and, but for Parquet, of its record offsets, its records and its bytes."""
-
-    uri: str
-    index_uri: str | None
-    records: int
-    bytes: int
-
-    @property
-    def compressed(self) -> bool:
-        """Whether it must be decompressed as a whole to read one record."""
-        return self.uri.endswith(".gz")
-
-
-class ShardSource(Protocol):
-    """Random access to the framed records of one shard, from any thread."""
-
-    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        """The record between two offsets, and its footer."""
-
-    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        """Fills uint8 arrays with the bytes from an offset on, one after the other, as far as there are any."""
-
-
-class LocalFile:
-    """A local file. Reading releases the GIL: threads wait for a disk, and copy from the page cache, side by side."""
-
-    def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
-
-    def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
-
-    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        end = stop - FOOTER_SIZE
-        if stop - start < _SHORT:  # one call for both
-            framed = os.pread(self._descriptor, max(0, stop - start - HEADER_SIZE), start + HEADER_SIZE)
-            return framed[:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
-        record = os.pread(self._descriptor, max(0, end - start - HEADER_SIZE), start + HEADER_SIZE)
-        return record, os.pread(self._descriptor, FOOTER_SIZE, end)
-
-    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
-
-
-class InMemoryFile:
-    """A file that is in memory as a whole."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        return self._content[start + HEADER_SIZE : stop - FOOTER_SIZE], self._content[stop - FOOTER_SIZE : stop]
-
-    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        _copy(memoryview(self._content)[start:], parts)
-
-
-class RemoteFile:
-    """An object in a store: a record is one ranged request. Arrow's files take reads from any thread."""
-
-    def __init__(self, uri: str) -> None:
-        self._file = files.open_remote(uri)
-
-    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        framed: bytes = self._file.read_at(stop - start, start)
-        return framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
-
-    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        _copy(memoryview(self._file.read_at(sum(part.nbytes for part in parts), start)), parts)
-
-
-def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
-    for part in parts:
-        available = content[: part.nbytes]
-        part[: len(available)] = available
-        content = content[part.nbytes :]
+_MOST = 1 << 23  # bytes that are read at a time, unless one record has more
 
 
 class ShardRecords:
@@ -119,12 +31,7 @@ class ShardRecords:
     def __init__(self, shards: Sequence[ShardFile]) -> None:
         self.shards = tuple(shards)
         self._starts = list(accumulate((shard.records for shard in shards), initial=0))
-        self._reset()
-
-    def _reset(self) -> None:
-        self._lock = ProcessLock()
-        self._opening = [ProcessLock() for _ in self.shards]
-        self._open: OrderedDict[int, tuple[ShardSource, array[int]]] = OrderedDict()
+        self._open = OpenShards(self.shards)
 
     def __getstate__(self) -> tuple[ShardFile, ...]:
         return self.shards
@@ -152,33 +59,72 @@ class ShardRecords:
           number: From 0 to len - 1.
 
         Raises:
-          DatasetError: the record is damaged.
+          DamagedRecordError: the record is damaged.
+          DatasetError: its shard cannot be read.
         """
-        source, start, stop = self._find(number)
-        record, footer = source.frame(start, stop)
+        shard, start, stop = self._find(number)
+        record, footer = self._open.source(shard).frame(start, stop)
         self._check(number, google_crc32c.value(record), footer)
         return record
+
+    def read(self, numbers: Sequence[int]) -> tuple[list[bytes], Damage]:
+        """Many records' bytes, checked; those that are near each other are read together.
+
+        Args:
+          numbers: From 0 to len - 1, in any order.
+
+        Returns:
+          The records, b"" for those that cannot be given; and which those are.
+        """
+        records, damage = [b""] * len(numbers), Damage()
+        indices = np.asarray(numbers, np.int64)
+        order = np.argsort(indices, kind="stable")
+        shards = np.searchsorted(self._starts, indices[order], "right") - 1
+        for shard in np.unique(shards).tolist():
+            positions = order[shards == shard]
+            inside = indices[positions] - self._starts[shard]
+            try:
+                offsets = np.frombuffer(self._open.offsets(shard), np.int64)
+                starts, stops = offsets[inside], offsets[inside + 1]
+                bad = _read_sorted(self._open.source(shard), starts, stops, positions.tolist(), records)
+                damage |= {position: self._damaged(numbers[position]) for position in bad}
+            except READ_ERRORS as error:
+                damage |= dict.fromkeys(positions.tolist(), error)
+        return records, damage
 
     def size(self, number: int) -> int:
         """A record's bytes, without its frame."""
         _, start, stop = self._find(number)
         return stop - start - HEADER_SIZE - FOOTER_SIZE
 
-    def read_into(self, number: int, parts: Sequence[Bytes]) -> None:
-        """Reads a record and its footer, not checked, into uint8 arrays, one after the other.
+    def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Damage:
+        """Reads records and their footers, not checked, into uint8 arrays.
 
         Args:
-          number: From 0 to len - 1.
-          parts: Contiguous, together of the record's size and FOOTER_SIZE.
+          jobs: Numbers of records, from 0 to len - 1, and for each the arrays that it goes to, one after the other:
+            contiguous, together of the record's size and FOOTER_SIZE.
+
+        Returns:
+          The positions in `jobs` of records that could not be read, and why.
         """
-        source, start, _ = self._find(number)
-        source.fill(start + HEADER_SIZE, parts)
+        damage = Damage()
+        by_shard: dict[int, list[int]] = {}
+        for position, (number, _) in enumerate(jobs):
+            by_shard.setdefault(bisect_right(self._starts, number) - 1, []).append(position)
+        for shard, positions in by_shard.items():
+            try:
+                starts = [self._find(jobs[position][0])[1] + HEADER_SIZE for position in positions]
+                parts = [jobs[position][1] for position in positions]
+                self._open.source(shard).fill_all(list(zip(starts, parts, strict=True)))
+            except READ_ERRORS as error:
+                damage |= dict.fromkeys(positions, error)
+        return damage
 
     def check(self, number: int, parts: Sequence[Bytes]) -> None:
         """Checks what `read_into` read.
 
         Raises:
-          DatasetError: the record is damaged.
+          DamagedRecordError: the record is damaged.
         """
         crc = 0
         for part in parts[:-1]:
@@ -188,96 +134,72 @@ class ShardRecords:
 
     @contextmanager
     def named(self, number: int) -> Iterator[None]:
-        """Turns the ValueError of decoding a record into a DatasetError that says which record it is."""
+        """Turns the ValueError of decoding a record into a DamagedRecordError that says which record it is."""
         try:
             yield
         except ValueError as error:
             shard, inside = self.locate(number)
-            raise DatasetError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
+            raise DamagedRecordError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
 
-    def _find(self, number: int) -> tuple[ShardSource, int, int]:
+    def _find(self, number: int) -> tuple[int, int, int]:
+        """The shard of a record, and where in it the record begins and ends."""
         shard = bisect_right(self._starts, number) - 1
         inside = number - self._starts[shard]
-        source, offsets = self._opened(shard)
-        return source, offsets[inside], offsets[inside + 1]
+        offsets = self._open.offsets(shard)
+        return shard, offsets[inside], offsets[inside + 1]
 
     def _check(self, number: int, crc: int, footer: bytes) -> None:
         # The length before the record is not read: a wrong offset shows in the checksum, too.
         if mask_crc(crc) != int.from_bytes(footer, "little"):
-            shard, inside = self.locate(number)
-            raise DatasetError(f"{shard.uri}: record {inside} is damaged or truncated; run `penstock verify`")
+            raise self._damaged(number)
 
-    def _opened(self, shard: int) -> tuple[ShardSource, "array[int]"]:
-        opened = self._open.get(shard)
-        if opened is not None:
-            return opened
-        with self._opening[shard]:
-            opened = self._open.get(shard)
-            if opened is None:
-                opened = _open_shard(self.shards[shard])
-                with self._lock:
-                    self._open[shard] = opened
-                    self._forget()
-        return opened
-
-    def _forget(self) -> None:
-        """Drops the decompressed shards that were opened longest ago, beyond what may be kept."""
-        decompressed = [shard for shard in self._open if self.shards[shard].compressed]
-        total = sum(self._open[shard][1][-1] for shard in decompressed)
-        for shard in decompressed[:-1]:
-            if total <= KEPT_BYTES:
-                return
-            total -= self._open.pop(shard)[1][-1]
+    def _damaged(self, number: int) -> DamagedRecordError:
+        shard, inside = self.locate(number)
+        return DamagedRecordError(f"{shard.uri}: record {inside} is damaged or truncated; run `penstock verify`")
 
 
-def _open_shard(shard: ShardFile) -> tuple[ShardSource, "array[int]"]:
-    """A shard's file, decompressed in memory if it is compressed, and where its records begin and the last one ends."""
-    try:
-        if shard.index_uri is None:
-            raise DatasetError(f"{shard.uri}: expected an index of its records, found none; run the recipe again")
-        offsets = array("Q", files.read_bytes(shard.index_uri))
-        if sys.byteorder == "big":
-            offsets.byteswap()
-        content = gzip.decompress(files.read_bytes(shard.uri)) if shard.compressed else None
-        _check_offsets(shard, offsets, shard.bytes if content is None else len(content))
-        if content is not None:
-            return InMemoryFile(content), offsets
-        if not shard.bytes:
-            return InMemoryFile(b""), offsets
-        return LocalFile(shard.uri) if files.is_local(shard.uri) else RemoteFile(shard.uri), offsets
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"{error.filename or shard.uri}: a file of the dataset is missing; run `penstock verify`"
-        ) from error
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise DatasetError(f"{shard.uri}: its compression is damaged ({error}); run `penstock verify`") from error
+def _read_sorted(
+    source: ShardSource, starts: Integers, stops: Integers, positions: Sequence[int], records: list[bytes]
+) -> list[int]:
+    """Reads frames of one shard into `records`, at some positions; returns the positions of those that are damaged.
+
+    The frames are sorted. Their checksums are compared all at once: the records of a table are short.
+    """
+    footers: list[int] = []
+    groups = merge_ranges(starts, stops, source.gap)
+    bounds = [(int(starts[first]), int(stops[last - 1])) for first, last in groups]
+    for (first, last), content in zip(groups, source.ranges(bounds), strict=True):
+        begins, ends = (starts[first:last] - starts[first]).tolist(), (stops[first:last] - starts[first]).tolist()
+        for position, start, stop in zip(positions[first:last], begins, ends, strict=True):
+            records[position] = content[start + HEADER_SIZE : stop - FOOTER_SIZE]
+            footers.append(int.from_bytes(content[stop - FOOTER_SIZE : stop], "little"))
+    crcs = np.fromiter((google_crc32c.value(records[position]) for position in positions), np.uint64, len(positions))
+    damaged = [positions[place] for place in np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist()]
+    for position in damaged:
+        records[position] = b""
+    return damaged
 
 
-def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
-    if len(offsets) != shard.records + 1:
-        raise DatasetError(
-            f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
-        )
-    bounds = np.frombuffer(offsets, np.uint64)
-    if bounds[0] != 0 or bounds[-1] != size or (bounds[1:] < bounds[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
-        raise DatasetError(
-            f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
-        )
-
-
-def shard_files(dataset: str, shards: Iterable[Shard]) -> list[ShardFile]:
-    """The shards of a split, by their URIs.
+def merge_ranges(starts: Integers, stops: Integers, gap: int, most: int = _MOST) -> list[tuple[int, int]]:
+    """Which sorted ranges of bytes are read together.
 
     Args:
-      dataset: The dataset's URI.
-      shards: As the manifest lists them.
+      starts: Where each begins.
+      stops: Where each ends.
+      gap: The bytes between two that are read along with them, at most.
+      most: The bytes of what is read together, unless one range has more.
+
+    Returns:
+      (first, last + 1) of each group.
+
+    >>> merge_ranges(np.array([0, 10, 95]), np.array([10, 20, 99]), gap=50)
+    [(0, 2), (2, 3)]
     """
-    return [
-        ShardFile(
-            files.join(dataset, shard.path),
-            files.join(dataset, shard.index.path) if shard.index else None,
-            shard.examples,
-            shard.file.bytes,
-        )
-        for shard in shards
-    ]
+    groups: list[tuple[int, int]] = []
+    breaks = np.flatnonzero(starts[1:] - stops[:-1] > gap) + 1
+    for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(starts)], strict=True):
+        while first < last:
+            end = max(first + 1, int(np.searchsorted(stops[:last], starts[first] + most, "right")))
+            groups.append((first, end))
+            first = end
+    return groups

@@ -25,7 +25,8 @@ def make(
       deterministic: Whether batches come in their order where the SavedModel is applied.
       resumed: Whether the loader goes on within an epoch.
     """
-    counted = loader.options.repeat is not None and not resumed  # resumed, the first iteration is shorter
+    # resumed, the first iteration is shorter; any may be where whole batches are damaged
+    counted = loader.options.repeat is not None and not resumed and not loader.options.skip_damaged
     lists = [name for name, feature in (stored or {}).items() if None in feature.shape]
     begin = _Iterations(loader, counted)
     batches = tf.data.Dataset.from_generator(

@@ -42,6 +42,11 @@ class TorchBatches(IterableDataset[Tensors]):
     def __len__(self) -> int:
         return len(self.batches)
 
+    @property
+    def skipped(self) -> int:
+        """How many damaged examples were passed over; those of a DataLoader's workers are not counted here."""
+        return self.batches.skipped
+
     def state(self) -> dict[str, int]:
         """Where the loader stands after the batch that it gave last; see `Batches.state`."""
         return self.batches.state()

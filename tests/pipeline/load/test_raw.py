@@ -100,9 +100,9 @@ class _Counted(ShardRecords):
         self.decoded += 1
         return super().__getitem__(number)
 
-    def read_into(self, number: int, parts: Any) -> None:
-        self.requests += 1
-        super().read_into(number, parts)
+    def read_into(self, jobs: Any) -> Any:
+        self.requests += len(jobs)
+        return super().read_into(jobs)
 
 
 def test_records_that_are_alike_are_read_directly(tmp_path: Path) -> None:

@@ -1,0 +1,313 @@
+"""The files of a split's shards: opened when they are first read, only so many of them open at a time."""
+
+import contextlib
+import errno
+import gzip
+import os
+import sys
+import zlib
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..errors import DatasetError
+from ..formats.manifest import Shard
+from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
+from ..storage import files
+from .locks import ProcessLock
+
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+Bounds: TypeAlias = Sequence[tuple[int, int]]  # where ranges of bytes begin and end
+
+KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
+_FILES = 256  # that one split has open at most
+_SHORT = 4096  # bytes that are copied in less time than another call takes
+_REQUESTS = 16  # that a store answers at a time
+
+
+@dataclass(frozen=True)
+class ShardFile:
+    """A stored shard: the URIs of its data and, but for Parquet, of its record offsets, its records and its bytes."""
+
+    uri: str
+    index_uri: str | None
+    records: int
+    bytes: int
+
+    @property
+    def compressed(self) -> bool:
+        """Whether it must be decompressed as a whole to read one record."""
+        return self.uri.endswith(".gz")
+
+
+def shard_files(dataset: str, shards: Iterable[Shard]) -> list[ShardFile]:
+    """The shards of a split, by their URIs.
+
+    Args:
+      dataset: The dataset's URI.
+      shards: As the manifest lists them.
+    """
+    return [
+        ShardFile(
+            files.join(dataset, shard.path),
+            files.join(dataset, shard.index.path) if shard.index else None,
+            shard.examples,
+            shard.file.bytes,
+        )
+        for shard in shards
+    ]
+
+
+def open_limit() -> int:
+    """How many files a split may have open: an eighth of what the process may, since others want some, too."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return _FILES // 2
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _FILES if soft == resource.RLIM_INFINITY else max(4, min(_FILES, soft // 8))
+
+
+class ShardSource(Protocol):
+    """Random access to the bytes of one shard, from any thread. Where the file ends early, there are fewer.
+
+    Attributes:
+      gap: Bytes that are read in less time than another read takes to begin.
+    """
+
+    gap: int
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        """The record between two offsets, and its footer."""
+
+    def ranges(self, bounds: Bounds) -> Iterator[bytes]:
+        """The bytes of some ranges, in their order."""
+
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        """Fills uint8 arrays with the bytes from an offset on, one after the other; with zeros where the file ends."""
+
+    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
+        """As `fill`, for many offsets."""
+
+
+class LocalFile:
+    """A local file. Reading releases the GIL: threads wait for a disk, and copy from the page cache, side by side.
+
+    It is closed when the last thread that reads it lets it go.
+    """
+
+    gap = 1 << 16
+
+    def __init__(self, path: str) -> None:
+        self._descriptor = os.open(path, os.O_RDONLY)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        end = stop - FOOTER_SIZE
+        if stop - start < _SHORT:  # one call for both
+            framed = os.pread(self._descriptor, max(0, stop - start - HEADER_SIZE), start + HEADER_SIZE)
+            return framed[:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
+        record = os.pread(self._descriptor, max(0, end - start - HEADER_SIZE), start + HEADER_SIZE)
+        return record, os.pread(self._descriptor, FOOTER_SIZE, end)
+
+    def ranges(self, bounds: Bounds) -> Iterator[bytes]:
+        return (os.pread(self._descriptor, stop - start, start) for start, stop in bounds)
+
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        read = os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
+        for part in parts if read < sum(part.nbytes for part in parts) else ():
+            part[read:] = 0  # whatever was in this memory
+            read = max(0, read - part.nbytes)
+
+    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
+        for start, parts in jobs:
+            self.fill(start, parts)
+
+
+class InMemoryFile:
+    """A file that is in memory as a whole."""
+
+    gap = 0
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        return self._content[start + HEADER_SIZE : stop - FOOTER_SIZE], self._content[stop - FOOTER_SIZE : stop]
+
+    def ranges(self, bounds: Bounds) -> Iterator[bytes]:
+        return (self._content[start:stop] for start, stop in bounds)
+
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        _copy(memoryview(self._content)[start:], parts)
+
+    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
+        for start, parts in jobs:
+            self.fill(start, parts)
+
+
+class RemoteFile:
+    """An object in a store: a range is one request, some of which are on their way at a time."""
+
+    gap = 1 << 19
+
+    def __init__(self, uri: str) -> None:
+        self._file = files.open_remote(uri)
+
+    def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
+        framed: bytes = self._read((start, stop))
+        return framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
+
+    def ranges(self, bounds: Bounds) -> Iterator[bytes]:
+        if len(bounds) == 1:
+            yield self._read(bounds[0])
+            return
+        with ThreadPoolExecutor(min(_REQUESTS, len(bounds)), "penstock-read") as pool:
+            begun: deque[Future[bytes]] = deque()
+            try:
+                for each in bounds:
+                    begun.append(pool.submit(self._read, each))
+                    if len(begun) > _REQUESTS:
+                        yield begun.popleft().result()
+                while begun:
+                    yield begun.popleft().result()
+            finally:
+                for future in begun:
+                    future.cancel()
+
+    def fill(self, start: int, parts: Sequence[Bytes]) -> None:
+        self.fill_all([(start, parts)])
+
+    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
+        bounds = [(start, start + sum(part.nbytes for part in parts)) for start, parts in jobs]
+        for content, (_, parts) in zip(self.ranges(bounds), jobs, strict=True):
+            _copy(memoryview(content), parts)
+
+    def _read(self, bounds: tuple[int, int]) -> bytes:
+        start, stop = bounds
+        content: bytes = self._file.read_at(stop - start, start)
+        return content
+
+
+def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
+    for part in parts:
+        available = content[: part.nbytes]
+        part[: len(available)] = available
+        part[len(available) :] = 0
+        content = content[part.nbytes :]
+
+
+class OpenShards:
+    """The shards of a split that are open: those used longest ago are closed, beyond what may be open.
+
+    Where records begin is kept of every shard that was ever open: 8 bytes a record.
+
+    Args:
+      shards: Their files.
+      limit: How many may be open; None: as `open_limit` says.
+    """
+
+    def __init__(self, shards: Sequence[ShardFile], limit: int | None = None) -> None:
+        self._shards = shards
+        self._limit = open_limit() if limit is None else limit
+        self._lock = ProcessLock()
+        self._opening = [ProcessLock() for _ in shards]
+        self._offsets: dict[int, array[int]] = {}
+        self._sources: OrderedDict[int, ShardSource] = OrderedDict()
+
+    def offsets(self, shard: int) -> "array[int]":
+        """Where a shard's records begin, and where the last one ends.
+
+        Raises:
+          DatasetError: the shard or its index is missing or damaged.
+        """
+        offsets = self._offsets.get(shard)
+        return self._open(shard)[1] if offsets is None else offsets
+
+    def source(self, shard: int) -> ShardSource:
+        """A shard's content; it stays open as long as the caller refers to it. Errors as for `offsets`."""
+        source = self._sources.get(shard)
+        if source is None:
+            return self._open(shard)[0]
+        if len(self._sources) >= self._limit:  # else the order of use decides nothing
+            with self._lock, contextlib.suppress(KeyError):  # another thread may have closed it
+                self._sources.move_to_end(shard)
+        return source
+
+    def _open(self, shard: int) -> tuple[ShardSource, "array[int]"]:
+        with self._opening[shard]:
+            source, offsets = self._sources.get(shard), self._offsets.get(shard)
+            if source is None or offsets is None:
+                try:
+                    source, offsets = _open_shard(self._shards[shard], offsets)
+                except OSError as error:
+                    if error.errno != errno.EMFILE:
+                        raise
+                    with self._lock:
+                        self._sources.clear()  # others have more files open than we expected
+                    source, offsets = _open_shard(self._shards[shard], offsets)
+                with self._lock:
+                    self._offsets[shard] = offsets
+                    self._sources[shard] = source
+                    self._close_some()
+        return source, offsets
+
+    def _close_some(self) -> None:
+        while len(self._sources) > self._limit:
+            self._sources.popitem(last=False)
+        decompressed = [shard for shard in self._sources if self._shards[shard].compressed]
+        total = sum(self._offsets[shard][-1] for shard in decompressed)
+        for shard in decompressed[:-1]:
+            if total <= KEPT_BYTES:
+                return
+            total -= self._offsets[shard][-1]
+            del self._sources[shard]
+
+
+def _open_shard(shard: ShardFile, known: "array[int] | None") -> tuple[ShardSource, "array[int]"]:
+    """A shard's file, decompressed in memory if it is compressed, and where its records begin and the last one ends."""
+    try:
+        offsets = _read_offsets(shard) if known is None else known
+        content = gzip.decompress(files.read_bytes(shard.uri)) if shard.compressed else None
+        _check_offsets(shard, offsets, shard.bytes if content is None else len(content))
+        if content is not None:
+            return InMemoryFile(content), offsets
+        if not shard.bytes:
+            return InMemoryFile(b""), offsets
+        return LocalFile(shard.uri) if files.is_local(shard.uri) else RemoteFile(shard.uri), offsets
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"{error.filename or shard.uri}: a file of the dataset is missing; run `penstock verify`"
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise DatasetError(f"{shard.uri}: its compression is damaged ({error}); run `penstock verify`") from error
+
+
+def _read_offsets(shard: ShardFile) -> "array[int]":
+    if shard.index_uri is None:
+        raise DatasetError(f"{shard.uri}: expected an index of its records, found none; run the recipe again")
+    offsets = array("Q", files.read_bytes(shard.index_uri))
+    if sys.byteorder == "big":
+        offsets.byteswap()
+    return offsets
+
+
+def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
+    if len(offsets) != shard.records + 1:
+        raise DatasetError(
+            f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
+        )
+    bounds = np.frombuffer(offsets, np.uint64)
+    if bounds[0] != 0 or bounds[-1] != size or (bounds[1:] < bounds[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
+        raise DatasetError(
+            f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
+        )

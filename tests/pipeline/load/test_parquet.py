@@ -1,0 +1,69 @@
+"""Parquet shards: a bounded number of open files, and only damaged row groups are lost."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from penstock.pipeline import DatasetError
+from penstock.pipeline.formats.decode import allocate
+from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.load.batches import Batches, LoadOptions
+from penstock.pipeline.load.order import Order
+from penstock.pipeline.load.parquet import ParquetReader
+from penstock.pipeline.load.shard_files import ShardFile
+
+FEATURES = {"n": Feature("number", "int64", ()), "v": Feature("number", "int64", (None,))}
+ROWS, GROUP = 100, 30
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> ParquetReader:
+    shards = []
+    for shard in range(6):
+        numbers = list(range(shard * ROWS, (shard + 1) * ROWS))
+        path = tmp_path / f"{shard}.parquet"
+        table = pa.table({"n": numbers, "v": [[number] for number in numbers]})
+        pq.write_table(table, path, row_group_size=GROUP, write_page_checksum=True, compression="none")
+        shards.append(ShardFile(str(path), None, ROWS, path.stat().st_size))
+    return ParquetReader(shards, FEATURES)
+
+
+def _damage(reader: ParquetReader, shard: int, group: int) -> None:
+    path = Path(reader._shards[shard].uri)
+    column = pq.ParquetFile(path).metadata.row_group(group).column(0)
+    content = bytearray(path.read_bytes())
+    content[column.data_page_offset + column.total_compressed_size - 1] ^= 255
+    path.write_bytes(content)
+
+
+def test_only_so_many_files_are_open(reader: ParquetReader) -> None:
+    reader._open_limit = 2
+    numbers = np.random.default_rng(0).permutation(len(reader)).tolist()
+    arrays = allocate(FEATURES, len(numbers))
+    reader.fill(arrays, numbers, 0)
+    assert arrays["n"].tolist() == numbers
+    assert len(reader._files) == 2
+    assert [reader.example(number)["n"] for number in numbers] == numbers
+    assert len(reader._files) == 2
+
+
+def test_a_row_is_the_callers_own(reader: ParquetReader) -> None:
+    reader.example(7)["v"][:] = 0
+    assert reader.example(7)["v"].tolist() == [7]
+
+
+@pytest.mark.filterwarnings("ignore:.*passed over")
+def test_only_the_rows_of_a_damaged_row_group_are_lost(reader: ParquetReader) -> None:
+    _damage(reader, 2, 1)
+    order = Order(reader.sizes)
+    before = iter(Batches(reader, order, LoadOptions(10)))
+    assert [row for _ in range(23) for row in next(before)["n"].tolist()] == list(range(230))
+    with pytest.raises(DatasetError, match=r"2.parquet: row group 1 is damaged .*: its 30 rows cannot be read"):
+        next(before)
+    loader = Batches(reader, order, LoadOptions(8, skip_damaged=True))
+    rows = [row for batch in loader for row in batch["n"].tolist()]
+    assert rows == [row for row in range(600) if not 230 <= row < 260]
+    assert loader.skipped == 30
