@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .splits.rules import by_hash as by_hash
     from .splits.rules import by_list as by_list
     from .splits.rules import by_path as by_path
+    from .splits.rules import by_time as by_time
 
 _MODULES = {
     ".errors": ("DatasetError", "NotCommittedError", "OverBudgetError", "PenstockError", "RequestError"),
@@ -47,7 +48,7 @@ _MODULES = {
     ".sources.sql": ("Sql",),
     ".sources.tfrecord": ("TfRecord",),
     ".sources.union": ("Union",),
-    ".splits.rules": ("by_column", "by_folder", "by_glob", "by_hash", "by_list", "by_path"),
+    ".splits.rules": ("by_column", "by_folder", "by_glob", "by_hash", "by_list", "by_path", "by_time"),
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 

@@ -3,8 +3,9 @@
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 
 import pyarrow as pa
@@ -17,11 +18,14 @@ from ..prepare.images import ImagePreparer, ImageSteps
 from ..prepare.preparer import Preparer, StatisticsSpec
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
 from ..prepare.tables import TablePreparer, TableSteps
+from ..prepare.threads import ordered_map
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
 from ..sources.record_source import RecordSource
-from ..splits.rows import describe_unlisted, split_names
+from ..splits.columns import Hashes, columns_of, describe_unlisted, fit
+from ..splits.hashing import hash_rows
+from ..splits.rows import split_names
 from ..splits.rules import NOT_LISTED
 from . import sample
 from .cut import cut_ranges, cut_references
@@ -98,7 +102,7 @@ def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = N
     Args:
       recipe: The recipe.
       root: The input folder.
-      threads: How many payloads to hash at a time, where duplicates are to be left out.
+      threads: How many payloads or ranges to read at a time, where duplicates or splits need a look at all of them.
       timeout: Seconds that an image may take in a process of its own; None tries them in this one.
 
     Raises:
@@ -106,7 +110,7 @@ def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = N
     """
     if isinstance(recipe.source, Images | ImageJoin):
         return _plan_images(recipe, recipe.source, root, threads, timeout)
-    return _plan_table(recipe, recipe.source, root, timeout)
+    return _plan_table(recipe, recipe.source, root, threads, timeout)
 
 
 def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Plan:
@@ -141,7 +145,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
     )
 
 
-def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float | None) -> Plan:
+def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, timeout: float | None) -> Plan:
     """The plan of a table: its files are cut into ranges, and a unit holds all splits."""
     _check_fits_table(recipe, timeout)
     if isinstance(recipe.shards, Mapping):
@@ -156,6 +160,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float 
     seed = recipe.seed if recipe.shuffle else None
     serialized = recipe.format == "tfrecord"
     steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names)
+    steps, warnings = _fit_splits(steps, listing.ranges, threads)
     start = time.perf_counter()
     tried = _first_rows(steps, listing.ranges)
     first, rows = listing.ranges[len(tried) - 1], tried[-1]
@@ -165,6 +170,12 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float 
         schema = stored_schema(unite(batches))
     except ValueError as error:
         raise RequestError(f"Recipe(prepare=...): {error}") from error
+    existing = {*listing.schema.columns.names, *schema.names}
+    if strangers := [name for name in columns_of(steps.rule) if name not in existing]:
+        raise RequestError(
+            f"Recipe(splits=...): expected one of the columns {listing.schema.columns.names}, or one that `prepare` "
+            f"makes, found {strangers[0]!r}"
+        )
     features = describe_columns(schema)
     rows = conform(rows, schema, first, steps.by_example)
     stored = encode(rows.batch, features) if serialized else rows.batch
@@ -177,7 +188,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float 
         inventory=Inventory(
             read=sum(record_range.rows for record_range in listing.ranges) if known else -1,
             digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
-            warnings=listing.warnings,
+            warnings=[*listing.warnings, *warnings],
         ),
         splits={name: SplitPlan(-1, len(units), size // len(names), {}) for name in names},
         units=units,
@@ -188,6 +199,27 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, timeout: float 
         estimate=Estimate(output_bytes, size * seconds / max(first.size, 1)),
         known_losses=_known_losses(listing.ranges, tried, rows),
     )
+
+
+def _fit_splits(steps: TableSteps, ranges: Sequence[RecordRange], threads: int) -> tuple[TableSteps, list[str]]:
+    """The steps with the rule that `fit` makes of theirs, which may need all rows for it; and warnings."""
+
+    def part(record_range: RecordRange) -> tuple[pa.RecordBatch, Hashes]:
+        try:
+            rows = steps.deciding(record_range)
+        except PenstockError as error:
+            raise RequestError(str(error)) from error
+        batch = rows.batch.select([name for name in columns_of(steps.rule) if name in rows.batch.schema.names])
+        return batch, partial(hash_rows, record_range.key, rows.numbers, "split")
+
+    def parts() -> Iterator[tuple[pa.RecordBatch, Hashes]]:
+        with ThreadPoolExecutor(threads) as pool:
+            for batch, hashes in ordered_map(pool, part, ranges, 2 * threads):
+                if len(batch):
+                    yield batch, hashes
+
+    rule, warnings = fit(steps.rule, steps.splits, parts)
+    return replace(steps, rule=rule), warnings
 
 
 def _check_fits_table(recipe: Recipe, timeout: float | None) -> None:

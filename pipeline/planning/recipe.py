@@ -20,11 +20,11 @@ from ..formats import paths
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.record_source import RecordSource
-from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath
+from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath, ByTime
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
-SplitRule = ByHash | ByPath | ByList | ByGlob | ByColumn
+SplitRule = ByHash | ByPath | ByList | ByGlob | ByColumn | ByTime
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,8 @@ class Recipe:
       source: Where the examples are.
       prepare: Functions `example -> example`, applied in order to one decoded example at a time.
       features: A tf.Transform `preprocessing_fn`: batched tensors to batched tensors; None passes all through.
-      splits: Split name to its share, or `by_hash`, `by_path`, `by_folder`, `by_list`.
+      splits: Split name to its share, or one of `by_hash`, `by_path`, `by_folder`, `by_glob`, `by_list`, `by_column`
+        and `by_time`.
       shards: How many shards a split gets: one number for all, or by split. None: about 64 MiB a shard.
       encode: Feature name to how its pixels are stored; `image` is JPEG and all else PNG by default.
       format: "tfrecord" (tf.train.Example), or "parquet" for tables.
@@ -92,7 +93,8 @@ class Recipe:
         _expect(
             isinstance(self.splits, Mapping | SplitRule),
             "splits",
-            "shares such as {'train': 0.9, 'test': 0.1}, or by_hash, by_path, by_folder, by_glob, by_list, by_column",
+            "shares such as {'train': 0.9, 'test': 0.1}, or by_hash, by_path, by_folder, by_glob, by_list, by_column "
+            "or by_time",
             self.splits,
         )
         try:

@@ -6,18 +6,23 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
+import numpy as np
+import pyarrow as pa
+
 from ..errors import RequestError
 from ..formats import paths
+from ..formats.features import LABEL
 from ..sources.file_patterns import digest_files
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.listing import Reference
+from ..sources.listing import ImageListing, Reference
 from ..sources.quarantine import QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
+from ..splits.columns import fit, reads_columns, split_batch
 from ..splits.hashing import hash64
 from ..splits.rules import NOT_LISTED
 from ..storage import files
-from .recipe import Recipe
+from .recipe import Recipe, SplitRule
 
 DUPLICATE = "duplicate"
 
@@ -70,7 +75,8 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     """
     listing = source.find(root)
     rule = recipe.split_rule
-    names, warnings = rule.assign([reference.key for reference in listing.references], root)
+    names, warnings, unsplit = _assign(rule, listing, root)
+    problems = [*listing.problems, *unsplit.values()]
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
     filtered = Counter(listing.filtered)
@@ -78,6 +84,8 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     listed = [reference for reference, name in zip(listing.references, names, strict=True) if name is not None]
     duplicates = _duplicates(listed, threads) if recipe.deduplicate else set()
     for reference, name in zip(listing.references, names, strict=True):
+        if reference.key in unsplit:
+            continue
         if name is None or reference.key in duplicates:
             filtered[NOT_LISTED if name is None else DUPLICATE] += 1
         else:
@@ -87,12 +95,48 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     inventory = Inventory(
         read=len(listing.references) + len(listing.problems) + listing.filtered.total(),
         digest=digest,
-        quarantined=listing.problems,
+        quarantined=problems,
         filtered=filtered,
         warnings=listing.warnings + warnings,
     )
     _check_splits({name: len(references) for name, references in splits.items()}, inventory, recipe)
     return Selection(inventory, splits, listing.schema or NO_COLUMNS)
+
+
+def _assign(
+    rule: SplitRule, listing: ImageListing, root: str
+) -> tuple[list[str | None], list[str], dict[str, QuarantinedExample]]:
+    """The split of each image, None for one that is in none; warnings; and those that can be in none, by key."""
+    references = listing.references
+    keys = [reference.key for reference in references]
+    if not reads_columns(rule):
+        return *rule.assign(keys, root), {}
+    batch = _joined_columns(listing)
+    names = list(rule.names() or [])
+
+    def hashes() -> np.ndarray:
+        return np.array([hash64(key, "split") for key in keys], np.uint64)
+
+    try:
+        fitted, warnings = fit(rule, names, lambda: [(batch, hashes)])
+        codes, errors = split_batch(fitted, names, batch, hashes)
+    except RequestError as error:
+        what = "expected a column that is joined to the images, or 'label'"
+        raise RequestError(f"{error}; {what}") from error
+    unsplit = {
+        keys[row]: QuarantinedExample(keys[row], references[row].uri, "split", error.code, error.message)
+        for row, error in errors.items()
+    }
+    return [None if code < 0 else names[code] for code in codes.tolist()], warnings, unsplit
+
+
+def _joined_columns(listing: ImageListing) -> pa.RecordBatch:
+    """What is joined to the images, as columns; and their label, where they have one."""
+    schema = listing.schema.columns if listing.schema else pa.schema([])
+    rows = [reference.columns or {} for reference in listing.references]
+    columns = {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in schema}
+    labels = pa.array([reference.label for reference in listing.references], pa.string())
+    return pa.RecordBatch.from_pydict({**columns, **({} if labels.null_count == len(labels) else {LABEL: labels})})
 
 
 def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recipe) -> None:

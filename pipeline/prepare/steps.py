@@ -76,7 +76,7 @@ def _apply_vectorized(step: Vectorized, rows: PreparedRows, record_range: Record
         batch = step(rows.batch)
     except Exception as error:  # a user's function may raise anything: halve until the rows that it fails on are alone
         if len(rows.batch) <= 1:
-            example = _quarantined(
+            example = quarantined(
                 record_range, rows, 0, "prepare_error", f"{_name(step)}: {in_words(error, step.function)}"
             )
             return replace(rows.keep(np.zeros(len(rows.batch), bool)), quarantined=[*rows.quarantined, example])
@@ -130,11 +130,11 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
             rows.filtered[filtered.reason] += 1
             continue
         except Rejected as rejected:
-            rows.quarantined.append(_quarantined(record_range, rows, number, rejected.code, rejected.message))
+            rows.quarantined.append(quarantined(record_range, rows, number, rejected.code, rejected.message))
             continue
         except Exception as error:  # a user's function may raise anything: one row fails, not the run
             message = f"{_name(step)}: {in_words(error, step)}"
-            rows.quarantined.append(_quarantined(record_range, rows, number, "prepare_error", message))
+            rows.quarantined.append(quarantined(record_range, rows, number, "prepare_error", message))
             continue
         if (
             not isinstance(changed, Mapping)
@@ -142,7 +142,7 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
             or not all(isinstance(name, str) and name for name in changed)
         ):
             message = f"{_name(step)}: expected a dict of columns by their names, found {changed!r:.60}; fix `prepare`"
-            rows.quarantined.append(_quarantined(record_range, rows, number, WRONG_RESULT, message))
+            rows.quarantined.append(quarantined(record_range, rows, number, WRONG_RESULT, message))
             continue
         examples.append(changed)
         kept.append(number)
@@ -150,7 +150,7 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
         return rows.keep(np.zeros(len(rows.batch), bool))
     batch, wrong = _from_examples(step, examples, rows.batch.schema)
     for position, words in wrong.items():
-        rows.quarantined.append(_quarantined(record_range, rows, kept[position], WRONG_TYPE, words))
+        rows.quarantined.append(quarantined(record_range, rows, kept[position], WRONG_TYPE, words))
     mask = np.zeros(len(rows.batch), bool)
     mask[[number for position, number in enumerate(kept) if position not in wrong]] = True
     return replace(rows.keep(mask), batch=batch)
@@ -231,12 +231,11 @@ def _wider(first: pa.DataType, second: pa.DataType) -> pa.DataType:
         return first
 
 
-def _quarantined(
-    record_range: RecordRange, rows: PreparedRows, position: int, code: str, message: str
+def quarantined(
+    record_range: RecordRange, rows: PreparedRows, position: int, code: str, message: str, stage: str = "prepare"
 ) -> QuarantinedExample:
-    return QuarantinedExample(
-        f"{record_range.key}:{rows.numbers[position]}", record_range.uri, "prepare", code, message
-    )
+    """A row as it goes to the quarantine."""
+    return QuarantinedExample(f"{record_range.key}:{rows.numbers[position]}", record_range.uri, stage, code, message)
 
 
 def _name(step: object) -> str:
@@ -284,7 +283,7 @@ def _without(rows: PreparedRows, others: Sequence[str], schema: pa.Schema, recor
         for position in np.flatnonzero(fits & np.asarray(rows.batch.column(name).is_valid())).tolist():
             message = f"expected the columns {schema.names} as in the first rows, found {name!r} as well"
             advice = "let `prepare` give every example the same columns, None where there is no value"
-            rows.quarantined.append(_quarantined(record_range, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))
+            rows.quarantined.append(quarantined(record_range, rows, position, WRONG_COLUMNS, f"{message}; {advice}"))
             fits[position] = False
     return rows if fits.all() else rows.keep(fits)
 
@@ -304,7 +303,7 @@ def _fitted(rows: PreparedRows, schema: pa.Schema, record_range: RecordRange, wo
             for position, value in wrong.items():
                 if fits[position]:
                     message = words.format(name=name, expected=_in_words(kind), found=value)
-                    rows.quarantined.append(_quarantined(record_range, rows, position, WRONG_TYPE, message))
+                    rows.quarantined.append(quarantined(record_range, rows, position, WRONG_TYPE, message))
                 fits[position] = False
         columns.append(column)
     fitted = replace(rows, batch=pa.RecordBatch.from_arrays(columns, names=schema.names))

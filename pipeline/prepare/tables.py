@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,13 +17,14 @@ from ..formats.features import LABEL, Feature, describe_columns
 from ..sources.listing import RecordRange
 from ..sources.record_source import RecordSource
 from ..sources.table_schema import TableSchema
+from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import NOT_LISTED, Splits
 from .chunk import Chunk, SplitExamples
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
-from .steps import PreparedRows, apply_step, conform
+from .steps import PreparedRows, apply_step, conform, quarantined
 from .summaries import summarize
 from .threads import ordered_map
 
@@ -36,14 +37,14 @@ class TableSteps:
       source: Reads ranges.
       schema: The columns that it reads.
       functions: The recipe's `prepare`: functions of batches (`Vectorized`, `Where`) and of examples.
-      rule: The recipe's split rule.
+      rule: The recipe's split rule, fitted where it must be.
       splits: The splits' names.
     """
 
     source: RecordSource
     schema: TableSchema
     functions: Sequence[Callable[[Any], Any]]
-    rule: Splits
+    rule: Splits | Strata
     splits: tuple[str, ...]
 
     @property
@@ -61,19 +62,54 @@ class TableSteps:
         Raises:
           PenstockError: a function changed the rows in a way that it must not.
         """
+        rows = self.read(record_range, limit)
+        if self.splits_raw_rows:
+            return self._apply_functions(self._split(rows, record_range), record_range)
+        return self._split(self._apply_functions(rows, record_range), record_range)
+
+    def read(self, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
+        """The rows of a range as they are read, as if all were in the first split."""
         rows = self.source.read(record_range, self.schema)
         batch, numbers = rows.batch[:limit], rows.numbers[:limit]
-        codes = split_rows(self.rule, self.splits, record_range.key, batch, numbers)
-        prepared = PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered), rows.notes)
-        outside = codes < 0
-        if outside.any():
-            prepared.filtered[NOT_LISTED] += int(outside.sum())
-            prepared = prepared.keep(~outside)
+        codes = np.zeros(len(batch), np.int64)
+        return PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered), rows.notes)
+
+    def deciding(self, record_range: RecordRange) -> PreparedRows:
+        """The rows of a range as the split rule sees them: raw, or with a column that `prepare` makes."""
+        rows = self.read(record_range)
+        return rows if self.splits_raw_rows else self._apply_functions(rows, record_range)
+
+    @property
+    def splits_raw_rows(self) -> bool:
+        """Whether the rows' splits follow from their files and raw columns, and not from a column of `prepare`."""
+        return all(name in self.schema.columns.names for name in columns_of(self.rule))
+
+    def _apply_functions(self, rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
         for function in self.functions:
-            if not len(prepared.batch):  # no function needs to know how to do without rows
+            if not len(rows.batch):  # no function needs to know how to do without rows
                 break
-            prepared = apply_step(function, prepared, record_range)
-        return prepared
+            rows = apply_step(function, rows, record_range)
+        return rows
+
+    def _split(self, rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
+        """Gives rows their splits; filters those that are in none, and quarantines those that can be in none."""
+        if not len(rows.batch):
+            return rows
+        batch = rows.batch
+        if self.by_example:  # examples of one range may all lack a column that others have
+            for name in set(columns_of(self.rule)) - set(batch.schema.names):
+                batch = batch.append_column(name, pa.nulls(len(batch), pa.string()))
+        codes, errors = split_rows(self.rule, self.splits, record_range.key, batch, rows.numbers)
+        inside = codes >= 0
+        inside[list(errors)] = True
+        if not inside.all():
+            rows.filtered[NOT_LISTED] += int((~inside).sum())
+        inside[list(errors)] = False
+        rows.quarantined += [
+            quarantined(record_range, rows, row, error.code, error.message, "split") for row, error in errors.items()
+        ]
+        rows = replace(rows, codes=codes)
+        return rows if inside.all() else rows.keep(inside)
 
 
 @dataclass(frozen=True)

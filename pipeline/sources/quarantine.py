@@ -11,7 +11,7 @@ class QuarantinedExample:
     Attributes:
       key: The example's key.
       uri: The payload that could not be used.
-      stage: Where it failed: `plan`, `read`, `decode`, `prepare` or `encode`.
+      stage: Where it failed: `plan`, `read`, `split`, `decode`, `prepare` or `encode`.
       code: The reason in snake_case, for counting.
       message: The reason in words.
       sha256: The payload's content hash; None where it was not read.

@@ -6,11 +6,10 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import RequestError
-from .hashing import hash64, hash_rows, split_bounds
-from .rules import ByColumn, ByGlob, ByHash, ByPath, Splits, find_group
-
-_BOOLEANS = {"true": "1", "false": "0"}
-_SHOWN = 5  # values that a message names
+from ..sources.row_errors import RowError
+from .columns import ColumnRule, Strata, split_batch
+from .hashing import hash_rows
+from .rules import ByColumn, ByGlob, ByHash, ByPath, ByTime, Splits, find_group
 
 
 def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
@@ -34,63 +33,30 @@ def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
                     f"split {name!r} would be empty: expected files that match {rule.patterns[name]!r}, found "
                     f"{list(keys)[:3]}; fix by_glob's patterns or those of the source"
                 )
-    if isinstance(rule, ByHash | ByColumn | ByGlob):
+    if isinstance(rule, ByHash | ByColumn | ByTime | ByGlob):
         return list(rule.names())
     raise RequestError(
-        "Recipe(splits=...): expected shares, by_hash, by_column, by_glob, by_path or by_folder for rows of a table, "
-        f"found {rule!r}"
+        "Recipe(splits=...): expected shares, by_hash, by_column, by_time, by_glob, by_path or by_folder for rows of a "
+        f"table, found {rule!r}"
     )
 
 
-def split_rows(rule: Splits, names: Sequence[str], key: str, batch: pa.RecordBatch, numbers: np.ndarray) -> np.ndarray:
+def split_rows(
+    rule: Splits | Strata, names: Sequence[str], key: str, batch: pa.RecordBatch, numbers: np.ndarray
+) -> tuple[np.ndarray, dict[int, RowError]]:
     """The split of each row.
 
     Args:
-      rule: The recipe's rule.
+      rule: The recipe's rule, fitted where it must be.
       names: The splits' names.
       key: The key of the rows' file.
-      batch: The rows as they were read.
+      batch: The rows as they were read; or after `prepare`, where that makes a column that decides.
       numbers: int64 [rows], each row's number in its file.
 
     Returns:
-      int64 [rows], positions in `names`; -1 for a row that is in none.
+      int64 [rows], positions in `names`, -1 for a row that is in none; and why some can be in none, by position.
     """
-    if isinstance(rule, ByHash):
-        bounds = np.array([min(upper, 2**64 - 1) for _, upper in split_bounds(rule.fractions)], np.uint64)
-        hashes = (
-            hash_rows(key, numbers, "split")
-            if rule.column is None
-            else _hash_values(_column(batch, rule.column), "split")
-        )
-        return np.minimum(np.searchsorted(bounds, hashes, "right"), len(bounds) - 1)
-    if isinstance(rule, ByColumn):
-        column = _column(batch, rule.column)
-        booleans = _BOOLEANS if pa.types.is_integer(column.type) else {}  # a source gives true and false as 1 and 0
-        written = [booleans.get(name.lower(), name) for name in names]
-        positions = pa.compute.index_in(column.cast(pa.string()), pa.array(written, pa.string()))
-        return np.asarray(positions.fill_null(-1)).astype(np.int64)
+    if isinstance(rule, ColumnRule):
+        return split_batch(rule, names, batch, lambda: hash_rows(key, numbers, "split"))
     (name,), _ = rule.assign([key], "")
-    return np.full(len(batch), -1 if name is None else list(names).index(name))
-
-
-def describe_unlisted(rule: Splits, batch: pa.RecordBatch) -> str:
-    """What to say of rows that are all in no split: what the rule's column holds instead; "" where it has none."""
-    if not isinstance(rule, ByColumn) or not len(batch):
-        return ""
-    values = _column(batch, rule.column).cast(pa.string()).unique().to_pylist()
-    shown = ", ".join("missing values" if value is None else repr(value) for value in values[:_SHOWN])
-    more = ", …" if len(values) > _SHOWN else ""
-    return f"expected {list(rule.values)} in the column {rule.column!r}, found {shown}{more}"
-
-
-def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
-    if name not in batch.schema.names:
-        raise RequestError(f"Recipe(splits=...): expected one of the columns {batch.schema.names}, found {name!r}")
-    return batch.column(name)
-
-
-def _hash_values(values: pa.Array, salt: str) -> np.ndarray:
-    """A 64-bit hash of each value's text; a missing value hashes like the empty text."""
-    encoded = values.cast(pa.string()).fill_null("").dictionary_encode()
-    hashes = np.array([hash64(text, salt) for text in encoded.dictionary.to_pylist()], np.uint64)
-    return hashes[np.asarray(encoded.indices)] if len(hashes) else np.zeros(0, np.uint64)
+    return np.full(len(batch), -1 if name is None else list(names).index(name)), {}

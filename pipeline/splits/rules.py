@@ -1,8 +1,9 @@
-"""Which split an example belongs to: by a hash of its key, by its path, or by lists."""
+"""Which split an example belongs to: by a hash, by its path, by lists, by a column, or by time."""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Protocol
 
 from ..errors import RequestError
@@ -10,6 +11,7 @@ from ..sources import key_lists
 from ..storage import files
 from ..storage.globs import compile_glob
 from .hashing import hash64, pick_split, split_bounds
+from .times import Time, instant
 
 NOT_LISTED = "in_no_split"
 
@@ -39,17 +41,35 @@ class ByHash:
       fractions: Split name to its share; the shares sum to 1.
       group: A regular expression searched in the key. Its group named `group`, else its first group, else the whole
         match is hashed instead of the key, so that all frames of a video or all photos of a patient stay together.
-      column: For tables, the column whose value is hashed instead of the row's file and number; for the same purpose.
+      column: The column, or several, whose values are hashed instead of a row's file and number, for that purpose;
+        "*" are all that are read, so that equal rows stay together. Of a table, or joined to images.
+      stratify: A column, or "label" of images: every split gets its share of the examples of each of its values, by the
+        hashes of their keys. Then adding data moves a few of the examples that were there.
     """
 
     fractions: Mapping[str, float]
     group: str | None = None
-    column: str | None = None
+    column: str | Sequence[str] | None = None
+    stratify: str | None = None
 
     def __post_init__(self) -> None:
         split_bounds(self.fractions)
         if self.group is not None:
             re.compile(self.group)
+        given = {"group": self.group, "column": self.column, "stratify": self.stratify}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) > 1:
+            raise ValueError(f"by_hash: expected one of group, column and stratify, found {given}")
+        columns = [self.column] if isinstance(self.column, str) else self.column
+        if columns is not None and not (columns and all(isinstance(name, str) and name for name in columns)):
+            raise ValueError(f"by_hash(column=...): expected a column or several, found {self.column!r}")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are hashed together; none: the key is."""
+        if self.column is None:
+            return ()
+        return (self.column,) if isinstance(self.column, str) else tuple(self.column)
 
     def names(self) -> Sequence[str]:
         return list(self.fractions)
@@ -58,8 +78,6 @@ class ByHash:
         return []
 
     def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        if self.column is not None:
-            raise RequestError(f"by_hash(column={self.column!r}): expected rows of a table, found files; use group=...")
         bounds = split_bounds(self.fractions)
         names = keys if self.group is None else [find_group(self.group, "group", key) for key in keys]
         return [pick_split(hash64(name, "split"), bounds) for name in names], []
@@ -161,12 +179,74 @@ class ByColumn:
         return []
 
     def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        raise RequestError(f"by_column({self.column!r}): expected rows of a table, found files")
+        raise NotImplementedError("the values of a column decide, not keys: see `splits.columns`")
 
 
-def by_hash(fractions: Mapping[str, float], group: str | None = None, column: str | None = None) -> ByHash:
-    """Splits by a stable hash; see `ByHash`. `splits={"train": 0.9, "test": 0.1}` in a recipe is short for it."""
-    return ByHash(fractions, group, column)
+@dataclass(frozen=True)
+class ByTime:
+    """Splits by when an example is from: the earlier ones in one split, the later ones in the next.
+
+    Attributes:
+      column: The column of times: strings (ISO 8601, UTC where they name no zone), as dates and timestamps are read; or
+        numbers. An example without a time, or with one that cannot be read, is quarantined (`no_time`).
+      until: Split name to the time before which its examples are, in ascending order; strings, dates or datetimes for a
+        column of strings, numbers for one of numbers. None for the last split: it has no end. Without it, what is as
+        late as the last time is in no split.
+      shares: Instead of `until`: split name to its share of all examples, in the order of time. Examples of one time
+        stay together.
+    """
+
+    column: str
+    until: Mapping[str, Time | None] | None = None
+    shares: Mapping[str, float] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.until is None) == (self.shares is None):
+            raise ValueError(f"by_time({self.column!r}): expected either times or shares, found both or none")
+        if self.shares is not None:
+            split_bounds(self.shares)
+            return
+        times = list((self.until or {}).values())
+        if not times or any(time is None for time in times[:-1]):
+            raise ValueError(f"by_time({self.column!r}): expected times, None for the last split only, found {times}")
+        instants = self.instants
+        if len({isinstance(time, int | float) for time in times if time is not None}) > 1:
+            raise ValueError(f"by_time({self.column!r}): expected either dates or numbers, found {times}")
+        if any(not first < second for first, second in pairwise(instants)):
+            raise ValueError(f"by_time({self.column!r}): expected times in ascending order, found {times}")
+
+    @property
+    def instants(self) -> list[int | float]:
+        """The ends of the splits that have one; see `times.instant`."""
+        return [instant(time) for time in (self.until or {}).values() if time is not None]
+
+    @property
+    def is_of_numbers(self) -> bool:
+        """Whether the ends are numbers, and no dates."""
+        return any(isinstance(time, int | float) for time in (self.until or {}).values())
+
+    def names(self) -> Sequence[str]:
+        return list(self.until or self.shares or {})
+
+    def files(self) -> Sequence[str]:
+        return []
+
+    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
+        raise NotImplementedError("the values of a column decide, not keys: see `splits.columns`")
+
+
+def by_hash(
+    fractions: Mapping[str, float],
+    group: str | None = None,
+    column: str | Sequence[str] | None = None,
+    stratify: str | None = None,
+) -> ByHash:
+    """Splits by a stable hash; see `ByHash`. `splits={"train": 0.9, "test": 0.1}` in a recipe is short for it.
+
+    Raises:
+      ValueError: the shares do not sum to 1, or more than one of `group`, `column` and `stratify` is given.
+    """
+    return ByHash(fractions, group, column, stratify)
 
 
 def by_glob(patterns: Mapping[str, str]) -> ByGlob:
@@ -177,6 +257,19 @@ def by_glob(patterns: Mapping[str, str]) -> ByGlob:
 def by_column(column: str, values: Sequence[str]) -> ByColumn:
     """Splits by the value of a table's column; see `ByColumn`."""
     return ByColumn(column, tuple(values))
+
+
+def by_time(
+    column: str, until: Mapping[str, Time | None] | None = None, *, shares: Mapping[str, float] | None = None
+) -> ByTime:
+    """Splits by time, such as `{"train": "2024-01-01", "test": None}` or `shares={"train": 0.8, "test": 0.2}`.
+
+    See `ByTime`.
+
+    Raises:
+      ValueError: neither or both are given, a time cannot be read, or they do not ascend.
+    """
+    return ByTime(column, until, shares)
 
 
 def by_path(pattern: str) -> ByPath:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .pipeline import by_hash as by_hash
     from .pipeline import by_list as by_list
     from .pipeline import by_path as by_path
+    from .pipeline import by_time as by_time
     from .pipeline import folder as folder
     from .pipeline import join as join
     from .pipeline import open_dataset as open_dataset

@@ -1,0 +1,256 @@
+"""Splits by what is in columns, for whole batches: of a table's rows, or of images with the columns joined to them.
+
+Shares of strata, and shares in the order of time, need a look at all of the input before any example has its split:
+`fit` takes it, and gives the rule by which each example can then be split alone.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+import pyarrow as pa
+
+from ..errors import PenstockError, RequestError
+from ..sources.row_errors import RowError
+from ..splitmix import GOLDEN_GAMMA, mix64
+from .hashing import hash64, split_bounds
+from .rules import ByColumn, ByHash, ByTime, Splits
+from .times import moment, read_times
+
+ALL_COLUMNS = "*"
+_BOOLEANS = {"true": "1", "false": "0"}
+_SHOWN = 5  # values that a message names
+_LAST = (1 << 64) - 1
+
+Hashes = Callable[[], np.ndarray]  # gives uint64 [examples], each one's hash by its key
+
+
+@dataclass(frozen=True)
+class Strata:
+    """What `fit` makes of `by_hash(..., stratify=...)`: within each stratum, the hashes at which the next split begins.
+
+    Attributes:
+      column: The column whose values are the strata.
+      bounds: Value, as text (None: missing), to the first hash of each split but the first.
+    """
+
+    column: str
+    bounds: Mapping[str | None, tuple[int, ...]]
+
+
+ColumnRule = ByHash | ByColumn | ByTime | Strata
+
+
+def columns_of(rule: Splits | Strata) -> tuple[str, ...]:
+    """The columns whose values decide; none where keys do."""
+    if isinstance(rule, ByHash):
+        return (rule.stratify,) if rule.stratify else tuple(name for name in rule.columns if name != ALL_COLUMNS)
+    return (rule.column,) if isinstance(rule, ByColumn | ByTime | Strata) else ()
+
+
+def reads_columns(rule: Splits) -> bool:
+    """Whether the values of columns decide, and not keys."""
+    return bool(columns_of(rule)) or (isinstance(rule, ByHash) and rule.column is not None)
+
+
+def split_batch(
+    rule: Splits | Strata, names: Sequence[str], batch: pa.RecordBatch, hashes: Hashes
+) -> tuple[np.ndarray, dict[int, RowError]]:
+    """The split of each example of a batch.
+
+    Args:
+      rule: A `ColumnRule` that was fitted, where it must be.
+      names: The splits' names.
+      batch: The columns that decide, and perhaps others.
+      hashes: The examples' hashes by their keys.
+
+    Returns:
+      int64 [examples], positions in `names`, -1 for an example that is in none; and why some can be in none, by
+      position.
+    """
+    if isinstance(rule, Strata):
+        return _in_strata(rule, batch, hashes()), {}
+    if isinstance(rule, ByTime):
+        return _by_time(rule, names, batch)
+    if isinstance(rule, ByColumn):
+        column = _column(batch, rule.column)
+        booleans = _BOOLEANS if pa.types.is_integer(column.type) else {}  # a source gives true and false as 1 and 0
+        written = [booleans.get(name.lower(), name) for name in names]
+        positions = pa.compute.index_in(_texts(column), pa.array(written, pa.string()))
+        return np.asarray(positions.fill_null(-1)).astype(np.int64), {}
+    assert isinstance(rule, ByHash)
+    bounds = np.array([min(upper, _LAST) for _, upper in split_bounds(rule.fractions)], np.uint64)
+    found = _hash_columns(batch, rule.columns) if rule.columns else hashes()
+    return np.minimum(np.searchsorted(bounds, found, "right"), len(bounds) - 1), {}
+
+
+def fit(
+    rule: Splits | Strata, names: Sequence[str], parts: Callable[[], Iterable[tuple[pa.RecordBatch, Hashes]]]
+) -> tuple[Splits | Strata, list[str]]:
+    """The rule by which each example can be split alone, and warnings in words.
+
+    Args:
+      rule: The recipe's rule.
+      names: The splits' names.
+      parts: Gives all of the input: the columns that decide, and hashes by key. Called only where it is needed, and
+        then 8 bytes of each example are held.
+
+    Raises:
+      RequestError: the shares leave a split empty, or the columns are not there or of another kind.
+    """
+    if isinstance(rule, ByHash) and rule.stratify:
+        return _fit_strata(rule, rule.stratify, names, parts())
+    if isinstance(rule, ByTime) and rule.shares is not None:
+        return _fit_times(rule, rule.shares, names, parts()), []
+    return rule, []
+
+
+def _fit_strata(
+    rule: ByHash, name: str, names: Sequence[str], parts: Iterable[tuple[pa.RecordBatch, Hashes]]
+) -> tuple[Strata, list[str]]:
+    """Cuts the sorted hashes of each stratum by the shares; warns of strata that are too small for all splits."""
+    strata: dict[str | None, list[np.ndarray]] = {}
+    for batch, hashes in parts:
+        encoded = _texts(_column(batch, name)).dictionary_encode("encode")
+        codes = np.asarray(encoded.indices)
+        order = np.argsort(codes, kind="stable")
+        cuts = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
+        sorted_hashes = hashes()[order]
+        for text, (begin, end) in zip(encoded.dictionary.to_pylist(), pairwise(cuts.tolist()), strict=True):
+            strata.setdefault(text, []).append(sorted_hashes[begin:end])
+    bounds: dict[str | None, tuple[int, ...]] = {}
+    empty: dict[str, list[str]] = {split: [] for split in names}
+    for text, arrays in sorted(strata.items(), key=lambda item: (item[0] is not None, item[0])):
+        ordered = np.sort(np.concatenate(arrays))
+        ends = _ends(rule.fractions, len(ordered))
+        bounds[text] = tuple(int(ordered[end]) if end < len(ordered) else _LAST for end in ends[:-1])
+        for split, (begin, end) in zip(names, pairwise([0, *ends]), strict=True):
+            if begin == end:
+                empty[split].append(f"{text!r} ({len(ordered)} example{'s' * (len(ordered) > 1)})")
+    for split, lacking in empty.items():
+        if len(lacking) == len(bounds):
+            raise RequestError(
+                f"split {split!r} would be empty: expected values of {name!r} that enough examples have to give it its "
+                f"share, found {len(bounds)}, such as {lacking[0]}; stratify by a column of few values"
+            )
+    warnings = [
+        f"split {split!r} gets no example of {len(lacking)} of {len(bounds)} values of {name!r}, which are too rare to be "
+        f"shared out: {', '.join(lacking[:_SHOWN])}{', …' if len(lacking) > _SHOWN else ''}"
+        for split, lacking in empty.items()
+        if lacking
+    ]
+    return Strata(name, bounds), warnings
+
+
+def _fit_times(
+    rule: ByTime, shares: Mapping[str, float], names: Sequence[str], parts: Iterable[tuple[pa.RecordBatch, Hashes]]
+) -> ByTime:
+    """The times before which the shares of all examples are."""
+    read: list[np.ndarray] = []
+    of_strings = False
+    for batch, _ in parts:
+        column = _time_column(rule, batch)
+        times, errors = read_times(column, rule.column)
+        of_strings = pa.types.is_string(column.type)
+        read.append(np.delete(times, list(errors)))
+    ordered = np.sort(np.concatenate(read)).tolist() if read else []
+    until: dict[str, int | float] = {}
+    previous = ordered[0] if ordered else 0
+    for split, end in zip(names, _ends(shares, len(ordered))[:-1], strict=False):
+        time = ordered[end] if end < len(ordered) else previous
+        if not previous < time:
+            raise RequestError(
+                f"split {split!r} would be empty: expected times in {rule.column!r} that differ enough to give it its "
+                f"share, found {len(ordered)} examples of which too many have one time; change the shares"
+            )
+        until[split] = previous = time
+    ends = {split: moment(int(time)) if of_strings else time for split, time in until.items()}
+    return ByTime(rule.column, {**ends, names[-1]: None})
+
+
+def _ends(shares: Mapping[str, float], count: int) -> list[int]:
+    """Where the share of each split ends in a sequence of so many: less than one away from its exact share."""
+    ends = [int(count * share + 0.5) for share in accumulate(shares.values())]
+    return [*ends[:-1], count]
+
+
+def _in_strata(rule: Strata, batch: pa.RecordBatch, hashes: np.ndarray) -> np.ndarray:
+    encoded = _texts(_column(batch, rule.column)).dictionary_encode("encode")
+    if not len(encoded.dictionary):
+        return np.zeros(0, np.int64)
+    texts = encoded.dictionary.to_pylist()
+    if strangers := [text for text in texts if text not in rule.bounds]:
+        raise PenstockError(
+            f"{rule.column!r}: expected the values that were there when the splits were planned, found "
+            f"{strangers[0]!r} as well: the input changed; run again"
+        )
+    bounds = np.array([rule.bounds[text] for text in texts], np.uint64)
+    passed = hashes[:, np.newaxis] >= bounds[np.asarray(encoded.indices)]
+    codes: np.ndarray = passed.sum(axis=1)
+    return codes
+
+
+def _by_time(rule: ByTime, names: Sequence[str], batch: pa.RecordBatch) -> tuple[np.ndarray, dict[int, RowError]]:
+    times, errors = read_times(_time_column(rule, batch), rule.column)
+    codes = np.searchsorted(np.array(rule.instants), times, "right").astype(np.int64)
+    codes[codes == len(names)] = -1
+    return codes, errors
+
+
+def _time_column(rule: ByTime, batch: pa.RecordBatch) -> pa.Array:
+    """The column of times, which must be of the kind that the rule's ends are."""
+    column = _column(batch, rule.column)
+    is_number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if not (is_number or pa.types.is_string(column.type)):
+        raise RequestError(
+            f"by_time({rule.column!r}): expected a column of strings or numbers, found one of {column.type}"
+        )
+    if rule.until is not None and is_number != rule.is_of_numbers and rule.instants:
+        kinds = ("numbers", "strings, as dates are read") if is_number else ("strings", "numbers")
+        raise RequestError(
+            f"by_time({rule.column!r}): expected times like the values of the column, which are {kinds[0]}, found "
+            f"{list(rule.until.values())}; name the ends of the splits as they stand in the column"
+        )
+    return column
+
+
+def describe_unlisted(rule: Splits | Strata, batch: pa.RecordBatch) -> str:
+    """What to say of rows that are all in no split: what the rule's column holds instead; "" where it has none."""
+    if not isinstance(rule, ByColumn) or not len(batch):
+        return ""
+    values = _texts(_column(batch, rule.column)).unique().to_pylist()
+    shown = ", ".join("missing values" if value is None else repr(value) for value in values[:_SHOWN])
+    more = ", …" if len(values) > _SHOWN else ""
+    return f"expected {list(rule.values)} in the column {rule.column!r}, found {shown}{more}"
+
+
+def _column(batch: pa.RecordBatch, name: str) -> pa.Array:
+    if name not in batch.schema.names:
+        raise RequestError(f"Recipe(splits=...): expected one of the columns {batch.schema.names}, found {name!r}")
+    return batch.column(name)
+
+
+def _texts(values: pa.Array) -> pa.Array:
+    """The values as strings; lists, and bytes that are no UTF-8, as Python writes them."""
+    try:
+        return values.cast(pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+        return pa.array([None if value is None else repr(value) for value in values.to_pylist()], pa.string())
+
+
+def _hash_columns(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
+    """A hash of the values of several columns together: uint64 [rows]."""
+    if ALL_COLUMNS in names:
+        names = batch.schema.names
+    first, *others = (_hash_values(_column(batch, name), "split") for name in names)
+    for hashes in others:
+        first = mix64(first + np.uint64(GOLDEN_GAMMA)) ^ hashes
+    return first
+
+
+def _hash_values(values: pa.Array, salt: str) -> np.ndarray:
+    """A 64-bit hash of each value's text; a missing value hashes like the empty text."""
+    encoded = _texts(values).fill_null("").dictionary_encode()
+    hashes = np.array([hash64(text, salt) for text in encoded.dictionary.to_pylist()], np.uint64)
+    return hashes[np.asarray(encoded.indices)] if len(hashes) else np.zeros(0, np.uint64)
