@@ -38,6 +38,7 @@ from ..graph import exporter
 from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
 from ..prepare.summaries import Summaries, merge
+from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
 from ..storage import files
 from . import drift, duplicates, golden, statistics
@@ -169,6 +170,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         *drift.compare_values(options.dataset, options.replaces, summary, merged),
         *describe_notes(journals),
         *not_portable,
+        *_missing_labels(options, journals),
     )
     quarantine = (options.plan.quarantine, *(journal.quarantine for journal in journals))
     manifest = Manifest(
@@ -196,6 +198,15 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     files.write_bytes(files.join(options.root, paths.MANIFEST), encoded)
     publish(options.dataset, Pointer.to(options.generation_id, encoded), options.replaces)
     return manifest
+
+
+def _missing_labels(options: CommitOptions, journals: Sequence[Journal]) -> list[str]:
+    """Warnings of labels that a split lacks, but for those that the plan gave already."""
+    labels: dict[str, Counter[str]] = {}
+    for journal in journals:
+        for split, counts in journal.labels.items():
+            labels.setdefault(split, Counter()).update(counts)
+    return [warning for warning in missing_labels(labels) if warning not in options.plan.warnings]
 
 
 def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals) -> dict[str, SplitEntry]:

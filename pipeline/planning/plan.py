@@ -209,7 +209,8 @@ def _fit_splits(steps: TableSteps, ranges: Sequence[RecordRange], threads: int) 
             rows = steps.deciding(record_range)
         except PenstockError as error:
             raise RequestError(str(error)) from error
-        batch = rows.batch.select([name for name in columns_of(steps.rule) if name in rows.batch.schema.names])
+        names = columns_of(steps.rule)
+        batch = rows.batch.select(names) if {*names} <= {*rows.batch.schema.names} else rows.batch  # `fit` names it
         return batch, partial(hash_rows, record_range.key, rows.numbers, "split")
 
     def parts() -> Iterator[tuple[pa.RecordBatch, Hashes]]:

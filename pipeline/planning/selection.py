@@ -20,6 +20,7 @@ from ..sources.quarantine import QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
 from ..splits.columns import fit, reads_columns, split_batch
 from ..splits.hashing import hash64
+from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
 from ..storage import files
 from .recipe import Recipe, SplitRule
@@ -92,12 +93,16 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
             splits.setdefault(name, []).append(reference)
     for references in splits.values() if recipe.shuffle else ():
         references.sort(key=lambda reference: (hash64(reference.key, f"order{recipe.seed}"), reference.key))
+    labels = {
+        name: Counter(reference.label for reference in references if reference.label)
+        for name, references in splits.items()
+    }
     inventory = Inventory(
         read=len(listing.references) + len(listing.problems) + listing.filtered.total(),
         digest=digest,
         quarantined=problems,
         filtered=filtered,
-        warnings=listing.warnings + warnings,
+        warnings=[*listing.warnings, *warnings, *missing_labels(labels)],
     )
     _check_splits({name: len(references) for name, references in splits.items()}, inventory, recipe)
     return Selection(inventory, splits, listing.schema or NO_COLUMNS)

@@ -135,8 +135,8 @@ def _fit_strata(
                 f"share, found {len(bounds)}, such as {lacking[0]}; stratify by a column of few values"
             )
     warnings = [
-        f"split {split!r} gets no example of {len(lacking)} of {len(bounds)} values of {name!r}, which are too rare to be "
-        f"shared out: {', '.join(lacking[:_SHOWN])}{', …' if len(lacking) > _SHOWN else ''}"
+        f"split {split!r} gets no example of {len(lacking)} of {len(bounds)} values of {name!r}, which are too rare to "
+        f"be shared out: {', '.join(lacking[:_SHOWN])}{', …' if len(lacking) > _SHOWN else ''}"
         for split, lacking in empty.items()
         if lacking
     ]
@@ -207,9 +207,9 @@ def _time_column(rule: ByTime, batch: pa.RecordBatch) -> pa.Array:
             f"by_time({rule.column!r}): expected a column of strings or numbers, found one of {column.type}"
         )
     if rule.until is not None and is_number != rule.is_of_numbers and rule.instants:
-        kinds = ("numbers", "strings, as dates are read") if is_number else ("strings", "numbers")
+        kind = "numbers" if is_number else "strings, as dates are read"
         raise RequestError(
-            f"by_time({rule.column!r}): expected times like the values of the column, which are {kinds[0]}, found "
+            f"by_time({rule.column!r}): expected times like the values of the column, which are {kind}, found "
             f"{list(rule.until.values())}; name the ends of the splits as they stand in the column"
         )
     return column
