@@ -16,6 +16,7 @@ from .jpeg import decode_jpeg, load_jpeg
 from .outcome import Rejected
 from .pixels import Colour, Mode, Pixels, as_pil, class_ids, orientation, to_mode, transposed
 from .step import config_of
+from .tiff import load_tiff
 
 Content: TypeAlias = bytes | memoryview
 
@@ -79,7 +80,7 @@ class Decode:
 
         Raises:
           Rejected: `empty`, `not_an_image`, `format_not_allowed`, `too_many_pixels`, `animated`, `truncated`,
-            `corrupt` or `unsupported_mode`.
+            `corrupt`, `unsupported_compression` or `unsupported_mode`.
         """
         with _rejecting():
             image, _ = self._load(payload)
@@ -128,9 +129,10 @@ class Decode:
         if self.strict and image.format == "PNG":
             # decoding skips some of the checksums, and with them a flipped bit in seventy
             Image.open(io.BytesIO(payload), formats=["PNG"]).verify()
+        if image.format == "TIFF":  # Pillow turns it upright itself while it loads it
+            return load_tiff(payload, image), stated
         image.load()
-        # Pillow turns a TIFF upright itself while it loads it
-        return (image if image.format == "TIFF" else transposed(image, stated)), stated
+        return transposed(image, stated), stated
 
     def _open(self, payload: bytes) -> Image.Image:
         """Reads the header, and rejects what can be rejected by it."""
