@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..pipeline.commit.duplicates import in_words
 from ..pipeline.formats.manifest import Manifest
 from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.storage import files
@@ -209,18 +210,8 @@ def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
         if reasons:
             console.print(f"{what}: {counts_in_words(reasons)}")
     duplicates = entry["duplicates"]
-    if duplicates["across_splits"]:
-        console.print(
-            f"warning: {duplicates['across_splits']} images are in more than one split, which leaks: "
-            f"{_keys(duplicates['examples'][0])}, …; deduplicate=True in the recipe leaves them out",
-            style="yellow",
-        )
-    elif duplicates["groups"]:
-        console.print(f"{duplicates['groups']} images occur more than once: {_keys(duplicates['examples'][0])}, …")
-
-
-def _keys(group: Mapping[str, Any]) -> str:
-    return " = ".join(f"{example['key']} ({example['split']})" for example in group["examples"])
+    if duplicates["groups"] and not duplicates["across_splits"]:  # else there is a warning
+        console.print(f"{duplicates['groups']} examples occur more than once: {in_words(duplicates['examples'][0])}, …")
 
 
 def dataset_entry(dataset: str) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def manifest_content(generation: str, **fields: Any) -> dict[str, Any]:
             "golden": file,
         },
         "statistics": {**file, "split": "train", "values": file},
-        "duplicates": {"groups": 0, "across_splits": 0, "examples": [], "file": None},
+        "duplicates": {"groups": 0, "across_splits": 0, "shared": {}, "contradicting": 0, "examples": [], "file": None},
     }
     content |= fields
     return {**content, "read": fields.get("read", content["written"])}

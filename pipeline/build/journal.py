@@ -14,7 +14,7 @@ from ..prepare import summaries
 from ..prepare.summaries import Summaries
 from ..storage import files
 
-_HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("split", pa.string())])
+_HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("label", pa.string()), ("split", pa.string())])
 
 
 @dataclass(frozen=True)
@@ -122,19 +122,20 @@ def _segments(entry: Mapping[str, Any] | None) -> SegmentFile | None:
     return SegmentFile(StoredFile(**entry["file"]), tuple(Segment(**segment) for segment in entry["segments"]))
 
 
-def write_hashes(root: str, unit: int, rows: list[tuple[bytes, str, str]]) -> None:
-    """Writes the content hash, key and split of each of a unit's payloads, for the duplicate report."""
-    columns: list[Sequence[Any]] = list(zip(*rows, strict=True)) or [[], [], []]
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, _HASHES, strict=True)]
+def write_hashes(root: str, unit: int, hashes: Sequence[tuple[str, pa.RecordBatch]]) -> None:
+    """Writes split and content hashes (see `chunk.content_hashes`) of a unit's examples, for the duplicate report."""
+    batches = [batch.append_column("split", pa.repeat(split, len(batch))) for split, batch in hashes]
+    table = pa.Table.from_batches(batches).cast(_HASHES).combine_chunks()  # an image has a batch of its own
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
     with (
         files.create(files.join(root, paths.unit_hashes(unit))) as file,
-        pa.ipc.new_file(file, _HASHES) as writer,
+        pa.ipc.new_file(file, _HASHES, options=options) as writer,
     ):
-        writer.write(pa.record_batch(arrays, schema=_HASHES))
+        writer.write_table(table)
 
 
 def read_hashes(root: str, unit: int) -> pa.Table:
-    """The table (sha256, key, split) of a unit; no rows where its examples have no payloads."""
+    """The table (sha256, key, label, split) of a unit's examples; no rows where it has none."""
     uri = files.join(root, paths.unit_hashes(unit))
     if not files.exists(uri):
         return _HASHES.empty_table()

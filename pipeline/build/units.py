@@ -158,7 +158,7 @@ class _Tally:
     filtered: Counter[str] = field(default_factory=Counter)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     quarantined: list[QuarantinedExample] = field(default_factory=list)
-    hashes: list[tuple[bytes, str, str]] = field(default_factory=list)
+    hashes: list[tuple[str, pa.RecordBatch]] = field(default_factory=list)
     summaries: Summaries = field(default_factory=dict)
     notes: Notes = field(default_factory=dict)
 
@@ -167,7 +167,8 @@ class _Tally:
         self.quarantined += chunk.quarantined
         self.filtered.update(chunk.filtered)
         for name, split in chunk.splits.items():
-            self.hashes += ((sha256, key, name) for sha256, key in split.hashes)
+            if split.hashes is not None:
+                self.hashes.append((name, split.hashes))
             if split.labels is not None:
                 self.labels.setdefault(name, Counter()).update(split.labels)
         if chunk.summaries:

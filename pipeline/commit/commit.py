@@ -44,6 +44,7 @@ from ..storage import files
 from . import drift, duplicates, golden, statistics
 from .budget import Budget
 from .column_warnings import describe_notes
+from .duplicates import Duplicates
 from .golden import Golden
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
@@ -165,12 +166,14 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         merged = merge(merged, journal.read_summaries(options.root))
     graph_outputs, not_portable = _finish_graph(options, journals, merged)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
+    equal = duplicates.find_duplicates(options.root, journals)
     warnings = (
         *options.plan.warnings,
         *drift.compare_values(options.dataset, options.replaces, summary, merged),
         *describe_notes(journals),
         *not_portable,
         *_missing_labels(options, journals),
+        *duplicates.warnings(equal, {name: split.examples for name, split in splits.items()}),
     )
     quarantine = (options.plan.quarantine, *(journal.quarantine for journal in journals))
     manifest = Manifest(
@@ -192,7 +195,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
             options.statistics,
             _write(options, paths.VALUES, drift.encode_values(merged)),
         ),
-        duplicates=_duplicates_entry(options, duplicates.find_duplicates(options.root, journals)),
+        duplicates=_duplicates_entry(options, equal),
     )
     encoded = manifest.encode()
     files.write_bytes(files.join(options.root, paths.MANIFEST), encoded)
@@ -343,9 +346,14 @@ def _graph_entry(options: CommitOptions, golden_file: StoredFile) -> TransformGr
     )
 
 
-def _duplicates_entry(options: CommitOptions, groups: Sequence[Mapping[str, Any]]) -> DuplicatesEntry:
+def _duplicates_entry(options: CommitOptions, found: Duplicates) -> DuplicatesEntry:
     """Writes the duplicates, where there are any, and gives the manifest's entry of them."""
-    across = duplicates.across_splits(groups)
-    content = (json.dumps(groups, indent=1) + "\n").encode()
-    file = _write(options, paths.DUPLICATES, content) if groups else None
-    return DuplicatesEntry(len(groups), len(across), tuple(across[:_SHOWN_GROUPS] or groups[:_SHOWN_GROUPS]), file)
+    content = (json.dumps(found.listed, indent=1) + "\n").encode()
+    return DuplicatesEntry(
+        found.groups,
+        found.across_splits,
+        tuple(found.listed[:_SHOWN_GROUPS]),
+        _write(options, paths.DUPLICATES, content) if found.groups else None,
+        found.shared,
+        found.contradicting,
+    )

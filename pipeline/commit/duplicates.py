@@ -1,6 +1,8 @@
-"""Exact duplicates among the examples that were written, found by the content hashes of their payloads."""
+"""Exact duplicates among the examples that were written, found by the hashes of their contents, in bounded memory."""
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -8,39 +10,203 @@ import pyarrow as pa
 
 from ..build.journal import Journal, read_hashes
 
+_ROWS = 4_000_000  # hashes held at a time
+_LISTED = 10_000  # groups that are listed
+_MEMBERS = 20  # examples of a split that a listed group shows
+_UNLABELLED = -1
 
-def find_duplicates(generation: str, journals: Iterable[Journal]) -> list[dict[str, Any]]:
-    """Groups of examples with equal payloads.
+Hashes = Callable[[int], pa.Table]  # a unit's hashes (see `journal.write_hashes`), by its number
+
+
+@dataclass
+class Duplicates:
+    """What there is of equal examples.
+
+    Attributes:
+      groups: How many groups of equal examples there are.
+      across_splits: How many of these lie in more than one split: what is learnt in one leaks into the other's test.
+      shared: Split to how many of its examples equal one of another split.
+      contradicting: How many groups have more than one label.
+      listed: Up to 10,000 groups, those across splits and those that contradict each other first: `sha256`, `count` and
+        `examples`, which are key, split and label (where there is one) of up to 20 of each split.
+    """
+
+    groups: int = 0
+    across_splits: int = 0
+    shared: dict[str, int] = field(default_factory=dict)
+    contradicting: int = 0
+    listed: list[dict[str, Any]] = field(default_factory=list)
+
+
+def find_duplicates(generation: str, journals: Iterable[Journal]) -> Duplicates:
+    """Groups of examples with equal contents: of images their files, of rows what is stored.
 
     Args:
       generation: The generation's URI.
       journals: Of all units.
-
-    Returns:
-      For each group, in the order of their hashes, `sha256` and `examples`: key and split of each, by key.
     """
-    table = pa.concat_tables([read_hashes(generation, journal.unit) for journal in journals])
-    if not len(table):
-        return []
-    prefixes = _prefixes(table["sha256"])
-    _, inverse, counts = np.unique(prefixes, return_inverse=True, return_counts=True)
-    rows = table.take(pa.array(np.flatnonzero(counts[inverse] > 1))).to_pylist()
-    groups: dict[bytes, list[dict[str, str]]] = {}
-    for row in rows:
-        groups.setdefault(row["sha256"], []).append({"key": row["key"], "split": row["split"]})
+    return group([journal.unit for journal in journals], lambda unit: read_hashes(generation, unit))
+
+
+def group(units: Sequence[int], read: Hashes, rows_at_a_time: int = _ROWS) -> Duplicates:
+    """As `find_duplicates`, of what `read` gives for units.
+
+    Hashes are uniform: a pass over all of them for each part of their range holds that part alone.
+
+    Args:
+      units: The units.
+      read: Gives a unit's hashes.
+      rows_at_a_time: How many to hold.
+    """
+    total = sum(len(read(unit)) for unit in units)
+    found = Duplicates()
+    parts = max(1, math.ceil(total / rows_at_a_time))
+    chosen: list[tuple[bool, list[tuple[int, int]]]] = []
+    for part in range(parts):
+        rows = _rows(units, read, part, parts)
+        chosen += _count(found, rows)
+    chosen.sort(key=lambda entry: not entry[0])  # stable: in the order of hashes otherwise
+    found.listed = _list([members for _, members in chosen[:_LISTED]], read)
+    return found
+
+
+@dataclass
+class _Rows:
+    """Examples whose hash lies in one part of the range: [examples] of each, and the names of their splits."""
+
+    names: list[str]
+    first: np.ndarray  # uint64, the first 8 bytes of the hash
+    second: np.ndarray  # uint64, the next 8
+    units: np.ndarray  # int64
+    rows: np.ndarray  # int64, in the unit
+    splits: np.ndarray  # int64, positions in `names`
+    labels: np.ndarray  # int64, equal for equal labels
+
+
+def _rows(units: Sequence[int], read: Hashes, part: int, parts: int) -> _Rows:
+    """The examples of all units whose hashes lie in one of equal parts of the range."""
+    columns: list[list[np.ndarray]] = [[] for _ in range(6)]
+    names: dict[str, int] = {}
+    labels: dict[str, int] = {}
+    for unit in units:
+        table = read(unit)
+        if not len(table):
+            continue
+        words = _words(table["sha256"])
+        # 32 bits are enough to choose, and leave room to multiply
+        inside = np.flatnonzero(((words[:, 0] >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32) == part)
+        columns[0].append(words[inside, 0])
+        columns[1].append(words[inside, 1])
+        columns[2].append(np.full(len(inside), unit))
+        columns[3].append(inside)
+        columns[4].append(_codes(table["split"], names)[inside])
+        columns[5].append(_codes(table["label"], labels)[inside])
+    kinds = [np.uint64, np.uint64, *[np.int64] * 4]
+    return _Rows([*names], *(np.concatenate([np.zeros(0, kinds[at]), *columns[at]]) for at in range(6)))
+
+
+def _words(hashes: pa.ChunkedArray) -> np.ndarray:
+    """Hashes as uint64 [examples, 4]."""
+    flat = pa.concat_arrays(hashes.chunks)
+    words = np.frombuffer(flat.buffers()[1], ">u8", 4 * len(flat), 32 * flat.offset)  # they sort as the bytes do
+    native: np.ndarray = words.reshape(-1, 4).astype(np.uint64)
+    return native
+
+
+def _codes(values: pa.ChunkedArray, codes: dict[str, int]) -> np.ndarray:
+    """A number for each string, the same in every unit; -1 for a missing one."""
+    encoded = values.combine_chunks().dictionary_encode()
+    numbers = [codes.setdefault(value, len(codes)) for value in encoded.dictionary.to_pylist()]
+    positions = np.asarray(encoded.indices.fill_null(len(numbers)))
+    found: np.ndarray = np.array([*numbers, _UNLABELLED], np.int64)[positions]
+    return found
+
+
+def _count(found: Duplicates, rows: _Rows) -> Iterator[tuple[bool, list[tuple[int, int]]]]:
+    """Adds groups to the counts; yields up to as many as are listed: whether it is important, and its examples."""
+    order = np.lexsort((rows.rows, rows.units, rows.second, rows.first))
+    first, second = rows.first[order], rows.second[order]
+    begins = np.flatnonzero(np.r_[True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
+    if not len(order):
+        return
+    counts = np.diff(np.r_[begins, len(order)])
+    splits, labels = rows.splits[order], rows.labels[order]
+    is_group = counts > 1
+    across = np.minimum.reduceat(splits, begins) != np.maximum.reduceat(splits, begins)
+    contradicting = np.minimum.reduceat(labels, begins) != np.maximum.reduceat(labels, begins)
+    found.groups += int(is_group.sum())
+    found.across_splits += int(across.sum())
+    found.contradicting += int(contradicting.sum())
+    shared = np.bincount(splits[np.repeat(across, counts)], minlength=len(rows.names))
+    for name, count in zip(rows.names, shared.tolist(), strict=True):
+        if count:
+            found.shared[name] = found.shared.get(name, 0) + count
+    important = across | contradicting
+    for place in [*np.flatnonzero(important)[:_LISTED], *np.flatnonzero(is_group & ~important)[:_LISTED]]:
+        members = order[begins[place] : begins[place] + counts[place]]
+        shown = np.concatenate([members[rows.splits[members] == split][:_MEMBERS] for split in range(len(rows.names))])
+        pairs = zip(rows.units[shown].tolist(), rows.rows[shown].tolist(), strict=True)
+        yield bool(important[place]), [(int(counts[place]), 0), *pairs]
+
+
+def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes) -> list[dict[str, Any]]:
+    """What is shown of groups, given the count of each and then unit and row of its examples."""
+    wanted: dict[int, set[int]] = {}
+    for _, *members in groups:
+        for unit, row in members:
+            wanted.setdefault(unit, set()).add(row)
+    entries: dict[tuple[int, int], dict[str, Any]] = {}
+    for unit, rows in wanted.items():
+        ordered = sorted(rows)
+        for row, entry in zip(ordered, read(unit).take(pa.array(ordered)).to_pylist(), strict=True):
+            entries[unit, row] = entry
     return [
-        {"sha256": sha256.hex(), "examples": sorted(group, key=lambda example: example["key"])}
-        for sha256, group in sorted(groups.items())
-        if len(group) > 1
+        {
+            "sha256": entries[members[0]]["sha256"].hex(),
+            "count": count,
+            "examples": sorted((_example(entries[member]) for member in members), key=lambda each: each["key"]),
+        }
+        for (count, _), *members in groups
     ]
 
 
-def _prefixes(hashes: pa.ChunkedArray) -> np.ndarray:
-    """The first 8 bytes of each hash as integers: enough to leave few candidates."""
-    flat = pa.concat_arrays(hashes.chunks).buffers()[1]
-    return np.frombuffer(flat, np.uint64, 4 * len(hashes)).reshape(-1, 4)[:, 0]
+def _example(entry: Mapping[str, Any]) -> dict[str, str]:
+    label = {} if entry["label"] is None else {"label": entry["label"]}
+    return {"key": entry["key"], "split": entry["split"], **label}
 
 
-def across_splits(groups: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The groups that lie in more than one split: what is learnt in one leaks into the test of the other."""
-    return [group for group in groups if len({example["split"] for example in group["examples"]}) > 1]
+def warnings(found: Duplicates, written: Mapping[str, int]) -> list[str]:
+    """What to warn of.
+
+    Args:
+      found: The duplicates.
+      written: Split to how many examples it has.
+    """
+    warnings = []
+    if found.across_splits:
+        shares = ", ".join(
+            f"{count:,} of {written[name]:,} examples of {name!r} ({100 * count / written[name]:.2g} %)"
+            for name, count in sorted(found.shared.items())
+        )
+        group = next(each for each in found.listed if len({example["split"] for example in each["examples"]}) > 1)
+        warnings.append(
+            f"{shares} equal examples of another split, which leaks: such as {in_words(group)}; deduplicate=True in "
+            "the recipe keeps one of each, and by_hash(..., column='*') keeps equal rows in one split"
+        )
+    if found.contradicting:
+        group = next(each for each in found.listed if len({example.get("label") for example in each["examples"]}) > 1)
+        warnings.append(
+            f"{found.contradicting:,} groups of equal examples have labels that contradict each other: such as "
+            f"{in_words(group)}; fix the labels, or leave these examples out"
+        )
+    return warnings
+
+
+def in_words(group: Mapping[str, Any], shown: int = 3) -> str:
+    """The first examples of a group, of each split and label: `a.csv:3 (train) = a.csv:9 (test, cat)`."""
+    kinds: dict[tuple[str, ...], list[str]] = {}
+    for example in group["examples"]:
+        about = tuple(example[name] for name in ("split", "label") if name in example)
+        kinds.setdefault(about, []).append(f"{example['key']} ({', '.join(about)})")
+    ordered = [keys[0] for keys in kinds.values()] + [key for keys in kinds.values() for key in keys[1:]]
+    return " = ".join(ordered[:shown]) + (" = …" if group.get("count", len(ordered)) > shown else "")

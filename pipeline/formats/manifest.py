@@ -175,13 +175,17 @@ class DuplicatesEntry:
       groups: How many groups of equal examples there are.
       across_splits: How many of these lie in more than one split.
       examples: A few groups, as `duplicates.find_duplicates` gives them.
-      file: The file with all of them; None where there are none.
+      file: The file with up to 10,000 of them; None where there are none.
+      shared: Split to how many of its examples equal one of another split.
+      contradicting: How many groups have more than one label.
     """
 
     groups: int
     across_splits: int
     examples: tuple[Mapping[str, Any], ...]
     file: StoredFile | None
+    shared: Mapping[str, int]
+    contradicting: int
 
     @classmethod
     def read(cls, entry: JsonObject) -> "DuplicatesEntry":
@@ -192,6 +196,8 @@ class DuplicatesEntry:
             entry.count("across_splits"),
             tuple(group.fields for group in entry.objects("examples")),
             StoredFile.read(file) if file else None,
+            entry.object("shared").named_counts(),
+            entry.count("contradicting"),
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -201,6 +207,8 @@ class DuplicatesEntry:
             "across_splits": self.across_splits,
             "examples": list(self.examples),
             "file": self.file.to_json() if self.file else None,
+            "shared": dict(self.shared),
+            "contradicting": self.contradicting,
         }
 
 

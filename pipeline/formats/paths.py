@@ -107,7 +107,7 @@ def unit_journal(unit: int) -> str:
 
 
 def unit_hashes(unit: int) -> str:
-    """The content hashes of a unit's payloads (Arrow IPC), for the duplicate report."""
+    """The content hashes of a unit's examples (Arrow IPC), for the duplicate report."""
     return f"{UNITS}/{unit:05d}.arrow"
 
 

@@ -29,6 +29,7 @@ from ..splits.rows import split_names
 from ..splits.rules import NOT_LISTED
 from . import sample
 from .cut import cut_ranges, cut_references
+from .duplicates import mark_duplicates
 from .plan_file import Piece, Unit
 from .recipe import Recipe
 from .selection import Inventory, select
@@ -182,7 +183,11 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     size = sum(record_range.size for record_range in listing.ranges)
     output_bytes = size * stored.nbytes / max(first.size, 1)
     suffix = (recipe.format, recipe.compression == "gzip")
-    units = cut_ranges(listing.ranges, names, recipe.shards, output_bytes, seed, suffix)
+    preparer = partial(TablePreparer, steps, schema, serialized, seed)
+    ranges = listing.ranges
+    if recipe.deduplicate:
+        ranges = mark_duplicates(preparer(StatisticsSpec(recipe.statistics)), ranges, threads)
+    units = cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix)
     known = all(record_range.rows >= 0 for record_range in listing.ranges)
     return Plan(
         inventory=Inventory(
@@ -194,7 +199,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         units=units,
         targets=len(units) if recipe.shuffle == "global" else 0,
         features=features,
-        preparer=partial(TablePreparer, steps, schema, serialized, seed),
+        preparer=preparer,
         table_schema=listing.schema.columns,
         estimate=Estimate(output_bytes, size * seconds / max(first.size, 1)),
         known_losses=_known_losses(listing.ranges, tried, rows),
@@ -228,8 +233,6 @@ def _check_fits_table(recipe: Recipe, timeout: float | None) -> None:
     if recipe.encode or timeout:
         what = f"encode={dict(recipe.encode)}" if recipe.encode else "--isolate"
         raise RequestError(f"{what}: expected a source of images, found one of rows; leave it out")
-    if recipe.deduplicate:
-        raise RequestError("Recipe(deduplicate=True): expected a source of files such as Images, found one of rows")
 
 
 def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordListing:

@@ -23,7 +23,7 @@ _SCHEMAS = {
     RecordRange: pa.schema(
         [("uri", _TEXT), ("key", _TEXT)]
         + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
-        + [("source", _TEXT), ("root", _TEXT)]
+        + [("source", _TEXT), ("root", _TEXT), ("duplicates", pa.binary())]
     ),
 }
 

@@ -44,7 +44,8 @@ class Recipe:
       shuffle: "unit": examples are shuffled within a shard, and a shard's come from all over the input. "global": every
         row of a table may come to any shard, which costs a pass over the prepared rows. None: the order of the input.
       seed: Of the shuffle.
-      deduplicate: Whether exact duplicates are left out: of equal payloads the smallest key stays.
+      deduplicate: Whether exact duplicates are left out: of equal images the one with the smallest key stays, of rows
+        that are stored alike the first one.
       statistics: The split that statistics come from.
 
     Raises:

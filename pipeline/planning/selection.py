@@ -21,11 +21,9 @@ from ..sources.table_schema import NO_COLUMNS, TableSchema
 from ..splits.columns import fit, reads_columns, split_batch
 from ..splits.hashing import hash64
 from ..splits.labels import missing_labels
-from ..splits.rules import NOT_LISTED
+from ..splits.rules import DUPLICATE, NOT_LISTED
 from ..storage import files
 from .recipe import Recipe, SplitRule
-
-DUPLICATE = "duplicate"
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     filtered = Counter(listing.filtered)
     splits: dict[str, list[Reference]] = {name: [] for name in rule.names() or []}
     listed = [reference for reference, name in zip(listing.references, names, strict=True) if name is not None]
-    duplicates = _duplicates(listed, threads) if recipe.deduplicate else set()
+    duplicates = _duplicates(listed, threads) if recipe.deduplicate else {}
     for reference, name in zip(listing.references, names, strict=True):
         if reference.key in unsplit:
             continue
@@ -102,7 +100,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
         digest=digest,
         quarantined=problems,
         filtered=filtered,
-        warnings=[*listing.warnings, *warnings, *missing_labels(labels)],
+        warnings=[*listing.warnings, *warnings, *missing_labels(labels), *_contradictions(duplicates)],
     )
     _check_splits({name: len(references) for name, references in splits.items()}, inventory, recipe)
     return Selection(inventory, splits, listing.schema or NO_COLUMNS)
@@ -166,8 +164,23 @@ def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recip
             )
 
 
-def _duplicates(references: Sequence[Reference], threads: int) -> set[str]:
-    """Keys of examples whose payload equals that of an example with a smaller key; unreadable ones are left to make."""
+def _contradictions(duplicates: Mapping[str, tuple[Reference, Reference]]) -> list[str]:
+    """A warning of duplicates that have another label than what they equal, given both by the duplicate's key."""
+    pairs = [(first, second) for first, second in duplicates.values() if first.label != second.label]
+    if not pairs:
+        return []
+    first, second = pairs[0]
+    return [
+        f"{len(pairs)} images that are left out as duplicates contradict the label of the one that stays: such as "
+        f"{first.key} ({first.label}) = {second.key} ({second.label}); fix the labels, or leave both out"
+    ]
+
+
+def _duplicates(references: Sequence[Reference], threads: int) -> dict[str, tuple[Reference, Reference]]:
+    """Examples whose payload equals that of one with a smaller key: by their key, that one and they themselves.
+
+    Those that cannot be read are left to make.
+    """
 
     def digest(reference: Reference) -> bytes | None:
         try:
@@ -177,12 +190,12 @@ def _duplicates(references: Sequence[Reference], threads: int) -> set[str]:
 
     by_size = Counter(reference.size for reference in references)
     candidates = [reference for reference in references if by_size[reference.size] > 1]
-    seen: set[bytes] = set()
-    duplicates = set()
+    seen: dict[bytes, Reference] = {}
+    duplicates: dict[str, tuple[Reference, Reference]] = {}
     with ThreadPoolExecutor(threads) as pool:
         for reference, sha256 in zip(candidates, pool.map(digest, candidates), strict=True):
             if sha256 in seen:
-                duplicates.add(reference.key)  # references come in the order of their keys
+                duplicates[reference.key] = (seen[sha256], reference)  # references come in the order of their keys
             elif sha256 is not None:
-                seen.add(sha256)
+                seen[sha256] = reference
     return duplicates

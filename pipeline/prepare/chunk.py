@@ -12,6 +12,19 @@ from ..sources.quarantine import QuarantinedExample
 from .summaries import Summaries
 
 
+def content_hashes(hashes: Sequence[bytes], keys: Sequence[str], label: str | None = None) -> pa.RecordBatch:
+    """What duplicates are found by: `sha256`, `key`, and the `label` where a contradiction is to be found.
+
+    Args:
+      hashes: The SHA-256 of each example's content: of an image its file, of a row what is stored.
+      keys: The examples' keys.
+      label: The label of all of them; None where it is in their contents, or there is none.
+    """
+    sha256 = pa.Array.from_buffers(pa.binary(32), len(keys), [None, pa.py_buffer(b"".join(hashes))])
+    labels = pa.nulls(len(keys), pa.string()) if label is None else pa.repeat(label, len(keys))
+    return pa.RecordBatch.from_arrays([sha256, pa.array(keys, pa.string()), labels], ["sha256", "key", "label"])
+
+
 @dataclass
 class SplitExamples:
     """Prepared examples of one split.
@@ -20,13 +33,13 @@ class SplitExamples:
       examples: The examples, each serialized; or their columns, where these are what is stored.
       positions: uint64 [examples], by which the unit's examples are sorted; None keeps their order.
       labels: Label to count; None where examples have no label that can be counted.
-      hashes: Content hash (32 bytes) and key of every payload, where examples have payloads.
+      hashes: The hash of each example's content, and its key: see `content_hashes`.
     """
 
     examples: Sequence[bytes] | pa.RecordBatch
     positions: np.ndarray | None = None
     labels: Counter[str] | None = None
-    hashes: list[tuple[bytes, str]] = field(default_factory=list)
+    hashes: pa.RecordBatch | None = None
 
 
 @dataclass

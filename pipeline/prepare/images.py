@@ -32,7 +32,7 @@ from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
 from ..storage import files
-from .chunk import Chunk, SplitExamples
+from .chunk import Chunk, SplitExamples, content_hashes
 from .isolate import IsolatedPreparer
 from .outcomes import FilteredExample, Outcome, Prepared
 from .preparer import StatisticsSpec
@@ -246,7 +246,7 @@ def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyz
     examples = SplitExamples(
         [serialize(outcome.values, features)],
         labels=None if outcome.label is None else Counter([outcome.label]),
-        hashes=[(bytes.fromhex(outcome.sha256), outcome.key)],
+        hashes=content_hashes([bytes.fromhex(outcome.sha256)], [outcome.key], outcome.label),
     )
     return Chunk(
         {split: examples},

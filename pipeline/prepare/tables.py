@@ -1,5 +1,6 @@
 """How a range of a table is prepared, and a unit of ranges: whole batches of rows in, and as they are stored out."""
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +21,8 @@ from ..sources.table_schema import TableSchema
 from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
-from ..splits.rules import NOT_LISTED, Splits
-from .chunk import Chunk, SplitExamples
+from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
+from .chunk import Chunk, SplitExamples, content_hashes
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .steps import PreparedRows, apply_step, conform, quarantined
@@ -161,7 +162,11 @@ class TablePreparer:
 
     def __call__(self, record_range: RecordRange) -> Chunk:
         """The chunk of a range."""
-        rows = conform(self.steps.prepare(record_range), self.stored_schema, record_range, self.steps.by_example)
+        rows = self._stored_rows(record_range)
+        if record_range.duplicates:
+            is_first = ~np.isin(rows.numbers, np.frombuffer(record_range.duplicates, np.int64))
+            rows.filtered[DUPLICATE] += int((~is_first).sum())
+            rows = rows.keep(is_first)
         notes = merge(rows.notes, rounding_notes(rows.batch))
         chunk = Chunk(quarantined=rows.quarantined, filtered=rows.filtered, notes=notes)
         for code, name in enumerate(self.steps.splits):
@@ -169,16 +174,33 @@ class TablePreparer:
             if not len(chosen):
                 continue
             part = rows.batch.take(pa.array(chosen))
+            examples = encode(part, self.features).to_pylist()
+            numbers = rows.numbers[chosen]
             chunk.splits[name] = SplitExamples(
-                encode(part, self.features).to_pylist() if self.serialized else part,
-                None if self.seed is None else hash_rows(record_range.key, rows.numbers[chosen], f"order{self.seed}"),
+                examples if self.serialized else part,
+                None if self.seed is None else hash_rows(record_range.key, numbers, f"order{self.seed}"),
                 _count_labels(part, self.features),
+                content_hashes(
+                    _digests(examples),
+                    [f"{record_range.key}:{number}" for number in numbers.tolist()],
+                ),
             )
             if name == self.statistics.split:
                 chunk.summaries = summarize(part, self.statistics.summaries)
                 if self.statistics.columns:
                     chunk.analyzed = part.select(list(self.statistics.columns))
         return chunk
+
+    def _stored_rows(self, record_range: RecordRange) -> PreparedRows:
+        rows = self.steps.prepare(record_range)
+        return conform(rows, self.stored_schema, record_range, self.steps.by_example)
+
+    def hashes(self, record_range: RecordRange) -> tuple[np.ndarray, list[bytes]]:
+        """The rows that a range stores: their numbers, int64 [rows], and the SHA-256 of the content of each."""
+        rows = self._stored_rows(record_range)
+        if not len(rows.batch):
+            return np.zeros(0, np.int64), []
+        return rows.numbers, _digests(encode(rows.batch, self.features).to_pylist())
 
 
 class TableWorker:
@@ -196,6 +218,10 @@ class TableWorker:
     def chunks(self, splits: Collection[str], pieces: Sequence[RecordRange]) -> Iterator[Chunk]:
         """A chunk for each range; every unit holds all splits."""
         return ordered_map(self._pool, self._preparer, pieces, self._window)
+
+
+def _digests(examples: Sequence[bytes]) -> list[bytes]:
+    return [hashlib.sha256(example).digest() for example in examples]
 
 
 def _count_labels(rows: pa.RecordBatch, features: Mapping[str, Feature]) -> Counter[str] | None:

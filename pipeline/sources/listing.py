@@ -65,6 +65,7 @@ class RecordRange:
       first_line: The physical line number, from 1, at which a range of a text file begins; -1 elsewhere.
       source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
+      duplicates: The numbers of rows that are left out since they equal an earlier one: int64, as bytes.
     """
 
     uri: str
@@ -77,6 +78,7 @@ class RecordRange:
     first_line: int = -1
     source: str = ""
     root: str = ""
+    duplicates: bytes = b""
 
 
 @dataclass

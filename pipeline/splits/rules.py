@@ -14,6 +14,7 @@ from .hashing import hash64, pick_split, split_bounds
 from .times import Time, instant
 
 NOT_LISTED = "in_no_split"
+DUPLICATE = "duplicate"
 
 
 class Splits(Protocol):

@@ -253,7 +253,6 @@ def test_splits_by_a_hash_of_a_column_keep_its_values_together(make: Callable[..
         ({"splits": by_list({"train": "list.txt"})}, r"splits=.*for rows of a table, found ByList"),
         ({"splits": by_glob({"train": "a.csv", "test": "b.csv"})}, r"split 'test'.*b\.csv"),
         ({"shards": {"train": 2}}, r"shards=.*expected one number for rows"),
-        ({"deduplicate": True}, r"deduplicate=True.*found one of rows"),
         ({"statistics": "tran"}, r"statistics=.*expected one of .*train.*found 'tran'"),
         ({"source": Csv("nothing*.csv")}, r"expected record files at .*nothing.*found none"),
         ({"source": Csv("*.csv", columns={"m": "int64"})}, r"expected the columns \['m'\], found \['n', 't'\]"),
@@ -356,3 +355,29 @@ def test_a_file_that_cannot_be_cut_is_told_of(make: Callable[..., Made]):
     made = make({"a.csv.gz": content}, source=Csv("*.gz"), shards=4)
     assert len(made.manifest.splits["train"].shards) == 1
     assert "expected enough rows for 4 shards, found 1 parts that can be read alone" in made.manifest.warnings[0]
+
+
+def test_equal_rows_in_two_splits_are_told_and_can_be_left_out_or_kept_together(make: Callable[..., Made]):
+    """As in logs, where most of the rows of a test split may stand in the one that is trained on."""
+    content = "n,t\n" + "".join(f"{number % 50},word {number % 50}\n" for number in range(300))
+    splits = {"train": 0.5, "test": 0.5}
+    leaking = make({"a.csv": content}, features=passed, splits=splits, shards=2)
+    duplicates = leaking.manifest.duplicates
+    keys = {name: set(leaking.column("n", name)) for name in splits}
+    shared = keys["train"] & keys["test"]
+    assert duplicates.groups == 50
+    assert duplicates.across_splits == len(shared) > 40
+    assert duplicates.shared == {
+        name: sum(value in shared for value in leaking.column("n", name)) for name in sorted(splits, reverse=True)
+    }
+    (warning,) = [warning for warning in leaking.manifest.warnings if "equal examples of another split" in warning]
+    assert "a.csv:" in warning
+
+    once = make({"a.csv": content}, features=passed, splits=splits, shards=2, deduplicate=True)
+    assert sorted(once.column("n") + once.column("n", "test")) == list(range(50))
+    assert once.manifest.reasons.filtered == {"duplicate": 250}
+    assert once.manifest.duplicates.groups == 0
+
+    together = make({"a.csv": content}, features=passed, splits=by_hash(splits, column="*"), shards=2)
+    assert together.manifest.written == 300
+    assert (together.manifest.duplicates.groups, together.manifest.duplicates.across_splits) == (50, 0)

@@ -1,12 +1,16 @@
+import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from helpers import Committed, draw, run_job
 
 from penstock.pipeline import Images, Recipe, by_folder, by_list
+from penstock.pipeline.commit.duplicates import Duplicates, group, in_words, warnings
 
 COPIES = {
     "train/b.png": "train/images/cat_001.png",  # within a split
@@ -34,7 +38,7 @@ def test_duplicates_are_reported_within_and_across_splits(raw: Path, tmp_path: P
     assert manifest.written == 15
     duplicates = manifest.duplicates
     assert (duplicates.groups, duplicates.across_splits) == (2, 1)
-    (leak,) = duplicates.examples
+    leak = duplicates.examples[0]
     assert leak["examples"] == [
         {"key": "test/c.png", "split": "test"},
         {"key": "train/a.png", "split": "train"},
@@ -73,3 +77,78 @@ def test_a_duplicate_of_what_is_in_no_split_stays(raw: Path, tmp_path: Path):
     assert manifest.written == 1
     assert sum(manifest.reasons.filtered.values()) == 14
     assert "duplicate" not in manifest.reasons.filtered
+
+
+def unit(examples: list[tuple[str, str, str, str | None]]) -> pa.Table:
+    """The hashes of examples: content, key, split, label."""
+    contents, keys, splits, labels = (list(column) for column in zip(*examples, strict=True))
+    return pa.table(
+        {
+            "sha256": pa.array([hashlib.sha256(content.encode()).digest() for content in contents], pa.binary(32)),
+            "key": keys,
+            "label": pa.array(labels, pa.string()),
+            "split": splits,
+        }
+    )
+
+
+def find(*units: list[tuple[str, str, str, str | None]], rows_at_a_time: int = 1000) -> Duplicates:
+    tables = [unit(examples) for examples in units]
+    return group(range(len(tables)), tables.__getitem__, rows_at_a_time)
+
+
+ROWS = [
+    (f"content {number % 701}", f"a.csv:{number}", "test" if number % 5 == 0 else "train", None)
+    for number in range(900)
+]
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1000, 300, 7])
+def test_groups_are_the_same_however_many_are_held(rows_at_a_time: int):
+    found = find(ROWS[:500], ROWS[500:650], ROWS[650:], rows_at_a_time=rows_at_a_time)
+    pairs = [(number, number + 701) for number in range(199)]
+    is_test = [number % 5 == 0 for number in range(900)]
+    across = [pair for pair in pairs if is_test[pair[0]] != is_test[pair[1]]]
+    assert (found.groups, found.across_splits, found.contradicting) == (199, len(across), 0)
+    assert sum(found.shared.values()) == 2 * len(across) > 0
+    listed = {tuple(example["key"] for example in each["examples"]) for each in found.listed}
+    assert listed == {tuple(sorted((f"a.csv:{first}", f"a.csv:{second}"))) for first, second in pairs}
+    hashes = [each["sha256"] for each in found.listed]
+    assert hashes[len(across) :] == sorted(hashes[len(across) :])
+
+
+def test_the_share_of_a_split_that_stands_in_another_is_told():
+    train = [(f"row {number}", f"a.csv:{number}", "train", None) for number in range(100)]
+    test = [(f"row {number}", f"b.csv:{number}", "test", None) for number in range(90, 110)]
+    found = find(train, test)
+    assert found.shared == {"train": 10, "test": 10}
+    (warning,) = warnings(found, {"train": 100, "test": 20})
+    assert warning.startswith("10 of 20 examples of 'test' (50 %), 10 of 100 examples of 'train' (10 %) equal examples")
+    assert "a.csv:9" in warning
+    assert "deduplicate=True" in warning
+
+
+def test_labels_that_contradict_each_other_are_told():
+    found = find(
+        [("x", "cat/1.jpg", "train", "cat"), ("y", "cat/2.jpg", "train", "cat"), ("x", "dog/1.jpg", "train", "dog")]
+    )
+    assert (found.groups, found.across_splits, found.contradicting) == (1, 0, 1)
+    (warning,) = warnings(found, {"train": 3})
+    assert "1 groups of equal examples have labels that contradict" in warning
+    assert "cat/1.jpg (train, cat) = dog/1.jpg (train, dog)" in warning
+
+
+def test_a_large_group_is_shown_with_some_of_each_split():
+    rows = [("x", f"a.csv:{number:04d}", "train" if number < 990 else "test", None) for number in range(1000)]
+    (listed,) = find(rows).listed
+    assert listed["count"] == 1000
+    assert [len(list(part)) for _, part in itertools.groupby(example["split"] for example in listed["examples"])] == [
+        20,
+        10,
+    ]
+    assert in_words(listed) == "a.csv:0000 (train) = a.csv:0990 (test) = a.csv:0001 (train) = …"
+
+
+def test_no_examples_have_no_duplicates():
+    assert find() == Duplicates()
+    assert warnings(Duplicates(), {}) == []

@@ -43,7 +43,14 @@ FULL = {  # a manifest with every kind of file in it
         "golden": entry("golden"),
     },
     "statistics": {**entry("statistics"), "split": "train", "values": entry("values")},
-    "duplicates": {"groups": 1, "across_splits": 0, "examples": [{"sha256": "c"}], "file": entry("duplicates")},
+    "duplicates": {
+        "groups": 1,
+        "across_splits": 0,
+        "shared": {},
+        "contradicting": 0,
+        "examples": [{"sha256": "c"}],
+        "file": entry("duplicates"),
+    },
 }
 
 
