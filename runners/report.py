@@ -293,6 +293,7 @@ def show_export(entry: Mapping[str, Any]) -> None:
     for name, words in entry["inputs"].items():
         console.print(f"  {name}: {words}", soft_wrap=True)
     console.print(f"and gives {', '.join(entry['outputs'])}", soft_wrap=True)
+    console.print(f"and {entry['valid']}: false for an input that a run would quarantine; its outputs are zeros")
     for name, why in entry["left_out"].items():
         console.print(f"left out: {name}, which {why}", soft_wrap=True)
     if entry["not_included"]:

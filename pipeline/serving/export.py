@@ -4,7 +4,7 @@ import keyword
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..formats.features import IMAGE, LABEL, MASK, Feature
 from ..graph.savedmodel import SavedGraph
 from ..graph.transform import Transform
 from ..storage import files
-from . import images, rows
+from . import images, isolated, rows
 
 _UNKNOWN = (LABEL, MASK)  # what nobody knows of what a model is asked about
 
@@ -31,6 +31,8 @@ class Export:
       left_out: Outputs of the graph that it does not give, and why.
       not_included: What of `prepare` could not be included, by name; where there is any, `serving_default` takes
         examples that are prepared already.
+      valid: The name of one more output, bool [batch]: false for an input that a run would quarantine, whose other
+        outputs are zeros, empty strings or empty lists.
     """
 
     path: str
@@ -38,6 +40,7 @@ class Export:
     outputs: tuple[str, ...]
     left_out: Mapping[str, str]
     not_included: tuple[str, ...]
+    valid: str
 
 
 def export(
@@ -68,14 +71,19 @@ def export(
     apply = saved.on_decoded({name: transform.outputs[name] for name in chosen})
     arguments = _arguments(raw.inputs)
 
-    def run(inputs: Mapping[str, Any]) -> dict[str, tf.Tensor]:
-        return apply(raw.prepare(inputs))
+    valid = _free("valid", chosen)
+
+    def run(inputs: Mapping[str, Any], parsed: Any = True) -> dict[str, tf.Tensor]:
+        prepared, is_valid = raw.prepare(inputs)
+        given = apply(prepared)
+        is_valid = tf.broadcast_to(is_valid & parsed, [_rows_of(next(iter(prepared.values())))])
+        return {name: isolated.only_valid(value, is_valid) for name, value in given.items()} | {valid: is_valid}
 
     def serve(**values: tf.Tensor) -> dict[str, tf.Tensor]:
         return run({name: values[argument] for name, argument in arguments.items()})
 
     def serve_examples(examples: tf.Tensor) -> dict[str, tf.Tensor]:
-        return run(tf.io.parse_example(examples, raw.parsing))
+        return run(*isolated.parse(examples, raw.parsing))
 
     module = tf.Module()
     module.graph = saved.loaded  # the vocabularies belong to it
@@ -87,7 +95,11 @@ def export(
         signatures["examples"] = module.serve_examples.get_concrete_function(tf.TensorSpec([None], tf.string))
     _write(path, lambda folder: tf.saved_model.save(module, folder, signatures=signatures))
     inputs = {arguments[name]: taken.words for name, taken in raw.inputs.items()}
-    return Export(path, inputs, tuple(chosen), left_out, tuple(raw.not_included))
+    return Export(path, inputs, tuple(chosen), left_out, tuple(raw.not_included), valid)
+
+
+def _rows_of(values: Any) -> Any:
+    return values.nrows(tf.int32) if isinstance(values, tf.RaggedTensor) else tf.shape(values)[0]
 
 
 def _check_place(path: str) -> None:
@@ -139,13 +151,13 @@ class _Raw:
     Attributes:
       inputs: What `serving_default` takes, by name.
       parsing: How tf.io.parse_example reads the same for `examples`; empty where it cannot.
-      prepare: From either to features.
+      prepare: From either to features, and whether each row is one that a run would take: bool [batch], or [] for all.
       not_included: What of `prepare` it leaves to the client, by name.
     """
 
     inputs: Mapping[str, _Input]
     parsing: Mapping[str, Any]
-    prepare: Callable[[Mapping[str, Any]], dict[str, Any]]
+    prepare: Callable[[Mapping[str, Any]], tuple[dict[str, Any], Any]]
     not_included: Sequence[str] = ()
 
 
@@ -210,8 +222,9 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
     beside, columns = _prepared(others, ()), _columns(joined, rows.pipeline(reading))
     inputs, parsing = {**beside.inputs, **columns.inputs}, {**beside.parsing, **columns.parsing}
 
-    def with_columns(values: Mapping[str, Any]) -> dict[str, Any]:
-        return beside.prepare(values) | columns.prepare({name: values[name] for name in joined})
+    def with_columns(values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        prepared, valid = columns.prepare({name: values[name] for name in joined})
+        return beside.prepare(values)[0] | prepared, valid
 
     if IMAGE not in features:
         return _Raw(inputs, parsing, with_columns)
@@ -221,8 +234,10 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
     inputs[IMAGE] = _Input(tf.TensorSpec([None], tf.string), words)
     parsing[IMAGE] = tf.io.FixedLenFeature([], tf.string)
 
-    def with_pixels(values: Mapping[str, Any]) -> dict[str, Any]:
-        return with_columns(values) | {IMAGE: tf.map_fn(run, values[IMAGE], fn_output_signature=spec)}
+    def with_pixels(values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        prepared, valid = with_columns(values)
+        pixels, is_photo = isolated.each(run, values[IMAGE], spec)
+        return prepared | {IMAGE: pixels}, valid & is_photo
 
     return _Raw(inputs, parsing, with_pixels)
 
@@ -236,7 +251,7 @@ def _raw_rows(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> _R
     return _columns(dtypes, rows.pipeline(prepare))
 
 
-def _columns(dtypes: Mapping[str, tf.DType], run: Callable[[Mapping[str, Any]], dict[str, Any]]) -> _Raw:
+def _columns(dtypes: Mapping[str, tf.DType], run: Callable[[Mapping[str, Any]], tuple[dict[str, Any], Any]]) -> _Raw:
     """Takes raw columns, and runs something on them."""
     inputs = {
         name: _Input(tf.TensorSpec([None], dtype), f"{dtype.name} [batch]; missing is {rows.missing_value(dtype)!r}")
@@ -259,13 +274,14 @@ def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _
         else:
             inputs[name] = _Input(tf.TensorSpec([None, *feature.shape], feature.dtype), _in_words(feature))
 
-    def prepare(values: Mapping[str, Any]) -> dict[str, Any]:
-        return {
+    def prepare(values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+        prepared = {
             name: tf.RaggedTensor.from_row_lengths(values[name], values[lengths[name]])
             if name in lengths and isinstance(values[name], tf.Tensor)  # parsed examples have a RaggedTensor
             else values[name]
             for name in features
         }
+        return prepared, tf.constant(True)
 
     has_pixels = any(feature.is_pixels for feature in features.values())
     parsing = {} if has_pixels else {name: _parsed(feature) for name, feature in features.items()}
@@ -274,10 +290,14 @@ def _prepared(features: Mapping[str, Feature], not_included: Sequence[str]) -> _
 
 def _lengths(name: str, features: Mapping[str, Feature]) -> str:
     """A name for the lengths of lists that no feature has."""
-    free = f"{name}_lengths"
-    while free in features:
-        free += "_"
-    return free
+    return _free(f"{name}_lengths", features)
+
+
+def _free(name: str, taken: Container[str]) -> str:
+    """A name that is not taken, with `_` behind it where it is."""
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _raw_names(prepare: Mapping[str, Any], needed: Iterable[str]) -> set[str]:

@@ -26,10 +26,17 @@ _EXACT = {tf.float64: 2**53, tf.float32: 2**24}  # up to here every whole number
 
 
 class Column(NamedTuple):
-    """A batch of a column's values, and where they are missing: there they mean nothing."""
+    """A batch of a column's values.
+
+    Attributes:
+      values: [batch]; they mean nothing where they are missing or not valid.
+      missing: bool [batch].
+      valid: bool [batch], whether a run would take the row, as far as this column says.
+    """
 
     values: tf.Tensor
     missing: tf.Tensor
+    valid: tf.Tensor
 
 
 ColumnsFunction = Callable[[dict[str, Any]], dict[str, Any]]
@@ -115,23 +122,33 @@ def parsing(dtype: tf.DType) -> Any:
     return tf.io.FixedLenFeature([], stored, missing_value(stored))
 
 
-def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]:
+def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], tuple[dict[str, tf.Tensor], tf.Tensor]]:
     """A function from raw columns, name to [batch], to those that the graph's features are made of.
 
-    Raw values are of DTYPES, or float32 for float64.
+    Raw values are of DTYPES, or float32 for float64. The function's second result, bool [batch], or [] where there are
+    no columns, is false for rows that a run would quarantine.
     """
     steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _FILTERS]
 
-    def run(raw: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        columns = {name: _read(name, values, prepare["reading"][name]) for name, values in raw.items()}
+    def run(raw: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        columns = {name: _read(values, prepare["reading"][name]) for name, values in raw.items()}
+        valid = _all_valid(columns)
         for step in steps:
             columns = step(columns)
-        return {name: _as_stored(column) for name, column in columns.items()}
+            valid &= _all_valid(columns)  # of columns, too, that a later step drops
+        return {name: _as_stored(column) for name, column in columns.items()}, valid
 
     return run
 
 
-def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
+def _all_valid(columns: Mapping[str, Column]) -> tf.Tensor:
+    valid = tf.constant(True)
+    for column in columns.values():
+        valid &= column.valid
+    return valid
+
+
+def _read(values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
     """What the source does to a value: blanks around it, what stands for a missing one, what is no finite number."""
     tokens: list[Any] = [token.encode() for token in rules["missing"]]
     if values.dtype == tf.string:
@@ -143,25 +160,19 @@ def _read(name: str, values: tf.Tensor, rules: Mapping[str, Any]) -> Column:
         missing = tf.math.is_nan(values) if values.dtype.is_floating else values == tf.int64.min
     for token in tokens:
         missing |= values == tf.constant(token, values.dtype)
+    valid = tf.ones_like(missing)
     if rules.get("nonfinite", "keep") != "keep":
         finite = tf.abs(values) <= FLOAT32_MAX
         if rules["nonfinite"] == "quarantine":
-            values = _assert_all(finite | missing, values, f"expected finite numbers that float32 can hold in {name!r}")
+            valid = finite | missing
         missing |= ~finite
-    return Column(values, missing)
+    return Column(values, missing, valid)
 
 
 def _as_stored(column: Column) -> tf.Tensor:
     """A column as shards have it."""
     values = _converted(column.values, _STORED.get(column.values.dtype, column.values.dtype))
     return tf.where(column.missing, tf.constant(missing_value(values.dtype), values.dtype), values)
-
-
-def _assert_all(right: tf.Tensor, values: tf.Tensor, words: str) -> tf.Tensor:
-    """The values; an error where one of them is not right: a run would set its row aside."""
-    message = [f"{words}, found", tf.boolean_mask(values, ~right)]
-    with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(right), message)]):
-        return tf.identity(values)
 
 
 def _value(stored: Any) -> Any:
@@ -190,7 +201,7 @@ def _fill(arguments: Mapping[str, Any]) -> ColumnsFunction:
     def fill(name: str, column: Column) -> Column:
         value = pa.scalar(filling[name], _ARROW[column.values.dtype]).as_py()
         filled = tf.where(column.missing, tf.constant(value, column.values.dtype), column.values)
-        return Column(filled, tf.zeros_like(column.missing))
+        return Column(filled, tf.zeros_like(column.missing), column.valid)
 
     return lambda columns: columns | {name: fill(name, columns[name]) for name in filling if name in columns}
 
@@ -198,16 +209,11 @@ def _fill(arguments: Mapping[str, Any]) -> ColumnsFunction:
 def _cast_columns(arguments: Mapping[str, Any]) -> ColumnsFunction:
     kinds = arguments["types"]
 
-    def cast(name: str, column: Column) -> Column:
-        return _cast_column(
-            column, kinds[name], f"columns.cast({{{name!r}: {kinds[name]!r}}}): expected values that fit"
-        )
-
-    return lambda columns: columns | {name: cast(name, columns[name]) for name in kinds if name in columns}
+    return lambda columns: columns | {name: _cast(columns[name], kinds[name]) for name in kinds if name in columns}
 
 
-def _cast_column(column: Column, kind: str, words: str) -> Column:
-    """A column as another type, as Arrow casts it: no value may become another."""
+def _cast(column: Column, kind: str) -> Column:
+    """A column as another type, as Arrow casts it: a value that would become another one is not valid."""
     values, dtype = column.values, _CASTS[kind]
     fits = tf.ones_like(column.missing)
     if dtype.is_integer and values.dtype.is_floating:
@@ -216,9 +222,8 @@ def _cast_column(column: Column, kind: str, words: str) -> Column:
         fits = (values >= dtype.min) & (values <= dtype.max)
     elif dtype.is_floating and values.dtype.is_integer and _EXACT[dtype] < values.dtype.max:
         fits = (values >= -_EXACT[dtype]) & (values <= _EXACT[dtype])
-    values = tf.where(column.missing, tf.zeros_like(values), values)
-    values = _assert_all(fits | column.missing, values, words)
-    return Column(_converted(values, dtype), column.missing)
+    values = tf.where(column.missing | ~fits, tf.zeros_like(values), values)
+    return Column(_converted(values, dtype), column.missing, column.valid & (fits | column.missing))
 
 
 def _converted(values: tf.Tensor, dtype: tf.DType) -> tf.Tensor:

@@ -78,7 +78,8 @@ def test_raw_rows_become_what_training_sees(rows: Path, tmp_path: Path) -> None:
     }
     expected = next(iter(dataset.numpy("train", 5)))
     actual = signatures["serving_default"](**raw)
-    assert set(actual) == set(expected) - {"label"}
+    assert set(actual) == set(expected) - {"label"} | {"valid"}
+    assert actual.pop("valid").numpy().all()
     for name, values in actual.items():
         np.testing.assert_array_equal(values.numpy(), expected[name], name)
         assert values.dtype == expected[name].dtype
@@ -92,8 +93,11 @@ def test_raw_rows_become_what_training_sees(rows: Path, tmp_path: Path) -> None:
             )
         ).SerializeToString()
     ]
-    for name, values in signatures["examples"](tf.constant(examples)).items():
-        np.testing.assert_array_equal(values.numpy(), expected[name][2:3], name)
+    actual = signatures["examples"](tf.constant([*examples, b"no example"]))
+    assert actual.pop("valid").numpy().tolist() == [True, False]
+    for name, values in actual.items():
+        assert not values[1]
+        np.testing.assert_array_equal(values[:1].numpy(), expected[name][2:3], name)
 
 
 def test_the_label_is_given_when_it_is_asked_for(rows: Path, tmp_path: Path) -> None:
@@ -116,6 +120,7 @@ def test_python_in_prepare_is_named_and_prepared_rows_are_taken(rows: Path, tmp_
     stored = next(iter(dataset.numpy("train", 5, features=False)))
     expected = next(iter(dataset.numpy("train", 5)))
     actual = signatures["serving_default"](years=stored["years"], town=stored["town"].tolist(), x=stored["x"])
+    assert actual.pop("valid").numpy().all()
     for name, values in actual.items():
         np.testing.assert_array_equal(values.numpy(), expected[name], name)
 

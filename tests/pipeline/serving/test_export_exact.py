@@ -78,7 +78,35 @@ def test_serving_photos(of_images: Dataset, photos: Path, tmp_path: Path) -> Non
     model = of_images.export(str(tmp_path / "served"))
     payloads = [(photos / example["key"].decode()).read_bytes() for example in of_images.examples("train", 12)]
     served = tf.saved_model.load(model.path).signatures["serving_default"]
-    assert differences(served(image=tf.constant(payloads)), _expected(of_images)) == []
+    actual = served(image=tf.constant(payloads))
+    assert actual.pop("valid").numpy().all()
+    assert differences(actual, _expected(of_images)) == []
+
+
+def test_one_bad_photo_fails_alone(of_images: Dataset, photos: Path, tmp_path: Path) -> None:
+    import tensorflow as tf
+
+    model = of_images.export(str(tmp_path / "served"))
+    payloads = [(photos / example["key"].decode()).read_bytes() for example in of_images.examples("train", 12)]
+    cut = payloads[2][: len(payloads[2]) // 2]
+    bad = {2: cut, 5: b"", 6: b"\xff\xd8\xff\xe0 no photo", 11: b"\x89PNG\r\n\x1a\n"}
+    given = [bad.get(number, payload) for number, payload in enumerate(payloads)]
+    signatures = tf.saved_model.load(model.path).signatures
+    features = [tf.train.Feature(bytes_list=tf.train.BytesList(value=[payload])) for payload in given]
+    examples = [
+        tf.train.Example(features=tf.train.Features(feature={"image": each})).SerializeToString() for each in features
+    ]
+    examples[0] = b"no example"
+    for actual, lost in (
+        (signatures["serving_default"](image=tf.constant(given)), set(bad)),
+        (signatures["examples"](tf.constant(examples)), {0, *bad}),
+    ):
+        assert np.flatnonzero(~actual.pop("valid").numpy()).tolist() == sorted(lost)
+        for name, values in _expected(of_images).items():
+            values[list(lost)] = 0
+            np.testing.assert_array_equal(actual[name], values, name)
+    nothing = signatures["serving_default"](image=tf.constant([], tf.string))
+    assert {name: values.shape[0] for name, values in nothing.items()} == dict.fromkeys([*model.outputs, "valid"], 0)
 
 
 def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
@@ -87,7 +115,9 @@ def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
     model = of_table.export(str(tmp_path / "served"))
     raw = {name: tf.cast(_expected(of_table, features=False)[name], tf.float64) for name in ("x", "y")}
     served = tf.saved_model.load(model.path).signatures["serving_default"]
-    assert differences(served(**raw), _expected(of_table)) == []
+    actual = served(**raw)
+    assert actual.pop("valid").numpy().all()
+    assert differences(actual, _expected(of_table)) == []
 
 
 @pytest.mark.parametrize("graph", ["portable", "saved"])

@@ -48,6 +48,10 @@ def test_columns_of_any_name(named: Dataset, tmp_path: Path) -> None:
     assert {name: int(actual[name][0]) for name in NAMES} == {name: order.index(name) + 1 for name in NAMES}
 
 
+def test_an_output_may_be_called_valid() -> None:
+    assert exporting._free("valid", ["valid", "valid_"]) == "valid__"
+
+
 def test_only_what_an_output_needs_is_asked_for(named: Dataset, tmp_path: Path) -> None:
     model = named.export(str(tmp_path / "served"), outputs=["class", "1st"])
     assert list(model.inputs) == ["class_", "x1st"]
@@ -85,14 +89,15 @@ def test_a_list_is_its_values_and_lengths(lists: Dataset, tmp_path: Path) -> Non
         words=tf.constant(["a", "b", "c"]),
         words_lengths=tf.constant([1, 2], tf.int64),
     )
-    expected = {"sum": [3, 0], "count": [1, 2], "next": [4, 5]}
+    expected = {"sum": [3, 0], "count": [1, 2], "next": [4, 5], "valid": [True, True]}
     assert {name: values.numpy().tolist() for name, values in actual.items()} == expected
     integers = {"tags_lengths": [4], "tags": []}
     feature = {name: tf.train.Feature(int64_list=tf.train.Int64List(value=v)) for name, v in integers.items()}
     feature["words"] = tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"b", b"c"]))
     example = tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString()
-    actual = signatures["examples"](tf.constant([example]))
-    assert {name: values.numpy().tolist() for name, values in actual.items()} == {"sum": [0], "count": [2], "next": [5]}
+    actual = signatures["examples"](tf.constant([example, b"no example"]))
+    expected = {"sum": [0, 0], "count": [2, 0], "next": [5, 0], "valid": [True, False]}
+    assert {name: values.numpy().tolist() for name, values in actual.items()} == expected
 
 
 def test_a_list_that_is_not_needed_takes_nothing_away(lists: Dataset, tmp_path: Path) -> None:

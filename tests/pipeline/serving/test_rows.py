@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from helpers import draw, run_job
 
 from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, Sql, TfRecord, Union, join, open_dataset
@@ -58,6 +57,7 @@ def check(dataset: Any, model: Any, **given: Any) -> dict[str, np.ndarray]:
     """Compares what is served for raw rows with what training got of the same; gives the latter."""
     assert model.not_included == ()
     actual, expected = served(model, **given), next(iter(dataset.numpy("train", 100)))
+    assert actual.pop("valid").all()
     assert set(actual) == set(expected)
     for name, values in actual.items():
         assert values.dtype == expected[name].dtype, name
@@ -118,12 +118,12 @@ def test_filling_with_any_kind_of_value(tmp_path: Path) -> None:
     training = check(*model, **given, x=[NAN, 0.25], y=[NAN, 0.5], z=[NONE, 1])
     assert (training["t"][0], training["b"][0]) == (b"none", b"\xff'\0")
     actual = served(model[1], "examples", examples=[b""])
+    assert actual.pop("valid").all()
     for name, values in actual.items():
         np.testing.assert_array_equal(values, training[name][:1], name)
 
 
 def test_casts_are_those_of_training(tmp_path: Path) -> None:
-    import tensorflow as tf
 
     integers, floats = [16777216, 0, NONE, 3], [123456789.0, -(2.0**31), NAN, 7.0]
     raw = write(tmp_path / "raw", a={
@@ -146,19 +146,36 @@ def test_casts_are_those_of_training(tmp_path: Path) -> None:
     assert training["whole"].tolist() == [123456789, -(2**31), 123456789, 7]
     assert training["u"].tolist()[:2] == [16777216, 2]
     for name, value in {"x": 1.5, "n": 2**24 + 1}.items():  # what a run sets aside
-        with pytest.raises(tf.errors.InvalidArgumentError, match=r"columns.cast.*found"):
-            served(model, **{**given, name: [value, *given[name][1:]]})
+        _only_valid(served(model, **{**given, name: [value, *given[name][1:]]}), training, [False, True, True, True])
 
 
-def test_what_a_run_quarantines_is_an_error(tmp_path: Path) -> None:
-    import tensorflow as tf
+def _only_valid(actual: dict[str, np.ndarray], training: dict[str, np.ndarray], valid: list[bool]) -> None:
+    """Asserts that some rows are not valid, and zero, and that the others are as in training."""
+    assert actual.pop("valid").tolist() == valid
+    for name, values in actual.items():
+        nothing = np.where(valid, training[name], np.zeros_like(values))
+        np.testing.assert_array_equal(
+            values, nothing if values.dtype != object else np.where(valid, training[name], b"")
+        )
 
+
+def test_a_row_that_a_run_quarantines_is_not_valid(tmp_path: Path) -> None:
     raw = write(tmp_path / "raw", a="x,y\n1.5,1\n,2\ninf,3\n")
     dataset, model = export(raw, Csv("a.csv", nonfinite="quarantine"))
     training = check(dataset, model, x=[1.5, NAN], y=[1, 2])
     assert len(training["x"]) == 2
-    with pytest.raises(tf.errors.InvalidArgumentError, match=r"expected finite numbers .*x.*found\] \[inf\]"):
-        served(model, x=[1.5, np.inf], y=[1, 2])
+    _only_valid(served(model, x=[1.5, np.inf], y=[1, 2]), training, [True, False])
+
+
+def test_any_of_several_casts_may_make_a_row_not_valid(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw", a="x,y\n1,1\n2,2\n")
+    model = export(
+        raw,
+        Csv("a.csv", columns={"x": "float64", "*": "auto"}),
+        columns.cast({"x": "int64"}),
+        columns.cast({"x": "int32"}),
+    )
+    assert served(model[1], x=[1.0, 2.5, 2.0**40], y=[1, 2, 3])["valid"].tolist() == [True, False, False]
 
 
 def test_each_column_is_read_as_in_its_own_table(tmp_path: Path) -> None:
