@@ -109,7 +109,8 @@ class ArrayBackend:
         return self._np.concatenate(values, axis)
 
     def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any:
-        return getattr(self._np, name)(value, axis=axes, keepdims=keep, **_same_dtype(name, value))
+        options = _same_dtype(name, value) if value.size else {**_same_dtype(name, value), **_of_nothing(name, value)}
+        return getattr(self._np, name)(value, axis=axes, keepdims=keep, **options)
 
     def take(self, values: Any, indices: Any, axis: int) -> Any:
         return self._np.take(values, indices, axis)
@@ -129,7 +130,17 @@ class ArrayBackend:
 
 
 def _same_dtype(name: str, value: Any) -> dict[str, Any]:
-    return {"dtype": value.dtype} if name == "sum" else {}
+    return {"dtype": value.dtype} if name in ("sum", "prod") else {}
+
+
+def _of_nothing(name: str, value: Any) -> dict[str, Any]:
+    """What the largest and the smallest of no values are to TensorFlow."""
+    if name not in ("max", "min"):
+        return {}
+    if value.dtype.kind == "f":
+        return {"initial": -np.inf if name == "max" else np.inf}
+    limits = np.iinfo(str(value.dtype))
+    return {"initial": limits.min if name == "max" else limits.max}
 
 
 NUMPY = ArrayBackend(np)
@@ -199,6 +210,10 @@ class TorchBackend:
     def reduce(self, name: str, value: Any, axes: tuple[int, ...], keep: bool) -> Any:
         if name in ("max", "min"):
             return getattr(self._torch, f"a{name}")(value, dim=axes, keepdim=keep)
+        if name == "prod":  # one axis at a time is all that PyTorch does
+            for axis in sorted((axis % value.ndim for axis in axes), reverse=True):
+                value = value.prod(dim=axis, keepdim=keep, **_same_dtype(name, value))
+            return value
         return getattr(self._torch, name)(value, dim=axes, keepdim=keep, **_same_dtype(name, value))
 
     def take(self, values: Any, indices: Any, axis: int) -> Any:
@@ -231,6 +246,16 @@ class TorchBackend:
         return selected.flip(turned) if turned else selected
 
 
+_TENSORFLOW_NAMES = {
+    "arccos": "acos",
+    "arcsin": "asin",
+    "arctan": "atan",
+    "isfinite": "is_finite",
+    "isinf": "is_inf",
+    "isnan": "is_nan",
+}
+
+
 class TensorFlowBackend:
     """TensorFlow, eager or in a function."""
 
@@ -250,7 +275,7 @@ class TensorFlowBackend:
         return self._tf.cast(value, dtype)
 
     def unary(self, name: str, value: Any) -> Any:
-        return getattr(self._tf.math, {"isfinite": "is_finite", "isnan": "is_nan"}.get(name, name))(value)
+        return getattr(self._tf.math, _TENSORFLOW_NAMES.get(name, name))(value)
 
     def maximum(self, a: Any, b: Any) -> Any:
         return self._tf.maximum(a, b)

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..formats.decode import Array, Arrays
 from .backends import NUMPY
-from .operations import OPERATIONS
+from .operations import HOST_OPERATIONS, OPERATIONS
 from .placement import LOOKUP, Node
 from .portable import INPUT, PortableGraph
 
@@ -141,10 +141,10 @@ class CompiledGraph:
 
     def _fits(self, node: Node, shape: tuple[int, ...]) -> bool:
         """Whether a node computes values of a shape, the batch's not counted, from such values and constants."""
+        if node.kind not in ("Cast", *_UFUNCS):
+            return False
         shapes = [self._values[name].shape for name in node.inputs]
-        if node.kind == "Cast":
-            return shapes == [(1, *shape)]
-        return node.kind in _UFUNCS and np.broadcast_shapes(*shapes) == (1, *shape)
+        return shapes == [(1, *shape)] if node.kind == "Cast" else np.broadcast_shapes(*shapes) == (1, *shape)
 
     def _stage(self, nodes: Sequence[Node], owners: Mapping[str, str]) -> _Stage:
         computed = {node.output for node in nodes}
@@ -162,7 +162,7 @@ class CompiledGraph:
             shape = self._values[node.output].shape[1:]
             arguments = tuple(value if isinstance(value, str) else _spread(value, shape) for value in arguments)
         if owner is None:
-            call = partial(OPERATIONS[node.kind], NUMPY, node.attributes)
+            call = partial({**OPERATIONS, **HOST_OPERATIONS}[node.kind], NUMPY, node.attributes)
             return _Operation(node.output, arguments, call, None)
         return _Operation(node.output, arguments, _cast if node.kind == "Cast" else _UFUNCS[node.kind], owner)
 

@@ -11,12 +11,15 @@
     unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no outputs and no operations
 
 An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
-mean; `graph/operations.py` has those that run without it. `portable.PortableGraph` reads the file.
+mean; `graph/operations.py` has those that run without it. Where TensorFlow's gives several tensors, the operation's
+value is all of them, of the dtype "tuple", and "Output" takes one ("Split" and "Unpack" give the one that "output"
+names). "ListParts" makes a sparse tensor's parts of a feature that is a list of any length. `portable.PortableGraph`
+reads the file.
 """
 
 import base64
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,13 +28,11 @@ import tensorflow as tf
 from ..formats.decode import Decoder, allocate
 from ..storage import files
 from .executor import CompiledGraph
-from .operations import OPERATIONS
-from .placement import LOOKUP
+from .feature_graph import remember
+from .placement import LOOKUP, TUPLE
+from .portability import SIZE, Portability, attributes, find_obstacles, has_several_outputs
 from .portable import FILE, INPUT, PortableGraph
 from .savedmodel import SavedGraph
-
-_SIZE = "LookupTableSizeV2"
-_PLAIN = [-1, b"", -1, False, False]  # width, fill, precision, scientific, shortest
 
 
 def write(
@@ -115,9 +116,10 @@ class _Exporter:
     def __init__(self, graph: SavedGraph) -> None:
         self._graph = graph
         self._features = graph.features
+        self._portability = Portability(graph.operations)
         self._values: dict[str, str] = {}  # tensor name -> id
         self._folded: dict[str, tf.Tensor] = {}  # id -> tensor that depends on no input
-        self._table_readers: dict[str, bool] = {}  # operation name -> whether it depends on a table's entries
+        self._tuples: dict[str, str] = {}  # name of an operation of several outputs, or of a list -> id
         self._operations: list[dict[str, Any]] = []
         self._tables: dict[str, dict[str, Any]] = {}
 
@@ -129,19 +131,13 @@ class _Exporter:
                 name: {"dtype": feature.dtype, "shape": list(feature.shape)} for name, feature in self._features.items()
             },
         }
-        unsupported: dict[str, list[str]] = {}
-        outputs = {}
-        for name, tensor in sorted(self._graph.outputs.items()):
-            if not isinstance(tensor, tf.Tensor):
-                unsupported.setdefault(type(tensor).__name__, []).append(name)
-                continue
-            tensor = _unwidened(tensor, dtypes[name])
-            for kind in self._obstacles(tensor):
-                unsupported.setdefault(kind, []).append(name)
-            if not unsupported:
-                outputs[name] = {"value": self._value(tensor), "dtype": dtypes[name]}
-        if unsupported:
+        tensors = {name: _unwidened(tensor, dtypes[name]) for name, tensor in self._graph.outputs.items()}
+        if unsupported := find_obstacles(self._graph.operations, tensors):
             return head | {"unsupported": [{"op": kind, "outputs": names} for kind, names in unsupported.items()]}
+        outputs = {
+            name: {"value": remember(self._values, tensor, self._arguments, self._make), "dtype": dtypes[name]}
+            for name, tensor in sorted(tensors.items())
+        }
         return head | {
             "outputs": outputs,
             "constants": self._constants(),
@@ -150,74 +146,62 @@ class _Exporter:
             "unsupported": [],
         }
 
-    def _is_constant(self, tensor: tf.Tensor) -> bool:
+    def _is_source(self, tensor: tf.Tensor) -> bool:
+        """Whether a tensor is an input or a constant."""
+        operation = tensor.op
         return (
-            tensor.dtype != tf.resource and not self._graph.dependencies(tensor.op) and not self._reads_table(tensor.op)
+            operation.name in self._graph.inputs
+            or self._graph.operations.decoded(operation) is not None
+            or self._portability.is_constant(tensor)
         )
 
-    def _reads_table(self, operation: tf.Operation) -> bool:
-        """Whether an operation depends on a table's entries; how many there are is known without reading them."""
-        if operation.name not in self._table_readers:
-            sources = () if operation.type == _SIZE else operation.inputs
-            reads = operation.type == LOOKUP or any(self._reads_table(tensor.op) for tensor in sources)
-            self._table_readers[operation.name] = reads
-        return self._table_readers[operation.name]
-
-    def _obstacles(self, tensor: tf.Tensor) -> Iterable[str]:
-        """The kinds of operations behind a tensor that have no portable form."""
-        kinds: dict[str, None] = {}
-        seen: set[str] = set()
-        waiting = [tensor]
-        while waiting:
-            current = waiting.pop()
-            operation = current.op
-            if operation.name in seen or self._is_constant(current) or self._graph.decoded(operation):
-                continue
-            seen.add(operation.name)
-            if operation.name in self._graph.inputs:
-                name = self._graph.inputs[operation.name]
-                if name not in self._features or self._features[name].is_pixels:
-                    kinds[f"use of {name!r} other than decoded"] = None
-            elif operation.type == LOOKUP:
-                waiting.extend(operation.inputs[1:])
-            elif obstacle := _obstacle(operation):
-                kinds[obstacle] = None
-            else:
-                waiting.extend(operation.inputs)
-        return kinds
-
-    def _value(self, tensor: tf.Tensor) -> str:
-        """A tensor's id; adds the operations that make it."""
-        if tensor.name not in self._values:
-            self._values[tensor.name] = self._make(tensor)
-        return self._values[tensor.name]
+    def _arguments(self, tensor: tf.Tensor) -> Sequence[tf.Tensor]:
+        """The tensors whose ids a tensor's operation needs."""
+        if self._is_source(tensor):
+            return ()
+        return [each for each in tensor.op.inputs if each.dtype != tf.resource]
 
     def _make(self, tensor: tf.Tensor) -> str:
         """Adds a tensor as an input, a constant or the operation that computes it; gives its id."""
         operation = tensor.op
         if operation.name in self._graph.inputs:
-            return f"{INPUT}{self._graph.inputs[operation.name]}"
-        if decoded := self._graph.decoded(operation):
+            return self._input(tensor)
+        if decoded := self._graph.operations.decoded(operation):
             return f"{INPUT}{decoded}"
-        if self._is_constant(tensor):
+        arguments = [self._values[each.name] for each in self._arguments(tensor)]
+        if self._is_source(tensor):
             name = f"c{len(self._folded)}"
             self._folded[name] = tensor
             return name
         if operation.type == "Identity":
-            return self._value(operation.inputs[0])
-        attributes = _attributes(operation)
-        arguments = list(operation.inputs)
+            return arguments[0]
         if operation.type == LOOKUP:
-            attributes = {"table": self._table(arguments.pop(0))}
-        entry = {
-            "op": operation.type,
-            "inputs": [self._value(argument) for argument in arguments],
-            "output": f"t{len(self._operations)}",  # after the operations of its inputs
-            "dtype": tensor.dtype.name,
-            "attributes": attributes,
-        }
+            return self._add(LOOKUP, arguments, tensor.dtype.name, {"table": self._table(operation.inputs[0])})
+        if not has_several_outputs(operation):
+            options = attributes(operation, tensor.value_index)
+            return self._add(operation.type, arguments, tensor.dtype.name, options)
+        if operation.name not in self._tuples:
+            self._tuples[operation.name] = self._add(operation.type, arguments, TUPLE, attributes(operation))
+        return self._output(self._tuples[operation.name], tensor, tensor.value_index)
+
+    def _input(self, tensor: tf.Tensor) -> str:
+        name, part = self._graph.inputs[tensor.op.name]
+        if part is None:
+            return f"{INPUT}{name}"
+        if name not in self._tuples:
+            options = {"dtype": "object" if self._features[name].dtype == "string" else self._features[name].dtype}
+            self._tuples[name] = self._add("ListParts", [f"{INPUT}{name}"], TUPLE, options)
+        return self._output(self._tuples[name], tensor, part)
+
+    def _output(self, values: str, tensor: tf.Tensor, index: int) -> str:
+        return self._add("Output", [values], tensor.dtype.name, {"index": index})
+
+    def _add(self, kind: str, arguments: list[str], dtype: str, options: Mapping[str, Any]) -> str:
+        """Adds an operation; gives the id of its value."""
+        name = f"t{len(self._operations)}"  # after the operations of its inputs
+        entry = {"op": kind, "inputs": arguments, "output": name, "dtype": dtype, "attributes": options}
         self._operations.append(entry)
-        return str(entry["output"])
+        return name
 
     def _table(self, handle: tf.Tensor) -> str:
         resource = self._graph.captured[handle.name]
@@ -246,38 +230,25 @@ class _Exporter:
         graph = self._graph.function.graph
         feed = {name: value.numpy() for name, value in self._graph.captured.items() if value.dtype != tf.resource}
         for operation in graph.get_operations():
-            if operation.type == _SIZE:
+            if operation.type == SIZE:
                 table = self._graph.captured[operation.inputs[0].name]
                 feed[operation.outputs[0].name] = tf.raw_ops.LookupTableSizeV2(table_handle=table).numpy()
-        with tf.compat.v1.Session(graph=graph) as session:
-            values = session.run(self._folded, feed_dict=feed)
+        definition = graph.as_graph_def()
+        for node in definition.node:  # a constant may wait for checks of the inputs
+            data = [source for source in node.input if not source.startswith("^")]
+            del node.input[:]
+            node.input.extend(data)
+        with tf.Graph().as_default() as constants:
+            tf.graph_util.import_graph_def(definition, name="")
+        with tf.compat.v1.Session(graph=constants) as session:
+            values = session.run({name: tensor.name for name, tensor in self._folded.items()}, feed_dict=feed)
         return {name: _encode(np.asarray(value)) for name, value in values.items()}
 
 
-def _obstacle(operation: tf.Operation) -> str | None:
-    """What of an operation has no portable form; None where it has one."""
-    kind = operation.type
-    if kind not in OPERATIONS:
-        return str(kind)
-    if kind == "StringToHashBucketFast" and operation.get_attr("num_buckets") > 1:
-        return "StringToHashBucketFast of several buckets"
-    if kind == "GatherV2" and operation.get_attr("batch_dims"):
-        return "GatherV2 with batch_dims"
-    if kind == "Mean" and not operation.inputs[0].dtype.is_floating:
-        return "Mean of integers"
-    if kind == "AsString" and not _is_plain(operation):
-        return "AsString of other than integers, or with a format"
-    return None
-
-
-def _is_plain(operation: tf.Operation) -> bool:
-    """Whether it writes integers without any padding."""
-    options = ("width", "fill", "precision", "scientific", "shortest")
-    return operation.inputs[0].dtype.is_integer and [operation.get_attr(name) for name in options] == _PLAIN
-
-
-def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
+def _unwidened(tensor: Any, dtype: str) -> Any:
     """An output before `analysis.preprocessing` cast it to a dtype that tf.Transform can describe, if it did."""
+    if not isinstance(tensor, tf.Tensor):
+        return tensor
     operation = tensor.op
     while operation.type == "Identity":
         operation = operation.inputs[0].op
@@ -289,15 +260,6 @@ def _unwidened(tensor: tf.Tensor, dtype: str) -> tf.Tensor:
 def _table_types(handle: tf.Tensor) -> tuple[tf.DType, tf.DType]:
     find = next(operation for operation in handle.consumers() if operation.type == LOOKUP)
     return find.get_attr("Tin"), find.get_attr("Tout")
-
-
-def _attributes(operation: tf.Operation) -> dict[str, Any]:
-    attributes: dict[str, Any] = {}
-    for name in operation.node_def.attr:
-        if not name.startswith("_"):
-            value = operation.get_attr(name)
-            attributes[name] = value.name if isinstance(value, tf.DType) else value
-    return {name: value for name, value in attributes.items() if isinstance(value, str | int | float | bool | list)}
 
 
 def _encode(array: np.ndarray) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The operations that a portable graph may have, each as TensorFlow defines it. NumPy only; see `backends`.
 
 Each is a function (backend, attributes, *arguments) -> value. Arguments are arrays of the backend's framework, or NumPy
-arrays where they are constants or shapes.
+arrays where they are constants or shapes. Those here run anywhere; those in HOST_OPERATIONS on NumPy arrays only.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from . import array_operations, ragged_operations, string_operations
 from .backends import Backend
 
 Attributes: TypeAlias = Mapping[str, Any]
@@ -109,13 +110,92 @@ def _bound(side: str) -> Operation:
     return bound
 
 
-def _as_string(backend: Backend, _: Attributes, numbers: Any) -> Any:
-    return np.asarray(numbers).astype(np.bytes_).astype(object)
+def _logical(name: str) -> Operation:
+    """A reduction of truth values, by way of integers, which all frameworks compare."""
+    reduce = _reduce(name)
+    return lambda backend, attributes, value, axes: backend.cast(
+        reduce(backend, attributes, backend.cast(value, "int32"), axes), "bool"
+    )
 
 
-def _only_bucket(backend: Backend, attributes: Attributes, strings: Any) -> Any:
-    """Strings by their hash in one bucket: what a vocabulary with one bucket for all unknown ones asks for."""
-    return np.zeros(strings.shape, np.int64)
+def _part(backend: Backend, value: Any, axis: int, index: Any) -> Any:
+    """A value indexed along one axis."""
+    return backend.index(value, (slice(None),) * (axis % len(value.shape)) + (index,))
+
+
+def _unpack(backend: Backend, attributes: Attributes, value: Any) -> Any:
+    return _part(backend, value, attributes["axis"], attributes["output"])
+
+
+def _split(backend: Backend, attributes: Attributes, axis: Any, value: Any) -> Any:
+    size = value.shape[int(axis)] // attributes["num_split"]
+    start = attributes["output"] * size
+    return _part(backend, value, int(axis), slice(start, start + size))
+
+
+def _split_by_sizes(backend: Backend, attributes: Attributes, value: Any, sizes: Any, axis: Any) -> Any:
+    given = np.ravel(sizes).tolist()
+    rest = int(value.shape[int(axis)]) - sum(size for size in given if size >= 0)
+    ends = np.cumsum([rest if size < 0 else size for size in given]).tolist()
+    position = attributes["output"]
+    return _part(backend, value, int(axis), slice(ends[position - 1] if position else 0, ends[position]))
+
+
+def _slice(backend: Backend, _: Attributes, value: Any, begin: Any, sizes: Any) -> Any:
+    starts = np.ravel(begin).tolist()
+    ends = [None if size < 0 else start + size for start, size in zip(starts, np.ravel(sizes).tolist(), strict=True)]
+    return backend.index(value, tuple(slice(start, end) for start, end in zip(starts, ends, strict=True)))
+
+
+def _reverse(backend: Backend, _: Attributes, value: Any, axes: Any) -> Any:
+    among = {int(axis) % len(value.shape) for axis in np.ravel(axes)}
+    return backend.index(
+        value, tuple(slice(None, None, -1 if axis in among else 1) for axis in range(len(value.shape)))
+    )
+
+
+def _size(backend: Backend, attributes: Attributes, value: Any) -> Any:
+    shape = backend.shape(value, attributes["out_type"])
+    return (
+        shape.prod(dtype=shape.dtype) if isinstance(shape, np.ndarray) else backend.reduce("prod", shape, (0,), False)
+    )
+
+
+def _zero(value: Any) -> Any:
+    return np.zeros((), _numpy_dtype(value))
+
+
+def _matmul(first: str, second: str) -> Operation:
+    """A product of matrices; an attribute each says whether to transpose them first."""
+
+    def transposed(backend: Backend, value: Any) -> Any:
+        axes = list(range(len(value.shape)))
+        return backend.transpose(value, (*axes[:-2], axes[-1], axes[-2]))
+
+    def matmul(backend: Backend, attributes: Attributes, a: Any, b: Any) -> Any:
+        a = transposed(backend, a) if attributes[first] else a
+        return a @ (transposed(backend, b) if attributes[second] else b)
+
+    return matmul
+
+
+def _softmax(backend: Backend, _: Attributes, value: Any) -> Any:
+    powers = backend.unary("exp", value - backend.reduce("max", value, (-1,), True))
+    return powers / backend.reduce("sum", powers, (-1,), True)
+
+
+def _log_softmax(backend: Backend, _: Attributes, value: Any) -> Any:
+    shifted = value - backend.reduce("max", value, (-1,), True)
+    return shifted - backend.unary("log", backend.reduce("sum", backend.unary("exp", shifted), (-1,), True))
+
+
+def _softplus(backend: Backend, _: Attributes, value: Any) -> Any:
+    small = backend.unary("log1p", backend.unary("exp", -backend.unary("abs", value)))
+    return backend.maximum(value, _zero(value)) + small
+
+
+def _quotient_or_zero(backend: Backend, _: Attributes, a: Any, b: Any) -> Any:
+    return backend.where(b == 0, _zero(a), a / b)
 
 
 OPERATIONS: dict[str, Operation] = {
@@ -135,23 +215,50 @@ OPERATIONS: dict[str, Operation] = {
     "Maximum": lambda backend, _, a, b: backend.maximum(a, b),
     "Minimum": lambda backend, _, a, b: backend.minimum(a, b),
     "Neg": lambda backend, _, value: -value,
+    "AddN": lambda backend, _, first, *others: sum(others, first),
+    "Pow": lambda backend, _, a, b: a**b,
+    "Reciprocal": lambda backend, _, value: 1 / value,
+    "Rsqrt": lambda backend, _, value: 1 / backend.unary("sqrt", value),
+    "DivNoNan": _quotient_or_zero,
+    "ClipByValue": lambda backend, _, value, low, high: backend.minimum(backend.maximum(value, low), high),
+    "Relu": lambda backend, _, value: backend.maximum(value, _zero(value)),
+    "Relu6": lambda backend, _, value: backend.minimum(backend.maximum(value, _zero(value)), _zero(value) + 6),
+    "Softmax": _softmax,
+    "LogSoftmax": _log_softmax,
+    "Softplus": _softplus,
+    "MatMul": _matmul("transpose_a", "transpose_b"),
+    "BatchMatMulV2": _matmul("adj_x", "adj_y"),
+    "BitwiseAnd": lambda backend, _, a, b: a & b,
+    "BitwiseOr": lambda backend, _, a, b: a | b,
+    "BitwiseXor": lambda backend, _, a, b: a ^ b,
     "Square": lambda backend, _, value: value * value,
     "SquaredDifference": lambda backend, _, a, b: (a - b) * (a - b),
     **{
         kind: _unary(name)
         for kind, name in {
             "Abs": "abs",
+            "Acos": "arccos",
+            "Asin": "arcsin",
+            "Atan": "arctan",
             "Ceil": "ceil",
+            "Cos": "cos",
+            "Cosh": "cosh",
             "Exp": "exp",
+            "Expm1": "expm1",
             "Floor": "floor",
             "IsFinite": "isfinite",
+            "IsInf": "isinf",
             "IsNan": "isnan",
             "Log": "log",
             "Log1p": "log1p",
             "LogicalNot": "logical_not",
+            "Round": "round",
             "Sigmoid": "sigmoid",
             "Sign": "sign",
+            "Sin": "sin",
+            "Sinh": "sinh",
             "Sqrt": "sqrt",
+            "Tan": "tan",
             "Tanh": "tanh",
         }.items()
     },
@@ -176,18 +283,32 @@ OPERATIONS: dict[str, Operation] = {
     "OnesLike": lambda backend, _, value: backend.full_like(value, 1),
     "Pack": lambda backend, attributes, *values: backend.stack(values, attributes["axis"]),
     "ConcatV2": lambda backend, _, *values: backend.concat(values[:-1], int(values[-1])),
+    "Unpack": _unpack,
+    "Split": _split,
+    "SplitV": _split_by_sizes,
+    "Slice": _slice,
+    "ReverseV2": _reverse,
+    "Size": _size,
+    "Rank": lambda backend, _, value: np.array(len(value.shape), np.int32),
     "Transpose": lambda backend, _, value, axes: backend.transpose(value, tuple(np.ravel(axes).tolist())),
     # reductions
+    "Prod": _reduce("prod"),
     "Sum": _reduce("sum"),
     "Mean": _reduce("mean"),
+    "All": _logical("min"),
+    "Any": _logical("max"),
     "Max": _reduce("max"),
     "Min": _reduce("min"),
     # classes
     "GatherV2": _gather,
     "OneHot": _one_hot,
-    "AsString": _as_string,
-    "StringToHashBucketFast": _only_bucket,
     "Bucketize": _bucketize,
     "LowerBound": _bound("left"),
     "UpperBound": _bound("right"),
+}
+
+HOST_OPERATIONS: dict[str, Operation] = {
+    **array_operations.OPERATIONS,
+    **ragged_operations.OPERATIONS,
+    **string_operations.OPERATIONS,
 }

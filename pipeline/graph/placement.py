@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..formats.decode import Array
+from .operations import HOST_OPERATIONS
 
 LOOKUP = "LookupTableFindV2"
+TUPLE = "tuple"  # the dtype of what an operation gives that has several outputs
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,30 @@ class ValueRange(NamedTuple):
 
 INT32 = ValueRange(-(2**31), 2**31 - 1)
 # Counts of something that is in memory.
-_COUNTS = {"Bucketize", "LowerBound", "Shape", "StringToHashBucketFast", "UpperBound"}
+_COUNTS = {
+    *("ArgMax", "ArgMin", "Bucketize", "LowerBound", "Rank", "Shape", "Size", "StringLength", "UpperBound", "Where"),
+}
+_HASHES = {"StringToHashBucketFast", "StringToHashBucketStrong"}
+# What gives flat values of lists of any length, or something else than a row for every example.
+_FLAT = {
+    *("DenseBincount", "Fill", "ListParts", "RaggedGather", "RaggedRange", "RaggedTensorToSparse", "Range"),
+    *("SegmentSum", "SparseReduceSumSparse", "StringNGrams", "StringSplit", "StringSplitV2", "Where"),
+}
+# What makes rows of them.
+_TO_ROWS = {
+    *("RaggedTensorToTensor", "ScatterNd", "SparseReduceSum", "SparseToDense"),
+    *("UnsortedSegmentMax", "UnsortedSegmentMin", "UnsortedSegmentProd", "UnsortedSegmentSum"),
+}
+_SHAPES = {"Rank", "Shape", "Size"}
+# Which arguments are values, of operations that also take indices or splits.
+_VALUES = {"RaggedTensorToTensor": (1, 3), "SparseToDense": (2, 4)}
 _ARITHMETIC = {"Add", "AddV2", "Mul", "Sub"}
 # What gives some of the integers that it takes, or 0 or 1.
 _MOVES = {
-    *("Cast", "CheckNumerics", "ConcatV2", "EnsureShape", "ExpandDims", "GatherV2", "Identity", "Max", "Maximum"),
-    *("Min", "Minimum", "OneHot", "OnesLike", "Pack", "Reshape", "SelectV2", "Squeeze", "StopGradient"),
-    *("StridedSlice", "Transpose", "ZerosLike"),
+    *("BroadcastTo", "Cast", "CheckNumerics", "ClipByValue", "ConcatV2", "EnsureShape", "ExpandDims", "Fill"),
+    *("GatherNd", "GatherV2", "Identity", "Max", "Maximum", "Min", "Minimum", "OneHot", "OnesLike", "Pack", "Pad"),
+    *("PadV2", "RaggedTensorToTensor", "Relu", "Reshape", "ReverseV2", "SelectV2", "Slice", "SparseToDense", "Split"),
+    *("SplitV", "Squeeze", "StopGradient", "StridedSlice", "Tile", "Transpose", "Unpack", "ZerosLike"),
 }
 
 
@@ -63,8 +82,9 @@ def split(
     """Divides a graph.
 
     The host does what takes or makes values that only it can hold, and all that this depends on; the device does the
-    rest. Shapes do not travel, since batches do: what takes the shape of a value that only the host has is the host's,
-    and other shapes are computed on both sides.
+    rest. Only it can hold what is no row for every example, as flat values of lists are. Shapes do not travel, since
+    batches do: what takes the shape of a value that only the host has is the host's, and other shapes are computed on
+    both sides.
 
     Args:
       nodes: In an order that can be run.
@@ -80,15 +100,20 @@ def split(
     ranges = _ranges(nodes, inputs, constants, tables)
     host_only = {name for name, dtype in dtypes.items() if not _fits(dtype, ranges.get(name))}
     shapes = set(constants)  # and what is computed from nothing else
+    flat: set[str] = set()
     for node in nodes:
-        if node.kind == "Shape" or shapes.issuperset(node.inputs):
+        is_shape = node.kind in _SHAPES or shapes.issuperset(node.inputs)
+        if is_shape:
             shapes.add(node.output)
-            if not host_only.isdisjoint(node.inputs):
-                host_only.add(node.output)
+        if _is_flat(node, flat) or (is_shape and node.kind in HOST_OPERATIONS):
+            flat.add(node.output)
+        if node.output in flat or (is_shape and not host_only.isdisjoint(node.inputs)):
+            host_only.add(node.output)
     needed: set[str] = set()
     host: list[Node] = []
     for node in reversed(nodes):
-        if node.output in needed or node.kind == LOOKUP or not host_only.isdisjoint({*node.inputs, node.output}):
+        is_hosts = node.kind == LOOKUP or node.kind in HOST_OPERATIONS
+        if node.output in needed or is_hosts or not host_only.isdisjoint({*node.inputs, node.output}):
             host.append(node)
             needed.update(node.inputs)
     on_host = {node.output for node in host}
@@ -101,6 +126,11 @@ def split(
     return host[::-1], device[::-1]
 
 
+def _is_flat(node: Node, flat: set[str]) -> bool:
+    """Whether a node gives something else than a row for every example."""
+    return node.kind in _FLAT or (node.kind not in _TO_ROWS and not flat.isdisjoint(node.inputs))
+
+
 def _name(dtype: np.dtype[Any]) -> str:
     return "string" if dtype.hasobject else dtype.name
 
@@ -109,7 +139,7 @@ def _fits(dtype: str, values: ValueRange | None) -> bool:
     """Whether a device without 64-bit numbers can hold values of a dtype and, for integers, a range."""
     if dtype in ("int64", "uint64"):
         return values is not None and INT32.holds(values)
-    return dtype not in ("string", "float64")
+    return dtype not in ("string", "float64", TUPLE)
 
 
 def _ranges(
@@ -126,9 +156,12 @@ def _ranges(
         arguments = [ranges.get(name) for name in node.inputs]
         if node.kind == LOOKUP:
             arguments[0] = tables[node.attributes["table"]]
-        result = _result(node.kind, [argument for argument in arguments if argument]) if all(arguments) else None
+        first, last = _VALUES.get(node.kind, (0, len(arguments)))
+        result = _result(node.kind, [each for each in arguments[first:last] if each]) if all(arguments) else None
         if node.kind in _COUNTS:
             result = INT32
+        elif node.kind in _HASHES:
+            result = ValueRange(0, node.attributes["num_buckets"] - 1)
         ranges[node.output] = result if result and possible and possible.holds(result) else possible
     return {name: values for name, values in ranges.items() if values}
 
@@ -136,7 +169,7 @@ def _ranges(
 def _of_dtype(dtype: str) -> ValueRange | None:
     if dtype == "bool":
         return ValueRange(0, 1)
-    if dtype == "string" or np.dtype(dtype).kind not in "iu":
+    if dtype in ("string", TUPLE) or np.dtype(dtype).kind not in "iu":
         return None
     limits = np.iinfo(dtype)
     return ValueRange(int(limits.min), int(limits.max))

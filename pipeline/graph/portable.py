@@ -12,8 +12,8 @@ import numpy as np
 
 from ..errors import PenstockError, RequestError
 from ..formats.decode import Array
-from .backends import backend_of
-from .operations import OPERATIONS
+from .backends import NUMPY, backend_of
+from .operations import HOST_OPERATIONS, OPERATIONS
 from .placement import LOOKUP, Node, ValueRange, split, value_range
 
 FILE = "portable.json"  # in the folder of the transform graph
@@ -80,7 +80,11 @@ class PortableGraph:
         self.host, self.device = split(nodes, dtypes, self.constants, ranges)
         used = {name for node in nodes for name in node.inputs} | set(self.outputs.values())
         self.inputs = tuple(name for name in content["inputs"] if INPUT + name in used)
-        self._strings = {name for name in self.inputs if content["inputs"][name]["dtype"] == "string"}
+        self._strings = {
+            name
+            for name in self.inputs
+            if content["inputs"][name]["dtype"] == "string" and None not in content["inputs"][name]["shape"]
+        }
         self.between = self._cut()
         self._taken = {name for node in self.device for name in node.inputs}
 
@@ -136,9 +140,13 @@ class PortableGraph:
             if node.kind == LOOKUP:
                 values[node.output] = self.look_up(node, *arguments)
                 continue
+            if node.kind in HOST_OPERATIONS:
+                with np.errstate(all="ignore"):
+                    values[node.output] = HOST_OPERATIONS[node.kind](NUMPY, node.attributes, *arguments)
+                continue
             backend = backend_of(arguments)
             like = next((value for value in arguments if not isinstance(value, np.ndarray | np.generic)), None)
-            if like is not None and node.kind in _ELEMENTWISE:
+            if like is not None and node.kind in _OPERATORS:
                 arguments = [
                     backend.constant(value, like) if isinstance(value, np.ndarray | np.generic) else value
                     for value in arguments
@@ -159,9 +167,12 @@ class PortableGraph:
         return backend_of([value]).cast(value, dtype)
 
 
-_ELEMENTWISE = {
-    *("Add", "AddV2", "Sub", "Mul", "RealDiv", "FloorDiv", "FloorMod", "SquaredDifference", "Equal", "NotEqual"),
-    *("Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr"),
+KINDS = {*OPERATIONS, *HOST_OPERATIONS, LOOKUP}
+# Those that are computed by the arrays' own operators, which want arrays of one framework.
+_OPERATORS = {
+    *("Add", "AddN", "AddV2", "Sub", "Mul", "RealDiv", "DivNoNan", "FloorDiv", "FloorMod", "SquaredDifference", "Pow"),
+    *("Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr"),
+    *("MatMul", "BatchMatMulV2", "BitwiseAnd", "BitwiseOr", "BitwiseXor"),
 }
 
 
@@ -209,7 +220,7 @@ def _range(entry: Mapping[str, Any], table: LookupTable) -> ValueRange | None:
 
 
 def _check_portable(content: Mapping[str, Any]) -> None:
-    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - OPERATIONS.keys() - {LOOKUP})
+    unknown = sorted({entry["op"] for entry in content.get("operations", [])} - KINDS)
     obstacles: dict[str, list[str]] = {kind: [] for kind in unknown}
     obstacles |= {entry["op"]: entry["outputs"] for entry in content["unsupported"]}
     if obstacles:

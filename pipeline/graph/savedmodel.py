@@ -19,9 +19,9 @@ from ..errors import DatasetError
 from ..formats import decode
 from ..formats.features import Feature
 from ..storage import files
+from .feature_graph import FeatureGraph, Source
 from .graph_copy import copy_graph
 
-_DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
 # Operations whose result may be a float that others compute with, and the attribute that has its dtype.
 _ARITHMETIC = {
     **dict.fromkeys(("Const", "Placeholder"), "dtype"),
@@ -71,17 +71,19 @@ class SavedGraph:
             raise DatasetError(f"{uri}: TensorFlow cannot load it: {error}; run `penstock verify`") from error
 
     @cached_property
-    def inputs(self) -> dict[str, str]:
-        """Operation name of a placeholder to the name of the feature that it stands for.
-
-        A list of any length has three placeholders; they stand for its name and "(sparse)".
-        """
+    def inputs(self) -> dict[str, Source]:
+        """Operation name of a placeholder to what it stands for; a list of any length has three placeholders."""
         specs = self.function.structured_input_signature[0][0]
-        names: list[str] = []
+        sources: list[Source] = []
         for name in sorted(specs):
             parts = len(tf.nest.flatten(specs[name], expand_composites=True))
-            names += [name] if parts == 1 else [f"{name} (sparse)"] * parts
-        return {tensor.op.name: name for name, tensor in zip(names, self.function.inputs, strict=False)}
+            sources += [Source(name)] if parts == 1 else [Source(name, part) for part in range(parts)]
+        return {tensor.op.name: source for source, tensor in zip(sources, self.function.inputs, strict=False)}
+
+    @cached_property
+    def operations(self) -> FeatureGraph:
+        """The graph's operations, and what they depend on."""
+        return FeatureGraph(self.function.graph, self.inputs, self.features)
 
     @cached_property
     def outputs(self) -> dict[str, Any]:
@@ -98,55 +100,20 @@ class SavedGraph:
         pairs = zip(placeholders, self.function.captured_inputs, strict=True)
         return {tensor.name: value for tensor, value in pairs}
 
-    def dependencies(self, operation: Any) -> frozenset[str]:
-        """The inputs that an operation depends on, directly or not."""
-        features: frozenset[str] | None = self._dependencies.get(operation.name)
-        if features is None:
-            features = frozenset(
-                {self.inputs[operation.name]}
-                if operation.name in self.inputs
-                else {name for tensor in operation.inputs for name in self.dependencies(tensor.op)}
-            )
-            self._dependencies[operation.name] = features
-        return features
-
-    @cached_property
-    def _dependencies(self) -> dict[str, frozenset[str]]:
-        return {}
-
-    def decoded(self, operation: Any) -> str | None:
-        """The pixel feature whose decoding an operation completes, or None.
-
-        The loop that decodes is the one that `analysis.preprocessing.decode_pixels` traces.
-        """
-        if operation.type != "TensorListStack":
-            return None
-        loop = operation.inputs[0].op
-        if loop.type not in ("StatelessWhile", "While"):
-            return None
-        sources = self.dependencies(loop)
-        name = next(iter(sources)) if len(sources) == 1 else ""
-        if name not in self.features or not self.features[name].is_pixels:
-            return None
-        kinds = {node.op for node in self._functions[loop.get_attr("body").name].node_def}
-        return None if _DECODERS.isdisjoint(kinds) else name
-
-    @cached_property
-    def _functions(self) -> dict[str, Any]:
-        return {entry.signature.name: entry for entry in self.function.graph.as_graph_def().library.function}
-
     def _openings(self) -> Iterator[tuple[str, str]]:
         """Tensor name to feature: where decoded features go in."""
         for operation in self.function.graph.get_operations():
-            if decoded := self.decoded(operation):
+            if decoded := self.operations.decoded(operation):
                 yield operation.outputs[0].name, decoded
-        for operation, name in self.inputs.items():
-            if name in self.features and not self.features[name].is_pixels:
+        for operation, source in self.inputs.items():
+            name = source.feature
+            if source.part is None and name in self.features and not self.features[name].is_pixels:
                 yield f"{operation}:0", name
 
     def _components(self, name: str) -> list[str]:
         """The tensors of the placeholders that a list of any length has: its indices, values and dense shape."""
-        return [f"{operation}:0" for operation, stands_for in self.inputs.items() if stands_for == f"{name} (sparse)"]
+        parts = {source: f"{operation}:0" for operation, source in self.inputs.items()}
+        return [parts[Source(name, part)] for part in range(3) if Source(name, part) in parts]
 
     def on_stored(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Applies the graph to stored features as tf.io.parse_example reads them; what only analyzers got is empty."""

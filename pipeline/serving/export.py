@@ -192,7 +192,7 @@ def _choose(
 def _sources(saved: SavedGraph, output: str) -> list[str]:
     """The stored features that an output depends on."""
     tensors = tf.nest.flatten(saved.outputs[output], expand_composites=True)
-    return sorted({name.removesuffix(" (sparse)") for tensor in tensors for name in saved.dependencies(tensor.op)})
+    return sorted({name for tensor in tensors for name in saved.operations.dependencies(tensor.op)})
 
 
 def _is_of_images(prepare: Mapping[str, Any]) -> bool:

@@ -11,6 +11,7 @@ from helpers import differences
 
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.graph.portable import NotPortableError, PortableGraph
+from penstock.transforms import text
 
 pytestmark = pytest.mark.slow
 
@@ -29,7 +30,15 @@ def _features(inputs: Mapping[str, Any]) -> dict[str, Any]:
     import tensorflow_transform as tft
 
     x, k, s, v = inputs["x"], inputs["k"], inputs["s"], inputs["v"]
+    words = text.words(tf.strings.join([s, tf.strings.as_string(k % 5), s], " "))
+    ids = text.word_ids(words, top_k=6, name="words")
     return {
+        "words": text.pad(ids + 1, 4),
+        "bag": text.bag_of_words(ids, 7),
+        "tfidf": text.tfidf(ids, 7),
+        "buckets_of_unknown": tft.compute_and_apply_vocabulary(s, num_oov_buckets=3, top_k=2, vocab_filename="three"),
+        "hash": tft.hash_strings(s, 100),
+        "strong_hash": tft.hash_strings(s, 100, key=[1, 2]),
         "z_score": tft.scale_to_z_score(x),
         "z_score_elementwise": tft.scale_to_z_score(v, elementwise=True),
         "z_score_of_integers": tft.scale_to_z_score(tf.cast(k, tf.float32)),
@@ -163,13 +172,18 @@ def test_jax_compiled(graph: PortableGraph, expected: dict[str, np.ndarray]) -> 
 
 
 def test_what_has_no_portable_form_is_named(tmp_path: Path) -> None:
-    import tensorflow as tf
+    import tensorflow_transform as tft
 
     from penstock.pipeline.graph import exporter
     from penstock.pipeline.graph.savedmodel import SavedGraph
 
-    path = _write(tmp_path, lambda inputs: {"hash": tf.strings.to_hash_bucket_fast(inputs["s"], 7), "k": inputs["k"]})
-    content = exporter.export(SavedGraph(path, FEATURES), {"hash": "int64", "k": "int64"})
-    assert content["unsupported"] == [{"op": "StringToHashBucketFast of several buckets", "outputs": ["hash"]}]
-    with pytest.raises(NotPortableError, match=r"several buckets \(for hash\)"):
+    def features(inputs: Mapping[str, Any]) -> dict[str, Any]:
+        return {"z": tft.scale_to_z_score_per_key(inputs["x"], inputs["s"]), "k": inputs["k"]}
+
+    path = _write(tmp_path, features)
+    content = exporter.export(SavedGraph(path, FEATURES), {"z": "float32", "k": "int64"})
+    [entry] = content["unsupported"]
+    assert entry["outputs"] == ["z"]
+    assert entry["op"].startswith("StatelessIf (control flow")
+    with pytest.raises(NotPortableError, match=r"control flow.* \(for z\)"):
         PortableGraph(content, lambda path: b"")
