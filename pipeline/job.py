@@ -16,12 +16,13 @@ from .commit import drift
 from .commit.budget import Budget
 from .errors import OverBudgetError, RequestError
 from .formats import paths, raw_schema
-from .formats.manifest import Origin, Pointer, RecipeName, stored_file
+from .formats.manifest import Origin, Pointer, RecipeName, StoredFile, stored_file
 from .planning import plan_file, step_configs
 from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe
 from .prepare.isolate import pickled_by_value
 from .prepare.preparer import Preparer, StatisticsSpec
+from .sources.quarantine import FilteredExample, QuarantinedExample
 from .storage import files
 
 if TYPE_CHECKING:
@@ -154,7 +155,6 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     )
     with pickled_by_value(request.recipe.module):
         _check_shippable(preparer)
-    lines = _quarantine(plan)
     return Job(
         make=MakeOptions(
             root=files.join(request.output, planned.generation_id),
@@ -171,8 +171,9 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
                 units=len(plan.units) + plan.targets,
                 read=plan.inventory.read,
                 filtered=plan.inventory.filtered,
+                filtered_list=_stored(paths.PLAN_FILTERED, plan.inventory.filtered_examples),
                 quarantined=Counter(example.code for example in plan.inventory.quarantined),
-                quarantine=stored_file(paths.PLAN_QUARANTINE, b"".join(lines), len(lines)) if lines else None,
+                quarantine=_stored(paths.PLAN_QUARANTINE, plan.inventory.quarantined),
                 warnings=planned.warnings,
             ),
             analysis=analysis,
@@ -221,12 +222,15 @@ def begin(job: "Job", planned: PlannedRun) -> None:
             f"{root}: expected an unfinished run of {len(units)} units, found one of {count}: `prepare` gives other "
             "results than then; remove this folder and run again"
         )
-    write_lines(root, paths.PLAN_QUARANTINE, _quarantine(planned.plan))
+    inventory = planned.plan.inventory
+    write_lines(root, paths.PLAN_QUARANTINE, [example.to_line() for example in inventory.quarantined])
+    write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
 
 
-def _quarantine(plan: Plan) -> list[bytes]:
-    """The lines of the plan's quarantine file."""
-    return [example.to_line() for example in plan.inventory.quarantined]
+def _stored(path: str, examples: Sequence[QuarantinedExample] | Sequence[FilteredExample]) -> StoredFile | None:
+    """The file that `begin` writes of examples that the plan sets aside; None where there are none."""
+    lines = [example.to_line() for example in examples]
+    return stored_file(path, b"".join(lines), len(lines)) if lines else None
 
 
 def _check_shippable(preparer: Preparer) -> None:

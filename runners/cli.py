@@ -139,12 +139,16 @@ def run(
 
 @main.command()
 @click.argument("dataset")
+@click.option("--filtered", is_flag=True, help="List the filtered examples instead: reason, tab, key.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest and the statistics as JSON.")
-def inspect(dataset: str, as_json: bool) -> None:
+def inspect(dataset: str, filtered: bool, as_json: bool) -> None:
     """Shows what a DATASET holds: splits, counts, features, statistics, quarantine, versions."""
     with _errors():
         from . import report
 
+        if filtered:
+            _print(report.filtered_entry(_folder(dataset)), as_json, report.show_filtered)
+            return
         _print(report.dataset_entry(_folder(dataset)), as_json, report.show_dataset)
 
 

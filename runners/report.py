@@ -9,11 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from ..pipeline.commit.duplicates import in_words
+from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.manifest import Manifest
 from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.storage import files
@@ -22,6 +24,8 @@ from .run import Reporter, Result, Silent
 if TYPE_CHECKING:
     from ..pipeline.serving.export import Export
 
+_SHOWN_REASONS = 6  # of which an example is shown
+_SHOWN = 240  # characters of an example
 _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 
 
@@ -206,9 +210,12 @@ def show_result(entry: Mapping[str, Any]) -> None:
 
 
 def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
-    for what, reasons in entry["reasons"].items():
+    for what in ("filtered", "quarantined"):
+        reasons, examples = entry["reasons"][what], entry["reasons"]["examples"][what]
         if reasons:
             console.print(f"{what}: {counts_in_words(reasons)}")
+        for reason, example in list(examples.items())[:_SHOWN_REASONS]:
+            console.print(f"  {reason}, for example {shorten(example)}", soft_wrap=True)
     duplicates = entry["duplicates"]
     if duplicates["groups"] and not duplicates["across_splits"]:  # else there is a warning
         console.print(f"{duplicates['groups']} examples occur more than once: {in_words(duplicates['examples'][0])}, …")
@@ -302,6 +309,30 @@ def show_export(entry: Mapping[str, Any]) -> None:
             style="yellow",
             soft_wrap=True,
         )
+
+
+def shorten(words: str) -> str:
+    """Words on one line, cut where they are long."""
+    words = " ".join(words.split())
+    return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
+
+
+def filtered_entry(dataset: str) -> dict[str, Any]:
+    """The filtered examples that a dataset lists, as data."""
+    manifest = Manifest.load(dataset)
+    return {"filtered": manifest.filtered, "examples": list(read_lines(dataset, manifest.filtered_lists))}
+
+
+def show_filtered(entry: Mapping[str, Any]) -> None:
+    """Prints the filtered examples, one a line: reason, tab, key."""
+    for example in entry["examples"]:
+        click.echo(f"{example['reason']}\t{example['key']}")
+    listed = len(entry["examples"])
+    if listed < entry["filtered"]:
+        words = (
+            f"{listed:,} of {entry['filtered']:,} filtered examples are listed: of each reason the first of each unit"
+        )
+        click.echo(words, err=True)
 
 
 def counts_in_words(counts: Mapping[str, int], shown: int = 6) -> str:

@@ -164,8 +164,9 @@ def manifest_content(generation: str, **fields: Any) -> dict[str, Any]:
         "written": 0,
         "filtered": 0,
         "quarantined": 0,
-        "reasons": {"filtered": {}, "quarantined": {}},
+        "reasons": {"filtered": {}, "quarantined": {}, "examples": {"filtered": {}, "quarantined": {}}},
         "quarantine": [],
+        "filtered_lists": [],
         "features": FEATURES,
         "splits": {},
         "transform_graph": {

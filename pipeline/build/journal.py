@@ -45,6 +45,7 @@ class Journal:
       read: How many examples it held.
       shards: Split to the unit's shard of it.
       filtered: Filter reason to count.
+      filtered_list: The file that lists these examples, or the first ones of each reason; None where there are none.
       quarantined: Reason code to count.
       quarantine: Its quarantine file; None where nothing was quarantined.
       labels: Split to label to count, of the examples that were written.
@@ -59,6 +60,7 @@ class Journal:
     filtered: dict[str, int] = field(default_factory=dict)
     quarantined: dict[str, int] = field(default_factory=dict)
     quarantine: StoredFile | None = None
+    filtered_list: StoredFile | None = None
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     summaries: StoredFile | None = None
     segment_file: SegmentFile | None = None
@@ -74,7 +76,7 @@ class Journal:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
         segments = self.segment_file.file if self.segment_file else None
-        return [file for file in (*shards, self.quarantine, self.summaries, segments) if file]
+        return [file for file in (*shards, self.quarantine, self.filtered_list, self.summaries, segments) if file]
 
     def write(self, root: str) -> None:
         """Makes the unit finished."""
@@ -95,7 +97,7 @@ class Journal:
             split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
             for split, shard in entry["shards"].items()
         }
-        optional = {name: _stored(entry[name]) for name in ("quarantine", "summaries")}
+        optional = {name: _stored(entry[name]) for name in ("quarantine", "filtered_list", "summaries")}
         notes = {(code, column): ColumnNote(**note) for code, column, note in entry["notes"]}
         segment_file = _segments(entry["segment_file"])
         return cls(**{**entry, "shards": shards, "segment_file": segment_file, "notes": notes, **optional})

@@ -26,7 +26,7 @@ from ..prepare import summaries
 from ..prepare.chunk import Chunk
 from ..prepare.preparer import Preparer
 from ..prepare.summaries import Summaries
-from ..sources.quarantine import QuarantinedExample
+from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from . import journal
 from .global_shuffle import SegmentWriter, gather_segments, read_segments
@@ -118,6 +118,7 @@ def _make_unit(
             yield from _tagged(batcher.flush(tally.summaries))
         packed = packer.finish()
     quarantine = [example.to_line() for example in tally.quarantined]
+    filtered = [example.to_line() for example in tally.filtered_examples]
     finished = Journal(
         unit=unit.index,
         read=tally.read,
@@ -126,6 +127,7 @@ def _make_unit(
         filtered=dict(tally.filtered),
         quarantined=dict(Counter(example.code for example in tally.quarantined)),
         quarantine=write_lines(options.root, paths.unit_quarantine(unit.index), quarantine),
+        filtered_list=write_lines(options.root, paths.unit_filtered(unit.index), filtered),
         labels={split: dict(counts) for split, counts in tally.labels.items()},
         summaries=_write_summaries(options.root, unit.index, tally.summaries),
         notes=tally.notes,
@@ -156,15 +158,21 @@ class _Tally:
 
     read: int = 0
     filtered: Counter[str] = field(default_factory=Counter)
+    filtered_examples: list[FilteredExample] = field(default_factory=list)
     labels: dict[str, Counter[str]] = field(default_factory=dict)
     quarantined: list[QuarantinedExample] = field(default_factory=list)
     hashes: list[tuple[str, pa.RecordBatch]] = field(default_factory=list)
     summaries: Summaries = field(default_factory=dict)
+    listed: Counter[str] = field(default_factory=Counter)
     notes: Notes = field(default_factory=dict)
 
     def take(self, chunk: Chunk) -> None:
         self.read += chunk.read
         self.quarantined += chunk.quarantined
+        for example in chunk.filtered_examples:
+            if self.listed[example.reason] < LISTED:
+                self.listed[example.reason] += 1
+                self.filtered_examples.append(example)
         self.filtered.update(chunk.filtered)
         for name, split in chunk.splits.items():
             if split.hashes is not None:

@@ -45,6 +45,7 @@ from . import drift, duplicates, golden, statistics
 from .budget import Budget
 from .column_warnings import describe_notes
 from .duplicates import Duplicates
+from .examples import first_filtered, first_quarantined
 from .golden import Golden
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
@@ -60,6 +61,7 @@ class PlanTotals:
       units: How many units there are.
       read: How many examples the source has; -1: as many as the units hold.
       filtered: Filter reason to count, of examples left out by the plan.
+      filtered_list: The file that lists these; None where there are none.
       quarantined: Reason code to count, of examples quarantined by the plan.
       quarantine: The file that lists these; None where there are none.
       warnings: What the plan has to warn of.
@@ -68,6 +70,7 @@ class PlanTotals:
     units: int
     read: int
     filtered: Mapping[str, int]
+    filtered_list: StoredFile | None
     quarantined: Mapping[str, int]
     quarantine: StoredFile | None
     warnings: Sequence[str]
@@ -175,7 +178,8 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         *_missing_labels(options, journals),
         *duplicates.warnings(equal, {name: split.examples for name, split in splits.items()}),
     )
-    quarantine = (options.plan.quarantine, *(journal.quarantine for journal in journals))
+    quarantine = [file for file in (options.plan.quarantine, *(journal.quarantine for journal in journals)) if file]
+    filtered = [file for file in (options.plan.filtered_list, *(journal.filtered_list for journal in journals)) if file]
     manifest = Manifest(
         origin=options.origin,
         warnings=warnings,
@@ -185,8 +189,14 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         written=totals.written,
         filtered=totals.filtered.total(),
         quarantined=totals.quarantined.total(),
-        reasons=Reasons(dict(totals.filtered), dict(totals.quarantined)),
-        quarantine=tuple(file.within(options.generation_id) for file in quarantine if file),
+        reasons=Reasons(
+            dict(totals.filtered),
+            dict(totals.quarantined),
+            filtered_examples=first_filtered(options.root, filtered),
+            quarantined_examples=first_quarantined(options.root, quarantine),
+        ),
+        quarantine=tuple(file.within(options.generation_id) for file in quarantine),
+        filtered_lists=tuple(file.within(options.generation_id) for file in filtered),
         features=options.analysis.features,
         splits=splits,
         transform_graph=_graph_entry(options, _write(options, paths.GOLDEN, graph_outputs.encode())),

@@ -222,10 +222,38 @@ class RecipeName:
 
 @dataclass(frozen=True)
 class Reasons:
-    """Why examples were left out: filter reason to count, and reason code of the quarantine to count."""
+    """Why examples were left out.
+
+    Attributes:
+      filtered: Filter reason to count.
+      quarantined: Reason code of the quarantine to count.
+      filtered_examples: Filter reason to the key of an example.
+      quarantined_examples: Reason code to the key of an example and what was wrong with it, in words.
+    """
 
     filtered: Mapping[str, int]
     quarantined: Mapping[str, int]
+    filtered_examples: Mapping[str, str]
+    quarantined_examples: Mapping[str, str]
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "Reasons":
+        """Reads an entry."""
+        examples = entry.object("examples")
+        return cls(
+            entry.object("filtered").named_counts(),
+            entry.object("quarantined").named_counts(),
+            examples.object("filtered").named_strings(),
+            examples.object("quarantined").named_strings(),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry."""
+        return {
+            "filtered": dict(self.filtered),
+            "quarantined": dict(self.quarantined),
+            "examples": {"filtered": dict(self.filtered_examples), "quarantined": dict(self.quarantined_examples)},
+        }
 
 
 @dataclass(frozen=True)
@@ -283,7 +311,8 @@ class Manifest:
       filtered: How many were left out for a reason that the recipe names.
       quarantined: How many could not be prepared.
       reasons: Why.
-      quarantine: The files that tell of each of these.
+      quarantine: The files that tell of each of the quarantined.
+      filtered_lists: The files that list the filtered, or the first ones of each reason.
       features: Feature name to what is stored of it.
       splits: Split name to its shards.
       transform_graph: The transform graph.
@@ -301,6 +330,7 @@ class Manifest:
     quarantined: int
     reasons: Reasons
     quarantine: tuple[StoredFile, ...]
+    filtered_lists: tuple[StoredFile, ...]
     features: Mapping[str, Feature]
     splits: Mapping[str, SplitEntry]
     transform_graph: TransformGraphEntry
@@ -315,6 +345,7 @@ class Manifest:
                 if shard.index:
                     yield shard.index
         yield from self.quarantine
+        yield from self.filtered_lists
         yield from self.transform_graph.files
         yield self.transform_graph.golden
         yield self.statistics.file
@@ -334,8 +365,9 @@ class Manifest:
             "written": self.written,
             "filtered": self.filtered,
             "quarantined": self.quarantined,
-            "reasons": {"filtered": dict(self.reasons.filtered), "quarantined": dict(self.reasons.quarantined)},
+            "reasons": self.reasons.to_json(),
             "quarantine": [file.to_json("lines") for file in self.quarantine],
+            "filtered_lists": [file.to_json("lines") for file in self.filtered_lists],
             "features": {name: feature.to_json() for name, feature in self.features.items()},
             "splits": {name: split.to_json() for name, split in self.splits.items()},
             "transform_graph": self.transform_graph.to_json(),
@@ -351,7 +383,6 @@ class Manifest:
           ValueError: a field is missing, of another type, or leads out of the dataset; the message names its key.
         """
         entry = JsonObject.of(value)
-        reasons = entry.object("reasons")
         return cls(
             origin=Origin.read(entry),
             warnings=entry.strings("warnings"),
@@ -361,8 +392,9 @@ class Manifest:
             written=entry.count("written"),
             filtered=entry.count("filtered"),
             quarantined=entry.count("quarantined"),
-            reasons=Reasons(reasons.object("filtered").named_counts(), reasons.object("quarantined").named_counts()),
+            reasons=Reasons.read(entry.object("reasons")),
             quarantine=tuple(StoredFile.read(file, "lines") for file in entry.objects("quarantine")),
+            filtered_lists=tuple(StoredFile.read(file, "lines") for file in entry.objects("filtered_lists")),
             features={name: _feature(feature) for name, feature in entry.object("features").named_objects()},
             splits={name: SplitEntry.read(split) for name, split in entry.object("splits").named_objects()},
             transform_graph=TransformGraphEntry.read(entry.object("transform_graph")),

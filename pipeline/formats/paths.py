@@ -9,6 +9,7 @@
         transform_graph/{transform_fn,transformed_metadata}/
         statistics/statistics.json  statistics/values.arrow  statistics/golden.json
         quarantine/plan.jsonl  quarantine/unit-<unit>.jsonl
+        filtered/plan.jsonl  filtered/unit-<unit>.jsonl
         _work/                                        plan and journals of a run; gone after the commit
 
 Paths handed to users and written to the manifest are relative to the dataset and use `/`.
@@ -29,6 +30,8 @@ DUPLICATES = "statistics/duplicates.json"
 GOLDEN = "statistics/golden.json"
 QUARANTINE = "quarantine"
 PLAN_QUARANTINE = "quarantine/plan.jsonl"
+FILTERED = "filtered"
+PLAN_FILTERED = "filtered/plan.jsonl"
 WORK = "_work"
 PLAN = "_work/plan.arrow"
 OUTCOME = "_work/outcome.json"
@@ -99,6 +102,11 @@ class ShardName:
 def unit_quarantine(unit: int) -> str:
     """Where a unit's quarantined examples are listed."""
     return f"{QUARANTINE}/unit-{unit:05d}.jsonl"
+
+
+def unit_filtered(unit: int) -> str:
+    """Where a unit's filtered examples are listed."""
+    return f"{FILTERED}/unit-{unit:05d}.jsonl"
 
 
 def unit_journal(unit: int) -> str:

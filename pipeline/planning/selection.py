@@ -16,7 +16,7 @@ from ..sources.file_patterns import digest_files
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import ImageListing, Reference
-from ..sources.quarantine import QuarantinedExample
+from ..sources.quarantine import FilteredExample, QuarantinedExample, limit
 from ..sources.table_schema import NO_COLUMNS, TableSchema
 from ..splits.columns import fit, reads_columns, split_batch
 from ..splits.hashing import hash64
@@ -35,6 +35,7 @@ class Inventory:
       digest: A hash over every file that the plan depends on.
       quarantined: Examples that go to the quarantine at once.
       filtered: Filter reason to count, of examples that the plan leaves out.
+      filtered_examples: These examples, or the first ones of each reason.
       warnings: What the user should know.
     """
 
@@ -42,6 +43,7 @@ class Inventory:
     digest: str
     quarantined: Sequence[QuarantinedExample] = ()
     filtered: Mapping[str, int] = field(default_factory=dict)
+    filtered_examples: Sequence[FilteredExample] = ()
     warnings: Sequence[str] = ()
 
 
@@ -78,7 +80,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     problems = [*listing.problems, *unsplit.values()]
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
-    filtered = Counter(listing.filtered)
+    filtered, filtered_examples = Counter(listing.filtered), list(listing.filtered_examples)
     splits: dict[str, list[Reference]] = {name: [] for name in rule.names() or []}
     listed = [reference for reference, name in zip(listing.references, names, strict=True) if name is not None]
     duplicates = _duplicates(listed, threads) if recipe.deduplicate else {}
@@ -86,7 +88,9 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
         if reference.key in unsplit:
             continue
         if name is None or reference.key in duplicates:
-            filtered[NOT_LISTED if name is None else DUPLICATE] += 1
+            reason = NOT_LISTED if name is None else DUPLICATE
+            filtered[reason] += 1
+            filtered_examples.append(FilteredExample(reference.key, reason))
         else:
             splits.setdefault(name, []).append(reference)
     for references in splits.values() if recipe.shuffle else ():
@@ -100,6 +104,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
         digest=digest,
         quarantined=problems,
         filtered=filtered,
+        filtered_examples=limit(filtered_examples),
         warnings=[*listing.warnings, *warnings, *missing_labels(labels), *_contradictions(duplicates)],
     )
     _check_splits({name: len(references) for name, references in splits.items()}, inventory, recipe)

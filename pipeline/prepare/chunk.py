@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..formats.column_notes import Notes
-from ..sources.quarantine import QuarantinedExample
+from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .summaries import Summaries
 
 
@@ -50,6 +50,7 @@ class Chunk:
       splits: Split to its examples; only splits that have any.
       quarantined: Examples for the quarantine.
       filtered: Filter reason to count.
+      filtered_examples: The first ones of each reason.
       summaries: What is known of the columns and the images, of the statistics' split only.
       analyzed: What the analyzers read, of the statistics' split only: examples that hold no other features, each
         serialized; or the columns, of a table. Empty where they read nothing.
@@ -59,6 +60,7 @@ class Chunk:
     splits: dict[str, SplitExamples] = field(default_factory=dict)
     quarantined: list[QuarantinedExample] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
+    filtered_examples: list[FilteredExample] = field(default_factory=list)
     summaries: Summaries = field(default_factory=dict)
     analyzed: Sequence[bytes] | pa.RecordBatch = ()
     notes: Notes = field(default_factory=dict)

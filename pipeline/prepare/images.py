@@ -29,12 +29,12 @@ from ..formats.features import (
     serialize,
 )
 from ..sources.listing import Reference
-from ..sources.quarantine import QuarantinedExample
+from ..sources.quarantine import FilteredExample, QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
 from ..storage import files
 from .chunk import Chunk, SplitExamples, content_hashes
 from .isolate import IsolatedPreparer
-from .outcomes import FilteredExample, Outcome, Prepared
+from .outcomes import Outcome, Prepared
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .summaries import of_histograms, summarize
@@ -242,7 +242,7 @@ def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyz
     if isinstance(outcome, QuarantinedExample):
         return Chunk(quarantined=[outcome])
     if isinstance(outcome, FilteredExample):
-        return Chunk(filtered=Counter([outcome.reason]))
+        return Chunk(filtered=Counter([outcome.reason]), filtered_examples=[outcome])
     examples = SplitExamples(
         [serialize(outcome.values, features)],
         labels=None if outcome.label is None else Counter([outcome.label]),

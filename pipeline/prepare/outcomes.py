@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..formats.features import Feature
-from ..sources.quarantine import QuarantinedExample
+from ..sources.quarantine import FilteredExample, QuarantinedExample
 
 
 @dataclass(frozen=True)
@@ -26,14 +26,6 @@ class Prepared:
     features: dict[str, Feature]
     sha256: str
     histograms: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class FilteredExample:
-    """An example that a filter did not want, and the filter's reason."""
-
-    key: str
-    reason: str
 
 
 Outcome = Prepared | FilteredExample | QuarantinedExample

@@ -15,7 +15,7 @@ from ..errors import PenstockError, in_words
 from ..formats.column_notes import Notes
 from ..formats.features import describe_columns, overflow_to_infinity
 from ..sources.listing import RecordRange
-from ..sources.quarantine import QuarantinedExample
+from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 
 WRONG_TYPE, WRONG_RESULT, WRONG_COLUMNS = "wrong_type", "wrong_result", "wrong_columns"
 
@@ -30,6 +30,7 @@ class PreparedRows:
       codes: int64, their splits.
       quarantined: Rows that were set aside.
       filtered: Filter reason to count.
+      filtered_examples: The first ones of each reason.
       notes: What happened to values of their columns.
     """
 
@@ -38,12 +39,22 @@ class PreparedRows:
     codes: np.ndarray
     quarantined: list[QuarantinedExample]
     filtered: Counter[str]
+    filtered_examples: list[FilteredExample] = field(default_factory=list)
     notes: Notes = field(default_factory=dict)
 
     def keep(self, mask: np.ndarray) -> "PreparedRows":
         """The rows where `mask` is true."""
         chosen = pa.array(np.flatnonzero(mask))
         return replace(self, batch=self.batch.take(chosen), numbers=self.numbers[mask], codes=self.codes[mask])
+
+    def leave_out(self, mask: np.ndarray, reason: str, record_range: RecordRange) -> None:
+        """Counts the rows where `mask` is true as filtered, and lists them; `keep` leaves them out."""
+        numbers = self.numbers[mask]
+        if len(numbers):
+            self.filtered[reason] += len(numbers)
+            self.filtered_examples += [
+                FilteredExample(f"{record_range.key}:{number}", reason) for number in numbers[:LISTED].tolist()
+            ]
 
 
 def apply_step(step: Callable[[Any], Any], rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
@@ -61,9 +72,9 @@ def apply_step(step: Callable[[Any], Any], rows: PreparedRows, record_range: Rec
         mask = np.asarray(answers.fill_null(False))
         if mask.all():
             return rows
-        rows.filtered += Counter(
-            {step.reason: int((~mask).sum()) - answers.null_count, step.null_reason: answers.null_count}
-        )
+        is_null = np.asarray(answers.is_null())
+        rows.leave_out(~mask & ~is_null, step.reason, record_range)
+        rows.leave_out(is_null, step.null_reason, record_range)
         return rows.keep(mask)
     if isinstance(step, Vectorized):
         return _apply_vectorized(step, rows, record_range)
@@ -128,6 +139,8 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
             changed = step(example)
         except Filtered as filtered:
             rows.filtered[filtered.reason] += 1
+            key = f"{record_range.key}:{rows.numbers[number]}"
+            rows.filtered_examples.append(FilteredExample(key, filtered.reason))
             continue
         except Rejected as rejected:
             rows.quarantined.append(quarantined(record_range, rows, number, rejected.code, rejected.message))

@@ -73,7 +73,8 @@ class TableSteps:
         rows = self.source.read(record_range, self.schema)
         batch, numbers = rows.batch[:limit], rows.numbers[:limit]
         codes = np.zeros(len(batch), np.int64)
-        return PreparedRows(batch, numbers, codes, list(rows.problems), Counter(rows.filtered), rows.notes)
+        filtered, examples = Counter(rows.filtered), list(rows.filtered_examples)
+        return PreparedRows(batch, numbers, codes, list(rows.problems), filtered, examples, rows.notes)
 
     def deciding(self, record_range: RecordRange) -> PreparedRows:
         """The rows of a range as the split rule sees them: raw, or with a column that `prepare` makes."""
@@ -103,8 +104,7 @@ class TableSteps:
         codes, errors = split_rows(self.rule, self.splits, record_range.key, batch, rows.numbers)
         inside = codes >= 0
         inside[list(errors)] = True
-        if not inside.all():
-            rows.filtered[NOT_LISTED] += int((~inside).sum())
+        rows.leave_out(~inside, NOT_LISTED, record_range)
         inside[list(errors)] = False
         rows.quarantined += [
             quarantined(record_range, rows, row, error.code, error.message, "split") for row, error in errors.items()
@@ -165,10 +165,15 @@ class TablePreparer:
         rows = self._stored_rows(record_range)
         if record_range.duplicates:
             is_first = ~np.isin(rows.numbers, np.frombuffer(record_range.duplicates, np.int64))
-            rows.filtered[DUPLICATE] += int((~is_first).sum())
+            rows.leave_out(~is_first, DUPLICATE, record_range)
             rows = rows.keep(is_first)
         notes = merge(rows.notes, rounding_notes(rows.batch))
-        chunk = Chunk(quarantined=rows.quarantined, filtered=rows.filtered, notes=notes)
+        chunk = Chunk(
+            quarantined=rows.quarantined,
+            filtered=rows.filtered,
+            filtered_examples=rows.filtered_examples,
+            notes=notes,
+        )
         for code, name in enumerate(self.steps.splits):
             chosen = np.flatnonzero(rows.codes == code)
             if not len(chosen):

@@ -18,6 +18,7 @@ from ..errors import PenstockError, RequestError
 from . import key_lists
 from .images import Images
 from .listing import ImageListing, RecordListing, RecordRange
+from .quarantine import LISTED, FilteredExample
 from .record_source import RecordSource, Rows
 from .table_schema import ColumnRules, TableSchema
 
@@ -183,6 +184,7 @@ class ImageJoin:
         for reference in listing.references:
             if reference.key not in rows and self.right.how == "inner":
                 listing.filtered[NO_MATCH] += 1
+                listing.filtered_examples.append(FilteredExample(reference.key, NO_MATCH))
                 continue
             joined = values[rows[reference.key]] if reference.key in rows else missing
             taken = {"key", "image", "mask"} | ({"label"} if reference.label is not None else set())
@@ -262,14 +264,17 @@ class TableJoin:
         names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
         places = pa.array([table.rows.get(name) for name in names], pa.int64())
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
+        examples = list(rows.filtered_examples)
         if self.right.how == "inner" and places.null_count:
             matched = places.is_valid()
+            unmatched = numbers[~np.asarray(matched)][:LISTED].tolist()
+            examples += [FilteredExample(f"{record_range.key}:{number}", NO_MATCH) for number in unmatched]
             batch, numbers = batch.filter(matched), numbers[np.asarray(matched)]
             filtered[NO_MATCH] += places.null_count
             places = places.drop_null()
         columns = [column.take(places).combine_chunks() for column in table.columns.columns]
         joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.columns)
-        return replace(rows, batch=joined, numbers=numbers, filtered=filtered)
+        return replace(rows, batch=joined, numbers=numbers, filtered=filtered, filtered_examples=examples)
 
 
 def join(

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from .quarantine import QuarantinedExample
+from .quarantine import FilteredExample, QuarantinedExample
 from .table_schema import TableSchema
 
 
@@ -37,6 +37,7 @@ class ImageListing:
       problems: Examples that were found but cannot be prepared (no mask, no label, …).
       warnings: What the user should know: unmatched masks, list rows without an example, ….
       filtered: Filter reason to count, of examples that the source itself leaves out.
+      filtered_examples: These examples.
       schema: The columns that are joined to the examples; None where there are none.
       digest: A hash over every file that was found: relative path, bytes and time of change.
     """
@@ -45,6 +46,7 @@ class ImageListing:
     problems: list[QuarantinedExample] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     filtered: Counter[str] = field(default_factory=Counter)
+    filtered_examples: list[FilteredExample] = field(default_factory=list)
     schema: TableSchema | None = None
     digest: str = ""
 

@@ -1,6 +1,7 @@
-"""What is said of an example that cannot be used."""
+"""What is said of an example that cannot be used, or isn't wanted."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 
@@ -27,3 +28,29 @@ class QuarantinedExample:
     def to_line(self) -> bytes:
         """The line, a JSON object."""
         return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
+
+
+LISTED = 10_000  # examples of one reason that a file of filtered examples lists
+
+
+@dataclass(frozen=True)
+class FilteredExample:
+    """An example that a filter did not want, and the filter's reason: one line of a file of filtered examples."""
+
+    key: str
+    reason: str
+
+    def to_line(self) -> bytes:
+        """The line, a JSON object."""
+        return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
+
+
+def limit(examples: Iterable[FilteredExample]) -> list[FilteredExample]:
+    """The first examples of each reason, as many as are listed."""
+    listed: list[FilteredExample] = []
+    counts: dict[str, int] = {}
+    for example in examples:
+        counts[example.reason] = counts.get(example.reason, 0) + 1
+        if counts[example.reason] <= LISTED:
+            listed.append(example)
+    return listed

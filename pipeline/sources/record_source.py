@@ -1,6 +1,6 @@
 """The interface of every source of rows: ranges that can be read alone, and the rows of a range as one Arrow batch."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from ..formats.column_notes import Notes
 from .listing import RecordListing, RecordRange
-from .quarantine import QuarantinedExample
+from .quarantine import FilteredExample, QuarantinedExample
 from .row_errors import RowError
 from .table_schema import TableSchema
 
@@ -23,6 +23,7 @@ class Rows:
       numbers: Each row's number in its file, from 0, as int64.
       problems: The rows that do not fit.
       filtered: Filter reason to count, of rows that the source itself leaves out.
+      filtered_examples: The first ones of each reason.
       notes: What happened to values that are not as they stand in the source.
     """
 
@@ -30,6 +31,7 @@ class Rows:
     numbers: np.ndarray
     problems: list[QuarantinedExample]
     filtered: Mapping[str, int] = field(default_factory=dict)
+    filtered_examples: Sequence[FilteredExample] = ()
     notes: Notes = field(default_factory=dict)
 
 

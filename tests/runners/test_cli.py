@@ -165,6 +165,19 @@ def test_inspect_shows_a_dataset(cli: Cli, committed: Committed):
     assert faults(cli("inspect", cli.folder / "none"), 1, "found nothing there") == []
 
 
+def test_inspect_lists_filtered_examples(cli: Cli, raw: Path):
+    recipe = cli.recipe(f"{SOURCE}, prepare=[keep(lambda example: '_00' not in example['key'], 'early')]")
+    ran = cli.run(recipe, raw)
+    assert ran.exit_code == 0, ran.output
+    assert "filtered: early 10" in ran.stdout
+    assert "early, for example images/" in ran.stdout
+    lines = cli("inspect", cli.folder / "dataset", "--filtered").stdout.splitlines()
+    names = sorted(path.name for path in (raw / "images").iterdir() if "_00" in path.name)
+    assert sorted(lines) == [f"early\timages/{name}" for name in names]
+    entry = json.loads(cli("inspect", cli.folder / "dataset", "--filtered", "--json").stdout)
+    assert len(entry["examples"]) == entry["filtered"] == 10
+
+
 def test_verify_imports_only_what_it_checks_with(committed: Committed):
     """tf.Transform and Beam are for making a dataset; TensorFlow is for its graph."""
     code = """if True:

@@ -109,6 +109,26 @@ def test_the_quarantine_says_what_was_wrong_with_what(made: Committed):
     assert mask["uri"].endswith("masks/cat_002.png")
 
 
+def test_filtered_examples_are_listed_with_their_reasons(made: Committed):
+    lines = []
+    for file in made.manifest.filtered_lists:
+        listed = (made.path / file.path).read_text().splitlines()
+        assert len(listed) == file.examples
+        lines += [json.loads(line) for line in listed]
+    assert {(int(line["key"][-7:-4]), line["reason"]) for line in lines} == {(each, "tens") for each in (0, 10, 20, 30)}
+
+
+def test_of_each_reason_an_example_is_told(made: Committed):
+    reasons = made.manifest.reasons
+    assert reasons.filtered_examples.keys() == {"tens"}
+    assert int(reasons.filtered_examples["tens"][-7:-4]) % 10 == 0
+    assert reasons.quarantined_examples.keys() == REASONS.keys()
+    for code, example in reasons.quarantined_examples.items():
+        key, _, message = example.partition(": ")
+        assert int(key[-7:-4]) in REASONS[code]
+        assert message
+
+
 def test_what_was_written_is_what_the_functions_made(made: Committed):
     for example in made.examples("train"):
         key = example["key"].decode()

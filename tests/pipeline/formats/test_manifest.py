@@ -24,8 +24,13 @@ FULL = {  # a manifest with every kind of file in it
     "filtered": 1,
     "quarantined": 2,
     "read": 8,
-    "reasons": {"filtered": {"small": 1}, "quarantined": {"truncated": 2}},
+    "reasons": {
+        "filtered": {"small": 1},
+        "quarantined": {"truncated": 2},
+        "examples": {"filtered": {"small": "1.png"}, "quarantined": {"truncated": "2.png: expected more"}},
+    },
     "quarantine": [entry("lines", lines=2)],
+    "filtered_lists": [entry("filtered", lines=1)],
     "splits": {
         "train": {
             "examples": 5,
@@ -188,7 +193,7 @@ def test_a_manifest_is_read_back_as_it_was_written():
 
 def test_every_listed_file_comes_once():
     paths = [file.path for file in Manifest.from_json(manifest_content(GENERATIONS[0], **FULL)).files()]
-    names = ("shard", "index", "alone", "lines", "graph", "golden", "statistics", "values", "duplicates")
+    names = ("shard", "index", "alone", "lines", "filtered", "graph", "golden", "statistics", "values", "duplicates")
     assert paths == [f"{GENERATIONS[0]}/{name}" for name in names]
 
 

@@ -57,6 +57,11 @@ def test_rows_whose_comparison_is_null_are_counted_apart(prepared: Callable[...,
         columns.where(lambda batch: pc.less(pc.if_else(pc.less(batch["n"], 5), None, batch["n"]), 50), "large"),
     )
     assert rows.filtered == {"large": ROWS - 50, "large (null)": 5}
+    listed = {
+        reason: [each.key for each in rows.filtered_examples if each.reason == reason] for reason in rows.filtered
+    }
+    assert listed["large (null)"] == [f"a.csv:{number}" for number in range(5)]
+    assert listed["large"] == [f"a.csv:{number}" for number in range(50, ROWS)]
     assert numbers(rows) == list(range(5, 50))
 
 

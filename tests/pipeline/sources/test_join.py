@@ -12,6 +12,7 @@ from penstock.pipeline.sources.csv import Csv
 from penstock.pipeline.sources.images import Images
 from penstock.pipeline.sources.join import join
 from penstock.pipeline.sources.parquet import Parquet
+from penstock.pipeline.sources.quarantine import FilteredExample
 from penstock.pipeline.sources.union import Union
 
 SIZES = [20, 1 << 30]
@@ -56,8 +57,10 @@ def test_rows_are_joined_by_key(write, read_all, size):
     assert read.rows == expected[::2]
     assert read.numbers == list(range(0, 40, 2))
     listing = inner.find(str(root), size)
-    filtered = [inner.read(record_range, listing.schema).filtered for record_range in listing.ranges]
-    assert sum(each.total() for each in filtered) == 20
+    parts = [inner.read(record_range, listing.schema) for record_range in listing.ranges]
+    assert sum(part.filtered.total() for part in parts) == 20
+    filtered = [example for part in parts for example in part.filtered_examples]
+    assert filtered == [FilteredExample(f"l.csv:{number}", "no_match") for number in range(1, 40, 2)]
 
 
 def test_joins_of_joins(write, read_all):
