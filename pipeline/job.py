@@ -206,7 +206,9 @@ def _budget(request: RunRequest) -> Budget:
 
 
 def begin(job: "Job", planned: PlannedRun) -> None:
-    """Writes the plan and what it quarantines into the new generation; a plan that is there from before stays.
+    """Writes the plan and what it quarantines into the new generation.
+
+    A plan that is there from before is replaced: it may name the same input by other URIs, from another folder.
 
     Raises:
       RequestError: that plan was made for other units.
@@ -215,16 +217,34 @@ def begin(job: "Job", planned: PlannedRun) -> None:
 
     root, units = job.make.root, planned.plan.units
     plan_uri = files.join(root, paths.PLAN)
-    if not files.exists(plan_uri):
-        plan_file.write(plan_uri, units)
-    elif (count := plan_file.count_units(plan_uri)) != len(units):
+    if files.exists(plan_uri) and (before := plan_file.read_units(plan_uri)) != [unit for unit, _ in units]:
         raise RequestError(
-            f"{root}: expected an unfinished run of {len(units)} units, found one of {count}: `prepare` gives other "
-            "results than then; remove this folder and run again"
+            f"{root}: expected an unfinished run of {len(units)} units, found one of {len(before)}, or other ones: "
+            "`prepare` gives other results than then; remove this folder and run again"
         )
+    plan_file.write(plan_uri, units)
     inventory = planned.plan.inventory
     write_lines(root, paths.PLAN_QUARANTINE, [example.to_line() for example in inventory.quarantined])
     write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
+
+
+def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
+    """The units that made some files of a generation; None where others than single units have a part in them.
+
+    Args:
+      planned: The plan.
+      damaged: The files' paths in the generation.
+    """
+    if planned.plan.targets:
+        return None
+    owners = {paths.PLAN_QUARANTINE: -1, paths.PLAN_FILTERED: -1}  # `begin` writes them
+    for unit, _ in planned.plan.units:
+        owners[paths.unit_quarantine(unit.index)] = owners[paths.unit_filtered(unit.index)] = unit.index
+        for shard in unit.shards.values():
+            owners[shard.path] = owners[shard.index_path] = unit.index
+    if any(path not in owners for path in damaged):
+        return None
+    return sorted({owners[path] for path in damaged} - {-1})
 
 
 def _stored(path: str, examples: Sequence[QuarantinedExample] | Sequence[FilteredExample]) -> StoredFile | None:

@@ -18,6 +18,7 @@ Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request 
 
 
 _BEAM_OPTIONS = "penstock.beam_options"
+_NOTHING_TO_PRUNE = "nothing to remove: there is only the current generation"
 
 
 class _Commands(click.Group):
@@ -174,7 +175,10 @@ def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
             faults += 1
             click.echo(f"fault: {fault}", err=True)
         if faults:
-            raise PenstockError(f"{dataset} is damaged: {faults} faults")
+            raise PenstockError(
+                f"{dataset} is damaged: {faults} faults; remove the files that are named and run the recipe again, "
+                "which makes what is missing, or get the dataset again"
+            )
         if not quiet:
             manifest = Manifest.load(dataset)
             count = sum(1 for _ in manifest.files())
@@ -265,20 +269,26 @@ def demo(folder: str | None, examples: int) -> None:
 @click.argument("dataset")
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")
 def prune(dataset: str, yes: bool) -> None:
-    """Removes a DATASET's generations other than the current one, unfinished runs among them."""
-    with _errors():
-        from ..pipeline.commit.prune import find_unused
-        from ..pipeline.storage import files
+    """Removes a DATASET's generations other than the current one, unfinished runs among them.
 
-        unused = find_unused(_folder(dataset))
-        for uri in unused:
-            if yes:
-                files.remove(uri)
-            click.echo(f"{'removed' if yes else 'would remove'} {uri}")
-        if not unused:
-            click.echo("nothing to remove: there is only the current generation")
-        elif not yes:
-            click.echo("run again with --yes to remove them; no run may be at work on this dataset meanwhile")
+    Kept is what a run is at work on, and everything where the current generation is damaged.
+    """
+    with _errors():
+        from ..pipeline.commit.prune import find_unused, remove_unused
+
+        dataset = _folder(dataset)
+        if not yes:
+            unused = find_unused(dataset)
+            for uri in unused:
+                click.echo(f"would remove {uri}")
+            click.echo("run again with --yes to remove them" if unused else _NOTHING_TO_PRUNE)
+            return
+        count = 0
+        for uri, removed in remove_unused(dataset):
+            count += 1
+            click.echo(f"removed {uri}" if removed else f"kept {uri}: a run is at work on it")
+        if not count:
+            click.echo(_NOTHING_TO_PRUNE)
 
 
 def _folder(uri: str) -> str:

@@ -16,9 +16,8 @@ from rich.table import Table
 
 from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
-from ..pipeline.formats.manifest import Manifest
+from ..pipeline.formats.manifest import Manifest, read_stored
 from ..pipeline.job import PlannedRun, RunRequest
-from ..pipeline.storage import files
 from .run import Reporter, Result, Silent
 
 if TYPE_CHECKING:
@@ -224,7 +223,7 @@ def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
 def dataset_entry(dataset: str) -> dict[str, Any]:
     """A dataset's manifest and statistics, as data."""
     manifest = Manifest.load(dataset)
-    statistics = json.loads(files.read_bytes(files.join(dataset, manifest.statistics.file.path)))
+    statistics = json.loads(read_stored(dataset, manifest.statistics.file))
     return {"dataset": dataset, "manifest": manifest.to_json(), "statistics": statistics}
 
 

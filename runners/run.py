@@ -1,22 +1,26 @@
 """Runs a recipe: the one way in, for the command line and for Python."""
 
 import contextlib
-import fcntl
 import json
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ..pipeline.build.journal import Journal
-from ..pipeline.errors import OverBudgetError, PenstockError
+from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
 from ..pipeline.formats import paths
-from ..pipeline.formats.manifest import Manifest, Pointer, publish
-from ..pipeline.job import PlannedRun, RunRequest, begin, plan, prepare
+from ..pipeline.formats.manifest import Manifest, Pointer, find_damage, publish
+from ..pipeline.job import PlannedRun, RunRequest, begin, find_units, plan, prepare
 from ..pipeline.storage import files
+from ..pipeline.storage.locks import locked_folder
+
+if TYPE_CHECKING:
+    from ..pipeline.beam import Job
 
 _POLL = 0.5  # seconds between two looks at how far the units are
+_PATIENCE = 1.0  # seconds that a look at a generation, as `prune` takes, is waited for
 
 
 class Reporter(Protocol):
@@ -76,31 +80,30 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     reporter.stage("planning")
     planned = plan(request)
     reporter.planned(planned)
-    existing = _committed_before(request.output, planned)
-    root = files.join(request.output, planned.generation_id)
-    if existing is not None:
-        with contextlib.suppress(PenstockError), _alone(root):
-            files.remove(files.join(root, paths.WORK))  # of a run that was killed right after its commit
-        return Result("up_to_date", existing)
+    existing = _find_existing(request.output, planned)
+    if existing.manifest and not existing.damage:
+        return Result("up_to_date", existing.manifest)
+    if existing.damage:
+        reporter.stage(f"{existing.damage_in_words()}: making it again")
     reporter.stage("tracing the features")
     job = prepare(request, planned)
+    root = files.join(request.output, planned.generation_id)
     os.makedirs(root, exist_ok=True)
     with _alone(root):
         current = Pointer.read(request.output)
         if current != planned.current and current and current.generation == planned.generation_id:
-            files.remove(files.join(root, paths.WORK))
             return Result("up_to_date", Manifest.load(request.output))  # another run has made it meanwhile
         files.remove_temporaries(root)
+        files.remove(files.join(root, paths.PROGRESS))  # of a run that was killed
         begin(job, planned)
+        if existing.manifest and _repair(job, planned, existing, reporter):
+            _remove_work(root)
+            return Result("committed", existing.manifest)
         reporter.stage("making")
         files.remove(files.join(root, paths.OUTCOME))
         with _Watch(root, job.commit.plan.units, reporter):
             _run_engine(job, request, beam_arguments)
-        outcome = json.loads(files.read_bytes(files.join(root, paths.OUTCOME)))
-        if "refused" in outcome:
-            refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
-            raise refusal(outcome["message"])
-        files.remove(files.join(root, paths.WORK))
+        _remove_work(root)
         manifest = Manifest.load(request.output)
         reporter.committed([warning for warning in manifest.warnings if warning not in planned.warnings])
         return Result("committed", manifest)
@@ -108,34 +111,99 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
 
 @contextlib.contextmanager
 def _alone(generation: str) -> Iterator[None]:
-    """Keeps other runs off a generation that this one makes; the kernel frees the lock when a process dies.
+    """Keeps other runs off a generation that this one makes, and `prune`, too.
 
     Two runs of one job would write the same files: one's manifest would replace the other's after its commit.
     """
-    descriptor = os.open(generation, os.O_RDONLY)
+    with locked_folder(generation, patience=_PATIENCE) as held:
+        if not held:
+            raise PenstockError(f"another run is making {generation}; wait for its end, then run again")
+        yield
+
+
+def _remove_work(generation: str) -> None:
+    """Removes what only a run needs; where that fails it stays, for the dataset is committed all the same."""
+    with contextlib.suppress(OSError):
+        files.remove(files.join(generation, paths.WORK))
+
+
+@dataclass(frozen=True)
+class _Existing:
+    """What is there of a generation that was committed once.
+
+    Attributes:
+      damage: Path of a file to what is wrong with it; the manifest's own where that is damaged.
+      manifest: Its manifest; None where there is none, or it is damaged.
+      pointer: What points to that manifest.
+    """
+
+    damage: Mapping[str, str]
+    manifest: Manifest | None = None
+    pointer: Pointer | None = None
+
+    def damage_in_words(self) -> str:
+        first, *others = self.damage.values()
+        return f"{first} (and {len(others)} more)" if others else first
+
+
+def _find_existing(dataset: str, planned: PlannedRun) -> _Existing:
+    """What is there of the generation; where it is whole, the dataset points to it afterwards."""
+    current, generation = planned.current, planned.generation_id
+    root = files.join(dataset, generation)
+    is_current = current is not None and current.generation == generation
+    if not is_current and (
+        not files.exists(files.join(root, paths.MANIFEST)) or files.exists(files.join(root, paths.WORK))
+    ):
+        return _Existing({})  # never finished
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise PenstockError(f"another run is making {generation}; wait for its end, then run again") from error
-        yield
-    finally:
-        os.close(descriptor)
+            manifest, pointer = Manifest.read_generation(dataset, generation)
+        except DatasetError:
+            if current is None or not is_current:
+                raise
+            manifest, pointer = Manifest.load(dataset), current  # only its checksum is damaged
+            files.write_bytes(files.join(root, paths.MANIFEST_SHA256), pointer.manifest_sum())
+    except DatasetError as error:
+        return _Existing({paths.MANIFEST: str(error)})
+    damage = find_damage(dataset, manifest)
+    if damage:
+        return _Existing(damage, manifest, pointer)
+    if pointer != current:
+        with _alone(root):
+            publish(dataset, pointer, current)
+    elif files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
+        with contextlib.suppress(PenstockError), _alone(root):
+            _remove_work(root)
+    return _Existing({}, manifest, pointer)
 
 
-def _committed_before(dataset: str, planned: PlannedRun) -> Manifest | None:
-    """The manifest, where this very generation was committed before; the dataset points to it afterwards."""
-    current = planned.current
-    if current and current.generation == planned.generation_id:
-        return Manifest.load(dataset)
-    uri = files.join(dataset, planned.generation_id, paths.MANIFEST)
-    if current is None or not files.exists(uri) or files.exists(files.join(dataset, planned.generation_id, paths.WORK)):
-        return None
-    publish(dataset, Pointer.to(planned.generation_id, files.read_bytes(uri)), current)
-    return Manifest.load(dataset)
+def _repair(job: "Job", planned: PlannedRun, existing: _Existing, reporter: Reporter) -> bool:
+    """Makes only those units again whose files are damaged; whether all is as the manifest says afterwards.
+
+    It is not where other files are damaged, too, where units share their rows out, or where a unit comes out otherwise.
+    """
+    dataset, generation, manifest = job.commit.dataset, job.commit.generation_id, existing.manifest
+    affected = find_units(planned, [path.removeprefix(f"{generation}/") for path in existing.damage])
+    if affected is None or manifest is None or existing.pointer is None:
+        return False
+    from ..pipeline.build.units import make_units
+
+    reporter.stage(f"making {len(affected)} of {job.commit.plan.units} units")
+    listed = set(manifest.files())
+    try:
+        for journal in make_units(job.make, affected):
+            made = {file.within(generation) for file in journal.files if not file.path.startswith(paths.WORK)}
+            if not made <= listed:
+                return False
+    except Exception:  # whatever a recipe raises: the whole run will tell
+        return False
+    if find_damage(dataset, manifest):
+        return False
+    publish(dataset, existing.pointer, planned.current)
+    return True
 
 
-def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) -> None:
+def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) -> None:
     """Runs the job to its end; where it fails, says why, and how much of it is done.
 
     Raises:
@@ -150,6 +218,8 @@ def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) ->
     except PenstockError:
         raise
     except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
+        if _is_committed(job):  # whatever failed then, the dataset is there
+            return
         journals = [Journal.read_finished(job.commit.root, unit) for unit in range(job.commit.plan.units)]
         finished = [journal for journal in journals if journal]
         if len(finished) == job.commit.plan.units:  # analyzers choke on nothing: say why there is nothing
@@ -158,6 +228,16 @@ def _run_engine(job: Any, request: RunRequest, beam_arguments: Sequence[str]) ->
             f"the run failed, nothing was committed: {_root_cause(error)}\n"
             f"{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
         ) from error
+    outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.OUTCOME)))
+    if "refused" in outcome:
+        refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
+        raise refusal(outcome["message"])
+
+
+def _is_committed(job: "Job") -> bool:
+    """Whether the dataset points to what the job made: to a manifest that was not there before."""
+    current = Pointer.read(job.commit.dataset)
+    return current is not None and current != job.commit.replaces and current.generation == job.commit.generation_id
 
 
 def _root_cause(error: BaseException) -> str:

@@ -104,12 +104,12 @@ class Journal:
 
     @classmethod
     def read_finished(cls, root: str, unit: int) -> "Journal | None":
-        """The journal of a unit that is finished and whose files are there; else None."""
+        """The journal of a unit that is finished and whose files are there; None where not, or where it is damaged."""
         uri = files.join(root, paths.unit_journal(unit))
         try:
             journal = cls.from_json(json.loads(files.read_bytes(uri)))
             whole = all(files.size(files.join(root, file.path)) == file.bytes for file in journal.files)
-        except FileNotFoundError:
+        except (OSError, ValueError, LookupError, TypeError):
             return None
         return journal if whole else None
 

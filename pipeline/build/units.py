@@ -3,7 +3,6 @@
 import contextlib
 import json
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator
@@ -17,6 +16,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
+from ..errors import PenstockError
 from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
@@ -100,43 +100,59 @@ def _make_unit(
 ) -> Generator[TaggedOutput, None, Journal]:
     """Writes a unit's shards, quarantine, hashes, summaries and, last, its journal; yields batches while it does."""
     tally = _Tally()
-    heartbeat = _Heartbeat(options.root, unit.index)
     packer: ShardSet | SegmentWriter
     if options.targets:
         packer = SegmentWriter(options.root, unit.index, options.targets)
     else:
         packer = ShardSet(options.root, unit.shards, options.preparer.stored_schema)
-    with _abandoned_on_error(packer):
-        for chunk in chunks:
-            tally.take(chunk)
-            heartbeat.beat(tally)
-            for name, split in chunk.splits.items():
-                packer.add(name, split.examples, split.positions)
+    with _heartbeat(options.root, unit.index) as heartbeat:
+        with _abandoned_on_error(packer):
+            for chunk in chunks:
+                tally.take(chunk)
+                heartbeat.beat(tally)
+                for name, split in chunk.splits.items():
+                    packer.add(name, split.examples, split.positions)
+                if batcher:
+                    yield from _tagged(batcher.add(chunk.analyzed))
             if batcher:
-                yield from _tagged(batcher.add(chunk.analyzed))
-        if batcher:
-            yield from _tagged(batcher.flush(tally.summaries))
-        packed = packer.finish()
-    quarantine = [example.to_line() for example in tally.quarantined]
-    filtered = [example.to_line() for example in tally.filtered_examples]
-    finished = Journal(
-        unit=unit.index,
-        read=tally.read,
-        shards=packed.shards,
-        segment_file=packed.segment_file,
-        filtered=dict(tally.filtered),
-        quarantined=dict(Counter(example.code for example in tally.quarantined)),
-        quarantine=write_lines(options.root, paths.unit_quarantine(unit.index), quarantine),
-        filtered_list=write_lines(options.root, paths.unit_filtered(unit.index), filtered),
-        labels={split: dict(counts) for split, counts in tally.labels.items()},
-        summaries=_write_summaries(options.root, unit.index, tally.summaries),
-        notes=tally.notes,
-    )
-    if tally.hashes:
-        journal.write_hashes(options.root, unit.index, tally.hashes)
-    finished.write(options.root)
-    heartbeat.stop()
-    return finished
+                yield from _tagged(batcher.flush(tally.summaries))
+            packed = packer.finish()
+        quarantine = [example.to_line() for example in tally.quarantined]
+        filtered = [example.to_line() for example in tally.filtered_examples]
+        finished = Journal(
+            unit=unit.index,
+            read=tally.read,
+            shards=packed.shards,
+            segment_file=packed.segment_file,
+            filtered=dict(tally.filtered),
+            quarantined=dict(Counter(example.code for example in tally.quarantined)),
+            quarantine=write_lines(options.root, paths.unit_quarantine(unit.index), quarantine),
+            filtered_list=write_lines(options.root, paths.unit_filtered(unit.index), filtered),
+            labels={split: dict(counts) for split, counts in tally.labels.items()},
+            summaries=_write_summaries(options.root, unit.index, tally.summaries),
+            notes=tally.notes,
+        )
+        if tally.hashes:
+            journal.write_hashes(options.root, unit.index, tally.hashes)
+        finished.write(options.root)
+        return finished
+
+
+def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal]:
+    """Makes some units of a plan in this process, whatever there is of them already; yields their journals."""
+    worker = options.preparer.start(options.threads)
+    try:
+        for number in numbers:
+            unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
+            made = _make_unit(options, unit, worker.chunks(list(unit.shards), pieces), None)
+            for _ in made:
+                pass
+            finished = Journal.read_finished(options.root, number)
+            if finished is None:
+                raise PenstockError(f"expected unit {number} to be made, found its files gone; run again")
+            yield finished
+    finally:
+        worker.close()
 
 
 @contextlib.contextmanager
@@ -186,27 +202,33 @@ class _Tally:
 
 
 class _Heartbeat:
-    """Says how far a unit is, in a small local file that the progress display reads."""
+    """Says how far a unit is, in a small local file that the progress display reads.
 
-    def __init__(self, root: str, unit: int) -> None:
-        self._path = files.join(root, paths.unit_progress(unit)) if files.is_local(root) else None
+    Two attempts at one unit may be at it side by side: each writes under a temporary name of its own.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
         self._next = 0.0
-        if self._path:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
 
     def beat(self, tally: _Tally) -> None:
         now = time.monotonic()
         if self._path is None or now < self._next:
             return
         self._next = now + _HEARTBEAT
-        with open(self._path + ".tmp", "w") as file:
-            json.dump({"read": tally.read, "quarantined": len(tally.quarantined)}, file)
-        os.replace(self._path + ".tmp", self._path)
+        content = json.dumps({"read": tally.read, "quarantined": len(tally.quarantined)})
+        files.write_bytes(self._path, content.encode())
 
-    def stop(self) -> None:
-        if self._path:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(self._path)
+
+@contextlib.contextmanager
+def _heartbeat(root: str, unit: int) -> Iterator[_Heartbeat]:
+    """A unit's heartbeat, which ends with its making, whether it succeeds or not."""
+    path = files.join(root, paths.unit_progress(unit)) if files.is_local(root) else None
+    try:
+        yield _Heartbeat(path)
+    finally:
+        if path:
+            files.remove(path)
 
 
 def _write_summaries(root: str, unit: int, collected: Summaries) -> StoredFile | None:

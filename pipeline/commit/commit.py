@@ -207,9 +207,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         ),
         duplicates=_duplicates_entry(options, equal),
     )
-    encoded = manifest.encode()
-    files.write_bytes(files.join(options.root, paths.MANIFEST), encoded)
-    publish(options.dataset, Pointer.to(options.generation_id, encoded), options.replaces)
+    publish(options.dataset, manifest.write(options.dataset), options.replaces)
     return manifest
 
 

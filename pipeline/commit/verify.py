@@ -6,7 +6,8 @@ from itertools import islice
 
 from ..build.shards import read_examples
 from ..errors import DatasetError
-from ..formats.manifest import Manifest, StoredFile
+from ..formats import paths
+from ..formats.manifest import Manifest, StoredFile, read_stored
 from ..storage import files
 from .golden import Golden
 
@@ -30,6 +31,11 @@ def verify(dataset: str, graph: bool = True, trust: bool = False) -> Iterator[st
         if fault:
             whole = False
             yield fault
+    if files.exists(files.join(dataset, manifest.generation, paths.MANIFEST_SHA256)):
+        try:
+            Manifest.read_generation(dataset, manifest.generation)
+        except DatasetError as error:
+            yield str(error)
     yield from _check_counts(dataset, manifest)
     if graph and whole:
         yield from _check_graph(dataset, manifest, trust)
@@ -87,7 +93,7 @@ def _check_graph(dataset: str, manifest: Manifest, trust: bool) -> Iterator[str]
 
     golden_uri = files.join(dataset, manifest.transform_graph.golden.path)
     try:
-        golden = Golden.decode(files.read_bytes(golden_uri))
+        golden = Golden.decode(read_stored(dataset, manifest.transform_graph.golden))
     except ValueError as error:
         yield f"{golden_uri}: expected what the graph gave for a few examples: {error}"
         return

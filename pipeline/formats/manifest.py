@@ -1,7 +1,8 @@
 """The manifest and the pointer: what makes a generation a dataset.
 
-`manifest.json` lists every file of a generation with its bytes and SHA-256. `_DATASET.json` points to the manifest of
-the current generation; creating or replacing it is the commit.
+`manifest.json` lists every file of a generation with its bytes and SHA-256. `manifest.sha256`, beside it, has its own
+checksum, so that a generation can be told from a damaged one while nothing points to it. `_DATASET.json` points to the
+manifest of the current generation; creating or replacing it is the commit.
 """
 
 import contextlib
@@ -13,9 +14,14 @@ from typing import Any
 
 from ..errors import DatasetError, NotCommittedError
 from ..storage import files
+from ..storage.locks import locked_folder
 from . import paths
 from .features import Feature
 from .json_fields import JsonObject, mismatch
+
+_POINTER_BYTES = 1 << 16  # what the files may have at most: nothing is read without an end
+_MANIFEST_BYTES = 1 << 30
+_AGAIN = "run the recipe again, which makes what is damaged or missing, or get the dataset again"
 
 
 @dataclass(frozen=True)
@@ -420,7 +426,7 @@ class Manifest:
         except ValueError as error:
             raise DatasetError(
                 f"{uri}: expected a manifest as this penstock writes it: {error}; install the one that wrote it, or "
-                "run the recipe again"
+                f"{_AGAIN}"
             ) from error
 
     @classmethod
@@ -435,14 +441,90 @@ class Manifest:
         if pointer is None:
             raise _not_committed(dataset)
         uri = files.join(dataset, pointer.manifest)
-        try:
-            content = files.read_bytes(uri)
-        except FileNotFoundError as error:
-            raise DatasetError(f"{uri}: expected the manifest that the pointer names, found none; run again") from error
+        content = _read_manifest(uri)
         sha256 = hashlib.sha256(content).hexdigest()
         if sha256 != pointer.sha256:
-            raise DatasetError(f"{uri}: expected SHA-256 {pointer.sha256}, found {sha256}; the manifest was changed")
-        return cls.decode(content, uri)
+            raise DatasetError(f"{uri}: expected SHA-256 {pointer.sha256}, found {sha256}: it was changed; {_AGAIN}")
+        return cls._decode_of(content, uri, pointer.generation)
+
+    @classmethod
+    def read_generation(cls, dataset: str, generation: str) -> tuple["Manifest", "Pointer"]:
+        """The manifest of any generation that was committed once, and the pointer that would make it current.
+
+        Raises:
+          DatasetError: it has no manifest, or one that is not as it was written.
+        """
+        root = files.join(dataset, generation)
+        uri, sum_uri = files.join(root, paths.MANIFEST), files.join(root, paths.MANIFEST_SHA256)
+        content = _read_manifest(uri)
+        pointer = Pointer.to(generation, content)
+        try:
+            expected = files.read_bytes(sum_uri, _POINTER_BYTES)
+        except OSError as error:
+            raise DatasetError(f"{sum_uri}: expected the manifest's checksum, found: {error}; {_AGAIN}") from error
+        if expected != pointer.manifest_sum():
+            raise DatasetError(f"{uri}: expected the SHA-256 in {sum_uri}, found {pointer.sha256}; {_AGAIN}")
+        return cls._decode_of(content, uri, generation), pointer
+
+    @classmethod
+    def _decode_of(cls, content: bytes, uri: str, generation: str) -> "Manifest":
+        """Reads the bytes of the manifest of a generation."""
+        manifest = cls.decode(content, uri)
+        if manifest.generation != generation:
+            raise DatasetError(f"{uri}: expected generation {generation}, found {manifest.generation}; {_AGAIN}")
+        return manifest
+
+    def write(self, dataset: str) -> "Pointer":
+        """Writes the manifest and its checksum; returns the pointer that makes it current."""
+        content = self.encode()
+        pointer = Pointer.to(self.generation, content)
+        root = files.join(dataset, self.generation)
+        files.write_bytes(files.join(root, paths.MANIFEST), content)
+        files.write_bytes(files.join(root, paths.MANIFEST_SHA256), pointer.manifest_sum())
+        return pointer
+
+
+def find_damage(dataset: str, manifest: Manifest) -> dict[str, str]:
+    """The files that are missing or of another size than the manifest says: path to what is wrong, with their URIs.
+
+    It reads none of them; `commit.verify` does.
+    """
+    damage = {}
+    for file in manifest.files():
+        uri = files.join(dataset, file.path)
+        try:
+            size = files.size(uri)
+        except FileNotFoundError:
+            damage[file.path] = f"{uri}: the file is missing"
+        except OSError as error:
+            damage[file.path] = f"{uri}: the file cannot be read: {error}"
+        else:
+            if size != file.bytes:
+                damage[file.path] = f"{uri}: expected {file.bytes} bytes, found {size}"
+    return damage
+
+
+def read_stored(dataset: str, file: StoredFile) -> bytes:
+    """The content of a file that a manifest lists, checked.
+
+    Raises:
+      DatasetError: it is missing, or is not as it was written.
+    """
+    uri = files.join(dataset, file.path)
+    try:
+        content = files.read_bytes(uri, file.bytes)
+    except OSError as error:
+        raise DatasetError(f"{uri}: expected {file.bytes} bytes, found: {error}; run `penstock verify`") from error
+    if stored_file(file.path, content).sha256 != file.sha256:
+        raise DatasetError(f"{uri}: expected SHA-256 {file.sha256}, found another; run `penstock verify`")
+    return content
+
+
+def _read_manifest(uri: str) -> bytes:
+    try:
+        return files.read_bytes(uri, _MANIFEST_BYTES)
+    except OSError as error:
+        raise DatasetError(f"{uri}: expected a manifest, found: {error}; {_AGAIN}") from error
 
 
 def _generation(entry: JsonObject) -> str:
@@ -483,7 +565,10 @@ def _not_committed(dataset: str) -> NotCommittedError:
 
 @dataclass(frozen=True)
 class Pointer:
-    """What `_DATASET.json` says: the current generation, its manifest, and the manifest's SHA-256."""
+    """What `_DATASET.json` says: the current generation, its manifest, and the manifest's SHA-256.
+
+    Each field follows from another or from the manifest: none can be changed without notice.
+    """
 
     generation: str
     manifest: str
@@ -504,6 +589,10 @@ class Pointer:
         """The pointer to a generation whose manifest has the given bytes."""
         return cls(generation, f"{generation}/{paths.MANIFEST}", hashlib.sha256(manifest).hexdigest())
 
+    def manifest_sum(self) -> bytes:
+        """The content of manifest.sha256."""
+        return f"{self.sha256}  {paths.MANIFEST}\n".encode()
+
     @classmethod
     def read(cls, dataset: str) -> "Pointer | None":
         """Reads a dataset's pointer; None where there is none.
@@ -513,23 +602,33 @@ class Pointer:
         """
         uri = files.join(dataset, paths.POINTER)
         try:
-            content = files.read_bytes(uri)
+            content = files.read_bytes(uri, _POINTER_BYTES)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except IsADirectoryError as error:
             raise DatasetError(f"{uri}: expected a pointer to a generation, found a folder; remove it") from error
+        except OSError as error:
+            raise DatasetError(
+                f"{uri}: expected a pointer to a generation, found: {error}; remove the file and run the recipe again"
+            ) from error
         try:
             entry = JsonObject.of(json.loads(content))
             _check_format(entry, uri)
-            return cls(_generation(entry), entry.path("manifest"), entry.string("sha256"))
+            pointer = cls(_generation(entry), entry.path("manifest"), entry.string("sha256"))
+            expected = f"{pointer.generation}/{paths.MANIFEST}"
+            if pointer.manifest != expected:
+                raise mismatch("manifest", f"the generation's, {expected}", pointer.manifest)
+            return pointer
         except ValueError as error:
             raise DatasetError(
-                f"{uri}: expected a pointer to a generation: {error}; remove the file and run again"
+                f"{uri}: expected a pointer to a generation: {error}; remove the file and run the recipe again"
             ) from error
 
 
 def _check_format(entry: JsonObject, uri: str) -> None:
-    """Raises DatasetError where `entry` was written by a newer format."""
+    """Raises DatasetError where `entry` was written by a newer format, ValueError where there is no such format."""
+    if not entry.count("format"):
+        raise mismatch("format", "a whole number from 1", 0)
     if entry.count("format") > paths.FORMAT:
         raise DatasetError(
             f"{uri}: expected format {paths.FORMAT} or older, found {entry.count('format')}; install a newer penstock"
@@ -547,7 +646,7 @@ def publish(dataset: str, pointer: Pointer, replaces: Pointer | None) -> None:
     Raises:
       DatasetError: somebody else committed another generation meanwhile.
     """
-    with _locked(dataset):
+    with locked_dataset(dataset):
         current = Pointer.read(dataset)
         if current == pointer:
             return
@@ -561,19 +660,12 @@ def publish(dataset: str, pointer: Pointer, replaces: Pointer | None) -> None:
 
 
 @contextlib.contextmanager
-def _locked(dataset: str) -> Iterator[None]:
-    """Holds a lock on a local dataset's folder; the kernel frees it when a process dies."""
+def locked_dataset(dataset: str) -> Iterator[None]:
+    """Holds the lock of a local dataset: while it lasts, nobody else replaces the pointer or removes a generation."""
     if not files.is_local(dataset):
         raise DatasetError(f"{dataset}: expected a local folder; commits to object stores are not supported yet")
-    import fcntl
-    import os
-
-    descriptor = os.open(dataset, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for name in os.listdir(dataset):
+    with locked_folder(dataset):
+        for name in files.list_names(dataset):
             if files.is_temporary(name):  # left behind by a run that was killed
                 files.remove(files.join(dataset, name))
         yield
-    finally:
-        os.close(descriptor)

@@ -2,8 +2,10 @@
 
     DATASET/
       _DATASET.json                                   pointer to the current generation
+      <generation>.removed/                           what `penstock prune` is about to remove
       <generation>/
         manifest.json
+        manifest.sha256                               its checksum, as sha256sum writes it
         data/<split>-<index>-of-<count>.tfrecord[.gz]   or .parquet
         index/<split>-<index>-of-<count>.u64            where each record begins in its shard
         transform_graph/{transform_fn,transformed_metadata}/
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 FORMAT = 1
 POINTER = "_DATASET.json"
 MANIFEST = "manifest.json"
+MANIFEST_SHA256 = "manifest.sha256"
 DATA = "data"
 INDEX = "index"
 TRANSFORM_GRAPH = "transform_graph"
@@ -53,6 +56,16 @@ def is_split_name(name: str) -> bool:
 def is_generation(name: str) -> bool:
     """Whether `name` can be a generation's id: 16 lower-case hexadecimal digits."""
     return re.fullmatch(r"[0-9a-f]{16}", name) is not None
+
+
+def removed(generation: str) -> str:
+    """What a generation's folder is called while it is removed: nobody takes it for a generation any more."""
+    return f"{generation}.removed"
+
+
+def is_removed(name: str) -> bool:
+    """Whether a folder is one that was to be removed."""
+    return name.endswith(".removed") and is_generation(name.removesuffix(".removed"))
 
 
 @dataclass(frozen=True, order=True)

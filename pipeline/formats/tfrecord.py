@@ -23,6 +23,7 @@ from ..storage import files
 HEADER_SIZE = 12  # bytes before a record: its length and the length's checksum
 FOOTER_SIZE = 4  # bytes after it: its checksum
 _BATCH = 4096  # records that are framed at a time
+_BLOCK = 1 << 24  # bytes that are asked for at a time, of a record that says it is longer
 
 Crc = TypeVar("Crc", int, npt.NDArray[np.uint64])
 
@@ -140,9 +141,20 @@ def parse_records(file: IO[bytes], uri: str) -> Iterator[bytes]:
         length = read_length(header)
         if length is None:
             raise DatasetError(f"{uri}: record {position} has a damaged or truncated header; run `penstock verify`")
-        content = file.read(length)
+        content = _read(file, length)
         footer = file.read(FOOTER_SIZE)
         if len(footer) != FOOTER_SIZE or not is_intact(content, footer):
             raise DatasetError(f"{uri}: record {position} is damaged or truncated; run `penstock verify`")
         yield content
         position += 1
+
+
+def _read(file: IO[bytes], length: int) -> bytes:
+    """So many bytes, or as many as there are: a header may promise more than any memory holds."""
+    if length <= _BLOCK:
+        return file.read(length)
+    blocks = []
+    while length > 0 and (block := file.read(min(length, _BLOCK))):
+        blocks.append(block)
+        length -= len(block)
+    return b"".join(blocks)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DatasetError, RequestError
 from ..formats.decode import Decoder, dtype_of
-from ..formats.manifest import Manifest, StoredFile
+from ..formats.manifest import Manifest, StoredFile, read_stored
 from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
 from ..storage import files
@@ -76,6 +76,8 @@ def _check_file(uri: str, file: StoredFile, verify: bool) -> None:
             raise DatasetError(f"{uri}: expected SHA-256 {file.sha256}, found another; run `penstock verify`")
     except FileNotFoundError as error:
         raise DatasetError(f"{uri}: a file that the manifest lists is missing; run `penstock verify`") from error
+    except OSError as error:
+        raise DatasetError(f"{uri}: the file cannot be read: {error}; run `penstock verify`") from error
 
 
 class Dataset:
@@ -134,8 +136,7 @@ class Dataset:
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
-        uri = files.join(self.uri, self.manifest.statistics.file.path)
-        content: dict[str, Any] = json.loads(files.read_bytes(uri))
+        content: dict[str, Any] = json.loads(read_stored(self.uri, self.manifest.statistics.file))
         return content
 
     @property

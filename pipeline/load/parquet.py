@@ -133,6 +133,8 @@ class ParquetReader(Reader):
 
 def _open(shard: ShardFile) -> Any:
     try:
+        if files.is_local(shard.uri):
+            files.size(shard.uri)  # refuses a pipe, for which Arrow would wait
         file = shard.uri if files.is_local(shard.uri) else files.open_remote(shard.uri)
         return pq.ParquetFile(file, page_checksum_verification=True)
     except FileNotFoundError as error:

@@ -105,7 +105,7 @@ class LocalFile:
     gap = 1 << 16
 
     def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDONLY)
+        self._descriptor = files.open_descriptor(path)
 
     def __del__(self) -> None:
         if hasattr(self, "_descriptor"):

@@ -57,10 +57,10 @@ def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
             writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
-def count_units(uri: str) -> int:
-    """How many units a plan file has."""
+def read_units(uri: str) -> list[Unit]:
+    """The units of a plan file, without what they read."""
     with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        return int(reader.num_record_batches)
+        return [_unit_from_json(entry) for entry in json.loads(reader.schema.metadata[b"units"])]
 
 
 def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -52,10 +53,34 @@ def open_read(uri: str) -> IO[bytes]:
     """Opens a file for reading bytes.
 
     Raises:
-      OSError: it is not there or cannot be read.
+      OSError: it is not there, cannot be read, or is no regular file.
       RequestError: it is no URI of a store that can be read.
     """
-    return open(uri, "rb") if is_local(uri) else open_remote(uri)
+    return os.fdopen(open_descriptor(uri), "rb") if is_local(uri) else open_remote(uri)
+
+
+def open_descriptor(path: str) -> int:
+    """Opens a local file for reading; a pipe or a device, which may never end, is refused and not waited for.
+
+    Raises:
+      OSError: it is not there, cannot be read, or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _expect_regular(path, os.fstat(descriptor).st_mode)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _expect_regular(path: str, mode: int) -> None:
+    """Raises OSError where a mode is not that of a regular file."""
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+    if not stat.S_ISREG(mode):
+        kind = "a pipe" if stat.S_ISFIFO(mode) else "a socket" if stat.S_ISSOCK(mode) else "a device"
+        raise OSError(f"{path}: expected a regular file, found {kind}; remove it")
 
 
 def open_remote(uri: str) -> Any:
@@ -85,14 +110,21 @@ def _arrow_info(uri: str) -> Any:
     return info if info.type.name != "NotFound" else None
 
 
-def read_bytes(uri: str) -> bytes:
+def read_bytes(uri: str, limit: int | None = None) -> bytes:
     """The whole content of a file.
 
+    Args:
+      uri: The file.
+      limit: If given, how many bytes it may have.
+
     Raises:
-      OSError: it is not there or cannot be read.
+      OSError: it is not there, cannot be read, is no regular file, or is larger than it may be.
     """
     with open_read(uri) as file:
-        return file.read()
+        content = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(content) > limit:
+        raise OSError(f"{uri}: expected at most {limit} bytes, found more; remove it")
+    return content
 
 
 def exists(uri: str) -> bool:
@@ -104,10 +136,12 @@ def size(uri: str) -> int:
     """A file's bytes.
 
     Raises:
-      OSError: it is not there.
+      OSError: it is not there, or is no regular file.
     """
     if is_local(uri):
-        return os.path.getsize(uri)
+        status = os.stat(uri)
+        _expect_regular(uri, status.st_mode)
+        return status.st_size
     info = _arrow_info(uri)
     if info is None or info.size is None:
         raise FileNotFoundError(f"no file at {uri}")
@@ -202,6 +236,11 @@ def remove(uri: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(uri)
+
+
+def list_names(uri: str) -> list[str]:
+    """The names of what lies in a local folder, sorted; empty folders are among it."""
+    return sorted(os.listdir(uri))
 
 
 def list_folder(uri: str) -> list[FileInfo]:

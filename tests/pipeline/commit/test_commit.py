@@ -138,7 +138,8 @@ def test_the_manifest_lists_every_file_and_nothing_else_is_there(committed: Comm
     listed = {file.path: (file.bytes, file.sha256) for file in files}
     assert len(listed) == len(files)
     found = contents(committed.path)
-    assert found.keys() == {*listed, "_DATASET.json", f"{committed.manifest.generation}/manifest.json"}
+    own = {f"{committed.manifest.generation}/{name}" for name in ("manifest.json", "manifest.sha256")}
+    assert found.keys() == {*listed, "_DATASET.json", *own}
     for path, (size, sha256) in listed.items():
         assert found[path] == sha256
         assert (committed.path / path).stat().st_size == size

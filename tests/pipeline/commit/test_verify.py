@@ -35,6 +35,7 @@ def change_manifest(dataset: Committed, change: Callable[[dict[str, Any]], None]
     path.write_text(json.dumps(content))
     pointer = json.loads((dataset.path / "_DATASET.json").read_text())
     pointer["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (dataset.generation / "manifest.sha256").write_text(f"{pointer['sha256']}  manifest.json\n")
     (dataset.path / "_DATASET.json").write_text(json.dumps(pointer))
 
 
@@ -129,7 +130,7 @@ def test_a_manifest_that_says_something_else(damaged: Committed, change: Callabl
 
 def test_a_changed_manifest_is_not_believed(damaged: Committed):
     flip_bit(damaged.generation / "manifest.json")
-    with pytest.raises(DatasetError, match="the manifest was changed"):
+    with pytest.raises(DatasetError, match="it was changed; run the recipe again"):
         faults(damaged)
 
 

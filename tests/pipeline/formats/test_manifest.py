@@ -1,6 +1,7 @@
 import copy
 import hashlib
 import json
+import os
 import re
 import threading
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 from stored_datasets import manifest_content
 
 from penstock.pipeline import DatasetError, NotCommittedError
-from penstock.pipeline.formats.manifest import Manifest, Pointer, publish
+from penstock.pipeline.formats.manifest import Manifest, Pointer, find_damage, publish
 
 GENERATIONS = [f"{number:016x}" for number in range(4)]
 
@@ -177,11 +178,73 @@ def test_a_manifest_that_is_missing_or_changed_is_named(tmp_path: Path):
     pointer, _ = make(tmp_path, GENERATIONS[0], created="then")
     publish(str(tmp_path), pointer, None)
     make(tmp_path, GENERATIONS[0], created="now")
-    with pytest.raises(DatasetError, match=r"expected SHA-256 .*the manifest was changed"):
+    with pytest.raises(DatasetError, match=r"expected SHA-256 .*it was changed; run the recipe again"):
         Manifest.load(str(tmp_path))
     (tmp_path / GENERATIONS[0] / "manifest.json").unlink()
-    with pytest.raises(DatasetError, match="expected the manifest that the pointer names, found none"):
+    with pytest.raises(DatasetError, match=r"expected a manifest, found: .*No such file"):
         Manifest.load(str(tmp_path))
+
+
+def test_no_character_of_a_pointer_changes_without_notice(tmp_path: Path):
+    pointer, manifest = make(tmp_path, GENERATIONS[0])
+    publish(str(tmp_path), pointer, None)
+    path = tmp_path / "_DATASET.json"
+    content = path.read_bytes()
+    for position in range(len(content)):
+        for bit in range(7):
+            changed = bytearray(content)
+            changed[position] ^= 1 << bit
+            path.write_bytes(changed)
+            try:
+                assert Manifest.load(str(tmp_path)) == manifest
+                assert Pointer.read(str(tmp_path)) == pointer  # a blank became another
+            except DatasetError:
+                continue
+
+
+def test_a_pointer_to_another_generations_manifest_is_refused(tmp_path: Path):
+    make(tmp_path, GENERATIONS[0])
+    pointer, _ = make(tmp_path, GENERATIONS[1])
+    entry = json.loads(pointer.to_bytes())
+    (tmp_path / "_DATASET.json").write_text(json.dumps({**entry, "generation": GENERATIONS[0]}))
+    with pytest.raises(DatasetError, match=rf"key manifest: expected the generation's, {GENERATIONS[0]}/manifest.json"):
+        Manifest.load(str(tmp_path))
+    encoded = (tmp_path / GENERATIONS[1] / "manifest.json").read_bytes()
+    (tmp_path / GENERATIONS[0] / "manifest.json").write_bytes(encoded)
+    (tmp_path / "_DATASET.json").write_bytes(Pointer.to(GENERATIONS[0], encoded).to_bytes())
+    with pytest.raises(DatasetError, match=f"expected generation {GENERATIONS[0]}, found {GENERATIONS[1]}"):
+        Manifest.load(str(tmp_path))
+
+
+def test_a_generation_is_known_by_the_checksum_beside_its_manifest(tmp_path: Path):
+    manifest = Manifest.from_json(manifest_content(GENERATIONS[0]))
+    pointer = manifest.write(str(tmp_path))
+    assert Manifest.read_generation(str(tmp_path), GENERATIONS[0]) == (manifest, pointer)
+    path = tmp_path / GENERATIONS[0] / "manifest.sha256"
+    content = (tmp_path / GENERATIONS[0] / "manifest.json").read_bytes()
+    assert path.read_text() == f"{hashlib.sha256(content).hexdigest()}  manifest.json\n"
+    for wrong in (path.read_bytes()[:-1], b"", path.read_bytes().replace(b"  ", b" *")):
+        path.write_bytes(wrong)
+        with pytest.raises(DatasetError, match=r"manifest.json: expected the SHA-256 in .*; run the recipe again"):
+            Manifest.read_generation(str(tmp_path), GENERATIONS[0])
+
+
+def test_damage_is_found_by_size(tmp_path: Path):
+    manifest = Manifest.from_json(manifest_content(GENERATIONS[0], **FULL))
+    assert find_damage(str(tmp_path), manifest).keys() == {file.path for file in manifest.files()}
+    for file in manifest.files():
+        (tmp_path / file.path).parent.mkdir(exist_ok=True)
+        (tmp_path / file.path).write_bytes(b"abc")
+    assert find_damage(str(tmp_path), manifest) == {}
+    shard, index = tmp_path / GENERATIONS[0] / "shard", tmp_path / GENERATIONS[0] / "index"
+    shard.write_bytes(b"ab")
+    index.unlink()
+    os.mkfifo(index)
+    assert find_damage(str(tmp_path), manifest) == {
+        f"{GENERATIONS[0]}/shard": f"{shard}: expected 3 bytes, found 2",
+        f"{GENERATIONS[0]}/index": f"{index}: the file cannot be read: {index}: expected a regular file, found a pipe; "
+        "remove it",
+    }
 
 
 def test_a_manifest_is_read_back_as_it_was_written():

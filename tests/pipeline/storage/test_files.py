@@ -81,3 +81,19 @@ def test_a_file_is_described_by_its_literal_name(tmp_path: Path):
     assert files.describe(str(tmp_path / "l[1].csv")).size == 4
     with pytest.raises(FileNotFoundError):
         files.describe(str(tmp_path / "l1.csv"))
+
+
+def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    (tmp_path / "file").write_bytes(b"abc")
+    (tmp_path / "link").symlink_to(tmp_path / "file")
+    for name, kind in (("pipe", "a pipe"), ("device", "a device")):
+        for read in (files.read_bytes, files.size, files.sha256, files.open_descriptor):
+            with pytest.raises(OSError, match=f"{name}: expected a regular file, found {kind}"):
+                read(str(tmp_path / name))
+    with pytest.raises(IsADirectoryError):
+        files.read_bytes(str(tmp_path))
+    assert files.read_bytes(str(tmp_path / "link"), 3) == b"abc"
+    with pytest.raises(OSError, match="expected at most 2 bytes"):
+        files.read_bytes(str(tmp_path / "file"), 2)
