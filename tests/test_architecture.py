@@ -71,7 +71,7 @@ ROOMS = {
     "build": "analysis formats planning prepare sources storage",
     "commit": "analysis build formats graph prepare splits storage",
     "beam": "analysis build commit formats storage",
-    "job": "analysis beam build commit formats planning prepare storage",
+    "job": "analysis beam build commit formats planning prepare sources storage",
     "serving": "formats graph storage sources.column_types",
     "load": "formats graph serving splitmix storage",
     "__init__": "load planning sources splits",  # the face; nothing imports it from within
