@@ -16,6 +16,7 @@ from rich.table import Table
 
 from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
+from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
 from ..pipeline.job import PlannedRun, RunRequest
 from .run import Reporter, Result, Silent
@@ -171,7 +172,7 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     for name, split in entry["splits"].items():
         count = "after reading" if split["examples"] is None else f"{split['examples']:,}"
         row = (count, str(split["shards"]), size_in_words(split["input_bytes"]))
-        table.add_row(name, *row, counts_in_words(split["labels"]))
+        table.add_row(name, *row, counts_in_words(ordered(split["labels"])))
     console.print(table)
     _print_features(console, entry["features"])
     for what in ("filtered", "quarantined"):
@@ -238,7 +239,7 @@ def show_dataset(entry: Mapping[str, Any]) -> None:
     table = Table("split", "examples", "shards", "bytes", "labels")
     for name, split in content["splits"].items():
         size = size_in_words(sum(shard["bytes"] for shard in split["shards"]))
-        labels = counts_in_words(entry["statistics"]["labels"].get(name, {}))
+        labels = counts_in_words(ordered(entry["statistics"]["labels"].get(name, {})))
         table.add_row(name, f"{split['examples']:,}", str(len(split["shards"])), size, labels)
     console.print(table)
     _print_features(console, content["features"])
@@ -272,7 +273,7 @@ def _print_statistics(console: Console, statistics: Mapping[str, Any]) -> None:
                 table.add_row(f"{name} {value}", "  ".join(f"{number:.4f}" for number in entry[value]))
         elif entry["kind"] == "mask":
             pixels = sum(entry["classes"].values())
-            shares = {value: f"{100 * number / pixels:.2f} %" for value, number in entry["classes"].items()}
+            shares = {value: f"{100 * number / pixels:.2f} %" for value, number in ordered(entry["classes"]).items()}
             table.add_row(f"{name} classes", ", ".join(f"{value}: {share}" for value, share in shares.items()))
         elif entry["kind"] == "number":
             values = ", ".join(f"{value} {entry[value]:g}" for value in ("mean", "std", "min", "max") if value in entry)

@@ -33,6 +33,11 @@ class LookupTable:
         self._dtype = np.dtype(object if dtype == "string" else dtype)
 
     @property
+    def keys(self) -> list[Any]:
+        """All keys."""
+        return list(self._entries)
+
+    @property
     def range(self) -> ValueRange | None:
         """The range of the values, where they are integers."""
         if self._dtype.kind not in "iub":
@@ -160,6 +165,10 @@ class PortableGraph:
     def look_up(self, node: Node, keys: Any, default: Array) -> Array:
         """Runs a node that reads a table."""
         return self._tables[node.attributes["table"]].find(keys, default)
+
+    def keys(self, node: Node) -> list[Any]:
+        """What is in the table that a node reads."""
+        return self._tables[node.attributes["table"]].keys
 
     def _as_given(self, value: Any, dtype: str) -> Any:
         if dtype == "string":

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,7 +10,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import DatasetError, RequestError
-from ..formats.decode import Decoder, dtype_of
+from ..formats import class_order
+from ..formats.decode import Array, Decoder, allocate, dtype_of
+from ..formats.features import LABEL
 from ..formats.manifest import Manifest, StoredFile, read_stored
 from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from .torch import TorchBatches
 
 Features = bool | Literal["host"]
+_BLOCK = 1024  # examples of which a column is read at a time
 _CHECKS = 8  # files that are checked at a time
 
 
@@ -126,13 +129,67 @@ class Dataset:
     @cached_property
     def statistics(self) -> Mapping[str, Any]:
         """Feature name to its full-pass statistics, as attributes: `statistics["image"].mean`."""
-        return {name: SimpleNamespace(**entry) for name, entry in self._statistics["features"].items()}
+        return {name: SimpleNamespace(**_in_class_order(entry)) for name, entry in self._statistics["features"].items()}
 
     @cached_property
     def labels(self) -> Mapping[str, Mapping[str, int]]:
-        """Split to label to how many examples have it; empty where examples have no labels."""
+        """Split to label to how many examples have it; empty where examples have no labels.
+
+        Labels are in the order of their names, numbers in the order of numbers.
+        """
         counts: Mapping[str, Mapping[str, int]] = self._statistics.get("labels", {})
-        return counts
+        return {split: class_order.ordered(labels) for split, labels in counts.items()}
+
+    def vocabulary(self, output: str = "label") -> list[str]:
+        """What the ids of an output stand for, without TensorFlow: `ds.vocabulary("label")[id]` is a class's name.
+
+        Args:
+          output: An output of the transform graph that numbers the values of one string or integer.
+
+        Returns:
+          The value of each id, "" where none has it; ids that come after stand for values that are missing or unknown.
+
+        Raises:
+          RequestError: there is no such output, or its numbers are no ids of one value each.
+          NotPortableError: the graph has an operation that only TensorFlow can do.
+        """
+        from ..graph.vocabulary import names_of_ids
+
+        return names_of_ids(self.transform.graph, output, self.features, self._known_values())
+
+    def _known_values(self) -> dict[str, list[bytes]]:
+        """Of stored strings, all values that the statistics list."""
+        values = {
+            name: list(entry["top"])
+            for name, entry in self._statistics["features"].items()
+            if len(entry.get("top", ())) == entry.get("distinct")
+        }
+        if self.labels:
+            values[LABEL] = [label for labels in self.labels.values() for label in labels]
+        return {name: [value.encode() for value in dict.fromkeys(each)] for name, each in values.items()}
+
+    def column(self, split: str, name: str = LABEL) -> Array:
+        """All stored values of one feature of a split, in the order of storage: no pixels are decoded.
+
+        Args:
+          split: The split's name.
+          name: A stored feature without pixels; the labels of images.
+
+        Returns:
+          [examples, *shape]; strings are bytes objects.
+
+        Raises:
+          RequestError: there is no such feature.
+          DatasetError: an example is damaged.
+        """
+        without_pixels = [each for each, feature in self.features.items() if not feature.is_pixels]
+        if name not in without_pixels:
+            raise RequestError(f"column: expected one of the stored features {without_pixels}, found {name!r}")
+        reader = self._reader(split, False, names=[name])
+        values = allocate(reader.features, len(reader))
+        for start in range(0, len(reader), _BLOCK):
+            reader.fill(values, range(start, min(start + _BLOCK, len(reader))), start)
+        return values[name]
 
     @cached_property
     def _statistics(self) -> dict[str, Any]:
@@ -304,7 +361,8 @@ class Dataset:
 
         It does what `prepare` and the transform graph did in training, to the bit (docs/loading.md has the limits), and
         needs TensorFlow alone. A function of your own in `prepare` cannot be included: then it takes prepared examples,
-        and `not_included` names the function. A second signature, `examples`, takes the same inputs as serialized
+        and `not_included` names the function. One more output, `valid`, is false for an input that a run would
+        quarantine; its other outputs are zeros. A second signature, `examples`, takes the same inputs as serialized
         tf.train.Examples; there is none where they are prepared pixels.
 
         Args:
@@ -324,17 +382,28 @@ class Dataset:
             return None
         return self.transform.compiled(features, reader.sample())
 
-    def _reader(self, split: str, cache: bool, features: Features = False) -> Reader:
+    def _reader(
+        self, split: str, cache: bool, features: Features = False, names: Collection[str] | None = None
+    ) -> Reader:
         if split not in self.splits:
             raise RequestError(f"split: expected one of {list(self.splits)}, found {split!r}")
         shards = shard_files(self.uri, self.manifest.splits[split].shards)
-        names = self.transform.inputs if features else self.features.keys()
+        if names is None:
+            names = self.transform.inputs if features else self.features.keys()
         features_read = {name: feature for name, feature in self.features.items() if name in names}
         if shards and all(shard.uri.endswith(".parquet") for shard in shards):
             from .parquet import ParquetReader  # Arrow takes a while to import
 
             return ParquetReader(shards, features_read, cache)
         return RecordReader(ShardRecords(shards), Decoder(features_read, self.features), cache)
+
+
+def _in_class_order(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A feature's statistics, with classes of labels and masks in the order in which they are shown."""
+    return {
+        name: class_order.ordered(value) if name in ("classes", "counts") and isinstance(value, Mapping) else value
+        for name, value in entry.items()
+    }
 
 
 def _shuffle(shuffle: bool | Shuffle) -> Shuffle:

@@ -166,3 +166,34 @@ def test_examples_by_number_and_slice(dataset: Dataset) -> None:
 def test_wrong_requests_say_what_to_do(dataset: Dataset, options: dict, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         dataset.numpy(**{"split": "train", **options})
+
+
+def test_the_names_of_classes(dataset: Dataset) -> None:
+    names = dataset.vocabulary()
+    assert names == ["cat", "dog"]
+    batch = next(iter(dataset.numpy("train", 21)))
+    assert [names[number].encode() for number in batch["label"]] == dataset.column("train").tolist()
+    with pytest.raises(RequestError, match=r"vocabulary: .*'image'"):
+        dataset.vocabulary("image")
+
+
+def test_a_column_is_read_in_the_order_of_storage_without_pixels(
+    dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.pipeline.load.dataset._BLOCK", 4)
+    monkeypatch.setattr("penstock.pipeline.formats.decode._write_pixels", None)
+    assert dataset.column("train", "row").tolist() == list(range(21))
+    labels = dataset.column("train")
+    assert labels.tolist() == [b"cat" if number % 2 == 0 else b"dog" for number in range(21)]
+    with pytest.raises(RequestError, match=r"column: expected one of .*\['key', 'label', 'row'\], found 'image'"):
+        dataset.column("train", "image")
+
+
+def test_classes_are_in_the_order_of_numbers(dataset: Dataset) -> None:
+    fresh = open_dataset(dataset.uri)
+    fresh.__dict__["_statistics"] = {
+        "labels": {"train": {"1": 5, "10": 6, "2": 7}},
+        "features": {"mask": {"kind": "mask", "classes": {"0": 1, "11": 2, "3": 4}}},
+    }
+    assert list(fresh.labels["train"]) == ["1", "2", "10"]
+    assert list(fresh.statistics["mask"].classes) == ["0", "3", "11"]
