@@ -3,13 +3,14 @@
 Every message says what was expected, what was found and what to do. The command line turns a class into an exit code.
 """
 
+import inspect
 import os
 
 
 def in_words(error: BaseException, function: object) -> str:
     """An error that a user's function raised, with the line of the function's own file that led to it."""
     words = f"{type(error).__name__}: {error}"
-    code = getattr(function, "__code__", None)
+    code = getattr(inspect.unwrap(function) if callable(function) else function, "__code__", None)
     if code is None:  # an object of a library: its lines would tell the user nothing
         return words
     lines = []

@@ -235,8 +235,11 @@ def _in_words(rate: Any) -> str:
 @click.argument("folder")
 @click.option("--output", "outputs", multiple=True, help="One of the graph's outputs; repeat for more.  [default: all]")
 @click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
+@click.option("--without", multiple=True, help="An output to leave out; repeat for more.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was exported as JSON.")
-def export(dataset: str, folder: str, outputs: tuple[str, ...], trust: bool, as_json: bool) -> None:
+def export(
+    dataset: str, folder: str, outputs: tuple[str, ...], trust: bool, without: tuple[str, ...], as_json: bool
+) -> None:
     """Writes a SavedModel to FOLDER that serves raw inputs: `prepare` and the transform graph of a DATASET in one.
 
     Its signature serving_default takes the content of JPEG and PNG files, or a table's raw columns.
@@ -246,7 +249,7 @@ def export(dataset: str, folder: str, outputs: tuple[str, ...], trust: bool, as_
         from ..pipeline.load import open_dataset
         from . import report
 
-        exported = open_dataset(dataset, trust=trust).export(folder, outputs or None)
+        exported = open_dataset(dataset, trust=trust).export(folder, outputs or None, without)
         _print(report.export_entry(exported), as_json, report.show_export)
 
 

@@ -66,6 +66,11 @@ class _Parse:
     parts: tuple[Part, ...]
     unparsable: Unparsable
 
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """The columns that it adds."""
+        return tuple(f"{self.name}_{part}" for part in self.parts)
+
     def config(self) -> dict[str, Any]:
         """The arguments of `parse`, by name."""
         return config_of(self)

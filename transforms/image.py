@@ -31,6 +31,7 @@ class Resize:
     """Brings images to one size. Made by `resize`, which says what the attributes mean."""
 
     step_id: ClassVar[str] = "image.resize"
+    touches: ClassVar[tuple[str, ...]] = ("image", "mask")
 
     height: int
     width: int
@@ -127,6 +128,7 @@ class CenterCrop:
     """Cuts out the middle. Made by `center_crop`."""
 
     step_id: ClassVar[str] = "image.center_crop"
+    touches: ClassVar[tuple[str, ...]] = ("image", "mask")
 
     height: int
     width: int
@@ -171,6 +173,7 @@ class Convert:
     """Changes the mode of images. Made by `convert`."""
 
     step_id: ClassVar[str] = "image.convert"
+    touches: ClassVar[tuple[str, ...]] = ("image",)
 
     mode: Mode
 

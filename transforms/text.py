@@ -57,6 +57,11 @@ class _Normalize:
     lower: bool
     strip: bool
 
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """The column that it changes."""
+        return (self.name,)
+
     def config(self) -> dict[str, Any]:
         """The arguments of `normalize`, by name."""
         return config_of(self)
@@ -98,6 +103,11 @@ class _Limit:
 
     name: str
     characters: int
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """The column that it changes."""
+        return (self.name,)
 
     def config(self) -> dict[str, Any]:
         """The arguments of `limit`, by name."""
@@ -237,6 +247,11 @@ class _ToPieces:
     output: str
     length: int | None
     padding: str | None
+
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """The column that it changes."""
+        return (self.output,)
 
     def config(self) -> dict[str, Any]:
         """The arguments of `wordpiece`, by name."""

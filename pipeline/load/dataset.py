@@ -356,26 +356,28 @@ class Dataset:
         saved = self.transform if features and not portable else None
         return make(loader, stored, saved, deterministic, resumed=options.get("state") is not None)
 
-    def export(self, path: str, outputs: Sequence[str] | None = None) -> "Export":
+    def export(self, path: str, outputs: Sequence[str] | None = None, without: Sequence[str] = ()) -> "Export":
         """Writes a SavedModel whose `serving_default` takes raw inputs: photos as files, or a table's raw columns.
 
         It does what `prepare` and the transform graph did in training, to the bit (docs/loading.md has the limits), and
         needs TensorFlow alone. A function of your own in `prepare` cannot be included: then it takes prepared examples,
-        and `not_included` names the function. One more output, `valid`, is false for an input that a run would
-        quarantine; its other outputs are zeros. A second signature, `examples`, takes the same inputs as serialized
+        and `not_included` names the function. One that says by `transforms.touches` that it changes nothing which the
+        outputs need does not matter. One more output, `valid`, is false for an input that a run would quarantine; its
+        other outputs are zeros. A second signature, `examples`, takes the same inputs as serialized
         tf.train.Examples; there is none where they are prepared pixels.
 
         Args:
           path: A new folder, or an empty one; TensorFlow Serving wants the version as its name: "served/pets/1".
           outputs: Which of the graph's outputs it gives; only what they need is asked for. None: all but those that
             need a label, a mask or a key; name them where other features are targets, too.
+          without: Outputs that it does not give.
 
         Raises:
           RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
         """
         from ..serving.export import export
 
-        return export(self.transform, self.features, self.manifest.origin.prepare, path, outputs)
+        return export(self.transform, self.features, self.manifest.origin.prepare, path, outputs, without)
 
     def _compiled(self, reader: Reader, features: Features) -> CompiledGraph | None:
         if not features or not len(reader):

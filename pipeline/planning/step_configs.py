@@ -5,13 +5,15 @@
 
 The columns of images are those that are joined to them. `sources.table_schema` says what rules are; a column of a
 source that does not tell has none. A step of Penstock's own is {"step": "image.resize", "arguments": {...}}, by its
-`step_id` and `config`; a user's function {"python": "module.name"}; a codec {"codec": "jpeg", "arguments": {...}}.
+`step_id` and `config`; a user's function {"python": "module.name"}; a codec {"codec": "jpeg", "arguments": {...}}. A
+step that says which features it touches has {"touches": [...]} as well.
 `transforms.step.as_json` says how arguments are stored.
 """
 
 from typing import Any
 
 from ...transforms.columns import Vectorized
+from ...transforms.declare import touched
 from ...transforms.step import Codec, Step, python_name
 from ..prepare.preparer import Preparer
 
@@ -36,9 +38,11 @@ def describe(preparer: Preparer) -> dict[str, Any]:
 def describe_step(step: object) -> dict[str, Any]:
     """One function of `prepare`."""
     function = step.function if isinstance(step, Vectorized) else step
+    names = touched(step)
+    touches = {} if names is None else {"touches": list(names)}
     if isinstance(function, Step):
-        return {"step": function.step_id, "arguments": function.config()}
-    return {"python": python_name(function)}
+        return {"step": function.step_id, "arguments": function.config(), **touches}
+    return {"python": python_name(function), **touches}
 
 
 def describe_codec(codec: Codec) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def export(
     prepare: Mapping[str, Any],
     path: str,
     outputs: Sequence[str] | None = None,
+    without: Sequence[str] = (),
 ) -> Export:
     """Writes the SavedModel.
 
@@ -58,13 +59,14 @@ def export(
       prepare: How they were prepared: the manifest's entry `prepare`.
       path: A new folder, or an empty one; what is above it is made.
       outputs: Which of the graph's outputs it gives; None: all but those that need a label, a mask or a key.
+      without: Outputs that it does not give.
 
     Raises:
       RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
     """
     _check_place(path)
     saved = SavedGraph(transform.path, features, transform.trust)
-    chosen, left_out = _choose(saved, features, prepare, outputs)
+    chosen, left_out = _choose(saved, features, prepare, outputs, without)
     needed = {name for output in chosen for name in _sources(saved, output)}
     taken = {name: feature for name, feature in features.items() if name in needed}
     raw = _raw_images(taken, prepare) if _is_of_images(prepare) else _raw_rows(taken, prepare)
@@ -162,20 +164,25 @@ class _Raw:
 
 
 def _choose(
-    saved: SavedGraph, features: Mapping[str, Feature], prepare: Mapping[str, Any], outputs: Sequence[str] | None
+    saved: SavedGraph,
+    features: Mapping[str, Feature],
+    prepare: Mapping[str, Any],
+    outputs: Sequence[str] | None,
+    without: Sequence[str],
 ) -> tuple[list[str], dict[str, str]]:
     """The outputs that are given, and why the others are not."""
     if isinstance(outputs, str) or (outputs is not None and not outputs):
         raise RequestError(
             f"outputs: expected a list of some of {list(saved.outputs)}, found {outputs!r}; name one, or leave it out"
         )
-    for name in outputs or ():
-        if name not in saved.outputs:
-            raise RequestError(f"outputs: expected some of {list(saved.outputs)}, found {name!r}")
+    for option, names in (("outputs", outputs or ()), ("without", [without] if isinstance(without, str) else without)):
+        for name in names:
+            if name not in saved.outputs:
+                raise RequestError(f"{option}: expected some of {list(saved.outputs)}, found {name!r}")
     left_out: dict[str, str] = {}
     for name in saved.outputs:
         unknown = [source for source in _sources(saved, name) if _is_unknown(features[source], source, prepare)]
-        if outputs is not None and name not in outputs:
+        if name in without or (outputs is not None and name not in outputs):
             left_out[name] = "is not asked for"
         elif unknown and (outputs is None or _is_of_images(prepare)):
             left_out[name] = f"needs {', '.join(unknown)}"
@@ -213,7 +220,7 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
     }
     others = {name: feature for name, feature in features.items() if name != IMAGE and name not in joined}
     not_included = [
-        *images.obstacles(prepare, IMAGE in features),
+        *images.obstacles(prepare, IMAGE in features, joined),
         *(f"{name!r}, an image that `prepare` makes" for name, feature in others.items() if feature.is_pixels),
         *rows.obstacles(reading, joined),
     ]

@@ -1,10 +1,11 @@
 """An image's way from its file to the pixels that training sees, as TensorFlow operations: `prepare` once more."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
+from ..formats.features import IMAGE
 from . import header
 from .exif import upright
 from .resample import KERNELS, resample
@@ -14,22 +15,24 @@ ImageFunction = Callable[[tf.Tensor], tf.Tensor]
 _FILTERS = ("image.min_size", "image.max_aspect", "keep")
 
 
-def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]:
+def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True, columns: Collection[str] = ()) -> list[str]:
     """What of an image recipe's `prepare` cannot be done in TensorFlow, in words.
 
     Args:
       prepare: The manifest's entry.
       with_pixels: Whether pixels are wanted; without, only what may change other features counts.
+      columns: The joined columns that are wanted.
     """
+    steps = _steps_that_matter(prepare, {*columns, *([IMAGE] if with_pixels else [])})
     if not with_pixels:
-        return [f"{step['python']}, which is Python" for step in prepare["steps"] if "python" in step]
+        return [f"{step['python']}, which is Python" for step in steps if "python" in step]
     rules = prepare["decode"]["arguments"]
     reasons = []
     if rules["background"] is not None:
         reasons.append("image.decode(background=...), which lays transparent pixels on a colour")
     if not accepted(rules):
         reasons.append("image.decode(formats=...), which accepts neither JPEG nor PNG")
-    for step in prepare["steps"]:
+    for step in steps:
         if "python" in step:
             reasons.append(f"{step['python']}, which is Python")
         elif step["step"] == "image.resize" and step["arguments"]["resample"] not in KERNELS:
@@ -39,10 +42,16 @@ def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True) -> list[str]
     return reasons
 
 
+def _steps_that_matter(prepare: Mapping[str, Any], features: Collection[str]) -> list[Mapping[str, Any]]:
+    """The steps without those that say that they touch none of these features."""
+    return [step for step in prepare["steps"] if "touches" not in step or not {*step["touches"]}.isdisjoint(features)]
+
+
 def pipeline(prepare: Mapping[str, Any]) -> ImageFunction:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
     rules = prepare["decode"]["arguments"]
-    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _FILTERS]
+    mattering = _steps_that_matter(prepare, {IMAGE})
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in mattering if step["step"] not in _FILTERS]
     store = _through_storage(prepare["encode"]["image"])
 
     def run(payload: tf.Tensor) -> tf.Tensor:

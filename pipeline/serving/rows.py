@@ -58,6 +58,9 @@ def obstacles(prepare: Mapping[str, Any], names: Collection[str] | None = None) 
     reasons += [f"{name!r}, which the tables of a Union read differently" for name in differing]
     known = {name: _Known(kind, reading[name]) for name, kind in kinds.items()}
     for step in prepare["steps"]:
+        needed = None if names is None else {*names, *known}
+        if "touches" in step and needed is not None and needed.isdisjoint(step["touches"]):
+            continue
         if "python" in step:
             reasons.append(f"{step['python']}, which is Python")
         elif step["step"] in _ON_NAMES:
@@ -125,10 +128,11 @@ def parsing(dtype: tf.DType) -> Any:
 def pipeline(prepare: Mapping[str, Any]) -> Callable[[Mapping[str, tf.Tensor]], tuple[dict[str, tf.Tensor], tf.Tensor]]:
     """A function from raw columns, name to [batch], to those that the graph's features are made of.
 
-    Raw values are of DTYPES, or float32 for float64. The function's second result, bool [batch], or [] where there are
-    no columns, is false for rows that a run would quarantine.
+    Steps without a TensorFlow operation are left out: `obstacles` says where they matter. Raw values are of DTYPES, or
+    float32 for float64. The function's second result, bool [batch], or [] where there are no columns, is false for rows
+    that a run would quarantine.
     """
-    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step["step"] not in _FILTERS]
+    steps = [_STEPS[step["step"]](step["arguments"]) for step in prepare["steps"] if step.get("step") in _STEPS]
 
     def run(raw: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         columns = {name: _read(values, prepare["reading"][name]) for name, values in raw.items()}

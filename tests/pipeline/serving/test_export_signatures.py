@@ -131,6 +131,16 @@ def test_no_photo_is_asked_for_where_none_is_needed(photos: Dataset, tmp_path: P
     assert set(served) == {"serving_default", "examples"}
 
 
+def test_what_is_left_out_needs_nothing(photos: Dataset, tmp_path: Path) -> None:
+    model = photos.export(str(tmp_path / "served"), without=["image"])
+    assert (model.outputs, list(model.inputs)) == (("twice",), ["brightness"])
+    assert model.left_out == {"image": "is not asked for"}
+    with pytest.raises(RequestError, match=r"without: expected some of \['image', 'twice'\], found 'mask'"):
+        photos.export(str(tmp_path / "other"), without=["mask"])
+    with pytest.raises(RequestError, match="expected an output that can be served, found none"):
+        photos.export(str(tmp_path / "other"), without=["image", "twice"])
+
+
 def test_prepared_pixels_have_no_signature_of_examples(photos: Dataset, tmp_path: Path) -> None:
     model = photos.export(str(tmp_path / "served"))
     assert model.inputs["image"] == "uint8 [batch, 8, 8, 3], as `prepare` makes it"

@@ -12,8 +12,9 @@ from PIL import Image
 from penstock.pipeline.planning.step_configs import describe_codec, describe_step
 from penstock.pipeline.serving import header, images
 from penstock.pipeline.serving.resample import KERNELS
-from penstock.transforms import image
+from penstock.transforms import image, touches
 from penstock.transforms.outcome import keep
+from penstock.transforms.step import python_name
 
 SIZES = [(40, 60), (61, 33), (200, 17), (1, 9), (64, 64), (377, 501)]
 TALL = [(301, 3), (300, 3), (1000, 9), (3000, 29), (56, 1), (101, 1), (3, 900)]
@@ -285,3 +286,21 @@ def test_what_cannot_be_included_is_named() -> None:
     assert "background" in actual[0]
     assert "lanczos" in actual[1]
     assert actual[2].endswith("test_images.photo, which is Python")
+
+
+def test_steps_that_touch_masks_alone_do_not_matter() -> None:
+    @touches("mask")
+    def binary(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "mask": example["mask"].point(bool)}
+
+    @touches("size")
+    def size(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "size": 3}
+
+    prepare = prepare_entry(image.resize(2, 2), binary, size)
+    assert images.obstacles(prepare) == []
+    assert images.obstacles(prepare, with_pixels=False, columns=["size"]) == [f"{python_name(size)}, which is Python"]
+    payload = image.png().encode(np.zeros((4, 4, 3), np.uint8))
+    assert images.pipeline(prepare)(payload).shape == (2, 2, 3)
+    undeclared = prepare_entry(lambda example: example)
+    assert len(images.obstacles(undeclared)) == 1

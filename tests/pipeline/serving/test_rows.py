@@ -14,7 +14,7 @@ from helpers import draw, run_job
 from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, Sql, TfRecord, Union, join, open_dataset
 from penstock.pipeline.planning.step_configs import describe_step
 from penstock.pipeline.serving import rows
-from penstock.transforms import columns
+from penstock.transforms import columns, text, touches
 
 NAN = float("nan")
 NONE = np.iinfo(np.int64).min
@@ -269,3 +269,20 @@ def test_tables_that_are_read_differently_are_an_obstacle(tmp_path: Path) -> Non
     raw = write(tmp_path / "raw", a="t,x\n Ulm ,1\n", b="t,x\n Ulm ,1\n")
     _, model = export(raw, Union({"a": Csv("a.csv"), "b": Csv("b.csv", strip=False)}))
     assert model.not_included == ("'t', which the tables of a Union read differently",)
+
+
+def test_steps_that_touch_nothing_needed_do_not_matter() -> None:
+    @touches("t", "made")
+    def of_text(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "t": "", "made": 1}
+
+    steps = [of_text, text.limit("t", 3), columns.rename({"x": "y"})]
+    prepare = entry({"t": "string", "x": "double"}, *steps)
+    assert rows.obstacles(prepare, {"x"}) == []
+    assert len(rows.obstacles(prepare, {"t"})) == 2
+    assert len(rows.obstacles(prepare, {"x", "made"})) == 1
+    assert len(rows.obstacles(prepare)) == 2
+    import tensorflow as tf
+
+    served, valid = rows.pipeline(prepare)({"x": tf.constant([1.5], tf.float64)})
+    assert (served["y"].numpy().tolist(), bool(valid)) == ([1.5], True)
