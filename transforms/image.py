@@ -8,6 +8,7 @@ grid. Each is a frozen dataclass: it pickles, compares and says what it does.
 In the examples, `inputs_of(image=pixels)` is what `features` receives of such an image, with its statistics.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -282,12 +283,15 @@ def max_aspect(ratio: float) -> MaxAspect:
 
 def decode(
     *,
-    mode: Mode = "RGB",
+    mode: Mode | Literal["I;16"] = "RGB",
     formats: tuple[str, ...] = _FORMATS,
     max_pixels: int = 50_000_000,
     first_frame: bool = False,
     strict: bool = True,
     background: Colour | None = None,
+    range: tuple[int, int] | None = None,
+    mask_palette: Mapping[Colour, int] | None = None,
+    lossy_masks: bool = False,
 ) -> Decode:
     """How files become images, for a source; `Decode` says what the arguments mean.
 
@@ -299,7 +303,7 @@ def decode(
     >>> pixels.mode, pixels.size
     ('L', (3, 2))
     """
-    return Decode(mode, formats, max_pixels, first_frame, strict, background)
+    return Decode(mode, formats, max_pixels, first_frame, strict, background, range, mask_palette, lossy_masks)
 
 
 def jpeg(quality: int = 95) -> Jpeg:
@@ -458,7 +462,8 @@ def _fill_of(mode: str, colour: Colour) -> int | Colour:
     if Image.getmodebands(mode) > 1:
         return colour
     red, green, blue = colour
-    return (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16  # as Pillow's convert("L")
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16  # as Pillow's convert("L")
+    return luma * 257 if mode.startswith("I;16") else luma
 
 
 def _expect_size(function: str, height: int, width: int) -> None:

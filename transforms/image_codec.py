@@ -4,24 +4,26 @@ import io
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .check import expect, is_colour, is_int
+from .image_file import AGAIN, is_known, is_lossy, missing_plugin, not_allowed, open_image, raw_mode, unidentified
 from .jpeg import decode_jpeg, load_jpeg
+from .masks import class_ids
+from .observations import GREY_BITS, MASK_COLOUR, MASK_STORED, Observation
 from .outcome import Rejected
-from .pixels import Colour, Mode, Pixels, as_pil, class_ids, orientation, to_mode, transposed
+from .pixels import Colour, Mode, Pixels, as_pil, orientation, to_mode, transposed
 from .step import config_of
 from .tiff import load_tiff
 
 Content: TypeAlias = bytes | memoryview
 
 _FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF")
-_AGAIN = "fetch or export the file again, or remove it"
 
 
 @dataclass(frozen=True)
@@ -29,32 +31,41 @@ class Decode:
     """How a payload becomes an image. What cannot become one raises Rejected, and nothing else.
 
     The format is told from the content, whatever the file is called. EXIF orientation is applied, an ICC profile is
-    not. Greyscale of 16 bit is scaled to 8 bit.
+    not. Greyscale of 16 bit is scaled to 8 bit, unless `mode` keeps it.
 
     Attributes:
-      mode: "RGB" or "L".
-      formats: Which of Pillow's formats to accept. MPO is the JPEG with a preview that phones write.
+      mode: "RGB", "L", or "I;16", which keeps greyscale of 16 bit, and takes no other.
+      formats: Which of Pillow's formats to accept. MPO is the JPEG with a preview that phones write. "HEIF" and "JXL"
+        need a plug-in to be installed, which is imported where it is needed.
       max_pixels: Images that are larger by their header are rejected before anything is decoded.
       first_frame: Whether to take the first frame of an animation, or page of a TIFF, rather than to reject it.
       strict: Whether to reject a JPEG that libjpeg decodes with a warning of damage, and a PNG with a wrong checksum.
       background: The colour that transparent pixels are laid on; None drops the alpha channel.
+      range: The values of 16-bit greyscale that become 0 and 255, such as (0, 4095) of an X-ray of 12 bit; an image
+        with others is rejected. None: (0, 65535).
+      mask_palette: Of masks whose colours are classes, (red, green, blue) to class id; a mask with another colour is
+        rejected. None: a mask's pixels are the ids, and of a palette its indices.
+      lossy_masks: Whether to take a mask from a format that changes pixels, such as JPEG, as it is decoded.
     """
 
     codec_id: ClassVar[str] = "image.decode"
 
-    mode: Mode = "RGB"
+    mode: Mode | Literal["I;16"] = "RGB"
     formats: tuple[str, ...] = _FORMATS
     max_pixels: int = 50_000_000
     first_frame: bool = False
     strict: bool = True
     background: Colour | None = None
+    range: tuple[int, int] | None = None
+    mask_palette: Mapping[Colour, int] | None = field(default=None, hash=False)
+    lossy_masks: bool = False
 
     def __post_init__(self) -> None:
-        expect(self.mode in ("RGB", "L"), "decode(mode=...)", "'RGB' or 'L'", self.mode)
+        expect(self.mode in ("RGB", "L", "I;16"), "decode(mode=...)", "'RGB', 'L' or 'I;16'", self.mode)
         expect(
             isinstance(self.formats, tuple) and bool(self.formats) and _are_formats(self.formats),
             "decode(formats=...)",
-            f"a tuple of Pillow's names of formats, such as {_FORMATS}",
+            f"a tuple of Pillow's names of formats, such as {_FORMATS}{_install(self.formats)}",
             self.formats,
         )
         expect(is_int(self.max_pixels, 1), "decode(max_pixels=...)", "a whole number from 1", self.max_pixels)
@@ -64,29 +75,46 @@ class Decode:
             "None, or a tuple (red, green, blue) of 0 to 255",
             self.background,
         )
+        expect(
+            self.range is None or (self.mode != "I;16" and _is_range(self.range)),
+            "decode(range=...)",
+            "None, or with another mode than 'I;16' a tuple (low, high) of 0 to 65535",
+            self.range,
+        )
+        expect(
+            self.mask_palette is None or _is_palette(self.mask_palette),
+            "decode(mask_palette=...)",
+            "None, or a dict such as {(128, 64, 128): 0} of colours to class ids from 0 to 65535",
+            self.mask_palette,
+        )
 
     def config(self) -> dict[str, Any]:
-        """The arguments of `image.decode`, by name."""
-        return config_of(self)
+        """The arguments of `image.decode`, by name; a palette as a list of colours with their ids."""
+        palette = (
+            None if self.mask_palette is None else [[*colour, number] for colour, number in self.mask_palette.items()]
+        )
+        return config_of(self) | {"mask_palette": palette}
 
-    def __call__(self, payload: bytes) -> Image.Image:
+    def __call__(self, payload: bytes, observations: list[Observation] | None = None) -> Image.Image:
         """Decodes an image.
 
         Args:
           payload: A file's content.
+          observations: What says something only of all images together is added to it.
 
         Returns:
           The upright image in mode `mode`: its pixels alone, without EXIF, profile or text.
 
         Raises:
           Rejected: `empty`, `not_an_image`, `format_not_allowed`, `too_many_pixels`, `animated`, `truncated`,
-            `corrupt`, `unsupported_compression` or `unsupported_mode`.
+            `corrupt`, `unsupported_compression`, `unsupported_mode` or `out_of_range`.
         """
         with _rejecting():
-            image, _ = self._load(payload)
-            return to_mode(image, self.mode, self.background)
+            return self._to_mode(self._load(payload).image, observations)
 
-    def decode_pair(self, image_payload: bytes, mask_payload: bytes) -> tuple[Image.Image, Image.Image]:
+    def decode_pair(
+        self, image_payload: bytes, mask_payload: bytes, observations: list[Observation] | None = None
+    ) -> tuple[Image.Image, Image.Image]:
         """Decodes an image and its mask, and lays both on one grid.
 
         A mask that has an EXIF orientation is turned by it. One that has none is turned like its image, unless its size
@@ -95,57 +123,75 @@ class Decode:
         Args:
           image_payload: The image file's content.
           mask_payload: The mask file's content.
+          observations: As in `__call__`.
 
         Returns:
           The image as `__call__` returns it, and the mask of the same size: class ids, in mode L or I;16.
 
         Raises:
           Rejected: as in `__call__`, with `mask_` before the code where it is about the mask; `mask_mode` where the
-            mask holds colours; `mask_size_mismatch`.
+            mask holds colours, `mask_colour` where it has one that `mask_palette` lacks, `mask_lossy`;
+            `mask_size_mismatch`.
         """
         with _rejecting():
-            loaded, image_orientation = self._load(image_payload)
-            image = to_mode(loaded, self.mode, self.background)
+            loaded = self._load(image_payload)
+            image = self._to_mode(loaded.image, observations)
         with _rejecting("mask_"):
-            loaded, mask_orientation = self._load(mask_payload)
-            mask = class_ids(loaded)
-            was_lying = image_orientation >= 5 and image.width != image.height
-            if not mask_orientation and not (was_lying and mask.size == image.size):
-                mask = transposed(mask, image_orientation)
+            loaded_mask = self._load(mask_payload, is_mask=True)
+            ids = class_ids(loaded_mask.image, loaded_mask.raw_mode, self.mask_palette)
+            mask = ids.image
+            was_lying = loaded.orientation >= 5 and image.width != image.height
+            if not loaded_mask.orientation and not (was_lying and mask.size == image.size):
+                mask = transposed(mask, loaded.orientation)
             if mask.size != image.size:
                 raise Rejected(
                     "size_mismatch",
                     f"expected the size of the image, {image.width}x{image.height} when upright, found "
                     f"{mask.width}x{mask.height}; make the mask from this very image",
                 )
+        if observations is not None:
+            observations.append((MASK_STORED, ids.stored_as))
+            observations += ((MASK_COLOUR, colour) for colour in ids.colours)
         return image, mask
 
-    def _load(self, payload: bytes) -> tuple[Image.Image, int]:
-        """The upright image in the file's own mode, and the orientation that the file states (0: none)."""
+    def _to_mode(self, image: Image.Image, observations: list[Observation] | None) -> Image.Image:
+        is_deep = image.mode.startswith("I") and self.mode != "I;16" and self.range is None
+        if is_deep and observations is not None:
+            observations.append((GREY_BITS, str(int(np.asarray(image).max()).bit_length())))
+        return to_mode(image, self.mode, self.background, self.range or (0, 65535))
+
+    def _load(self, payload: bytes, is_mask: bool = False) -> "_Loaded":
+        """The upright image in the file's own mode, and what only its file tells."""
         image = self._open(payload)
-        stated = orientation(image)
+        if is_mask and not self.lossy_masks and is_lossy(payload, image):
+            raise Rejected(
+                "lossy",
+                f"expected class ids in a format that keeps every pixel, found {image.format}, whose compression "
+                "changes them; save the mask as PNG, or take it as it is with decode(lossy_masks=True)",
+            )
+        stored, stated = raw_mode(image), orientation(image)  # in this order: the latter loads a PNG
         if image.format in ("JPEG", "MPO"):
-            return transposed(load_jpeg(payload, image, self.strict), stated), stated
+            return _Loaded(transposed(load_jpeg(payload, image, self.strict), stated), stated, stored)
         if self.strict and image.format == "PNG":
             # decoding skips some of the checksums, and with them a flipped bit in seventy
-            Image.open(io.BytesIO(payload), formats=["PNG"]).verify()
+            open_image(payload, ["PNG"]).verify()
         if image.format == "TIFF":  # Pillow turns it upright itself while it loads it
-            return load_tiff(payload, image), stated
+            return _Loaded(load_tiff(payload, image), stated, stored)
         image.load()
-        return transposed(image, stated), stated
+        return _Loaded(transposed(image, stated), stated, stored)
 
     def _open(self, payload: bytes) -> Image.Image:
         """Reads the header, and rejects what can be rejected by it."""
         if not payload:
-            raise Rejected("empty", f"expected an image, found 0 bytes; {_AGAIN}")
+            raise Rejected("empty", f"expected an image, found 0 bytes; {AGAIN}")
         try:
             # Pillow opens an MPO as a JPEG first; its parsers of formats that aren't named never see the content
             plugins = dict.fromkeys("JPEG" if name == "MPO" else name for name in self.formats)
-            image = Image.open(io.BytesIO(payload), formats=list(plugins))
+            image = open_image(payload, list(plugins))
         except UnidentifiedImageError:
-            raise _unidentified(payload, self.formats) from None
+            raise unidentified(payload, self.formats) from None
         if image.format not in self.formats:
-            raise _not_allowed(image.format, self.formats)
+            raise not_allowed(image.format, self.formats)
         if image.width * image.height > self.max_pixels:
             raise Rejected(
                 "too_many_pixels",
@@ -160,6 +206,14 @@ class Decode:
                 "first with decode(first_frame=True)",
             )
         return image
+
+
+class _Loaded(NamedTuple):
+    """An upright image, the orientation that its file states (0: none), and how that stores pixels."""
+
+    image: Image.Image
+    orientation: int
+    raw_mode: str
 
 
 @dataclass(frozen=True)
@@ -265,8 +319,7 @@ class Png:
           ValueError: the content is damaged, or of another shape or dtype.
         """
         try:
-            with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
-                pixels = np.asarray(image)
+            pixels = np.asarray(open_image(content, ("PNG",)))
         except Exception as error:  # as in _rejecting
             raise ValueError(f"expected stored PNG pixels {list(shape)}, found: {error}") from error
         return _copied(_checked(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis], shape, dtype), out)
@@ -365,7 +418,7 @@ def _rejecting(prefix: str = "") -> Iterator[None]:
     except Exception as error:  # decoders raise anything on hostile files: SyntaxError, struct.error, MemoryError ...
         code = _code(error)
         complaint = f"found what its decoder can't take ({type(error).__name__}: {error})"
-        advice = "scale the image down" if code == "too_many_pixels" else _AGAIN
+        advice = "scale the image down" if code == "too_many_pixels" else AGAIN
         raise Rejected(prefix + code, f"expected a whole image, {complaint}; {advice}") from error
 
 
@@ -377,43 +430,32 @@ def _code(error: Exception) -> str:
     return "truncated" if cut else "corrupt"
 
 
-def _unidentified(payload: bytes, formats: Sequence[str]) -> Rejected:
-    """Why none of the formats' plug-ins opened this content."""
-    Image.init()
-    prefix = payload[:16]
-    looks_like = [name for name in Image.ID if _has_magic(name, prefix)]
-    for name in looks_like:
-        if name in formats:
-            return Rejected(
-                "corrupt",
-                f"expected an image, found what begins like {name} but has a header that can't be read, damaged or of "
-                f"a variant that Pillow doesn't know; {_AGAIN}",
-            )
-    if looks_like:
-        return _not_allowed(looks_like[0], formats)
-    if prefix[4:8] == b"ftyp":  # Pillow reads none of these, but phones' photos deserve the right word
-        return _not_allowed("HEIF (or a video)", formats)
-    return Rejected("not_an_image", f"expected an image, found content that begins with {prefix!r}; {_AGAIN}")
+def _are_formats(names: Sequence[str]) -> bool:
+    return set(names) <= set(_FORMATS) or all(isinstance(name, str) and name and _is_format(name) for name in names)
 
 
-def _not_allowed(name: str | None, formats: Sequence[str]) -> Rejected:
-    return Rejected(
-        "format_not_allowed",
-        f"expected one of {', '.join(formats)}, found {name}; convert the file, or allow it with decode(formats=...)",
+def _is_format(name: str) -> bool:
+    return name == "MPO" or is_known(name)
+
+
+def _install(names: object) -> str:
+    """What to install where one of these formats needs it, as the end of a sentence."""
+    package = missing_plugin(names) if isinstance(names, tuple) and not _are_formats(names) else None
+    return f" (here: pip install {package})" if package else ""
+
+
+def _is_range(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 2
+        and all(is_int(limit, 0, 65535) for limit in value)
+        and value[0] < value[1]
     )
 
 
-def _has_magic(name: str, prefix: bytes) -> bool:
-    """Whether content that begins so may be of that format, by its magic number; its parser is not run."""
-    accept = Image.OPEN[name][1]
-    try:
-        return accept is not None and accept(prefix) is True
-    except Exception:  # IndexError, struct.error ...: the content is shorter than a magic number
-        return False
-
-
-def _are_formats(names: Sequence[str]) -> bool:
-    if set(names) <= set(_FORMATS):
-        return True
-    Image.init()  # imports all of Pillow's plug-ins: only where it must be known
-    return set(names) <= {*Image.ID, "MPO"}
+def _is_palette(value: object) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(is_colour(colour) and is_int(number, 0, 65535) for colour, number in value.items())
+    )

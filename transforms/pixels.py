@@ -53,24 +53,33 @@ def as_pil(pixels: Pixels) -> Image.Image:
     )
 
 
-def to_mode(image: Image.Image, mode: Mode, background: Colour | None = None) -> Image.Image:
-    """An image's pixels as 8-bit RGB or L, without the file's other contents (EXIF, ICC profile, text).
+def to_mode(
+    image: Image.Image,
+    mode: Mode | Literal["I;16"],
+    background: Colour | None = None,
+    limits: tuple[int, int] = (0, 65535),
+) -> Image.Image:
+    """An image's pixels in a mode, without the file's other contents (EXIF, ICC profile, text).
 
-    Greyscale of 16 bit is scaled to 8 bit (divided by 257 and rounded), not clipped.
+    Greyscale of 16 bit becomes 8 bit by its limits, rounded and not clipped.
 
     Args:
       image: A loaded image of any mode.
-      mode: The wanted mode.
+      mode: The mode; "I;16" is of 16-bit greyscale alone, whose values it keeps.
       background: What transparent pixels lie on; None drops the alpha channel, as Pillow's `convert` does.
+      limits: The values of 16-bit greyscale that become 0 and 255.
 
     Raises:
-      Rejected: `unsupported_mode`, where there is no one meaning of the pixels as 8-bit RGB or L.
+      Rejected: `unsupported_mode`, where there is no one meaning of the pixels in that mode; `out_of_range`, where
+        values are beyond the limits.
 
     >>> to_mode(as_pil(np.array([[0, 65535]], np.uint16)), "L").tobytes().hex()
     '00ff'
     """
+    if mode == "I;16":
+        return _deep_grey(image)
     if image.mode.startswith("I"):
-        image = _scaled_to_8_bit(image)
+        image = _scaled_to_8_bit(image, limits)
     elif image.mode not in _CONVERTIBLE:
         raise Rejected(
             "unsupported_mode",
@@ -84,36 +93,6 @@ def to_mode(image: Image.Image, mode: Mode, background: Colour | None = None) ->
         image = image.copy()  # a plain image: an ImageFile may keep all of its file's bytes alive
         image.info = {}
     return image if image.mode == mode else image.convert(mode)
-
-
-def class_ids(image: Image.Image) -> Image.Image:
-    """A mask's pixels as class ids: mode L, or I;16 where the file has 16 bit.
-
-    A palette's indices are the ids, not its colours; of one bit they are 0 and 1. Greyscale is taken as Pillow reads
-    it, which scales the values of a PNG of 2 or 4 bit to 0..255.
-
-    Args:
-      image: A loaded image of any mode.
-
-    Raises:
-      Rejected: `mask_mode`, where the pixels are colours, or numbers that are no ids.
-
-    >>> np.asarray(class_ids(Image.new("1", (2, 1), 1))).tolist()
-    [[1, 1]]
-    """
-    if image.mode in ("L", "P"):
-        return Image.fromarray(np.array(image))
-    if image.mode == "1":
-        return Image.fromarray(np.array(image).astype(np.uint8))
-    if image.mode.startswith("I"):
-        ids = np.array(image)
-        if ids.min() >= 0 and ids.max() <= 65535:
-            return Image.fromarray(ids.astype("<u2"))
-    raise Rejected(
-        "mask_mode",
-        "expected one class id a pixel, from 0 to 65535 (Pillow mode P, L, 1 or I;16), "
-        f"found mode {image.mode} with values {image.getextrema()}; save the mask as greyscale or with a palette",
-    )
 
 
 def orientation(image: Image.Image) -> int:
@@ -136,11 +115,32 @@ def transposed(image: Image.Image, exif_orientation: int) -> Image.Image:
     return image if method is None else image.transpose(method)
 
 
-def _scaled_to_8_bit(image: Image.Image) -> Image.Image:
+def _deep_grey(image: Image.Image) -> Image.Image:
+    if not image.mode.startswith("I"):
+        raise Rejected(
+            "unsupported_mode",
+            f"expected grey of 16 bit, found Pillow mode {image.mode} of 8; use decode(mode='L'), or convert the file",
+        )
+    return Image.fromarray(_deep_values(image).astype("<u2"))
+
+
+def _deep_values(image: Image.Image) -> npt.NDArray[Any]:
     values = np.asarray(image)
     if values.min() < 0 or values.max() > 65535:
         raise Rejected(
             "unsupported_mode",
             f"expected grey values from 0 to 65535, found {values.min()} to {values.max()}; convert the file to 8 bit",
         )
-    return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))
+    return values
+
+
+def _scaled_to_8_bit(image: Image.Image, limits: tuple[int, int]) -> Image.Image:
+    values, (low, high) = _deep_values(image), limits
+    if values.min() < low or values.max() > high:
+        raise Rejected(
+            "out_of_range",
+            f"expected grey values from {low} to {high}, as decode(range=...) says, found {values.min()} to "
+            f"{values.max()}; widen the range",
+        )
+    span = high - low
+    return Image.fromarray((((values.astype(np.int64) - low) * 255 + span // 2) // span).astype(np.uint8))

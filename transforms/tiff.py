@@ -47,6 +47,8 @@ def load_tiff(payload: bytes, image: Image.Image) -> Image.Image:
             f"expected a TIFF compressed by {', '.join(_TELLING[1:])}, group4, jpeg or not at all, found "
             f"{compression}, whose decoder does not tell of damage; convert the file to PNG",
         )
+    if getattr(image, "_tile_size", None) == image.size:
+        image.im = Image.new(image.mode, image.size).im  # else Pillow's own limit of pixels would hold here
     image.load()
     return image
 

@@ -1,7 +1,8 @@
-"""What is said of values that did not come through whole: the notes of all units, in words."""
+"""What is said of values that did not come through whole, and of what was seen in images: the notes of all units."""
 
 from collections.abc import Callable, Iterable
 
+from ...transforms import observations
 from ..build.journal import Journal
 from ..formats.column_notes import COLLAPSED, LEFT_OUT, OVERFLOW, ROUNDED, ColumnNote, Notes, merge
 
@@ -17,9 +18,11 @@ def describe_notes(journals: Iterable[Journal]) -> list[str]:
     merged: Notes = {}
     for journal in journals:
         merged = merge(merged, journal.notes)
-    told = {name: note for name, note in merged.items() if note.count and _is_worth_telling(*name, merged)}
+    of_images = {name: (note.count, note.example) for name, note in merged.items() if name[0] in observations.KINDS}
+    of_columns = {name: note for name, note in merged.items() if name[0] in _WORDS}
+    told = {name: note for name, note in of_columns.items() if note.count and _is_worth_telling(*name, merged)}
     by_column = sorted(told.items(), key=lambda item: (item[0][1], item[0][0]))
-    return [_WORDS[code](column, note) for (code, column), note in by_column]
+    return [_WORDS[code](column, note) for (code, column), note in by_column] + observations.warnings(of_images)
 
 
 def _is_worth_telling(code: str, column: str, notes: Notes) -> bool:

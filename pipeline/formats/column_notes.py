@@ -1,4 +1,7 @@
-"""What happened to values of a column on their way, counted in journals, for the commit to warn of."""
+"""What happened to values of a column on their way, counted in journals, for the commit to warn of.
+
+What is seen in images is counted alike: `transforms.observations` tells of kinds (the codes) and values (the columns).
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,6 +10,8 @@ LEFT_OUT = "left_out"  # a key or a feature that the table's schema has not
 OVERFLOW = "overflow"  # a number beyond float32's range, which became a missing value
 ROUNDED = "rounded"  # a number whose whole part float32 cannot hold
 COLLAPSED = "collapsed"  # different numbers that are one as float32
+
+_MOST = 1 << 16  # notes that are kept: the palettes of masks could be endless
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,11 @@ Notes = Mapping[tuple[str, str], ColumnNote]  # by code and column
 
 
 def merge(first: Notes, second: Notes) -> dict[tuple[str, str], ColumnNote]:
-    """The notes of both; the example is the first's, if it has one."""
+    """The notes of both, as far as they can be kept; the example is the first's, if it has one."""
     merged = dict(first)
     for name, note in second.items():
+        if name not in merged and len(merged) == _MOST:
+            continue
         before = merged.get(name, ColumnNote(0, 0, ""))
         merged[name] = ColumnNote(before.count + note.count, before.of + note.of, before.example or note.example)
     return merged

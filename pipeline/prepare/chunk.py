@@ -54,7 +54,8 @@ class Chunk:
       summaries: What is known of the columns and the images, of the statistics' split only.
       analyzed: What the analyzers read, of the statistics' split only: examples that hold no other features, each
         serialized; or the columns, of a table. Empty where they read nothing.
-      notes: What happened to values of columns; of images, to those of the statistics' split.
+      notes: What happened to values of columns, of images to those of the statistics' split; and what was seen in
+        images.
     """
 
     splits: dict[str, SplitExamples] = field(default_factory=dict)

@@ -14,8 +14,10 @@ import pyarrow as pa
 
 from ...transforms.histogram import count_pixels
 from ...transforms.image_codec import Decode, Jpeg, Png, Raw
+from ...transforms.observations import Observation
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import in_words
+from ..formats.column_notes import ColumnNote
 from ..formats.features import (
     IMAGE,
     KEY,
@@ -48,7 +50,7 @@ class ImageSteps:
     Attributes:
       decode: How payloads become pixels.
       functions: The recipe's `prepare`.
-      encode: Feature name to how its pixels are stored; the rest: JPEG for `image`, PNG for all else.
+      encode: Feature name to how its pixels are stored; the rest: JPEG for `image` of 8 bit, PNG for all else.
       joined: The columns that are joined to the examples; a value may be missing.
     """
 
@@ -64,7 +66,8 @@ class ImageSteps:
 
     def encoding(self, name: str) -> Jpeg | Png | Raw:
         """How the pixels of a feature are stored."""
-        return self.encode.get(name) or (Jpeg() if name == IMAGE else Png())
+        keeps_16_bit = name != IMAGE or self.decode.mode == "I;16"
+        return self.encode.get(name) or (Png() if keeps_16_bit else Jpeg())
 
     def __call__(
         self, reference: Reference, count: bool = False, expected: Mapping[str, Feature] | None = None
@@ -84,8 +87,9 @@ class ImageSteps:
             return QuarantinedExample(reference.key, reference.uri, "read", "unreadable", message)
         sha256 = hashlib.sha256(payload).hexdigest()
         stage = "decode"
+        observations: list[Observation] = []
         try:
-            example = self._decode(reference, payload, mask)
+            example = self._decode(reference, payload, mask, observations)
             stage = "prepare"
             for function in self.functions:
                 example = _apply(function, example)
@@ -101,14 +105,17 @@ class ImageSteps:
             uri = reference.mask if about_mask and reference.mask else reference.uri
             return QuarantinedExample(reference.key, uri, stage, rejected.code, rejected.message, sha256)
         label = example.get(LABEL)
-        return Prepared(reference.key, None if label is None else str(label), values, features, sha256, counts)
+        text = None if label is None else str(label)
+        return Prepared(reference.key, text, values, features, sha256, counts, tuple(observations))
 
-    def _decode(self, reference: Reference, payload: bytes, mask: bytes | None) -> dict[str, Any]:
+    def _decode(
+        self, reference: Reference, payload: bytes, mask: bytes | None, observations: list[Observation]
+    ) -> dict[str, Any]:
         example: dict[str, Any] = {KEY: reference.key}
         if mask is None:
-            example[IMAGE] = self.decode(payload)
+            example[IMAGE] = self.decode(payload, observations)
         else:
-            example[IMAGE], example[MASK] = self.decode.decode_pair(payload, mask)
+            example[IMAGE], example[MASK] = self.decode.decode_pair(payload, mask, observations)
         if reference.label is not None:
             example[LABEL] = reference.label
         example.update(reference.columns or {})
@@ -252,6 +259,7 @@ def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyz
         {split: examples},
         summaries=of_histograms(outcome.histograms),
         analyzed=[serialize(outcome.values, analyzed)] if analyzed else [],
+        notes={observation: ColumnNote(1, 0, outcome.key) for observation in outcome.observations},
     )
 
 

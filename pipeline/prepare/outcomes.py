@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from ...transforms.observations import Observation
 from ..formats.features import Feature
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 
@@ -18,6 +19,7 @@ class Prepared:
       features: Feature name to what it is.
       sha256: The payload's content hash.
       histograms: Feature name to int64 [channels, 256] counts of the stored pixel values, where they were asked for.
+      observations: What says something only of all examples together.
     """
 
     key: str
@@ -26,6 +28,7 @@ class Prepared:
     features: dict[str, Feature]
     sha256: str
     histograms: dict[str, Any]
+    observations: tuple[Observation, ...] = ()
 
 
 Outcome = Prepared | FilteredExample | QuarantinedExample

@@ -30,6 +30,10 @@ def obstacles(prepare: Mapping[str, Any], with_pixels: bool = True, columns: Col
     reasons = []
     if rules["background"] is not None:
         reasons.append("image.decode(background=...), which lays transparent pixels on a colour")
+    if rules["mode"] == "I;16":
+        reasons.append("image.decode(mode='I;16'), which keeps 16 bit")
+    if rules.get("range") is not None:
+        reasons.append("image.decode(range=...), which scales 16-bit grey by its own range")
     if not accepted(rules):
         reasons.append("image.decode(formats=...), which accepts neither JPEG nor PNG")
     for step in steps:

@@ -26,8 +26,14 @@ from .tables import inputs
 MODULES = sorted(module.name for module in pkgutil.iter_modules(transforms.__path__))
 WITHOUT = {
     "exact.split",  # fills arrays that its callers keep
+    "image_file.is_lossy",  # parts of image.decode
+    "image_file.not_allowed",
+    "image_file.open_image",
+    "image_file.raw_mode",
+    "image_file.unidentified",
     "jpeg.decode_jpeg",  # simplejpeg's, with arguments of ours
     "jpeg.load_jpeg",  # a part of image.decode
+    "tiff.load_tiff",  # a part of image.decode
     "text.tfidf",  # analyzers of tf.Transform run in its own pass only
     "text.word_ids",
 }

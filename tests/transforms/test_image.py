@@ -266,3 +266,10 @@ def test_every_resampling_is_pillows(resample: str, photo: Photo) -> None:
     actual = untyped.resize(20, 31, resample=resample)(example(image=photo))["image"]
     expected = Image.fromarray(photo).resize((31, 20), Image.Resampling[resample.upper()])
     assert np.array_equal(pixels(actual), np.asarray(expected))
+
+
+def test_16_bit_images_are_resized_and_letterboxed_in_16_bit():
+    deep = Image.fromarray(np.full((10, 20), 4000, np.uint16))
+    resized = np.asarray(image.resize(8, 8, fit="letterbox", fill=(255, 255, 255))({"image": deep})["image"])
+    assert resized.dtype == np.uint16
+    assert set(np.unique(resized)) == {4000, 65535}

@@ -10,6 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -299,6 +300,81 @@ def test_big_endian_and_32_bit_integers(saved: Save) -> None:
     assert code(saved(np.array([[-1, 257]], np.int32), "TIFF")) == "unsupported_mode"
 
 
+def test_16_bit_grey_is_scaled_by_its_own_range(saved: Save) -> None:
+    values = np.array([[100, 101, 2147, 4194, 4195]], np.uint16)
+    payload = saved(values, "PNG")
+    assert decoded(payload, mode="L", range=(100, 4195)).tolist() == [[0, 0, 127, 255, 255]]
+    assert code(payload, range=(101, 4195)) == "out_of_range"
+    assert code(payload, range=(0, 4095)) == "out_of_range"
+    assert decoded(saved(np.array([[7]], np.uint8), "PNG"), mode="L", range=(0, 4095)).tolist() == [[7]]
+
+
+@pytest.mark.parametrize("pillow_format", ["PNG", "TIFF"])
+def test_16_bit_grey_is_kept_where_it_is_asked_for(pillow_format: str, saved: Save) -> None:
+    values = np.array([[0, 1, 4095, 65535]], np.uint16)
+    kept = decoded(saved(values, pillow_format), mode="I;16")
+    assert kept.dtype == np.uint16
+    assert np.array_equal(kept, values)
+    assert code(saved(values.astype(np.uint8), pillow_format), mode="I;16") == "unsupported_mode"
+
+
+def test_the_bits_that_16_bit_grey_needs_are_observed(saved: Save) -> None:
+    payload, observations = saved(np.array([[3, 4095]], np.uint16), "PNG"), []
+    image.decode()(payload, observations)
+    assert observations == [("grey_bits", "12")]
+    for options in ({"range": (0, 4095)}, {"mode": "I;16"}):
+        image.decode(**options)(payload, observations)
+    image.decode()(saved(np.zeros((2, 2), np.uint8), "PNG"), observations)
+    assert len(observations) == 1
+
+
+def test_max_pixels_is_the_only_limit(saved: Save, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for pillow_format in ("PNG", "JPEG", "TIFF", "BMP", "WEBP"):
+        assert decoded(saved(np.zeros((50, 40, 3), np.uint8), pillow_format)).shape == (50, 40, 3)
+    stored = image.png().encode(np.zeros((50, 40, 3), np.uint8))
+    assert image.png().decode(stored, (50, 40, 3), np.uint8).shape == (50, 40, 3)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", r"found HEIC \(HEIF\); .*pip install pillow-heif.*'HEIF'"),
+        (b"\0\0\0\x0cJXL \r\n\x87\n", r"found JPEG XL \(JXL\); .*pip install pillow-jxl-plugin.*'JXL'"),
+        (b"\xff\x0a" + bytes(30), r"found JPEG XL"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0", "found a video or another ISO media file; convert"),
+    ],
+)
+def test_what_needs_a_plugin_is_named_with_it(payload: bytes, words: str) -> None:
+    with pytest.raises(Rejected, match=words) as caught:
+        image.decode()(payload + bytes(200))
+    assert caught.value.code == "format_not_allowed"
+
+
+def test_a_format_whose_plugin_is_missing_says_what_to_install() -> None:
+    with pytest.raises(ValueError, match=r"decode\(formats=...\): expected .*pip install pillow-heif"):
+        image.decode(formats=("JPEG", "HEIF"))
+
+
+def test_a_plugin_is_registered_where_it_is_needed(monkeypatch: pytest.MonkeyPatch, saved: Save) -> None:
+    """As in a worker, whose process has not imported the recipe."""
+    plugin = ModuleType("pillow_heif")
+
+    def register_heif_opener() -> None:
+        def open_heif(fp: Any, filename: str) -> Image.Image:
+            fp.read(len(magic))
+            return Image.OPEN["BMP"][0](io.BytesIO(fp.read()), filename)
+
+        monkeypatch.setitem(Image.OPEN, "HEIF", (open_heif, lambda prefix: prefix.startswith(magic)))
+
+    magic = b"\0\0\0\x18ftypheic"
+    plugin.register_heif_opener = register_heif_opener
+    monkeypatch.setitem(sys.modules, "pillow_heif", plugin)
+    decode = image.decode(formats=("HEIF", "BMP"))
+    monkeypatch.delitem(Image.OPEN, "HEIF")
+    assert decode(magic + saved(np.zeros((2, 3, 3), np.uint8), "BMP")).size == (3, 2)
+
+
 @pytest.mark.parametrize("mode", ["F", "LAB"])
 def test_what_has_no_one_meaning_as_rgb_is_rejected(mode: str, saved: Save) -> None:
     assert code(saved(Image.new(mode, (3, 3)), "TIFF")) == "unsupported_mode"
@@ -417,9 +493,9 @@ def test_where_the_decoders_read_different_sizes_pillow_is_right(
 
 
 def test_decode_pickles_compares_and_reads() -> None:
-    op = image.decode(mode="L", background=(1, 2, 3))
+    op = image.decode(mode="L", background=(1, 2, 3), mask_palette={(0, 0, 0): 1})
     assert pickle.loads(pickle.dumps(op)) == op
-    assert hash(op) == hash(image.decode(mode="L", background=(1, 2, 3)))
+    assert hash(op) == hash(image.decode(mode="L", background=(1, 2, 3), mask_palette={(0, 0, 0): 1}))
     assert repr(op).startswith("Decode(mode='L', formats=('JPEG', 'MPO', ")
 
 
@@ -432,6 +508,12 @@ def test_decode_pickles_compares_and_reads() -> None:
         {"formats": ("JPG",)},
         {"max_pixels": 0},
         {"max_pixels": 1e6},
+        {"range": (0, 0)},
+        {"range": (0, 65536)},
+        {"range": [0, 4095]},
+        {"mask_palette": {}},
+        {"mask_palette": {(0, 0): 1}},
+        {"mask_palette": {(0, 0, 0): 65536}},
         {"background": (1, 2)},
         {"background": (1, 2, 256)},
     ],

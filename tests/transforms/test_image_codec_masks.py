@@ -1,5 +1,7 @@
 """An image and its mask on one grid: decoding them together."""
 
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,9 +141,123 @@ def test_a_mask_of_16_bit_keeps_its_ids(dtype: str, pillow_format: str, saved: S
     assert np.array_equal(np.asarray(actual), ids)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "PA", "CMYK", "F"])
-def test_a_mask_of_colours_is_rejected(mode: str, saved: Save) -> None:
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA", "CMYK", "F"])
+def test_a_mask_that_holds_no_ids_is_rejected(mode: str, saved: Save) -> None:
     assert code(saved(PHOTO, "PNG"), saved(Image.new(mode, (6, 4)), "TIFF")) == "mask_mode"
+
+
+def test_a_mask_of_colours_is_rejected_with_one_of_them(saved: Save) -> None:
+    with pytest.raises(Rejected, match=r"found colours, such as \(0, 50, 255\) at row 0, column 0; .*mask_palette"):
+        image.decode().decode_pair(saved(PHOTO, "PNG"), saved(PHOTO, "PNG"))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+@pytest.mark.parametrize("pillow_format", ["PNG", "TIFF"])
+def test_equal_channels_and_opaque_alpha_are_ids(mode: str, pillow_format: str, saved: Save) -> None:
+    _, mask = pair(saved(PHOTO, "PNG"), saved(Image.fromarray(MASK).convert(mode), pillow_format))
+    assert np.array_equal(mask, MASK)
+
+
+def test_a_lossless_webp_of_equal_channels_is_ids_and_a_lossy_one_is_rejected(saved: Save) -> None:
+    mask = Image.fromarray(MASK).convert("RGB")
+    assert np.array_equal(pair(saved(PHOTO, "PNG"), saved(mask, "WEBP", lossless=True))[1], MASK)
+    assert code(saved(PHOTO, "PNG"), saved(mask, "WEBP")) == "mask_lossy"
+    alpha = Image.fromarray(MASK).convert("RGBA")
+    assert np.array_equal(pair(saved(PHOTO, "PNG"), saved(alpha, "WEBP", lossless=True, exact=True))[1], MASK)
+    assert code(saved(PHOTO, "PNG"), saved(alpha, "WEBP")) == "mask_lossy"
+
+
+@pytest.mark.parametrize(("pillow_format", "options"), [("JPEG", {}), ("TIFF", {"compression": "jpeg"})])
+def test_a_lossy_mask_is_rejected_unless_it_is_asked_for(
+    pillow_format: str, options: dict[str, Any], saved: Save
+) -> None:
+    photo, mask = (np.kron(array, np.ones((8, 8, 1), np.uint8)) for array in (PHOTO, MASK[:, :, np.newaxis]))
+    payload = saved(mask[:, :, 0], pillow_format, **options)
+    assert code(saved(photo, "PNG"), payload) == "mask_lossy"
+    _, taken = pair(saved(photo, "PNG"), payload, lossy_masks=True)
+    assert np.abs(taken.astype(int) - mask[:, :, 0]).max() < 9
+
+
+def test_a_grey_png_of_few_bits_has_the_ids_that_it_holds(saved: Save) -> None:
+    ids = MASK // 7 % 16
+    for bits in (1, 2, 4):
+        stored_ids = ids % (1 << bits)
+        lines = b"".join(b"\0" + _packed_row(row, bits) for row in stored_ids)
+        payload = _png(6, 4, bits, 0, lines)
+        assert np.array_equal(pair(saved(PHOTO, "PNG"), payload)[1], stored_ids), bits
+
+
+def _packed_row(row: Array, bits: int) -> bytes:
+    text = "".join(f"{int(value):0{bits}b}" for value in row)
+    return bytes(int(text[at : at + 8].ljust(8, "0"), 2) for at in range(0, len(text), 8))
+
+
+def _png(width: int, height: int, bits: int, kind: int, lines: bytes) -> bytes:
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_colours_of_16_bit_are_no_ids_since_pillow_drops_half_of_them(kind: int, channels: int, saved: Save) -> None:
+    values = np.full((4, 6, channels), 65535, ">u2")
+    values[:, :, : min(3, channels - (kind != 2))] = 7
+    payload = _png(6, 4, 16, kind, b"".join(b"\0" + row.tobytes() for row in values))
+    assert code(saved(PHOTO, "PNG"), payload) == "mask_mode"
+
+
+@pytest.mark.parametrize("mode", ["1", "L"])
+def test_a_tiff_whose_0_is_white_is_no_mask(mode: str, saved: Save) -> None:
+    payload = bytearray(saved(Image.new(mode, (6, 4)), "TIFF"))
+    directory = struct.unpack_from("<I", payload, 4)[0]
+    for entry in range(struct.unpack_from("<H", payload, directory)[0]):
+        at = directory + 2 + 12 * entry
+        if struct.unpack_from("<H", payload, at)[0] == 262:
+            struct.pack_into("<H", payload, at + 8, 0)
+    assert code(saved(PHOTO, "PNG"), bytes(payload)) == "mask_mode"
+
+
+CLASSES = {(128, 64, 128): 0, (70, 70, 70): 1, (0, 0, 142): 300}
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_colours_become_ids_by_a_palette(mode: str, saved: Save) -> None:
+    expected = np.array([[0, 1, 300, 0, 1, 300]] * 4)
+    colours = np.array([list(CLASSES)[column % 3] for column in range(6)] * 4, np.uint8).reshape(4, 6, 3)
+    picture = Image.fromarray(colours)
+    mask = picture.quantize(3) if mode == "P" else picture.convert(mode)
+    _, ids = pair(saved(PHOTO, "PNG"), saved(mask, "PNG"), mask_palette=CLASSES)
+    assert np.array_equal(ids, expected)
+    small = {colour: number % 256 for colour, number in CLASSES.items()}
+    assert pair(saved(PHOTO, "PNG"), saved(mask, "PNG"), mask_palette=small)[1].dtype == np.uint8
+
+
+def test_a_colour_that_a_palette_lacks_is_named(saved: Save) -> None:
+    colours = np.full((4, 6, 3), (70, 70, 70), np.uint8)
+    colours[0, :2] = (1, 2, 3)
+    with pytest.raises(Rejected, match=r"found 1 others: \(1, 2, 3\) \(2 pixels\)") as caught:
+        image.decode(mask_palette=CLASSES).decode_pair(saved(PHOTO, "PNG"), saved(colours, "PNG"))
+    assert caught.value.code == "mask_colour"
+
+
+def test_a_palette_is_for_8_bit_and_opaque_pixels(saved: Save) -> None:
+    grey = np.full((4, 6), 70, np.uint8)
+    assert np.all(pair(saved(PHOTO, "PNG"), saved(grey, "PNG"), mask_palette=CLASSES)[1] == 1)
+    assert code(saved(PHOTO, "PNG"), saved(grey.astype(np.uint16), "PNG"), mask_palette=CLASSES) == "mask_mode"
+    clear = Image.new("RGBA", (6, 4), (70, 70, 70, 100))
+    assert code(saved(PHOTO, "PNG"), saved(clear, "PNG"), mask_palette=CLASSES) == "mask_mode"
+
+
+def test_how_masks_are_stored_is_observed(saved: Save) -> None:
+    observations: list[Any] = []
+    mask = Image.fromarray(MASK // 100)
+    for mode in ("L", "P", "1"):
+        image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask.convert(mode), "PNG"), observations)
+    ways = [value for kind, value in observations if kind == "mask_stored_as"]
+    assert ways == ["greyscale of 8 bit", "indices of a palette", "1 bit, whose ids are 0 and 1"]
+    assert ("mask_colour", "1: 1, 1, 1") in observations
 
 
 @pytest.mark.parametrize("wrong", [-1, 65536])

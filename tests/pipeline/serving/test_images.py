@@ -276,6 +276,8 @@ def test_the_first_frame_where_it_is_asked_for() -> None:
 
 
 def test_formats_of_which_none_can_be_served_are_named() -> None:
+    assert "range=" in images.obstacles(prepare_entry(range=(0, 4095)))[0]
+    assert "keeps 16 bit" in images.obstacles(prepare_entry(mode="I;16"))[0]
     assert "neither JPEG nor PNG" in images.obstacles(prepare_entry(formats=("WEBP",)))[0]
 
 
