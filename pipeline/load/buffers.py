@@ -11,6 +11,7 @@ from .locks import ProcessLock
 
 _ALIGNED = 64  # bytes: then TensorFlow and JAX take an array as it is, without a copy
 _SPARE = 4  # buffers of a size that are kept while nobody needs them
+_CALLS = 8  # after so many, one more that nobody needs is given up: who needed many at once may need them again
 _SMALL = 1 << 17  # bytes: less comes from the allocator's own pools
 
 
@@ -31,6 +32,7 @@ class Buffers:
         self._lock = ProcessLock()
         self._unused = _references_of_unused()
         self._buffers: dict[int, list[Array]] = {}
+        self._calls = 0
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Buffers, ()
@@ -51,8 +53,9 @@ class Buffers:
             known = self._buffers.setdefault(size, [])
             free = [position for position in range(len(known)) if sys.getrefcount(known[position]) == self._unused]
             position = free[0] if free else len(known)
-            for spare in reversed(free[_SPARE:]):
-                del known[spare]
+            self._calls += 1
+            if self._calls % _CALLS == 0 and len(free) > _SPARE:
+                del known[free[-1]]
             if position == len(known):
                 known.append(np.empty(size + _ALIGNED, np.uint8))
             start = -known[position].ctypes.data % _ALIGNED

@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TypeAlias
@@ -12,6 +13,7 @@ import numpy.typing as npt
 
 from ..errors import DamagedRecordError, DatasetError
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
+from ..storage import files
 from .shard_files import Bytes, OpenShards, ShardFile, ShardSource
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -20,6 +22,7 @@ Damage: TypeAlias = dict[int, Exception]
 READ_ERRORS = (DatasetError, OSError)  # that concern some examples and not others
 
 _MOST = 1 << 23  # bytes that are read at a time, unless one record has more
+_SHARDS = 8  # of a store, that are read at a time
 
 
 class ShardRecords:
@@ -80,17 +83,29 @@ class ShardRecords:
         indices = np.asarray(numbers, np.int64)
         order = np.argsort(indices, kind="stable")
         shards = np.searchsorted(self._starts, indices[order], "right") - 1
-        for shard in np.unique(shards).tolist():
-            positions = order[shards == shard]
-            inside = indices[positions] - self._starts[shard]
-            try:
-                offsets = np.frombuffer(self._open.offsets(shard), np.int64)
-                starts, stops = offsets[inside], offsets[inside + 1]
-                bad = _read_sorted(self._open.source(shard), starts, stops, positions.tolist(), records)
-                damage |= {position: self._damaged(numbers[position]) for position in bad}
-            except READ_ERRORS as error:
-                damage |= dict.fromkeys(positions.tolist(), error)
+        jobs = [(shard, order[shards == shard]) for shard in np.unique(shards).tolist()]
+
+        def read(job: tuple[int, Integers]) -> Damage:
+            return self._read_shard(job[0], indices[job[1]], job[1].tolist(), records)
+
+        if len(jobs) > 1 and not files.is_local(self.shards[0].uri):
+            with ThreadPoolExecutor(min(_SHARDS, len(jobs)), "penstock-shards") as pool:
+                parts = list(pool.map(read, jobs))
+        else:
+            parts = list(map(read, jobs))
+        for part in parts:
+            damage |= part
         return records, damage
+
+    def _read_shard(self, shard: int, numbers: Integers, positions: list[int], records: list[bytes]) -> Damage:
+        """Reads records of one shard, in the order of storage, to some positions of `records`."""
+        try:
+            offsets = np.frombuffer(self._open.offsets(shard), np.int64)
+            inside = numbers - self._starts[shard]
+            damaged = _read_sorted(self._open.source(shard), offsets[inside], offsets[inside + 1], positions, records)
+            return {positions[place]: self._damaged(int(numbers[place])) for place in damaged}
+        except READ_ERRORS as error:
+            return dict.fromkeys(positions, error)
 
     def size(self, number: int) -> int:
         """A record's bytes, without its frame."""
@@ -161,7 +176,7 @@ class ShardRecords:
 def _read_sorted(
     source: ShardSource, starts: Integers, stops: Integers, positions: Sequence[int], records: list[bytes]
 ) -> list[int]:
-    """Reads frames of one shard into `records`, at some positions; returns the positions of those that are damaged.
+    """Reads frames of one shard into `records`, at some positions; returns which of these hold damaged ones.
 
     The frames are sorted. Their checksums are compared all at once: the records of a table are short.
     """
@@ -174,9 +189,9 @@ def _read_sorted(
             records[position] = content[start + HEADER_SIZE : stop - FOOTER_SIZE]
             footers.append(int.from_bytes(content[stop - FOOTER_SIZE : stop], "little"))
     crcs = np.fromiter((google_crc32c.value(records[position]) for position in positions), np.uint64, len(positions))
-    damaged = [positions[place] for place in np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist()]
-    for position in damaged:
-        records[position] = b""
+    damaged: list[int] = np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist()
+    for place in damaged:
+        records[positions[place]] = b""
     return damaged
 
 

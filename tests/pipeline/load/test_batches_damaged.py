@@ -59,6 +59,7 @@ def test_damaged_examples_are_passed_over_and_counted(damaged: Dataset, features
     np.testing.assert_array_equal(batches[0]["image"][:3], whole["image"])
 
 
+@pytest.mark.filterwarnings("ignore:.*train-00002.*passed over")
 def test_a_warning_names_what_is_passed_over(damaged: Dataset) -> None:
     with pytest.warns(UserWarning, match=MESSAGE + "; passed over, as skip_damaged=True asks") as warned:
         list(damaged.numpy("train", 21, skip_damaged=True))

@@ -40,3 +40,17 @@ def test_a_copy_in_another_process_begins_empty() -> None:
     buffers = Buffers()
     array = buffers.empty(SHAPE, np.float32)
     assert address(pickle.loads(pickle.dumps(buffers)).empty(SHAPE, np.float32)) != address(array)
+
+
+def test_who_needs_many_at_once_gets_them_again_and_others_give_them_up() -> None:
+    buffers = Buffers()
+
+    def many() -> set[int]:
+        return {address(array) for array in [buffers.empty(SHAPE, np.float32) for _ in range(12)]}
+
+    first = many()
+    assert len(first) == 12
+    assert len(first & many()) >= 10
+    for _ in range(200):
+        buffers.empty(SHAPE, np.float32)
+    assert sum(map(len, buffers._buffers.values())) <= 6
