@@ -5,13 +5,14 @@ import errno
 import gzip
 import os
 import sys
+import time
 import zlib
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +25,15 @@ from .locks import ProcessLock
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Bounds: TypeAlias = Sequence[tuple[int, int]]  # where ranges of bytes begin and end
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
 _FILES = 256  # that one split has open at most
 _SHORT = 4096  # bytes that are copied in less time than another call takes
-_REQUESTS = 16  # that a store answers at a time
+_REQUESTS = 16  # that are on their way at a time, where they take long
+_TRIED = 8  # reads of a local file that tell whether it is slow
+_SLOW = 1e-3  # seconds a read: no disk of this machine with its pages cached, but a network's
 
 
 @dataclass(frozen=True)
@@ -99,6 +104,7 @@ class ShardSource(Protocol):
 class LocalFile:
     """A local file. Reading releases the GIL: threads wait for a disk, and copy from the page cache, side by side.
 
+    Where reads take long, as on a network's disk, some are on their way at a time.
     It is closed when the last thread that reads it lets it go.
     """
 
@@ -120,7 +126,7 @@ class LocalFile:
         return record, os.pread(self._descriptor, FOOTER_SIZE, end)
 
     def ranges(self, bounds: Bounds) -> Iterator[bytes]:
-        return (os.pread(self._descriptor, stop - start, start) for start, stop in bounds)
+        return _in_time(lambda each: os.pread(self._descriptor, each[1] - each[0], each[0]), bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         read = os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
@@ -129,8 +135,8 @@ class LocalFile:
             read = max(0, read - part.nbytes)
 
     def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
-        for start, parts in jobs:
-            self.fill(start, parts)
+        for _ in _in_time(lambda job: self.fill(*job), jobs):
+            pass
 
 
 class InMemoryFile:
@@ -168,21 +174,7 @@ class RemoteFile:
         return framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
 
     def ranges(self, bounds: Bounds) -> Iterator[bytes]:
-        if len(bounds) == 1:
-            yield self._read(bounds[0])
-            return
-        with ThreadPoolExecutor(min(_REQUESTS, len(bounds)), "penstock-read") as pool:
-            begun: deque[Future[bytes]] = deque()
-            try:
-                for each in bounds:
-                    begun.append(pool.submit(self._read, each))
-                    if len(begun) > _REQUESTS:
-                        yield begun.popleft().result()
-                while begun:
-                    yield begun.popleft().result()
-            finally:
-                for future in begun:
-                    future.cancel()
+        return _side_by_side(self._read, bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         self.fill_all([(start, parts)])
@@ -196,6 +188,35 @@ class RemoteFile:
         start, stop = bounds
         content: bytes = self._file.read_at(stop - start, start)
         return content
+
+
+def _in_time(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results of some calls in their order; side by side after the first few, if these took long."""
+    begun = time.perf_counter()
+    for place, item in enumerate(items):
+        if place == _TRIED and time.perf_counter() - begun > _TRIED * _SLOW:
+            yield from _side_by_side(call, items[place:])
+            return
+        yield call(item)
+
+
+def _side_by_side(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    """The results of some calls in their order, a few of which are under way at a time."""
+    if len(items) == 1:
+        yield call(items[0])
+        return
+    with ThreadPoolExecutor(max(1, min(_REQUESTS, len(items))), "penstock-read") as pool:
+        begun: deque[Future[Result]] = deque()
+        try:
+            for item in items:
+                begun.append(pool.submit(call, item))
+                if len(begun) > _REQUESTS:
+                    yield begun.popleft().result()
+            while begun:
+                yield begun.popleft().result()
+        finally:
+            for future in begun:
+                future.cancel()
 
 
 def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:

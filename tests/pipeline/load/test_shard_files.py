@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -199,3 +200,29 @@ def test_a_split_of_more_shards_than_files_may_be_open(shards: list[Any]) -> Non
         assert [records[number] for number in range(len(records))] == [_record(n) for n in range(len(records))]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_reads_of_a_slow_disk_are_under_way_together(shards: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    records, pread, under_way = ShardRecords(shards[:1]), os.pread, {"now": 0, "most": 0}
+    monkeypatch.setattr(LocalFile, "gap", 0)
+
+    def slow(*arguments: int) -> bytes:
+        under_way["now"] += 1
+        under_way["most"] = max(under_way["most"], under_way["now"])
+        time.sleep(0.005)
+        under_way["now"] -= 1
+        return pread(*arguments)
+
+    numbers = list(range(0, RECORDS, 2))
+    assert records.read(numbers) == ([_record(number) for number in numbers], {})
+    monkeypatch.setattr(os, "pread", slow)
+    assert records.read(numbers) == ([_record(number) for number in numbers], {})
+    assert under_way["most"] > 2
+
+
+def test_a_fast_disk_needs_no_threads(shards: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_files, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(shard_files, "_SLOW", 1.0)
+    monkeypatch.setattr(LocalFile, "gap", 0)
+    numbers = list(range(0, RECORDS, 2))
+    assert len(ShardRecords(shards[:1]).read(numbers)[0]) == len(numbers)
