@@ -32,7 +32,6 @@ class Resize:
     """Brings images to one size. Made by `resize`, which says what the attributes mean."""
 
     step_id: ClassVar[str] = "image.resize"
-    touches: ClassVar[tuple[str, ...]] = ("image", "mask")
 
     height: int
     width: int
@@ -40,9 +39,16 @@ class Resize:
     resample: Resample = "bilinear"
     fill: Colour = (0, 0, 0)
     mask_fill: int | None = None
+    names: tuple[str, ...] = ("image",)
 
     def __post_init__(self) -> None:
         _expect_size("resize", self.height, self.width)
+        expect(
+            isinstance(self.names, tuple) and bool(self.names) and all(isinstance(name, str) for name in self.names),
+            "resize(names=...)",
+            "a tuple of names of images, such as ('image', 'depth')",
+            self.names,
+        )
         expect(self.fit in get_args(Fit), "resize(fit=...)", f"one of {get_args(Fit)}", self.fit)
         expect(
             self.resample in get_args(Resample), "resize(resample=...)", f"one of {get_args(Resample)}", self.resample
@@ -55,19 +61,28 @@ class Resize:
             self.mask_fill,
         )
 
+    @property
+    def touches(self) -> tuple[str, ...]:
+        """The features that it changes."""
+        return (*self.names, "mask")
+
     def config(self) -> dict[str, Any]:
         """The arguments of `resize`, by name."""
         return config_of(self)
 
     def __call__(self, example: Example) -> Example:
-        """Returns the example with its image, and its mask if any, in this size."""
+        """Returns the example with its images, and the mask of "image" if any, in this size."""
         image, mask = _pixels(example)
         filter_ = Image.Resampling[self.resample.upper()]
-        resized = self._resized(image, filter_, _fill_of(image.mode, self.fill))
-        if mask is None:
-            return {**example, "image": resized}
+        missing = sorted(set(self.names) - example.keys())
+        if missing:
+            raise ValueError(f"resize(names=...): expected images that examples hold, found {missing}; fix the recipe")
+        pixels = {name: image if name == "image" else as_pil(example[name]) for name in self.names}
+        resized = {name: self._resized(each, filter_, _fill_of(each.mode, self.fill)) for name, each in pixels.items()}
+        if mask is None or "image" not in self.names:
+            return {**example, **resized}
         fill = self._class_around(mask) if self.fit == "letterbox" else 0
-        return {**example, "image": resized, "mask": self._resized(mask, Image.Resampling.NEAREST, fill)}
+        return {**example, **resized, "mask": self._resized(mask, Image.Resampling.NEAREST, fill)}
 
     def _resized(self, image: Image.Image, filter_: Image.Resampling, fill: int | Colour) -> Image.Image:
         size = (self.width, self.height)
@@ -102,6 +117,7 @@ def resize(
     resample: Resample = "bilinear",
     fill: Colour = (0, 0, 0),
     mask_fill: int | None = None,
+    names: tuple[str, ...] = ("image",),
 ) -> Resize:
     """Brings images to height x width, and masks with them, on the same grid, by nearest neighbour.
 
@@ -109,10 +125,11 @@ def resize(
       height: In pixels.
       width: In pixels.
       fit: "stretch" changes the shape; "cover" cuts off what is beyond the middle; "letterbox" keeps all and fills what
-        is left beside it.
+        is left beside it, which counts in the mean and deviation of the pixels.
       resample: How the image's pixels are computed; all but "nearest" take every pixel into account when they shrink.
       fill: The colour beside a letterboxed image; of its luma in greyscale.
       mask_fill: The class id beside a letterboxed mask; examples that have masks need it.
+      names: The images; where there are others beside "image", name all that shall have this size.
 
     Raises:
       ValueError: an argument is not what it should be.
@@ -121,7 +138,7 @@ def resize(
     >>> image.resize(20, 20, fit="letterbox")(example)["image"].size
     (20, 20)
     """
-    return Resize(height, width, fit, resample, fill, mask_fill)
+    return Resize(height, width, fit, resample, fill, mask_fill, names)
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from functools import partial
 
 import pyarrow as pa
 
+from ...transforms.image import Resize
 from ..errors import PenstockError, RequestError
 from ..formats import paths
 from ..formats.example_writer import encode
@@ -123,7 +124,9 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
     shards = Counter(split for unit, _ in units for split in unit.shards)
     count = sum(len(references) for references in selection.splits.values())
     return Plan(
-        inventory=selection.inventory,
+        inventory=replace(
+            selection.inventory, warnings=[*selection.inventory.warnings, *_warn_of_bars(recipe.prepare)]
+        ),
         splits={
             name: SplitPlan(
                 len(references),
@@ -144,6 +147,16 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
             Counter(example.code for example in (*selection.inventory.quarantined, *taken.quarantined)),
         ),
     )
+
+
+def _warn_of_bars(steps: Sequence[object]) -> list[str]:
+    """A warning where letterboxed images have bars, which nothing tells from pixels once they are stored."""
+    names = [name for step in steps if isinstance(step, Resize) and step.fit == "letterbox" for name in step.names]
+    return [
+        f"the bars that image.resize(fit='letterbox') adds count in the mean, deviation and quantiles of {name!r}: "
+        "image.standardize subtracts a mean that they are part of"
+        for name in dict.fromkeys(names)
+    ]
 
 
 def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, timeout: float | None) -> Plan:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ...transforms.columns import Where
+from ...transforms.columns import Vectorized, Where
 from ...transforms.image_codec import Jpeg, Png, Raw
 from ..errors import RequestError
 from ..formats import paths
@@ -74,6 +74,13 @@ class Recipe:
         for step in self.prepare:
             is_step = callable(step) or isinstance(step, Where)
             _expect(is_step, "prepare", "functions, such as image.resize(128, 128)", step)
+            of_rows = isinstance(step, Where | Vectorized) and isinstance(self.source, Images | ImageJoin)
+            _expect(
+                not of_rows,
+                "prepare",
+                "functions of one example for images, such as keep(lambda example: example['n'] > 1, 'few')",
+                step,
+            )
         _expect(self.features is None or callable(self.features), "features", "a function of inputs", self.features)
         _expect(self.compression in (None, "gzip"), "compression", "None or 'gzip'", self.compression)
         is_table = not isinstance(self.source, Images | ImageJoin)

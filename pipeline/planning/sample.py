@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..errors import RequestError
-from ..formats.features import Feature, serialize
+from ..formats.features import IMAGE, MASK, Feature, serialize
 from ..prepare.images import ImageSteps
 from ..prepare.isolate import IsolatedPreparer
 from ..prepare.outcomes import Prepared
@@ -95,7 +95,8 @@ def _agree(examples: list[Prepared]) -> dict[str, Feature]:
             if feature == replace(another, dtype=feature.dtype) and {feature.dtype, another.dtype} == _NUMBERS:
                 features[name] = replace(feature, dtype="float32")
                 continue
-            hint = "add image.resize(height, width) to `prepare`" if feature.is_pixels else "see `prepare`"
+            names = "" if name in (IMAGE, MASK) else f", names=('image', {name!r})"
+            hint = f"add image.resize(height, width{names}) to `prepare`" if feature.is_pixels else "see `prepare`"
             raise RequestError(
                 f"expected {name!r} to have one dtype and shape, found {feature.dtype} {list(feature.shape)} in "
                 f"{first.key} and {another.dtype} {list(another.shape)} in {other.key}; {hint}"

@@ -25,6 +25,8 @@ from ..splits.rules import DUPLICATE, NOT_LISTED
 from ..storage import files
 from .recipe import Recipe, SplitRule
 
+_SHOWN = 2  # examples named in an error
+
 
 @dataclass(frozen=True)
 class Inventory:
@@ -149,10 +151,13 @@ def _joined_columns(listing: ImageListing) -> pa.RecordBatch:
 
 def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recipe) -> None:
     """Raises RequestError where the statistics' split is not there, a name cannot be a split's, or one is empty."""
+    why = _left_out(inventory)
+    if why and not any(counts.values()):
+        raise RequestError(f"expected examples, found none that can be used: {why}; fix the recipe or the input")
     if recipe.statistics not in counts:
         raise RequestError(
             f"Recipe(statistics=...): expected the split that statistics come from to be one of {sorted(counts)}, "
-            f"found {recipe.statistics!r}"
+            f"found {recipe.statistics!r}{f'; {why}' if why else ''}"
         )
     for name, count in counts.items():
         if not paths.is_split_name(name):
@@ -161,24 +166,54 @@ def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recip
                 "input; rename its folder, or find another name with by_path"
             )
         if not count:
-            troubled = len(inventory.quarantined)
-            problem = f"; of {inventory.read} examples, {troubled} have problems" if troubled else ""
             raise RequestError(
-                f"split {name!r} would be empty (found {counts}{problem}); "
+                f"split {name!r} would be empty (found {counts}{f'; {why}' if why else ''}); "
                 "change the splits or their shares, or add examples"
             )
 
 
-def _contradictions(duplicates: Mapping[str, tuple[Reference, Reference]]) -> list[str]:
-    """A warning of duplicates that have another label than what they equal, given both by the duplicate's key."""
-    pairs = [(first, second) for first, second in duplicates.values() if first.label != second.label]
-    if not pairs:
-        return []
-    first, second = pairs[0]
-    return [
-        f"{len(pairs)} images that are left out as duplicates contradict the label of the one that stays: such as "
-        f"{first.key} ({first.label}) = {second.key} ({second.label}); fix the labels, or leave both out"
+def _left_out(inventory: Inventory) -> str:
+    """How many examples the plan leaves out, by their reasons, with what was looked for of the first two of each."""
+    reasons: dict[str, list[QuarantinedExample]] = {}
+    for example in inventory.quarantined:
+        reasons.setdefault(example.code, []).append(example)
+    parts = [
+        f"{len(examples)} by {code} ({'; '.join(f'{each.key}: {each.message}' for each in examples[:_SHOWN])})"
+        for code, examples in sorted(reasons.items(), key=lambda item: -len(item[1]))
     ]
+    parts += [f"{count} filtered by {reason}" for reason, count in inventory.filtered.items()]
+    left_out = len(inventory.quarantined) + sum(inventory.filtered.values())
+    return f"of {inventory.read} examples, {left_out} are left out: {', '.join(parts)}" if parts else ""
+
+
+def _contradictions(duplicates: Mapping[str, tuple[Reference, Reference]]) -> list[str]:
+    """Warnings of duplicates that have another label, mask or joined columns than what they equal.
+
+    Args:
+      duplicates: That, and the duplicate, by the duplicate's key.
+    """
+    pairs = list(duplicates.values())
+    contradicting: dict[str, list[tuple[Reference, Reference]]] = {
+        "label": [pair for pair in pairs if pair[0].label != pair[1].label],
+        "mask": [pair for pair in pairs if _have_other_masks(*pair)],
+        "columns": [pair for pair in pairs if pair[0].columns != pair[1].columns],
+    }
+    return [
+        f"{len(found)} images that are left out as duplicates contradict the {what} of the one that stays: such as "
+        f"{found[0][0].key} ({getattr(found[0][0], what)}) = {found[0][1].key} ({getattr(found[0][1], what)}); fix "
+        f"the {what}, or leave both out"
+        for what, found in contradicting.items()
+        if found
+    ]
+
+
+def _have_other_masks(first: Reference, second: Reference) -> bool:
+    if first.mask is None or second.mask is None or first.mask == second.mask:
+        return first.mask != second.mask
+    try:
+        return files.read_bytes(first.mask) != files.read_bytes(second.mask)
+    except OSError:
+        return False  # the run tells
 
 
 def _duplicates(references: Sequence[Reference], threads: int) -> dict[str, tuple[Reference, Reference]]:

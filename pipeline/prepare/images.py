@@ -93,6 +93,7 @@ class ImageSteps:
             stage = "prepare"
             for function in self.functions:
                 example = _apply(function, example)
+            _check_mask_size(example)
             stage = "encode"
             features = self._describe(example)
             if expected is not None:
@@ -230,7 +231,12 @@ class ImageWorker:
 
         def prepare_one(reference: Reference) -> tuple[Outcome, Chunk]:
             outcome = prepare(reference, counts)
-            return outcome, _chunk(outcome, split, features, analyzed)
+            try:
+                return outcome, _chunk(outcome, split, features, analyzed)
+            except (ValueError, TypeError, OverflowError) as error:  # one example fails, not the run
+                message = f"expected values that can be stored, found {error}; see `prepare`"
+                outcome = QuarantinedExample(reference.key, reference.uri, "encode", "unsupported_value", message)
+                return outcome, Chunk(quarantined=[outcome])
 
         summarized = statistics.summaries if counts else ()
         columns = pa.schema([(name, features[name].arrow_type) for name in {spec.column for spec in summarized}])
@@ -264,8 +270,13 @@ def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyz
 
 
 def _as_stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch:
-    batch = pa.RecordBatch.from_pylist(rows, columns)
-    return pa.RecordBatch.from_arrays([overflow_to_infinity(column) for column in batch], columns.names)
+    arrays = []
+    for column in columns:
+        values = [row[column.name] for row in rows]
+        if column.type == pa.float64():  # Arrow refuses whole numbers that are no doubles
+            values = [None if value is None else float(value) for value in values]
+        arrays.append(pa.array(values, column.type))
+    return pa.RecordBatch.from_arrays([overflow_to_infinity(array) for array in arrays], columns.names)
 
 
 def _apply(step: Callable[[dict[str, Any]], dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
@@ -289,9 +300,43 @@ def _fits(value: object, column: Feature) -> bool:
     if value is None:
         return True
     if column.shape:
-        return isinstance(value, list | tuple)
-    kinds = {"int64": (bool, int), "float32": (int, float), "string": (str, bytes)}
-    return isinstance(value, kinds[column.dtype])
+        return isinstance(value, list | tuple) and all(_fits(item, replace(column, shape=())) for item in value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, str | bytes):
+        return column.dtype == "string" and _is_utf8(value)
+    if column.dtype == "int64":
+        return isinstance(value, int) and -(1 << 63) <= value < 1 << 63
+    return column.dtype == "float32" and (
+        isinstance(value, float) or (isinstance(value, int) and abs(value) <= 1 << 53)
+    )
+
+
+def _is_utf8(value: str | bytes) -> bool:
+    try:
+        value.encode() if isinstance(value, str) else value.decode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def _check_mask_size(example: Mapping[str, Any]) -> None:
+    """Raises Rejected where the image and its mask are no longer on one grid."""
+    image, mask = example.get(IMAGE), example.get(MASK)
+    if not (is_pixels(image) and is_pixels(mask)):
+        return
+    (height, width), (mask_height, mask_width) = (_size(pixels) for pixels in (image, mask))
+    if (height, width) != (mask_height, mask_width):
+        raise Rejected(
+            "mask_size_mismatch",
+            f"expected `prepare` to leave a mask of the image's size, {width}x{height}, found "
+            f"{mask_width}x{mask_height}; change both in one function, or give a mask of another size another name",
+        )
+
+
+def _size(pixels: Any) -> tuple[int, int]:
+    """(height, width) of a Pillow image or an array."""
+    return pixels.shape[:2] if isinstance(pixels, np.ndarray) else (pixels.height, pixels.width)
 
 
 def _name(step: object) -> str:

@@ -141,6 +141,8 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
 def _resize(arguments: Mapping[str, Any]) -> ImageFunction:
     """As `transforms.image.resize`."""
     height, width, name = arguments["height"], arguments["width"], arguments["resample"]
+    if "image" not in arguments.get("names", ["image"]):
+        return lambda image: image
 
     def stretch(image: tf.Tensor) -> tf.Tensor:
         return resample(image, height, width, tf.cast(_whole_image(image), tf.float32), name)

@@ -273,3 +273,19 @@ def test_16_bit_images_are_resized_and_letterboxed_in_16_bit():
     resized = np.asarray(image.resize(8, 8, fit="letterbox", fill=(255, 255, 255))({"image": deep})["image"])
     assert resized.dtype == np.uint16
     assert set(np.unique(resized)) == {4000, 65535}
+
+
+def test_other_images_are_resized_along_where_they_are_named():
+    pixels = Image.new("RGB", (20, 10))
+    example = {"image": pixels, "mask": Image.new("L", (20, 10)), "depth": np.zeros((5, 7), np.uint16)}
+    resized = image.resize(4, 6, names=("image", "depth"))(example)
+    assert {name: each.size for name, each in resized.items()} == dict.fromkeys(example, (6, 4))
+    alone = image.resize(4, 6, names=("depth",))(example)
+    assert (alone["image"].size, alone["mask"].size, alone["depth"].size) == ((20, 10), (20, 10), (6, 4))
+    assert image.resize(4, 6, names=("depth",)).touches == ("depth", "mask")
+    with pytest.raises(
+        ValueError, match=r"resize\(names=...\): expected images that examples hold, found \['normals'\]"
+    ):
+        image.resize(4, 6, names=("image", "normals"))(example)
+    with pytest.raises(ValueError, match=r"resize\(names=...\): expected a tuple"):
+        image.resize(4, 6, names=["image"])  # type: ignore[arg-type]

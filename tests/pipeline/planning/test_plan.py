@@ -75,7 +75,7 @@ def test_an_examples_place_does_not_depend_on_the_others_split(raw: Path, tmp_pa
         ({"splits": by_hash({"train": 1.0}, group=r"horse_\d")}, "find the group in every key, found nothing in"),
         ({"shards": {"train": 1, "test": 1}}, r"shards=...\): expected a number for each split of \['train'\]"),
         ({"source": Images("images/*.png", label=table("no.csv"))}, "expected a UTF-8 list at .*no.csv"),
-        ({"source": Images("images/*.png", label="horse_.*")}, r"split 'train' would be empty .* 24 have problems"),
+        ({"source": Images("images/*.png", label="horse_.*")}, "24 are left out: 24 by label_missing"),
         ({"source": Images("images/*.png", mask="no/{stem}.png")}, "expected masks at .*no/"),
         ({"encode": {"imgae": image.png()}}, r"encode=...\): expected names of images .*found \['imgae'\]"),
         ({"encode": {"label": image.png()}}, r"encode=...\): expected names of images"),
@@ -165,3 +165,60 @@ def test_every_file_that_matters_is_in_the_digest(raw: Path, tmp_path: Path):
     assert plan_job(recipe, tmp_path / "raw").inventory.digest == before
     lists.write_text("cat_002\n")
     assert plan_job(recipe, tmp_path / "raw").inventory.digest != before
+
+
+def test_why_all_images_are_left_out_is_told_with_examples(raw: Path):
+    with pytest.raises(RequestError) as raised:
+        plan_job(Recipe(source=Images("images/*.png", mask="masks/{dir}/{stem}.png")), raw)
+    words = str(raised.value)
+    assert "of 24 examples, 24 are left out: 24 by mask_missing (images/cat_001.png: " in words
+    assert "expected its mask at masks/images/cat_001.png, found none; images/cat_002.png: " in words
+    assert "change the splits" not in words
+
+
+@pytest.mark.parametrize("splits", [by_folder(), {"train": 1.0}])
+def test_why_no_image_has_a_label_is_told(raw: Path, splits: Any):
+    with pytest.raises(RequestError, match=r"24 by label_missing \(images/cat_001.png: expected a label by 'x'"):
+        plan_job(Recipe(source=Images("images/*.png", label="x"), splits=splits), raw)
+
+
+def test_a_list_of_a_split_is_part_of_the_digest_whatever_its_name(tmp_path: Path):
+    draw(tmp_path, 4)
+    recipe = Recipe(source=Images("images/*.png"), splits=by_list({"train": "train[1].txt"}))
+    digests = set()
+    for names in ("cat_001", "cat_002"):
+        (tmp_path / "train[1].txt").write_text(names)
+        digests.add(plan_job(recipe, tmp_path).inventory.digest)
+    assert len(digests) == 2
+
+
+def test_bars_beside_letterboxed_images_are_told_of(raw: Path):
+    step = image.resize(8, 8, fit="letterbox")
+    (warning,) = plan_job(Recipe(source=SOURCE, prepare=[step]), raw).inventory.warnings
+    assert "count in the mean, deviation and quantiles of 'image'" in warning
+
+
+def test_another_image_of_another_size_is_to_be_named(tmp_path: Path):
+    for number, size in enumerate([(4, 6), (5, 6)]):
+        save(tmp_path / f"{number}.png", np.zeros((*size, 3)))
+
+    def add(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "depth": example["image"].convert("L")}
+
+    with pytest.raises(
+        RequestError, match=r"expected 'depth' to have .*add image.resize\(.*names=\('image', 'depth'\)"
+    ):
+        plan_job(Recipe(source=Images("*.png"), prepare=[add, image.resize(4, 4)]), tmp_path)
+    steps = [add, image.resize(4, 4, names=("image", "depth"))]
+    assert plan_job(Recipe(source=Images("*.png"), prepare=steps), tmp_path).features["depth"].shape == (4, 4, 1)
+
+
+def test_duplicates_with_other_masks_are_told(tmp_path: Path):
+    draw(tmp_path, 3, masks=True)
+    shutil.copy(tmp_path / "images/cat_001.png", tmp_path / "images/cat_009.png")
+    shutil.copy(tmp_path / "masks/cat_002.png", tmp_path / "masks/cat_009.png")
+    recipe = Recipe(source=Images("images/*.png", mask="masks/{stem}.png"), deduplicate=True)
+    (warning,) = plan_job(recipe, tmp_path).inventory.warnings
+    assert warning.startswith("1 images that are left out as duplicates contradict the mask of the one that stays")
+    shutil.copy(tmp_path / "masks/cat_001.png", tmp_path / "masks/cat_009.png")
+    assert plan_job(recipe, tmp_path).inventory.warnings == []

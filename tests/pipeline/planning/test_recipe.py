@@ -6,7 +6,7 @@ import pytest
 
 from penstock.pipeline import Images, Recipe, RequestError, by_folder, by_list
 from penstock.pipeline.planning.recipe import load_recipe
-from penstock.transforms import image
+from penstock.transforms import columns, image
 
 SOURCE = Images("*.jpg")
 TEXT = "from penstock.pipeline import Images, Recipe\nfrom penstock.transforms import image\n"
@@ -20,6 +20,11 @@ GOOD = TEXT + "recipe = Recipe(source=Images('*.jpg'))\nother = Recipe(source=Im
         ({"prepare": image.resize(2, 2)}, r"Recipe\(prepare=...\): expected a list"),
         ({"prepare": "resize"}, r"Recipe\(prepare=...\): expected a list"),
         ({"prepare": [image.resize(2, 2), "resize"]}, r"prepare=...\): expected functions.*found 'resize'"),
+        (
+            {"prepare": [columns.where(lambda b: b, "few")]},
+            r"prepare=...\): expected functions of one example for images",
+        ),
+        ({"prepare": [columns.vectorized(len)]}, r"prepare=...\): expected functions of one example for images"),
         ({"features": {"image": 1}}, r"features=...\): expected a function"),
         ({"splits": "train"}, r"splits=...\): expected shares such as"),
         ({"splits": {}}, r"splits=...\): expected positive fractions"),

@@ -261,3 +261,62 @@ def test_nothing_is_counted_in_other_splits_than_that_of_the_statistics(unit: li
     found = chunks(unit, "test", ("x",))
     assert len(found) == len(unit)
     assert not any(chunk.summaries or chunk.analyzed for chunk in found)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [
+        (pa.int64(), 2**70),
+        (pa.int64(), 2**63),
+        (pa.int64(), 1.5),
+        (pa.float64(), 2**70),
+        (pa.float64(), 2**60 + 1),
+        (pa.float64(), "x"),
+        (pa.string(), "\udcff"),
+        (pa.string(), b"\xff"),
+        (pa.list_(pa.int64()), [1, 2**70]),
+        (pa.list_(pa.string()), ["\udcff"]),
+    ],
+)
+def test_a_joined_column_is_overwritten_with_what_does_not_fit(unit: list[Reference], kind: pa.DataType, value: Any):
+    """It costs that example, not the run."""
+    good = {pa.int64(): 1, pa.float64(): 1.5, pa.string(): "a", pa.list_(pa.int64()): [1]}.get(kind, ["a"])
+    references = [reference._replace(columns={"x": good}) for reference in unit[:3]]
+
+    def overwrite(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "x": value} if example["key"] == "1.png" else example
+
+    steps = ImageSteps(image.decode(), [overwrite], joined=TableSchema(pa.schema([("x", kind)]), {}))
+    features = steps(references[0]).features  # type: ignore[union-attr]
+    summaries = (SummarySpec("counts" if kind == pa.string() else "moments", "x"),)
+    statistics = StatisticsSpec("train", () if pa.types.is_list(kind) else summaries)
+    worker = ImagePreparer(steps, features, statistics).start(threads=1)
+    try:
+        chunks = list(worker.chunks(["train"], references))
+    finally:
+        worker.close()
+    assert [len(chunk.quarantined) for chunk in chunks[:3]] == [0, 1, 0]
+
+
+@pytest.mark.parametrize("kind", [Image.fromarray, np.asarray])
+def test_a_mask_that_prepare_leaves_at_another_size_is_quarantined(tmp_path: Path, kind: Any):
+    path, mask = save(tmp_path / "1.png", PIXELS), save(tmp_path / "m.png", PIXELS[:, :, 0])
+    reference = Reference("1.png", str(path), path.stat().st_size, None, str(mask))
+
+    def crop(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "image": kind(np.asarray(example["image"])[:4])}
+
+    outcome = prepare(reference, crop)
+    assert isinstance(outcome, QuarantinedExample)
+    assert outcome.code == "mask_size_mismatch"
+    assert "a mask of the image's size, 5x4, found 5x6" in outcome.message
+    assert isinstance(prepare(reference), Prepared)
+
+
+def test_images_of_16_bit_are_stored_as_png(tmp_path: Path):
+    deep = np.arange(30, dtype=np.uint16).reshape(5, 6) * 100
+    Image.fromarray(deep).save(tmp_path / "1.png")
+    outcome = ImageSteps(image.decode(mode="I;16"))(Reference("1.png", str(tmp_path / "1.png"), 1))
+    assert isinstance(outcome, Prepared)
+    assert outcome.features["image"] == Feature("image", "uint16", (5, 6, 1), "png")
+    assert np.array_equal(pixels(outcome.values["image"])[:, :, 0], deep)
