@@ -20,6 +20,7 @@ from ..storage import files
 from . import show
 from .batches import Batches, make_options, with_state
 from .examples import Examples
+from .open_files import OpenFiles
 from .order import WINDOW, Order, Shuffle
 from .reader import Reader, RecordReader
 from .records import ShardRecords
@@ -105,6 +106,7 @@ class Dataset:
             for name, split in manifest.splits.items()
         }
         self.features = dict(manifest.features)
+        self._open_files = OpenFiles()
 
     def __getstate__(self) -> tuple[str, Manifest, bool]:
         return self.uri, self.manifest, self.trust
@@ -396,8 +398,9 @@ class Dataset:
         if shards and all(shard.uri.endswith(".parquet") for shard in shards):
             from .parquet import ParquetReader  # Arrow takes a while to import
 
-            return ParquetReader(shards, features_read, cache)
-        return RecordReader(ShardRecords(shards), Decoder(features_read, self.features), cache)
+            return ParquetReader(shards, features_read, cache, self._open_files)
+        records = ShardRecords(shards, self._open_files)
+        return RecordReader(records, Decoder(features_read, self.features), cache)
 
 
 def _in_class_order(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,9 +15,10 @@ from ..formats.features import Feature
 from ..storage import files
 from .blocks import own
 from .locks import ProcessLock
+from .open_files import KEPT_BYTES, OpenFiles
 from .reader import Reader
 from .records import READ_ERRORS, Damage
-from .shard_files import KEPT_BYTES, ShardFile, open_limit
+from .shard_files import ShardFile
 
 
 class ParquetReader(Reader):
@@ -27,17 +28,24 @@ class ParquetReader(Reader):
       shards: Where they are.
       features: The columns that are read.
       cache: Whether to keep all examples, and not only some row groups.
+      open_files: Keeps their files open; None: for this reader alone.
     """
 
-    def __init__(self, shards: Sequence[ShardFile], features: Mapping[str, Feature], cache: bool = False) -> None:
+    def __init__(
+        self,
+        shards: Sequence[ShardFile],
+        features: Mapping[str, Feature],
+        cache: bool = False,
+        open_files: OpenFiles | None = None,
+    ) -> None:
         super().__init__(features, [shard.records for shard in shards], batched=True, cache=cache)
         self._shards = tuple(shards)
         self._starts = np.array(list(accumulate(self.sizes, initial=0)))
         self._locks = [ProcessLock() for _ in shards]
         self._kept_lock = ProcessLock()
         self._groups: dict[int, Array] = {}  # the number of the first row of each of a shard's row groups
-        self._files: OrderedDict[int, Any] = OrderedDict()
-        self._open_limit = open_limit()
+        self._open_files = OpenFiles() if open_files is None else open_files
+        self._key = object()  # a file is read by one reader, with one lock
         self._kept: OrderedDict[tuple[int, int], tuple[Arrays, int]] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -91,12 +99,11 @@ class ParquetReader(Reader):
         return starts
 
     def _file(self, shard: int) -> Any:
-        """A shard's open file; called with the shard's lock. Those used longest ago are closed, beyond the limit."""
-        with self._kept_lock:
-            file = self._files.get(shard)
-            if file is not None:
-                self._files.move_to_end(shard)
-                return file
+        """A shard's open file; called with the shard's lock."""
+        file = self._open_files.find((self._key, shard))
+        return self._open_files.open((self._key, shard), lambda: (self._open(shard), 0)) if file is None else file
+
+    def _open(self, shard: int) -> Any:
         file = _open(self._shards[shard])
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         if sum(counts) != self.sizes[shard]:
@@ -104,11 +111,7 @@ class ParquetReader(Reader):
                 f"{self._shards[shard].uri}: expected {self.sizes[shard]} rows, found {sum(counts)}; "
                 "run `penstock verify`"
             )
-        with self._kept_lock:
-            self._groups[shard] = np.array(list(accumulate(counts[:-1], initial=0)))
-            self._files[shard] = file
-            while len(self._files) > self._open_limit:
-                self._files.popitem(last=False)  # closed when no thread reads it any more
+        self._groups[shard] = np.array(list(accumulate(counts[:-1], initial=0)))
         return file
 
     def _columns(self, shard: int, group: int) -> Arrays:

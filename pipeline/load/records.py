@@ -14,6 +14,7 @@ import numpy.typing as npt
 from ..errors import DamagedRecordError, DatasetError
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
 from ..storage import files
+from .open_files import OpenFiles
 from .shard_files import Bytes, OpenShards, ShardFile, ShardSource
 
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -29,12 +30,16 @@ class ShardRecords:
     """The records of a split, by their number in the order of storage. Shards are opened when they are first read.
 
     It pickles: another process opens the files again.
+
+    Args:
+      shards: Their files.
+      open_files: Keeps them open; None: for these records alone.
     """
 
-    def __init__(self, shards: Sequence[ShardFile]) -> None:
+    def __init__(self, shards: Sequence[ShardFile], open_files: OpenFiles | None = None) -> None:
         self.shards = tuple(shards)
         self._starts = list(accumulate((shard.records for shard in shards), initial=0))
-        self._open = OpenShards(self.shards)
+        self._open = OpenShards(self.shards, OpenFiles() if open_files is None else open_files)
 
     def __getstate__(self) -> tuple[ShardFile, ...]:
         return self.shards

@@ -1,14 +1,12 @@
 """The files of a split's shards: opened when they are first read, only so many of them open at a time."""
 
-import contextlib
-import errno
 import gzip
 import os
 import sys
 import time
 import zlib
 from array import array
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -22,14 +20,13 @@ from ..formats.manifest import Shard
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
 from ..storage import files
 from .locks import ProcessLock
+from .open_files import OpenFiles
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Bounds: TypeAlias = Sequence[tuple[int, int]]  # where ranges of bytes begin and end
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-KEPT_BYTES = 1 << 30  # of compressed shards, decompressed
-_FILES = 256  # that one split has open at most
 _SHORT = 4096  # bytes that are copied in less time than another call takes
 _REQUESTS = 16  # that are on their way at a time, where they take long
 _TRIED = 8  # reads of a local file that tell whether it is slow
@@ -67,16 +64,6 @@ def shard_files(dataset: str, shards: Iterable[Shard]) -> list[ShardFile]:
         )
         for shard in shards
     ]
-
-
-def open_limit() -> int:
-    """How many files a split may have open: an eighth of what the process may, since others want some, too."""
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return _FILES // 2
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return _FILES if soft == resource.RLIM_INFINITY else max(4, min(_FILES, soft // 8))
 
 
 class ShardSource(Protocol):
@@ -228,22 +215,20 @@ def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
 
 
 class OpenShards:
-    """The shards of a split that are open: those used longest ago are closed, beyond what may be open.
+    """The shards of a split, opened when they are first read.
 
     Where records begin is kept of every shard that was ever open: 8 bytes a record.
 
     Args:
       shards: Their files.
-      limit: How many may be open; None: as `open_limit` says.
+      open_files: Keeps them open.
     """
 
-    def __init__(self, shards: Sequence[ShardFile], limit: int | None = None) -> None:
+    def __init__(self, shards: Sequence[ShardFile], open_files: OpenFiles) -> None:
         self._shards = shards
-        self._limit = open_limit() if limit is None else limit
-        self._lock = ProcessLock()
+        self._open_files = open_files
         self._opening = [ProcessLock() for _ in shards]
         self._offsets: dict[int, array[int]] = {}
-        self._sources: OrderedDict[int, ShardSource] = OrderedDict()
 
     def offsets(self, shard: int) -> "array[int]":
         """Where a shard's records begin, and where the last one ends.
@@ -252,46 +237,28 @@ class OpenShards:
           DatasetError: the shard or its index is missing or damaged.
         """
         offsets = self._offsets.get(shard)
-        return self._open(shard)[1] if offsets is None else offsets
+        if offsets is None:
+            self._open(shard)
+            offsets = self._offsets[shard]
+        return offsets
 
     def source(self, shard: int) -> ShardSource:
         """A shard's content; it stays open as long as the caller refers to it. Errors as for `offsets`."""
-        source = self._sources.get(shard)
-        if source is None:
-            return self._open(shard)[0]
-        if len(self._sources) >= self._limit:  # else the order of use decides nothing
-            with self._lock, contextlib.suppress(KeyError):  # another thread may have closed it
-                self._sources.move_to_end(shard)
-        return source
+        source: ShardSource | None = self._open_files.find(self._shards[shard].uri)
+        return self._open(shard) if source is None or shard not in self._offsets else source
 
-    def _open(self, shard: int) -> tuple[ShardSource, "array[int]"]:
+    def _open(self, shard: int) -> ShardSource:
+        file = self._shards[shard]
+
+        def make() -> tuple[ShardSource, int]:
+            source, self._offsets[shard] = _open_shard(file, self._offsets.get(shard))
+            return source, self._offsets[shard][-1] if file.compressed else 0
+
         with self._opening[shard]:
-            source, offsets = self._sources.get(shard), self._offsets.get(shard)
-            if source is None or offsets is None:
-                try:
-                    source, offsets = _open_shard(self._shards[shard], offsets)
-                except OSError as error:
-                    if error.errno != errno.EMFILE:
-                        raise
-                    with self._lock:
-                        self._sources.clear()  # others have more files open than we expected
-                    source, offsets = _open_shard(self._shards[shard], offsets)
-                with self._lock:
-                    self._offsets[shard] = offsets
-                    self._sources[shard] = source
-                    self._close_some()
-        return source, offsets
-
-    def _close_some(self) -> None:
-        while len(self._sources) > self._limit:
-            self._sources.popitem(last=False)
-        decompressed = [shard for shard in self._sources if self._shards[shard].compressed]
-        total = sum(self._offsets[shard][-1] for shard in decompressed)
-        for shard in decompressed[:-1]:
-            if total <= KEPT_BYTES:
-                return
-            total -= self._offsets[shard][-1]
-            del self._sources[shard]
+            source: ShardSource | None = self._open_files.find(file.uri)
+            if source is None or shard not in self._offsets:
+                source = self._open_files.open(file.uri, make)
+            return source
 
 
 def _open_shard(shard: ShardFile, known: "array[int] | None") -> tuple[ShardSource, "array[int]"]:

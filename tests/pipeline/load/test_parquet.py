@@ -11,6 +11,7 @@ from penstock.pipeline import DatasetError
 from penstock.pipeline.formats.decode import allocate
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.load.batches import Batches, LoadOptions
+from penstock.pipeline.load.open_files import OpenFiles
 from penstock.pipeline.load.order import Order
 from penstock.pipeline.load.parquet import ParquetReader
 from penstock.pipeline.load.shard_files import ShardFile
@@ -40,14 +41,14 @@ def _damage(reader: ParquetReader, shard: int, group: int) -> None:
 
 
 def test_only_so_many_files_are_open(reader: ParquetReader) -> None:
-    reader._open_limit = 2
+    reader._open_files = OpenFiles(2)
     numbers = np.random.default_rng(0).permutation(len(reader)).tolist()
     arrays = allocate(FEATURES, len(numbers))
     reader.fill(arrays, numbers, 0)
     assert arrays["n"].tolist() == numbers
-    assert len(reader._files) == 2
+    assert len(reader._open_files) == 2
     assert [reader.example(number)["n"] for number in numbers] == numbers
-    assert len(reader._files) == 2
+    assert len(reader._open_files) == 2
 
 
 def test_a_row_is_the_callers_own(reader: ParquetReader) -> None:

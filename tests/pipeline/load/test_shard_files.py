@@ -15,8 +15,9 @@ import pytest
 from stored_datasets import write_shard
 
 from penstock.pipeline.load import shard_files
+from penstock.pipeline.load.open_files import OpenFiles
 from penstock.pipeline.load.records import ShardRecords, merge_ranges
-from penstock.pipeline.load.shard_files import LocalFile, OpenShards, RemoteFile, open_limit
+from penstock.pipeline.load.shard_files import LocalFile, OpenShards, RemoteFile
 
 SHARDS, RECORDS = 12, 30
 
@@ -64,7 +65,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
 
 def test_only_so_many_files_are_open_while_threads_read(shards: list[Any], opened: dict[str, int]) -> None:
     records, threads = ShardRecords(shards), 3
-    records._open = OpenShards(records.shards, limit=2)
+    records._open = OpenShards(records.shards, OpenFiles(2))
     numbers = np.random.default_rng(0).permutation(len(records)).tolist()
     with ThreadPoolExecutor(threads) as pool:
         assert list(pool.map(records.__getitem__, numbers)) == [_record(number) for number in numbers]
@@ -76,7 +77,7 @@ def test_only_so_many_files_are_open_while_threads_read(shards: list[Any], opene
 
 
 def test_the_files_used_last_stay_open(shards: list[Any], opened: dict[str, int]) -> None:
-    opener = OpenShards(shards, limit=2)
+    opener = OpenShards(shards, OpenFiles(2))
     first = opener.source(0)
     for other in range(1, SHARDS):
         opener.source(other)
@@ -97,15 +98,6 @@ def test_a_process_without_a_descriptor_left_closes_its_own(
     monkeypatch.setattr(shard_files, "LocalFile", scarce)
     assert records.read(range(len(records)))[0] == [_record(number) for number in range(len(records))]
     assert opened["most"] == 3
-
-
-def test_the_limit_leaves_descriptors_to_others() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (400, hard))
-        assert open_limit() == 50
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("suffix", ["", ".gz"])
