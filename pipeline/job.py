@@ -191,8 +191,8 @@ def check_budget(request: RunRequest, planned: PlannedRun) -> None:
       OverBudgetError: planning itself met more examples that cannot be used than the budget allows.
     """
     known = planned.plan.known_losses
-    excess = _budget(request).excess(known.quarantined, known.read) if known.read >= 0 else None
-    if excess:
+    budget = _budget(request)
+    if known.read >= 0 and (excess := budget.excess(known.quarantined, known.read, known.examples)):
         raise OverBudgetError(
             f"{excess}; nothing was written, and a run would commit nothing: fix the input or raise --max-quarantined"
         )

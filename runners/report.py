@@ -19,6 +19,7 @@ from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
 from ..pipeline.job import PlannedRun, RunRequest
+from ..pipeline.sources.quarantine import first_of_each
 from .run import Reporter, Result, Silent
 
 if TYPE_CHECKING:
@@ -155,6 +156,10 @@ def plan_entry(request: RunRequest, planned: PlannedRun) -> dict[str, Any]:
         "units": len(plan.units),
         "filtered": dict(plan.inventory.filtered),
         "quarantined": dict(Counter(example.code for example in plan.inventory.quarantined)),
+        "examples": {
+            "filtered": {example.reason: example.key for example in reversed(plan.inventory.filtered_examples)},
+            "quarantined": first_of_each(plan.inventory.quarantined),
+        },
         "warnings": list(planned.warnings),
         "features": {name: feature.to_json() for name, feature in plan.features.items()},
         "estimate": {
@@ -178,6 +183,7 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     for what in ("filtered", "quarantined"):
         if entry[what]:
             console.print(f"{what} by the plan: {counts_in_words(entry[what])}")
+            _print_examples(console, entry["examples"][what])
     _warn(console, entry["warnings"])
     estimate = entry["estimate"]
     console.print(
@@ -209,13 +215,17 @@ def show_result(entry: Mapping[str, Any]) -> None:
     console.print(splits)
 
 
+def _print_examples(console: Console, examples: Mapping[str, str]) -> None:
+    for reason, example in list(examples.items())[:_SHOWN_REASONS]:
+        console.print(f"  {reason}, for example {shorten(example)}", soft_wrap=True)
+
+
 def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
     for what in ("filtered", "quarantined"):
         reasons, examples = entry["reasons"][what], entry["reasons"]["examples"][what]
         if reasons:
             console.print(f"{what}: {counts_in_words(reasons)}")
-        for reason, example in list(examples.items())[:_SHOWN_REASONS]:
-            console.print(f"  {reason}, for example {shorten(example)}", soft_wrap=True)
+        _print_examples(console, examples)
     duplicates = entry["duplicates"]
     if duplicates["groups"] and not duplicates["across_splits"]:  # else there is a warning
         console.print(f"{duplicates['groups']} examples occur more than once: {in_words(duplicates['examples'][0])}, …")

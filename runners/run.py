@@ -223,7 +223,7 @@ def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) 
         journals = [Journal.read_finished(job.commit.root, unit) for unit in range(job.commit.plan.units)]
         finished = [journal for journal in journals if journal]
         if len(finished) == job.commit.plan.units:  # analyzers choke on nothing: say why there is nothing
-            check_budget(job.commit, count(job.commit, finished))
+            check_budget(job.commit, count(job.commit, finished), finished)
         raise PenstockError(
             f"the run failed, nothing was committed: {_root_cause(error)}\n"
             f"{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"

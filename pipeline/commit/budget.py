@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+_EXAMPLES = 3  # reasons of which an example is shown
+_SHOWN = 240  # characters of it
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -36,18 +39,22 @@ class Budget:
         """Whether so many of so many are within the budget."""
         return quarantined <= (self.limit * read + 1e-9 if self.is_fraction else self.limit)  # 29 of 100 are 29 %
 
-    def excess(self, quarantined: Mapping[str, int], read: int) -> str | None:
+    def excess(self, quarantined: Mapping[str, int], read: int, examples: Mapping[str, str]) -> str | None:
         """What to say where more was quarantined than the budget allows; else None.
 
         Args:
           quarantined: Reason code to count.
           read: How many examples were read.
+          examples: Reason code to an example, in words, of which the most frequent ones are shown.
         """
         total = sum(quarantined.values())
         if self.allows(total, read):
             return None
-        reasons = ", ".join(f"{code} {number}" for code, number in Counter(quarantined).most_common())
-        return f"{total} of {read} examples were quarantined ({reasons}), expected at most {self}"
+        ordered = Counter(quarantined).most_common()
+        reasons = ", ".join(f"{code} {number}" for code, number in ordered)
+        shown = [f"{code}: {' '.join(examples[code].split()):.{_SHOWN}}" for code, _ in ordered if code in examples]
+        such_as = f"; such as {'; '.join(shown[:_EXAMPLES])}" if shown else ""
+        return f"{total} of {read} examples were quarantined ({reasons}), expected at most {self}{such_as}"
 
     def __str__(self) -> str:
         return f"{self.limit:.6g} of those read" if self.is_fraction else f"{self.limit:g} examples"

@@ -140,9 +140,12 @@ def count(options: CommitOptions, journals: Sequence[Journal]) -> Totals:
     return totals
 
 
-def check_budget(options: CommitOptions, totals: Totals) -> None:
+def check_budget(options: CommitOptions, totals: Totals, journals: Sequence[Journal]) -> None:
     """Raises OverBudgetError where more was quarantined than the budget allows."""
-    if excess := options.budget.excess(totals.quarantined, totals.read):
+    if options.budget.allows(totals.quarantined.total(), totals.read):
+        return
+    examples = first_quarantined(options.root, _quarantine(options, journals))
+    if excess := options.budget.excess(totals.quarantined, totals.read, examples):
         raise OverBudgetError(
             f"{excess}; nothing was committed: see {files.join(options.root, paths.QUARANTINE)}, fix the input or "
             "raise --max-quarantined (a rerun keeps the work that is done)"
@@ -162,7 +165,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     """
     journals = sorted(journals, key=lambda journal: journal.unit)
     totals = count(options, journals)
-    check_budget(options, totals)
+    check_budget(options, totals, journals)
     splits = _splits(options, journals, totals)
     merged: Summaries = {}
     for journal in journals:
@@ -178,7 +181,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         *_missing_labels(options, journals),
         *duplicates.warnings(equal, {name: split.examples for name, split in splits.items()}),
     )
-    quarantine = [file for file in (options.plan.quarantine, *(journal.quarantine for journal in journals)) if file]
+    quarantine = _quarantine(options, journals)
     filtered = [file for file in (options.plan.filtered_list, *(journal.filtered_list for journal in journals)) if file]
     manifest = Manifest(
         origin=options.origin,
@@ -209,6 +212,11 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     )
     publish(options.dataset, manifest.write(options.dataset), options.replaces)
     return manifest
+
+
+def _quarantine(options: CommitOptions, journals: Sequence[Journal]) -> list[StoredFile]:
+    """The files of quarantined examples: the plan's, and those of the units."""
+    return [file for file in (options.plan.quarantine, *(journal.quarantine for journal in journals)) if file]
 
 
 def _missing_labels(options: CommitOptions, journals: Sequence[Journal]) -> list[str]:

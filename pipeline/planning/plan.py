@@ -23,6 +23,7 @@ from ..prepare.threads import ordered_map
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
+from ..sources.quarantine import QuarantinedExample, first_of_each
 from ..sources.record_source import RecordSource
 from ..splits.columns import Hashes, columns_of, describe_unlisted, fit
 from ..splits.hashing import hash_rows
@@ -65,10 +66,17 @@ class KnownLosses:
     Attributes:
       read: How many examples a run will read; -1 where that is not known.
       quarantined: Reason code to count.
+      examples: Reason code to the key of an example and what is wrong with it, in words.
     """
 
     read: int
     quarantined: Mapping[str, int]
+    examples: Mapping[str, str]
+
+    @classmethod
+    def of(cls, read: int, quarantined: Sequence[QuarantinedExample]) -> "KnownLosses":
+        """The losses of so many examples."""
+        return cls(read, Counter(example.code for example in quarantined), first_of_each(quarantined))
 
 
 @dataclass(frozen=True)
@@ -142,10 +150,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
         preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
         table_schema=None,
         estimate=Estimate(count * taken.example_bytes, count * taken.seconds),
-        known_losses=KnownLosses(
-            selection.inventory.read,
-            Counter(example.code for example in (*selection.inventory.quarantined, *taken.quarantined)),
-        ),
+        known_losses=KnownLosses.of(selection.inventory.read, (*selection.inventory.quarantined, *taken.quarantined)),
     )
 
 
@@ -294,7 +299,7 @@ def _known_losses(ranges: Sequence[RecordRange], tried: Sequence[PreparedRows], 
         read = sum(len(each.batch) + len(each.quarantined) + each.filtered.total() for each in rows)
     else:
         read = -1
-    return KnownLosses(read, Counter(example.code for each in rows for example in each.quarantined))
+    return KnownLosses.of(read, [example for each in rows for example in each.quarantined])
 
 
 def _try(steps: TableSteps, record_range: RecordRange, limit: int | None = None) -> PreparedRows:

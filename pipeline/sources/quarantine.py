@@ -30,6 +30,14 @@ class QuarantinedExample:
         return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
 
 
+def first_of_each(examples: Iterable[QuarantinedExample]) -> dict[str, str]:
+    """Reason code to an example: its key, and its message."""
+    found: dict[str, str] = {}
+    for example in examples:
+        found.setdefault(example.code, f"{example.key}: {example.message}")
+    return found
+
+
 LISTED = 10_000  # examples of one reason that a file of filtered examples lists
 
 

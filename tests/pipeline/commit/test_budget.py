@@ -42,9 +42,12 @@ def test_what_is_no_budget(text: str):
 
 def test_the_words_of_an_excess():
     budget = Budget.parse("1%")
-    assert budget.excess({"empty": 1}, 100) is None
+    assert budget.excess({"empty": 1}, 100, {}) is None
     words = "3 of 100 examples were quarantined (wrong_type 2, empty 1), expected at most 0.01 of those read"
-    assert budget.excess({"empty": 1, "wrong_type": 2}, 100) == words
+    assert budget.excess({"empty": 1, "wrong_type": 2}, 100, {}) == words
+    examples = {"empty": "a.csv:3: expected\na value", "wrong_type": "x" * 1000}
+    shown = budget.excess({"empty": 1, "wrong_type": 2}, 100, examples)
+    assert shown == f"{words}; such as wrong_type: {'x' * 240}; empty: a.csv:3: expected a value"
 
 
 def check(recipe: Recipe, source: Path, budget: str) -> None:
@@ -57,7 +60,8 @@ def test_a_plan_that_is_over_budget_is_refused_with_the_words_of_the_run(tmp_pat
     (raw / "masks" / "cat_001.png").unlink()
     (raw / "masks" / "cat_002.png").unlink()
     masked = Recipe(source=Images("images/*.png", mask="masks/{stem}.png", label=LABEL))
-    with pytest.raises(OverBudgetError, match=r"2 of 10 examples were quarantined \(mask_missing 2\), expected"):
+    words = r"2 of 10 examples were quarantined \(mask_missing 2\), expected at most 1 .*; such as mask_missing: images"
+    with pytest.raises(OverBudgetError, match=words):
         check(masked, raw, "1")
     check(masked, raw, "2")
 
