@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 ARGS ?=
 
-# `test-extras` has an environment of its own, with PyTorch, JAX, Grain and SQL drivers.
+# `test-extras` has an environment of its own, with PyTorch, Lightning, JAX, Grain and SQL drivers.
 VENV := .venv
 LOCK := requirements.lock
 BIN := $(VENV)/bin
@@ -46,7 +46,7 @@ test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed ru
 test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
 	@$(PYTEST) -m "real_data and not extras" $(ARGS)
 
-test-extras: ## Run the tests of PyTorch, JAX, Grain and SQL drivers (.venv-extras: 3 GB to download, 8 GB of disk)
+test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain and SQL drivers (.venv-extras: 3 GB to download, 8 GB of disk)
 	@$(MAKE) --no-print-directory VENV=.venv-extras LOCK=requirements-extras.lock .test-extras
 
 .PHONY: .test-extras
@@ -73,7 +73,7 @@ lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new
 	@echo "==> resolving requirements.lock"
 	@$(COMPILE) --extra prepare --group dev --output-file requirements.lock pyproject.toml
 	@echo "==> resolving requirements-extras.lock"
-	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers \
+	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers --group frameworks \
 	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
 
 clean: ## Remove what was built and cached, but not .venv and .venv-extras

@@ -8,7 +8,6 @@ standardized there.
 """
 
 import argparse
-import json
 from itertools import pairwise
 from pathlib import Path
 
@@ -79,10 +78,10 @@ def main():
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
         schedule.load_state_dict(saved["schedule"])
-        train.restore(json.loads(saved["loader"]))  # resumes within an epoch: no example is lost or repeated
+        train.load_state_dict(saved["loader"])  # goes on where it was: no example is lost or repeated
 
     epoch = train.state()["epoch"]
-    for batch in train:
+    for batch in train if epoch < options.epochs else ():
         model.train()
         images = pixels(batch)
         flipped = torch.rand(len(images), device=device) < 0.5
@@ -98,10 +97,8 @@ def main():
             print(f"epoch {epoch}: loss {loss.item():.3f}, validation accuracy {validation:.3f}")
             if options.checkpoint:
                 saved = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-                saved |= {"schedule": schedule.state_dict(), "loader": json.dumps(train.state())}
+                saved |= {"schedule": schedule.state_dict(), "loader": train.state_dict()}
                 torch.save(saved, options.checkpoint)
-            if epoch == options.epochs:
-                break
     test = accuracy(model, clothing.torch("test", 64, device=device))
     print(f"test accuracy {test:.3f} (chance {1 / classes:.3f})")
 

@@ -2,13 +2,15 @@
 
 import os
 import warnings
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from copy import copy
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import groupby, islice, pairwise, takewhile
-from typing import Any
+from itertools import groupby, islice, pairwise
+from typing import Any, TypeVar
+from weakref import finalize
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from .order import WHOLE, Order, Share, State, Step, Steps, check_int
 from .reader import Reader
 from .records import Damage
 
+Item = TypeVar("Item")
 _BLOCK = 4096  # examples that are ordered, and rows of a table that are read, at once: fewer take more time each
 
 
@@ -34,7 +37,7 @@ class LoadOptions:
 
     Attributes:
       batch_size: Examples in a batch.
-      repeat: Epochs of an iteration, the one that it begins or goes on in among them; None for ever.
+      repeat: Epochs of an iteration; None for ever.
       share: Which host this is, of how many.
       drop_remainder: Whether only full batches are made.
       equal: Whether all hosts get equally many examples.
@@ -60,13 +63,43 @@ class LoadOptions:
         for name in ("batch_size", "prefetch", "threads", "repeat"):
             value = getattr(self, name)
             if value is not None or name in ("batch_size", "prefetch"):
-                check_int(name, value, 1)
+                object.__setattr__(self, name, check_int(name, value, 1))
 
 
-class Batches:
+class Stateful(ABC):
+    """What all loaders have: where they stand, as a few integers for a checkpoint.
+
+    `state_dict` and `load_state_dict` are what PyTorch's training frameworks call.
+    """
+
+    @abstractmethod
+    def state(self) -> dict[str, int]:
+        """Where the loader stands after the batch that it gave last: plain integers, for a checkpoint."""
+
+    @abstractmethod
+    def restore(self, state: Mapping[str, int]) -> None:
+        """Makes the next iteration go on from a state, to the end of the iteration in which it was saved.
+
+        The number of hosts may be another.
+
+        Raises:
+          RequestError: it is no state of this order.
+        """
+
+    def state_dict(self) -> dict[str, int]:
+        """The same as `state()`."""
+        return self.state()
+
+    def load_state_dict(self, state_dict: Mapping[str, int]) -> None:
+        """The same as `restore(state_dict)`."""
+        self.restore(state_dict)
+
+
+class Batches(Stateful):
     """An iterable of batches: feature name to NumPy array [batch, ...]; strings are arrays of bytes objects.
 
-    Each iteration goes on where `state()` says; a loader that has come to its end begins the next epochs.
+    Each iteration begins an epoch, the one after the last that was begun, even if that was broken off. Only after
+    `restore` does one go on within an epoch.
 
     Attributes:
       options: How batches are made.
@@ -76,29 +109,53 @@ class Batches:
     def __init__(
         self, reader: Reader, order: Order, options: LoadOptions, compiled: CompiledGraph | None = None
     ) -> None:
-        self.options = options
         self.order = order
         self._reader = reader
         self._compiled = compiled
         self._buffers = Buffers()
         self._skipped: set[int] = set()  # numbers of examples; forks have the same set
-        self._state = State(order.seed, order=order.fingerprint)
-        self._steps = Steps(order.count, options.batch_size, options.share, options.drop_remainder, options.equal)
-        if not self._steps.length() and order.count:
+        self.place(State(order.seed, order=order.fingerprint))
+        self._set_options(options)
+
+    def _set_options(self, options: LoadOptions) -> None:
+        steps = Steps(
+            self.order.count,
+            options.batch_size,
+            options.share,
+            options.drop_remainder,
+            options.equal,
+            options.repeat,
+        )
+        if not steps.length() and self.order.count:
             raise RequestError(
                 f"expected at least one batch of {options.batch_size} for host {options.share.index} of "
-                f"{options.share.count}, found {order.count} examples; use smaller batches or drop_remainder=False"
+                f"{options.share.count}, found {self.order.count} examples; use smaller batches or drop_remainder=False"
             )
+        self.options, self._steps = options, steps
+
+    def use_share(self, share: Share) -> None:
+        """From the next iteration on, gives another host's part.
+
+        Raises:
+          RequestError: there is no batch for that host.
+        """
+        if share != self.options.share:
+            self._set_options(replace(self.options, share=share))
 
     def __len__(self) -> int:
-        """Batches that an iteration from the present state makes.
+        """Batches of an iteration that begins at an epoch's beginning; one that is resumed gives what is left of them.
 
         Raises:
           TypeError: it never ends.
         """
         if self.options.repeat is None:
             raise TypeError("a loader with repeat=None has no length: it never ends")
-        return self._steps.length(self._state.position) + (self.options.repeat - 1) * self._steps.length()
+        return self.options.repeat * self._steps.length()
+
+    @property
+    def remainder(self) -> int:
+        """Examples of all hosts in the last batches of an epoch, if those are not full."""
+        return self._steps.end(0) % self._steps.stride
 
     @property
     def signature(self) -> dict[str, tuple[tuple[int, ...], Any]]:
@@ -114,15 +171,11 @@ class Batches:
         return len(self._skipped)
 
     def state(self) -> dict[str, int]:
-        """Where the loader stands after the batch that it gave last: integers, for a checkpoint."""
+        """See `Stateful.state`."""
         return self._state.to_json()
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Goes on from a state, on this or another number of hosts.
-
-        Raises:
-          RequestError: it is no state of this order.
-        """
+        """See `Stateful.restore`."""
         restored = State.from_json(state)
         own = self.order.seed, self.order.fingerprint
         if (restored.seed, restored.order) != own or restored.position > self.order.count:
@@ -130,60 +183,100 @@ class Batches:
                 f"state: expected one with seed {own[0]}, order {own[1]} and position up to {self.order.count}, found "
                 f"{dict(state)}; open the same split of the same generation with the same seed, shuffle and window"
             )
-        over = self._steps.end(restored.position) <= restored.position  # no host has a batch left
-        self._state = restored.next_epoch() if over else restored
+        self.place(self._steps.resume(restored))
 
-    def state_after(self, batches: int) -> dict[str, int]:
-        """The state after so many batches from the present one: for loops where other processes iterate."""
-        state = self._state
-        for step in islice(self._endless(), batches):
+    def set_epoch(self, epoch: int) -> None:
+        """Makes the next iteration begin with an epoch, from 0, unless it goes on within that epoch anyway."""
+        epoch = check_int("epoch", epoch, 0)
+        self.place(self._next if self._next.epoch == epoch else self._next.at(epoch))
+
+    @property
+    def next_start(self) -> State:
+        """Where the next iteration begins."""
+        return self._next
+
+    def place(self, state: State) -> None:
+        """Makes the next iteration begin at a state of this order."""
+        self._state = self._begun = self._next = state
+        self._current: Iteration | None = None
+
+    def state_after(self, batches: int, begun: State | None = None) -> dict[str, int]:
+        """The state after so many batches, counted from where the iteration begun last began.
+
+        It is for loops in which other processes iterate, or something reads ahead.
+
+        Args:
+          batches: How many of them were used.
+          begun: Counts from there instead.
+        """
+        state = begun or self._begun
+        for step in islice(self._steps.endless(state), check_int("batches", batches, 0)):
             state = step.after
         return state.to_json()
 
     def steps(self) -> Iterator[Step]:
-        """What an iteration from the present state does."""
-        steps = self._endless()
-        if self.options.repeat is None:
-            return steps
-        end = self._state.epoch + self.options.repeat
-        return takewhile(lambda step: step.epoch < end, steps)
+        """What the next iteration does."""
+        return self.steps_from(self._next)
 
-    def _endless(self) -> Iterator[Step]:
-        state = self._state
-        while self._steps.length():
-            yield from self._steps.epoch(state)
-            state = state.next_epoch()
+    def steps_from(self, state: State) -> Iterator[Step]:
+        """The steps from a state to its iteration's end."""
+        return self._steps.iteration(state)
+
+    def begin(self) -> "Iteration":
+        """Begins an iteration: with the next epoch, or where `restore` said."""
+        self._begun = self._state = self._next
+        self._next = self._steps.following(self._begun)
+        self._current = Iteration(self, self._begun)
+        return self._current
+
+    def take(self, iteration: "Iteration", step: Step) -> None:
+        """Counts a batch as taken, unless another iteration began meanwhile."""
+        if self._current is iteration:
+            self._state = step.after
+            self.reach(iteration, step)
+
+    def reach(self, iteration: "Iteration", step: Step) -> None:
+        """Counts the epoch of a batch as begun: even if it is broken off, the next iteration begins after it."""
+        if self._current is iteration:
+            self._next = step.after.at(step.epoch + 1)
+
+    def finish(self, iteration: "Iteration") -> None:
+        """Counts an iteration's end, also where its last steps are other hosts'."""
+        if self._current is iteration and self.options.repeat is not None:
+            self._state = self._next = self._steps.after_iteration(iteration.start)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        start = self._state
-        yield from self.run(self.steps())
-        if self.options.repeat is not None:  # also where the last steps are other hosts'
-            self._state = start.next_epoch(self.options.repeat)
+        return Closing(self._iterate())
 
-    def fork(self, threads: int | None = None) -> "Batches":
-        """Another loader that begins where this one is, and goes its own way.
+    def _iterate(self) -> Iterator[dict[str, Any]]:
+        iteration = self.begin()
+        for step, batch in iteration:
+            self.take(iteration, step)
+            yield batch
+        self.finish(iteration)
+
+    def run(self, steps: Iterable[Step], threads: int | None = None) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """Makes the batches of some steps, in order.
 
         Args:
-          threads: Its decoding threads, where their number was not asked for.
+          steps: What to make.
+          threads: Decoding threads, where their number was not asked for; None: one a core.
         """
-        other = copy(self)
-        other.options = replace(self.options, threads=self.options.threads or threads)
-        return other
+        return Closing(self._run(steps, self.options.threads or threads or cores()))
 
-    def run(self, steps: Iterable[Step]) -> Iterator[dict[str, Any]]:
-        """Makes the batches of some steps, in order."""
-        threads = self.options.threads or cores()
+    def _run(self, steps: Iterable[Step], threads: int) -> Iterator[tuple[Step, dict[str, Any]]]:
+        """The batches of some steps, as many of them under way as are to be ready ahead."""
         parts = 1 if self._reader.batched else threads
         ahead = max(self.options.prefetch, threads) if self._reader.batched else self.options.prefetch
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
             begun: deque[_Begun] = deque()
             try:
                 for block in self._blocks(steps):
-                    begun.append(self._begin(pool, block, parts))
+                    begun.append(self._submit(pool, block, parts))
                     if len(begun) > ahead:
-                        yield from self._finish(begun.popleft())
+                        yield from self._give(begun.popleft())
                 while begun:
-                    yield from self._finish(begun.popleft())
+                    yield from self._give(begun.popleft())
             finally:
                 for batch in begun:
                     for part in batch.parts:
@@ -203,7 +296,7 @@ class Batches:
                 yield _Block([step], numbers[start:stop])
                 start = stop
 
-    def _begin(self, pool: ThreadPoolExecutor, block: "_Block", parts: int) -> "_Begun":
+    def _submit(self, pool: ThreadPoolExecutor, block: "_Block", parts: int) -> "_Begun":
         numbers = block.numbers
         inputs = allocate(self._reader.features, len(numbers), self._buffers.empty)
         outputs = self._compiled.allocate(len(numbers), inputs, self._buffers.empty) if self._compiled else inputs
@@ -219,7 +312,7 @@ class Batches:
             self._compiled.into(_rows(inputs, rows), _rows(outputs, rows))
         return {start + position: error for position, error in damage.items()}
 
-    def _finish(self, begun: "_Begun") -> Iterator[dict[str, Any]]:
+    def _give(self, begun: "_Begun") -> Iterator[tuple[Step, dict[str, Any]]]:
         damage = Damage()
         for part in begun.parts:
             damage |= part.result()
@@ -231,9 +324,8 @@ class Batches:
             if damaged:
                 self._skip([damage[row] for row in damaged], [begun.block.numbers[row] for row in damaged])
                 batch = self._without(batch, [row - start for row in damaged], stop - start)
-            self._state = step.after
             if batch:
-                yield batch
+                yield step, batch
             start = stop
 
     def _skip(self, errors: Sequence[Exception], numbers: Iterable[int]) -> None:
@@ -258,6 +350,40 @@ class Batches:
                 "drop_remainder=False, which leaves the batch out"
             )
         return {name: values[intact] for name, values in batch.items()} if len(intact) else {}
+
+
+class Iteration:
+    """One iteration over a loader: steps and their batches, which count as taken when the loader is told so.
+
+    Attributes:
+      start: Where it began.
+    """
+
+    def __init__(self, batches: Batches, start: State) -> None:
+        self.start = start
+        self._batches = batches
+
+    def __iter__(self) -> Iterator[tuple[Step, dict[str, Any]]]:
+        return self._batches.run(self._batches.steps_from(self.start))
+
+
+class Closing(Iterator[Item]):
+    """A generator's items. The generator is closed when this goes, and at the latest before Python takes modules apart.
+
+    Otherwise a generator that is alive then would stop its threads with functions that are None already.
+    """
+
+    def __init__(self, generator: Iterator[Item]) -> None:
+        self._generator = generator
+        self.close = finalize(self, _close, generator)
+
+    def __next__(self) -> Item:
+        return next(self._generator)
+
+
+def _close(generator: Any) -> None:
+    with suppress(ValueError):  # another thread is in it, which ends with the process
+        generator.close()
 
 
 def _within_epochs(steps: Iterable[Step], most: int) -> Iterator[list[Step]]:
@@ -295,8 +421,10 @@ def with_state(batches: Batches, state: Mapping[str, int] | None) -> Batches:
     return batches
 
 
-def make_options(shard: tuple[int, int], **options: Any) -> LoadOptions:
+def make_options(shard: tuple[int, int] | None, **options: Any) -> LoadOptions:
     """LoadOptions from an adapter's arguments; `shard` is (index, count)."""
+    if shard is None:
+        return LoadOptions(**options)
     if not isinstance(shard, Sequence) or len(shard) != 2:
         raise RequestError(f"shard: expected (index, count), found {shard!r}")
     return LoadOptions(**options, share=Share(*shard))

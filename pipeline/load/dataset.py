@@ -233,7 +233,7 @@ class Dataset:
         shuffle: bool | Shuffle = False,
         seed: int = 0,
         repeat: int | None = 1,
-        shard: tuple[int, int] = (0, 1),
+        shard: tuple[int, int] | None = None,
         features: Features = True,
         drop_remainder: bool = False,
         equal: bool = False,
@@ -246,7 +246,8 @@ class Dataset:
     ) -> Batches:
         """Batches of NumPy arrays; an iterable with `state()` and `restore()`.
 
-        An iteration goes on where the last one ended or was broken off: a batch that was looked at counts as taken.
+        Each iteration begins the next epoch, also after one that was broken off; only after `restore`, or with `state`,
+        the first one goes on where it was.
 
         Args:
           split: The split's name.
@@ -254,10 +255,9 @@ class Dataset:
           shuffle: True or "window": shards in random order, and examples within a window, anew in every epoch.
             "exact": a permutation of the whole split.
           seed: Chooses the orders: the same on every machine.
-          repeat: Epochs of an iteration, counted from the one that it begins in or goes on in; None for ever. A batch
-            holds examples of one epoch.
+          repeat: Epochs of an iteration; None for ever. A batch holds examples of one epoch.
           shard: (index, count): this host's number, and how many hosts there are. Hosts get disjoint examples, and
-            together all.
+            together all. None: all examples here; but `torch` and `jax` ask their frameworks which process this is.
           features: Whether the transform graph is applied; "host" applies only what the host must do (strings
             and look-ups) and leaves the rest to `transform.device`.
           drop_remainder: Whether only full batches are made; then all hosts make equally many.
@@ -269,7 +269,7 @@ class Dataset:
           skip_damaged: Whether damaged examples are passed over, with a warning; `loader.skipped` counts them. A batch
             is smaller by them; with drop_remainder, other examples of the batch take their places. Without it, a
             damaged example is an error, after the batches before it were given.
-          state: Where to go on: what `state()` returned.
+          state: Where to go on: what `state()` returned. The first iteration gives what is left of the interrupted one.
 
         Raises:
           RequestError: an argument is wrong.
@@ -296,37 +296,42 @@ class Dataset:
         """Batches of PyTorch tensors: an IterableDataset that makes batches, so give DataLoader batch_size=None.
 
         It decodes in threads of its own and needs no DataLoader, but takes one: workers make alternate batches, so that
-        the order stays the same; then call `set_epoch(epoch)` before each epoch. Strings are lists of bytes objects.
+        the order stays the same. It has `state_dict()` and `load_state_dict()`, which Lightning and torchdata's
+        StatefulDataLoader call. Strings are lists of bytes objects.
 
         Args:
           split: The split's name.
           batch_size: Examples in a batch.
           device: Where batches go; there the device's part of the graph runs, and pixels travel as they are stored.
-          **options: As for `numpy`.
+          **options: As for `numpy`. With shard=None, the rank in torch.distributed says which examples this process
+            gets, if it is initialized when an iteration begins; shard=(0, 1) gives all examples to every process.
         """
         from .torch import TorchBatches
 
-        if device is None or not options.get("features", True):
-            return TorchBatches(self.numpy(split, batch_size, **options), device)
-        apply = self.transform.device if options.get("features", True) is True else None
-        return TorchBatches(self.numpy(split, batch_size, **{**options, "features": "host"}), device, apply)
+        features, by_rank = options.get("features", True), options.get("shard") is None
+        on_device = device is not None and features is not False
+        engine = self.numpy(split, batch_size, **{**options, "features": "host" if on_device else features})
+        apply = self.transform.device if on_device and features is True else None
+        return TorchBatches(engine, device, apply, by_rank)
 
     def jax(self, split: str, batch_size: int = 32, *, sharding: Any = None, **options: Any) -> "JaxBatches":
         """Batches of JAX arrays, on their way to the devices while the last one is in use.
 
         Args:
           split: The split's name.
-          batch_size: Examples in a batch; with several devices, a multiple of their number.
-          sharding: A jax.sharding.Sharding for the first axis; None: evenly over the local devices.
+          batch_size: Examples in this process's batch; a multiple of the parts into which the sharding divides it.
+          sharding: A jax.sharding.Sharding for the first axis; None: evenly over this process's devices. One over the
+            devices of several processes makes arrays with the rows of all of them.
           **options: As for `numpy`. With features=True the device's part of the graph is compiled and runs there.
-            JAX makes 64-bit integers 32-bit unless jax_enable_x64 is set. Strings stay NumPy arrays.
+            JAX makes 64-bit integers 32-bit unless jax_enable_x64 is set. Strings stay NumPy arrays. With shard=None,
+            processes share the examples; those to which the sharding gives the same rows get the same examples.
         """
         from .jax import JaxBatches
 
         features = options.get("features", True)
         host = {**options, "features": "host" if features else False}
         transform = self.transform if features is True else None
-        return JaxBatches(self.numpy(split, batch_size, **host), sharding, transform)
+        return JaxBatches(self.numpy(split, batch_size, **host), sharding, transform, options.get("shard") is None)
 
     def tf(
         self, split: str, batch_size: int = 32, *, deterministic: bool = True, graph: str | None = None, **options: Any
@@ -334,8 +339,8 @@ class Dataset:
         """A tf.data.Dataset of batches.
 
         Its attribute `loader` has `state_after(batches)`, counted from the beginning of the iteration begun last; go on
-        from a state with `state=`. What `map` and the like make of the dataset has no such attribute. An iteration goes
-        on where the last one ended, or begins anew where tf.data had not read that one to its end.
+        from a state with `state=`. What `map` and the like make of the dataset has no such attribute. Each iteration
+        begins the next epoch; one that is begun while another is under way, as by tf.data.Dataset.zip, gives the same.
 
         Args:
           split: The split's name.

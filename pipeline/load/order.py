@@ -24,7 +24,7 @@ Integers: TypeAlias = npt.NDArray[np.int64]
 
 
 def check_int(name: str, value: Any, least: int | None = None) -> int:
-    """A request's whole number, of Python or of NumPy.
+    """A request's whole number, of Python, NumPy or any framework, as Python's.
 
     Raises:
       RequestError: it is none, or less than `least`.
@@ -102,8 +102,8 @@ class Order:
     name: str = ""
 
     def __post_init__(self) -> None:
-        check_int("window", self.window, 1)
-        check_int("seed", self.seed)
+        object.__setattr__(self, "window", check_int("window", self.window, 1))
+        object.__setattr__(self, "seed", check_int("seed", self.seed))
 
     @cached_property
     def fingerprint(self) -> int:
@@ -157,7 +157,9 @@ class Share:
     count: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= check_int("shard", self.index) < check_int("shard", self.count):
+        object.__setattr__(self, "index", check_int("shard", self.index))
+        object.__setattr__(self, "count", check_int("shard", self.count))
+        if not 0 <= self.index < self.count:
             raise RequestError(
                 f"shard: expected (index, count) with 0 <= index < count, found {(self.index, self.count)}; "
                 "give each host its own index"
@@ -176,16 +178,18 @@ class State:
       epoch: The epoch, from 0.
       position: How many examples of the epoch all hosts together have taken.
       order: The order's fingerprint.
+      start: The epoch in which the iteration began that the loader is in, or begins next.
     """
 
     seed: int = 0
     epoch: int = 0
     position: int = 0
     order: int = 0
+    start: int = 0
 
-    def next_epoch(self, epochs: int = 1) -> "State":
-        """Where a later epoch begins."""
-        return replace(self, epoch=self.epoch + epochs, position=0)
+    def at(self, epoch: int) -> "State":
+        """Where an iteration begins with an epoch."""
+        return replace(self, epoch=epoch, position=0, start=epoch)
 
     def to_json(self) -> dict[str, int]:
         """As a dict, for a checkpoint."""
@@ -202,7 +206,7 @@ class State:
             raise RequestError(
                 f"state: expected what a loader's state() returned, {State().to_json()}, found {entry!r}"
             )
-        least = {"epoch": 0, "position": 0}
+        least = {"epoch": 0, "position": 0, "start": 0}
         return cls(**{name: check_int(f"state: {name}", value, least.get(name)) for name, value in entry.items()})
 
 
@@ -225,6 +229,7 @@ class Steps:
       share: Which host.
       drop_remainder: Whether only full batches are made: then all hosts make equally many.
       equal: Whether all hosts get equally many examples, at the cost of up to share.count - 1 of them.
+      repeat: Epochs of an iteration; None: it never ends.
     """
 
     count: int
@@ -232,6 +237,7 @@ class Steps:
     share: Share = WHOLE
     drop_remainder: bool = False
     equal: bool = False
+    repeat: int | None = 1
 
     @property
     def stride(self) -> int:
@@ -253,8 +259,42 @@ class Steps:
             positions = np.arange(start + self.share.index, stop, self.share.count)
             if not positions.size:  # others have one more
                 return
-            after = replace(state, position=stop) if stop < end else state.next_epoch()
+            after = replace(state, position=stop) if stop < end else self.next_epoch(state)
             yield Step(state.epoch, positions, after)
+
+    def next_epoch(self, state: State) -> State:
+        """Where the next epoch begins, in the same iteration or, if that is over, in the next."""
+        following = state.at(state.epoch + 1)
+        over = self.repeat is not None and following.epoch >= state.start + self.repeat
+        return following if over else replace(following, start=state.start)
+
+    def iteration(self, state: State) -> Iterator[Step]:
+        """The steps from a state to its iteration's end."""
+        epoch = state.epoch
+        while (self.repeat is None or epoch < state.start + self.repeat) and self.length():
+            yield from self.epoch(state if epoch == state.epoch else replace(state, epoch=epoch, position=0))
+            epoch += 1
+
+    def endless(self, state: State) -> Iterator[Step]:
+        """The steps from a state on, through all the iterations that follow its own."""
+        while self.length():
+            yield from self.iteration(state)
+            state = self.after_iteration(state)
+
+    def following(self, state: State) -> State:
+        """Where the next iteration begins if the one that begins at a state is broken off at once."""
+        over = self.repeat is not None and state.epoch >= state.start + self.repeat
+        return state.at(state.epoch if over else state.epoch + 1)
+
+    def after_iteration(self, state: State) -> State:
+        """Where the iteration begins that follows a state's; only where one ends."""
+        return state.at(state.start + (self.repeat or 0))
+
+    def resume(self, state: State) -> State:
+        """The state to go on from: the next epoch's where no host has a batch left in its own."""
+        if self.repeat is not None:  # it may come from a loader with another `repeat`
+            state = replace(state, start=state.epoch - (state.epoch - state.start) % self.repeat)
+        return self.next_epoch(state) if self.end(state.position) <= state.position else state
 
     def length(self, position: int = 0) -> int:
         """How many steps an epoch has from a position on."""

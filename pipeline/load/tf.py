@@ -10,7 +10,8 @@ from ..errors import RequestError
 from ..formats.features import Feature
 from ..graph.savedmodel import SavedGraph
 from ..graph.transform import Transform
-from .batches import Batches
+from .batches import Batches, Iteration
+from .locks import ProcessLock
 
 
 def make(
@@ -75,25 +76,33 @@ def _ragged(values: np.ndarray) -> tf.RaggedTensor:
 
 
 class _Iterations:
-    """Iterations over a loader, each where the last completed one ended; called, it begins one.
+    """Iterations over a loader; called, it begins one.
 
     tf.data reads ahead of its user. So the loader stays where the iteration under way began, for `state_after` to count
-    from, until the next one begins.
+    from. One that is begun while another is under way gives the same epoch, so that tf.data.Dataset.zip pairs what
+    belongs together.
     """
 
     def __init__(self, loader: Batches, counted: bool) -> None:
         self._loader = loader
         self._counted = counted
-        self._next: dict[str, int] | None = None
+        self._under_way: Iteration | None = None  # until one that gives it ends, or is broken off
+        self._lock = ProcessLock()
 
     def __call__(self) -> Iterator[dict[str, np.ndarray]]:
-        if self._next is not None:
-            self._loader.restore(self._next)
-            self._next = None
-        start = self._loader.state()
-        if self._counted and start["position"]:
-            raise RequestError("expected a loader at an epoch's beginning, found one within; use ds.tf(..., state=...)")
-        ahead = self._loader.fork()
-        yield from ahead
-        if self._loader.state() == start:  # none was begun meanwhile
-            self._next = ahead.state()
+        with self._lock:
+            if self._under_way is None:
+                if self._counted and self._loader.next_start.position:
+                    raise RequestError(
+                        "expected a loader at an epoch's beginning, found one within; use ds.tf(..., state=...)"
+                    )
+                self._under_way = self._loader.begin()
+            iteration = self._under_way
+        try:
+            for step, batch in iteration:
+                self._loader.reach(iteration, step)
+                yield batch
+        finally:
+            with self._lock:
+                if self._under_way is iteration:
+                    self._under_way = None

@@ -1,45 +1,65 @@
 """PyTorch: the engine's batches as tensors. Imports PyTorch."""
 
+import multiprocessing
+import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
-from .batches import Batches, cores
+from ..errors import RequestError
+from .batches import Batches, Closing, Iteration, Stateful, cores
+from .order import Share, State, Step
+from .workers import SIZE, UNKNOWN, Place, SharedStarts, Turn, at_place, every, place_of
 
 Tensors = dict[str, Any]
 
 
-class TorchBatches(IterableDataset[Tensors]):
+class TorchBatches(Stateful, IterableDataset[Tensors]):
     """An iterable of batches: feature name to tensor [batch, ...].
 
     Strings are lists of bytes objects, lists of any length are lists of tensors.
 
     In a DataLoader (with batch_size=None) of n workers, worker i makes the batches i, i + n, ...: the order stays the
-    same. The workers begin each iteration at the state of this process, which stands still meanwhile: call
-    `set_epoch` before each epoch, and for a checkpoint ask for `state_after(batches)`.
+    same, and each iteration begins the next epoch. What was used of the workers' batches is seen by torchdata's
+    StatefulDataLoader, which saves and restores where they are; without it, ask for `state_after(batches)`.
 
     Args:
       batches: The engine.
       device: Where the tensors go; None leaves them in memory.
       apply: What runs on the tensors there.
+      by_rank: Whether this process's rank in torch.distributed says which share of the examples it gets.
     """
 
     def __init__(
-        self, batches: Batches, device: Any = None, apply: Callable[[Mapping[str, Any]], Tensors] | None = None
+        self,
+        batches: Batches,
+        device: Any = None,
+        apply: Callable[[Mapping[str, Any]], Tensors] | None = None,
+        by_rank: bool = False,
     ) -> None:
         self.batches = batches
         self._device = None if device is None else torch.device(device)
         self._apply = apply
-        # Workers live in other processes, some for many epochs: they see what is written here.
-        self._start = torch.zeros(3, dtype=torch.int64).share_memory_()  # epoch, position, iterations begun there
+        self._by_rank = by_rank
+        self._memory = torch.zeros(SIZE, dtype=torch.int64).share_memory_()  # for workers, in other processes
+        self._worker_begun = 0  # iterations that this worker has begun
+        self._worker_state: State | None = None  # where this worker goes on: where its next batch begins
+        self._worker_resumes = False
         self._publish()
 
+    def __getstate__(self) -> dict[str, Any]:
+        self._use_rank()  # workers that are spawned do not know it
+        return self.__dict__
+
     def __len__(self) -> int:
+        self._use_rank()
         return len(self.batches)
 
     @property
@@ -48,50 +68,147 @@ class TorchBatches(IterableDataset[Tensors]):
         return self.batches.skipped
 
     def state(self) -> dict[str, int]:
-        """Where the loader stands after the batch that it gave last; see `Batches.state`."""
+        """See `Stateful.state`; in a DataLoader's worker, where that worker's next batch begins.
+
+        Raises:
+          RequestError: a DataLoader's workers iterate, of whose batches this process does not know which were used.
+        """
+        if get_worker_info() is not None:
+            return (self._worker_state or self.batches.next_start).to_json()
+        if self._workers_begun():
+            raise RequestError(
+                "state: expected that this process iterates, found that a DataLoader's workers do, ahead of what is "
+                "used of their batches; use torchdata's StatefulDataLoader and its state, or state_after(batches) with "
+                "the number of batches that were used"
+            )
         return self.batches.state()
 
     def state_after(self, batches: int) -> dict[str, int]:
-        """The state after so many batches from the present one; see `Batches.state_after`."""
-        return self.batches.state_after(batches)
+        """See `Batches.state_after`; it also counts from where a DataLoader's workers began.
+
+        Raises:
+          RequestError: they went on from a StatefulDataLoader's state.
+        """
+        begun = self._workers_begun()
+        if begun == UNKNOWN:
+            raise RequestError(
+                "state_after: expected an iteration that began where this loader stood, found one that a "
+                "StatefulDataLoader resumed; use its state"
+            )
+        return self.batches.state_after(batches, at_place(self.batches.next_start, begun) if begun else None)
 
     def restore(self, state: Mapping[str, int]) -> None:
-        """Goes on from a state; see `Batches.restore`. Workers do so when they begin the next iteration."""
+        """See `Stateful.restore`. Where a DataLoader's workers begin the next iteration, they go on there, too."""
+        if get_worker_info() is not None:
+            self._worker_state, self._worker_resumes = State.from_json(state), True
+            return
+        self._use_rank()
         self.batches.restore(state)
         self._publish()
 
     def set_epoch(self, epoch: int) -> None:
-        """Goes on from the beginning of an epoch, from 0, unless the loader already stands in it."""
-        state = self.batches.state()
-        self.restore(state if state["epoch"] == epoch else {**state, "epoch": epoch, "position": 0})
-
-    def __iter__(self) -> Iterator[Tensors]:
-        """The batches; in a DataLoader's worker, that worker's, from where the launching process published."""
-        worker = get_worker_info()
-        if worker is None:
-            return self._iterate()
-        epoch, position, begun = self._start.tolist()
-        batches = self.batches.fork(threads=max(1, cores() // worker.num_workers))
-        batches.restore({**batches.state(), "epoch": epoch, "position": position})
-        if worker.id == 0:
-            self._start[2] += 1
-            if begun and self.batches.order.shuffle:
-                warnings.warn(
-                    f"epoch {epoch} begins for the second time, in the same order; call set_epoch(epoch) on the "
-                    "DataLoader's dataset before each epoch",
-                    stacklevel=2,
-                )
-        return map(self._to_tensors, batches.run(islice(batches.steps(), worker.id, None, worker.num_workers)))
-
-    def _iterate(self) -> Iterator[Tensors]:
-        for batch in self.batches:
-            self._publish()
-            yield self._to_tensors(batch)
+        """Makes the next iteration begin with an epoch, from 0, unless it goes on within that epoch anyway."""
+        self._follow()
+        self.batches.set_epoch(epoch)
         self._publish()
 
+    def __iter__(self) -> Iterator[Tensors]:
+        """The batches; in a DataLoader's worker, that worker's."""
+        self._use_rank()
+        info = get_worker_info()
+        return Closing(self._iterate() if info is None else self._begin_work(info.id, info.num_workers, info.seed))
+
+    def _iterate(self) -> Iterator[Tensors]:
+        self._follow()
+        iteration = self.batches.begin()
+        self._publish()
+        for step, batch in iteration:
+            self.batches.take(iteration, step)
+            self._publish()
+            yield self._to_tensors(batch)
+        self.batches.finish(iteration)
+        self._publish()
+
+    def _begin_work(self, worker: int, workers: int, seed: int) -> Iterator[Tensors]:
+        """Begins a worker's iteration, where a state told it to go on or else where worker 0 does."""
+        turn = Turn(_owner(), seed - worker, self._worker_begun, workers)
+        self._worker_begun += 1
+        if self._worker_resumes and self._worker_state:
+            self._worker_resumes = False
+            self.batches.place(self._worker_state)
+            return self._work(turn, worker, 0, UNKNOWN)
+        if worker == 0:
+            latest = self._starts.latest(turn.owner)
+            place = latest.following if latest else place_of(self.batches.next_start)
+        else:
+            place = self._starts.join(turn, worker)
+        self.batches.place(at_place(self.batches.next_start, place))
+        return self._work(turn, worker, worker, place)
+
+    def _work(self, turn: Turn, worker: int, first: int, begun: Place) -> Iterator[Tensors]:
+        """One worker's batches: every one of as many as there are workers, after the first that others make."""
+        iteration = self.batches.begin()
+        steps = self.batches.steps_from(iteration.start)
+        before = [iteration.start, *(step.after for step in islice(steps, first))]
+        self._worker_state = replace(before[-1], start=iteration.start.start)
+        serial = 0
+        if worker == 0:
+            serial = self._starts.begin(turn, begun, place_of(self.batches.next_start))
+
+        def publish() -> None:
+            if worker == 0:
+                self._starts.change(turn, serial, begun, place_of(self.batches.next_start))
+
+        threads = max(1, cores() // turn.workers)
+        return self._make(iteration, self.batches.run(every(steps, turn.workers), threads), publish)
+
+    def _make(
+        self,
+        iteration: Iteration,
+        batches: Iterator[tuple[Step, Mapping[str, np.ndarray]]],
+        publish: Callable[[], None],
+    ) -> Iterator[Tensors]:
+        """Gives a worker's batches, and notes where the worker goes on after each."""
+        for step, batch in batches:
+            self.batches.take(iteration, step)
+            self._worker_state = replace(step.after, start=iteration.start.start)
+            publish()
+            yield self._to_tensors(batch)
+        self.batches.finish(iteration)
+        self._worker_state = replace(self.batches.next_start, start=iteration.start.start)
+        publish()
+
     def _publish(self) -> None:
-        state = self.batches.state()
-        self._start[:] = torch.tensor([state["epoch"], state["position"], 0])
+        self._starts.publish(os.getpid(), place_of(self.batches.next_start))
+
+    def _workers_begun(self) -> Place | None:
+        """Where a DataLoader's workers began, if they iterated last."""
+        latest = self._starts.latest(os.getpid())
+        return latest.begun if latest else None
+
+    def _follow(self) -> None:
+        """Begins next where workers stopped, if they iterated last."""
+        latest = self._starts.latest(os.getpid())
+        if latest and latest.begun:
+            self.batches.place(at_place(self.batches.next_start, latest.following))
+
+    def _use_rank(self) -> None:
+        """Takes the share of the examples that is this process's rank's; spawned workers bring theirs along."""
+        if not self._by_rank:
+            return
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            self.batches.use_share(Share(torch.distributed.get_rank(), torch.distributed.get_world_size()))
+        elif get_worker_info() is None and os.environ.get("WORLD_SIZE", "1") not in ("", "1"):
+            warnings.warn(
+                f"expected torch.distributed to be initialized, as WORLD_SIZE={os.environ['WORLD_SIZE']} says that "
+                "there are several processes, found that it is not: each of them gets all examples; initialize it "
+                "before the first batch, or give shard=(rank, world_size), or shard=(0, 1) if this is meant",
+                stacklevel=3,
+            )
+
+    @property
+    def _starts(self) -> SharedStarts:
+        return SharedStarts(self._memory.numpy())
 
     def _to_tensors(self, batch: Mapping[str, np.ndarray]) -> Tensors:
         tensors = {name: self._to_tensor(values) for name, values in batch.items()}
@@ -110,3 +227,9 @@ class TorchBatches(IterableDataset[Tensors]):
 
 def _is_numbers(item: object) -> bool:
     return isinstance(item, np.ndarray) and item.dtype != object
+
+
+def _owner() -> int:
+    """The process that started this worker."""
+    parent = multiprocessing.parent_process()
+    return parent.pid if parent and parent.pid else os.getppid()

@@ -1,5 +1,8 @@
+import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 import threading
 from itertools import chain, islice
 from pathlib import Path
@@ -66,7 +69,97 @@ def test_each_epoch_has_all_examples_in_an_order_of_its_own(dataset: Dataset) ->
     epochs = _rows(loader)
     assert all(sorted(epoch) == list(range(21)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    assert _rows(loader)[0] not in epochs  # it goes on with the fourth
+    assert _rows(loader)[0] not in epochs  # the next iteration begins with the fourth
+
+
+def test_each_iteration_begins_an_epoch_even_after_one_that_was_broken_off(dataset: Dataset) -> None:
+    epochs = _rows(dataset.numpy("train", 21, shuffle="exact", repeat=4))
+    loader = dataset.numpy("train", 3, shuffle="exact")
+    assert next(iter(loader))["row"].tolist() == epochs[0][:3]
+    assert list(chain.from_iterable(_rows(loader))) == epochs[1]
+    assert [batch["row"].tolist() for batch in islice(loader, 2)] == [epochs[2][:3], epochs[2][3:6]]
+    assert list(chain.from_iterable(_rows(loader))) == epochs[3]
+    validation = dataset.numpy("train", 3)
+    assert [next(iter(validation))["row"].tolist() for _ in range(3)] == [[0, 1, 2]] * 3
+
+
+def test_only_the_iteration_begun_last_says_where_the_loader_stands(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 4, shuffle="exact")
+    first, second = iter(loader), iter(loader)
+    next(first), next(second), next(first), next(first)
+    assert {"epoch": 1, "position": 4}.items() <= loader.state().items()
+    loader.restore({**loader.state(), "epoch": 0, "position": 8})
+    next(second)
+    assert {"epoch": 0, "position": 8}.items() <= loader.state().items()
+
+
+def test_the_length_is_a_whole_iterations_wherever_the_loader_stands(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 4, repeat=2)
+    iterator = iter(loader)
+    for _ in range(7):
+        next(iterator)
+    again = dataset.numpy("train", 4, repeat=2, state=loader.state())
+    assert len(loader) == len(again) == 12
+    assert len(_rows(again)) == 5  # what is left of the iteration
+    assert len(_rows(again)) == 12
+
+
+def test_a_loader_resumed_with_other_epochs_goes_on_to_the_end_of_an_iteration_of_its_own(dataset: Dataset) -> None:
+    state = dataset.numpy("train", 4, repeat=3).state_after(13)  # one batch of the third epoch
+    assert {"epoch": 2, "start": 0}.items() <= state.items()
+    assert len(_rows(dataset.numpy("train", 4, repeat=1, state=state))) == 5
+    assert len(_rows(dataset.numpy("train", 4, repeat=2, state=state))) == 5 + 6
+
+
+def test_an_epoch_that_is_set_is_the_next_one(dataset: Dataset) -> None:
+    epochs = _rows(dataset.numpy("train", 21, shuffle="exact", repeat=3))
+    loader = dataset.numpy("train", 21, shuffle="exact")
+    for epoch in (2, 0, 1, 1):
+        loader.set_epoch(epoch)
+        assert _rows(loader) == [epochs[epoch]]
+    loader.restore({**loader.state(), "epoch": 1, "position": 7})
+    loader.set_epoch(1)  # as loops over epochs do, after they have restored
+    assert _rows(loader) == [epochs[1][7:]]
+    with pytest.raises(RequestError, match="epoch: expected a whole number from 0"):
+        loader.set_epoch(-1)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.uint8])
+def test_states_are_plain_integers_whatever_integers_are_given(dataset: Dataset, kind: Any) -> None:
+    options = {name: kind(value) for name, value in {"seed": 3, "batch_size": 4, "repeat": 2, "window": 7}.items()}
+    loader = dataset.numpy("train", shuffle=True, shard=(kind(1), kind(2)), **options)
+    next(iter(loader))
+    loader.set_epoch(kind(1))
+    loader.restore({name: np.int64(value) for name, value in loader.state_after(kind(2)).items()})
+    assert {type(value) for value in loader.state().values()} == {int}
+    assert loader.state_dict() == json.loads(json.dumps(loader.state()))
+    again = dataset.numpy("train", 4, shuffle=True, seed=3, window=7)
+    again.load_state_dict(loader.state_dict())
+    assert again.state()["position"] == loader.state()["position"]
+
+
+def test_an_iterator_that_is_alive_at_the_end_of_the_process_is_silent(dataset: Dataset) -> None:
+    script = f"""
+from penstock.pipeline.load import open_dataset
+dataset = open_dataset({dataset.uri!r})
+kept = [iter(dataset.numpy("train", 4, repeat=None)) for _ in range(3)]
+for iterator in kept: next(iterator)
+source = dataset.source("train"); source[0]
+"""
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_threads_end_with_an_iteration_that_nobody_holds(dataset: Dataset) -> None:
+    def loading() -> int:
+        return sum(thread.name.startswith("penstock-load") for thread in threading.enumerate())
+
+    before = loading()
+    iterator = iter(dataset.numpy("train", 4))
+    next(iterator)
+    assert loading() > before
+    del iterator
+    assert loading() == before
 
 
 @pytest.mark.parametrize("stop", [1, 2, 5, 6, 9])
@@ -82,6 +175,13 @@ def test_a_stopped_loader_goes_on_where_it_was(dataset: Dataset, stop: int, cach
     rest = _rows(again)
     assert (begun + rest) == whole[: stop + len(rest)]
     assert loader().state_after(stop) == first.state()
+
+
+def test_the_state_after_an_iterations_end_is_the_next_ones_beginning(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 4, shuffle="exact", repeat=2)
+    assert len(_rows(loader)) == 12
+    assert {"epoch": 2, "position": 0, "start": 2}.items() <= loader.state().items()
+    assert len(_rows(dataset.numpy("train", 4, shuffle="exact", repeat=2, state=loader.state()))) == 12
 
 
 def test_resumed_on_other_hosts(dataset: Dataset) -> None:
@@ -159,7 +259,7 @@ def test_a_host_without_a_batch_left_goes_on_with_the_others(dataset: Dataset) -
     state = {**dataset.numpy("train", 5).state(), "position": 20}  # of 21
     hosts = [dataset.numpy("train", 5, shard=(index, 2), state=state) for index in range(2)]
     assert [_rows(host) for host in hosts] == [[[20]], []]
-    assert [host.state() for host in hosts] == [{**state, "epoch": 1, "position": 0}] * 2
+    assert [host.state() for host in hosts] == [{**state, "epoch": 1, "position": 0, "start": 1}] * 2
     assert sorted(row for host in hosts for batch in _rows(host) for row in batch) == list(range(21))
 
 
@@ -172,7 +272,9 @@ def test_what_makes_no_full_batch_any_more_belongs_to_the_next_epoch(dataset: Da
 
 def test_the_state_after_more_batches_than_an_iteration_has(dataset: Dataset) -> None:
     loader = dataset.numpy("train", 5, shuffle=True)
-    assert loader.state_after(12) == {**loader.state(), "epoch": 2, "position": 10}
+    assert loader.state_after(12) == {**loader.state(), "epoch": 2, "position": 10, "start": 2}
+    other_host = dataset.numpy("train", 5, shard=(1, 2))  # of 21 examples the other host has one more
+    assert {"epoch": 1, "position": 10}.items() <= other_host.state_after(3).items()
 
 
 @pytest.mark.parametrize("other", [{"shuffle": "exact"}, {"window": 7}])

@@ -105,3 +105,13 @@ def test_the_first_example_may_be_damaged(tmp_path: Path) -> None:
 def test_the_option_is_a_bool(damaged: Dataset) -> None:
     with pytest.raises(RequestError, match="skip_damaged: expected True or False, found 'yes'"):
         damaged.numpy("train", skip_damaged="yes")  # type: ignore[arg-type]
+
+
+@pytest.mark.extras("jax")
+def test_jax_gives_the_batch_that_is_under_way_before_a_damaged_example(damaged: Dataset) -> None:
+    loader = damaged.jax("train", 4)
+    rows: list[int] = []
+    with pytest.raises(DatasetError, match=MESSAGE):
+        _collect(loader, rows)
+    assert rows == list(range(8))
+    assert loader.state()["position"] == 8

@@ -152,7 +152,7 @@ def test_examples_by_number_and_slice(dataset: Dataset) -> None:
         ({"shard": (3, 2)}, "shard: expected"),
         ({"repeat": 0}, "repeat"),
         ({"batch_size": 22, "drop_remainder": True}, "expected at least one batch of 22"),
-        ({"state": {"seed": 4, "epoch": 0, "position": 0, "order": 0}}, "expected one with seed 0"),
+        ({"state": {"seed": 4, "epoch": 0, "position": 0, "order": 0, "start": 0}}, "expected one with seed 0"),
         ({"state": {}}, "expected what a loader's state.. returned"),
         ({"state": 3}, "expected what a loader's state.. returned"),
         ({"window": 0}, "window: expected a whole number from 1, found 0"),

@@ -116,7 +116,8 @@ def test_length_is_the_number_of_steps(position: int, drop: bool) -> None:
 
 
 def test_the_last_step_ends_the_epoch() -> None:
-    assert _taken(Steps(10, 4), State(seed=3, epoch=5))[1] == State(seed=3, epoch=6)
+    assert _taken(Steps(10, 4), State(seed=3, epoch=5))[1] == State(seed=3, epoch=6, start=6)
+    assert _taken(Steps(10, 4, repeat=7), State(seed=3, epoch=5))[1] == State(seed=3, epoch=6)
 
 
 @pytest.mark.parametrize("share", [(0, 0), (2, 2), (-1, 2)])

@@ -1,14 +1,17 @@
 """PyTorch: the batches of `ds.numpy` as tensors, among workers, and from any point."""
 
+import json
 import warnings
-from itertools import groupby, islice
+from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from penstock.pipeline.load import Dataset
+from penstock.pipeline import RequestError
+from penstock.pipeline.load import Dataset, open_dataset
 
-from .adapters import TWICE, all_differences, row_numbers
+from .adapters import ONCE, TWICE, all_differences, row_numbers
 
 
 @pytest.mark.extras("torch")
@@ -40,47 +43,135 @@ def test_torch_resumes(dataset: Dataset) -> None:
     assert begun + [batch["row"].tolist() for batch in again][: len(whole) - 2] == whole
 
 
+def _epochs(dataset: Dataset, count: int = 8) -> list[list[int]]:
+    rows = row_numbers(dataset.numpy("train", 4, repeat=count, **ONCE))
+    return [rows[start : start + 21] for start in range(0, len(rows), 21)]
+
+
+def _workers(batches: Any, count: int, **options: Any) -> Any:
+    import torch.utils.data
+
+    return torch.utils.data.DataLoader(batches, batch_size=None, num_workers=count, **options)
+
+
+@pytest.mark.extras("torch")
+def test_each_iteration_of_torch_begins_an_epoch(dataset: Dataset) -> None:
+    epochs = _epochs(dataset)
+    batches = dataset.torch("train", 4, **ONCE)
+    assert next(iter(batches))["row"].tolist() == epochs[0][:4]
+    assert row_numbers(batches) == epochs[1]
+    assert row_numbers(_workers(batches, 0)) == epochs[2]
+
+
+@pytest.mark.extras("torch")
+@pytest.mark.slow
+@pytest.mark.parametrize("persistent", [False, True])
+def test_each_iteration_of_workers_begins_an_epoch(dataset: Dataset, persistent: bool) -> None:
+    import torch
+
+    epochs = _epochs(dataset)
+    batches = dataset.torch("train", 4, **ONCE)
+    loader = _workers(batches, 2, persistent_workers=persistent)
+    torch.manual_seed(1)
+    assert row_numbers(loader) == epochs[0]
+    torch.manual_seed(1)  # so the workers have the same seed again
+    assert row_numbers(loader) == epochs[1]
+    assert next(iter(loader))["row"].tolist() == epochs[2][:4]  # broken off
+    assert row_numbers(loader) == epochs[3]
+    assert row_numbers(_workers(batches, 3)) == epochs[4]
+    assert row_numbers(batches) == epochs[5]
+    assert row_numbers(loader) == epochs[6]
+
+
+@pytest.mark.extras("torch")
+@pytest.mark.slow
+def test_workers_that_are_spawned_begin_epochs_too(dataset: Dataset) -> None:
+    epochs = _epochs(dataset)
+    batches = dataset.torch("train", 4, **ONCE)
+    assert row_numbers(batches) == epochs[0]
+    loader = _workers(batches, 2, persistent_workers=True, multiprocessing_context="spawn")
+    assert row_numbers(loader) == epochs[1]
+    assert row_numbers(loader) == epochs[2]
+    assert row_numbers(batches) == epochs[3]
+
+
 @pytest.mark.extras("torch")
 @pytest.mark.slow
 @pytest.mark.parametrize("persistent", [False, True])
 def test_torch_workers_begin_where_they_are_told(dataset: Dataset, persistent: bool) -> None:
-    import torch.utils.data
-
-    options = {"shuffle": "exact", "seed": 5, "features": False}
-    engine = dataset.torch("train", 4, **options).batches
-    expected = [row_numbers(engine.run(steps)) for steps in _epochs(dataset, options)]
-    batches = dataset.torch("train", 4, **options)
-    loader = torch.utils.data.DataLoader(batches, batch_size=None, num_workers=2, persistent_workers=persistent)
+    epochs = _epochs(dataset)
+    batches = dataset.torch("train", 4, **ONCE)
+    loader = _workers(batches, 2, persistent_workers=persistent)
     for epoch in (0, 1, 0):
         batches.set_epoch(epoch)
-        assert row_numbers(loader) == expected[epoch]
+        assert row_numbers(loader) == epochs[epoch]
     next(iter(loader))  # broken off
     batches.set_epoch(1)
-    assert row_numbers(loader) == expected[1]
+    assert row_numbers(loader) == epochs[1]
     batches.restore(batches.state_after(5))  # one of six batches is left
     batches.set_epoch(1)  # as a loop over epochs does: it stands there
-    assert row_numbers(loader) == expected[1][20:]
-    batches.restore(batches.state_after(1))
-    assert batches.state()["epoch"] == 2
-    assert row_numbers(loader) == expected[2]
-
-
-def _epochs(dataset: Dataset, options: dict[str, Any]) -> list[list[Any]]:
-    steps = dataset.numpy("train", 4, repeat=3, **options).steps()
-    return [list(epoch) for _, epoch in groupby(steps, key=lambda step: step.epoch)]
+    assert row_numbers(loader) == epochs[1][20:]
+    assert batches.state_after(1)["epoch"] == 2
+    assert row_numbers(loader) == epochs[2]
 
 
 @pytest.mark.extras("torch")
 @pytest.mark.slow
-def test_torch_workers_tell_of_an_epoch_in_the_same_order(dataset: Dataset) -> None:
-    import torch.utils.data
+def test_a_state_is_not_told_while_workers_iterate(dataset: Dataset) -> None:
+    epochs = _epochs(dataset)
+    batches = dataset.torch("train", 4, **ONCE)
+    for _ in zip(range(3), _workers(batches, 2), strict=False):
+        with pytest.raises(RequestError, match="state: expected that this process iterates"):
+            batches.state_dict()
+    again = dataset.torch("train", 4, **ONCE, state=batches.state_after(3))
+    assert row_numbers(_workers(again, 2)) == epochs[0][12:]
+    batches.load_state_dict(batches.state_after(3))
+    assert {"epoch": 0, "position": 12}.items() <= batches.state_dict().items()
 
-    loader = torch.utils.data.DataLoader(dataset.torch("train", 4, shuffle=True), batch_size=None, num_workers=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        list(loader)
-        with pytest.raises(UserWarning, match="epoch 0 begins for the second time"):
-            list(loader)
+
+@pytest.mark.extras("torch", "torchdata")
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2, 3])
+@pytest.mark.parametrize("stop", [0, 1, 5, 6, 8])
+def test_torchdata_resumes(dataset: Dataset, workers: int, stop: int) -> None:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    def make() -> Any:
+        return StatefulDataLoader(dataset.torch("train", 4, **ONCE), batch_size=None, num_workers=workers)
+
+    epochs = _epochs(dataset)
+    first, taken = make(), 0
+    seen: list[int] = []
+    while taken < stop:  # six batches are an epoch
+        for batch in islice(first, stop - taken):
+            seen += batch["row"].tolist()
+            taken += 1
+    again = make()
+    again.load_state_dict(json.loads(json.dumps(first.state_dict())))
+    seen += row_numbers(again)
+    rows = epochs[0] + epochs[1]
+    assert seen == rows[: len(seen)]
+    assert len(seen) in (21, 42)
+    assert row_numbers(again) == epochs[len(seen) // 21]
+
+
+@pytest.mark.extras("torch", "torchdata")
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+def test_torchdata_resumes_an_iteration_of_many_epochs(dataset: Dataset, workers: int) -> None:
+    from torchdata.stateful_dataloader import StatefulDataLoader
+
+    def make() -> Any:
+        batches = dataset.torch("train", 4, repeat=3, **ONCE)
+        return StatefulDataLoader(batches, batch_size=None, num_workers=workers, persistent_workers=workers > 0)
+
+    rows = [row for epoch in _epochs(dataset) for row in epoch]
+    first = make()
+    begun = row_numbers(islice(first, 8))
+    again = make()
+    again.load_state_dict(first.state_dict())
+    assert begun + row_numbers(again) == rows[:63]
+    assert row_numbers(again) == rows[63:126]
 
 
 @pytest.mark.extras("torch")
@@ -89,3 +180,42 @@ def test_torch_map_style(dataset: Dataset) -> None:
 
     loader = torch.utils.data.DataLoader(dataset.source("train", features="host"), batch_size=4)
     assert next(batch["row"].tolist() for batch in loader) == [0, 1, 2, 3]
+
+
+@pytest.mark.extras("torch")
+@pytest.mark.slow
+def test_torch_distributed_says_which_share_a_process_gets(dataset: Dataset, tmp_path: Path) -> None:
+    import torch.multiprocessing
+
+    arguments = (2, dataset.uri, str(tmp_path / "store"), str(tmp_path))
+    torch.multiprocessing.start_processes(_rank, arguments, 2, start_method="spawn")
+    first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
+    order = row_numbers(dataset.numpy("train", 21, **ONCE))
+    for name in ("here", "fork", "spawn"):
+        assert [first[name], second[name]] == [order[0::2], order[1::2]], name
+    assert first["all"] == second["all"] == order
+    assert [first["length"], second["length"]] == [3, 3]
+
+
+def _rank(rank: int, ranks: int, uri: str, store: str, folder: str) -> None:
+    import torch.distributed
+
+    made_before = open_dataset(uri).torch("train", 4, **ONCE)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
+    found: dict[str, Any] = {"length": len(made_before), "here": row_numbers(made_before)}
+    for context in ("fork", "spawn"):
+        batches = open_dataset(uri).torch("train", 4, **ONCE)
+        found[context] = row_numbers(_workers(batches, 2, multiprocessing_context=context))
+    found["all"] = row_numbers(open_dataset(uri).torch("train", 4, shard=(0, 1), **ONCE))
+    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.extras("torch")
+def test_torch_warns_where_processes_do_not_share(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.warns(UserWarning, match="WORLD_SIZE=2 says that there are several processes"):
+        next(iter(dataset.torch("train", 4)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        next(iter(dataset.torch("train", 4, shard=(0, 1))))
