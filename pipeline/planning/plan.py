@@ -18,13 +18,13 @@ from ..formats.features import Feature, describe_columns, stored_schema
 from ..prepare.images import ImagePreparer, ImageSteps
 from ..prepare.preparer import Preparer, StatisticsSpec
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
-from ..prepare.tables import TablePreparer, TableSteps
-from ..prepare.threads import ordered_map
+from ..prepare.tables import FirstRows, TablePreparer, TableSteps
+from ..prepare.threads import ordered_flat_map
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
 from ..sources.quarantine import QuarantinedExample, first_of_each
-from ..sources.record_source import RecordSource
+from ..sources.record_source import RecordSource, stream_rows
 from ..splits.columns import Hashes, columns_of, describe_unlisted, fit
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_names
@@ -182,7 +182,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     steps, warnings = _fit_splits(steps, listing.ranges, threads)
     start = time.perf_counter()
     tried = _first_rows(steps, listing.ranges)
-    first, rows = listing.ranges[len(tried) - 1], tried[-1]
+    first, rows, first_size = listing.ranges[len(tried) - 1], tried[-1].rows, max(tried[-1].size, 1)
     seconds = time.perf_counter() - start
     batches = [rows.batch, *_further_rows(steps, listing.ranges, first, rows.batch.schema)]
     try:
@@ -199,7 +199,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     rows = conform(rows, schema, first, steps.by_example)
     stored = encode(rows.batch, features) if serialized else rows.batch
     size = sum(record_range.size for record_range in listing.ranges)
-    output_bytes = size * stored.nbytes / max(first.size, 1)
+    output_bytes = size * stored.nbytes / first_size
     suffix = (recipe.format, recipe.compression == "gzip")
     preparer = partial(TablePreparer, steps, schema, serialized, seed)
     ranges = listing.ranges
@@ -219,7 +219,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         features=features,
         preparer=preparer,
         table_schema=listing.schema.columns,
-        estimate=Estimate(output_bytes, size * seconds / max(first.size, 1)),
+        estimate=Estimate(output_bytes, size * seconds / first_size),
         known_losses=_known_losses(listing.ranges, tried, rows),
     )
 
@@ -227,18 +227,20 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
 def _fit_splits(steps: TableSteps, ranges: Sequence[RecordRange], threads: int) -> tuple[TableSteps, list[str]]:
     """The steps with the rule that `fit` makes of theirs, which may need all rows for it; and warnings."""
 
-    def part(record_range: RecordRange) -> tuple[pa.RecordBatch, Hashes]:
+    def part(record_range: RecordRange) -> Iterator[tuple[pa.RecordBatch, Hashes]]:
+        names = columns_of(steps.rule)
         try:
-            rows = steps.deciding(record_range)
+            for rows in steps.deciding(record_range):
+                batch = rows.batch
+                if {*names} <= {*batch.schema.names}:  # else `fit` names it
+                    batch = batch.select(names)
+                yield batch, partial(hash_rows, record_range.key, rows.numbers, "split")
         except PenstockError as error:
             raise RequestError(str(error)) from error
-        names = columns_of(steps.rule)
-        batch = rows.batch.select(names) if {*names} <= {*rows.batch.schema.names} else rows.batch  # `fit` names it
-        return batch, partial(hash_rows, record_range.key, rows.numbers, "split")
 
     def parts() -> Iterator[tuple[pa.RecordBatch, Hashes]]:
         with ThreadPoolExecutor(threads) as pool:
-            for batch, hashes in ordered_map(pool, part, ranges, 2 * threads):
+            for batch, hashes in ordered_flat_map(pool, part, ranges, 2 * threads):
                 if len(batch):
                     yield batch, hashes
 
@@ -266,25 +268,25 @@ def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordL
     return listing
 
 
-def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> list[PreparedRows]:
+def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> list[FirstRows]:
     """The rows after `prepare` of the first ranges, up to the first one that gives any."""
-    tried: list[PreparedRows] = []
+    tried: list[FirstRows] = []
     for record_range in ranges[:_TRIED_RANGES]:
         tried.append(_try(steps, record_range))
-        if len(tried[-1].batch):
+        if len(tried[-1].rows.batch):
             return tried
-    quarantined = [example for rows in tried for example in rows.quarantined]
-    filtered = sum((rows.filtered for rows in tried), Counter[str]())
+    quarantined = [example for first in tried for example in first.rows.quarantined]
+    filtered = sum((first.rows.filtered for first in tried), Counter[str]())
     counts = ", ".join(f"{reason} {count}" for reason, count in filtered.most_common())
     why = f"the first problem: {quarantined[0].message}" if quarantined else f"filters left all out ({counts})"
     if not quarantined and filtered.keys() == {NOT_LISTED}:
-        unlisted = describe_unlisted(steps.rule, steps.source.read(ranges[0], steps.schema).batch)
+        unlisted = describe_unlisted(steps.rule, next(stream_rows(steps.source, ranges[0], steps.schema)).batch)
         why = f"none of them is in a split; {unlisted}".rstrip("; ")
     advice = "" if "; fix " in why else "; fix the recipe or the input"
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 
 
-def _known_losses(ranges: Sequence[RecordRange], tried: Sequence[PreparedRows], last: PreparedRows) -> KnownLosses:
+def _known_losses(ranges: Sequence[RecordRange], tried: Sequence[FirstRows], last: PreparedRows) -> KnownLosses:
     """What the first ranges lost; how many rows all ranges hold, where the source tells or these are all there are.
 
     Args:
@@ -292,19 +294,19 @@ def _known_losses(ranges: Sequence[RecordRange], tried: Sequence[PreparedRows], 
       tried: The rows of the first ranges after `prepare`.
       last: Those of the last one of these, brought to the stored columns.
     """
-    rows = [*tried[:-1], last]
+    rows = [*(first.rows for first in tried[:-1]), last]
     if all(record_range.rows >= 0 for record_range in ranges):
         read = sum(record_range.rows for record_range in ranges)
-    elif len(tried) == len(ranges):
+    elif len(tried) == len(ranges) and all(first.complete for first in tried):
         read = sum(len(each.batch) + len(each.quarantined) + each.filtered.total() for each in rows)
     else:
         read = -1
     return KnownLosses.of(read, [example for each in rows for example in each.quarantined])
 
 
-def _try(steps: TableSteps, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
+def _try(steps: TableSteps, record_range: RecordRange, limit: int | None = None) -> FirstRows:
     try:
-        return steps.prepare(record_range, limit)
+        return steps.prepare_first(record_range, limit)
     except RequestError:
         raise
     except PenstockError as error:
@@ -318,5 +320,5 @@ def _further_rows(
     if not steps.by_example and not any(is_untyped(kind) for kind in schema.types):
         return []
     places = sorted({at * (len(ranges) - 1) // (_TRIED_RANGES - 1) for at in range(_TRIED_RANGES)})
-    batches = [_try(steps, ranges[at], _TRIED_ROWS).batch for at in places if ranges[at] != first]
+    batches = [_try(steps, ranges[at], _TRIED_ROWS).rows.batch for at in places if ranges[at] != first]
     return [batch for batch in batches if len(batch)]  # without rows it may be without the steps' columns

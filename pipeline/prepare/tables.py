@@ -16,7 +16,7 @@ from ..formats.column_notes import merge
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature, describe_columns
 from ..sources.listing import RecordRange
-from ..sources.record_source import RecordSource
+from ..sources.record_source import RecordSource, Rows, stream_rows
 from ..sources.table_schema import TableSchema
 from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
@@ -27,7 +27,7 @@ from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .steps import PreparedRows, apply_step, conform, quarantined
 from .summaries import summarize
-from .threads import ordered_map
+from .threads import ordered_flat_map
 
 
 @dataclass(frozen=True)
@@ -53,38 +53,58 @@ class TableSteps:
         """Whether a function works on one example at a time: then the values tell the columns and their types."""
         return not all(isinstance(function, Vectorized | Where) for function in self.functions)
 
-    def prepare(self, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
-        """Reads a range, gives its rows their splits, and applies the functions.
-
-        Args:
-          record_range: The range.
-          limit: How many of its rows to take; None takes all.
+    def prepare(self, record_range: RecordRange) -> Iterator[PreparedRows]:
+        """Reads a range, gives its rows their splits, and applies the functions; a part of the range at a time.
 
         Raises:
           PenstockError: a function changed the rows in a way that it must not.
         """
-        rows = self.read(record_range, limit)
-        if self.splits_raw_rows:
-            return self._apply_functions(self._split(rows, record_range), record_range)
-        return self._split(self._apply_functions(rows, record_range), record_range)
+        return (self._prepare_rows(record_range, rows) for rows in self._read(record_range))
 
-    def read(self, record_range: RecordRange, limit: int | None = None) -> PreparedRows:
-        """The rows of a range as they are read, as if all were in the first split."""
-        rows = self.source.read(record_range, self.schema)
-        batch, numbers = rows.batch[:limit], rows.numbers[:limit]
-        codes = np.zeros(len(batch), np.int64)
-        filtered, examples = Counter(rows.filtered), list(rows.filtered_examples)
-        return PreparedRows(batch, numbers, codes, list(rows.problems), filtered, examples, rows.notes)
+    def prepare_first(self, record_range: RecordRange, limit: int | None = None) -> "FirstRows":
+        """The first part of a range that holds rows, prepared.
 
-    def deciding(self, record_range: RecordRange) -> PreparedRows:
+        Args:
+          record_range: The range.
+          limit: How many rows to take; None takes all of the part.
+
+        Raises:
+          PenstockError: a function changed the rows in a way that it must not.
+        """
+        losses: list[PreparedRows] = []
+        size = 0
+        parts = stream_rows(self.source, record_range, self.schema)
+        for rows in parts:
+            size += record_range.size if rows.size is None else rows.size
+            first = replace(rows, batch=rows.batch[:limit], numbers=rows.numbers[:limit])
+            prepared = self._prepare_rows(record_range, _unprepared(first))
+            losses.append(prepared)
+            if len(prepared.batch):
+                break
+        first_rows = replace(
+            prepared,
+            quarantined=[example for part in losses for example in part.quarantined],
+            filtered=sum((part.filtered for part in losses), Counter[str]()),
+        )
+        return FirstRows(first_rows, size, limit is None and next(parts, None) is None)
+
+    def deciding(self, record_range: RecordRange) -> Iterator[PreparedRows]:
         """The rows of a range as the split rule sees them: raw, or with a column that `prepare` makes."""
-        rows = self.read(record_range)
-        return rows if self.splits_raw_rows else self._apply_functions(rows, record_range)
+        parts = self._read(record_range)
+        return parts if self.splits_raw_rows else (self._apply_functions(rows, record_range) for rows in parts)
 
     @property
     def splits_raw_rows(self) -> bool:
         """Whether the rows' splits follow from their files and raw columns, and not from a column of `prepare`."""
         return all(name in self.schema.columns.names for name in columns_of(self.rule))
+
+    def _read(self, record_range: RecordRange) -> Iterator[PreparedRows]:
+        return map(_unprepared, stream_rows(self.source, record_range, self.schema))
+
+    def _prepare_rows(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
+        if self.splits_raw_rows:
+            return self._apply_functions(self._split(rows, record_range), record_range)
+        return self._split(self._apply_functions(rows, record_range), record_range)
 
     def _apply_functions(self, rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
         for function in self.functions:
@@ -111,6 +131,21 @@ class TableSteps:
         ]
         rows = replace(rows, codes=codes)
         return rows if inside.all() else rows.keep(inside)
+
+
+@dataclass(frozen=True)
+class FirstRows:
+    """The first rows of a range.
+
+    Attributes:
+      rows: The rows, prepared.
+      size: About how many bytes of the range they were.
+      complete: Whether they are all rows of the range.
+    """
+
+    rows: PreparedRows
+    size: int
+    complete: bool
 
 
 @dataclass(frozen=True)
@@ -160,9 +195,12 @@ class TablePreparer:
         """A worker that prepares so many ranges at a time."""
         return TableWorker(self, threads)
 
-    def __call__(self, record_range: RecordRange) -> Chunk:
-        """The chunk of a range."""
-        rows = self._stored_rows(record_range)
+    def __call__(self, record_range: RecordRange) -> Iterator[Chunk]:
+        """The chunks of a range: one for each part in which it is read."""
+        return (self._store(record_range, rows) for rows in self._stored_rows(record_range))
+
+    def _store(self, record_range: RecordRange, rows: PreparedRows) -> Chunk:
+        """Rows as they are stored, by split, and what is known of them."""
         if record_range.duplicates:
             is_first = ~np.isin(rows.numbers, np.frombuffer(record_range.duplicates, np.int64))
             rows.leave_out(~is_first, DUPLICATE, record_range)
@@ -196,16 +234,18 @@ class TablePreparer:
                     chunk.analyzed = part.select(list(self.statistics.columns))
         return chunk
 
-    def _stored_rows(self, record_range: RecordRange) -> PreparedRows:
-        rows = self.steps.prepare(record_range)
-        return conform(rows, self.stored_schema, record_range, self.steps.by_example)
+    def _stored_rows(self, record_range: RecordRange) -> Iterator[PreparedRows]:
+        for rows in self.steps.prepare(record_range):
+            yield conform(rows, self.stored_schema, record_range, self.steps.by_example)
 
     def hashes(self, record_range: RecordRange) -> tuple[np.ndarray, list[bytes]]:
         """The rows that a range stores: their numbers, int64 [rows], and the SHA-256 of the content of each."""
-        rows = self._stored_rows(record_range)
-        if not len(rows.batch):
-            return np.zeros(0, np.int64), []
-        return rows.numbers, _digests(encode(rows.batch, self.features).to_pylist())
+        numbers, digests = [np.zeros(0, np.int64)], []
+        for rows in self._stored_rows(record_range):
+            if len(rows.batch):
+                numbers.append(rows.numbers)
+                digests += _digests(encode(rows.batch, self.features).to_pylist())
+        return np.concatenate(numbers), digests
 
 
 class TableWorker:
@@ -221,8 +261,15 @@ class TableWorker:
         self._pool.shutdown()
 
     def chunks(self, splits: Collection[str], pieces: Sequence[RecordRange]) -> Iterator[Chunk]:
-        """A chunk for each range; every unit holds all splits."""
-        return ordered_map(self._pool, self._preparer, pieces, self._window)
+        """Chunks of each range; every unit holds all splits."""
+        return ordered_flat_map(self._pool, self._preparer, pieces, self._window)
+
+
+def _unprepared(rows: Rows) -> PreparedRows:
+    """Rows as they are read, as if all were in the first split."""
+    codes = np.zeros(len(rows.batch), np.int64)
+    filtered, examples = Counter(rows.filtered), list(rows.filtered_examples)
+    return PreparedRows(rows.batch, rows.numbers, codes, list(rows.problems), filtered, examples, rows.notes)
 
 
 def _digests(examples: Sequence[bytes]) -> list[bytes]:

@@ -3,10 +3,13 @@
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+_STEP = 2  # results at a time: an item that has one alone is done in one step
 
 
 def ordered_map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Iterable[T], window: int) -> Iterator[R]:
@@ -18,3 +21,33 @@ def ordered_map(pool: ThreadPoolExecutor, function: Callable[[T], R], items: Ite
             yield begun.popleft().result()
     while begun:
         yield begun.popleft().result()
+
+
+def ordered_flat_map(
+    pool: ThreadPoolExecutor, function: Callable[[T], Iterator[R]], items: Iterable[T], window: int
+) -> Iterator[R]:
+    """All that `function` gives for each item, in the order of the items, computed in a thread pool.
+
+    At most `window` items are begun and not yet taken, and of each few results wait, however many it has. No thread
+    waits for results to be taken: the next ones are begun when it is.
+    """
+    begun: deque[tuple[Iterator[R], Future[list[R]]]] = deque()
+    for item in items:
+        results = function(item)
+        begun.append((results, pool.submit(_take, results)))
+        if len(begun) >= window:
+            yield from _rest(pool, *begun.popleft())
+    while begun:
+        yield from _rest(pool, *begun.popleft())
+
+
+def _take(results: Iterator[R]) -> list[R]:
+    return list(islice(results, _STEP))
+
+
+def _rest(pool: ThreadPoolExecutor, results: Iterator[R], begun: Future[list[R]]) -> Iterator[R]:
+    """What is left of an item's results, the first of which are begun."""
+    while len(taken := begun.result()) == _STEP:
+        begun = pool.submit(_take, results)
+        yield from taken
+    yield from taken

@@ -5,28 +5,31 @@ only whole and decimal numbers are inferred; `true` and dates are strings, as th
 """
 
 import codecs
+import contextlib
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from itertools import combinations
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import PenstockError, RequestError
-from ..storage import files
 from ..storage.files import FileInfo
-from . import column_types, csv_rows, row_boundaries
+from . import column_types, csv_rows, row_blocks, row_boundaries, text_encoding
 from .column_types import REST, SCALARS, Columns, Policies
 from .csv_rows import Format, Text
-from .file_content import compression, open_whole, read_fully, read_range
+from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
-from .record_source import Rows
+from .record_source import Rows, concat_rows
+from .row_blocks import RowBlock
 from .table_schema import TableSchema, with_rules
+from .text_encoding import Utf8Stream
+from .text_ranges import text_ranges
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
@@ -39,12 +42,13 @@ class Csv:
 
     Attributes:
       pattern: Glob pattern, or several: `*` and `?` stay in a folder, `**/` is any number of folders. Files that end in
-        .gz, .bz2, .zst or .lz4 are decompressed; each is read as one range, and must hold less than 1 GiB of text.
+        .gz, .bz2, .zst or .lz4 are decompressed; each is one range, which is read as a stream. A row may have 64 MiB; a
+        longer one does not fit, and ends with its line.
       delimiter: The character between fields.
       names: The columns' names, for files without a header.
       missing: What stands for a missing value, quoted or not.
       encoding: The text's encoding, as Python names it. UTF-8 and the encodings of one byte a character are read by
-        ranges, files in every other one whole.
+        ranges, files in every other one as one range each.
       quote: The character around fields that hold delimiters or newlines; None: quotes are text.
       escape: The character, as MySQL's backslash, after which one is text: a quote, a delimiter, a line end, itself.
         A field of it and an N alone stays as it is, for `missing` to name. None: there is none. Text after a closing
@@ -98,7 +102,9 @@ class Csv:
         escape = ord(self.escape) if self.escape else None
         dialect = row_boundaries.Dialect(ord(self.delimiter), quote, self.strip, escape=escape)
         missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
-        return Format(dialect, missing, self.nonfinite, "UTF-8" if self._is_utf8 else self.encoding)
+        return Format(
+            dialect, missing, self.nonfinite, "UTF-8" if text_encoding.is_utf8(self.encoding) else self.encoding
+        )
 
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the ranges; see `RecordSource`."""
@@ -130,32 +136,52 @@ class Csv:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
-        data = read_range(record_range)
-        if self._is_whole(record_range.uri):
-            head = self._parse_head(self._transcode(data, True, record_range.uri), True, record_range.uri)
-            names, data = head.names, head.text[head.begin :]
-        elif self.names:
-            names = list(self.names)
-        else:
-            with files.open_read(record_range.uri) as file:
-                names = self._read_head(file, record_range.uri, _FIRST_HEAD).names
-        data = self._to_utf8(data)
-        lacks = [name for name in schema.columns.names if name not in names]
-        if lacks:
-            raise PenstockError(
-                f"{record_range.uri}: expected the columns {lacks}, found {names}; "
-                "the file changed after it was listed: run again"
-            )
-        return csv_rows.read_rows(record_range, Text(data, names), schema.columns, self.format)
+        return concat_rows(list(self.stream(record_range, schema)), schema.columns, record_range.uri)
+
+    def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+        """Reads a range, a compressed file a part at a time; see `StreamingSource`."""
+        before = 0
+        for names, block in self._blocks(record_range):
+            lacks = [name for name in schema.columns.names if name not in names]
+            if lacks:
+                raise PenstockError(
+                    f"{record_range.uri}: expected the columns {lacks}, found {names}; "
+                    "the file changed after it was listed: run again"
+                )
+            if block.too_long:
+                yield row_blocks.read_too_long(record_range, block, schema.columns)
+                continue
+            first_row, first_line = record_range.first_row + block.row, record_range.first_line + block.line
+            part = replace(record_range, first_row=first_row, first_line=first_line)
+            text = Text(text_encoding.to_utf8(block.data, self._row_encoding), names)
+            rows = csv_rows.read_rows(part, text, schema.columns, self.format)
+            yield replace(rows, size=None if block.position is None else block.position - before)
+            before = block.position or 0
+
+    def _blocks(self, record_range: RecordRange) -> Iterator[tuple[list[str], RowBlock]]:
+        """The rows of a range, and the names of their columns."""
+        uri, dialect = record_range.uri, self.format.dialect
+        if self._is_stream(uri):
+            with self._open_text(uri, PenstockError) as file:
+                head = self._read_head(file, uri, _FIRST_HEAD)
+                for block in row_blocks.row_blocks(file, dialect, uri, PenstockError, head=head.text[head.begin :]):
+                    yield head.names, block
+            return
+        names = list(self.names or ())
+        if not names:
+            with self._open_text(uri, PenstockError) as file:
+                names = self._read_head(file, uri, _FIRST_HEAD).names
+        for block in row_blocks.range_blocks(record_range, dialect):
+            yield names, block
 
     def _ranges(self, input_file: "_InputFile", range_bytes: int) -> list[RecordRange]:
         key, info, head = input_file.key, input_file.info, input_file.head
-        if self._is_whole(info.uri):
+        if self._is_stream(info.uri):
             return [RecordRange(info.uri, key, 0, info.size, 0, head.rows, info.size, head.lines + 1)]
         size = info.size - head.begin
         if size <= range_bytes:
             return [RecordRange(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
-        return row_boundaries.text_ranges(info, key, self.format.dialect, range_bytes, head.begin, head.lines + 1)
+        return text_ranges(info, key, self.format.dialect, range_bytes, head.begin, head.lines + 1)
 
     def _schema(self, inputs: "Sequence[_InputFile]", warnings: list[str]) -> pa.Schema:
         """The columns to read, with the declared types, or those that the first files' beginnings show."""
@@ -178,25 +204,26 @@ class Csv:
     # A file's beginning.
 
     def _head(self, uri: str, size: int) -> "_Head":
-        try:
-            with open_whole(uri) as file:
-                return self._read_head(file, uri, size)
-        except (OSError, pa.ArrowException) as error:
-            raise RequestError(f"{uri}: expected text that can be read, found: {error}; fix or remove it") from error
+        with self._open_text(uri, RequestError) as file:
+            return self._read_head(file, uri, size)
 
-    def _read_head(self, file: IO[bytes], uri: str, size: int) -> "_Head":
+    def _read_head(self, file: Stream, uri: str, size: int) -> "_Head":
         data = b""
         while True:
             data += read_fully(file, size - len(data))
             at_end = len(data) < size
-            head = self._parse_head(self._transcode(data, at_end, uri), at_end, uri)
+            head = self._parse_head(data, at_end, uri)
             if at_end or head.names:
                 return head
+            if size >= row_blocks.LONGEST_ROW:
+                raise RequestError(
+                    f"{uri}: expected a row in its first {row_blocks.LONGEST_ROW} bytes, found none; is it text?"
+                )
             size *= 4
 
     def _parse_head(self, text: bytes, at_end: bool, uri: str) -> "_Head":
         """What is known of a file whose beginning, or whole content, is `text`."""
-        skipped = len(_BOM) if text.startswith(_BOM) and (self._is_utf8 or not self._is_sliceable) else 0
+        skipped = len(_BOM) if text.startswith(_BOM) and text_encoding.is_utf8(self._row_encoding) else 0
         array = np.frombuffer(text, np.uint8)[skipped:]
         boundaries = row_boundaries.find_boundaries(array, self.format.dialect, at_end)
         filled = boundaries.filled(array)
@@ -215,11 +242,18 @@ class Csv:
             names = self._names(array[start:begin].tobytes(), uri)
             lines, rows = int(np.searchsorted(boundaries.lines, begin)), len(filled) - 1
         sample = array[begin : int(boundaries.ends[-1])].tobytes()
-        return _Head(names, text, skipped + begin, lines, rows if at_end else -1, self._to_utf8(sample))
+        return _Head(
+            names,
+            text,
+            skipped + begin,
+            lines,
+            rows if at_end and len(text) <= row_blocks.LONGEST_ROW else -1,
+            text_encoding.to_utf8(sample, self._row_encoding),
+        )
 
     def _names(self, header: bytes, uri: str) -> list[str]:
         try:
-            text = header.decode(self.encoding if self._is_sliceable else "utf-8")
+            text = header.decode(self._row_encoding)
         except UnicodeDecodeError as error:
             raise RequestError(f"{uri}, line 1: expected a header in {self.encoding}, found: {error}") from error
         style: dict[str, Any] = {"quotechar": self.quote} if self.quote else {"quoting": csv.QUOTE_NONE}
@@ -233,47 +267,19 @@ class Csv:
     # Encodings.
 
     @property
-    def _is_utf8(self) -> bool:
-        return codecs.lookup(self.encoding).name in ("utf-8", "utf-8-sig", "ascii")
+    def _row_encoding(self) -> str:
+        """The encoding in which files are cut into rows: their own, unless rows cannot be told in it."""
+        return self.encoding if text_encoding.is_sliceable(self.encoding) else "utf-8"
 
-    @property
-    def _is_sliceable(self) -> bool:
-        """Whether a byte below 128 is always the ASCII character, so that rows can be told without decoding."""
-        if self._is_utf8:
-            return True
-        try:
-            every = bytes(range(256)).decode(self.encoding, "replace")
-        except (UnicodeError, LookupError):
-            return False
-        return len(every) == 256 and every[:128] == bytes(range(128)).decode("ascii")
+    def _is_stream(self, uri: str) -> bool:
+        """Whether a file can only be read from its beginning."""
+        return compression(uri) is not None or not text_encoding.is_sliceable(self.encoding)
 
-    def _is_whole(self, uri: str) -> bool:
-        return compression(uri) is not None or not self._is_sliceable
-
-    def _transcode(self, data: bytes, at_end: bool, uri: str) -> bytes:
-        """Bytes as UTF-8, where rows cannot be told without decoding; else as they are."""
-        if self._is_sliceable:
-            return data
-        # a byte that does not fit costs its row; in UTF-16 it could shift all that follow
-        errors = "strict" if codecs.lookup(self.encoding).name.startswith("utf") else "surrogateescape"
-        try:
-            text = codecs.getincrementaldecoder(self.encoding)(errors).decode(data, at_end)
-        except UnicodeError as error:
-            where = ""
-            if isinstance(error, UnicodeDecodeError):
-                lines = data[: error.start].decode(self.encoding, "replace").splitlines(keepends=True)
-                line = 1 + sum(each[-1] in "\r\n" for each in lines)
-                where = f", line {line}, byte {error.start}"
-            raise RequestError(
-                f"{uri}{where}: expected text in {self.encoding}, found: {error}; fix it, or declare another encoding"
-            ) from error
-        return text.encode("utf-8", "surrogateescape")
-
-    def _to_utf8(self, data: bytes) -> bytes:
-        """Text as UTF-8; bytes that the encoding does not know stay as they are, for the reader to find."""
-        if self._is_utf8 or not self._is_sliceable or data.isascii():
-            return data
-        return data.decode(self.encoding, "surrogateescape").encode("utf-8", "surrogateescape")
+    @contextlib.contextmanager
+    def _open_text(self, uri: str, error: type[PenstockError]) -> Iterator[Stream]:
+        """Opens a file at its beginning; its text comes in the encoding in which it is cut into rows."""
+        with open_content(uri, error) as file:
+            yield file if text_encoding.is_sliceable(self.encoding) else Utf8Stream(file, self.encoding, uri)
 
 
 def tsv(pattern: str | Sequence[str], **options: Any) -> Csv:

@@ -10,10 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ..errors import PenstockError, RequestError
+from ..errors import RequestError
 from . import column_types, row_boundaries, utf8
 from .column_types import FLOAT32_MAX, Policies
-from .file_content import LARGEST
 from .listing import RecordRange
 from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
@@ -87,16 +86,7 @@ class _RangeRows:
 
 
 def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Format) -> Rows:
-    """Reads the rows of a range.
-
-    Raises:
-      PenstockError: it holds more than 1 GiB of text.
-    """
-    if len(text.data) > LARGEST:
-        raise PenstockError(
-            f"{record_range.uri}: expected at most {LARGEST} bytes of text in a range, found more; "
-            "split the compressed file, or store it uncompressed"
-        )
+    """Reads the rows of a range, or some of them, whose first row and line the range then gives."""
     array = np.frombuffer(text.data, np.uint8)
     quoted = any(mark is not None and bytes([mark]) in text.data for mark in (form.dialect.quote, form.dialect.escape))
     rows: _RangeRows | None = None

@@ -1,18 +1,16 @@
-"""What files hold: a file may be compressed as a whole, which its suffix tells, and is then one range."""
+"""What files hold: a file may be compressed as a whole, which its suffix tells; it is then one range, a stream."""
 
 import contextlib
 from collections.abc import Iterator
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, Protocol
 
 import pyarrow as pa
 
 from ..errors import PenstockError
 from ..storage import files
-from .listing import RecordRange
 
 _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd", "lz4": "lz4"}
-
-LARGEST = 1 << 30  # bytes of text in one range: Arrow counts a column's bytes in 31 bits
 
 
 def compression(uri: str) -> str | None:
@@ -20,23 +18,21 @@ def compression(uri: str) -> str | None:
     return _CODECS.get(uri.rpartition(".")[2].lower())
 
 
-@contextlib.contextmanager
-def open_whole(uri: str) -> Iterator[IO[bytes]]:
-    """Opens a file for reading from its beginning; a compressed one gives what it holds.
+class Readable(Protocol):
+    """What gives bytes: a store's file may give fewer at once than are asked for, and gives none at its end alone."""
 
-    Raises:
-      OSError: it cannot be read, or its compressed stream is damaged or ends early.
-    """
-    codec = compression(uri)
-    with files.open_read(uri) as file:
-        if codec is None:
-            yield file
-        else:
-            with pa.CompressedInputStream(file, codec) as stream:
-                yield stream
+    def read(self, count: int, /) -> bytes:
+        """The next bytes."""
 
 
-def read_fully(file: IO[bytes], count: int) -> bytes:
+class Stream(Readable, Protocol):
+    """What a file holds, from where it was opened on."""
+
+    def position(self) -> int:
+        """About how many of the file's own bytes, compressed as they are, were read."""
+
+
+def read_fully(file: Readable, count: int) -> bytes:
     """`count` bytes, or fewer at the file's end; a store's file may give fewer at once."""
     data = file.read(count)
     while len(data) < count and (more := file.read(count - len(data))):
@@ -44,30 +40,49 @@ def read_fully(file: IO[bytes], count: int) -> bytes:
     return data
 
 
-def read_range(record_range: RecordRange) -> bytes:
-    """The bytes of a range of a file; of a compressed file all that it holds.
+@contextlib.contextmanager
+def open_content(uri: str, error: type[PenstockError], begin: int = 0) -> Iterator[Stream]:
+    """Opens a file for reading; a compressed one gives what it holds. What goes wrong says which file it is.
+
+    Args:
+      uri: The file.
+      error: What to raise.
+      begin: Where to begin in it; 0 in a compressed one.
 
     Raises:
-      PenstockError: the file cannot be read, became shorter, or holds more than LARGEST bytes.
+      PenstockError: `error`, here and from every read, if the file cannot be read or does not decompress.
     """
-    uri, size = record_range.uri, record_range.end - record_range.begin
-    is_compressed = compression(uri) is not None
-    try:
-        with open_whole(uri) as file:
-            if not is_compressed:
-                file.seek(record_range.begin)
-            data = read_fully(file, LARGEST + 1 if is_compressed else size)
-    except (OSError, pa.ArrowException) as error:
-        whole = "a file that decompresses" if is_compressed else "a file that can be read"
-        raise PenstockError(f"{uri}: expected {whole}, found: {error}; make it again") from error
-    if len(data) < size and not is_compressed:
-        raise PenstockError(
-            f"{uri}: expected {record_range.end} bytes, found {record_range.begin + len(data)}; "
-            "the file changed after it was listed: run again"
-        )
-    if len(data) > LARGEST:
-        raise PenstockError(
-            f"{uri}: expected at most {LARGEST} bytes in a range, found more; split the compressed file, or store it "
-            "uncompressed"
-        )
-    return data
+    codec = compression(uri)
+    with contextlib.ExitStack() as stack:
+        try:
+            file = stack.enter_context(files.open_read(uri))
+            content = stack.enter_context(pa.CompressedInputStream(file, codec)) if codec else file
+            if begin:
+                file.seek(begin)
+        except (OSError, pa.ArrowException) as failure:
+            raise _unreadable(uri, failure, error) from failure
+        yield _File(file, content, uri, error)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file, and what it holds; they differ where it is compressed."""
+
+    file: IO[bytes]
+    content: IO[bytes]
+    uri: str
+    error: type[PenstockError]
+
+    def read(self, count: int) -> bytes:
+        try:
+            return self.content.read(count)
+        except (OSError, pa.ArrowException) as failure:
+            raise _unreadable(self.uri, failure, self.error) from failure
+
+    def position(self) -> int:
+        return self.file.tell()
+
+
+def _unreadable(uri: str, failure: Exception, error: type[PenstockError]) -> PenstockError:
+    what = "a file that decompresses" if compression(uri) else "a file that can be read"
+    return error(f"{uri}: expected {what}, found: {failure}; make it again")

@@ -6,7 +6,7 @@ whose payloads are read once, later, or a table of any size, which is read range
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from . import key_lists
 from .images import Images
 from .listing import ImageListing, RecordListing, RecordRange
 from .quarantine import LISTED, FilteredExample
-from .record_source import RecordSource, Rows
+from .record_source import RecordSource, Rows, concat_rows, stream_rows
 from .table_schema import ColumnRules, TableSchema
 
 NO_MATCH = "no_match"
@@ -258,9 +258,17 @@ class TableJoin:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range of the left side and joins it; see `RecordSource`."""
+        return concat_rows(list(self.stream(record_range, schema)), schema.columns, record_range.uri)
+
+    def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+        """Reads a range of the left side, in its parts, and joins them; see `StreamingSource`."""
         assert isinstance(schema, JoinSchema)
         table = self.right.read(record_range.root, schema.digest)
-        rows = self.left.read(record_range, schema.left)
+        for rows in stream_rows(self.left, record_range, schema.left):
+            yield self._join(record_range, rows, table, schema.columns)
+
+    def _join(self, record_range: RecordRange, rows: Rows, table: IndexedTable, schema: pa.Schema) -> Rows:
+        """Rows of the left side with the columns of the table."""
         names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
         places = pa.array([table.rows.get(name) for name in names], pa.int64())
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
@@ -273,7 +281,7 @@ class TableJoin:
             filtered[NO_MATCH] += places.null_count
             places = places.drop_null()
         columns = [column.take(places).combine_chunks() for column in table.columns.columns]
-        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.columns)
+        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
         return replace(rows, batch=joined, numbers=numbers, filtered=filtered, filtered_examples=examples)
 
 

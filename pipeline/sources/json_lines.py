@@ -3,26 +3,27 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass
-from typing import IO, Any
+from dataclasses import KW_ONLY, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.json
 
-from ..errors import RequestError
-from ..storage import files
+from ..errors import PenstockError, RequestError
 from ..storage.files import FileInfo
-from . import column_types, json_nesting, row_boundaries, utf8
+from . import column_types, json_nesting, row_blocks, row_boundaries, utf8
 from .column_types import REST, Columns, Policies
-from .file_content import compression, open_whole, read_fully, read_range
+from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
-from .record_source import Rows, collect_rows
+from .record_source import Rows, collect_rows, concat_rows
+from .row_blocks import RowBlock
 from .row_errors import RowError, shorten
 from .table_schema import TableSchema, with_rules
+from .text_ranges import text_ranges
 
 _THREADS = 16
 _SAMPLED, _SAMPLE = 8, 1 << 20
@@ -42,8 +43,8 @@ class JsonLines:
     Nested objects are refused: name with `columns` the keys to read instead.
 
     Attributes:
-      pattern: Glob pattern, or several. Files that end in .gz, .bz2, .zst or .lz4 are decompressed; each is read as one
-        range, and must hold less than 1 GiB of text.
+      pattern: Glob pattern, or several. Files that end in .gz, .bz2, .zst or .lz4 are decompressed; each is one range,
+        which is read as a stream. A line may have 64 MiB; a longer one does not fit.
       columns: The keys to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the first
         megabyte of eight files. `"*": "auto"` is every other key of that beginning. None: all of them.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
@@ -75,9 +76,23 @@ class JsonLines:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
-        data = read_range(record_range)
-        if record_range.begin == 0:
-            data = data.removeprefix(_BOM)
+        return concat_rows(list(self.stream(record_range, schema)), schema.columns, record_range.uri)
+
+    def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+        """Reads a range, a compressed file a part at a time; see `StreamingSource`."""
+        before = 0
+        for block in _blocks(record_range):
+            if block.too_long:
+                yield row_blocks.read_too_long(record_range, block, schema.columns)
+                continue
+            first_row, first_line = record_range.first_row + block.row, record_range.first_line + block.line
+            part = replace(record_range, first_row=first_row, first_line=first_line)
+            rows = self._read_lines(part, block.data, schema)
+            yield replace(rows, size=None if block.position is None else block.position - before)
+            before = block.position or 0
+
+    def _read_lines(self, record_range: RecordRange, data: bytes, schema: TableSchema) -> Rows:
+        """Reads lines, whose first row and line the range gives."""
         lines = _Lines(data)
         errors: dict[int, RowError] = {}
         others = {record_range.first_row + position: row_error for position, row_error in lines.errors.items()}
@@ -196,9 +211,31 @@ def _list_ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange
         return []
     if compression(info.uri) or info.size <= range_bytes:
         return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
-    with files.open_read(info.uri) as file:
+    with open_content(info.uri, RequestError) as file:
         begin = len(_BOM) if read_fully(file, len(_BOM)) == _BOM else 0
-    return row_boundaries.text_ranges(info, key, _LINES, range_bytes, begin)
+    return text_ranges(info, key, _LINES, range_bytes, begin)
+
+
+def _blocks(record_range: RecordRange) -> Iterator[RowBlock]:
+    """The lines of a range; those of a file's beginning without its byte-order mark."""
+    uri, size = record_range.uri, record_range.end - record_range.begin
+    if compression(uri):
+        with open_content(uri, PenstockError) as file:
+            yield from _file_blocks(file, uri, PenstockError)
+    elif not record_range.begin and size > row_blocks.LONGEST_ROW:
+        with open_content(uri, PenstockError) as file:
+            yield from _file_blocks(file, uri, PenstockError, size)
+    else:
+        for block in row_blocks.range_blocks(record_range, _LINES):
+            yield block if record_range.begin else replace(block, data=block.data.removeprefix(_BOM))
+
+
+def _file_blocks(file: Stream, uri: str, error: type[PenstockError], size: int | None = None) -> Iterator[RowBlock]:
+    """The lines of a file from its beginning, without its byte-order mark."""
+    head = read_fully(file, len(_BOM))
+    if head == _BOM:
+        head, size = b"", None if size is None else size - len(_BOM)
+    return row_blocks.row_blocks(file, _LINES, uri, error, size, head)
 
 
 def _read_json(data: bytes, schema: pa.Schema | None) -> pa.Table:
@@ -294,27 +331,20 @@ def _parse_value(value: Any, field: pa.Field) -> pa.Array:
 
 def _sample_types(uri: str) -> Mapping[str, list[pa.DataType | None]]:
     """The types that a file's beginning shows, by key; None for one that is no column's."""
-    try:
-        with open_whole(uri) as file:
-            data = _read_lines(file)
-    except (OSError, pa.ArrowException) as error:
-        raise RequestError(f"{uri}: expected text that can be read, found: {error}; fix or remove it") from error
-    lines = _Lines(data.removeprefix(_BOM))
+    with open_content(uri, RequestError) as file:
+        lines = _Lines(_sample_lines(_file_blocks(file, uri, RequestError)))
     seen: dict[str, list[pa.DataType | None]] = {}
     _infer_types(lines, 0, len(lines.starts), seen)
     return seen
 
 
-def _read_lines(file: IO[bytes]) -> bytes:
+def _sample_lines(blocks: Iterable[RowBlock]) -> bytes:
     """The whole lines of a file's first megabyte, or as much of it as holds one."""
-    data, size = b"", _SAMPLE
-    while True:
-        data += read_fully(file, size - len(data))
-        if len(data) < size:
-            return data
-        if end := max(data.rfind(b"\n"), data.rfind(b"\r")) + 1:
-            return data[:end]
-        size *= 4
+    for block in blocks:
+        if block.boundaries and block.data.strip(_BLANKS):
+            ends = block.boundaries.ends
+            return block.data[: ends[max(0, int(np.searchsorted(ends, _SAMPLE, "right")) - 1)]]
+    return b""
 
 
 def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:

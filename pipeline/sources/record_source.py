@@ -1,15 +1,18 @@
 """The interface of every source of rows: ranges that can be read alone, and the rows of a range as one Arrow batch."""
 
-from collections.abc import Callable, Mapping, Sequence
+import functools
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
-from ..formats.column_notes import Notes
+from ..formats.column_notes import Notes, merge
+from . import column_types
 from .listing import RecordListing, RecordRange
-from .quarantine import FilteredExample, QuarantinedExample
+from .quarantine import FilteredExample, QuarantinedExample, limit
 from .row_errors import RowError
 from .table_schema import TableSchema
 
@@ -25,6 +28,7 @@ class Rows:
       filtered: Filter reason to count, of rows that the source itself leaves out.
       filtered_examples: The first ones of each reason.
       notes: What happened to values that are not as they stand in the source.
+      size: About how many of the range's bytes these are, where they are a part of it; None where they are all.
     """
 
     batch: pa.RecordBatch
@@ -33,6 +37,7 @@ class Rows:
     filtered: Mapping[str, int] = field(default_factory=dict)
     filtered_examples: Sequence[FilteredExample] = ()
     notes: Notes = field(default_factory=dict)
+    size: int | None = None
 
 
 @runtime_checkable
@@ -52,6 +57,42 @@ class RecordSource(Protocol):
         Raises:
           PenstockError: the file is damaged, or is not what was listed.
         """
+
+
+@runtime_checkable
+class StreamingSource(RecordSource, Protocol):
+    """A source whose ranges may be larger than memory, as compressed files are."""
+
+    def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+        """Reads a range as `read` does, a part at a time."""
+
+
+def stream_rows(source: RecordSource, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+    """The rows of a range, at least one part, and several where the source can do that."""
+    if not isinstance(source, StreamingSource):
+        yield source.read(record_range, schema)
+        return
+    parts = source.stream(record_range, schema)
+    yield next(parts, None) or concat_rows([], schema.columns, record_range.uri)
+    yield from parts
+
+
+def concat_rows(parts: Sequence[Rows], schema: pa.Schema, uri: str) -> Rows:
+    """Rows that were read in parts.
+
+    Raises:
+      PenstockError: a column of strings in them holds more than 2 GiB.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    return Rows(
+        column_types.one_batch(pa.Table.from_batches([part.batch for part in parts], schema), uri),
+        np.concatenate([np.zeros(0, np.int64), *(part.numbers for part in parts)]),
+        [problem for part in parts for problem in part.problems],
+        sum((Counter(part.filtered) for part in parts), Counter()),
+        limit(example for part in parts for example in part.filtered_examples),
+        functools.reduce(merge, (part.notes for part in parts), {}),
+    )
 
 
 def collect_rows(

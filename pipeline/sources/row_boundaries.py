@@ -11,20 +11,11 @@ Well-formed text, which is nearly all there is, is split with a few NumPy operat
 
 import bisect
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
-from typing import IO
 
 import numpy as np
 
-from ..errors import RequestError
-from ..storage import files
-from ..storage.files import FileInfo
-from .listing import RecordRange
-
 _LF, _CR, _BLANKS = 10, 13, (32, 9)
-_LONGEST_FIELD = 16 << 20
-_LONGEST_ROW = 1 << 30
-_BLOCK = 8 << 20
+LONGEST_FIELD = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -95,22 +86,25 @@ class RowBoundaries:
         return blank if blank.any() else None
 
 
-def find_boundaries(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> RowBoundaries:
+def find_boundaries(
+    data: np.ndarray, dialect: Dialect, at_end: bool = True, whole_lines: bool = False
+) -> RowBoundaries:
     """Splits a buffer that begins with a row into rows.
 
     Args:
       data: Bytes as uint8.
       dialect: How fields are cut.
       at_end: Whether the buffer's end ends the last row; else an unfinished row is left out.
+      whole_lines: Whether the buffer's end is known to end a line, even if it is a CR.
     """
     if dialect.escape is not None and len(escaped := escaped_bytes(data, dialect.escape)):
         masked = data.copy()
         masked[escaped - 1] = masked[escaped[escaped < len(data)]] = dialect.letter
-        found = find_boundaries(masked, replace(dialect, escape=None), at_end)
+        found = find_boundaries(masked, replace(dialect, escape=None), at_end, whole_lines)
         if escaped[-1] == len(data) and at_end:
             found = replace(found, unclosed=np.union1d(found.unclosed, len(found.ends) - 1), well_formed=False)
-        return replace(found, lines=_line_ends(data, at_end))
-    lines = _line_ends(data, at_end)
+        return replace(found, lines=_line_ends(data, at_end or whole_lines))
+    lines = _line_ends(data, at_end or whole_lines)
     quotes = np.flatnonzero(data == dialect.quote) if dialect.quote is not None else lines[:0]
     if not len(quotes):
         return RowBoundaries(_finish(lines + 1, data, at_end), lines)
@@ -118,7 +112,7 @@ def find_boundaries(data: np.ndarray, dialect: Dialect, at_end: bool = True) -> 
         outside = np.searchsorted(quotes, lines) % 2 == 0
         if len(quotes) % 2 == 0:
             return RowBoundaries(_finish(lines[outside] + 1, data, at_end), lines)
-        if not at_end and len(data) <= _LONGEST_FIELD:  # the last quoted field goes on after the buffer
+        if not at_end and len(data) <= LONGEST_FIELD:  # the last quoted field goes on after the buffer
             return RowBoundaries(lines[outside] + 1, lines)
     return _find_by_quotes(data, quotes, lines, dialect, at_end)
 
@@ -166,17 +160,17 @@ def _well_formed(data: np.ndarray, quotes: np.ndarray, dialect: Dialect) -> bool
     followed[: len(opens) - 1] = doubled[1 : len(closes) + 1]
     if not (ends | followed).all():
         return False
-    if len(data) <= _LONGEST_FIELD:
+    if len(data) <= LONGEST_FIELD:
         return True
     first, last = opens[~doubled], closes[~followed]
-    return bool((last - first[: len(last)] <= _LONGEST_FIELD).all())
+    return bool((last - first[: len(last)] <= LONGEST_FIELD).all())
 
 
 def _find_by_quotes(
     data: np.ndarray, quotes: np.ndarray, lines: np.ndarray, dialect: Dialect, at_end: bool
 ) -> RowBoundaries:
     """Splits quote by quote."""
-    content, places, line_ends, count = data.tobytes(), quotes.tolist(), lines.tolist(), len(quotes)
+    content, places, line_ends, count = data.tobytes(), quotes.data, lines.data, len(quotes)
     blanks_known = tuple(blank for blank in _BLANKS if dialect.strip and blank != dialect.delimiter)
     boundary = (dialect.delimiter, _LF, _CR)
     spans: list[tuple[int, int]] = []
@@ -196,13 +190,13 @@ def _find_by_quotes(
         last = index + 1
         while last + 1 < count and places[last + 1] == places[last] + 1:
             last += 2
-        if last >= count and not at_end and len(content) - begin <= _LONGEST_FIELD:
+        if last >= count and not at_end and len(content) - begin <= LONGEST_FIELD:
             unfinished = begin
             break
         line = bisect.bisect(line_ends, begin)
         stop = line_ends[line] if line < len(line_ends) else len(content)
         closes = last < count and _closes(content, places[last], boundary, blanks_known)
-        if last >= count or places[last] - begin > _LONGEST_FIELD or (places[last] > stop and not closes):
+        if last >= count or places[last] - begin > LONGEST_FIELD or (places[last] > stop and not closes):
             unclosed.append(begin)
             index = bisect.bisect(places, stop)
             continue
@@ -230,91 +224,3 @@ def _closes(content: bytes, place: int, boundary: tuple[int, ...], blanks: tuple
     while after < len(content) and content[after] in blanks:
         after += 1
     return after >= len(content) or content[after] in boundary
-
-
-@dataclass(frozen=True)
-class Cut:
-    """A row's beginning: its byte, and how many rows and lines lie before it, counted from where the scan began."""
-
-    place: int
-    row: int
-    line: int
-
-
-def scan(file: IO[bytes], begin: int, end: int, parts: int, dialect: Dialect, uri: str) -> list[Cut]:
-    """Cuts the bytes from `begin` to `end`, which begin with a row, into about `parts` even ranges of whole rows.
-
-    Returns:
-      Where each range begins, and last where the last one ends. A range of blank lines alone holds no row.
-
-    Raises:
-      RequestError: a row has no end within a gibibyte, or the file became shorter.
-    """
-    targets = np.array([begin + (end - begin) * part // parts for part in range(1, parts)], np.int64)
-    cuts = [Cut(begin, 0, 0)]
-    place, read, row, line, tail = begin, begin, 0, 0, b""
-    file.seek(begin)
-    while place < end:
-        chunk = file.read(min(max(_BLOCK, len(tail)), end - read))
-        if not chunk:
-            raise RequestError(f"{uri}: expected {end} bytes, found {read}; the file changed while it was read")
-        read += len(chunk)
-        content = tail + chunk
-        data = np.frombuffer(content, np.uint8)
-        if read < end:  # whole lines: what stands before and after a quote is then in the buffer
-            data = data[: max(content.rfind(b"\n"), content.rfind(b"\r", 0, -1)) + 1]
-        boundaries = find_boundaries(data, dialect, at_end=read >= end)
-        if not len(boundaries.ends):
-            if len(content) > _LONGEST_ROW:
-                raise RequestError(
-                    f"{uri}, byte {place}: expected rows, found no line end in {len(content)} bytes; is it text?"
-                )
-            tail = content
-            continue
-        ends = np.concatenate([np.zeros(1, np.int64), boundaries.ends])
-        blank = boundaries.blank(data, dialect.skip_blanks)
-        rows = np.arange(len(ends)) if blank is None else np.concatenate([[0], np.cumsum(~blank)])
-        inside = targets[(targets >= place) & (targets < place + ends[-1])] - place
-        chosen = np.unique(np.append(np.searchsorted(ends, inside, "right") - 1, len(ends) - 1))
-        counts = row + rows[chosen], line + np.searchsorted(boundaries.lines, ends[chosen])
-        here = [Cut(place + int(at), int(rows_before), int(lines_before))
-                for at, rows_before, lines_before in zip(ends[chosen], *counts, strict=True)]  # fmt: skip
-        cuts += here[:-1]
-        place, row, line = here[-1].place, here[-1].row, here[-1].line
-        tail = content[int(ends[-1]) :]
-    return [*cuts, Cut(end, row, line)]
-
-
-def text_ranges(
-    info: FileInfo, key: str, dialect: Dialect, range_bytes: int, begin: int = 0, first_line: int = 1
-) -> list[RecordRange]:
-    """The ranges of a text file, of about `range_bytes` each.
-
-    Args:
-      info: The file.
-      key: Its path relative to the input.
-      dialect: How text is cut into fields.
-      range_bytes: A range's bytes.
-      begin: Where its first row begins.
-      first_line: The line of that, from 1.
-
-    Raises:
-      RequestError: a row has no end within a gibibyte, or the file became shorter.
-    """
-    parts = -(-(info.size - begin) // range_bytes)
-    with files.open_read(info.uri) as file:
-        cuts = scan(file, begin, info.size, parts, dialect, info.uri)
-    return [
-        RecordRange(
-            uri=info.uri,
-            key=key,
-            begin=cut.place,
-            end=after.place,
-            first_row=cut.row,
-            rows=after.row - cut.row,
-            size=after.place - cut.place,
-            first_line=first_line + cut.line,
-        )
-        for cut, after in pairwise(cuts)
-        if after.row > cut.row
-    ]

@@ -6,7 +6,7 @@ The format has no index and no count: a file that was cut exactly between two re
 import hashlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from typing import IO
 
 import numpy as np
@@ -19,15 +19,16 @@ from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types
 from .column_types import REST, Columns, Policies
-from .file_content import compression, open_whole, read_fully, read_range
+from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
-from .record_source import Rows, collect_rows
+from .record_source import Rows, collect_rows, concat_rows
 from .row_errors import RowError
 from .table_schema import TableSchema, with_rules
 
 _THREADS = 16
-_SAMPLED, _SAMPLE, _BLOCK = 8, 1 << 20, 8 << 20
+_SAMPLED, _SAMPLE, _BLOCK, _LARGE_BLOCK = 8, 1 << 20, 8 << 20, 64 << 20
+LONGEST_RECORD = 256 << 20  # bytes
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ class TfRecord:
     are binary, unless declared as "string".
 
     Attributes:
-      pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is read as one range.
+      pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is one range, which is read as a
+        stream. A record may have 256 MiB; a longer one does not fit.
       columns: The features to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the
         first megabyte of eight files. `"*": "auto"` is every other one. None: all.
       nonfinite: What is done with NaN and infinities, for all columns or by name: "missing", "keep" or "quarantine".
@@ -69,16 +71,29 @@ class TfRecord:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
-        data = read_range(record_range)
-        starts, ends = _frame_records(data, record_range.uri, record_range.begin, record_range.first_row, PenstockError)
-        if record_range.rows not in (-1, len(starts)):
+        return concat_rows(list(self.stream(record_range, schema)), schema.columns, record_range.uri)
+
+    def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+        """Reads a range, a large one a part at a time; see `StreamingSource`."""
+        count = 0
+        before = record_range.begin
+        for frames in _range_frames(record_range):
+            part = replace(record_range, first_row=record_range.first_row + count)
+            rows = _read_too_long(part, frames, schema) if frames.too_long else self._read_frames(part, frames, schema)
+            yield replace(rows, size=frames.position - before)
+            before = frames.position
+            count += 1 if frames.too_long else len(frames.starts)
+        if record_range.rows not in (-1, count):
             raise PenstockError(
-                f"{record_range.uri}: expected {record_range.rows} records, found {len(starts)}; "
+                f"{record_range.uri}: expected {record_range.rows} records, found {count}; "
                 "the file changed after it was listed: run again"
             )
-        view, errors = memoryview(data), dict[int, RowError]()
-        records = [bytes(view[start:end]) for start, end in zip(starts, ends, strict=True)]
-        for position, (record, end) in enumerate(zip(records, ends, strict=True)):
+
+    def _read_frames(self, record_range: RecordRange, frames: "_Frames", schema: TableSchema) -> Rows:
+        """Reads records, whose first one's number the range gives."""
+        view, errors = memoryview(frames.data), dict[int, RowError]()
+        records = [bytes(view[start:end]) for start, end in zip(frames.starts, frames.ends, strict=True)]
+        for position, (record, end) in enumerate(zip(records, frames.ends, strict=True)):
             if not is_intact(record, view[end : end + FOOTER_SIZE]):
                 errors[position] = RowError("bad_checksum", "expected the bytes of the record's checksum, found others")
                 records[position] = b""
@@ -94,7 +109,7 @@ class TfRecord:
 
         def describe(number: int) -> tuple[str, str]:
             position = number - record_range.first_row
-            content = view[starts[position] : ends[position]]
+            content = view[frames.starts[position] : frames.ends[position]]
             return f"{record_range.uri}, record {number}", hashlib.sha256(content).hexdigest()
 
         numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
@@ -162,10 +177,108 @@ def _cut_short(uri: str, number: int, error: type[PenstockError]) -> PenstockErr
     return error(f"{uri}: expected whole records, found that the file ends inside record {number}; copy it again")
 
 
+@dataclass(frozen=True)
+class _Frames:
+    """Records that follow each other.
+
+    Attributes:
+      data: Their bytes, with headers and footers; empty where they are one record that is too long to be kept.
+      starts: Where each one's content begins.
+      ends: Where it ends.
+      position: Up to where the file was read, about, before the next ones.
+      too_long: The bytes of a record that is longer than LONGEST_RECORD; else 0.
+    """
+
+    data: bytes
+    starts: Sequence[int]
+    ends: Sequence[int]
+    position: int
+    too_long: int = 0
+
+
+def _range_frames(record_range: RecordRange) -> Iterator[_Frames]:
+    """The records of a range: all at once, unless it is long or compressed."""
+    uri = record_range.uri
+    size = None if compression(uri) else record_range.end - record_range.begin
+    with open_content(uri, PenstockError, record_range.begin) as file:
+        yield from _frame_blocks(file, record_range, PenstockError, size, _BLOCK if size is None else _LARGE_BLOCK)
+
+
+def _frame_blocks(
+    file: Stream, record_range: RecordRange, error: type[PenstockError], size: int | None, block: int
+) -> Iterator[_Frames]:
+    """Splits what a file holds into blocks of whole records.
+
+    Args:
+      file: Stands where the range's first record begins.
+      record_range: The range, for messages.
+      error: What to raise.
+      size: The bytes to read; None reads to the end.
+      block: About how many bytes to give at a time.
+    """
+    uri, place, number, content, left = record_range.uri, record_range.begin, record_range.first_row, b"", size
+    at_end = False
+    while True:
+        starts, ends = _frame_records(content, uri, place, number, error, at_end)
+        if starts:
+            end = ends[-1] + FOOTER_SIZE
+            yield _Frames(content[:end], starts, ends, file.position())
+            content, place, number = content[end:], place + end, number + len(starts)
+        elif (
+            len(content) >= HEADER_SIZE and (length := _length(content, 0, uri, place, number, error)) > LONGEST_RECORD
+        ):
+            end = HEADER_SIZE + length + FOOTER_SIZE
+            skipped = max(0, end - len(content))
+            if not _skip(file, skipped if left is None else min(skipped, left)) or (
+                left is not None and left < skipped
+            ):
+                raise _cut_short(uri, number, error)
+            left = left if left is None else left - skipped
+            yield _Frames(b"", [], [], file.position(), length)
+            content, place, number = content[end:], place + end, number + 1
+            at_end = at_end or left == 0
+        elif at_end:
+            return
+        else:
+            count = max(block, len(content)) if left is None else min(max(block, len(content)), left)
+            more = read_fully(file, count)
+            content += more
+            if left is None:
+                at_end = len(more) < count
+            elif len(more) < count:
+                raise error(
+                    f"{uri}: expected {size} bytes, found fewer; the file changed after it was listed: run again"
+                )
+            else:
+                left -= count
+                at_end = not left
+
+
+def _skip(file: Stream, count: int) -> bool:
+    """Reads over so many bytes; whether they were there."""
+    while count and (data := file.read(min(count, _BLOCK))):
+        count -= len(data)
+    return not count
+
+
+def _read_too_long(record_range: RecordRange, frames: _Frames, schema: TableSchema) -> Rows:
+    number = record_range.first_row
+    message = f"expected at most {LONGEST_RECORD} bytes in a record, found {frames.too_long}"
+    empty = pa.RecordBatch.from_pylist([], schema=schema.columns)
+    return collect_rows(
+        record_range,
+        empty,
+        np.zeros(0, np.int64),
+        {},
+        {number: RowError("row_too_long", message)},
+        lambda _: (f"{record_range.uri}, record {number}", None),
+    )
+
+
 def _frame_records(
     data: bytes, uri: str, begin: int, first: int, error: type[PenstockError], complete: bool = True
 ) -> tuple[list[int], list[int]]:
-    """Where the records' contents begin and end."""
+    """Where the records' contents begin and end, up to one that is too long."""
     starts: list[int] = []
     ends: list[int] = []
     place = 0
@@ -173,6 +286,8 @@ def _frame_records(
         if not complete and place + HEADER_SIZE > len(data):
             break
         length = _length(data, place, uri, begin + place, first + len(starts), error)
+        if length > LONGEST_RECORD:
+            break
         end = place + HEADER_SIZE + length
         if end + FOOTER_SIZE > len(data):
             if not complete:
@@ -222,18 +337,11 @@ def _feature_column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, Ro
 
 def _sample_features(uri: str) -> dict[str, pa.DataType]:
     """The types that a file's beginning shows, by feature; null for one without values."""
-    data, size = b"", _SAMPLE
-    try:
-        with open_whole(uri) as file:
-            while True:
-                data += read_fully(file, size - len(data))
-                complete = len(data) < size
-                starts, ends = _frame_records(data, uri, 0, 0, RequestError, complete)
-                if complete or starts:
-                    break
-                size *= 4
-    except (OSError, pa.ArrowException) as error:
-        raise RequestError(f"{uri}: expected a file that can be read, found: {error}; fix or remove it") from error
+    beginning = RecordRange(uri, uri, 0, -1, 0, -1, -1)
+    with open_content(uri, RequestError) as file:
+        blocks = _frame_blocks(file, beginning, RequestError, None, _SAMPLE)
+        frames = next((block for block in blocks if block.starts), _Frames(b"", [], [], 0))
+    data, starts, ends = frames.data, frames.starts, frames.ends
     seen: dict[str, list[pa.DataType]] = {}
     for _, batch in _decode([data[start:end] for start, end in zip(starts, ends, strict=True)], 0, {}):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):

@@ -1,13 +1,13 @@
 """Like tables put together as one."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
 from ..errors import RequestError
 from .listing import RecordListing, RecordRange
-from .record_source import RecordSource, Rows
+from .record_source import RecordSource, Rows, concat_rows, stream_rows
 from .table_schema import ColumnRules, RulesByTable, TableSchema, with_rules
 
 _STEP = "\n"  # from a union's name to that of a table in the union of that name
@@ -64,19 +64,27 @@ class Union:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range of the table that it belongs to; see `RecordSource`."""
+        return concat_rows(list(self.stream(record_range, schema)), schema.columns, record_range.uri)
+
+    def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
+        """Reads a range of the table that it belongs to, in its parts; see `StreamingSource`."""
         assert isinstance(schema, UnionSchema)
         name, _, inner = record_range.source.partition(_STEP)
-        rows = self.sources[name].read(replace(record_range, source=inner), schema.tables[name])
+        for rows in stream_rows(self.sources[name], replace(record_range, source=inner), schema.tables[name]):
+            yield self._with_all_columns(rows, name, schema.columns)
+
+    def _with_all_columns(self, rows: Rows, name: str, columns: pa.Schema) -> Rows:
+        """A table's rows with the columns of all tables, and the tag."""
         count = len(rows.batch)
-        columns = []
-        for field in schema.columns:
+        arrays = []
+        for field in columns:
             if field.name == self.tag:
-                columns.append(pa.array([name] * count, pa.string()))
+                arrays.append(pa.array([name] * count, pa.string()))
             elif field.name in rows.batch.schema.names:
-                columns.append(rows.batch.column(field.name))
+                arrays.append(rows.batch.column(field.name))
             else:
-                columns.append(pa.nulls(count, field.type))
-        return replace(rows, batch=pa.RecordBatch.from_arrays(columns, schema=schema.columns))
+                arrays.append(pa.nulls(count, field.type))
+        return replace(rows, batch=pa.RecordBatch.from_arrays(arrays, schema=columns))
 
 
 def _unite(tables: Mapping[str, TableSchema], tag: str | None) -> UnionSchema:

@@ -20,7 +20,7 @@ def stored(recipe: Recipe, root: Path) -> tuple[list[Any], int]:
     """The rows that would be stored, whatever their split, and how many are left out as duplicates."""
     plan = plan_job(recipe, root)
     preparer = plan.preparer(StatisticsSpec(recipe.statistics))
-    chunks = [preparer(record_range) for _, ranges in plan.units for record_range in ranges]
+    chunks = [chunk for _, ranges in plan.units for record_range in ranges for chunk in preparer(record_range)]
     rows = [row for chunk in chunks for split in chunk.splits.values() for row in split.examples.to_pylist()]
     return rows, sum(chunk.filtered["duplicate"] for chunk in chunks)
 

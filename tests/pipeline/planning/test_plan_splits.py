@@ -33,8 +33,8 @@ def rows(recipe: Recipe, root: Path) -> dict[str, list[dict[str, Any]]]:
     preparer = plan.preparer(StatisticsSpec(recipe.statistics))
     found: dict[str, list[dict[str, Any]]] = {}
     for _, ranges in plan.units:
-        for record_range in ranges:
-            for name, split in preparer(record_range).splits.items():
+        for chunk in (chunk for record_range in ranges for chunk in preparer(record_range)):
+            for name, split in chunk.splits.items():
                 found.setdefault(name, []).extend(split.examples.to_pylist())
     return found
 

@@ -37,8 +37,11 @@ def prepared(tmp_path: Path) -> Callable[..., Any]:
         (record_range,) = listing.ranges
         table_steps = TableSteps(source, listing.schema, steps, by_hash({"train": 1.0}), ("train",))
         if stored is None:
-            return table_steps.prepare(record_range)
-        return TablePreparer(table_steps, stored_schema(stored), True, 0, StatisticsSpec("train"))(record_range)
+            (rows,) = table_steps.prepare(record_range)
+            return rows
+        preparer = TablePreparer(table_steps, stored_schema(stored), True, 0, StatisticsSpec("train"))
+        (chunk,) = preparer(record_range)
+        return chunk
 
     return prepare
 

@@ -1,9 +1,10 @@
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from penstock.pipeline.prepare.threads import ordered_map
+from penstock.pipeline.prepare.threads import ordered_flat_map, ordered_map
 
 
 def test_results_are_in_the_order_of_the_items() -> None:
@@ -39,5 +40,35 @@ def test_an_error_comes_where_its_result_would() -> None:
     with ThreadPoolExecutor(2) as pool:
         results = ordered_map(pool, lambda item: 6 // item, [1, 2, 0, 3], window=4)
         assert [next(results), next(results)] == [6, 3]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+
+
+def test_all_results_of_each_item_come_in_order():
+    with ThreadPoolExecutor(3) as pool:
+        results = ordered_flat_map(
+            pool, lambda item: ((item, number) for number in range(item)), [3, 0, 50, 1], window=2
+        )
+        assert list(results) == [(item, number) for item in [3, 0, 50, 1] for number in range(item)]
+
+
+def test_few_results_of_an_item_wait_to_be_taken():
+    computed = []
+
+    def count(item):
+        for number in range(1000):
+            computed.append(item)
+            yield number
+
+    with ThreadPoolExecutor(2) as pool:  # which ends, though nobody takes the rest
+        results = ordered_flat_map(pool, count, range(10), window=3)
+        assert [next(results) for _ in range(5)] == list(range(5))
+    assert Counter(computed) == {0: 8, 1: 2, 2: 2}
+
+
+def test_an_error_of_an_item_comes_after_the_items_before_it():
+    with ThreadPoolExecutor(2) as pool:
+        results = ordered_flat_map(pool, lambda item: (6 // each for each in (1, item)), [3, 0, 2], window=4)
+        assert [next(results) for _ in range(2)] == [6, 2]
         with pytest.raises(ZeroDivisionError):
             next(results)

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
-from penstock.pipeline.sources import csv_rows, row_boundaries
+from penstock.pipeline.sources import csv_rows, row_blocks, row_boundaries
 from penstock.pipeline.sources.csv import Csv, tsv
 
 SIZES = [20, 1000, 1 << 30]
@@ -160,8 +160,8 @@ def test_an_escape_at_the_end_of_the_file_costs_its_row(write, read_all, size):
 
 
 def test_a_quoted_field_that_never_ends_is_given_up(write, read_all, monkeypatch):
-    monkeypatch.setattr(row_boundaries, "_LONGEST_FIELD", 100)
-    monkeypatch.setattr(row_boundaries, "_BLOCK", 64)
+    monkeypatch.setattr(row_boundaries, "LONGEST_FIELD", 100)
+    monkeypatch.setattr(row_blocks, "_BLOCK", 64)
     text = 'a,b\n1,"x\n' + "".join(f"{i},y\n" for i in range(2, 60)) + '60,z"\n61,"w"\n'
     for size in SIZES:
         read = read_all(Csv("t.csv"), write(text), size)

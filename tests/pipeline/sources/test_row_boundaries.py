@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from penstock.pipeline.sources import row_boundaries
+from penstock.pipeline.sources import row_blocks, row_boundaries
 from penstock.pipeline.sources.csv import Csv
 
 SIZES = [50, 137, 1000, 4096, 1 << 30]
@@ -75,7 +75,7 @@ def expected(text):
 def test_ranges_hold_the_rows_that_the_csv_module_reads(tmp_path, monkeypatch, read_all, seed):
     text = nasty(seed, stray=seed % 3 == 0)
     (tmp_path / "t.csv").write_bytes((b"\xef\xbb\xbf" if seed % 5 == 0 else b"") + text.encode())
-    monkeypatch.setattr(row_boundaries, "_BLOCK", random.Random(seed).choice([40, 300, 8 << 20]))
+    monkeypatch.setattr(row_blocks, "_BLOCK", random.Random(seed).choice([40, 300, 8 << 20]))
     values, numbers, others = expected(text)
     width = len(text.splitlines()[0].split(","))
     columns = {f"c{i}": "string" for i in range(width)}
@@ -118,8 +118,8 @@ def test_any_bytes_give_the_same_rows_and_problems_whatever_the_range_size(tmp_p
     pick = random.Random(seed)
     body = b"".join(pick.choices(JUNK, k=pick.randint(1, 600)))
     (tmp_path / "t.csv").write_bytes(b"a,b\n1,x\n" + body)
-    monkeypatch.setattr(row_boundaries, "_LONGEST_FIELD", pick.choice([30, 200, 1 << 20]))
-    monkeypatch.setattr(row_boundaries, "_BLOCK", pick.choice([16, 100, 8 << 20]))
+    monkeypatch.setattr(row_boundaries, "LONGEST_FIELD", pick.choice([30, 200, 1 << 20]))
+    monkeypatch.setattr(row_blocks, "_BLOCK", pick.choice([16, 100, 8 << 20]))
     source = Csv(
         "t.csv", columns={"a": "int64", "b": "string"}, strip=bool(seed % 2), escape="\\" if seed % 3 else None
     )

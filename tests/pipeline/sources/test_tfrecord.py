@@ -5,6 +5,7 @@ import google_crc32c
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.pipeline.sources import tfrecord
 from penstock.pipeline.sources.tfrecord import TfRecord
 
 SIZES = [200, 1 << 30]
@@ -108,3 +109,22 @@ def test_a_cut_compressed_file_fails(write):
     (root / "t.tfrecord.gz").write_bytes(gzip.compress((root / "t.tfrecord").read_bytes())[:-12])
     with pytest.raises(RequestError, match=r"t\.tfrecord\.gz"):
         TfRecord("t.tfrecord.gz").find(str(root), 500)
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("block", [20, 50, 1 << 20])
+def test_records_are_read_in_blocks_and_one_that_is_too_long_costs_itself(
+    write, tmp_path, monkeypatch, read_all, suffix, block
+):
+    records = [example(a=number, s=b"x" * (500 if number in (3, 9) else 5)) for number in range(10)]
+    write(records, f"t.tfrecord{suffix}")
+    monkeypatch.setattr(tfrecord, "_BLOCK", block)
+    monkeypatch.setattr(tfrecord, "_LARGE_BLOCK", block)
+    whole = read_all(TfRecord(f"t.tfrecord{suffix}"), tmp_path)
+    assert whole.numbers == list(range(10))
+    monkeypatch.setattr(tfrecord, "LONGEST_RECORD", 400)
+    for size in (1, 200, 1 << 30):
+        read = read_all(TfRecord(f"t.tfrecord{suffix}"), tmp_path, size)
+        assert read.rows == [row for row in whole.rows if row["a"] not in (3, 9)]
+        assert read.codes == {3: "row_too_long", 9: "row_too_long"}
+        assert "record 3: expected at most 400 bytes in a record, found 5" in read.problems[0].message

@@ -1,0 +1,100 @@
+"""Cuts a text file into ranges of whole rows, which can be read alone."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from ..errors import RequestError
+from ..storage.files import FileInfo
+from .file_content import Stream, open_content
+from .listing import RecordRange
+from .row_blocks import RowBlock, row_blocks
+from .row_boundaries import Dialect
+
+
+@dataclass(frozen=True)
+class Cut:
+    """A row's beginning: its byte, and how many rows and lines lie before it, counted from where the scan began."""
+
+    place: int
+    row: int
+    line: int
+
+
+def text_ranges(
+    info: FileInfo, key: str, dialect: Dialect, range_bytes: int, begin: int = 0, first_line: int = 1
+) -> list[RecordRange]:
+    """The ranges of a text file, of about `range_bytes` each.
+
+    Args:
+      info: The file.
+      key: Its path relative to the input.
+      dialect: How text is cut into fields.
+      range_bytes: A range's bytes.
+      begin: Where its first row begins.
+      first_line: The line of that, from 1.
+
+    Raises:
+      RequestError: the file cannot be read, or became shorter.
+    """
+    parts = -(-(info.size - begin) // range_bytes)
+    with open_content(info.uri, RequestError, begin) as file:
+        cuts = scan(file, begin, info.size, parts, dialect, info.uri)
+    return [
+        RecordRange(
+            uri=info.uri,
+            key=key,
+            begin=cut.place,
+            end=after.place,
+            first_row=cut.row,
+            rows=after.row - cut.row,
+            size=after.place - cut.place,
+            first_line=first_line + cut.line,
+        )
+        for cut, after in pairwise(cuts)
+        if after.row > cut.row
+    ]
+
+
+def scan(file: Stream, begin: int, end: int, parts: int, dialect: Dialect, uri: str) -> list[Cut]:
+    """Cuts the bytes from `begin` to `end`, which begin with a row, into about `parts` even ranges of whole rows.
+
+    Args:
+      file: Stands at `begin`.
+      begin: Where a row begins.
+      end: Where the last one ends.
+      parts: About how many ranges.
+      dialect: How text is cut into fields.
+      uri: The file's, for messages.
+
+    Returns:
+      Where each range begins, and last where the last one ends. A range of blank lines alone holds no row.
+
+    Raises:
+      RequestError: the file became shorter.
+    """
+    targets = np.array([begin + (end - begin) * part // parts for part in range(1, parts)], np.int64)
+    cuts = [Cut(begin, 0, 0)]
+    last = cuts[0]
+    for block in row_blocks(file, dialect, uri, RequestError, end - begin):
+        place = begin + block.place
+        ends, rows = _rows_before(block, dialect)
+        inside = targets[(targets >= place) & (targets < place + ends[-1])] - place
+        chosen = np.unique(np.append(np.searchsorted(ends, inside, "right") - 1, len(ends) - 1))
+        lines = np.searchsorted(block.boundaries.lines, ends[chosen]) if block.boundaries else chosen * block.lines
+        *here, last = [
+            Cut(place + int(at), block.row + int(rows_before), block.line + int(lines_before))
+            for at, rows_before, lines_before in zip(ends[chosen], rows[chosen], lines, strict=True)
+        ]
+        cuts += here
+    return [*cuts, Cut(end, last.row, last.line)]
+
+
+def _rows_before(block: RowBlock, dialect: Dialect) -> tuple[np.ndarray, np.ndarray]:
+    """Where a block's rows begin and its last one ends; and how many rows, without blank lines, lie before that."""
+    if block.boundaries is None:
+        return np.array([0, block.too_long]), np.arange(2)
+    ends = np.concatenate([np.zeros(1, np.int64), block.boundaries.ends])
+    blank = block.boundaries.blank(np.frombuffer(block.data, np.uint8), dialect.skip_blanks)
+    return ends, np.arange(len(ends)) if blank is None else np.concatenate([[0], np.cumsum(~blank)])
