@@ -4,11 +4,11 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from ..pipeline.errors import PenstockError
+from ..pipeline.errors import PenstockError, RequestError
 from . import process
 
 _EXIT_CODES = """\b
@@ -25,6 +25,7 @@ class _Commands(click.Group):
     """The command line. Called, as the installed script and `python -m` do, it takes the process for its own."""
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
+        process.open_standard_streams()
         process.search_working_folder()
         return self.main(*arguments, obj=process.quiet_libraries, **options)
 
@@ -111,6 +112,7 @@ def run(
       penstock run pets.py --input raw/pets --output prepared/pets
     """
     with _errors():
+        process.expect_preparing()
         _quiet_libraries()
         from ..pipeline.job import RunRequest, check_budget, plan, prepare
         from ..pipeline.planning.recipe import load_recipe
@@ -135,7 +137,8 @@ def run(
         with report.reporter(quiet or as_json) as reporter:
             result = run_recipe(request, reporter, click.get_current_context().meta[_BEAM_OPTIONS])
         if not quiet or as_json:
-            _print(report.result_entry(request.output, result), as_json, report.show_result)
+            with process.spoken_if_possible():
+                _print(report.result_entry(request.output, result), as_json, report.show_result)
 
 
 @main.command()
@@ -250,7 +253,8 @@ def export(
         from . import report
 
         exported = open_dataset(dataset, trust=trust).export(folder, outputs or None, without)
-        _print(report.export_entry(exported), as_json, report.show_export)
+        with process.spoken_if_possible():
+            _print(report.export_entry(exported), as_json, report.show_export)
 
 
 @main.command()
@@ -312,14 +316,22 @@ def _errors() -> Iterator[None]:
     try:
         yield
     except PenstockError as error:
-        click.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+        _fail(f"error: {error}", error.exit_code)
+    except ModuleNotFoundError as error:
+        if not process.is_of_preparing(error):
+            raise
+        sentence = f"error: expected {error.name}, found it not installed; pip install 'penstock[prepare]'"
+        _fail(sentence, RequestError.exit_code)
     except OSError as error:  # a disk that is full, a folder that may not be read
-        click.echo(f"error: {error}", err=True)
-        sys.exit(PenstockError.exit_code)
+        _fail(f"error: {error}", PenstockError.exit_code)
     except KeyboardInterrupt:
-        click.echo("interrupted: run the same command again to resume", err=True)
-        sys.exit(130)
+        _fail("interrupted: run the same command again to resume", 130)
+
+
+def _fail(sentence: str, exit_code: int) -> NoReturn:
+    with process.spoken_if_possible():
+        click.echo(sentence, err=True)
+    sys.exit(exit_code)
 
 
 def _quiet_libraries(preparing: bool = True) -> None:

@@ -1,8 +1,73 @@
 """What the command line does to its own process."""
 
+import contextlib
+import importlib.util
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from typing import TextIO
+
+from ..pipeline.errors import RequestError
+
+_PREPARING = ("apache_beam", "tensorflow", "tensorflow_transform")
+
+
+def open_standard_streams() -> None:
+    """Opens to nowhere what of standard input, output and error is closed.
+
+    The next file that is opened would take such a stream's number, and a library's remarks would go into it.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free: this one
+
+
+@contextlib.contextmanager
+def spoken_if_possible() -> Iterator[None]:
+    """Says something where it can be said: a full or closed output changes nothing of what was done before."""
+    try:
+        yield
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, SystemExit):  # the latter is what rich makes of a closed pipe
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            _silence(number, stream)
+
+
+def _silence(number: int, stream: TextIO | None) -> None:
+    """Lets a stream that cannot be written to lead nowhere: Python would complain of what is left in it at the end."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except OSError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), number)
+
+
+def expect_preparing() -> None:
+    """Raises RequestError where what makes a dataset is not installed."""
+    missing = [name for name in _PREPARING if not _is_installed(name)]
+    if missing:
+        raise RequestError(
+            f"expected {', '.join(missing)}, which making a dataset needs, found none installed; "
+            "pip install 'penstock[prepare]'"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def is_of_preparing(error: ModuleNotFoundError) -> bool:
+    """Whether a module that is missing comes with `penstock[prepare]`."""
+    return (error.name or "").partition(".")[0] in _PREPARING
 
 
 def search_working_folder() -> None:

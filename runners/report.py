@@ -20,6 +20,7 @@ from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
 from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.sources.quarantine import first_of_each
+from .process import spoken_if_possible
 from .run import Reporter, Result, Silent
 
 if TYPE_CHECKING:
@@ -32,14 +33,37 @@ _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 
 @contextlib.contextmanager
 def reporter(quiet: bool) -> Iterator[Reporter]:
-    """A bar on a terminal, plain lines elsewhere, nothing where quiet."""
-    if quiet:
+    """A bar on a terminal, plain lines elsewhere, nothing where quiet or where standard error is closed."""
+    if quiet or sys.stderr is None:
         yield Silent()
     elif sys.stderr.isatty():
         with _Bar() as bar:
-            yield bar
+            yield _Careful(bar)
     else:
-        yield _Lines()
+        yield _Careful(_Lines())
+
+
+class _Careful:
+    """A reporter whose standard error may be full or closed: a run does not fail because nobody hears of it."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+
+    def stage(self, text: str) -> None:
+        with spoken_if_possible():
+            self._reporter.stage(text)
+
+    def planned(self, planned: PlannedRun) -> None:
+        with spoken_if_possible():
+            self._reporter.planned(planned)
+
+    def progress(self, read: int, quarantined: int) -> None:
+        with spoken_if_possible():
+            self._reporter.progress(read, quarantined)
+
+    def committed(self, warnings: Sequence[str]) -> None:
+        with spoken_if_possible():
+            self._reporter.committed(warnings)
 
 
 class _Bar:

@@ -15,6 +15,7 @@ from ..pipeline.formats.manifest import Manifest, Pointer, find_damage, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, find_units, plan, prepare
 from ..pipeline.storage import files
 from ..pipeline.storage.locks import locked_folder
+from .process import expect_preparing
 
 if TYPE_CHECKING:
     from ..pipeline.beam import Job
@@ -76,6 +77,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
       OverBudgetError: too many examples were quarantined; nothing was committed.
       PenstockError: the run failed; nothing was committed.
     """
+    expect_preparing()
     reporter = reporter or Silent()
     reporter.stage("planning")
     planned = plan(request)
