@@ -30,7 +30,7 @@ def troubled(example: dict[str, Any]) -> Any:
     if found == 5:
         return None
     if found == 7:
-        return {**example, "image": np.zeros((3, 3, 3), np.uint8)}
+        return {**example, "image": np.zeros((3, 3, 3), np.uint8), "mask": np.zeros((3, 3), np.uint8)}
     if found == 9:
         raise Rejected("unlucky", "its number")
     if found == 11:
