@@ -8,7 +8,8 @@
     constants    id -> dtype, shape, data (base64, little-endian); all that depends on no input is computed here, once
     tables       id -> {"asset": path below transform_graph/, "size": lines, each a key}, or {"keys", "values"}
     operations   [{"op", "inputs": [id], "output": id, "dtype", "attributes"}], in an order that can be run
-    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then there are no outputs and no operations
+    unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then batches are not made by this graph, and the
+                 outputs that need it are left out; where it gives other values than TensorFlow, all of them are
 
 An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
 mean; `graph/operations.py` has those that run without it. Where TensorFlow's gives several tensors, the operation's
@@ -124,7 +125,7 @@ class _Exporter:
         self._tables: dict[str, dict[str, Any]] = {}
 
     def export(self, dtypes: Mapping[str, str]) -> dict[str, Any]:
-        """The content of portable.json, with outputs of these dtypes; without any where one has no portable form."""
+        """The content of portable.json, with the outputs of these dtypes that have a portable form."""
         head = {
             "format": 1,
             "inputs": {
@@ -132,18 +133,19 @@ class _Exporter:
             },
         }
         tensors = {name: _unwidened(tensor, dtypes[name]) for name, tensor in self._graph.outputs.items()}
-        if unsupported := find_obstacles(self._graph.operations, tensors):
-            return head | {"unsupported": [{"op": kind, "outputs": names} for kind, names in unsupported.items()]}
+        unsupported = find_obstacles(self._graph.operations, tensors)
+        left_out = {name for names in unsupported.values() for name in names}
         outputs = {
             name: {"value": remember(self._values, tensor, self._arguments, self._make), "dtype": dtypes[name]}
             for name, tensor in sorted(tensors.items())
+            if name not in left_out
         }
         return head | {
             "outputs": outputs,
             "constants": self._constants(),
             "tables": self._tables,
             "operations": self._operations,
-            "unsupported": [],
+            "unsupported": [{"op": kind, "outputs": names} for kind, names in unsupported.items()],
         }
 
     def _is_source(self, tensor: tf.Tensor) -> bool:

@@ -56,7 +56,19 @@ class Transform:
           NotPortableError: the graph has an operation that only TensorFlow can do, or that a newer penstock wrote.
           DatasetError: the file is missing or damaged.
         """
-        content = self.content
+        return self._open(self.content)
+
+    @cached_property
+    def portable_part(self) -> PortableGraph:
+        """The outputs that have a portable form, also where others have none.
+
+        Raises:
+          NotPortableError: none has one.
+          DatasetError: as for `graph`.
+        """
+        return self._open({**self.content, "unsupported": []}) if self.content.get("outputs") else self.graph
+
+    def _open(self, content: Mapping[str, Any]) -> PortableGraph:
         try:
             return PortableGraph(content, self._read_asset)
         except (LookupError, TypeError, ValueError) as error:

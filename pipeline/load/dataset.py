@@ -153,11 +153,14 @@ class Dataset:
 
         Raises:
           RequestError: there is no such output, or its numbers are no ids of one value each.
-          NotPortableError: the graph has an operation that only TensorFlow can do.
+          NotPortableError: the output needs an operation that only TensorFlow can do.
         """
         from ..graph.vocabulary import names_of_ids
 
-        return names_of_ids(self.transform.graph, output, self.features, self._known_values())
+        graph = self.transform.portable_part
+        if output in self.transform.outputs and output not in graph.outputs:
+            graph = self.transform.graph  # says why it has no portable form
+        return names_of_ids(graph, output, self.features, self._known_values())
 
     def _known_values(self) -> dict[str, list[bytes]]:
         """Of stored strings, all values that the statistics list."""

@@ -132,6 +132,7 @@ def test_what_only_tensorflow_can_do_is_named(tmp_path: Path, make: Callable[...
     [entry] = content["unsupported"]
     assert re.search(reason, entry["op"])
     assert entry["outputs"] == ["y"]
+    assert list(content["outputs"]) == ["x"]
     with pytest.raises(NotPortableError, match=reason):
         open_graph(tmp_path, content)
 

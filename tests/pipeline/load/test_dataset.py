@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from stored_datasets import GENERATION, MEAN, SHAPE, pixels, write
+from stored_datasets import GENERATION, MEAN, SHAPE, pixels, portable, write
 
 from penstock.pipeline import DatasetError, NotCommittedError, RequestError
+from penstock.pipeline.graph.portable import NotPortableError
 from penstock.pipeline.load import Dataset, open_dataset
 
 
@@ -197,3 +198,14 @@ def test_classes_are_in_the_order_of_numbers(dataset: Dataset) -> None:
     }
     assert list(fresh.labels["train"]) == ["1", "2", "10"]
     assert list(fresh.statistics["mask"].classes) == ["0", "3", "11"]
+
+
+def test_classes_have_names_where_another_output_is_not_portable(tmp_path: Path) -> None:
+    graph = portable()
+    del graph["outputs"]["mask"]
+    graph["unsupported"] = [{"op": "Mystery", "outputs": ["mask"]}]
+    dataset = open_dataset(write(tmp_path, graph=graph))
+    assert dataset.vocabulary() == ["cat", "dog"]
+    for use in (lambda: dataset.vocabulary("mask"), lambda: dataset.numpy("train")):
+        with pytest.raises(NotPortableError, match=r"Mystery \(for mask\)"):
+            use()
