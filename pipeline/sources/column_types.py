@@ -256,7 +256,13 @@ def _is_any_list(kind: pa.DataType) -> bool:
 
 
 def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
-    """Positions of the values that cannot be cast: of bytes by their UTF-8, of all else found by halving."""
+    """Positions of the values that cannot be cast: of bytes by their UTF-8, of all else found by halving.
+
+    A list cannot if one of its values cannot; a part of a column of lists still holds the values of all.
+    """
+    if _is_any_list(column.type) and pa.types.is_list(kind):
+        parents = pc.list_parent_indices(column).to_numpy(zero_copy_only=False)
+        return [offset + int(row) for row in np.unique(parents[_failures(column.flatten(), kind.value_type, 0)])]
     if pa.types.is_binary(column.type) and pa.types.is_string(kind):
         return [offset + int(position) for position in utf8.invalid_values(column)]
     try:

@@ -3,19 +3,17 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet
 
 from ..errors import PenstockError, RequestError
-from ..storage import files
 from ..storage.files import FileInfo
-from . import column_types
+from . import column_types, parquet_files
 from .column_types import REST, Columns, Policies
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
+from .parquet_files import UnreadableError
 from .record_source import Rows, collect_rows
 from .row_errors import RowError
 from .table_schema import TableSchema, with_rules
@@ -28,7 +26,8 @@ class Parquet:
     """Parquet files under the input folder, read as one table.
 
     A range is one row group, or several small ones that follow each other. Page checksums are verified where the file
-    has them; without them a changed byte may go unnoticed, so write files with them.
+    has them; without them a changed byte may go unnoticed, so write files with them. Files are read in processes of
+    their own, so that a damaged one that makes Arrow crash or hang is refused by name.
 
     Attributes:
       pattern: Glob pattern, or several.
@@ -69,12 +68,10 @@ class Parquet:
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
         where = f"{record_range.uri}, row groups {record_range.begin} to {record_range.end - 1}"
+        begin, end, names = record_range.begin, record_range.end, schema.columns.names
         try:
-            with files.open_read(record_range.uri) as file, _open_parquet(file) as parquet:
-                table = parquet.read_row_groups(
-                    range(record_range.begin, record_range.end), schema.columns.names, use_threads=False
-                )
-        except (OSError, pa.ArrowException, IndexError) as error:
+            table = parquet_files.read_groups(record_range.uri, begin, end, names, record_range.size)
+        except UnreadableError as error:
             raise PenstockError(
                 f"{where}: expected Parquet data, found: {error}; the file is damaged or has changed: make it again"
             ) from error
@@ -126,21 +123,11 @@ def _unexact(name: str, types: Sequence[pa.DataType]) -> list[str]:
     return []
 
 
-def _open_parquet(file: Any) -> Any:
-    return pa.parquet.ParquetFile(file, page_checksum_verification=True)
-
-
 def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
     """A file's columns, and the rows and bytes of each of its row groups."""
     try:
-        with files.open_read(info.uri) as file, _open_parquet(file) as parquet:
-            groups = [parquet.metadata.row_group(position) for position in range(parquet.num_row_groups)]
-            sizes = [
-                sum(group.column(column).total_compressed_size for column in range(group.num_columns))
-                for group in groups
-            ]
-            return parquet.schema_arrow, [(group.num_rows, size) for group, size in zip(groups, sizes, strict=True)]
-    except (OSError, pa.ArrowException) as error:
+        return parquet_files.metadata(info.uri)
+    except UnreadableError as error:
         raise RequestError(
             f"{info.uri}: expected a Parquet file, found {info.size} bytes that are none: {error}; make it again, or "
             "fix the pattern"

@@ -1,0 +1,126 @@
+"""Reads Parquet files in a process of its own: a damaged one can make Arrow crash, hang, or ask for all memory.
+
+A request is (function, path or None, arguments). Of a file that is not local, the parent reads what the child asks for.
+"""
+
+import pickle
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from ..storage.child_process import read_message, serve_parent, write_message
+
+DONE, FAILED, READ = "done", "failed", "read"
+
+
+def metadata(file: Any) -> tuple[bytes, list[tuple[int, int]]]:
+    """A file's columns, serialized, and the rows and bytes of each of its row groups."""
+    with _open_parquet(file) as parquet:
+        groups = [parquet.metadata.row_group(position) for position in range(parquet.num_row_groups)]
+        sizes = [
+            sum(group.column(column).total_compressed_size for column in range(group.num_columns)) for group in groups
+        ]
+        counts = [(group.num_rows, size) for group, size in zip(groups, sizes, strict=True)]
+        return parquet.schema_arrow.serialize().to_pybytes(), counts
+
+
+def read_groups(file: Any, begin: int, end: int, names: list[str]) -> bytes:
+    """Some row groups' columns as an Arrow stream.
+
+    What does not hold together is refused: the parent may trust what it is given. Strings that are no UTF-8 are sent as
+    bytes.
+    """
+    with _open_parquet(file) as parquet:
+        table = parquet.read_row_groups(range(begin, end), names, use_threads=False)
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        for convert in (_decoded, _as_bytes):
+            table = table.cast(pa.schema([field.with_type(convert(field.type)) for field in table.schema]))
+        table.validate(full=True)
+    sink = pa.BufferOutputStream()
+    table = table.unify_dictionaries()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    content: bytes = sink.getvalue().to_pybytes()
+    return content
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _as_bytes(kind: pa.DataType) -> pa.DataType:
+    """The type with bytes for strings, alone or in a list."""
+    if pa.types.is_string(kind):
+        return pa.binary()
+    if pa.types.is_large_string(kind):
+        return pa.large_binary()
+    return pa.list_(_as_bytes(kind.value_type)) if pa.types.is_list(kind) else kind
+
+
+def _open_parquet(file: Any) -> Any:
+    return pa.parquet.ParquetFile(file, page_checksum_verification=True)
+
+
+class ParentFile:
+    """A file that the parent reads."""
+
+    closed = False
+    mode = "rb"
+
+    def __init__(self, size: int, requests: IO[bytes], answers: IO[bytes]) -> None:
+        self._size, self._place, self._requests, self._answers = size, 0, requests, answers
+
+    def read(self, count: int = -1) -> bytes:
+        left = self._size - self._place
+        count = left if count < 0 else min(count, left)
+        write_message(self._answers, pickle.dumps((READ, (self._place, count))))
+        content = read_message(self._requests) or b""
+        self._place += len(content)
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._place = offset + (0, self._place, self._size)[whence]
+        return self._place
+
+    def tell(self) -> int:
+        return self._place
+
+    def size(self) -> int:
+        return self._size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return False
+
+    def flush(self) -> None:
+        """Nothing is written."""
+
+    def close(self) -> None:
+        """The parent closes it."""
+
+
+def main() -> None:
+    """Answers requests until the parent closes the pipe."""
+    requests, answers = serve_parent()
+    functions = {function.__name__: function for function in (metadata, read_groups)}
+    while request := read_message(requests):
+        name, path, size, arguments = pickle.loads(request)
+        answer: tuple[str, Any]
+        try:
+            file = path if path is not None else ParentFile(size, requests, answers)
+            answer = DONE, functions[name](file, *arguments)
+        except Exception as error:  # whatever it is, the file cannot be read
+            answer = FAILED, f"{type(error).__name__}: {error}"
+        write_message(answers, pickle.dumps(answer, pickle.HIGHEST_PROTOCOL))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Processes that do for another what may hang or crash. They exchange messages, each behind its length (uint64)."""
+
+import contextlib
+import os
+import queue
+import resource
+import select
+import signal
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import IO
+
+_LENGTH = struct.Struct("<Q")
+_START = 60.0  # seconds that a process may take until it is ready: its imports
+MEMORY_LIMIT = 8 << 30  # bytes of address space: far above what is needed, far below what a runaway decoder takes
+
+
+class ChildProcess:
+    """A process that runs a module's `serve_parent`, as its parent sees it."""
+
+    def __init__(self, module: str) -> None:
+        """Starts it; it is ready when it has sent a first, empty message.
+
+        Raises:
+          EOFError: it ended at once.
+          TimeoutError: it is not ready after a minute.
+        """
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,  # a crash's own words say nothing of the file
+        )
+        self.alive = True
+        self.receive(_START)
+
+    def send(self, message: bytes) -> None:
+        """Sends a message.
+
+        Raises:
+          EOFError: the process has ended.
+        """
+        assert self._process.stdin
+        try:
+            write_message(self._process.stdin, message)
+        except BrokenPipeError as error:
+            self._end()
+            raise EOFError from error
+
+    def receive(self, timeout: float) -> bytearray:
+        """The next message; whether it comes in time or not at all, the process is not waited for again.
+
+        Raises:
+          EOFError: the process has ended.
+          TimeoutError: there is none after so many seconds.
+        """
+        deadline = time.monotonic() + timeout
+        try:
+            (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
+            return self._read(length, deadline)
+        except TimeoutError:
+            self.kill()
+            raise
+        except EOFError:
+            self._end()
+            raise
+
+    def _read(self, count: int, deadline: float) -> bytearray:
+        assert self._process.stdout
+        descriptor, content, filled = self._process.stdout.fileno(), bytearray(count), 0
+        poll = select.poll()
+        poll.register(descriptor, select.POLLIN)
+        while filled < count:
+            if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            part = os.readv(descriptor, [memoryview(content)[filled:]])
+            if not part:
+                raise EOFError
+            filled += part
+        return content
+
+    def _end(self) -> None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1)  # its epitaph tells of its own end, not of ours
+        self.kill()
+
+    def kill(self) -> None:
+        """Ends it."""
+        self.alive = False
+        self._process.kill()
+        self._process.wait()  # not communicate(): a process that the child started may hold the pipe open
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(BrokenPipeError):
+                pipe.close() if pipe else None
+
+    def epitaph(self) -> str:
+        """How it ended, in words."""
+        code = self._process.returncode
+        return f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with status {code}"
+
+
+class ChildPool:
+    """Some processes that run a module, started when they are first needed. May be used from many threads."""
+
+    def __init__(self, module: str, count: int) -> None:
+        self._module, self._count = module, count
+        self._children: queue.LifoQueue[ChildProcess | None] = queue.LifoQueue()
+        for _ in range(count):
+            self._children.put(None)
+
+    @contextlib.contextmanager
+    def child(self) -> Iterator[ChildProcess]:
+        """A process that nobody else uses while this lasts.
+
+        Raises:
+          EOFError: it could not be started.
+          TimeoutError: likewise.
+        """
+        child = self._children.get()
+        try:
+            child = child or ChildProcess(self._module)
+            yield child
+        finally:
+            self._children.put(child if child and child.alive else None)
+
+    def close(self) -> None:
+        """Ends the processes that nobody uses."""
+        for _ in range(self._count):
+            with contextlib.suppress(queue.Empty):
+                if child := self._children.get_nowait():
+                    child.kill()
+
+
+def write_message(stream: IO[bytes], content: bytes) -> None:
+    """Sends a message to the other side."""
+    stream.write(_LENGTH.pack(len(content)))
+    stream.write(content)
+    stream.flush()
+
+
+def read_message(stream: IO[bytes]) -> bytes | None:
+    """The other side's next message; None where there will be none."""
+    header = stream.read(_LENGTH.size)
+    return stream.read(_LENGTH.unpack(header)[0]) if len(header) == _LENGTH.size else None
+
+
+def serve_parent() -> tuple[IO[bytes], IO[bytes]]:
+    """Makes this process a child: limits its memory, and says that it is ready.
+
+    Returns:
+      Where messages come from, and where answers go; what is printed goes elsewhere.
+    """
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    write_message(answers, b"")
+    return sys.stdin.buffer, answers
