@@ -185,6 +185,10 @@ def plan_entry(request: RunRequest, planned: PlannedRun) -> dict[str, Any]:
             "quarantined": first_of_each(plan.inventory.quarantined),
         },
         "warnings": list(planned.warnings),
+        "columns": {
+            column.name: {"type": str(column.type), "reason": plan.raw.reasons.get(column.name, "")}
+            for column in plan.raw.columns
+        },
         "features": {name: feature.to_json() for name, feature in plan.features.items()},
         "estimate": {
             "output_bytes": round(plan.estimate.output_bytes),
@@ -204,6 +208,11 @@ def show_plan(entry: Mapping[str, Any]) -> None:
         table.add_row(name, *row, counts_in_words(ordered(split["labels"])))
     console.print(table)
     _print_features(console, entry["features"])
+    if entry["columns"]:
+        columns = Table("raw column", "type", "why")
+        for name, column in entry["columns"].items():
+            columns.add_row(name, column["type"], column["reason"])
+        console.print(columns)
     for what in ("filtered", "quarantined"):
         if entry[what]:
             console.print(f"{what} by the plan: {counts_in_words(entry[what])}")

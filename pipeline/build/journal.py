@@ -98,7 +98,10 @@ class Journal:
             for split, shard in entry["shards"].items()
         }
         optional = {name: _stored(entry[name]) for name in ("quarantine", "filtered_list", "summaries")}
-        notes = {(code, column): ColumnNote(**note) for code, column, note in entry["notes"]}
+        notes = {
+            (code, column): ColumnNote(**{**note, "place": tuple(note["place"])})
+            for code, column, note in entry["notes"]
+        }
         segment_file = _segments(entry["segment_file"])
         return cls(**{**entry, "shards": shards, "segment_file": segment_file, "notes": notes, **optional})
 

@@ -3,13 +3,14 @@
 What is seen in images is counted alike: `transforms.observations` tells of kinds (the codes) and values (the columns).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 LEFT_OUT = "left_out"  # a key or a feature that the table's schema has not
 OVERFLOW = "overflow"  # a number beyond float32's range, which became a missing value
 ROUNDED = "rounded"  # a number whose whole part float32 cannot hold
 COLLAPSED = "collapsed"  # different numbers that are one as float32
+_COLLAPSED = 0.1  # the share from which on it is no accident: of a million random floats, 3 in a hundred collapse
 
 _MOST = 1 << 16  # notes that are kept: the palettes of masks could be endless
 
@@ -22,22 +23,92 @@ class ColumnNote:
       count: So many.
       of: Of so many that were looked at; 0 where that does not matter.
       example: One of them, in words.
+      place: The example's file and number there, where it is known: of two examples the first is kept.
     """
 
     count: int
     of: int
     example: str
+    place: tuple[str, int] = ("", 0)
 
 
 Notes = Mapping[tuple[str, str], ColumnNote]  # by code and column
 
 
 def merge(first: Notes, second: Notes) -> dict[tuple[str, str], ColumnNote]:
-    """The notes of both, as far as they can be kept; the example is the first's, if it has one."""
+    """The notes of both, as far as they can be kept."""
     merged = dict(first)
     for name, note in second.items():
         if name not in merged and len(merged) == _MOST:
             continue
-        before = merged.get(name, ColumnNote(0, 0, ""))
-        merged[name] = ColumnNote(before.count + note.count, before.of + note.of, before.example or note.example)
+        before = merged.get(name)
+        if before is not None:
+            told = [each for each in (before, note) if each.example]
+            shown = min(told, key=lambda each: each.place, default=before)
+            note = ColumnNote(before.count + note.count, before.of + note.of, shown.example, shown.place)
+        merged[name] = note
     return merged
+
+
+def merge_all(parts: Iterable[Notes]) -> dict[tuple[str, str], ColumnNote]:
+    """The notes of all parts."""
+    merged: dict[tuple[str, str], ColumnNote] = {}
+    for part in parts:
+        merged = merge(merged, part)
+    return merged
+
+
+def describe_notes(notes: Notes) -> list[str]:
+    """What to warn of, by column; nothing of notes that are none of this module's."""
+    of_columns = {name: note for name, note in notes.items() if name[0] in _WORDS and note.count}
+    told = {name: note for name, note in of_columns.items() if _is_worth_telling(*name, notes)}
+    by_column = sorted(told.items(), key=lambda item: (item[0][1], item[0][0]))
+    return [_WORDS[code](column, note) for (code, column), note in by_column]
+
+
+def _is_worth_telling(code: str, column: str, notes: Notes) -> bool:
+    """Whether it is no accident, and nothing that says more of the column is told."""
+    if code != COLLAPSED:
+        return True
+    note, rounded = notes[code, column], notes.get((ROUNDED, column))
+    return note.count >= _COLLAPSED * note.of and not (rounded and rounded.count)
+
+
+def _left_out(column: str, note: ColumnNote) -> str:
+    return (
+        f"{column!r} is not read, and {note.count} rows hold it, first {note.example}: no row that was looked at while "
+        f"planning has it; declare it, as columns={{{column!r}: 'int64', '*': 'auto'}} does"
+    )
+
+
+def _overflow(column: str, note: ColumnNote) -> str:
+    return (
+        f"column {column!r}: {note.count} numbers beyond float32's range became missing values, such as "
+        f"{note.example}; to have their rows quarantined, declare nonfinite={{{column!r}: 'quarantine'}}"
+    )
+
+
+def _rounded(column: str, note: ColumnNote) -> str:
+    return (
+        f"column {column!r}: {note.count} of its {note.of} values are stored as other whole numbers, such as "
+        f"{note.example}, since float32 keeps 7 digits: {_ADVICE.format(column)}"
+    )
+
+
+def _collapsed(column: str, note: ColumnNote) -> str:
+    return (
+        f"column {column!r}: {note.count} of {note.of} different values are equal to another one once they are stored "
+        f"as float32, such as {note.example}: {_ADVICE.format(column)}"
+    )
+
+
+_ADVICE = (
+    "subtract an offset in `prepare`, or read the column as string (columns={{{!r}: 'string', '*': 'auto'}}), or store "
+    "whole numbers as int64"
+)
+_WORDS: dict[str, Callable[[str, ColumnNote], str]] = {
+    LEFT_OUT: _left_out,
+    OVERFLOW: _overflow,
+    ROUNDED: _rounded,
+    COLLAPSED: _collapsed,
+}

@@ -25,6 +25,7 @@ from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
 from ..sources.quarantine import QuarantinedExample, first_of_each
 from ..sources.record_source import RecordSource, stream_rows
+from ..sources.table_schema import TableSchema
 from ..splits.columns import Hashes, columns_of, describe_unlisted, fit
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_names
@@ -91,6 +92,7 @@ class Plan:
       features: What every prepared example holds.
       preparer: Gives what prepares the units, once it is known what statistics need of the examples.
       table_schema: The raw columns of a table; None for images.
+      raw: The raw columns of a table, or those that are joined to images, and why they are of their types.
       estimate: What it will take.
       known_losses: What a run will quarantine at least.
     """
@@ -102,6 +104,7 @@ class Plan:
     features: Mapping[str, Feature]
     preparer: Callable[[StatisticsSpec], Preparer]
     table_schema: pa.Schema | None
+    raw: TableSchema
     estimate: Estimate
     known_losses: KnownLosses
 
@@ -149,6 +152,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
         features=taken.features,
         preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
         table_schema=None,
+        raw=selection.joined,
         estimate=Estimate(count * taken.example_bytes, count * taken.seconds),
         known_losses=KnownLosses.of(selection.inventory.read, (*selection.inventory.quarantined, *taken.quarantined)),
     )
@@ -219,6 +223,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         features=features,
         preparer=preparer,
         table_schema=listing.schema.columns,
+        raw=listing.schema,
         estimate=Estimate(output_bytes, size * seconds / first_size),
         known_losses=_known_losses(listing.ranges, tried, rows),
     )

@@ -1,12 +1,13 @@
 """What reading and `prepare` do to raw data, as the manifest tells it: enough to do the same when a model is served.
 
-    images   {"decode": codec, "columns": {...}, "reading": {...}, "steps": [...], "encode": {name: codec}}
-    tables   {"columns": {name: Arrow type}, "reading": {name: rules}, "steps": [...]}
+    images   {"decode": codec, "columns": {...}, "reading": {...}, "reasons": {...}, "steps": [...],
+              "encode": {name: codec}}
+    tables   {"columns": {name: Arrow type}, "reading": {name: rules}, "reasons": {name: words}, "steps": [...]}
 
-The columns of images are those that are joined to them. `sources.table_schema` says what rules are; a column of a
-source that does not tell has none. A step of Penstock's own is {"step": "image.resize", "arguments": {...}}, by its
-`step_id` and `config`; a user's function {"python": "module.name"}; a codec {"codec": "jpeg", "arguments": {...}}. A
-step that says which features it touches has {"touches": [...]} as well.
+The columns of images are those that are joined to them. `sources.table_schema` says what rules are, and why a column is
+of its type; a column of a source that does not tell has none. A step of Penstock's own is {"step": "image.resize",
+"arguments": {...}}, by its `step_id` and `config`; a user's function {"python": "module.name"}; a codec
+{"codec": "jpeg", "arguments": {...}}. A step that says which features it touches has {"touches": [...]} as well.
 `transforms.step.as_json` says how arguments are stored.
 """
 
@@ -24,6 +25,7 @@ def describe(preparer: Preparer) -> dict[str, Any]:
     read = {
         "columns": {field.name: str(field.type) for field in schema.columns},
         "reading": {name: schema.rules[name].to_json() for name in schema.columns.names if name in schema.rules},
+        "reasons": dict(schema.reasons),
         "steps": [describe_step(function) for function in preparer.functions],
     }
     if preparer.decode is None:

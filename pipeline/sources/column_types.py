@@ -10,12 +10,14 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import PenstockError, RequestError
+from ..formats.column_notes import OVERFLOW, ColumnNote
 from . import utf8
 from .row_errors import RowError, shorten
 
@@ -77,36 +79,64 @@ def check_distinct(names: Sequence[str], where: str) -> None:
         raise RequestError(f"{where}: expected distinct column names, found {twice} more than once; rename them")
 
 
+def reads_all(columns: Columns) -> bool:
+    """Whether every column is to be read, those that are not declared too."""
+    return columns is None or REST in columns
+
+
 def declared(columns: Columns, name: str) -> pa.DataType | None:
     """The type that the user gave a column; None where it is to be inferred."""
     return TYPES.get((columns or {}).get(name, (columns or {}).get(REST, AUTO)))
 
 
+@dataclass(frozen=True)
+class Inferred:
+    """The type of a column that is not declared.
+
+    Attributes:
+      type: The type; null where there were no values.
+      reason: Why, in words.
+      warning: What the user should know of it; "" where that is nothing.
+    """
+
+    type: pa.DataType
+    reason: str
+    warning: str = ""
+
+
+def unite_types(types: Sequence[pa.DataType], reason: str, conflict: str) -> Inferred:
+    """The type that holds values of all `types`.
+
+    Args:
+      types: What was seen.
+      reason: Why it is that type.
+      conflict: What to warn of where strings and numbers met.
+    """
+    kind, differ = merge(types)
+    return Inferred(kind, reason, f"{conflict}: it is read as {kind}" if differ else "")
+
+
 def choose_types(
-    names: Iterable[str],
-    columns: Columns,
-    seen: Mapping[str, Sequence[pa.DataType]],
-    conflict: str,
-    warnings: list[str],
-) -> pa.Schema:
-    """The columns with their types: the declared one, or else one that holds all that was seen.
+    names: Iterable[str], columns: Columns, inferred: Mapping[str, Inferred], warnings: list[str]
+) -> tuple[pa.Schema, dict[str, str]]:
+    """The columns with their types, the declared or else the inferred ones; and by name why they are of these.
 
     Args:
       names: The columns.
       columns: What is declared.
-      seen: By name, the types of a column that is not declared.
-      conflict: What to warn of where strings and numbers met: words with a place for the name.
+      inferred: By name, what was inferred of a column that is not declared.
       warnings: Takes the warnings.
     """
-    fields = []
+    fields, reasons = [], {}
     for name in names:
         kind = declared(columns, name)
+        reasons[name] = "declared"
         if kind is None:
-            kind, differ = merge(seen[name])
-            if differ:
-                warnings.append(f"{conflict.format(name)}: it is read as {kind}")
+            found = inferred[name]
+            kind, reasons[name] = pa.string() if pa.types.is_null(found.type) else found.type, found.reason
+            warnings += [found.warning] if found.warning else []
         fields.append(pa.field(name, kind))
-    return pa.schema(fields)
+    return pa.schema(fields), reasons
 
 
 def check_same(first: Sequence[str], names: Sequence[str], first_uri: str, uri: str) -> None:
@@ -290,11 +320,17 @@ def numbers_among(tokens: tuple[str, ...], kind: pa.DataType) -> dict[str, float
     return numbers
 
 
-def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int, RowError]) -> pa.RecordBatch:
+def apply_nonfinite(
+    batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int, RowError]
+) -> tuple[pa.RecordBatch, dict[tuple[str, str], ColumnNote]]:
     """Treats NaN, infinities and values beyond float32's range as the policies say.
 
     A list that holds one is missing, or its row quarantined, as a whole.
+
+    Returns:
+      The batch, and notes of the numbers beyond that range which are missing now.
     """
+    notes = {}
     columns = list(batch.columns)
     for index, (name, column) in enumerate(zip(batch.schema.names, columns, strict=True)):
         does = policy(nonfinite, name)
@@ -308,6 +344,10 @@ def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int
         if is_list:
             bad = np.unique(pc.list_parent_indices(column).to_numpy(zero_copy_only=False)[bad])
         if does == "missing":
+            values = (column.flatten() if is_list else column).drop_null().to_numpy()
+            beyond = values[np.isfinite(values) & (np.abs(values) > FLOAT32_MAX)]
+            if len(beyond):
+                notes[OVERFLOW, name] = ColumnNote(len(beyond), 0, repr(float(beyond[0])))
             keep = np.ones(len(column), bool)
             keep[bad] = False
             columns[index] = pc.if_else(pa.array(keep), column, pa.scalar(None, column.type))
@@ -316,7 +356,7 @@ def apply_nonfinite(batch: pa.RecordBatch, nonfinite: Policies, errors: dict[int
             shown = shorten(column[position].as_py())
             message = f"expected a finite number that float32 can hold in the column {name!r}, found {shown}"
             errors.setdefault(position, RowError("nonfinite", message))
-    return pa.RecordBatch.from_arrays(columns, schema=batch.schema)
+    return pa.RecordBatch.from_arrays(columns, schema=batch.schema), notes
 
 
 def one_batch(table: pa.Table, uri: str) -> pa.RecordBatch:

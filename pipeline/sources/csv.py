@@ -8,7 +8,7 @@ import codecs
 import contextlib
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import combinations
@@ -19,14 +19,16 @@ import pyarrow as pa
 
 from ..errors import PenstockError, RequestError
 from ..storage.files import FileInfo
-from . import column_types, csv_rows, row_blocks, row_boundaries, text_encoding
-from .column_types import REST, SCALARS, Columns, Policies
-from .csv_rows import Format, Text
+from . import column_types, csv_rows, inference, row_blocks, row_boundaries, text_encoding
+from .column_types import SCALARS, Columns, Policies, reads_all
+from .csv_rows import Format, Looked, Text
 from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
 from .row_blocks import RowBlock
+from .row_errors import shorten
+from .sampling import Excerpt, choose_excerpts
 from .table_schema import TableSchema, with_rules
 from .text_encoding import Utf8Stream
 from .text_ranges import text_ranges
@@ -34,6 +36,7 @@ from .text_ranges import text_ranges
 _THREADS = 16
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
 _BOM = codecs.BOM_UTF8
+_DELIMITERS = ",;\t|"
 
 
 @dataclass(frozen=True)
@@ -54,8 +57,10 @@ class Csv:
         A field of it and an N alone stays as it is, for `missing` to name. None: there is none. Text after a closing
         quote, which such a file is full of where this is not declared, costs its row.
       strip: Whether blanks around values and names are left out, those inside quotes too.
-      columns: The columns to read: name to "int64", "float64", "string", "binary", or "auto" to infer the type from the
-        first megabyte of eight files. `"*": "auto"` is every other column. None: all, inferred.
+      columns: The columns to read: name to "int64", "float64", "string", "binary", or "auto" to infer the type,
+        from all files, or from parts of them all where these are larger than 128 MiB. `"*": "auto"` is every other
+        column. None: all, inferred. What is inferred loses nothing: numbers that begin with a zero, integers beyond
+        int64 and ids such as 12e4 are strings; a later value that is not of its column's type costs its row.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
         "missing" makes them missing values, "keep" keeps them, "quarantine" quarantines the row.
     """
@@ -125,13 +130,17 @@ class Csv:
                 raise RequestError(
                     f"expected rows in the {len(uris)} files that match {self.pattern!r}, found none; check the input"
                 )
-            schema = self._schema(filled, warnings)
+            chosen = self._choose_columns(filled)
+            self._check_delimiter(filled[0])
             ranges = [
                 record_range
                 for file_ranges in pool.map(lambda item: self._ranges(item, range_bytes), filled)
                 for record_range in file_ranges
             ]
-        table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip)
+            unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
+            looked = list(pool.map(lambda excerpt: self._look(excerpt, unknown), choose_excerpts(ranges)))
+        schema, reasons = self._schema(chosen, looked, warnings)
+        table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip, reasons)
         return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
@@ -140,6 +149,8 @@ class Csv:
 
     def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
         """Reads a range, a compressed file a part at a time; see `StreamingSource`."""
+        unknown = {name for name in schema.columns.names if column_types.declared(self.columns, name) is None}
+        form = replace(self.format, inferred=frozenset(unknown))
         before = 0
         for names, block in self._blocks(record_range):
             lacks = [name for name in schema.columns.names if name not in names]
@@ -154,7 +165,7 @@ class Csv:
             first_row, first_line = record_range.first_row + block.row, record_range.first_line + block.line
             part = replace(record_range, first_row=first_row, first_line=first_line)
             text = Text(text_encoding.to_utf8(block.data, self._row_encoding), names)
-            rows = csv_rows.read_rows(part, text, schema.columns, self.format)
+            rows = csv_rows.read_rows(part, text, schema.columns, form)
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
 
@@ -183,23 +194,94 @@ class Csv:
             return [RecordRange(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
         return text_ranges(info, key, self.format.dialect, range_bytes, head.begin, head.lines + 1)
 
-    def _schema(self, inputs: "Sequence[_InputFile]", warnings: list[str]) -> pa.Schema:
-        """The columns to read, with the declared types, or those that the first files' beginnings show."""
+    def _choose_columns(self, inputs: "Sequence[_InputFile]") -> list[str]:
+        """The columns to read, which every file must have."""
         first = inputs[0]
         chosen = column_types.select(self.columns, first.head.names, first.info.uri)
         for other in inputs[1:]:
-            if self.columns is None or REST in self.columns:
+            if reads_all(self.columns):
                 column_types.check_same(first.head.names, other.head.names, first.info.uri, other.info.uri)
             else:
                 column_types.select(self.columns, other.head.names, other.info.uri)
-        unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
-        seen: dict[str, list[pa.DataType]] = {name: [] for name in unknown}
-        for each in inputs[:_SAMPLED]:
-            text = Text(each.head.sample, each.head.names)
-            for name, kind in csv_rows.infer(text, unknown, self.format, each.info.uri, warnings).items():
-                seen[name].append(kind)
-        conflict = "the column {!r} holds numbers in some files and text in others"
-        return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
+        return chosen
+
+    def _look(self, excerpt: Excerpt, columns: Sequence[str]) -> tuple[str, Looked]:
+        """How the values of columns are written in a part of a file, and which file it is."""
+        record_range, looked, size = excerpt.record_range, Looked(), 0
+        try:
+            for names, block in self._blocks(record_range):
+                data = block.data
+                if excerpt.is_cut:
+                    ends = row_boundaries.find_boundaries(
+                        np.frombuffer(data, np.uint8), self.format.dialect, False
+                    ).ends
+                    data = data[: int(ends[-1])] if len(ends) else b""
+                text = Text(text_encoding.to_utf8(data, self._row_encoding), names)
+                first_line = record_range.first_line + block.line
+                looked.merge(csv_rows.look(text, columns, self.format, record_range.uri, first_line))
+                size += len(block.data)
+                if size >= excerpt.size:
+                    break
+        except RequestError:
+            raise
+        except PenstockError as error:
+            raise RequestError(str(error)) from error
+        return record_range.uri, looked
+
+    def _schema(
+        self, chosen: Sequence[str], parts: Iterable[tuple[str, Looked]], warnings: list[str]
+    ) -> tuple[pa.Schema, dict[str, str]]:
+        """The columns with the declared types, or those that lose nothing of what was seen; and why.
+
+        Args:
+          chosen: The columns to read.
+          parts: What the parts of the input that were looked at show, by file.
+          warnings: Takes the warnings.
+        """
+        by_file: dict[str, Looked] = {}
+        for uri, looked in parts:
+            by_file.setdefault(uri, Looked()).merge(looked)
+        seen = Looked()
+        for uri, looked in by_file.items():
+            self._check_rows(uri, looked, warnings)
+            seen.merge(looked)
+        inferred = {name: inference.infer(name, evidence) for name, evidence in seen.columns.items()}
+        return column_types.choose_types(chosen, self.columns, inferred, warnings)
+
+    def _check_rows(self, uri: str, looked: Looked, warnings: list[str]) -> None:
+        """Warns of rows in another encoding; raises RequestError where no row has the header's number of fields."""
+        if looked.misfits and looked.misfits >= looked.rows:
+            raise RequestError(
+                f"{uri}: {looked.misfit}, and no row that was looked at has as many; "
+                "check the delimiter, the quote and the names"
+            )
+        if looked.invalid:
+            encoding = self.format.encoding
+            advice = column_types.encoding_advice(looked.invalid_row) if encoding == "UTF-8" else ""
+            warnings.append(
+                f"{uri}: {looked.invalid} of {looked.rows} rows that were looked at are not in {encoding}, as "
+                f"{shorten(looked.invalid_row)}{advice}; where such bytes are in a column that is read, the row is "
+                "quarantined"
+            )
+
+    def _check_delimiter(self, input_file: "_InputFile") -> None:
+        """Raises RequestError where the one column of a file's rows is several in all of them, if cut elsewhere."""
+        head = input_file.head
+        if len(head.names) != 1 or self.names is not None or head.names[0] in (self.columns or {}):
+            return
+        for delimiter in _DELIMITERS:
+            if delimiter in (self.delimiter, self.quote, self.escape) or delimiter not in head.names[0]:
+                continue
+            other = replace(self, delimiter=delimiter, columns=None)
+            names = other._parse_head(head.text, True, input_file.info.uri).names
+            looked = csv_rows.look(Text(head.sample, names), (), other.format, input_file.info.uri, 2)
+            if len(names) > 1 and looked.rows > looked.misfits == 0:
+                name = head.names[0]
+                raise RequestError(
+                    f"{input_file.info.uri}: expected fields between {self.delimiter!r}, found one column {name!r}, "
+                    f"whose rows all have {len(names)} fields between {delimiter!r}; declare delimiter={delimiter!r}, "
+                    f"or, if it is one column of text, columns={{{name!r}: 'string'}}"
+                )
 
     # A file's beginning.
 

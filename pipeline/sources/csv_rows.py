@@ -1,6 +1,7 @@
 """From the bytes of whole delimited rows to Arrow columns: parsed as one batch, and what does not fit one by one."""
 
 import codecs
+import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from ..errors import RequestError
-from . import column_types, row_boundaries, utf8
+from . import column_types, inference, row_boundaries, utf8
 from .column_types import FLOAT32_MAX, Policies
+from .inference import Evidence, Wheres
 from .listing import RecordRange
 from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
@@ -20,8 +21,7 @@ from .row_errors import RowError, shorten
 _BLANKS = " \t"
 _BOM = codecs.BOM_UTF8
 _UNCLOSED = RowError("unclosed_quote", "expected a closing quote, found none before the row's end or before other text")
-_NUMBER = r"^[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
-_INTEGER = r"^-?[0-9]+$"
+_WHOLE = r"^(-?[0-9]+)\.0*$"
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Format:
       missing: What stands for a missing value; without blanks around it, where they do not count.
       nonfinite: What is done with NaN and infinities.
       encoding: The file's.
+      inferred: The columns whose types were inferred, and must lose nothing that the values are written with.
     """
 
     dialect: row_boundaries.Dialect
     missing: tuple[str, ...]
     nonfinite: Policies
     encoding: str = "UTF-8"
+    inferred: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
     try:
         _check_utf8(data)  # Arrow's parser cannot report a row that is none and has a wrong number of fields
         batch, misfits = _parse(data, text.names, _doubted(data, schema, form), form, quoted)
-        batch = _parse_doubted(_cleaned(batch, form, False), schema)
+        batch = _parse_doubted(_cleaned(batch, form, False), schema, form)
     except pa.ArrowInvalid:
         rows = rows or _RangeRows(array, form)
         removed |= _wrong_columns(rows, removed, text.names, form)
@@ -109,7 +111,7 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
         raw = pa.schema([(name, pa.binary()) for name in schema.names])
         batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted)
         batch = _convert_columns(_cleaned(batch, form, True), schema, form, errors)
-    batch = column_types.apply_nonfinite(batch, form.nonfinite, errors)
+    batch, notes = column_types.apply_nonfinite(batch, form.nonfinite, errors)
     numbers = np.arange(batch.num_rows + len(misfits) + len(removed), dtype=np.int64)
     if removed:
         numbers = np.delete(numbers, list(removed))
@@ -128,81 +130,90 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
         return f"{record_range.uri}, line {line}", hashlib.sha256(row.rstrip(b"\r\n")).hexdigest()
 
     others = {record_range.first_row + number: row_error for number, row_error in removed.items()}
-    return collect_rows(record_range, batch, record_range.first_row + numbers, errors, others, describe)
+    return collect_rows(record_range, batch, record_range.first_row + numbers, errors, others, describe, notes)
 
 
-def infer(text: Text, columns: Sequence[str], form: Format, uri: str, warnings: list[str]) -> dict[str, pa.DataType]:
-    """The types of a sample's columns; null for one without values.
+@dataclass
+class Looked:
+    """What rows that were looked at show.
 
-    Raises:
-      RequestError: no row has the expected number of fields.
+    Attributes:
+      columns: How the columns' values are written, by name.
+      rows: How many rows there were, without those with quotes at fault.
+      misfits: How many of them have a wrong number of fields.
+      misfit: What is wrong with the first of these.
+      invalid: How many hold bytes that are not of the encoding.
+      invalid_row: The first of these.
+    """
+
+    columns: dict[str, Evidence] = dataclasses.field(default_factory=dict)
+    rows: int = 0
+    misfits: int = 0
+    misfit: str = ""
+    invalid: int = 0
+    invalid_row: bytes = b""
+
+    def merge(self, other: "Looked") -> None:
+        """Adds what further rows show."""
+        for name, evidence in other.columns.items():
+            self.columns.setdefault(name, Evidence()).merge(evidence)
+        self.rows, self.misfits, self.invalid = (
+            self.rows + other.rows, self.misfits + other.misfits, self.invalid + other.invalid
+        )  # fmt: skip
+        self.misfit, self.invalid_row = self.misfit or other.misfit, self.invalid_row or other.invalid_row
+
+
+def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line: int) -> Looked:
+    """How the values of some columns are written.
+
+    Args:
+      text: Whole rows.
+      columns: The columns.
+      form: How fields are cut.
+      uri: The file.
+      first_line: The line that the first row begins at.
     """
     array = np.frombuffer(text.data, np.uint8)
     rows = _RangeRows(array, form)
     raw = pa.schema([(name, pa.binary()) for name in columns or text.names[:1]])
-    removed = _wrong_columns(rows, rows.errors, text.names, form)
-    data = array[rows.keep([*rows.errors, *removed])].tobytes()
+    removed = rows.errors | _wrong_columns(rows, rows.errors, text.names, form)
+    data = array[rows.keep(removed)].tobytes()
     batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
-    others = [*removed.values(), *(row_error for _, row_error in misfits)]
-    if others and len(others) >= len(rows.starts) - len(rows.errors):
-        raise RequestError(
-            f"{uri}: {others[0].message}, and no row of its beginning has as many; "
-            "check the delimiter, the quote and the names"
-        )
+    wrong = [each for number, each in removed.items() if number not in rows.errors] + [each for _, each in misfits]
+    numbers = np.delete(np.arange(len(rows.starts)), list(removed))
+    numbers = np.delete(numbers, [place for place, _ in misfits])
+    lines = first_line + np.searchsorted(rows.boundaries.lines, rows.starts[numbers])
     invalid = utf8.invalid_rows(array, rows.ends)
-    if len(invalid):
-        row = rows.row(int(invalid[0])).rstrip(b"\r\n")
-        advice = column_types.encoding_advice(row) if form.encoding == "UTF-8" else ""
-        warnings.append(
-            f"{uri}: {len(invalid)} of the {len(rows.starts)} rows of its beginning are not in {form.encoding}, as "
-            f"{shorten(row)}{advice}; where such bytes are in a column that is read, the row is quarantined"
-        )
-    types = {}
+    looked = Looked(
+        rows=len(rows.starts) - len(rows.errors),
+        misfits=len(wrong),
+        misfit=wrong[0].message if wrong else "",
+        invalid=len(invalid),
+        invalid_row=rows.row(int(invalid[0])).rstrip(b"\r\n") if len(invalid) else b"",
+    )
     for name in columns:
-        types[name] = _infer(name, _clean(batch[name], form, True).view(pa.string()).drop_null(), uri, warnings)
-    return types
-
-
-def _infer(name: str, values: pa.Array, uri: str, warnings: list[str]) -> pa.DataType:
-    """The type of a column's strings in a sample; warns where most of them, but not all, are numbers."""
-    if not len(values):
-        return pa.null()
-    if pc.any(pc.match_substring_regex(values, r"^-?0[0-9]")).as_py():
-        return pa.string()  # 02134 is a name: as a number it would lose a digit
-    for kind in (pa.int64(), pa.float64()):
-        try:
-            column_types.parse(values, kind)
-        except pa.ArrowInvalid:
-            continue
-        if kind == pa.float64() and pc.all(pc.match_substring_regex(values, _INTEGER)).as_py():
-            warnings.append(
-                f"{uri}: the column {name!r} holds integers beyond int64: it is read as string, which loses no "
-                "digit; declare it float64 to have numbers"
-            )
-            return pa.string()
-        return kind
-    numbers = pc.match_substring_regex(values, _NUMBER)
-    count = pc.sum(numbers).as_py()
-    if 2 * count >= len(values):
-        value = values.filter(pc.invert(numbers))[0].cast(pa.binary()).as_py().decode("utf-8", "replace")
-        warnings.append(
-            f"{uri}: the column {name!r} holds {count} numbers and {len(values) - count} other strings such as "
-            f"{shorten(value)} in its beginning: it is read as string; declare it float64 to quarantine the others"
-        )
-    return pa.string()
+        strings = _clean(batch[name], form, True).view(pa.string())
+        values = strings.drop_null()
+        wheres = Wheres(uri, lines[np.asarray(strings.is_valid())])
+        looked.columns[name] = inference.collect(values, inference.classify(values), wheres)
+    return looked
 
 
 def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
     """The schema, with those columns as strings of whose numbers Arrow's parser might make something else.
 
-    It strips blanks by itself, after it has looked for missing values: a token that is a number would be one. And it
-    takes hexadecimal.
+    It strips blanks by itself, after it has looked for missing values: a token that is a number would be one. It takes
+    hexadecimal. And it takes zeros before other digits, which a column whose type was inferred must not lose.
     """
+    zeros = _may_hold_zeros(data, form)
     hexadecimal = any(mark in data and b"0" + mark in data for mark in (b"x", b"X"))
     fields = []
     for field in schema:
-        doubted = pa.types.is_int64(field.type) and hexadecimal
-        if form.dialect.strip and (pa.types.is_int64(field.type) or pa.types.is_float64(field.type)):
+        is_number = pa.types.is_int64(field.type) or pa.types.is_float64(field.type)
+        doubted = (pa.types.is_int64(field.type) and hexadecimal) or (
+            is_number and zeros and field.name in form.inferred
+        )
+        if form.dialect.strip and is_number:
             numbers = column_types.numbers_among(form.missing, field.type).values()
             kept = column_types.policy(form.nonfinite, field.name) != "missing"
             doubted |= any(kept or abs(number) <= FLOAT32_MAX for number in numbers)  # the others become missing anyway
@@ -210,16 +221,33 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _parse_doubted(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+def _may_hold_zeros(data: bytes, form: Format) -> bool:
+    """Whether any field may begin with a zero before another digit."""
+    if not form.inferred:
+        return False
+    array = np.frombuffer(data, np.uint8)
+    zeros = np.flatnonzero(array[:-1] == ord("0"))
+    after = array[zeros + 1]
+    zeros = zeros[(after >= ord("0")) & (after <= ord("9"))]
+    zeros = zeros - ((array[zeros - 1] == ord("-")) & (zeros > 0))
+    marks = [form.dialect.delimiter, form.dialect.quote or 0, *b"\r\n \t"]
+    return bool(((zeros == 0) | np.isin(array[zeros - 1], marks)).any())
+
+
+def _parse_doubted(batch: pa.RecordBatch, schema: pa.Schema, form: Format) -> pa.RecordBatch:
     """A batch, cleaned, whose doubted columns become what the schema says.
 
     Raises:
       pa.ArrowInvalid: a value does not fit its type.
     """
-    columns = [
-        column if column.type == field.type else column_types.parse(pc.ascii_trim(column, _BLANKS), field.type)
-        for field, column in zip(schema, batch.columns, strict=True)
-    ]
+    columns = []
+    for field, column in zip(schema, batch.columns, strict=True):
+        if column.type != field.type:
+            strings = pc.ascii_trim(column, _BLANKS)
+            if field.name in form.inferred and inference.has_zeros(strings).any():
+                raise pa.ArrowInvalid("zeros before other digits")
+            column = column_types.parse(strings, field.type)
+        columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
@@ -307,9 +335,26 @@ def _convert_columns(
         if not pa.types.is_binary(field.type):
             column = column_types.convert(column, pa.string(), field.name, errors, form.encoding)
         if not (pa.types.is_binary(field.type) or pa.types.is_string(field.type)):
-            column = column_types.convert(pc.ascii_trim(column, _BLANKS), field.type, field.name, errors)
+            column = pc.ascii_trim(column, _BLANKS)
+            if field.name in form.inferred:
+                column = _without_zeros(column, field, errors)
+            column = column_types.convert(column, field.type, field.name, errors)
         columns.append(column)
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def _without_zeros(strings: pa.StringArray, field: pa.Field, errors: dict[int, RowError]) -> pa.StringArray:
+    """Strings that become numbers of an inferred type: zeros before other digits do not fit; as int64, 3.0 is 3."""
+    zeros = inference.has_zeros(strings)
+    for position in np.flatnonzero(zeros).tolist():
+        message = (
+            f"expected {field.type} in the column {field.name!r}, found {shorten(strings[position].as_py())}, which "
+            "would lose its zeros as a number; declare the column as string"
+        )
+        errors.setdefault(position, RowError("wrong_type", message))
+    if zeros.any():
+        strings = pc.if_else(pa.array(zeros), pa.scalar(None, pa.string()), strings)
+    return pc.replace_substring_regex(strings, _WHOLE, r"\1") if pa.types.is_int64(field.type) else strings
 
 
 def _wrong_columns(

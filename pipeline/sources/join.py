@@ -6,7 +6,7 @@ whose payloads are read once, later, or a table of any size, which is read range
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
+from ..formats.column_notes import describe_notes, merge_all
 from . import key_lists
 from .images import Images
 from .listing import ImageListing, RecordListing, RecordRange
@@ -34,11 +35,15 @@ class IndexedTable:
     Attributes:
       columns: Its columns, without the key.
       rules: How these are read.
+      reasons: Why these are of their types.
+      warnings: What the user should know of the table.
       rows: Key, as a string, to row. Rows without a key are in none of it: nothing matches them.
     """
 
     columns: pa.Table
     rules: Mapping[str, ColumnRules]
+    reasons: Mapping[str, str]
+    warnings: Sequence[str]
     rows: Mapping[str, int]
 
 
@@ -133,7 +138,10 @@ class JoinTable:
                 f"its column {self.key!r}; remove the other rows"
             )
         rules = {name: each for name, each in listing.schema.rules.items() if name != self.key}
-        return IndexedTable(table.drop_columns([self.key]).combine_chunks(), rules, rows)
+        reasons = {name: each for name, each in listing.schema.reasons.items() if name != self.key}
+        notes = merge_all(part.notes for part in parts)
+        warnings = [*listing.warnings, *describe_notes(notes)]
+        return IndexedTable(table.drop_columns([self.key]).combine_chunks(), rules, reasons, warnings, rows)
 
 
 def check_key(schema: pa.Schema, name: str, where: str) -> None:
@@ -194,8 +202,13 @@ class ImageJoin:
             kept.append(reference._replace(columns={**(reference.columns or {}), **joined}))
         listing.references = kept
         before = listing.schema or TableSchema(pa.schema([]), {})
-        listing.schema = TableSchema(pa.schema([*before.columns, *columns.schema]), {**before.rules, **table.rules})
+        listing.schema = TableSchema(
+            pa.schema([*before.columns, *columns.schema]),
+            {**before.rules, **table.rules},
+            reasons={**before.reasons, **table.reasons},
+        )
         listing.digest += digest
+        listing.warnings += table.warnings
         return listing
 
     def _match_rows(self, table: IndexedTable, uri: str, listing: ImageListing) -> dict[str, int]:
@@ -249,10 +262,12 @@ class TableJoin:
         if clashes:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
         rules = {**listing.schema.rules, **table.rules}
+        reasons = {**listing.schema.reasons, **table.reasons}
         return replace(
             listing,
             ranges=[replace(record_range, root=root) for record_range in listing.ranges],
-            schema=JoinSchema(pa.schema([*left, *right]), rules, listing.schema, digest),
+            schema=JoinSchema(pa.schema([*left, *right]), rules, listing.schema, digest, reasons=reasons),
+            warnings=[*listing.warnings, *table.warnings],
             digest=listing.digest + digest,
         )
 

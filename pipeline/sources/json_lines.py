@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import Any
@@ -13,24 +13,29 @@ import pyarrow as pa
 import pyarrow.json
 
 from ..errors import PenstockError, RequestError
+from ..formats.column_notes import LEFT_OUT, ColumnNote
 from ..storage.files import FileInfo
 from . import column_types, json_nesting, row_blocks, row_boundaries, utf8
 from .column_types import REST, Columns, Policies
 from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
+from .inference import Cell
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows, concat_rows
 from .row_blocks import RowBlock
 from .row_errors import RowError, shorten
+from .sampling import Excerpt, choose_excerpts
 from .table_schema import TableSchema, with_rules
 from .text_ranges import text_ranges
+from .typed_evidence import BEYOND, MIXED, NESTED, Kind, TypedEvidence, infer_typed, merge_evidence
 
 _THREADS = 16
-_SAMPLED, _SAMPLE = 8, 1 << 20
 _FEW = 8  # lines that are looked at one by one
 _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
+_INT64 = 2.0**63
+_SCALARS = {bool: pa.int64(), int: pa.int64(), float: pa.float64(), type(None): pa.null()}
 
 
 @dataclass(frozen=True)
@@ -40,13 +45,15 @@ class JsonLines:
     A line of blanks alone is no row; one that holds anything but one object, is no UTF-8, or nests objects and lists
     deeper than 64 levels does not fit, whatever of it is read.
     Numbers, strings, booleans (as 0 and 1) and lists of these are read; a key that an object lacks is a missing value.
-    Nested objects are refused: name with `columns` the keys to read instead.
+    A key whose values are mostly objects, lists of lists, or lists of numbers and strings is refused: name with
+    `columns` the keys to read, or declare "list<string>" for the latter. Where these are few, their rows do not fit.
 
     Attributes:
       pattern: Glob pattern, or several. Files that end in .gz, .bz2, .zst or .lz4 are decompressed; each is one range,
         which is read as a stream. A line may have 64 MiB; a longer one does not fit.
-      columns: The keys to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the first
-        megabyte of eight files. `"*": "auto"` is every other key of that beginning. None: all of them.
+      columns: The keys to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from all
+        files, or from parts of them all where these are larger than 128 MiB. `"*": "auto"` is every other key. None:
+        all. Keys that no line that was looked at has are not read, and counted and named at the commit.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
         "missing", "keep" or "quarantine".
     """
@@ -65,14 +72,16 @@ class JsonLines:
         warnings: list[str] = []
         matched = match_files(root, check_patterns("JsonLines", self.pattern), warnings)
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
-            schema = self._schema([info.uri for info in matched.values()], warnings)
             ranges = []
             parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes), matched.items())
             for info, file_ranges in zip(matched.values(), parts, strict=True):
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no rows")
                 ranges += file_ranges
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(matched.items()))
+            looked = list(pool.map(_look, choose_excerpts(ranges)))
+        schema, reasons = self._schema(next(iter(matched.values())).uri, looked, warnings)
+        table_schema = with_rules(schema, self.nonfinite, reasons=reasons)
+        return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -96,38 +105,60 @@ class JsonLines:
         lines = _Lines(data)
         errors: dict[int, RowError] = {}
         others = {record_range.first_row + position: row_error for position, row_error in lines.errors.items()}
-        batches = list(_parse_lines(lines, 0, len(lines.starts), schema.columns, errors))
+        left_out: dict[str, tuple[int, int]] = {}
+        parse = _Parser(lines, schema.columns, errors, left_out if column_types.reads_all(self.columns) else None)
+        batches = list(parse.batches(0, len(lines.starts)))
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), record_range.uri)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
+        batch, notes = column_types.apply_nonfinite(batch, self.nonfinite, errors)
+        for name, (count, first) in left_out.items():
+            line = record_range.first_line + lines.describe(int(lines.numbers[first]))[0]
+            where = f"in {record_range.uri}, line {line}"
+            notes[LEFT_OUT, name] = ColumnNote(count, 0, where, (record_range.key, line))
 
         def describe(number: int) -> tuple[str, str]:
             line, content = lines.describe(number - record_range.first_row)
             return f"{record_range.uri}, line {record_range.first_line + line}", hashlib.sha256(content).hexdigest()
 
-        return collect_rows(record_range, batch, record_range.first_row + lines.numbers, errors, others, describe)
+        numbers = record_range.first_row + lines.numbers
+        return collect_rows(record_range, batch, numbers, errors, others, describe, notes)
 
-    def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
-        """The keys to read, with the declared types, or those that the first files' beginnings show."""
-        seen: dict[str, list[pa.DataType | None]] = {}
-        for uri in uris[:_SAMPLED]:
-            for name, kinds in _sample_types(uri).items():
-                seen.setdefault(name, []).extend(kinds)
+    def _schema(
+        self, uri: str, looked: Iterable[Mapping[str, TypedEvidence]], warnings: list[str]
+    ) -> tuple[pa.Schema, dict[str, str]]:
+        """The keys to read, with the declared types, or those that hold all that was seen; and why.
+
+        Args:
+          uri: The first file.
+          looked: What the parts of the input that were looked at show.
+          warnings: Takes the warnings.
+        """
+        seen = merge_evidence(looked)
         if not seen:
-            raise RequestError(
-                f"{uris[0]}: expected one JSON object a line, found none in its beginning; is it JSON Lines?"
-            )
+            raise RequestError(f"{uri}: expected one JSON object a line, found none; is it JSON Lines?")
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
         keys = [*seen, *(name for name in known if name not in seen and name != REST)]  # rare keys may be declared
-        names = column_types.select(self.columns, keys, uris[0])
-        nested = [name for name in names if column_types.declared(self.columns, name) is None and None in seen[name]]
-        if nested:
-            raise RequestError(
-                f"{uris[0]}: expected numbers, strings or lists of them under {nested[0]!r}, found objects or lists of "
-                "lists; name with columns=... the keys to read"
-            )
-        types = {name: [kind for kind in kinds if kind is not None] for name, kinds in seen.items()}
-        conflict = "{!r} holds numbers in some rows and text in others"
-        return column_types.choose_types(names, self.columns, types, conflict, warnings)
+        names = column_types.select(self.columns, keys, uri)
+        unknown = [name for name in names if column_types.declared(self.columns, name) is None]
+        for name in unknown:
+            _check_odd(name, seen[name], warnings)
+        inferred = {name: infer_typed(name, seen[name]) for name in unknown}
+        return column_types.choose_types(names, self.columns, inferred, warnings)
+
+
+def _check_odd(name: str, evidence: TypedEvidence, warnings: list[str]) -> None:
+    """Warns of values that are no column's; raises RequestError where most of a key's values are none."""
+    for kind, count in evidence.odd.items():
+        cell = evidence.firsts[kind]
+        if evidence.odd.total() < evidence.proper:
+            warnings.append(f"{name!r} holds {count} {kind}, the first {cell}: their rows are quarantined")
+            continue
+        advice = "name with columns=... the keys to read"
+        if kind == MIXED:
+            advice = f"declare columns={{{name!r}: 'list<string>', '*': 'auto'}} to read all of them as strings"
+        raise RequestError(
+            f"{cell.where}: expected numbers, strings or lists of either under {name!r}, found {kind}, as "
+            f"{shorten(cell.value)}; {advice}"
+        )
 
 
 class _Lines:
@@ -186,8 +217,10 @@ class _Lines:
         """The bytes of some lines that can be read."""
         return self._content[self.starts[begin] : self.ends[end - 1]]
 
-    def table(self, begin: int, end: int, schema: pa.Schema | None) -> pa.Table | None:
+    def table(self, begin: int, end: int, schema: pa.Schema | None, other_keys: bool = True) -> pa.Table | None:
         """What Arrow reads from some lines; None where one of them is not one object, or does not fit the schema.
+
+        Keys that are not in the schema are read too if `other_keys`.
 
         Arrow reads objects, whatever the lines. As many objects as lines are one a line if each line begins with { and
         ends with }: an object over several lines would have a { after a } without a comma.
@@ -196,7 +229,7 @@ class _Lines:
             return None
         data = self.content(begin, end)
         try:
-            table = _read_json(data, schema)
+            table = _read_json(data, schema, other_keys)
             if table.num_rows == end - begin:
                 if not data.isascii():
                     table.validate(full=True)
@@ -238,38 +271,69 @@ def _file_blocks(file: Stream, uri: str, error: type[PenstockError], size: int |
     return row_blocks.row_blocks(file, _LINES, uri, error, size, head)
 
 
-def _read_json(data: bytes, schema: pa.Schema | None) -> pa.Table:
+def _read_json(data: bytes, schema: pa.Schema | None, other_keys: bool) -> pa.Table:
     return pa.json.read_json(
         pa.BufferReader(data),
         read_options=pa.json.ReadOptions(use_threads=False, block_size=len(data) + 1),
         parse_options=pa.json.ParseOptions(
-            explicit_schema=schema, unexpected_field_behavior="ignore" if schema is not None else "infer"
+            explicit_schema=schema, unexpected_field_behavior="infer" if other_keys else "ignore"
         ),
     )
 
 
-def _parse_lines(lines: _Lines, begin: int, end: int, schema: pa.Schema, errors: dict[int, RowError]) -> Any:
-    """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
-    if begin == end:
-        return
-    table = lines.table(begin, end, schema)
-    if table is not None:
-        yield from table.select(schema.names).to_batches()
-        return
-    if end - begin > _FEW:
-        middle = (begin + end) // 2
-        yield from _parse_lines(lines, begin, middle, schema, errors)
-        yield from _parse_lines(lines, middle, end, schema, errors)
-        return
-    for position in range(begin, end):
+@dataclass
+class _Parser:
+    """Reads lines as columns.
+
+    Attributes:
+      lines: The lines.
+      schema: The columns.
+      errors: Takes the lines that do not fit, by position.
+      left_out: Takes, by key that is not in the schema, how many lines hold a value of it, and the first one's
+        position; None: nobody asks.
+    """
+
+    lines: _Lines
+    schema: pa.Schema
+    errors: dict[int, RowError]
+    left_out: dict[str, tuple[int, int]] | None
+
+    def batches(self, begin: int, end: int) -> Iterator[pa.RecordBatch]:
+        """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
+        if begin == end:
+            return
+        table = self.lines.table(begin, end, self.schema, self.left_out is not None)
+        if table is not None:
+            for name in table.schema.names[len(self.schema) :]:
+                self._leave_out(name, begin + np.flatnonzero(table[name].is_valid()))
+            yield from table.select(self.schema.names).to_batches()
+        elif end - begin > _FEW:
+            middle = (begin + end) // 2
+            yield from self.batches(begin, middle)
+            yield from self.batches(middle, end)
+        else:
+            for position in range(begin, end):
+                yield self._batch(position)
+
+    def _batch(self, position: int) -> pa.RecordBatch:
+        """One line; empty where it does not fit."""
         columns: list[pa.Array] = []
         try:
-            parsed = _object(lines.content(position, position + 1), schema.names)
-            columns = [_parse_value(parsed.get(field.name), field) for field in schema]
+            parsed = _object(self.lines.content(position, position + 1), self.schema.names)
+            columns = [_parse_value(parsed.get(field.name), field) for field in self.schema]
+            for name, value in parsed.items() if self.left_out is not None else ():
+                if name not in self.schema.names and value is not None:
+                    self._leave_out(name, np.array([position]))
         except _BadLine as error:
-            errors[position] = error.row_error
-            columns = [pa.nulls(1, field.type) for field in schema]
-        yield pa.RecordBatch.from_arrays(columns, schema=schema)
+            self.errors[position] = error.row_error
+            columns = [pa.nulls(1, field.type) for field in self.schema]
+        return pa.RecordBatch.from_arrays(columns, schema=self.schema)
+
+    def _leave_out(self, name: str, positions: np.ndarray) -> None:
+        """Counts values, at these positions, of a key that is not read."""
+        if len(positions) and self.left_out is not None and _is_unicode(name):
+            count, first = self.left_out.get(name, (0, int(positions[0])))
+            self.left_out[name] = count + len(positions), first
 
 
 class _BadLine(Exception):
@@ -305,6 +369,9 @@ def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
 def _parse_value(value: Any, field: pa.Field) -> pa.Array:
     """One value that Arrow's parser did not take, as a column."""
     expected = f"expected {field.type} under {field.name!r}, found {shorten(value)}"
+    if field.type == pa.list_(pa.string()) and isinstance(value, list) and _kind(value) == MIXED:
+        item = pa.field(field.name, pa.string())
+        value = [_parse_value(each, item)[0].as_py() for each in value]
     try:
         if field.type == pa.list_(pa.float64()) and isinstance(value, list):
             value = [float(each) if type(each) is int else each for each in value]
@@ -329,37 +396,57 @@ def _parse_value(value: Any, field: pa.Field) -> pa.Array:
     return column
 
 
-def _sample_types(uri: str) -> Mapping[str, list[pa.DataType | None]]:
-    """The types that a file's beginning shows, by key; None for one that is no column's."""
-    with open_content(uri, RequestError) as file:
-        lines = _Lines(_sample_lines(_file_blocks(file, uri, RequestError)))
-    seen: dict[str, list[pa.DataType | None]] = {}
-    _infer_types(lines, 0, len(lines.starts), seen)
+def _look(excerpt: Excerpt) -> dict[str, TypedEvidence]:
+    """The types of the keys' values in a part of the input."""
+    record_range = excerpt.record_range
+    seen: dict[str, TypedEvidence] = {}
+    looked = 0
+    try:
+        for block in _blocks(record_range):
+            data = block.data
+            if excerpt.is_cut:
+                data = data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1] or data
+            lines = _Lines(data)
+            seen = merge_evidence([seen, _infer(lines, record_range.uri, record_range.first_line + block.line)])
+            looked += len(data)
+            if looked >= excerpt.size:
+                break
+    except RequestError:
+        raise
+    except PenstockError as error:
+        raise RequestError(str(error)) from error
     return seen
 
 
-def _sample_lines(blocks: Iterable[RowBlock]) -> bytes:
-    """The whole lines of a file's first megabyte, or as much of it as holds one."""
-    for block in blocks:
-        if block.boundaries and block.data.strip(_BLANKS):
-            ends = block.boundaries.ends
-            return block.data[: ends[max(0, int(np.searchsorted(ends, _SAMPLE, "right")) - 1)]]
-    return b""
+def _infer(lines: _Lines, uri: str, first_line: int) -> dict[str, TypedEvidence]:
+    """The types that lines show, of which the first has this number."""
+
+    def where(position: int) -> str:
+        return f"{uri}, line {first_line + lines.describe(int(lines.numbers[position]))[0]}"
+
+    seen: dict[str, TypedEvidence] = {}
+    _infer_types(lines, 0, len(lines.starts), where, seen)
+    return seen
 
 
-def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.DataType | None]]) -> None:
+def _infer_types(
+    lines: _Lines, begin: int, end: int, where: Callable[[int], str], seen: dict[str, TypedEvidence]
+) -> None:
     """Adds to `seen` the types that some lines show; halves what Arrow refuses, as `_parse_lines` does."""
     if begin == end:
         return
     table = lines.table(begin, end, None)
     if table is not None:
-        for field in table.schema:
-            kind = field.type if pa.types.is_null(field.type) else column_types.normalise(field.type)
-            seen.setdefault(field.name, []).append(kind)
+        for name, column in zip(table.schema.names, table.columns, strict=True):
+            evidence = seen.setdefault(name, TypedEvidence())
+            evidence.add(pa.null(), column.null_count, None)
+            if column.null_count < len(column):
+                beyond, integer = _beyond_int64(lines, begin, name, column)
+                _add_column(evidence, column, beyond, integer, lambda position: where(begin + position))
     elif end - begin > _FEW:
         middle = (begin + end) // 2
-        _infer_types(lines, begin, middle, seen)
-        _infer_types(lines, middle, end, seen)
+        _infer_types(lines, begin, middle, where, seen)
+        _infer_types(lines, middle, end, where, seen)
     else:
         for position in range(begin, end):
             try:
@@ -368,7 +455,44 @@ def _infer_types(lines: _Lines, begin: int, end: int, seen: dict[str, list[pa.Da
                 continue
             for name, value in parsed.items():
                 if _is_unicode(name):  # else it cannot name a column
-                    seen.setdefault(name, []).append(_kind(value))
+                    kind = _kind(value)
+                    cell = None if kind == pa.null() else Cell(value, where(position))
+                    seen.setdefault(name, TypedEvidence()).add(kind, 1, cell)
+
+
+def _beyond_int64(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, int]:
+    """Which values of a column, of lines from `begin` on, are integers beyond int64, of which Arrow makes floats.
+
+    Returns:
+      bool [lines], and the first of these integers.
+    """
+    beyond = np.zeros(len(column), bool)
+    if pa.types.is_float64(column.type):
+        with np.errstate(invalid="ignore"):
+            large = np.abs(column.to_numpy()) >= _INT64
+        if large.any():
+            first = begin + int(np.argmax(large))
+            value = _object(lines.content(first, first + 1), ()).get(name)
+            if isinstance(value, int):
+                return large, value
+    return beyond, 0
+
+
+def _add_column(
+    evidence: TypedEvidence, column: pa.ChunkedArray, beyond: np.ndarray, integer: int, where: Callable[[int], str]
+) -> None:
+    """Adds the values of a column that Arrow read; `integer` is the first one beyond int64."""
+    valid = np.asarray(column.is_valid())
+    parts = {column_types.normalise(column.type) or NESTED: valid}
+    if beyond.any():  # whole numbers beside integers beyond int64 are integers too
+        whole = valid & ~beyond & (np.trunc(column.to_numpy()) == column.to_numpy())
+        evidence.add(BEYOND, int(beyond.sum()), Cell(integer, where(int(np.argmax(beyond)))))
+        parts = {pa.int64(): whole, pa.float64(): valid & ~beyond & ~whole}
+    for kind, chosen in parts.items():
+        if chosen.any():
+            first = int(np.argmax(chosen))
+            value = column[first].as_py()
+            evidence.add(kind, int(chosen.sum()), Cell(int(value) if kind == pa.int64() else value, where(first)))
 
 
 def _is_unicode(text: str) -> bool:
@@ -379,12 +503,18 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _kind(value: Any) -> pa.DataType | None:
-    try:
-        return pa.null() if value is None else column_types.normalise(pa.array([value]).type)
-    except OverflowError:
-        return pa.string()
-    except UnicodeEncodeError:
-        return pa.null()  # its row will not fit
-    except pa.ArrowException:
-        return None
+def _kind(value: Any) -> Kind:
+    """The type of a value, or why it is no column's."""
+    scalar = _SCALARS.get(type(value))
+    if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
+        return BEYOND
+    if isinstance(value, str):
+        return pa.string() if _is_unicode(value) else pa.null()  # its row will not fit
+    if scalar is not None:
+        return scalar
+    if isinstance(value, dict) or any(isinstance(each, dict | list) for each in value):
+        return NESTED
+    kinds = {_kind(each) for each in value} - {pa.null()}
+    if pa.string() in kinds and len(kinds) > 1:
+        return MIXED
+    return pa.list_(column_types.merge([pa.float64() if kind == BEYOND else kind for kind in kinds] or [pa.null()])[0])

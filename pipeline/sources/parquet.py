@@ -1,6 +1,6 @@
 """Parquet files, read by row groups."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from ..errors import PenstockError, RequestError
 from ..storage.files import FileInfo
 from . import column_types, parquet_files
-from .column_types import REST, Columns, Policies
+from .column_types import REST, Columns, Inferred, Policies
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .parquet_files import UnreadableError
@@ -52,7 +52,7 @@ class Parquet:
         matched = match_files(root, check_patterns("Parquet", self.pattern), warnings)
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             heads = list(pool.map(_metadata, matched.values()))
-        schema = self._schema([info.uri for info in matched.values()], [kinds for kinds, _ in heads], warnings)
+        schema, reasons = self._schema([info.uri for info in matched.values()], [kinds for kinds, _ in heads], warnings)
         ranges = []
         for (key, info), (_, groups) in zip(matched.items(), heads, strict=True):
             file_ranges = _cut_groups(key, info.uri, groups, range_bytes)
@@ -63,7 +63,9 @@ class Parquet:
             raise RequestError(
                 f"expected rows in the {len(matched)} files that match {self.pattern!r}, found none; check the input"
             )
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(matched.items()))
+        return RecordListing(
+            ranges, with_rules(schema, self.nonfinite, reasons=reasons), warnings, digest_files(matched.items())
+        )
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -82,23 +84,24 @@ class Parquet:
             )
         errors: dict[int, RowError] = {}
         batch = column_types.convert_all(column_types.one_batch(table, record_range.uri), schema.columns, errors)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
+        batch, notes = column_types.apply_nonfinite(batch, self.nonfinite, errors)
         numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
-        return collect_rows(record_range, batch, numbers, errors)
+        return collect_rows(record_range, batch, numbers, errors, notes=notes)
 
-    def _schema(self, uris: Sequence[str], schemas: Sequence[pa.Schema], warnings: list[str]) -> pa.Schema:
+    def _schema(
+        self, uris: Sequence[str], schemas: Sequence[pa.Schema], warnings: list[str]
+    ) -> tuple[pa.Schema, dict[str, str]]:
         chosen = column_types.select(self.columns, schemas[0].names, uris[0])
         for uri, schema in zip(uris[1:], schemas[1:], strict=True):
             column_types.select(self.columns, schema.names, uri)
             if self.columns is None or REST in self.columns:
                 column_types.check_same(schemas[0].names, schema.names, uris[0], uri)
-        seen: dict[str, list[pa.DataType]] = {}
-        for name in chosen:
-            if column_types.declared(self.columns, name) is None:
-                seen[name] = [_normal_type(schema.field(name), uri) for uri, schema in zip(uris, schemas, strict=True)]
-                warnings += _unexact(name, [schema.field(name).type for schema in schemas])
-        conflict = "the column {!r} has different types in the files"
-        return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
+        inferred = {
+            name: _infer(name, {uri: schema.field(name) for uri, schema in zip(uris, schemas, strict=True)})
+            for name in chosen
+            if column_types.declared(self.columns, name) is None
+        }
+        return column_types.choose_types(chosen, self.columns, inferred, warnings)
 
 
 def _normal_type(field: pa.Field, uri: str) -> pa.DataType:
@@ -112,15 +115,21 @@ def _normal_type(field: pa.Field, uri: str) -> pa.DataType:
     return pa.null() if pa.types.is_null(field.type) else normal
 
 
-def _unexact(name: str, types: Sequence[pa.DataType]) -> list[str]:
-    """What to warn of a column of decimals with more digits than a number keeps."""
-    for kind in types:
-        if pa.types.is_decimal(kind) and column_types.normalise(kind) == pa.string():
-            return [
-                f"the column {name!r} is {kind}, which has more digits than float64 keeps: it is read as string; "
-                "declare it float64 for the nearest numbers"
-            ]
-    return []
+def _infer(name: str, fields: Mapping[str, pa.Field]) -> Inferred:
+    """A column's type, from its fields by the files' URIs."""
+    normal = [_normal_type(each, uri) for uri, each in fields.items()]
+    firsts: dict[str, str] = {}
+    for uri, each in fields.items():
+        firsts.setdefault(str(each.type), uri)
+    reason = " and ".join(f"{kind} in {uri}" for kind, uri in firsts.items())
+    found = column_types.unite_types(normal, reason, f"the column {name!r} has different types in the files ({reason})")
+    for each in fields.values():
+        lost = pa.types.is_decimal(each.type) and column_types.normalise(each.type) == pa.string()
+        if lost or (pa.types.is_uint64(each.type) and found.type == pa.int64()):
+            what = "has more digits than float64 keeps" if lost else "holds integers beyond int64"
+            words = f"the column {name!r} is {each.type}, and {what}: it is read as string; declare it float64 for the"
+            return Inferred(pa.string(), reason, f"{words} nearest numbers")
+    return found
 
 
 def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:

@@ -4,6 +4,7 @@ A request is (function, path or None, arguments). Of a file that is not local, t
 """
 
 import pickle
+from collections.abc import Sequence
 from typing import IO, Any
 
 import pyarrow as pa
@@ -15,14 +16,31 @@ DONE, FAILED, READ = "done", "failed", "read"
 
 
 def metadata(file: Any) -> tuple[bytes, list[tuple[int, int]]]:
-    """A file's columns, serialized, and the rows and bytes of each of its row groups."""
+    """A file's columns, serialized, of which uint64 is int64 where all values fit; and each row group's rows and bytes.
+
+    Where the file does not tell the largest value of a column, that is int64 too: a row with one beyond does not fit.
+    """
     with _open_parquet(file) as parquet:
         groups = [parquet.metadata.row_group(position) for position in range(parquet.num_row_groups)]
         sizes = [
             sum(group.column(column).total_compressed_size for column in range(group.num_columns)) for group in groups
         ]
         counts = [(group.num_rows, size) for group, size in zip(groups, sizes, strict=True)]
-        return parquet.schema_arrow.serialize().to_pybytes(), counts
+        return _as_signed(parquet.schema_arrow, groups).serialize().to_pybytes(), counts
+
+
+def _as_signed(schema: pa.Schema, groups: Sequence[Any]) -> pa.Schema:
+    """The columns; one of uint64 whose values all fit is int64."""
+    beyond = set()
+    if any(pa.types.is_uint64(each.type) for each in schema):
+        for group in groups:
+            for position in range(group.num_columns):
+                statistics = group.column(position).statistics
+                most = statistics.max if statistics is not None and statistics.has_min_max else 0
+                if isinstance(most, int) and most >= 1 << 63:
+                    beyond.add(group.column(position).path_in_schema)
+    fits = [pa.types.is_uint64(each.type) and each.name not in beyond for each in schema]
+    return pa.schema([each.with_type(pa.int64()) if fit else each for each, fit in zip(schema, fits, strict=True)])
 
 
 def read_groups(file: Any, begin: int, end: int, names: list[str]) -> bytes:

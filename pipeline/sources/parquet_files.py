@@ -23,7 +23,7 @@ class UnreadableError(Exception):
 
 
 def metadata(uri: str) -> tuple[pa.Schema, list[tuple[int, int]]]:
-    """A file's columns, and the rows and bytes of each of its row groups.
+    """A file's columns, and the rows and bytes of each of its row groups; see `parquet_child.metadata`.
 
     Raises:
       UnreadableError: it is no Parquet file, or it makes the process that reads it crash or hang.

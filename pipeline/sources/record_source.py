@@ -1,6 +1,5 @@
 """The interface of every source of rows: ranges that can be read alone, and the rows of a range as one Arrow batch."""
 
-import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
-from ..formats.column_notes import Notes, merge
+from ..formats.column_notes import Notes, merge_all
 from . import column_types
 from .listing import RecordListing, RecordRange
 from .quarantine import FilteredExample, QuarantinedExample, limit
@@ -91,7 +90,7 @@ def concat_rows(parts: Sequence[Rows], schema: pa.Schema, uri: str) -> Rows:
         [problem for part in parts for problem in part.problems],
         sum((Counter(part.filtered) for part in parts), Counter()),
         limit(example for part in parts for example in part.filtered_examples),
-        functools.reduce(merge, (part.notes for part in parts), {}),
+        merge_all(part.notes for part in parts),
     )
 
 

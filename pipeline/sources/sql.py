@@ -13,7 +13,7 @@ import os
 import re
 import sqlite3
 import urllib.parse
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -24,13 +24,15 @@ import pyarrow as pa
 from ..errors import PenstockError, RequestError
 from ..storage import files
 from . import column_types
-from .column_types import Columns, Policies
+from .column_types import Columns, Inferred, Policies
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows
 from .row_errors import RowError, shorten
 from .table_schema import TableSchema, with_rules
 
 _BATCH, _SAMPLE = 10_000, 1_000
+_COUNTED = 400  # columns whose values are counted by type in one statement: SQLite gives 2,000 at most
+_SQLITE_TYPES = {"integer": pa.int64(), "real": pa.float64(), "text": pa.string(), "blob": pa.binary()}
 _ADBC = {"postgresql": "postgresql", "postgres": "postgresql", "snowflake": "snowflake"}
 _BACKTICKS = ("mysql", "mariadb", "bigquery", "databricks", "hive", "spark")
 
@@ -47,7 +49,8 @@ class Sql:
       query: the SELECT to read.
       partition: An integer column without nulls or duplicates. It cuts the rows into ranges and numbers them. None: one
         range, numbered in the order that the database gives; then ORDER BY in the query makes runs repeatable.
-      columns: The columns to read: name to a type such as "int64", or "auto" to infer it from the first thousand rows.
+      columns: The columns to read: name to a type such as "int64", or "auto" to infer it: from all rows of
+        SQLite, else from the types that an ADBC driver gives, or from the first thousand rows that come without.
         `"*": "auto"` is every other column. None: all.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
         "missing", "keep" or "quarantine".
@@ -77,7 +80,9 @@ class Sql:
         with self._connect(path, RequestError) as (run, _):
             names, sample = _first_batch(run(f"SELECT * FROM {self._from} LIMIT {_SAMPLE}"))
             warnings: list[str] = []
-            schema = self._schema(names, sample, warnings)
+            unknown = [name for name in names if column_types.declared(self.columns, name) is None]
+            counts = self._count_types(run, unknown) if self._scheme == "sqlite" else {}
+            schema, reasons = self._schema(names, sample, counts, warnings)
             if not sample[0]:
                 raise RequestError(f"{self.database}: expected rows in {self._what}, found none; check the query")
             state = [self.database, self._what, repr(schema)]
@@ -98,7 +103,7 @@ class Sql:
         elif self.partition is None:
             warnings.append(f"{self.database}: without partition=..., a change of {self._what} is not noticed")
         digest = hashlib.sha256("\0".join(state).encode()).hexdigest()
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest)
+        return RecordListing(ranges, with_rules(schema, self.nonfinite, reasons=reasons), warnings, digest)
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -121,11 +126,13 @@ class Sql:
                     keys.append(np.asarray(columns[names.index(self.partition)], dtype=np.int64))
                 count += len(batches[-1])
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), self.database)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
+        batch, notes = column_types.apply_nonfinite(batch, self.nonfinite, errors)
         numbers = np.concatenate(keys) if keys else np.arange(count, dtype=np.int64)
         where = self.partition or "row"
         place = f"{self.database}, {self._what}, {where}"
-        return collect_rows(record_range, batch, numbers, errors, describe=lambda number: (f"{place} {number}", None))
+        return collect_rows(
+            record_range, batch, numbers, errors, describe=lambda number: (f"{place} {number}", None), notes=notes
+        )
 
     # What is asked.
 
@@ -165,15 +172,41 @@ class Sql:
             )
         return low, high, count
 
-    def _schema(self, names: Sequence[str], sample: Sequence[Sequence[Any]], warnings: list[str]) -> pa.Schema:
+    def _count_types(self, run: Any, names: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many values of each type columns of SQLite hold, whose columns have types for affinity alone."""
+        quote = _quoting(self._scheme)
+        counts: dict[str, dict[str, int]] = {}
+        for begin in range(0, len(names), _COUNTED):
+            some = names[begin : begin + _COUNTED]
+            sums = [f"SUM(typeof({quote(name)}) = '{kind}')" for name in some for kind in _SQLITE_TYPES]
+            row = [column[0] for column in next(iter(run(f"SELECT {', '.join(sums)} FROM {self._from}")[1]))]
+            for place, name in enumerate(some):
+                found = row[place * len(_SQLITE_TYPES) : (place + 1) * len(_SQLITE_TYPES)]
+                counts[name] = {kind: count for kind, count in zip(_SQLITE_TYPES, found, strict=True) if count}
+        return counts
+
+    def _schema(
+        self,
+        names: Sequence[str],
+        sample: Sequence[Sequence[Any]],
+        counts: Mapping[str, Mapping[str, int]],
+        warnings: list[str],
+    ) -> tuple[pa.Schema, dict[str, str]]:
+        """The columns to read, with the declared types, or those that hold all that was seen; and why.
+
+        Args:
+          names: All columns.
+          sample: The values of the first rows, by column.
+          counts: What `_count_types` gave; of a column that is not in it, the sample decides.
+          warnings: Takes the warnings.
+        """
         chosen = column_types.select(self.columns, names, f"{self.database}, {self._what}")
-        seen = {
-            name: _types(sample[list(names).index(name)])
+        inferred = {
+            name: _infer(name, sample[list(names).index(name)], counts.get(name))
             for name in chosen
             if column_types.declared(self.columns, name) is None
         }
-        conflict = "the column {!r} holds numbers in some rows and text in others"
-        return column_types.choose_types(chosen, self.columns, seen, conflict, warnings)
+        return column_types.choose_types(chosen, self.columns, inferred, warnings)
 
     def _columns(
         self, names: Sequence[str], values: Sequence[Sequence[Any]], schema: pa.Schema, errors: dict[int, RowError]
@@ -309,6 +342,16 @@ def _types(values: Any) -> list[pa.DataType]:
             pa.string() if isinstance(value, str) or not _fits_int64(value) else _normal(pa.array([value]).type)
             for value in values
         ]
+
+
+def _infer(name: str, values: Any, counts: Mapping[str, int] | None) -> Inferred:
+    """The type of a column, from the counts of its values by type, or else from the first ones."""
+    if counts is None:
+        conflict = f"the column {name!r} holds numbers in some rows and text in others"
+        return column_types.unite_types(_types(values), f"the first {len(values)} rows", conflict)
+    said = " and ".join(f"{count} {kind}" for kind, count in counts.items()) or "no values"
+    conflict = f"the column {name!r} holds numbers in some rows and text or bytes in others ({said})"
+    return column_types.unite_types([_SQLITE_TYPES[kind] for kind in counts], said, conflict)
 
 
 def _normal(kind: pa.DataType) -> pa.DataType:

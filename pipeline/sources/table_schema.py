@@ -1,7 +1,7 @@
 """A table's columns and how their values are read: listing gives it, reading takes it, the manifest keeps it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -50,17 +50,24 @@ class TableSchema:
     Attributes:
       columns: Their names and types, normalised; see `column_types.normalise`.
       rules: How each is read, by name, whatever source it came through; without those of a source that does not tell.
+      reasons: Why each is of its type, by name, in words; without those of a source that does not tell.
     """
 
     columns: pa.Schema
     rules: Mapping[str, ColumnRules]
+    _: KW_ONLY
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 NO_COLUMNS = TableSchema(pa.schema([]), {})
 
 
 def with_rules(
-    columns: pa.Schema, nonfinite: Policies = "missing", missing: Sequence[str] = (), strip: bool = False
+    columns: pa.Schema,
+    nonfinite: Policies = "missing",
+    missing: Sequence[str] = (),
+    strip: bool = False,
+    reasons: Mapping[str, str] | None = None,
 ) -> TableSchema:
     """The schema of a source that reads all its columns by the same arguments.
 
@@ -69,14 +76,15 @@ def with_rules(
       nonfinite: What is done with NaN and infinities.
       missing: Strings that stand for a missing value.
       strip: Whether blanks around values are left out.
+      reasons: Why its columns are of their types.
     """
 
-    def rules(field: pa.Field) -> ReadRules:
-        kind = field.type.value_type if pa.types.is_list(field.type) else field.type
+    def rules(column: pa.Field) -> ReadRules:
+        kind = column.type.value_type if pa.types.is_list(column.type) else column.type
         if kind in (pa.string(), pa.binary()):
             return ReadRules(tuple(missing), strip=strip)
         numbers = numbers_among(tuple(missing), kind)
         tokens = tuple(token for token, number in numbers.items() if number == number)  # NaN is missing anyway
-        return ReadRules(tokens, nonfinite=policy(nonfinite, field.name) if kind == pa.float64() else None)
+        return ReadRules(tokens, nonfinite=policy(nonfinite, column.name) if kind == pa.float64() else None)
 
-    return TableSchema(columns, {field.name: rules(field) for field in columns})
+    return TableSchema(columns, {each.name: rules(each) for each in columns}, reasons=reasons or {})

@@ -4,7 +4,7 @@ The format has no index and no count: a file that was cut exactly between two re
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import IO
@@ -14,20 +14,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import PenstockError, RequestError
+from ..formats.column_notes import LEFT_OUT, ColumnNote, Notes, merge
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, is_intact, read_length
 from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types
-from .column_types import REST, Columns, Policies
+from .column_types import REST, Columns, Policies, reads_all
 from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
+from .inference import Cell
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows, concat_rows
 from .row_errors import RowError
+from .sampling import Excerpt, choose_excerpts
 from .table_schema import TableSchema, with_rules
+from .typed_evidence import TypedEvidence, infer_typed, merge_evidence
 
 _THREADS = 16
-_SAMPLED, _SAMPLE, _BLOCK, _LARGE_BLOCK = 8, 1 << 20, 8 << 20, 64 << 20
+_BLOCK, _LARGE_BLOCK = 8 << 20, 64 << 20
 LONGEST_RECORD = 256 << 20  # bytes
 
 
@@ -35,14 +39,15 @@ LONGEST_RECORD = 256 << 20  # bytes
 class TfRecord:
     """TFRecord files of tf.train.Example under the input folder, read as one table.
 
-    A feature with at most one value in every example of the sample is a scalar, every other one a list. Byte features
-    are binary, unless declared as "string".
+    A feature with at most one value in every example is a scalar, every other one a list. Byte features are binary,
+    unless declared as "string".
 
     Attributes:
       pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is one range, which is read as a
         stream. A record may have 256 MiB; a longer one does not fit.
-      columns: The features to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from the
-        first megabyte of eight files. `"*": "auto"` is every other one. None: all.
+      columns: The features to read: name to a type such as "int64" or "list<string>", or "auto" to infer it from all
+        files, or from parts of them all where these are larger than 128 MiB. `"*": "auto"` is every other one. None:
+        all. Features that no record that was looked at has are not read, and counted and named at the commit.
       nonfinite: What is done with NaN and infinities, for all columns or by name: "missing", "keep" or "quarantine".
     """
 
@@ -59,7 +64,6 @@ class TfRecord:
         """Lists the ranges, by bytes; see `RecordSource`."""
         warnings: list[str] = []
         matched = match_files(root, check_patterns("TfRecord", self.pattern), warnings)
-        schema = self._schema([info.uri for info in matched.values()], warnings)
         ranges = []
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             parts = pool.map(lambda item: _cut_records(item[0], item[1], range_bytes), matched.items())
@@ -67,7 +71,11 @@ class TfRecord:
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no records")
                 ranges += file_ranges
-        return RecordListing(ranges, with_rules(schema, self.nonfinite), warnings, digest_files(matched.items()))
+            looked = list(pool.map(_look, choose_excerpts(ranges)))
+        schema, reasons = self._schema(next(iter(matched.values())).uri, looked, warnings)
+        return RecordListing(
+            ranges, with_rules(schema, self.nonfinite, reasons=reasons), warnings, digest_files(matched.items())
+        )
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
@@ -98,14 +106,17 @@ class TfRecord:
                 errors[position] = RowError("bad_checksum", "expected the bytes of the record's checksum, found others")
                 records[position] = b""
         batches = []
+        notes: Notes = {}
         for first, decoded in _decode(records, 0, errors):
             misfits: dict[int, RowError] = {}
             columns = [_feature_column(decoded, field, misfits) for field in schema.columns]
             batches.append(pa.RecordBatch.from_arrays(columns, schema=schema.columns))
             for position, row_error in misfits.items():
                 errors.setdefault(first + position, row_error)
+            if reads_all(self.columns):
+                notes = merge(notes, _left_out(decoded, schema.columns.names, record_range, first))
         batch = column_types.one_batch(pa.Table.from_batches(batches, schema.columns), record_range.uri)
-        batch = column_types.apply_nonfinite(batch, self.nonfinite, errors)
+        batch, overflow = column_types.apply_nonfinite(batch, self.nonfinite, errors)
 
         def describe(number: int) -> tuple[str, str]:
             position = number - record_range.first_row
@@ -113,20 +124,26 @@ class TfRecord:
             return f"{record_range.uri}, record {number}", hashlib.sha256(content).hexdigest()
 
         numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
-        return collect_rows(record_range, batch, numbers, errors, describe=describe)
+        return collect_rows(record_range, batch, numbers, errors, describe=describe, notes=merge(notes, overflow))
 
-    def _schema(self, uris: Sequence[str], warnings: list[str]) -> pa.Schema:
-        seen: dict[str, list[pa.DataType]] = {}
-        for uri in uris[:_SAMPLED]:
-            for name, kind in _sample_features(uri).items():
-                seen.setdefault(name, []).append(kind)
+    def _schema(
+        self, uri: str, looked: Iterable[Mapping[str, TypedEvidence]], warnings: list[str]
+    ) -> tuple[pa.Schema, dict[str, str]]:
+        """The features to read, with the declared types, or those that hold all that was seen; and why.
+
+        Args:
+          uri: The first file.
+          looked: What the parts of the input that were looked at show.
+          warnings: Takes the warnings.
+        """
+        seen = merge_evidence(looked)
         if not seen:
-            raise RequestError(f"{uris[0]}: expected records of tf.train.Example, found none in its beginning")
+            raise RequestError(f"{uri}: expected records of tf.train.Example, found none")
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
         features = [*sorted(seen), *(name for name in known if name not in seen and name != REST)]
-        names = column_types.select(self.columns, features, uris[0])
-        conflict = "the feature {!r} has different types in the files"
-        return column_types.choose_types(names, self.columns, seen, conflict, warnings)
+        names = column_types.select(self.columns, features, uri)
+        inferred = {name: infer_typed(name, evidence) for name, evidence in seen.items()}
+        return column_types.choose_types(names, self.columns, inferred, warnings)
 
 
 def _cut_records(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
@@ -335,19 +352,57 @@ def _feature_column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, Ro
     return column_types.convert(lists.values.take(firsts), field.type, field.name, errors)
 
 
-def _sample_features(uri: str) -> dict[str, pa.DataType]:
-    """The types that a file's beginning shows, by feature; null for one without values."""
-    beginning = RecordRange(uri, uri, 0, -1, 0, -1, -1)
-    with open_content(uri, RequestError) as file:
-        blocks = _frame_blocks(file, beginning, RequestError, None, _SAMPLE)
-        frames = next((block for block in blocks if block.starts), _Frames(b"", [], [], 0))
-    data, starts, ends = frames.data, frames.starts, frames.ends
-    seen: dict[str, list[pa.DataType]] = {}
-    for _, batch in _decode([data[start:end] for start, end in zip(starts, ends, strict=True)], 0, {}):
+def _left_out(batch: pa.RecordBatch, names: Sequence[str], record_range: RecordRange, first: int) -> Notes:
+    """The values of features that are not read, by feature, and where the first one is."""
+    notes = {}
+    for name in set(batch.schema.names) - set(names):
+        filled = _filled(batch.column(name))
+        if len(filled):
+            number = record_range.first_row + first + int(filled[0])
+            where = f"in {record_range.uri}, record {number}"
+            notes[LEFT_OUT, name] = ColumnNote(len(filled), 0, where, (record_range.key, number))
+    return notes
+
+
+def _filled(column: pa.Array) -> np.ndarray:
+    """Positions of the records that have values of a feature."""
+    if pa.types.is_null(column.type):
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False))
+
+
+def _look(excerpt: Excerpt) -> dict[str, TypedEvidence]:
+    """The types of the features in a part of the input. Records whose checksum is wrong do not count."""
+    record_range = excerpt.record_range
+    is_open = excerpt.is_cut or compression(record_range.uri) is not None
+    size = None if is_open else record_range.end - record_range.begin
+    seen: dict[str, TypedEvidence] = {}
+    looked = number = 0
+    with open_content(record_range.uri, RequestError, record_range.begin) as file:
+        block = min(_BLOCK, excerpt.size) if is_open else _LARGE_BLOCK
+        for frames in _frame_blocks(file, record_range, RequestError, size, block):
+            _look_at_frames(frames, record_range.uri, record_range.first_row + number, seen)
+            looked, number = looked + len(frames.data), number + max(1, len(frames.starts))
+            if is_open and looked >= excerpt.size:
+                break
+    return seen
+
+
+def _look_at_frames(frames: "_Frames", uri: str, first: int, seen: dict[str, TypedEvidence]) -> None:
+    """Adds to `seen` the types of features in records whose first one has the number `first`."""
+    view = memoryview(frames.data)
+    records = [bytes(view[start:end]) for start, end in zip(frames.starts, frames.ends, strict=True)]
+    footers = [view[end : end + FOOTER_SIZE] for end in frames.ends]
+    intact = [record if is_intact(record, footer) else b"" for record, footer in zip(records, footers, strict=True)]
+    for place, batch in _decode(intact, 0, {}):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
-            most = 0 if pa.types.is_null(column.type) else pc.max(pc.list_value_length(column)).as_py() or 0
-            inner = column_types.normalise(column.type.value_type) if most else pa.null()
-            kind = pa.list_(inner) if most > 1 else inner
-            seen.setdefault(name, []).append(kind)
-    return {name: column_types.merge(kinds)[0] if any(not pa.types.is_null(k) for k in kinds) else pa.null()
-            for name, kinds in seen.items()}  # fmt: skip
+            filled = _filled(column)
+            evidence = seen.setdefault(name, TypedEvidence())
+            if not len(filled):
+                evidence.add(pa.null(), len(column), None)
+                continue
+            inner = column_types.normalise(column.type.value_type)
+            is_list = pc.max(pc.list_value_length(column)).as_py() > 1
+            value = column[int(filled[0])].as_py()
+            cell = Cell(value if is_list else value[0], f"{uri}, record {first + place + int(filled[0])}")
+            evidence.add(pa.list_(inner) if is_list else inner, len(filled), cell)

@@ -102,7 +102,11 @@ def _unite(tables: Mapping[str, TableSchema], tag: str | None) -> UnionSchema:
         raise RequestError(f"Union(tag=...): expected a new name, found the column {tag!r}; name another")
     rules = {name: united for name in fields if (united := _unite_rules(name, tables)) is not None}
     tagged = with_rules(pa.schema([(tag, pa.string())] if tag else []))
-    return UnionSchema(pa.schema([*fields.values(), *tagged.columns]), {**rules, **tagged.rules}, tables)
+    reasons: dict[str, str] = {}
+    for table in tables.values():
+        reasons = {**table.reasons, **reasons}
+    columns = pa.schema([*fields.values(), *tagged.columns])
+    return UnionSchema(columns, {**rules, **tagged.rules}, tables, reasons=reasons)
 
 
 def _unite_rules(column: str, tables: Mapping[str, TableSchema]) -> ColumnRules | None:

@@ -14,7 +14,17 @@ import pyarrow.parquet as pq
 import pytest
 from helpers import Made, contents, request, write
 
-from penstock.pipeline import Csv, OverBudgetError, Recipe, RequestError, by_column, by_glob, by_hash, by_list
+from penstock.pipeline import (
+    Csv,
+    JsonLines,
+    OverBudgetError,
+    Recipe,
+    RequestError,
+    by_column,
+    by_glob,
+    by_hash,
+    by_list,
+)
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.job import plan
 from penstock.transforms import columns, numeric
@@ -63,6 +73,21 @@ def test_nist(make: Callable[..., Made]):
 def digits(found: float, certified: float) -> float:
     """The log relative error."""
     return 15.0 if found == certified else min(15.0, -math.log10(abs(found - certified) / abs(certified)))
+
+
+def test_what_was_not_looked_at_is_told_at_the_commit(make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch):
+    from penstock.pipeline.planning import plan as plans
+    from penstock.pipeline.sources import sampling
+
+    for module, name, size in ((sampling, "LOOKED_AT", 100), (sampling, "_HEAD", 100), (plans, "RANGE_BYTES", 500)):
+        monkeypatch.setattr(module, name, size)
+    rows = '{"n": 1}\n' * 300 + '{"n": 1.5, "label": 1}\n' * 2 + '{"n": 2, "label": 1}\n' * 20
+    made = make({"a.jsonl": rows}, source=JsonLines("a.jsonl"), features=passed, max_quarantined="2")
+    assert made.manifest.written == 320
+    (warning,) = made.manifest.warnings
+    assert warning.startswith("'label' is not read, and 20 rows hold it, first in ")
+    assert "a.jsonl, line 303: no row that was looked at while planning has it" in warning
+    assert made.manifest.origin.prepare["reasons"]["n"].endswith("a.jsonl, line 1)")
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,14 @@ import bz2
 import gzip
 import hashlib
 import pickle
+import re
 
 import pyarrow as pa
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
-from penstock.pipeline.sources import csv_rows, row_blocks, row_boundaries
+from penstock.pipeline.formats.column_notes import ColumnNote
+from penstock.pipeline.sources import csv_rows, row_blocks, row_boundaries, sampling
 from penstock.pipeline.sources.csv import Csv, tsv
 
 SIZES = [20, 1000, 1 << 30]
@@ -313,7 +315,7 @@ def test_many_rows_in_another_encoding_are_found_at_once_and_the_message_names_i
         in problems[1].message
     )
     assert [row for part in read for row in part.batch.to_pylist()] == [{"id": -1, "name": "ok", "z": "y"}]
-    assert "500 of the 501 rows of its beginning are not in UTF-8" in listing.warnings[0]
+    assert "500 of 501 rows that were looked at are not in UTF-8" in listing.warnings[0]
 
 
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis"])
@@ -383,6 +385,88 @@ def test_declared_columns_limit_and_override(write, read_all):
     assert columns(read_all(Csv("t.csv", columns={"b": "string"}), root)) == {"b": ["007", "010"]}
     read = read_all(Csv("t.csv", columns={"b": "string", "*": "auto"}), root)
     assert columns(read) == {"a": [1, 2], "b": ["007", "010"], "c": ["x", "y"]}
+
+
+@pytest.mark.parametrize("size", [1000, 1 << 20])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_types_hold_for_the_whole_input(write, read_all, size, suffix):
+    early = "1,1,,7,1.5,100000001.0,x\n" * 60_000
+    late = "02134,2.5,3,12e4,oops,100000002.0,y\n"
+    text = f"zeros,late,empty,id,measured,whole,text\n{early}{late}".encode()
+    root = write(gzip.compress(text) if suffix else text, f"t.csv{suffix}")
+    read = read_all(Csv(f"t.csv{suffix}"), root, size * 20)
+    assert not read.problems
+    assert read.rows[-1] == {
+        "zeros": "02134", "late": 2.5, "empty": 3, "id": "12e4", "measured": "oops", "whole": 100000002, "text": "y",
+    }  # fmt: skip
+    assert read.rows[0] == {
+        "zeros": "1", "late": 1.0, "empty": None, "id": "7", "measured": "1.5", "whole": 100000001, "text": "x",
+    }  # fmt: skip
+    where = f"{root}/t.csv{suffix}, line 60002"
+    assert read.listing.schema.reasons == {
+        "zeros": f"'02134' in {where} would lose its zeros as a number",
+        "late": f"60001 numbers, such as '2.5' in {where}",
+        "empty": "1 integers",
+        "id": f"integers, and '12e4' in {where}, which may be an id",
+        "measured": f"60000 numbers and 1 other strings such as 'oops' in {where}",
+        "whole": f"60001 whole numbers, of which float32 would round '100000001.0' in {root}/t.csv{suffix}, line 2",
+        "text": f"60001 strings, such as 'x' in {root}/t.csv{suffix}, line 2",
+    }
+    assert [re.match(r"the column '(\w+)'", warning)[1] for warning in read.listing.warnings] == ["id", "measured"]
+
+
+@pytest.mark.parametrize("quote", ["", '"'])
+@pytest.mark.parametrize("blank", ["", " "])
+def test_what_was_not_looked_at_is_read_as_strictly(write, read_all, monkeypatch, quote, blank):
+    monkeypatch.setattr(sampling, "LOOKED_AT", 100)
+    monkeypatch.setattr(sampling, "_HEAD", 100)
+    late = ["02134", "-007", "2.5", "x", "99999999999999999999", "5.0", "0", "-0", "10"]
+    rows = "".join(f"{blank}{quote}{value}{quote}{blank},1.5,03\n" for value in late)
+    floats = "".join(f"7,{blank}{quote}{value}{quote}{blank},03\n" for value in ("02.5", "00", "0.5", "1e400", "y"))
+    root = write("a,f,s\n" + "1,1.5,03\n" * 100 + rows + floats + "2,1.5,03\n" * 50)
+    read = read_all(Csv("t.csv"), root, 200)
+    assert [str(kind) for kind in read.listing.schema.columns.types] == ["int64", "double", "string"]
+    assert [row["a"] for row in read.rows[100:104]] == [5, 0, 0, 10]
+    assert [row["f"] for row in read.rows[104:106]] == [0.5, None]
+    assert {row["s"] for row in read.rows} == {"03"}
+    assert read.codes == dict.fromkeys([*range(100, 105), 109, 110, 113], "wrong_type")
+    assert "line 102: expected int64 in the column 'a', found '02134', which would lose its zeros as a number" in (
+        read.problems[0].message
+    )
+    declared = read_all(Csv("t.csv", columns={"a": "int64", "f": "float64"}), root, 200)
+    assert [row["a"] for row in declared.rows[100:102]] == [2134, -7]
+
+
+def test_the_type_depends_on_all_files(write, read_all):
+    for number in range(20):
+        root = write("a,b\n1,x\n" if number < 19 else "a,b\n01,x\n", f"d/{number:02d}.csv")
+    read = read_all(Csv("d/*.csv"), root)
+    assert [row["a"] for row in read.rows] == ["1"] * 19 + ["01"]
+    assert "19.csv, line 2" in read.listing.schema.reasons["a"]
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"), [("a;b;c\n1;2;x\n3;4;y\n", ";"), ("a\tb\n1\t2\n", "\t"), ("a|b\n1|2\n", "|")]
+)
+def test_a_wrong_delimiter_is_refused(write, read_all, text, delimiter):
+    root = write(text)
+    with pytest.raises(RequestError, match=rf"found one column .*; declare delimiter={re.escape(repr(delimiter))}"):
+        Csv("t.csv").find(str(root), 1000)
+    assert not read_all(Csv("t.csv", delimiter=delimiter), root).problems
+    name = text.partition("\n")[0]
+    assert len(read_all(Csv("t.csv", columns={name: "string"}), root).rows) == text.count("\n") - 1
+
+
+@pytest.mark.parametrize("text", ["text; more\nx;y\nplain\n", "text\nx;y\nz;w\n", "a;b\n", "a\n1\n"])
+def test_one_column_of_text_is_one(write, text):
+    assert len(Csv("t.csv", names=None).find(str(write(text + "x\n")), 1000).schema.columns) == 1
+
+
+def test_numbers_beyond_float32_that_become_missing_are_counted(write):
+    source = Csv("t.csv", nonfinite={"q": "quarantine"})
+    listing = source.find(str(write("m,q\n1.5,1.5\n1e39,1\n-1e300,2\nnan,1\n")), 1000)
+    notes = source.read(listing.ranges[0], listing.schema).notes
+    assert notes == {("overflow", "m"): ColumnNote(2, 0, "1e+39")}
 
 
 def test_inference(write, read_all):

@@ -165,3 +165,13 @@ def test_a_union_of_unions(write, read_all, size):
 def test_unions_that_are_wrong_are_refused(sources, said):
     with pytest.raises(RequestError, match=said):
         Union(sources)
+
+
+def test_what_the_joined_table_warns_of_is_told(tmp_path):
+    (tmp_path / "left.csv").write_text("id\n1\n2\n")
+    (tmp_path / "right.csv").write_text(f"id,hash,m\n1,{2**64},1e39\n2,5,1.5\n")
+    listing = join(Csv("left.csv"), Csv("right.csv"), on="id").find(str(tmp_path), 1000)
+    (integers, overflow) = listing.warnings
+    assert "'hash' holds integers beyond int64" in integers
+    assert overflow.startswith("column 'm': 1 numbers beyond float32's range became missing values")
+    assert listing.schema.reasons["hash"].startswith("integers beyond int64")

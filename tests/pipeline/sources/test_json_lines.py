@@ -1,9 +1,12 @@
+import functools
 import gzip
 import json
 
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.pipeline.formats.column_notes import ColumnNote, merge
+from penstock.pipeline.sources import sampling
 from penstock.pipeline.sources.json_lines import JsonLines
 
 SIZES = [30, 1000, 1 << 30]
@@ -183,7 +186,103 @@ def test_a_value_reads_the_same_beside_any_other(write, read_all):
 def test_numbers_and_text_in_one_column_are_text(write, read_all):
     read = read_all(JsonLines("t.jsonl"), write('{"a":1}\n{"a":"x"}\n{"a":2}\n'))
     assert [row["a"] for row in read.rows] == ["1", "x", "2"]
-    assert "'a' holds numbers in some rows and text in others" in read.listing.warnings[0]
+    (warning,) = read.listing.warnings
+    assert warning.startswith("'a' holds 2 integers (1 in ")
+    assert "t.jsonl, line 1) and 1 strings ('x' in " in warning
+    assert warning.endswith("t.jsonl, line 2): it is read as string")
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+def test_keys_and_types_that_first_occur_late_are_read(write, read_all, suffix):
+    rows = [{"id": i, "text": "x" * 50, "n": None} for i in range(20_000)]
+    rows += [{"id": i, "label": 1, "n": 2.5} for i in range(3)]
+    text = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    root = write(gzip.compress(text) if suffix else text, f"t.jsonl{suffix}")
+    read = read_all(JsonLines(f"t.jsonl{suffix}"), root, 1 << 20)
+    assert [(row["label"], row["n"]) for row in read.rows[-4:]] == [(None, None)] + [(1, 2.5)] * 3
+    assert read.listing.schema.reasons == {
+        "id": f"20003 integers (0 in {root}/t.jsonl{suffix}, line 1)",
+        "text": f"20000 strings ('{'x' * 50}' in {root}/t.jsonl{suffix}, line 1)",
+        "n": f"3 floats (2.5 in {root}/t.jsonl{suffix}, line 20001)",
+        "label": f"3 integers (1 in {root}/t.jsonl{suffix}, line 20001)",
+    }
+
+
+def test_a_key_of_the_last_of_many_files_is_read(write, read_all):
+    for number in range(20):
+        root = write(json.dumps({"id": number} | ({"label": 7} if number == 19 else {})), f"{number:02d}.jsonl")
+    assert read_all(JsonLines("*.jsonl"), root).rows[-1] == {"id": 19, "label": 7}
+
+
+@pytest.mark.parametrize("odd", ["", '{"id": 1, "label": "x"}\n', "[]\n"])
+def test_keys_that_were_not_looked_at_are_told_of(write, monkeypatch, odd):
+    monkeypatch.setattr(sampling, "LOOKED_AT", 100)
+    monkeypatch.setattr(sampling, "_HEAD", 100)
+    late = '{"id": 1, "label": 1}\n' * 20 + odd + '{"id": 1, "label": null, "more": {"x": 1}}\n'
+    root = write('{"id": 1}\n' * 300 + late + '{"id": 2}\n' * 100)
+    for columns in (None, {"id": "int64", "*": "auto"}):
+        source = JsonLines("t.jsonl", columns=columns)
+        listing = source.find(str(root), 400)
+        assert listing.schema.columns.names == ["id"]
+        rows = [source.read(each, listing.schema) for each in listing.ranges]
+        more = 1 if odd else 0
+        assert functools.reduce(merge, (each.notes for each in rows), {}) == {
+            ("left_out", "label"): ColumnNote(
+                20 + (more if "label" in odd else 0), 0, f"in {root}/t.jsonl, line 301", ("t.jsonl", 301)
+            ),
+            ("left_out", "more"): ColumnNote(1, 0, f"in {root}/t.jsonl, line {321 + more}", ("t.jsonl", 321 + more)),
+        }
+        assert sum(len(each.batch) for each in rows) == 421 + ("label" in odd)
+    only = JsonLines("t.jsonl", columns={"id": "int64"})
+    schema = only.find(str(root), 400).schema
+    assert all(only.read(each, schema).notes == {} for each in listing.ranges)
+
+
+@pytest.mark.parametrize("lines", [1, 500])
+def test_integers_beyond_int64_keep_their_digits(write, read_all, lines):
+    ids = [2**64 - 1 - number * 7**20 for number in range(lines)] + [5, -(2**63) - 1]
+    root = write("".join(json.dumps({"id": each, "x": 0.5}) + "\n" for each in ids))
+    read = read_all(JsonLines("t.jsonl"), root)
+    assert [row["id"] for row in read.rows] == [str(each) for each in ids]
+    assert "'id' holds integers beyond int64 such as 18446744073709551615 in " in read.listing.warnings[0]
+    root = write("".join(json.dumps({"id": each}) + "\n" for each in [*ids, 2.5]))
+    assert read_all(JsonLines("t.jsonl"), root).rows[0] == {"id": 2.0**64}
+    assert read_all(JsonLines("t.jsonl", columns={"id": "float64"}), root).rows[0] == {"id": 2.0**64}
+    assert JsonLines("t.jsonl").find(str(write('{"f": 1e300}\n{"f": 1}\n')), 1000).warnings == []
+
+
+def test_a_list_of_numbers_and_strings_is_named_with_its_line(write, read_all):
+    root = write('{"id":1}\n{"id":2,"span":[0,4,"Bio"]}\n')
+    with pytest.raises(RequestError) as refused:
+        JsonLines("t.jsonl").find(str(root), 1000)
+    assert str(refused.value) == (
+        f"{root}/t.jsonl, line 2: expected numbers, strings or lists of either under 'span', found lists of numbers "
+        "and strings, as [0, 4, 'Bio']; declare columns={'span': 'list<string>', '*': 'auto'} to read all of them as "
+        "strings"
+    )
+    read = read_all(JsonLines("t.jsonl", columns={"span": "list<string>", "*": "auto"}), root)
+    assert [row["span"] for row in read.rows] == [None, ["0", "4", "Bio"]]
+
+
+def test_few_values_that_are_no_column_cost_their_rows_and_are_warned_of(write, read_all):
+    root = write('{"a":1}\n{"a":2}\n{"a":{"x":1}}\n{"a":[3,"y"]}\n{"a":4}\n{"a":5}\n')
+    read = read_all(JsonLines("t.jsonl"), root)
+    assert [row["a"] for row in read.rows] == [1, 2, 4, 5]
+    assert read.codes == {2: "wrong_type", 3: "wrong_type"}
+    nested, mixed = read.listing.warnings
+    assert nested == (
+        f"'a' holds 1 objects or lists of lists, the first {{'x': 1}} in {root}/t.jsonl, line 3: their rows are "
+        "quarantined"
+    )
+    assert "'a' holds 1 lists of numbers and strings, the first [3, 'y'] in" in mixed
+
+
+def test_numbers_beyond_float32_that_become_missing_are_counted(write):
+    root = write('{"m":1.5}\n{"m":1e39}\n{"m":-1e300}\n{"m":NaN}\n')
+    source = JsonLines("t.jsonl", columns={"m": "float64"})
+    listing = source.find(str(root), 1000)
+    notes = source.read(listing.ranges[0], listing.schema).notes
+    assert notes == {("overflow", "m"): ColumnNote(2, 0, "1e+39")}
 
 
 def test_compressed(write, read_all):

@@ -53,7 +53,7 @@ def test_what_does_not_fit_is_a_problem(tmp_path, read_all, size):
         }
     )
     pq.write_table(table, tmp_path / "t.parquet", row_group_size=1)
-    source = Parquet("t.parquet", columns={"u": "auto", "f": "int64", "l": "auto"})
+    source = Parquet("t.parquet", columns={"u": "int64", "f": "int64", "l": "auto"})
     read = read_all(source, tmp_path, size)
     assert read.rows == [{"u": 1, "f": 1, "l": [1.0]}, {"u": 4, "f": 3, "l": None}]
     assert read.codes == {1: "wrong_type", 2: "wrong_type"}
@@ -76,11 +76,31 @@ def test_decimals_are_numbers_where_these_keep_every_digit(tmp_path, read_all):
     assert [row["count"] for row in read.rows] == list(range(len(digits)))
     assert read.rows[1]["wide"] == "1E-16"
     assert read.listing.warnings == [
-        "the column 'wide' is decimal128(16, 16), which has more digits than float64 keeps: it is read as string; "
+        "the column 'wide' is decimal128(16, 16), and has more digits than float64 keeps: it is read as string; "
         "declare it float64 for the nearest numbers"
     ]
     assert read_all(Parquet("t.parquet", columns={"wide": "float64"}), tmp_path).rows[1]["wide"] == 1e-16
     assert read_all(Parquet("t.parquet", columns={"price": "string"}), tmp_path).rows[1]["price"] == "9973.73"
+
+
+def test_unsigned_integers_beyond_int64_are_strings_where_the_file_tells(tmp_path, read_all):
+    hashes = [2**64 - 1, 5, None, 2**63]
+    table = pa.table({"hash": pa.array(hashes, pa.uint64()), "small": pa.array([1, 2, 3, None], pa.uint64())})
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=2)
+    read = read_all(Parquet("t.parquet"), tmp_path)
+    assert [row["hash"] for row in read.rows] == [None if each is None else str(each) for each in hashes]
+    assert [row["small"] for row in read.rows] == [1, 2, 3, None]
+    (warning,) = read.listing.warnings
+    assert warning.startswith("the column 'hash' is uint64, and holds integers beyond int64: it is read as string")
+    pq.write_table(table, tmp_path / "t.parquet", write_statistics=False)
+    assert read_all(Parquet("t.parquet"), tmp_path).codes == {0: "wrong_type", 3: "wrong_type"}
+
+
+def test_the_files_say_why_a_column_is_of_its_type(tmp_path):
+    pq.write_table(pa.table({"a": [1], "b": ["x"]}), tmp_path / "1.parquet")
+    pq.write_table(pa.table({"a": [1.5], "b": ["x"]}), tmp_path / "2.parquet")
+    reasons = Parquet("*.parquet", columns={"b": "string", "*": "auto"}).find(str(tmp_path), 1000).schema.reasons
+    assert reasons == {"a": f"int64 in {tmp_path}/1.parquet and double in {tmp_path}/2.parquet", "b": "declared"}
 
 
 def test_text_as_whole_numbers(tmp_path, read_all):

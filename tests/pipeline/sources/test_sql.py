@@ -28,7 +28,10 @@ def test_a_table_by_ranges_of_its_key(root, read_all, size):
     assert read.numbers == [3 * i - 50 for i in range(500)]
     assert read.rows[3] == {"id": -41, 'na"me': "n3", "x": 1.5, "mixed": "t", "b": b"\xff"}
     assert read.rows[7] == {"id": -29, 'na"me': None, "x": 3.5, "mixed": "7", "b": b"\xff"}
-    assert "'mixed' holds numbers in some rows and text" in read.listing.warnings[0]
+    assert read.listing.warnings == [
+        "the column 'mixed' holds numbers in some rows and text or bytes in others (450 integer and 50 text): "
+        "it is read as string"
+    ]
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -45,6 +48,21 @@ def test_what_does_not_fit_is_a_problem(root, read_all, size):
     assert read.problems[0].message.startswith(
         "sqlite:///t.db, odd \"name, id -41: expected int64 in the column 'mixed'"
     )
+
+
+def test_types_of_sqlite_hold_for_all_rows(tmp_path, read_all):
+    with sqlite3.connect(tmp_path / "n.db") as connection:
+        connection.execute("CREATE TABLE n (i, late, empty, text)")
+        rows = [(i, i, None, i) for i in range(3000)] + [(1, 2.5, 7, "x")]
+        connection.executemany("INSERT INTO n VALUES (?, ?, ?, ?)", rows)
+    connection.close()
+    read = read_all(Sql("sqlite:///n.db", table="n"), tmp_path)
+    assert read.rows[0] == {"i": 0, "late": 0.0, "empty": None, "text": "0"}
+    assert read.rows[-1] == {"i": 1, "late": 2.5, "empty": 7, "text": "x"}
+    assert read.listing.schema.reasons == {
+        "i": "3001 integer", "late": "3000 integer and 1 real", "empty": "1 integer", "text": "3000 integer and 1 text",
+    }  # fmt: skip
+    assert ["'text'" in warning for warning in read.listing.warnings] == [True]
 
 
 def test_a_query(root, read_all):

@@ -1,3 +1,4 @@
+import functools
 import gzip
 import struct
 
@@ -5,7 +6,8 @@ import google_crc32c
 import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
-from penstock.pipeline.sources import tfrecord
+from penstock.pipeline.formats.column_notes import ColumnNote, merge
+from penstock.pipeline.sources import sampling, tfrecord
 from penstock.pipeline.sources.tfrecord import TfRecord
 
 SIZES = [200, 1 << 30]
@@ -79,6 +81,51 @@ def test_what_does_not_fit_is_a_problem(write, read_all, size):
     assert read.rows[-1]["f"] is None
     assert read.codes == {0: "bad_checksum", 10: "wrong_type", 11: "bad_example", 12: "wrong_type", 13: "encoding"}
     assert f"{root}/t.tfrecord, record 10: expected at most one value" in read.problems[1].message
+
+
+def test_features_that_first_occur_late_are_read(write, read_all):
+    records = [example(i=i, t=b"x" * 500) for i in range(3000)]
+    root = write([*records, *(example(i=i, label=1) for i in range(10)), example(i=[1, 2], f=0.5)])
+    read = read_all(TfRecord("t.tfrecord"), root)
+    assert [str(kind) for kind in read.listing.schema.columns.types] == [
+        "double",
+        "list<item: int64>",
+        "int64",
+        "binary",
+    ]
+    assert sum(row["label"] or 0 for row in read.rows) == 10
+    assert read.listing.schema.reasons["label"] == f"10 integers (1 in {root}/t.tfrecord, record 3000)"
+
+
+def test_features_that_were_not_looked_at_are_told_of(write, read_all, monkeypatch):
+    monkeypatch.setattr(sampling, "LOOKED_AT", 100)
+    monkeypatch.setattr(sampling, "_HEAD", 100)
+    late = [example(i=i, label=1) for i in range(20)]
+    root = write([*(example(i=i) for i in range(100)), *late, *(example(i=i) for i in range(100))])
+    for columns in (None, {"i": "int64", "*": "auto"}):
+        source = TfRecord("t.tfrecord", columns=columns)
+        listing = source.find(str(root), 2000)
+        notes = [source.read(each, listing.schema).notes for each in listing.ranges]
+        merged = functools.reduce(merge, notes, {})
+        note = ColumnNote(20, 0, f"in {root}/t.tfrecord, record 100", ("t.tfrecord", 100))
+        assert merged == {("left_out", "label"): note}
+    only = TfRecord("t.tfrecord", columns={"i": "int64"})
+    assert only.read(listing.ranges[0], only.find(str(root), 1 << 20).schema).notes == {}
+
+
+def test_a_damaged_record_does_not_change_the_types_of_the_others(write, read_all):
+    records = [example(n=300 + number, s=b"x") for number in range(20)]
+    root = write(records)
+    path = root / "t.tfrecord"
+    content = path.read_bytes()
+    whole = TfRecord("t.tfrecord").find(str(root), 1 << 20).schema.columns
+    for place in range(12, 12 + len(records[0])):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            assert TfRecord("t.tfrecord").find(str(root), 1 << 20).schema.columns == whole
+    assert read_all(TfRecord("t.tfrecord"), root).codes == {0: "bad_checksum"}
 
 
 def test_a_file_that_is_cut_or_damaged_fails(write):
