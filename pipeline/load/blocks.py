@@ -61,7 +61,7 @@ class RowBlocks:
         arrays, damage = kept
         if position in damage:
             raise damage[position]
-        return {name: own(values[position]) for name, values in arrays.items()}
+        return {name: _own(values[position]) for name, values in arrays.items()}
 
     def _keep(self, block: int, rows: tuple[Arrays, Damage]) -> None:
         with self._lock:
@@ -71,7 +71,7 @@ class RowBlocks:
                 self._asked.pop(self._kept.popitem(last=False)[0], None)
 
 
-def own(value: Any) -> Any:
+def _own(value: Any) -> Any:
     """A value that nobody else has: what is kept must not change."""
     return value.copy() if isinstance(value, np.ndarray) else value
 
