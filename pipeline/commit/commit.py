@@ -47,6 +47,7 @@ from .column_warnings import describe_notes
 from .duplicates import Duplicates
 from .examples import first_filtered, first_quarantined
 from .golden import Golden
+from .joins import join_warnings
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
 # What tf.Transform writes into an empty vocabulary of strings, and of integers (get_empy_vocabulary_dummy_value).
@@ -166,6 +167,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     journals = sorted(journals, key=lambda journal: journal.unit)
     totals = count(options, journals)
     check_budget(options, totals, journals)
+    of_joins = join_warnings(journals)
     splits = _splits(options, journals, totals)
     merged: Summaries = {}
     for journal in journals:
@@ -176,6 +178,7 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     warnings = (
         *options.plan.warnings,
         *drift.compare_values(options.dataset, options.replaces, summary, merged),
+        *of_joins,
         *describe_notes(journals),
         *not_portable,
         *_missing_labels(options, journals),

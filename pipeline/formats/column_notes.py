@@ -11,6 +11,7 @@ OVERFLOW = "overflow"  # a number beyond float32's range, which became a missing
 ROUNDED = "rounded"  # a number whose whole part float32 cannot hold
 COLLAPSED = "collapsed"  # different numbers that are one as float32
 _COLLAPSED = 0.1  # the share from which on it is no accident: of a million random floats, 3 in a hundred collapse
+JOIN = "join"  # rows of a join's left side that no row of the right side matches; the column says which join
 
 _MOST = 1 << 16  # notes that are kept: the palettes of masks could be endless
 
@@ -24,12 +25,14 @@ class ColumnNote:
       of: Of so many that were looked at; 0 where that does not matter.
       example: One of them, in words.
       place: The example's file and number there, where it is known: of two examples the first is kept.
+      seen: Numbers that occurred, as the bits of a hexadecimal number; empty where none is counted.
     """
 
     count: int
     of: int
     example: str
     place: tuple[str, int] = ("", 0)
+    seen: str = ""
 
 
 Notes = Mapping[tuple[str, str], ColumnNote]  # by code and column
@@ -45,7 +48,9 @@ def merge(first: Notes, second: Notes) -> dict[tuple[str, str], ColumnNote]:
         if before is not None:
             told = [each for each in (before, note) if each.example]
             shown = min(told, key=lambda each: each.place, default=before)
-            note = ColumnNote(before.count + note.count, before.of + note.of, shown.example, shown.place)
+            both = before.seen and note.seen and f"{int(before.seen, 16) | int(note.seen, 16):x}"
+            seen = both or before.seen or note.seen
+            note = ColumnNote(before.count + note.count, before.of + note.of, shown.example, shown.place, seen)
         merged[name] = note
     return merged
 

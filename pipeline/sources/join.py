@@ -4,10 +4,12 @@ Joins work on references and light columns: the right side is a table that fits 
 whose payloads are read once, later, or a table of any size, which is read range by range.
 """
 
+import json
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ import pyarrow as pa
 
 from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
-from ..formats.column_notes import describe_notes, merge_all
-from . import key_lists
+from ..formats.column_notes import JOIN, ColumnNote, describe_notes, merge, merge_all
+from . import key_lists, near_keys
 from .images import Images
 from .listing import ImageListing, RecordListing, RecordRange
 from .quarantine import LISTED, FilteredExample
@@ -25,6 +27,8 @@ from .table_schema import ColumnRules, TableSchema
 
 NO_MATCH = "no_match"
 _RANGE_BYTES = 8 << 20
+_COMPARED = 4  # ranges whose keys are compared while planning
+_NOTED_ROWS = 1 << 17  # of the joined table, of which a unit notes which ones it met
 _KEYS = (pa.int64(), pa.float64(), pa.string())
 
 
@@ -186,6 +190,13 @@ class ImageJoin:
         if binary:
             raise RequestError(f"join: expected columns of strings and numbers beside images, found bytes in {binary}")
         rows = self._match_rows(table, uri, listing)
+        lacking = [reference.key for reference in listing.references if reference.key not in rows]
+        if lacking:
+            left_out = "left out" if self.right.how == "inner" else "without its columns"
+            listing.warnings.append(
+                f"{len(lacking)} of {len(listing.references)} images have no row in {uri}, such as {lacking[0]!r}: "
+                f"they are {left_out}"
+            )
         kept = []
         missing: dict[str, Any] = dict.fromkeys(columns.column_names)
         values = columns.to_pylist()
@@ -222,13 +233,18 @@ class ImageJoin:
                 strangers.append(name)
             elif rows.setdefault(key, row) != row:
                 raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
+        near = near_keys.hint(strangers, index.aliases()) if strangers else ""
         if strangers:
-            listing.warnings.append(f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}")
-        if not rows:
+            listing.warnings.append(
+                f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}"
+                f"{f'; {near}' if near else ''}"
+            )
+        if not rows and listing.references:
             raise RequestError(
                 f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
-                f"it holds {strangers[:2]}; numbers with leading zeros must be declared as strings (columns={{...}})"
+                f"it holds {strangers[:2]}; {near or 'numbers with leading zeros must be declared as strings'}"
             )
+        listing.warnings += index.warnings(uri)
         return rows
 
 
@@ -263,13 +279,44 @@ class TableJoin:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
         rules = {**listing.schema.rules, **table.rules}
         reasons = {**listing.schema.reasons, **table.reasons}
+        warnings = [*listing.warnings, *table.warnings, *self._compare_first_keys(listing, table)]
         return replace(
             listing,
             ranges=[replace(record_range, root=root) for record_range in listing.ranges],
             schema=JoinSchema(pa.schema([*left, *right]), rules, listing.schema, digest, reasons=reasons),
-            warnings=[*listing.warnings, *table.warnings],
+            warnings=warnings,
             digest=listing.digest + digest,
         )
+
+    def _compare_first_keys(self, listing: RecordListing, table: IndexedTable) -> list[str]:
+        """A warning where keys of the first rows, and those of some in between, match nothing but for their writing.
+
+        Raises:
+          RequestError: these are all rows, and none of them matches.
+        """
+        places = sorted({at * (len(listing.ranges) - 1) // (_COMPARED - 1) for at in range(_COMPARED)})
+        missing: dict[str, None] = {}
+        count, matches, are_all = 0, False, len(places) == len(listing.ranges)
+        for at in places if listing.ranges else ():
+            parts = stream_rows(self.left, listing.ranges[at], listing.schema)
+            names = next(parts).batch.column(self.right.left_key).cast(pa.string()).to_pylist()
+            count += len(names)
+            missing |= {name: None for name in names if name is not None and name not in table.rows}
+            matches = any(name in table.rows for name in names)
+            if matches:
+                break
+            are_all = are_all and next(parts, None) is None
+        near = near_keys.hint(missing, table.rows)
+        if count and not matches:
+            held = [*islice(table.rows, 2)]
+            words = (
+                f"expected keys of {self.right.left_key!r} in the column {self.right.key!r} of the joined table, found "
+                f"none of {[*missing][:2]} there: it holds {held}; {near or 'see that the two columns mean the same'}"
+            )
+            if are_all:
+                raise RequestError(f"join: {words}")
+            return [f"join: of the first {count} rows that were looked at, none matches: {words}"]
+        return [f"join: some keys match nothing: {near}"] if near else []
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range of the left side and joins it; see `RecordSource`."""
@@ -280,12 +327,13 @@ class TableJoin:
         assert isinstance(schema, JoinSchema)
         table = self.right.read(record_range.root, schema.digest)
         for rows in stream_rows(self.left, record_range, schema.left):
-            yield self._join(record_range, rows, table, schema.columns)
+            yield self._join(record_range, rows, table, schema)
 
-    def _join(self, record_range: RecordRange, rows: Rows, table: IndexedTable, schema: pa.Schema) -> Rows:
+    def _join(self, record_range: RecordRange, rows: Rows, table: IndexedTable, schema: JoinSchema) -> Rows:
         """Rows of the left side with the columns of the table."""
         names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
         places = pa.array([table.rows.get(name) for name in names], pa.int64())
+        notes = merge(rows.notes, _note(self.right, table, schema.digest, names, places))
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
         examples = list(rows.filtered_examples)
         if self.right.how == "inner" and places.null_count:
@@ -296,8 +344,31 @@ class TableJoin:
             filtered[NO_MATCH] += places.null_count
             places = places.drop_null()
         columns = [column.take(places).combine_chunks() for column in table.columns.columns]
-        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema)
-        return replace(rows, batch=joined, numbers=numbers, filtered=filtered, filtered_examples=examples)
+        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.columns)
+        return replace(rows, batch=joined, numbers=numbers, filtered=filtered, filtered_examples=examples, notes=notes)
+
+
+def _note(
+    right: JoinTable, table: IndexedTable, digest: str, names: Sequence[str | None], places: pa.Array
+) -> dict[tuple[str, str], ColumnNote]:
+    """How many of these rows match nothing, and which rows of the joined table match: of a large one, every n-th.
+
+    Args:
+      right: The joined table.
+      table: Its content.
+      digest: A hash over its files.
+      names: The left side's keys.
+      places: int64, the rows that they match; missing where there is none.
+    """
+    count = table.columns.num_rows
+    stride = max(1, -(-count // _NOTED_ROWS))
+    matched = np.asarray(places.drop_null(), np.int64)
+    bits = np.zeros(-(-count // stride), bool)
+    bits[matched[matched % stride == 0] // stride] = True
+    seen = np.packbits(bits, bitorder="little").tobytes()[::-1].hex()
+    example = next((str(names[at]) for at in np.flatnonzero(np.asarray(places.is_null())).tolist()), "")
+    which = json.dumps([right.left_key, right.key, count, stride, digest[:8]])
+    return {(JOIN, which): ColumnNote(places.null_count, len(names), example, seen=seen)}
 
 
 def join(

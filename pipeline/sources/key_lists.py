@@ -77,6 +77,10 @@ class KeyIndex:
                 return [key for key in keys if alias(key) == name] or keys
         return []
 
+    def aliases(self) -> Iterator[str]:
+        """All names that lead to examples."""
+        return (alias for index in self._indexes for alias in index)
+
     def has_file(self, name: str) -> bool:
         """Whether `name` is an example's key or file name, not only what is left of these without the extension."""
         return any(_suffix(key) and _suffix(key) == _suffix(name) for key in self.keys(name))

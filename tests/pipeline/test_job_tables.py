@@ -24,6 +24,7 @@ from penstock.pipeline import (
     by_glob,
     by_hash,
     by_list,
+    join,
 )
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.job import plan
@@ -406,3 +407,11 @@ def test_equal_rows_in_two_splits_are_told_and_can_be_left_out_or_kept_together(
     together = make({"a.csv": content}, features=passed, splits=by_hash(splits, column="*"), shards=2)
     assert together.manifest.written == 300
     assert (together.manifest.duplicates.groups, together.manifest.duplicates.across_splits) == (50, 0)
+
+
+def test_a_join_says_how_many_rows_found_no_partner(make: Callable[..., Made]):
+    files = {"l.csv": "k,n\n" + "".join(f"{n},{n}\n" for n in range(200)), "r.csv": "k,y\n5,a\n7,b\n900,c\n"}
+    made = make(files, source=join(Csv("l.csv"), Csv("r.csv"), on="k"), shards=3, features=passed)
+    left, right = (warning for warning in made.manifest.warnings if warning.startswith("join"))
+    assert left.startswith("join on 'k': 198 of 200 rows of the left side match no row of the joined table, such as '")
+    assert right == "join on 'k': 1 of 3 rows of the joined table match no row of the left side"

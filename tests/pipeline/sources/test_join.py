@@ -1,5 +1,6 @@
 import pickle
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -8,6 +9,7 @@ import pytest
 from PIL import Image
 
 from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.pipeline.formats.column_notes import JOIN, merge
 from penstock.pipeline.sources.csv import Csv
 from penstock.pipeline.sources.images import Images
 from penstock.pipeline.sources.join import join
@@ -175,3 +177,96 @@ def test_what_the_joined_table_warns_of_is_told(tmp_path):
     assert "'hash' holds integers beyond int64" in integers
     assert overflow.startswith("column 'm': 1 numbers beyond float32's range became missing values")
     assert listing.schema.reasons["hash"].startswith("integers beyond int64")
+
+
+# Rows without a partner.
+
+
+def notes_of(source, root, size):
+    """Rows of the left side without a partner, all of them, one of these, and which rows of the right side matched."""
+    listing = source.find(str(root), size)
+    noted = {}
+    for record_range in listing.ranges:
+        noted = merge(noted, source.read(record_range, listing.schema).notes)
+    ((code, _), note) = next(iter(noted.items()))
+    assert code == JOIN
+    return note.count, note.of, note.example, f"{int(note.seen, 16):b}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("how", ["left", "inner"])
+def test_rows_without_a_partner_are_counted(write, size, how):
+    root = write(l="k,x\n1,1\n,0\n5,0\n2,0\n1,3\n", r="k,y\n1,a\n2,b\n3,c\n1e3,d\n")
+    note = notes_of(join(Csv("l.csv", columns={"k": "string", "*": "auto"}), Csv("r.csv", columns={"*": "string"}),
+                         on="k", how=how), root, size)  # fmt: skip
+    assert note == (2, 5, "None", "11")
+
+
+def test_of_a_large_right_side_some_rows_are_noted(write, monkeypatch):
+    monkeypatch.setattr("penstock.pipeline.sources.join._NOTED_ROWS", 5)
+    root = write(l="k,x\n" + "".join(f"{i},0\n" for i in range(20)), r="k,y\n" + "".join(f"{i},0\n" for i in range(40)))
+    assert notes_of(join(Csv("l.csv"), Csv("r.csv"), on="k"), root, 1 << 20)[3] == "111"
+
+
+@pytest.mark.parametrize("how", ["left", "inner"])
+def test_a_join_that_matches_nothing_is_refused_with_what_may_be_the_reason(write, how):
+    root = write(l="k,x\n1,1\n2,2\n", r="k,y\n001,a\n002,b\n")
+    with pytest.raises(RequestError, match=r"expected keys of 'k' .*found none of \['1', '2'\].*'1' and '001' differ"):
+        join(Csv("l.csv"), Csv("r.csv"), on="k", how=how).find(str(root), 1 << 20)
+
+
+def test_keys_of_another_writing_are_told_where_others_match(write):
+    root = write(l="k,x\nA,1\nb,2\n", r="k,y\na,a\nb,b\n")
+    (warning,) = join(Csv("l.csv"), Csv("r.csv"), on="k").find(str(root), 1 << 20).warnings
+    assert "'A' and 'a' differ only in" in warning
+    root = write(l="k,x\nc,1\nb,2\n", r="k,y\na,a\nb,b\n")
+    assert join(Csv("l.csv"), Csv("r.csv"), on="k").find(str(root), 1 << 20).warnings == []
+
+
+def test_a_beginning_that_matches_nothing_is_told(write):
+    rows = "".join(f"{'x' if i < 900 else 'k'}{i},0\n" for i in range(1000))
+    root = write(l=f"k,x\n{rows}", r="k,y\nk901,a\n")
+    (warning,) = join(Csv("l.csv"), Csv("r.csv"), on="k").find(str(root), 400).warnings
+    assert "none matches" in warning
+
+
+@pytest.mark.parametrize("how", ["left", "inner"])
+def test_images_and_rows_without_a_partner_are_told(write, how):
+    root = write(r="k,y\n1,a\n02,b\n7,c\n")
+    for name in ("1", "2", "3"):
+        (root / f"{name}.png").touch()
+    source = join(Images("*.png"), Csv("r.csv", columns={"*": "string"}), on="k", how=how)
+    rows, images = source.find(str(root)).warnings
+    assert "2 rows of the column 'k' of the joined table belong to no image, such as '02'; '02' and '2' differ" in rows
+    assert images.startswith(
+        "2 of 3 images have no row in the column 'k' of the joined table, such as '2.png': they are"
+    )
+    assert images.endswith("left out" if how == "inner" else "without its columns")
+
+
+def test_sources_that_differ_in_their_address_alone_are_different_tables(tmp_path):
+    """The kept table is that of its own source, whatever its repr."""
+
+    class Mine:
+        def __init__(self, value):
+            self.value = value
+
+        def __repr__(self):
+            return "Mine()"
+
+        def find(self, root, range_bytes):
+            return replace(Csv("r.csv").find(root, range_bytes), digest="same")
+
+        def read(self, record_range, schema):
+            rows = Csv("r.csv").read(record_range, schema)
+            columns = [rows.batch.column("k"), pa.array([self.value] * len(rows.batch), pa.string())]
+            return replace(rows, batch=pa.RecordBatch.from_arrays(columns, schema=schema.columns))
+
+    (tmp_path / "l.csv").write_text("k,x\n1,1\n")
+    (tmp_path / "r.csv").write_text("k,y\n1,a\n")
+    for value in ("first", "second"):
+        source = join(Csv("l.csv"), Mine(value), on="k")
+        for each in (source, pickle.loads(pickle.dumps(join(Csv("l.csv"), Csv("r.csv"), on="k")))):
+            listing = each.find(str(tmp_path), 1 << 20)
+            (row,) = each.read(listing.ranges[0], listing.schema).batch.to_pylist()
+            assert row["y"] == (value if each is source else "a")
