@@ -86,7 +86,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, theirs: str, fie
     # TensorFlow orders the operations of a SavedModel by their addresses: of several inputs, two runs order them
     # differently. What the graph computes, golden.json and portable.json tell. The manifest has the time and the
     # model's hash in it.
-    others = ("manifest.json", "_DATASET.json", "saved_model.pb")
+    others = ("manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb")
 
     def kept(folder: Path) -> dict[str, str]:
         return {name: digest for name, digest in contents(folder).items() if not name.endswith(others)}
