@@ -43,7 +43,8 @@ class Build(beam.PTransform):
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         job = self._job
         phases = job.make.analysis.phases
-        graph_path, temp_path = (files.join(job.make.root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
+        root = job.commit.literal_root
+        graph_path, temp_path = (files.join(root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
         outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make)).with_outputs(BATCHES, main="journals")
         journals = outputs["journals"]
         # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split

@@ -180,6 +180,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             statistics=recipe.statistics,
             budget=budget,
             replaces=planned.current,
+            literal_root=files.join(request.output, planned.generation_id),
         ),
     )
 

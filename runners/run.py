@@ -5,7 +5,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..pipeline.build.journal import Journal
@@ -103,7 +103,8 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
             return Result("committed", existing.manifest)
         reporter.stage("making")
         files.remove(files.join(root, paths.OUTCOME))
-        with _Watch(root, job.commit.plan.units, reporter):
+        with files.literal_path(root) as literal, _Watch(root, job.commit.plan.units, reporter):
+            job = replace(job, commit=replace(job.commit, literal_root=literal))
             _run_engine(job, request, beam_arguments)
         _remove_work(root)
         manifest = Manifest.load(request.output)

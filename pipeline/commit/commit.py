@@ -90,6 +90,7 @@ class CommitOptions:
       statistics: The split that statistics come from.
       budget: How many examples may be quarantined.
       replaces: The pointer when the run began.
+      literal_root: A path to the generation that TensorFlow takes for no pattern; see `files.literal_path`.
     """
 
     dataset: str
@@ -100,6 +101,7 @@ class CommitOptions:
     statistics: str
     budget: Budget
     replaces: Pointer | None
+    literal_root: str
 
     @property
     def root(self) -> str:
@@ -274,11 +276,12 @@ def _finish_graph(
     Raises:
       PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
     """
-    graph_path, temp_path = (files.join(options.root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
+    literal, temp_path = (files.join(options.literal_root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
     analysis = options.analysis
     if not analysis.phases:
-        graph_writer.write(analysis, summaries, graph_path, temp_path)
-    graph_writer.finish(graph_path, temp_path, options.generation_id, analysis.features)
+        graph_writer.write(analysis, summaries, literal, temp_path)
+    graph_writer.finish(literal, temp_path, options.generation_id, analysis.features)
+    graph_path = files.join(options.root, paths.TRANSFORM_GRAPH)
     saved = SavedGraph(graph_path, analysis.features, trust=True)  # the recipe's own
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)

@@ -128,10 +128,12 @@ def _write(path: str, save: Callable[[str], Any]) -> None:
         save(path)
         return
     path = os.path.abspath(path)
-    temporary = f"{path}.{uuid.uuid4().hex}.tmp"
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    folder, name = os.path.dirname(path), f"{uuid.uuid4().hex}.tmp"
+    os.makedirs(folder, exist_ok=True)
+    temporary = os.path.join(folder, name)
     try:
-        save(temporary)
+        with files.literal_path(folder) as literal:
+            save(os.path.join(literal, name))
         os.replace(temporary, path)
     except BaseException:
         files.remove(temporary)

@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import tempfile
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from typing import IO, Any
 from ..errors import RequestError
 
 _BLOCK = 1 << 20  # bytes
+_LITERAL = re.compile(r"[\w./ +=,~-]*")  # paths that nobody takes for a pattern
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +238,24 @@ def remove(uri: str) -> None:
     else:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(uri)
+
+
+@contextlib.contextmanager
+def literal_path(path: str) -> Iterator[str]:
+    """A local folder's path in which TensorFlow and Beam find no pattern: its own, or a link to it for a while.
+
+    They take `[`, `?`, `*` and backslashes in a name for a pattern, in reading and writing alike.
+    """
+    if _LITERAL.fullmatch(path):
+        yield path
+        return
+    folder = tempfile.mkdtemp(prefix="penstock-")
+    link = os.path.join(folder, "link")
+    try:
+        os.symlink(os.path.abspath(path), link)
+        yield link
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # the link, and not what it leads to
 
 
 def list_names(uri: str) -> list[str]:

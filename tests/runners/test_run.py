@@ -203,3 +203,23 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
     assert heard[0] == "planning"
     assert 24 in heard
     assert heard[-2:] == [(24, 0), []]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v[1]", "a\\b", "a?b*", "{x} it's $(y) %2 @3", "\udcff"])
+def test_a_folder_may_have_any_name(base: Committed, tmp_path: Path, name: str):
+    """TensorFlow takes brackets, backslashes, stars and question marks in a path for a pattern."""
+    from penstock.pipeline.commit.verify import verify
+    from penstock.pipeline.load import open_dataset
+
+    output = tmp_path / name
+    assert run_job(RECIPE, base.source, output, HASH).status == "committed"
+    assert stable(contents(output)) == stable(contents(base.path))
+    assert list(verify(str(output))) == []
+    loaded = open_dataset(output)
+    for batches in (loaded.numpy("train", 24), loaded.tf("train", 24, graph="saved")):
+        assert len(next(iter(batches))["label"]) == 24
+    if name.isascii():
+        exported = loaded.export(str(tmp_path / f"{name} export"))
+        assert Path(exported.path).is_dir()
+    assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]

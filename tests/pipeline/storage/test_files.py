@@ -97,3 +97,17 @@ def test_what_is_no_regular_file_is_refused_and_not_waited_for(tmp_path: Path) -
     assert files.read_bytes(str(tmp_path / "link"), 3) == b"abc"
     with pytest.raises(OSError, match="expected at most 2 bytes"):
         files.read_bytes(str(tmp_path / "file"), 2)
+
+
+@pytest.mark.parametrize("name", ["v[1]", "a\\b", "a?b", "a*", "\udcff"])
+def test_a_literal_path_leads_to_a_folder_of_any_name(tmp_path: Path, name: str):
+    (tmp_path / name).mkdir()
+    with files.literal_path(str(tmp_path / name)) as path:
+        assert path.isascii()
+        assert not set(path) & set("[]*?\\")
+        Path(path, "file").write_bytes(b"abc")
+    assert (tmp_path / name / "file").read_bytes() == b"abc"
+    assert not os.path.lexists(path)
+    (tmp_path / "plain ü").mkdir()
+    with files.literal_path(str(tmp_path / "plain ü")) as path:
+        assert path == str(tmp_path / "plain ü")
