@@ -18,17 +18,17 @@ from ..formats.column_notes import LEFT_OUT, ColumnNote, Notes, merge
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, is_intact, read_length
 from ..storage import files
 from ..storage.files import FileInfo
-from . import column_types
+from . import column_types, feature_lists
 from .column_types import REST, Columns, Policies, reads_all
 from .file_content import Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows, concat_rows
-from .row_errors import RowError
+from .row_errors import RowError, shorten
 from .sampling import Excerpt, choose_excerpts
 from .table_schema import TableSchema, with_rules
-from .typed_evidence import TypedEvidence, infer_typed, merge_evidence
+from .typed_evidence import NESTED, TypedEvidence, infer_typed, merge_evidence
 
 _THREADS = 16
 _BLOCK, _LARGE_BLOCK = 8 << 20, 64 << 20
@@ -40,7 +40,8 @@ class TfRecord:
     """TFRecord files of tf.train.Example under the input folder, read as one table.
 
     A feature with at most one value in every example is a scalar, every other one a list. Byte features are binary,
-    unless declared as "string".
+    unless declared as "string". Of a tf.train.SequenceExample, the feature lists are lists too: each step must hold one
+    value, and no feature list may have the name of a context feature.
 
     Attributes:
       pattern: Glob pattern, or several. Files that end in .gz are decompressed; each is one range, which is read as a
@@ -107,7 +108,7 @@ class TfRecord:
                 records[position] = b""
         batches = []
         notes: Notes = {}
-        for first, decoded in _decode(records, 0, errors):
+        for first, decoded in _decode(records, 0, record_range.uri, errors):
             misfits: dict[int, RowError] = {}
             columns = [_feature_column(decoded, field, misfits) for field in schema.columns]
             batches.append(pa.RecordBatch.from_arrays(columns, schema=schema.columns))
@@ -142,8 +143,26 @@ class TfRecord:
         known = [name for name in self.columns or () if column_types.declared(self.columns, name) is not None]
         features = [*sorted(seen), *(name for name in known if name not in seen and name != REST)]
         names = column_types.select(self.columns, features, uri)
+        for name in names:
+            if name in seen and column_types.declared(self.columns, name) is None:
+                _check_steps(name, seen[name], warnings)
         inferred = {name: infer_typed(name, evidence) for name, evidence in seen.items()}
         return column_types.choose_types(names, self.columns, inferred, warnings)
+
+
+def _check_steps(name: str, evidence: TypedEvidence, warnings: list[str]) -> None:
+    """Warns of steps of a feature list that have not one value; raises RequestError where most records have such."""
+    for count in evidence.odd.values():
+        cell = evidence.firsts[NESTED]
+        if count >= evidence.proper:
+            raise RequestError(
+                f"{cell.where}: expected one value in each step of the feature list {name!r}, found "
+                f"{shorten(cell.value)}; name with columns=... the features to read"
+            )
+        warnings.append(
+            f"the feature list {name!r} has a step that has not one value in {count} records, the first {cell}: they "
+            "are quarantined"
+        )
 
 
 def _cut_records(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
@@ -316,22 +335,36 @@ def _frame_records(
     return starts, ends
 
 
-def _decode(records: Sequence[bytes], first: int, errors: dict[int, RowError]) -> Iterator[tuple[int, pa.RecordBatch]]:
-    """Batches of the records, each with its first record's position; halves what does not decode until it is found."""
-    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder  # with TensorFlow: seconds
+def _decode(
+    records: Sequence[bytes], first: int, uri: str, errors: dict[int, RowError]
+) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Batches of the records, each with its first record's position; halves what does not decode until it is found.
 
+    A feature's column is one of lists; that of a feature list one of lists of steps, which are lists.
+    """
     if not records:
         return
     try:
-        yield first, ExamplesToRecordBatchDecoder().DecodeBatch(records)
+        yield first, _decode_batch(records, uri)
     except RuntimeError as error:
         if len(records) == 1:
             errors.setdefault(first, RowError("bad_example", f"expected a tf.train.Example, found: {error}"))
-            yield first, ExamplesToRecordBatchDecoder().DecodeBatch([b""])
+            yield first, _decode_batch([b""], uri)
             return
         middle = len(records) // 2
-        yield from _decode(records[:middle], first, errors)
-        yield from _decode(records[middle:], first + middle, errors)
+        yield from _decode(records[:middle], first, uri, errors)
+        yield from _decode(records[middle:], first + middle, uri, errors)
+
+
+def _decode_batch(records: Sequence[bytes], uri: str) -> pa.RecordBatch:
+    # with TensorFlow: seconds
+    from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
+    from tfx_bsl.coders.sequence_example_coder import SequenceExamplesToRecordBatchDecoder
+
+    if not any(map(feature_lists.has_feature_lists, records)):
+        return ExamplesToRecordBatchDecoder().DecodeBatch(records)
+    decoder = SequenceExamplesToRecordBatchDecoder(feature_lists.COLUMN)
+    return feature_lists.unpack(decoder.DecodeBatch(records), uri)
 
 
 def _feature_column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, RowError]) -> pa.Array:
@@ -340,6 +373,8 @@ def _feature_column(batch: pa.RecordBatch, field: pa.Field, errors: dict[int, Ro
     if position < 0 or pa.types.is_null(batch.column(position).type):
         return pa.nulls(batch.num_rows, field.type)
     lists = batch.column(position)
+    if feature_lists.is_feature_list(lists.type):
+        lists = feature_lists.flatten(lists, field.name, errors)
     if pa.types.is_list(field.type):
         return column_types.convert(lists, field.type, field.name, errors)
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False)
@@ -394,15 +429,23 @@ def _look_at_frames(frames: "_Frames", uri: str, first: int, seen: dict[str, Typ
     records = [bytes(view[start:end]) for start, end in zip(frames.starts, frames.ends, strict=True)]
     footers = [view[end : end + FOOTER_SIZE] for end in frames.ends]
     intact = [record if is_intact(record, footer) else b"" for record, footer in zip(records, footers, strict=True)]
-    for place, batch in _decode(intact, 0, {}):
+    for place, batch in _decode(intact, 0, uri, {}):
         for name, column in zip(batch.schema.names, batch.columns, strict=True):
             filled = _filled(column)
             evidence = seen.setdefault(name, TypedEvidence())
             if not len(filled):
                 evidence.add(pa.null(), len(column), None)
                 continue
-            inner = column_types.normalise(column.type.value_type)
             is_list = pc.max(pc.list_value_length(column)).as_py() > 1
+            if feature_lists.is_feature_list(column.type):
+                bad: dict[int, RowError] = {}
+                steps, column, is_list = column, feature_lists.flatten(column, name, bad), True
+                for row in bad:
+                    evidence.add(NESTED, 1, Cell(steps[row].as_py(), f"{uri}, record {first + place + row}"))
+                filled = filled[~np.isin(filled, list(bad))]
+                if not len(filled):
+                    continue
+            inner = column_types.normalise(column.type.value_type)
             value = column[int(filled[0])].as_py()
             cell = Cell(value if is_list else value[0], f"{uri}, record {first + place + int(filled[0])}")
             evidence.add(pa.list_(inner) if is_list else inner, len(filled), cell)
