@@ -174,7 +174,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
                 filtered_list=_stored(paths.PLAN_FILTERED, plan.inventory.filtered_examples),
                 quarantined=Counter(example.code for example in plan.inventory.quarantined),
                 quarantine=_stored(paths.PLAN_QUARANTINE, plan.inventory.quarantined),
-                warnings=planned.warnings,
+                warnings=(*planned.warnings, *analysis.warnings),
             ),
             analysis=analysis,
             statistics=recipe.statistics,

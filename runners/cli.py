@@ -130,8 +130,8 @@ def run(
         )
         if dry_run:
             planned = plan(request)
-            prepare(request, planned)  # finds mistakes in `features` and in the budget
-            _print(report.plan_entry(request, planned), as_json, report.show_plan)
+            job = prepare(request, planned)  # finds mistakes in `features` and in the budget
+            _print(report.plan_entry(request, planned, job.commit.plan.warnings), as_json, report.show_plan)
             check_budget(request, planned)
             return
         with report.reporter(quiet or as_json) as reporter:

@@ -57,6 +57,10 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.planned(planned)
 
+    def traced(self, warnings: Sequence[str]) -> None:
+        with spoken_if_possible():
+            self._reporter.traced(warnings)
+
     def progress(self, read: int, quarantined: int) -> None:
         with spoken_if_possible():
             self._reporter.progress(read, quarantined)
@@ -111,6 +115,9 @@ class _Bar:
             self._task, completed=read, quarantined=quarantined, rate=f"{rate:,.0f} examples/s" if rate else ""
         )
 
+    def traced(self, warnings: Sequence[str]) -> None:
+        _warn(self._console, warnings)
+
     def committed(self, warnings: Sequence[str]) -> None:
         _warn(self._console, warnings)
 
@@ -136,6 +143,9 @@ class _Lines:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_EVERY
             self._say(f"{read} of {self._total or '?'} examples, {quarantined} quarantined")
+
+    def traced(self, warnings: Sequence[str]) -> None:
+        _warn(Console(stderr=True, markup=False, highlight=False), warnings)
 
     def committed(self, warnings: Sequence[str]) -> None:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)
@@ -164,8 +174,14 @@ def _plan_line(planned: PlannedRun) -> str:
     return f"{count} ({splits}) in {len(plan.units)} units"
 
 
-def plan_entry(request: RunRequest, planned: PlannedRun) -> dict[str, Any]:
-    """What `--dry-run` says, as data."""
+def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]) -> dict[str, Any]:
+    """What `--dry-run` says, as data.
+
+    Args:
+      request: What was asked for.
+      planned: The planned run.
+      warnings: What the user should know, once `features` is traced too.
+    """
     plan = planned.plan
     is_current = planned.current is not None and planned.current.generation == planned.generation_id
     return {
@@ -184,7 +200,7 @@ def plan_entry(request: RunRequest, planned: PlannedRun) -> dict[str, Any]:
             "filtered": {example.reason: example.key for example in reversed(plan.inventory.filtered_examples)},
             "quarantined": first_of_each(plan.inventory.quarantined),
         },
-        "warnings": list(planned.warnings),
+        "warnings": list(warnings),
         "columns": {
             column.name: {"type": str(column.type), "reason": plan.raw.reasons.get(column.name, "")}
             for column in plan.raw.columns

@@ -33,6 +33,9 @@ class Reporter(Protocol):
     def planned(self, planned: PlannedRun) -> None:
         """The plan is made."""
 
+    def traced(self, warnings: Sequence[str]) -> None:
+        """`features` is traced; what was found to warn of since the run was planned."""
+
     def progress(self, read: int, quarantined: int) -> None:
         """So many examples were taken in hand so far, so many of them quarantined."""
 
@@ -47,6 +50,9 @@ class Silent:
         pass
 
     def planned(self, planned: PlannedRun) -> None:
+        pass
+
+    def traced(self, warnings: Sequence[str]) -> None:
         pass
 
     def progress(self, read: int, quarantined: int) -> None:
@@ -89,6 +95,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         reporter.stage(f"{existing.damage_in_words()}: making it again")
     reporter.stage("tracing the features")
     job = prepare(request, planned)
+    reporter.traced([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     root = files.join(request.output, planned.generation_id)
     os.makedirs(root, exist_ok=True)
     with _alone(root):
@@ -108,7 +115,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
             _run_engine(job, request, beam_arguments)
         _remove_work(root)
         manifest = Manifest.load(request.output)
-        reporter.committed([warning for warning in manifest.warnings if warning not in planned.warnings])
+        reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest)
 
 

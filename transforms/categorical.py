@@ -9,7 +9,7 @@ In the examples, `inputs_of(x=[1.0, None])` is what `features` receives of such 
 from typing import Any, Literal
 
 from .check import expect, is_int
-from .inputs import Inputs
+from .inputs import Inputs, column_of, expect_tensor
 
 Missing = Literal["own", "oov"]
 
@@ -81,7 +81,7 @@ def vocabulary_size(
     3
     """
     _expect_vocabulary(top_k, min_count, oov_buckets, missing)
-    inputs.column(name, "vocabulary_size", "tft.get_num_buckets_for_transformed_feature")
+    column_of(inputs, name, "vocabulary_size", "tft.get_num_buckets_for_transformed_feature")
     _, size = inputs.statistics.vocabulary(name, top_k, min_count)
     return size + oov_buckets + (missing == "own" and name in inputs.missing)
 
@@ -129,6 +129,7 @@ def one_hot(ids: Any, depth: Any) -> Any:
     >>> categorical.one_hot(tf.constant([1, -1]), 3).numpy().tolist()
     [[0.0, 1.0, 0.0], [0.0, 0.0, 0.0]]
     """
+    expect_tensor(ids, "one_hot(ids)")
     import tensorflow as tf
 
     return tf.one_hot(ids, depth if isinstance(depth, int) else tf.cast(depth, tf.int32), dtype=tf.float32)
@@ -150,6 +151,7 @@ def hash_bucket(values: Any, buckets: int) -> Any:
     >>> categorical.hash_bucket(tf.constant(["Ulm", "Bonn", "Ulm"]), 100).numpy().tolist()
     [43, 89, 43]
     """
+    expect_tensor(values, "hash_bucket(values)")
     expect(is_int(buckets, 1), "hash_bucket(buckets=...)", "a whole number from 1", buckets)
     import tensorflow as tf
 
@@ -202,7 +204,7 @@ def as_text(values: Any) -> Any:
 
 
 def _column_text(inputs: Inputs, name: str, function: str, instead: str) -> Any:
-    values = inputs.column(name, function, instead)
+    values = column_of(inputs, name, function, instead)
     if values.dtype != "string" and not values.dtype.is_integer:
         raise ValueError(
             f"{function}: expected a column of text or integers, found {name!r} of {values.dtype.name}; cast it in "

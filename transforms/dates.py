@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from .check import expect
 from .columns import Vectorized, put
-from .inputs import Inputs
+from .inputs import Inputs, column_of
 from .step import config_of
 
 Part = Literal["year", "month", "day", "weekday", "hour", "minute", "seconds"]
@@ -191,7 +191,7 @@ def cyclical(inputs: Inputs, name: str, period: float, *, start: float = 0.0) ->
     """
     is_period = isinstance(period, int | float) and 0 < period < math.inf
     expect(is_period, "cyclical(period)", "a number above 0", period)
-    values = inputs.column(name, "cyclical", "tf.sin and tf.cos")
+    values = column_of(inputs, name, "cyclical", "tf.sin and tf.cos")
     if not (values.dtype.is_integer or values.dtype.is_floating):
         raise ValueError(
             f"cyclical: expected a column of numbers, found {name!r} of {values.dtype.name}; use parse in `prepare`"

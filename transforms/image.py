@@ -16,7 +16,7 @@ from PIL import Image
 
 from .check import expect, is_colour, is_int
 from .image_codec import Decode, Jpeg, Png, Raw
-from .inputs import Inputs
+from .inputs import Inputs, expect_name
 from .outcome import Example, Filtered, Rejected
 from .pixels import Colour, Mode, as_pil, to_mode
 from .step import config_of
@@ -377,6 +377,7 @@ def standardize(inputs: Inputs, name: str, *, per_channel: bool = True) -> Any:
     >>> image.standardize(inputs, "image").numpy().ravel().tolist()
     [-1.0, 1.0]
     """
+    expect_name(inputs, name, "image.standardize", "tft.scale_to_z_score")
     try:
         counts = inputs.statistics.histogram(name)
     except ValueError as error:
@@ -409,6 +410,7 @@ def scale(inputs: Inputs, name: str, low: float = 0.0, high: float = 1.0) -> Any
     [-1.0, 1.0]
     """
     expect(low < high, "scale(low=..., high=...)", "low < high", (low, high))
+    expect_name(inputs, name, "image.scale", "tft.scale_by_min_max")
     if name not in inputs or inputs[name].dtype != "uint8":
         value = f"{name!r} of dtype {inputs[name].dtype.name}" if name in inputs else repr(name)
         raise ValueError(

@@ -127,3 +127,60 @@ class Inputs(dict[str, Any]):
                 f"statistics are those of other values; give the new one another name, and use {instead} for it"
             )
         return self._raw[name]
+
+
+def expect_name(inputs: object, name: object, function: str, instead: str) -> None:
+    """Raises ValueError where a helper got tensors for `inputs` or for the name of what it is to work on.
+
+    Args:
+      inputs: What should be what `features` received.
+      name: What should be a name in it.
+      function: The helper.
+      instead: What does the same for tensors.
+
+    >>> expect_name(Inputs({"a": 1}), 7, "f", "tf.f")
+    Traceback (most recent call last):
+    ValueError: f(inputs, name): expected a column's name, one of ['a'], found 7; use tf.f for what `features` computes
+    """
+    if not isinstance(inputs, Inputs):
+        raise ValueError(
+            f"{function}(inputs, name): expected the very `inputs` that `features` received first, since they have the "
+            f"statistics, found {_in_words(inputs)}"
+        )
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{function}(inputs, name): expected a column's name, one of {sorted(inputs)}, found {_in_words(name)}; "
+            f"use {instead} for what `features` computes"
+        )
+
+
+def expect_tensor(value: object, function: str) -> None:
+    """Raises ValueError where a helper that works on tensors got a name.
+
+    >>> expect_tensor("t", "lower(strings)")
+    Traceback (most recent call last):
+    ValueError: lower(strings): expected a tensor, such as inputs['t'], found the name 't' alone
+    """
+    if isinstance(value, str | bytes):
+        raise ValueError(f"{function}: expected a tensor, such as inputs[{value!r}], found the name {value!r} alone")
+
+
+def _in_words(value: object) -> str:
+    """A tensor by its dtype and shape; all else as it is."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is None or shape is None:
+        return f"a {type(value).__name__}" if isinstance(value, Mapping) else repr(value)
+    return f"a tensor of {getattr(dtype, 'name', dtype)} {['batch', *shape[1:]]}"
+
+
+def column_of(inputs: Inputs, name: str, function: str, instead: str) -> Any:
+    """`inputs.column`, once `inputs` are known to be what `features` received.
+
+    Raises:
+      ValueError: they are not, or it is no name of a raw column.
+
+    >>> column_of(Inputs({"age": 1}), "age", "log", "tf.math.log")
+    1
+    """
+    expect_name(inputs, name, function, instead)
+    return inputs.column(name, function, instead)

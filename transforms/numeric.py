@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 
 from .categorical import as_text, find
 from .check import expect, is_int
-from .inputs import Inputs
+from .inputs import Inputs, column_of
 
 Missing = Literal["mean", "zero", "keep"]
 
@@ -74,7 +74,7 @@ def standardize_by_key(
     _expect_missing("standardize_by_key", missing)
     expect(clip is None or _is_number(clip, above=0), "standardize_by_key(clip=...)", "None or a number above 0", clip)
     values, absent = _column_numbers(inputs, name, "standardize_by_key", "tft.scale_to_z_score_per_key")
-    key_values = inputs.column(key, "standardize_by_key", "tft.scale_to_z_score_per_key")
+    key_values = column_of(inputs, key, "standardize_by_key", "tft.scale_to_z_score_per_key")
     if key_values.dtype != "string" and not key_values.dtype.is_integer:
         raise ValueError(
             f"standardize_by_key: expected a key of text or integers, found {key!r} of {key_values.dtype.name}; cast "
@@ -326,7 +326,7 @@ def is_missing(inputs: Inputs, name: str) -> Any:
     >>> numeric.is_missing(inputs, "t").numpy().tolist()
     [0, 1, 0]
     """
-    values = inputs.column(name, "is_missing", "tf.math.is_nan")
+    values = column_of(inputs, name, "is_missing", "tf.math.is_nan")
     import tensorflow as tf
 
     return tf.cast(_absent(inputs, name, values), tf.int64)
@@ -336,7 +336,7 @@ def _column_numbers(inputs: Inputs, name: str, function: str, instead: str) -> t
     """A column as float64, and which values are missing."""
     import tensorflow as tf
 
-    values = inputs.column(name, function, instead)
+    values = column_of(inputs, name, function, instead)
     if isinstance(values, tf.RaggedTensor):
         raise ValueError(
             f"{function}: expected a column with one number in a row, found {name!r}, a column of lists, which has no "

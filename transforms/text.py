@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 
 from .check import expect, is_int
 from .columns import Vectorized, put
+from .inputs import expect_tensor
 from .step import config_of
 
 Form = Literal["NFC", "NFKC", "NFD", "NFKD"]
@@ -275,6 +276,7 @@ def lower(strings: Any) -> Any:
     >>> text.lower(tf.constant(["ÄRA"])).numpy()[0].decode()
     'ära'
     """
+    expect_tensor(strings, "lower(strings)")
     import tensorflow as tf
 
     return tf.strings.lower(strings, encoding="utf-8")
@@ -292,6 +294,7 @@ def words(strings: Any) -> Any:
     >>> text.words(tf.constant(["to be, or", ""])).to_list()
     [[b'to', b'be', b'or'], []]
     """
+    expect_tensor(strings, "words(strings)")
     import tensorflow as tf
 
     return tf.strings.split(tf.strings.regex_replace(strings, r"[^\pL\pM\pN]+", " "))
@@ -315,6 +318,7 @@ def ngrams(tokens: Any, widths: int | Sequence[int], separator: str = " ") -> An
     >>> text.ngrams(tokens, [1, 2]).to_list()
     [[b'to', b'be', b'or', b'to be', b'be or'], [b'not']]
     """
+    expect_tensor(tokens, "ngrams(tokens)")
     several = [widths] if isinstance(widths, int) else list(widths)
     expect(bool(several) and all(is_int(w, 1) for w in several), "ngrams(widths)", "whole numbers from 1", widths)
     import tensorflow as tf
@@ -339,6 +343,7 @@ def pad(tokens: Any, length: int, value: Any = None) -> Any:
     >>> text.pad(tf.ragged.constant([[1, 2, 3], [4]]), 2).numpy().tolist()
     [[1, 2], [4, 0]]
     """
+    expect_tensor(tokens, "pad(tokens)")
     expect(is_int(length, 1), "pad(length)", "a whole number from 1", length)
     return tokens.to_tensor(default_value=value, shape=[None, length])
 
@@ -365,6 +370,7 @@ def word_ids(tokens: Any, *, top_k: int, min_count: int = 1, oov_buckets: int = 
 
       text.word_ids(tokens, top_k=10)  # [[1, 0], [0]]
     """
+    expect_tensor(tokens, "word_ids(tokens)")
     expect(is_int(top_k, 1), "word_ids(top_k=...)", "a whole number from 1", top_k)
     expect(is_int(min_count, 1), "word_ids(min_count=...)", "a whole number from 1", min_count)
     expect(is_int(oov_buckets, 1), "word_ids(oov_buckets=...)", "a whole number from 1", oov_buckets)
@@ -395,6 +401,7 @@ def bag_of_words(ids: Any, size: int) -> Any:
     >>> text.bag_of_words(tf.ragged.constant([[0, 2, 2], []], dtype=tf.int64), 3).numpy().tolist()
     [[1.0, 0.0, 2.0], [0.0, 0.0, 0.0]]
     """
+    expect_tensor(ids, "bag_of_words(ids)")
     expect(is_int(size, 1), "bag_of_words(size)", "a whole number from 1", size)
     import tensorflow as tf
 
@@ -424,6 +431,7 @@ def tfidf(ids: Any, size: int, *, smooth: bool = True) -> Any:
 
       text.tfidf(ids, 2)  # [[0.5, 0.702733], [1.0, 0.0]]
     """
+    expect_tensor(ids, "tfidf(ids)")
     expect(is_int(size, 1), "tfidf(size)", "a whole number from 1", size)
     import tensorflow as tf
     import tensorflow_transform as tft

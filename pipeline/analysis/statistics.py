@@ -40,44 +40,59 @@ class RequestedStatistics(ABC):
 
     def moments(self, name: str) -> DeferredMoments:
         """See `transforms.inputs.Statistics`."""
-        return DeferredMoments(*self.answer(MomentsRequest(self._column(name))))
+        return DeferredMoments(*self.answer(MomentsRequest(self._numbers(name))))
 
     def grouped_moments(self, name: str, key: str) -> tuple[Any, Any, Any]:
         """See `transforms.inputs.Statistics`."""
-        keys, mean, std = self.answer(GroupedMomentsRequest(self._column(name), self._column(key)))
+        for column in (self._numbers(name), self._tokens(key)):
+            if self._features[column].shape:
+                raise ValueError(
+                    f"grouped_moments: expected columns of one value in a row, found {column!r}, of several"
+                )
+        keys, mean, std = self.answer(GroupedMomentsRequest(name, key))
         return keys, mean, std
 
     def quantiles(self, name: str, num_buckets: int, epsilon: float) -> Any:
         """See `transforms.inputs.Statistics`."""
-        (boundaries,) = self.answer(QuantilesRequest(self._column(name), num_buckets, epsilon))
+        (boundaries,) = self.answer(QuantilesRequest(self._numbers(name), num_buckets, epsilon))
         return boundaries
 
     def vocabulary(self, name: str, top_k: int | None, min_count: int) -> tuple[Any, Any]:
         """See `transforms.inputs.Statistics`."""
-        request = VocabularyRequest(self._column(name), top_k, min_count)
+        request = VocabularyRequest(self._tokens(name), top_k, min_count)
         (size,) = self.answer(request)
         return self.vocabulary_path(request), size
 
     def frequencies(self, name: str) -> tuple[Any, Any]:
         """See `transforms.inputs.Statistics`."""
-        values, counts = self.answer(FrequenciesRequest(self._column(name)))
+        values, counts = self.answer(FrequenciesRequest(self._tokens(name)))
         return values, counts
 
     def histogram(self, name: str) -> Any:
         """See `transforms.inputs.Statistics`."""
         images = {key: value for key, value in self._features.items() if value.is_pixels and value.dtype == "uint8"}
-        if name not in images:
+        if not isinstance(name, str) or name not in images:
             raise ValueError(f"expected the name of a uint8 image, one of {sorted(images)}, found {name!r}")
         (counts,) = self.answer(HistogramRequest(name, images[name].pixel_shape[-1]))
         return counts
 
-    def _column(self, name: str) -> str:
+    def _numbers(self, name: str) -> str:
+        """The name of a column of numbers."""
+        return self._column(name, "numbers", ("int64", "float32", "float64"))
+
+    def _tokens(self, name: str) -> str:
+        """The name of a column of what can be in a vocabulary."""
+        return self._column(name, "strings or integers", ("string", "int64"))
+
+    def _column(self, name: str, what: str, dtypes: Sequence[str]) -> str:
         columns = sorted(key for key, feature in self._features.items() if not feature.is_pixels)
-        if name not in columns:
+        if not isinstance(name, str) or name not in columns:
             raise ValueError(
                 f"expected the name of a raw column, one of {columns}, found {name!r}; "
                 "for what `features` computes itself, use tft.* functions"
             )
+        if (dtype := self._features[name].dtype) not in dtypes:
+            raise ValueError(f"expected a column of {what}, found {name!r} of {dtype}; cast it in `prepare`")
         return name
 
 

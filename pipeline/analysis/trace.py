@@ -8,7 +8,7 @@
    otherwise at the commit, with `KnownStatistics` (`graph_writer.write`). This trace is the graph that is saved.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,6 +17,8 @@ from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
 
 from ..errors import RequestError, in_words
 from ..formats.features import Feature
+from ..graph import portability
+from ..graph.feature_graph import FeatureGraph, Source
 from ..prepare.summaries import SummarySpec
 from . import outputs as checks
 from .batcher import Batcher
@@ -42,6 +44,9 @@ class Analysis:
       columns: The features whose values these analyzers depend on.
       outputs: Output name to the dtype that `features` gave it; the graph widens dtypes that tf.Transform cannot
         describe.
+      zero_filled: Columns whose missing values these analyzers take for 0, of integers, or NaN, of floats: `features`
+        gives them as they are, and looks at no `inputs.missing`.
+      warnings: What the author should know before the run.
     """
 
     features_fn: FeaturesFn | None
@@ -50,6 +55,8 @@ class Analysis:
     phases: int
     columns: tuple[str, ...]
     outputs: Mapping[str, str]
+    zero_filled: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def batch_size(self) -> int:
@@ -101,12 +108,16 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
         ) from error
     checks.check_rows(inputs, outputs)
     dtypes = {name: tensor.dtype.name for name, tensor in outputs.items()}
-    analysis = Analysis(features_fn, features, recording.requests, phases=0, columns=(), outputs=dtypes)
+    warnings = _not_portable(FeatureGraph(graph, _sources(inputs), features), outputs)
+    analysis = Analysis(features_fn, features, recording.requests, 0, (), dtypes, warnings=warnings)
     if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         return analysis
     graph, inputs, outputs = _trace(analysis.preprocessing_fn(), features)
-    columns = _analyzed_columns(graph, inputs, features)  # first: counting phases empties the graph's collection
-    return replace(analysis, columns=columns, phases=_count_phases(graph, inputs, outputs))
+    analyzed = _analyzed_tensors(graph)  # first: counting phases empties the graph's collection
+    needed = graph_tools.get_dependent_inputs(graph, inputs, analyzed)
+    columns = tuple(name for name in features if name in needed)
+    zero_filled = tuple(name for name in columns if _is_zero_filled(features[name], inputs[name], analyzed))
+    return replace(analysis, columns=columns, phases=_count_phases(graph, inputs, outputs), zero_filled=zero_filled)
 
 
 def _trace(
@@ -124,16 +135,66 @@ def _shapes_in_words(features: Mapping[str, Feature]) -> str:
     return ", ".join(f"{name} {feature.dtype} {['batch', *feature.shape]}" for name, feature in features.items())
 
 
-def _analyzed_columns(graph: tf.Graph, inputs: Mapping[str, Any], features: Mapping[str, Feature]) -> tuple[str, ...]:
-    """The features that the graph's analyzers depend on.
+def _sources(inputs: Mapping[str, Any]) -> dict[str, Source]:
+    """Operation name of a placeholder to the stored feature that it stands for."""
+    sources: dict[str, Source] = {}
+    for name, value in inputs.items():
+        parts = tf.nest.flatten(value, expand_composites=True)
+        for part, tensor in enumerate(parts):
+            sources[tensor.op.name] = Source(name, part if len(parts) > 1 else None)
+    return sources
 
-    `tft.get_analyze_input_columns` says the same, but traces once more.
-    """
+
+def _not_portable(graph: FeatureGraph, outputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """A warning of all that has no portable form; none where everything has one."""
+    obstacles = portability.find_obstacles(graph, outputs)
+    by_output = {
+        name: ", ".join(kind for kind, names in obstacles.items() if name in names)
+        for name in sorted({name for names in obstacles.values() for name in names})
+    }
+    if not by_output:
+        return ()
+    words = "; ".join(f"{name!r} for {kinds}" for name, kinds in by_output.items())
+    return (f"not portable, so that only ds.tf, or ds.torch and the like with features=False, can load it: {words}",)
+
+
+def _analyzed_tensors(graph: tf.Graph) -> list[tf.Tensor]:
+    """The tensors that the graph's analyzers are given."""
     visitor = graph_tools.SourcedTensorsVisitor()
     for sink in graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         nodes.Traverser(visitor).visit_value_node(sink.future)
-    needed = graph_tools.get_dependent_inputs(graph, inputs, list(visitor.sourced_tensors))
-    return tuple(name for name in features if name in needed)
+    return list(visitor.sourced_tensors)
+
+
+def _is_zero_filled(feature: Feature, stored: Any, analyzed: Sequence[tf.Tensor]) -> bool:
+    """Whether a column of numbers goes into analyzers with what stands for missing values, and nobody looked for these.
+
+    Whoever does compares: with NaN, or as `inputs.missing` of integers does. That `preprocessing` puts 0 for a missing
+    integer is no such look.
+    """
+    if not feature.optional or feature.shape or feature.dtype == "string":
+        return False
+    copies = [operation for operation in stored.consumers() if operation.type == "Identity"]  # tf.Transform makes one
+    readers = [each for copy in copies for each in copy.outputs[0].consumers()] + stored.consumers()
+    looks = {"IsNan", "IsFinite"} if feature.dtype != "int64" else {"Equal"}
+    compared = {operation.name for operation in readers if operation.type in looks}
+    filled = {operation.name for operation in readers if operation.type == "SelectV2"} if "Equal" in looks else set()
+    return any(
+        stored.op.name in reached and reached.isdisjoint(compared)
+        for reached in (_behind(tensor.op, filled) for tensor in analyzed)
+    )
+
+
+def _behind(operation: tf.Operation, filled: set[str]) -> set[str]:
+    """The names of the operations that one depends on; of those that fill in a 0, without their condition."""
+    reached: set[str] = set()
+    pending = [operation]
+    while pending:
+        current = pending.pop()
+        if current.name not in reached:
+            reached.add(current.name)
+            pending += [tensor.op for tensor in current.inputs[1 if current.name in filled else 0 :]]
+    return reached
 
 
 def _count_phases(graph: tf.Graph, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> int:

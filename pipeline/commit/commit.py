@@ -41,7 +41,7 @@ from ..prepare.summaries import Summaries, merge
 from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
 from ..storage import files
-from . import drift, duplicates, golden, statistics
+from . import drift, duplicates, golden, statistics, suspects
 from .budget import Budget
 from .column_warnings import describe_notes
 from .duplicates import Duplicates
@@ -174,15 +174,15 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     merged: Summaries = {}
     for journal in journals:
         merged = merge(merged, journal.read_summaries(options.root))
-    graph_outputs, not_portable = _finish_graph(options, journals, merged)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
+    graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
     equal = duplicates.find_duplicates(options.root, journals)
     warnings = (
         *options.plan.warnings,
         *drift.compare_values(options.dataset, options.replaces, summary, merged),
         *of_joins,
         *describe_notes(journals),
-        *not_portable,
+        *graph_warnings,
         *_missing_labels(options, journals),
         *duplicates.warnings(equal, {name: split.examples for name, split in splits.items()}),
     )
@@ -269,7 +269,7 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
 
 
 def _finish_graph(
-    options: CommitOptions, journals: Sequence[Journal], summaries: Summaries
+    options: CommitOptions, journals: Sequence[Journal], summaries: Summaries, summary: Mapping[str, Any]
 ) -> tuple[Golden, list[str]]:
     """Writes the graph, where the analysis did not, and its portable form; returns what it gives, and warnings.
 
@@ -292,6 +292,9 @@ def _finish_graph(
             f"features: expected operations that only compute, found {'; '.join(obstacles)}: where TensorFlow runs the "
             "graph, it must be trusted (open_dataset(..., trust=True), --trust)"
         )
+    warnings += suspects.missing_but_counted(analysis, summary)
+    warnings += suspects.constant_columns(saved, summary)
+    warnings += suspects.constant_outputs(saved, outputs, files.join(options.dataset, shard))
     return Golden.of(shard, len(examples), outputs), warnings
 
 
@@ -320,10 +323,10 @@ def _check_graph(
                 f"feature {name!r} of the transform graph: expected a row for every example, found {len(value)} rows "
                 f"of the first {len(examples)} examples of {shard.path}; filter in `prepare`, not in `features`"
             )
-    suspects = [name for name, value in outputs.items() if _is_never_finite(value)]
+    never_finite = [name for name, value in outputs.items() if _is_never_finite(value)]
     # a missing value may well lead to NaN: only what NaN does not explain is the statistics' fault
-    filled = apply_to_examples(saved, examples, missing=1) if suspects else {}
-    for name in suspects:
+    filled = apply_to_examples(saved, examples, missing=1) if never_finite else {}
+    for name in never_finite:
         value = filled[name]
         if _is_never_finite(value):
             raise PenstockError(

@@ -188,6 +188,16 @@ def example_spec(features: Mapping[str, Feature]) -> dict[str, Any]:
     return spec
 
 
+def parse_examples(features: Mapping[str, Feature], serialized: Sequence[bytes]) -> dict[str, Any]:
+    """Stored features as a batch: dense tensors, and sparse ones for lists of any length.
+
+    Args:
+      features: The features of a prepared example.
+      serialized: tf.train.Example protos, as they are in the shards.
+    """
+    return dict(tf.io.parse_example(tf.constant(list(serialized)), example_spec(features)))
+
+
 def apply_to_examples(
     saved: SavedGraph, serialized: Sequence[bytes], missing: int | None = None
 ) -> dict[str, np.ndarray]:
@@ -201,7 +211,7 @@ def apply_to_examples(
     Returns:
       Output name to a batch of values; lists of any length are padded with 0 or b"".
     """
-    parsed = tf.io.parse_example(tf.constant(list(serialized)), example_spec(saved.features))
+    parsed = parse_examples(saved.features, serialized)
     if missing is not None:
         parsed = {name: _replace_missing(value, missing) for name, value in parsed.items()}
     return {name: np.asarray(_dense(value)) for name, value in saved.on_stored(parsed).items()}

@@ -239,11 +239,11 @@ class ImageWorker:
                 return outcome, Chunk(quarantined=[outcome])
 
         summarized = statistics.summaries if counts else ()
-        columns = pa.schema([(name, features[name].arrow_type) for name in {spec.column for spec in summarized}])
+        columns = pa.schema([_column(name, features[name]) for name in {spec.column for spec in summarized}])
         rows: list[dict[str, Any]] = []
         for outcome, chunk in ordered_map(self._pool, prepare_one, pieces, self._window):
             if columns.names and isinstance(outcome, Prepared):
-                rows.append({name: outcome.values[name] for name in columns.names})
+                rows.append({name: _flat(outcome.values[name]) for name in columns.names})
             yield chunk
         if rows:
             stored = _as_stored(rows, columns)
@@ -267,6 +267,23 @@ def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyz
         analyzed=[serialize(outcome.values, analyzed)] if analyzed else [],
         notes={observation: ColumnNote(1, 0, outcome.key) for observation in outcome.observations},
     )
+
+
+def _column(name: str, feature: Feature) -> tuple[str, pa.DataType]:
+    """The column that a feature's values are summarized in: arrays as the lists of their items."""
+    kind = feature.arrow_type
+    return name, pa.large_list(kind) if feature.shape and None not in feature.shape else kind
+
+
+def _flat(value: Any) -> Any:
+    """A value, or an array's items as they are stored: those beyond float32 are infinite."""
+    if not isinstance(value, np.ndarray) or not value.ndim:
+        return value
+    items = value.ravel()
+    if items.dtype.kind == "f":
+        with np.errstate(all="ignore"):
+            items = np.where(np.isinf(items.astype(np.float32)), np.sign(items) * np.inf, items)
+    return items.tolist()
 
 
 def _as_stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch:

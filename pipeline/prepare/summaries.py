@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...transforms.counts import Counts, Quantiles
 from ...transforms.histogram import Histogram
@@ -80,12 +81,14 @@ def of_histograms(histograms: Mapping[str, npt.NDArray[np.int64]]) -> Summaries:
 
 
 def summarize(batch: pa.RecordBatch, specs: Iterable[SummarySpec]) -> Summaries:
-    """The summaries of a batch's columns."""
+    """The summaries of a batch's columns; of lists those of all that is in them."""
     return {spec: _summarize(batch, spec) for spec in specs}
 
 
 def _summarize(batch: pa.RecordBatch, spec: SummarySpec) -> Summary:
     values = batch.column(spec.column)
+    if spec.kind != "grouped" and (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+        values = pc.list_flatten(values)
     if spec.kind == "moments":
         return Moments.of(values)
     if spec.kind == "grouped":

@@ -193,6 +193,9 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def planned(self, planned: Any) -> None:
             heard.append(planned.plan.inventory.read)
 
+        def traced(self, warnings: Any) -> None:
+            heard.append(("traced", list(warnings)))
+
         def progress(self, read: int, quarantined: int) -> None:
             heard.append((read, quarantined))
 
@@ -202,6 +205,7 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
     run(request(RECIPE, base.source, tmp_path), Reporter())
     assert heard[0] == "planning"
     assert 24 in heard
+    assert ("traced", []) in heard
     assert heard[-2:] == [(24, 0), []]
 
 

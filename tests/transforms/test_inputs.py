@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 
-from penstock.transforms import image
+from penstock.transforms import categorical, dates, image, numeric, text
 from penstock.transforms.inputs import Inputs
 
 
@@ -105,3 +106,55 @@ def test_scale_refuses_what_is_no_uint8_image() -> None:
         image.scale(inputs, "photo")
     with pytest.raises(ValueError, match=r"scale\(low=..., high=...\): expected low < high, found \(1, 0\)"):
         image.scale(inputs, "image", 1, 0)
+
+
+BY_NAME: list[Callable[[Any, Any], Any]] = [
+    numeric.standardize,
+    numeric.min_max,
+    numeric.robust_scale,
+    numeric.log,
+    numeric.is_missing,
+    categorical.vocabulary,
+    categorical.vocabulary_size,
+    categorical.frequency,
+    image.standardize,
+    image.scale,
+    lambda inputs, name: numeric.bucketize(inputs, name, 3),
+    lambda inputs, name: numeric.clip(inputs, name, 0),
+    lambda inputs, name: numeric.fill_missing(inputs, name, 0),
+    lambda inputs, name: numeric.standardize_by_key(inputs, "x", name),
+    lambda inputs, name: dates.cyclical(inputs, name, 12),
+]
+
+
+@pytest.mark.parametrize("helper", BY_NAME)
+def test_helpers_of_columns_say_that_they_want_a_name(helper: Callable[[Any, Any], Any]) -> None:
+    import tensorflow as tf
+
+    tensor = tf.constant([1.0])
+    inputs = Inputs({"x": tensor})
+    words = r"expected a column's name, one of \['x'\], found a tensor of float32 \['batch'\]; use "
+    with pytest.raises(ValueError, match=words):
+        helper(inputs, tensor)
+    for others, found in ((tensor, "a tensor of float32"), (dict(inputs), "a dict")):
+        with pytest.raises(ValueError, match=f"expected the very `inputs` that `features` received first, .* {found}"):
+            helper(others, "x")
+
+
+@pytest.mark.parametrize(
+    "helper",
+    [
+        text.lower,
+        text.words,
+        lambda name: categorical.one_hot(name, 3),
+        lambda name: categorical.hash_bucket(name, 3),
+        lambda name: text.pad(name, 3),
+        lambda name: text.ngrams(name, 2),
+        lambda name: text.word_ids(name, top_k=3),
+        lambda name: text.bag_of_words(name, 3),
+        lambda name: text.tfidf(name, 3),
+    ],
+)
+def test_helpers_of_tensors_say_that_they_want_one(helper: Callable[[Any], Any]) -> None:
+    with pytest.raises(ValueError, match=r"expected a tensor, such as inputs\['title'\], found the name 'title'"):
+        helper("title")

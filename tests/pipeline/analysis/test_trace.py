@@ -14,7 +14,7 @@ from penstock.pipeline import Images, Recipe, RequestError
 from penstock.pipeline.analysis.trace import trace
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.formats.tfrecord import read_records
-from penstock.transforms import categorical, image, text
+from penstock.transforms import categorical, image, numeric, text
 
 SOURCE = Images("images/*.png", label=LABEL)
 
@@ -244,3 +244,71 @@ def test_mistakes_in_features_are_named_before_any_work(tmp_path: Path, features
     assert str(raised.value).startswith("Recipe(features=...): ")
     assert words in str(raised.value)
     assert not (tmp_path / "dataset").exists()
+
+
+def vector(example: dict[str, Any]) -> dict[str, Any]:
+    row = float(example["key"][-7:-4])
+    return {**example, "vector": np.array([row, row + 1, 3 * row]), "counts": np.array([int(row), 1])}
+
+
+def test_statistics_of_arrays_are_of_all_that_is_in_them(tmp_path: Path):
+    def features(inputs: Any) -> dict[str, Any]:
+        return {
+            "standardized": numeric.standardize(inputs, "vector"),
+            "robust": numeric.robust_scale(inputs, "vector"),
+            "frequency": categorical.frequency(inputs, "counts"),
+        }
+
+    dataset, outputs = make(tmp_path, features, count=6, prepare=[vector], shards=1)
+    rows = np.array(
+        [[row, row + 1, 3 * row] for row in (example["vector"][0] for example in dataset.examples("train"))]
+    )
+    expected = (rows - rows.mean()) / rows.std()
+    np.testing.assert_allclose(outputs["standardized"], expected, rtol=1e-6)
+    assert outputs["robust"].shape == rows.shape
+    assert outputs["frequency"][0].tolist() == pytest.approx([1 / 12 + 1 / 2 * (rows[0][0] == 1), 7 / 12], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("ask", "words"),
+    [
+        (lambda statistics: statistics.moments("s"), "expected a column of numbers, found 's' of string"),
+        (lambda statistics: statistics.quantiles("s", 2, 0.1), "expected a column of numbers, found 's' of string"),
+        (lambda statistics: statistics.frequencies("x"), "strings or integers, found 'x' of float32"),
+        (lambda statistics: statistics.grouped_moments("v", "s"), "one value in a row, found 'v', of several"),
+        (lambda statistics: statistics.grouped_moments("x", "x"), "strings or integers, found 'x' of float32"),
+        (lambda statistics: statistics.moments(tf.constant(1.0)), "expected the name of a raw column"),
+    ],
+)
+def test_what_has_no_such_statistic_is_refused_before_a_run(ask: Any, words: str):
+    columns = {
+        "x": Feature("number", "float32", ()),
+        "s": Feature("text", "string", ()),
+        "v": Feature("number", "float32", (3,)),
+    }
+    with pytest.raises(RequestError, match=words):
+        trace(lambda inputs: {"y": inputs["x"] + tf.cast(ask(inputs.statistics)[0], tf.float32)}, columns)
+
+
+def test_what_is_not_portable_is_known_from_the_trace():
+    columns = {"x": Feature("number", "float32", ()), "s": Feature("text", "string", ())}
+
+    def features(inputs: Any) -> dict[str, Any]:
+        by_key = tft.scale_to_z_score_per_key(inputs["x"], inputs["s"])
+        return {
+            "by_key": by_key,
+            "words": text.words(inputs["s"]),
+            "codes": tf.strings.unicode_decode(inputs["s"], "UTF-8").to_tensor(shape=[None, 3]),
+            "replaced": tf.strings.regex_replace(inputs["s"], "(?i)a", "b"),
+            "padded": text.pad(text.words(inputs["s"]), 3),
+        }
+
+    [warning] = trace(features, columns).warnings
+    assert warning.startswith("not portable, so that only ds.tf")
+    assert warning.partition(": ")[2].split("; '") == [
+        "'by_key' for StatelessIf (control flow; numeric.standardize_by_key and categorical have none)",
+        "codes' for UnicodeDecode",
+        "replaced' for the regular expression '(?i)a' (it has a flag or a named group)",
+        "words' for RaggedTensor, a list of any length: bring it to one length with text.pad",
+    ]
+    assert trace(lambda inputs: {"x": inputs["x"]}, columns).warnings == ()
