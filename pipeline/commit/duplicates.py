@@ -185,7 +185,7 @@ def warnings(found: Duplicates, written: Mapping[str, int]) -> list[str]:
     warnings = []
     if found.across_splits:
         shares = ", ".join(
-            f"{count:,} of {written[name]:,} examples of {name!r} ({100 * count / written[name]:.2g} %)"
+            f"{count:,} of {written[name]:,} examples of {name!r} ({100 * count / written[name]:.3g} %)"
             for name, count in sorted(found.shared.items())
         )
         group = next(each for each in found.listed if len({example["split"] for example in each["examples"]}) > 1)
