@@ -177,13 +177,25 @@ class Batches(Stateful):
     def restore(self, state: Mapping[str, int]) -> None:
         """See `Stateful.restore`."""
         restored = State.from_json(state)
+        self.check(restored)
+        self.place(self._steps.resume(restored))
+
+    def check(self, state: State) -> None:
+        """Checks that a state is one of this order.
+
+        Raises:
+          RequestError: it is not.
+        """
         own = self.order.seed, self.order.fingerprint
-        if (restored.seed, restored.order) != own or restored.position > self.order.count:
+        if (state.seed, state.order) != own or state.position > self.order.count:
             raise RequestError(
                 f"state: expected one with seed {own[0]}, order {own[1]} and position up to {self.order.count}, found "
-                f"{dict(state)}; open the same split of the same generation with the same seed, shuffle and window"
+                f"{state.to_json()}; open the same split of the same generation with the same seed, shuffle and window"
             )
-        self.place(self._steps.resume(restored))
+
+    def after_iteration(self, state: State) -> State:
+        """Where the iteration begins that follows a state's."""
+        return self._steps.after_iteration(state)
 
     def set_epoch(self, epoch: int) -> None:
         """Makes the next iteration begin with an epoch, from 0, unless it goes on within that epoch anyway."""

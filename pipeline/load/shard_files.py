@@ -100,9 +100,9 @@ class LocalFile:
     def __init__(self, path: str) -> None:
         self._descriptor = files.open_descriptor(path)
 
-    def __del__(self) -> None:
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:  # `os` may be gone when the process ends
         if hasattr(self, "_descriptor"):
-            os.close(self._descriptor)
+            close(self._descriptor)
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         end = stop - FOOTER_SIZE

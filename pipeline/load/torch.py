@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -15,10 +15,13 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import RequestError
 from .batches import Batches, Closing, Iteration, Stateful, cores
-from .order import Share, State, Step
-from .workers import SIZE, UNKNOWN, Place, SharedStarts, Turn, at_place, every, place_of
+from .order import Share, State
+from .workers import SIZE, UNKNOWN, Place, SharedStarts, Turn, WorkerState, WorkerStep, at_place, every, place_of
 
 Tensors = dict[str, Any]
+# When StatefulDataLoader goes on after an iteration's end, it makes an iterator, asks each worker for two batches,
+# throws it away, and makes another: then the first one does not count.
+_THROWN_AWAY = 2
 
 
 class TorchBatches(Stateful, IterableDataset[Tensors]):
@@ -50,7 +53,7 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
         self._by_rank = by_rank
         self._memory = torch.zeros(SIZE, dtype=torch.int64).share_memory_()  # for workers, in other processes
         self._worker_begun = 0  # iterations that this worker has begun
-        self._worker_state: State | None = None  # where this worker goes on: where its next batch begins
+        self._worker_state: WorkerState | None = None
         self._worker_resumes = False
         self._publish()
 
@@ -74,7 +77,7 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
           RequestError: a DataLoader's workers iterate, of whose batches this process does not know which were used.
         """
         if get_worker_info() is not None:
-            return (self._worker_state or self.batches.next_start).to_json()
+            return (self._worker_state or WorkerState(self.batches.next_start)).to_json()
         if self._workers_begun():
             raise RequestError(
                 "state: expected that this process iterates, found that a DataLoader's workers do, ahead of what is "
@@ -100,7 +103,8 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
     def restore(self, state: Mapping[str, int]) -> None:
         """See `Stateful.restore`. Where a DataLoader's workers begin the next iteration, they go on there, too."""
         if get_worker_info() is not None:
-            self._worker_state, self._worker_resumes = State.from_json(state), True
+            self._worker_state, self._worker_resumes = WorkerState.from_json(state), True
+            self.batches.check(self._worker_state.state)
             return
         self._use_rank()
         self.batches.restore(state)
@@ -135,48 +139,73 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
         self._worker_begun += 1
         if self._worker_resumes and self._worker_state:
             self._worker_resumes = False
-            self.batches.place(self._worker_state)
-            return self._work(turn, worker, 0, UNKNOWN)
+            return self._resume_work(turn, worker, self._worker_state)
         if worker == 0:
             latest = self._starts.latest(turn.owner)
             place = latest.following if latest else place_of(self.batches.next_start)
         else:
             place = self._starts.join(turn, worker)
-        self.batches.place(at_place(self.batches.next_start, place))
-        return self._work(turn, worker, worker, place)
+        return self._work(turn, worker, worker, at_place(self.batches.next_start, place))
 
-    def _work(self, turn: Turn, worker: int, first: int, begun: Place) -> Iterator[Tensors]:
-        """One worker's batches: every one of as many as there are workers, after the first that others make."""
+    def _resume_work(self, turn: Turn, worker: int, resumed: WorkerState) -> Iterator[Tensors]:
+        """Goes on where a worker was; with the next iteration if of that one all batches were used, but not its end."""
+        left = len(list(islice(self.batches.steps_from(resumed.state), 2)))
+        if left == 1:  # it is the last
+            self._starts.tell(turn, over=False)
+        elif left == 0:
+            if resumed.others == 0:
+                self._starts.tell(turn, over=True)
+            if resumed.others == 0 or self._starts.told(turn, worker):
+                first = turn.workers - 1 - resumed.others
+                start = self.batches.after_iteration(resumed.state)
+                return self._work(turn, worker, first, start, asked=_THROWN_AWAY)
+        return self._work(turn, worker, 0, resumed.state, resumed)
+
+    def _work(
+        self, turn: Turn, worker: int, first: int, start: State, resumed: WorkerState | None = None, asked: int = 0
+    ) -> Iterator[Tensors]:
+        """A worker's batches: of as many as there are workers, one each time, after the first that others make.
+
+        Args:
+          turn: The iteration.
+          worker: The worker's number.
+          first: How many batches others make before.
+          start: Where the iteration begins or, for this worker, goes on.
+          resumed: The state in which the worker goes on within it.
+          asked: The iteration counts as begun only when worker 0 has been asked for more batches.
+        """
+        self.batches.place(start)
         iteration = self.batches.begin()
-        steps = self.batches.steps_from(iteration.start)
-        before = [iteration.start, *(step.after for step in islice(steps, first))]
-        self._worker_state = replace(before[-1], start=iteration.start.start)
-        serial = 0
+        steps = self.batches.steps_from(start)
+        before = [start, *(step.after for step in islice(steps, first))]
+        others = (len(before) - 2 - first) % turn.workers  # if others make all batches
+        self._worker_state = resumed or WorkerState(replace(before[-1], start=start.start), others)
+        begun, serial = UNKNOWN if resumed else place_of(start), 0
         if worker == 0:
-            serial = self._starts.begin(turn, begun, place_of(self.batches.next_start))
+            serial = self._starts.begin(turn, begun, place_of(start if asked else self.batches.next_start))
 
-        def publish() -> None:
-            if worker == 0:
+        def publish(number: int) -> None:
+            if worker == 0 and number > asked:
                 self._starts.change(turn, serial, begun, place_of(self.batches.next_start))
 
-        threads = max(1, cores() // turn.workers)
-        return self._make(iteration, self.batches.run(every(steps, turn.workers), threads), publish)
+        made = self.batches.run(every(steps, turn.workers), max(1, cores() // turn.workers))
+        return self._make(iteration, cast("Iterator[tuple[WorkerStep, dict[str, Any]]]", made), publish)
 
     def _make(
         self,
         iteration: Iteration,
-        batches: Iterator[tuple[Step, Mapping[str, np.ndarray]]],
-        publish: Callable[[], None],
+        batches: Iterator[tuple[WorkerStep, dict[str, Any]]],
+        publish: Callable[[int], None],
     ) -> Iterator[Tensors]:
         """Gives a worker's batches, and notes where the worker goes on after each."""
-        for step, batch in batches:
+        number = 0
+        for number, (step, batch) in enumerate(batches, 1):
             self.batches.take(iteration, step)
-            self._worker_state = replace(step.after, start=iteration.start.start)
-            publish()
+            self._worker_state = WorkerState(replace(step.after, start=iteration.start.start), step.others)
+            publish(number)
             yield self._to_tensors(batch)
         self.batches.finish(iteration)
-        self._worker_state = replace(self.batches.next_start, start=iteration.start.start)
-        publish()
+        publish(number + 1)
 
     def _publish(self) -> None:
         self._starts.publish(os.getpid(), place_of(self.batches.next_start))

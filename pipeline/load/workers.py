@@ -7,13 +7,13 @@ down where it begins under that seed and number; the other workers wait until th
 
 import time
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ..errors import PenstockError
-from .order import Integers, State, Step
+from .order import Integers, State, Step, check_int
 
 Place: TypeAlias = tuple[int, int, int]  # epoch, position and start of a State
 _NONE: Place = (-2, -2, -2)
@@ -113,9 +113,21 @@ class SharedStarts:
                     return row[4], row[5], row[6]
             time.sleep(0.001)
         raise PenstockError(
-            f"worker {worker}: expected worker 0 to begin the same iteration within {patience:.0f} s, found that it "
-            "did not; give each DataLoader a loader of its own"
+            f"worker {worker}: expected another worker to say where the iteration begins within {patience:.0f} s, "
+            "found that none did; give each DataLoader a loader of its own"
         )
+
+    def tell(self, turn: Turn, over: bool) -> None:
+        """The worker that gave, or gives, the last batch of an iteration tells the others whether it was used."""
+        self.begin(replace(turn, owner=-turn.owner), (int(over), 0, 0), _NONE)
+
+    def told(self, turn: Turn, worker: int) -> bool:
+        """What that worker tells, within some seconds.
+
+        Raises:
+          PenstockError: it did not.
+        """
+        return self.join(replace(turn, owner=-turn.owner), worker)[0] == 1
 
     def _block(self, owner: int) -> Integers:
         start = owner % _OWNERS * _BLOCK
@@ -159,7 +171,49 @@ def at_place(state: State, place: Place) -> State:
     return replace(state, epoch=epoch, position=position, start=start)
 
 
-def every(steps: Iterator[Step], number: int) -> Iterator[Step]:
-    """Every `number`th step from the first on; the state after it is where the next of them begins."""
+@dataclass(frozen=True)
+class WorkerStep(Step):
+    """A step of one worker; the state after it is where the worker's next one begins.
+
+    Attributes:
+      others: How many steps of other workers come before that.
+    """
+
+    others: int
+
+
+def every(steps: Iterator[Step], number: int) -> Iterator[WorkerStep]:
+    """Every `number`th step from the first on."""
     while group := list(islice(steps, number)):
-        yield replace(group[0], after=group[-1].after)
+        yield WorkerStep(group[0].epoch, group[0].positions, group[-1].after, len(group) - 1)
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """Where a worker stands: integers, for a checkpoint of all workers.
+
+    A worker that has none of an iteration's batches left does not know whether those of others were all used. If they
+    were, all workers go on with the next iteration together, and the first of its batches is that of the worker after
+    the one that gave the last.
+
+    Attributes:
+      state: Where its next batch begins, in the iteration that it is in.
+      others: How many batches of other workers came between its last one and there.
+    """
+
+    state: State
+    others: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """As a dict."""
+        return {**self.state.to_json(), "others": self.others}
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "WorkerState":
+        """Reads it back.
+
+        Raises:
+          RequestError: it is no such dict.
+        """
+        state = State.from_json({name: value for name, value in entry.items() if name != "others"})
+        return cls(state, check_int("state: others", entry.get("others", 0), 0))

@@ -50,7 +50,7 @@ def test_iterations_of_the_same_seed_are_told_apart() -> None:
     for epoch in range(12):  # more than are remembered
         starts.begin(_turn(), (epoch, 0, epoch), (epoch + 1, 0, 0))
         assert [starts.join(_turn(), worker) for worker in (2, 1)] == [(epoch, 0, epoch)] * 2
-    with pytest.raises(PenstockError, match="worker 1: expected worker 0 to begin the same iteration"):
+    with pytest.raises(PenstockError, match="worker 1: expected another worker to say where"):
         starts.join(_turn(), 1, patience=0.01)
 
 
@@ -58,7 +58,7 @@ def test_iterations_of_the_same_seed_are_told_apart() -> None:
 def test_other_iterations_are_not_joined(other: dict[str, int]) -> None:
     starts = _starts()
     starts.begin(_turn(**other), (1, 0, 1), (2, 0, 2))
-    with pytest.raises(PenstockError, match="expected worker 0"):
+    with pytest.raises(PenstockError, match="expected another worker"):
         starts.join(_turn(), 1, patience=0.01)
 
 
@@ -104,4 +104,6 @@ def test_the_workers_steps_are_all_steps_and_each_says_where_the_worker_goes_on(
     going_on = parts[1][1].after  # the steps 1 and 4 were worker 1's: 7 is next
     assert next(steps.iteration(going_on)).positions[0] == 28
     assert parts[1][-1].after == State(seed=1, epoch=1, start=1)
+    assert [step.others for step in parts[0]] == [2, 2, 2, 2, 0]  # of 13 steps, it makes the last
+    assert [step.others for step in parts[2]] == [2, 2, 2, 1]
     assert at_place(State(seed=1), place_of(going_on)) == going_on
