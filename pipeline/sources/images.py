@@ -15,7 +15,9 @@ from . import key_lists
 from .file_patterns import EXPECTED_FILE, check_patterns, digest_files, find_files, is_utf8, nothing_matches
 from .listing import ImageListing, Reference
 from .masks import MaskIndex, MaskRule, fields_of
-from .quarantine import QuarantinedExample
+from .quarantine import FilteredExample, QuarantinedExample
+
+NOT_A_FILE = "not_a_file"  # the reason by which links to nothing, pipes and the like are filtered
 
 
 @dataclass(frozen=True)
@@ -100,15 +102,22 @@ class Images:
                 listing.references.append(
                     Reference(key, info.uri, info.size, labels.get(key), mask.uri if mask else None)
                 )
-        for key, kind in unreadable.items():
-            message = f"{EXPECTED_FILE} {kind}; fetch the file (git annex get, dvc pull), or remove its name"
-            listing.problems.append(_plan_problem(key, files.join(root, key), "unreadable", message))
+        for key in unreadable:
+            listing.filtered[NOT_A_FILE] += 1
+            listing.filtered_examples.append(FilteredExample(printable(key), NOT_A_FILE))
+        if unreadable:
+            key, kind = next(iter(unreadable.items()))
+            listing.warnings.append(
+                f"{len(unreadable)} of {len(images) + len(unreadable)} images are left out ({NOT_A_FILE}), such as "
+                f"{printable(key)}: {EXPECTED_FILE} {kind}; fetch them (git annex get, dvc pull), or remove their names"
+            )
         listing.warnings += _warn_of_forms("names of images", images) + _warn_of_forms("labels", labels.values())
         listing.warnings += masks.warnings() if masks else []
         masked = sorted(masks.files.items()) if masks else []
         lists = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
         listed = [(path, files.describe(files.join(root, path))) for path in lists]
-        listing.digest = digest_files([*images.items(), *masked, *listed])
+        lost = [(key, FileInfo(files.join(root, key), -1, 0.0)) for key in unreadable]
+        listing.digest = digest_files([*images.items(), *masked, *listed, *lost])
         return listing
 
     def _match(self, root: str, warnings: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from penstock.pipeline import Images, RequestError, folder, table
+from penstock.pipeline.sources.quarantine import FilteredExample
 
 
 def touch(root: Path, *paths: str) -> str:
@@ -202,20 +203,26 @@ def test_a_templates_other_characters_are_literal(tmp_path: Path):
     assert masks(Images("a/*.jpg", mask="masks[1]/{stem}.png"), root) == {"a/1.jpg": "masks[1]/1.png"}
 
 
-def test_what_is_no_file_is_quarantined(tmp_path: Path):
+def test_what_is_no_file_is_left_out_and_told(tmp_path: Path):
+    """It costs one file, not the run; a mask that is none costs its image."""
     root = touch(tmp_path, "images/1.jpg", "images/2.jpg", "masks/1.png")
     (tmp_path / "images/3.jpg").symlink_to("/annex/gone")
     (tmp_path / "masks/2.png").symlink_to("2.png")
     listing = Images("images/*.jpg", mask="masks/{stem}.png").find(root)
     assert [reference.key for reference in listing.references] == ["images/1.jpg"]
-    reasons = {problem.key: (problem.code, problem.message) for problem in listing.problems}
-    assert reasons["images/2.jpg"] == (
-        "mask_unreadable",
-        "expected its mask at masks/2.png, found a link that leads back to itself",
-    )
-    code, message = reasons["images/3.jpg"]
-    assert code == "unreadable"
-    assert "found a link to /annex/gone, where nothing is; fetch the file" in message
+    assert [(problem.key, problem.code, problem.message) for problem in listing.problems] == [
+        (
+            "images/2.jpg",
+            "mask_unreadable",
+            "expected its mask at masks/2.png, found a link that leads back to itself",
+        )
+    ]
+    assert listing.filtered == {"not_a_file": 1}
+    assert listing.filtered_examples == [FilteredExample("images/3.jpg", "not_a_file")]
+    image, mask = listing.warnings
+    assert image.startswith("1 of 3 images are left out (not_a_file), such as images/3.jpg: expected a file that can")
+    assert "found a link to /annex/gone, where nothing is; fetch them" in image
+    assert mask.startswith("1 masks cannot be read, such as masks/2.png: found a link that leads back to itself")
 
 
 @pytest.mark.parametrize(
@@ -307,7 +314,9 @@ def test_the_digest_sees_every_change(tmp_path: Path):
     seen.add(digest())
     (tmp_path / "images/3.jpg").rename(tmp_path / "images/4.jpg")
     seen.add(digest())
-    assert len(seen) == 6
+    (tmp_path / "images/5.jpg").symlink_to("nowhere")
+    seen.add(digest())
+    assert len(seen) == 7
 
 
 @pytest.mark.parametrize(
