@@ -95,21 +95,21 @@ def _overflow(column: str, note: ColumnNote) -> str:
 
 def _rounded(column: str, note: ColumnNote) -> str:
     return (
-        f"column {column!r}: {note.count} of its {note.of} values are stored as other whole numbers, such as "
-        f"{note.example}, since float32 keeps 7 digits: {_ADVICE.format(column)}"
+        f"column {column!r}: {note.count} of its {note.of} values are other whole numbers as float32, such as "
+        f"{note.example}: {_ADVICE.format(column)}"
     )
 
 
 def _collapsed(column: str, note: ColumnNote) -> str:
     return (
-        f"column {column!r}: {note.count} of {note.of} different values are equal to another one once they are stored "
-        f"as float32, such as {note.example}: {_ADVICE.format(column)}"
+        f"column {column!r}: {note.count} of {note.of} different values are equal to another one as float32, such as "
+        f"{note.example}: {_ADVICE.format(column)}"
     )
 
 
 _ADVICE = (
-    "subtract an offset in `prepare`, or read the column as string (columns={{{!r}: 'string', '*': 'auto'}}), or store "
-    "whole numbers as int64"
+    "float32, in which floats are given to models, keeps 7 digits; subtract an offset in `prepare`, or read the column "
+    "as string (columns={{{!r}: 'string', '*': 'auto'}}), or store whole numbers as int64"
 )
 _WORDS: dict[str, Callable[[str, ColumnNote], str]] = {
     LEFT_OUT: _left_out,

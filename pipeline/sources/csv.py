@@ -138,7 +138,11 @@ class Csv:
                 for record_range in file_ranges
             ]
             unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
-            looked = list(pool.map(lambda excerpt: self._look(excerpt, unknown), choose_excerpts(ranges)))
+            names = {each.info.uri: each.head.names for each in filled}
+            excerpts = choose_excerpts(ranges)
+            looked = list(
+                pool.map(lambda excerpt: self._look(excerpt, names[excerpt.record_range.uri], unknown), excerpts)
+            )
         schema, reasons = self._schema(chosen, looked, warnings)
         table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip, reasons)
         return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()))
@@ -169,8 +173,8 @@ class Csv:
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
 
-    def _blocks(self, record_range: RecordRange) -> Iterator[tuple[list[str], RowBlock]]:
-        """The rows of a range, and the names of their columns."""
+    def _blocks(self, record_range: RecordRange, names: Sequence[str] = ()) -> Iterator[tuple[Sequence[str], RowBlock]]:
+        """The rows of a range, and the names of their columns, which the file is asked for where they are not given."""
         uri, dialect = record_range.uri, self.format.dialect
         if self._is_stream(uri):
             with self._open_text(uri, PenstockError) as file:
@@ -178,7 +182,7 @@ class Csv:
                 for block in row_blocks.row_blocks(file, dialect, uri, PenstockError, head=head.text[head.begin :]):
                     yield head.names, block
             return
-        names = list(self.names or ())
+        names = names or self.names or ()
         if not names:
             with self._open_text(uri, PenstockError) as file:
                 names = self._read_head(file, uri, _FIRST_HEAD).names
@@ -205,11 +209,11 @@ class Csv:
                 column_types.select(self.columns, other.head.names, other.info.uri)
         return chosen
 
-    def _look(self, excerpt: Excerpt, columns: Sequence[str]) -> tuple[str, Looked]:
-        """How the values of columns are written in a part of a file, and which file it is."""
+    def _look(self, excerpt: Excerpt, names: Sequence[str], columns: Sequence[str]) -> tuple[str, Looked]:
+        """How the values of columns are written in a part of a file, whose names these are; and which file it is."""
         record_range, looked, size = excerpt.record_range, Looked(), 0
         try:
-            for names, block in self._blocks(record_range):
+            for _, block in self._blocks(record_range, names):
                 data = block.data
                 if excerpt.is_cut:
                     ends = row_boundaries.find_boundaries(

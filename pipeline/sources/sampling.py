@@ -9,6 +9,7 @@ from .listing import RecordRange
 LOOKED_AT = 128 << 20  # bytes: a second or two
 _STREAM = 32 << 20  # bytes of what a compressed file holds: nothing further on can be read alone
 _HEAD = 16 << 10  # bytes of a file's beginning, where there are so many that no more can be looked at
+_JOINED = 1 << 20  # bytes of ranges that are looked at together
 _SWELL = 4  # text is about so many times as large as the file that it is compressed into
 
 
@@ -35,6 +36,7 @@ def choose_excerpts(ranges: Sequence[RecordRange], limit: int | None = None) -> 
       limit: About how many bytes to look at; None: LOOKED_AT.
     """
     limit = LOOKED_AT if limit is None else limit
+    ranges = _join_small(ranges)
     if sum(_text_size(each) for each in ranges) <= limit:
         return [Excerpt(each, _STREAM if compression(each.uri) else each.size) for each in ranges]
     seen: set[str] = set()
@@ -51,6 +53,19 @@ def choose_excerpts(ranges: Sequence[RecordRange], limit: int | None = None) -> 
         picked = [others[at * len(others) // count] for at in range(count)]
         chosen |= {id(each): Excerpt(each, each.size) for each in picked}
     return [chosen[id(each)] for each in ranges if id(each) in chosen]
+
+
+def _join_small(ranges: Sequence[RecordRange]) -> list[RecordRange]:
+    """The ranges, of which small ones that follow each other in a file are one."""
+    joined: list[RecordRange] = []
+    for each in ranges:
+        last = joined[-1] if joined else None
+        if last is None or last.uri != each.uri or last.end != each.begin or last.size + each.size > _JOINED:
+            joined.append(each)
+        else:
+            rows = last.rows + each.rows if last.rows >= 0 <= each.rows else -1
+            joined[-1] = replace(last, end=each.end, rows=rows, size=last.size + each.size)
+    return joined
 
 
 def _text_size(record_range: RecordRange) -> int:

@@ -15,7 +15,7 @@ def test_the_notes_of_all_units_are_told_by_column():
     ]
     left_out, rounded, overflow = describe_notes(journals)
     assert left_out.startswith("'a' is not read, and 3 rows hold it, first x, line 7: ")
-    assert rounded.startswith("column 'b': 3 of its 10 values are stored as other whole numbers, such as 1.5 as 2.0")
+    assert rounded.startswith("column 'b': 3 of its 10 values are other whole numbers as float32, such as 1.5 as 2.0")
     assert overflow.startswith("column 'c': 1 numbers beyond float32's range became missing values, such as 1e+39")
 
 

@@ -90,7 +90,7 @@ def test_a_column_that_float32_cannot_keep_apart_is_named(make: Callable[..., Ma
     )
     (warning,) = make({"a.csv": content}, features=passed).manifest.warnings
     assert warning.startswith("column 'n': ")
-    assert " of its 100 values are stored as other whole numbers" in warning
+    assert " of its 100 values are other whole numbers as float32" in warning
     assert "subtract an offset in `prepare`" in warning
 
 

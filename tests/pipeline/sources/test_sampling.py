@@ -3,8 +3,10 @@ import pytest
 from penstock.pipeline.sources.listing import RecordRange
 from penstock.pipeline.sources.sampling import choose_excerpts
 
+MIB = 1 << 20
 
-def ranges(files, per_file, size=1000, suffix="csv"):
+
+def ranges(files, per_file, size=MIB, suffix="csv"):
     return [
         RecordRange(f"{name}.{suffix}", "", at * size, (at + 1) * size, at * 10, 10, size)
         for name in range(files)
@@ -14,18 +16,28 @@ def ranges(files, per_file, size=1000, suffix="csv"):
 
 def test_all_is_looked_at_where_that_is_little():
     every = ranges(3, 4)
-    assert [each.record_range for each in choose_excerpts(every, 12_000)] == every
-    assert not any(each.is_cut for each in choose_excerpts(every, 12_000))
+    assert [each.record_range for each in choose_excerpts(every, 12 * MIB)] == every
+    assert not any(each.is_cut for each in choose_excerpts(every, 12 * MIB))
+
+
+def test_small_ranges_that_follow_each_other_are_looked_at_together():
+    small = ranges(2, 1000, 1000)
+    chosen = [each.record_range for each in choose_excerpts([*small[:700], *small[701:]], 1 << 30)]
+    assert [(each.uri, each.begin, each.end, each.rows) for each in chosen] == [
+        ("0.csv", 0, 700_000, 7000), ("0.csv", 701_000, 1_000_000, 2990), ("1.csv", 0, 1_000_000, 10_000),
+    ]  # fmt: skip
+    large = choose_excerpts(ranges(1, 3000, 1000), 1 << 30)
+    assert [each.record_range.end for each in large] == [1_048_000, 2_096_000, 3_000_000]
 
 
 @pytest.mark.parametrize(("files", "per_file"), [(1, 1000), (10, 100), (50, 20)])
 def test_parts_from_every_file_and_from_all_over_it_are_looked_at_where_it_is_much(files, per_file):
-    limit = 100_000
+    limit = 100 * MIB
     chosen = choose_excerpts(ranges(files, per_file), limit)
     assert 0.5 * limit < sum(each.size for each in chosen) <= limit
     assert {each.record_range.uri for each in chosen} == {f"{name}.csv" for name in range(files)}
     assert next(each.record_range.begin for each in chosen if each.record_range.uri == "0.csv") == 0
-    places = [int(each.record_range.uri[:-4]) * per_file + each.record_range.begin // 1000 for each in chosen]
+    places = [int(each.record_range.uri[:-4]) * per_file + each.record_range.begin // MIB for each in chosen]
     assert places == sorted(places)
     assert max(places) > 0.8 * files * per_file
 
