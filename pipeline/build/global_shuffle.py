@@ -18,6 +18,7 @@ from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
 from ..storage import files
 from .journal import Journal, Segment, SegmentFile
+from .record_buffer import RecordBuffer
 from .shards import Packed, TfRecordShard
 
 _POSITION = struct.Struct("<Q")
@@ -32,13 +33,13 @@ class SegmentWriter:
     targets: int
 
     def __post_init__(self) -> None:
-        self._records: dict[str, list[bytes]] = {}
+        self._records: dict[str, RecordBuffer] = {}
         self._positions: dict[str, list[np.ndarray]] = {}
 
     def add(self, split: str, records: Sequence[bytes], positions: np.ndarray | None) -> None:
         """Takes rows with their positions."""
         assert positions is not None  # a shuffle has a seed
-        self._records.setdefault(split, []).extend(records)
+        self._records.setdefault(split, RecordBuffer()).extend(records)
         self._positions.setdefault(split, []).append(positions)
 
     def finish(self) -> Packed:
@@ -58,12 +59,15 @@ class SegmentWriter:
                     writer.append(_POSITION.pack(int(positions[row])) + records[row] for row in rows)
                     if rows:
                         segments.append(Segment(split, target, begin, writer.offsets[-1], len(rows)))
+                records.close()
             sha256 = writer.finish()
         stored = StoredFile(path, writer.records, writer.size, sha256)
         return Packed({}, SegmentFile(stored, tuple(segments)))
 
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind: there is none before `finish`."""
+        for records in self._records.values():
+            records.close()
 
 
 def targets_of(positions: np.ndarray, targets: int) -> np.ndarray:

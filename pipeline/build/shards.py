@@ -16,6 +16,7 @@ from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
 from ..storage import files
 from .journal import SegmentFile
+from .record_buffer import RecordBuffer
 
 _READ_ROWS = 1000
 
@@ -43,7 +44,7 @@ class TfRecordShard:
         self._stack = contextlib.ExitStack()
         file = self._stack.enter_context(files.create(files.join(root, name.path)))
         self._writer = RecordWriter(file, "gzip" if name.gzip else None)
-        self._waiting: list[bytes] = []
+        self._waiting = RecordBuffer()
         self._positions: list[np.ndarray] = []
 
     def add(self, records: Sequence[bytes], positions: np.ndarray | None) -> None:
@@ -56,9 +57,10 @@ class TfRecordShard:
 
     def finish(self) -> Shard:
         """Writes what waits, in the order of its positions, and closes the shard."""
-        if self._waiting:
+        if len(self._waiting):
             order = np.argsort(np.concatenate(self._positions), kind="stable")
             self._writer.append(self._waiting[row] for row in order.tolist())
+        self._waiting.close()
         sha256 = self._writer.finish()
         self._stack.close()
         count = self._writer.records
@@ -68,6 +70,7 @@ class TfRecordShard:
 
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind."""
+        self._waiting.close()
         with contextlib.suppress(type(error)):
             self._stack.__exit__(type(error), error, error.__traceback__)
 

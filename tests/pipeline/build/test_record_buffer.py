@@ -1,0 +1,48 @@
+"""Records in memory or in a file are given alike, and a shard is the same whether they fit into memory or not."""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from penstock.pipeline.build import record_buffer, shards
+from penstock.pipeline.build.global_shuffle import SegmentWriter
+from penstock.pipeline.build.record_buffer import RecordBuffer
+from penstock.pipeline.build.shards import TfRecordShard
+from penstock.pipeline.formats.paths import ShardName
+
+PICK = random.Random(3)
+RECORDS = [PICK.randbytes(PICK.randrange(40)) for _ in range(500)]
+POSITIONS = np.random.default_rng(3).integers(0, 2**64, 500, np.uint64)
+
+
+@pytest.mark.parametrize("most", [0, 100, 3000, 1 << 20])
+def test_records_are_given_by_number(most: int):
+    buffer = RecordBuffer(most)
+    for begin in range(0, 500, 7):
+        buffer.extend(RECORDS[begin : begin + 7])
+    assert len(buffer) == 500
+    assert [buffer[number] for number in reversed(range(500))] == RECORDS[::-1]
+    assert (buffer._file is None) == (most == 1 << 20)
+    buffer.close()
+
+
+def parts() -> list[slice]:
+    return [slice(begin, begin + 9) for begin in range(0, 500, 9)]
+
+
+def test_a_shard_and_a_segment_file_are_the_same_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written = []
+    for most in (record_buffer.MOST, 100):
+        monkeypatch.setattr(shards, "RecordBuffer", lambda most=most: RecordBuffer(most))
+        monkeypatch.setattr("penstock.pipeline.build.global_shuffle.RecordBuffer", lambda most=most: RecordBuffer(most))
+        root = tmp_path / str(most)
+        shard = TfRecordShard(str(root), ShardName("train", 0, 1, False))
+        writer = SegmentWriter(str(root), 0, 3)
+        for part in parts():
+            shard.add(RECORDS[part], POSITIONS[part])
+            writer.add("train", RECORDS[part], POSITIONS[part])
+        written.append((shard.finish(), writer.finish()))
+    assert written[0] == written[1]
+    assert written[0][0].file.examples == 500
