@@ -63,6 +63,11 @@ class JaxBatches(Stateful):
                 f"rows, equally large in all processes, found batch_size={options.batch_size} and a last of {last}; "
                 "use drop_remainder=True, another batch_size or another sharding"
             )
+        if options.skip_damaged and not options.drop_remainder and (rows.parts > 1 or rows.spans):
+            raise RequestError(
+                f"expected full batches for the {rows.parts} parts into which the sharding divides rows, found "
+                "skip_damaged=True, which makes them smaller; use drop_remainder=True, too"
+            )
 
     def __len__(self) -> int:
         return len(self.batches)

@@ -7,11 +7,14 @@ import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from stored_datasets import portable, write
 
+from penstock.pipeline import RequestError
 from penstock.pipeline.load import Dataset, open_dataset
+from penstock.pipeline.load.order import Share
 
 from .adapters import ONCE, TWICE, all_differences, row_numbers
 
@@ -172,3 +175,13 @@ def test_strings_have_the_names_of_outputs(tmp_path: Path) -> None:
     for one, other in zip(dataset.jax("train", 4), dataset.numpy("train", 4), strict=True):
         assert sorted(one) == sorted(other)
         assert one["id"].tolist() == one["name"].tolist() == other["id"].tolist()
+
+
+@pytest.mark.extras("jax")
+def test_batches_that_are_divided_are_full(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    parts = SimpleNamespace(parts=3, spans=False, share=Share())
+    monkeypatch.setattr("penstock.pipeline.load.jax.rows_of", lambda sharding: parts)
+    with pytest.raises(RequestError, match=r"for the 3 parts .* use drop_remainder=True, too"):
+        dataset.jax("train", 3, skip_damaged=True)
+    dataset.jax("train", 3, skip_damaged=True, drop_remainder=True)
+    dataset.jax("train", 3)
