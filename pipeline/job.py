@@ -14,6 +14,7 @@ import cloudpickle
 
 from .commit import drift
 from .commit.budget import Budget
+from .cores import cores
 from .errors import OverBudgetError, RequestError
 from .formats import paths, raw_schema
 from .formats.manifest import Origin, Pointer, RecipeName, StoredFile, stored_file
@@ -56,7 +57,7 @@ class RunRequest:
     @property
     def worker_threads(self) -> int:
         """Examples prepared at a time by one worker."""
-        return self.threads or max(1, (os.cpu_count() or 1) // self.workers)
+        return self.threads or max(1, cores() // self.workers)
 
 
 @dataclass(frozen=True)

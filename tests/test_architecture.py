@@ -60,6 +60,7 @@ def test_transforms_know_no_engine_and_no_files(path: Path):
 ROOMS = {
     "errors": "",
     "splitmix": "",
+    "cores": "",
     "storage": "",
     "formats": "storage",
     "graph": "formats storage",
@@ -71,9 +72,9 @@ ROOMS = {
     "build": "analysis formats planning prepare sources storage",
     "commit": "analysis build formats graph prepare splits storage",
     "beam": "analysis build commit formats storage",
-    "job": "analysis beam build commit formats planning prepare sources storage",
+    "job": "analysis beam build commit cores formats planning prepare sources storage",
     "serving": "formats graph storage sources.column_types",
-    "load": "formats graph serving splitmix storage",
+    "load": "cores formats graph serving splitmix storage",
     "__init__": "load planning sources splits",  # the face; nothing imports it from within
 }
 ROOM_MODULES = [path for path in MODULES if "pipeline" in path.parts]

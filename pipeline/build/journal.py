@@ -112,7 +112,7 @@ class Journal:
         try:
             journal = cls.from_json(json.loads(files.read_bytes(uri)))
             whole = all(files.size(files.join(root, file.path)) == file.bytes for file in journal.files)
-        except (OSError, ValueError, LookupError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             return None
         return journal if whole else None
 

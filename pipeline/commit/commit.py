@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ...transforms.counts import NO_TOKENS
+from ...transforms.counts import NO_TOKENS, Counts
+from ...transforms.moments import Moments
 from ..analysis import graph_writer
 from ..analysis.requests import VocabularyRequest
 from ..analysis.trace import Analysis
@@ -50,8 +51,7 @@ from .golden import Golden
 from .joins import join_warnings
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
-# What tf.Transform writes into an empty vocabulary of strings, and of integers (get_empy_vocabulary_dummy_value).
-_EMPTY_VOCABULARY = (NO_TOKENS, b"-1")
+_NO_INTEGERS = b"-1"  # what tf.Transform writes into an empty vocabulary of integers
 
 
 @dataclass(frozen=True)
@@ -283,6 +283,7 @@ def _finish_graph(
     graph_writer.finish(literal, temp_path, options.generation_id, analysis.features)
     graph_path = files.join(options.root, paths.TRANSFORM_GRAPH)
     saved = SavedGraph(graph_path, analysis.features, trust=True)  # the recipe's own
+    _check_vocabularies(options, journals, summaries)
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)
     advice = "ds.tf runs the saved graph, and all else needs features=False"
@@ -304,15 +305,8 @@ def _check_graph(
     """Applies the graph to a few stored examples; returns the path of their shard, them, and what comes out.
 
     Raises:
-      PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
+      PenstockError: an output has not a row for every example, or is not finite.
     """
-    graph_path = saved.path
-    for file in files.list_folder(files.join(graph_path, "transform_fn", "assets")):
-        if _is_empty_vocabulary(file.uri):
-            raise PenstockError(
-                f"the vocabulary {file.uri.rpartition('/')[2]} of the transform graph came out empty: no value of "
-                f"{' or '.join(_columns(options.analysis))} in split {options.statistics!r} made it; check `features`"
-            )
     shards = (journal.shards.get(options.statistics) for journal in journals)
     shard = next(shard for shard in shards if shard and shard.examples)
     examples = list(islice(read_examples(files.join(options.root, shard.path)), golden.EXAMPLES))
@@ -346,10 +340,37 @@ def _is_never_finite(value: np.ndarray) -> bool:
     return value.dtype.kind == "f" and not np.isfinite(value.reshape(len(value), -1)).all(axis=1).any()
 
 
-def _is_empty_vocabulary(uri: str) -> bool:
-    """Whether nothing is in it, or only what tf.Transform writes into a vocabulary that is empty."""
-    lines = list(read_records(uri)) if uri.endswith(".gz") else files.read_bytes(uri).splitlines()
-    return not lines or (len(lines) == 1 and lines[0].rpartition(b" ")[2] in _EMPTY_VOCABULARY)
+def _check_vocabularies(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> None:
+    """Raises PenstockError where a vocabulary is empty: where it holds only what tf.Transform writes into such a one.
+
+    Of integers that is -1, which may be the one value that there is.
+    """
+    columns = _columns(options.analysis)
+    dummies = [NO_TOKENS] if _has_minus_one(columns, journals, summaries) else [NO_TOKENS, _NO_INTEGERS]
+    signs = [[], *([prefix + dummy] for dummy in dummies for prefix in (b"", b"1 "))]  # alone, or with its count
+    for file in files.list_folder(files.join(options.root, paths.TRANSFORM_GRAPH, "transform_fn", "assets")):
+        content = list(read_records(file.uri)) if file.uri.endswith(".gz") else files.read_bytes(file.uri).splitlines()
+        if content in signs:
+            raise PenstockError(
+                f"the vocabulary {file.uri.rpartition('/')[2]} of the transform graph came out empty: no value of "
+                f"{' or '.join(columns)} in split {options.statistics!r} made it; check `features`"
+            )
+
+
+def _has_minus_one(columns: Sequence[str], journals: Sequence[Journal], summaries: Summaries) -> bool:
+    """Whether -1 may be among the values of some columns, as a number or as a string."""
+    if any("-1" in counts for journal in journals for counts in journal.labels.values()):
+        return True
+    for spec, summary in summaries.items():
+        if spec.column not in columns:
+            continue
+        if isinstance(summary, Moments):
+            number, _, _, low, high = summary.as_floats()
+            if number and low <= -1 <= high:
+                return True
+        elif isinstance(summary, Counts) and (summary.exceeded or _NO_INTEGERS in dict(summary.top())):
+            return True
+    return False
 
 
 def _write(options: CommitOptions, path: str, content: bytes) -> StoredFile:

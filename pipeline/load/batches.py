@@ -1,6 +1,5 @@
 """The engine under every adapter: batches of arrays, decoded ahead by threads, in an order that can be resumed."""
 
-import os
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
@@ -14,6 +13,7 @@ from weakref import finalize
 
 import numpy as np
 
+from ..cores import cores
 from ..errors import DamagedRecordError, DatasetError, RequestError
 from ..formats.decode import Arrays, allocate, dtype_of, item_shape
 from ..graph.executor import CompiledGraph
@@ -24,11 +24,6 @@ from .records import Damage
 
 Item = TypeVar("Item")
 _BLOCK = 4096  # examples that are ordered, and rows of a table that are read, at once: fewer take more time each
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from ..cores import cores
 from ..errors import PenstockError
-from .batches import cores
 from .dataset import Dataset
 
 ADAPTERS = ("numpy", "torch", "jax", "tf")

@@ -13,8 +13,9 @@ import torch
 import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
+from ..cores import cores
 from ..errors import RequestError
-from .batches import Batches, Closing, Iteration, Stateful, cores
+from .batches import Batches, Closing, Iteration, Stateful
 from .order import Share, State
 from .workers import SIZE, UNKNOWN, Place, SharedStarts, Turn, WorkerState, WorkerStep, at_place, every, place_of
 

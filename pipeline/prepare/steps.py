@@ -66,7 +66,7 @@ def apply_step(step: Callable[[Any], Any], rows: PreparedRows, record_range: Rec
     if isinstance(step, Where):
         try:
             answers = step.mask(rows.batch)
-        except Exception as error:  # whatever the user's function raises
+        except (Exception, SystemExit) as error:  # whatever the user's function raises
             message = f"where(..., {step.reason!r}): {in_words(error, step.predicate)}"
             raise PenstockError(message + "; fix `prepare`" * ("; fix " not in message)) from error
         mask = np.asarray(answers.fill_null(False))
@@ -85,7 +85,7 @@ def _apply_vectorized(step: Vectorized, rows: PreparedRows, record_range: Record
     """Applies a function of batches; where it fails, the rows that it fails on are quarantined."""
     try:
         batch = step(rows.batch)
-    except Exception as error:  # a user's function may raise anything: halve until the rows that it fails on are alone
+    except (Exception, SystemExit) as error:  # whatever a user's function raises: halve until its rows are alone
         if len(rows.batch) <= 1:
             example = quarantined(
                 record_range, rows, 0, "prepare_error", f"{_name(step)}: {in_words(error, step.function)}"
@@ -145,7 +145,7 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
         except Rejected as rejected:
             rows.quarantined.append(quarantined(record_range, rows, number, rejected.code, rejected.message))
             continue
-        except Exception as error:  # a user's function may raise anything: one row fails, not the run
+        except (Exception, SystemExit) as error:  # a user's function may raise anything: one row fails, not the run
             message = f"{_name(step)}: {in_words(error, step)}"
             rows.quarantined.append(quarantined(record_range, rows, number, "prepare_error", message))
             continue

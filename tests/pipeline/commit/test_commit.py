@@ -120,6 +120,18 @@ def test_a_statistic_that_is_none_fails_the_run_and_the_old_generation_stays(
     assert Manifest.load(str(damaged.path)) == damaged.manifest
 
 
+@pytest.mark.parametrize(("column", "token"), [("n", "-1"), ("s", "x -1"), ("s", "1 y")])
+def test_a_vocabulary_of_one_token_is_not_empty(make: Any, column: str, token: str):
+    """tf.Transform writes -1 into an empty vocabulary of integers: here it is the value that there is."""
+
+    def features(inputs: Any) -> dict[str, Any]:
+        with tf.name_scope(f"one_{column}_{len(token)}"):
+            return {"id": tft.compute_and_apply_vocabulary(inputs[column])}
+
+    made = make({"a.csv": f"{column},other\n" + f"{token},1\n" * 9}, features=features)
+    assert list(made.assets().values()) == [[token.encode()]]
+
+
 def test_a_number_that_is_not_finite_in_the_data_is_no_fault_of_the_statistics(tmp_path: Path):
     def sometimes_nan(example: dict[str, Any]) -> dict[str, Any]:
         found = int(example["key"][-7:-4])

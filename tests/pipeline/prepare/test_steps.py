@@ -1,6 +1,7 @@
 """`prepare` on rows: functions of batches, of examples, and filters, in one list. No engine runs here."""
 
 import math
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,24 @@ def test_a_function_of_batches_that_fails_on_some_rows(prepared: Callable[..., A
     assert rows.numbers.tolist() == kept
     assert rows.batch["new"].to_pylist() == kept
     assert numbers(rows) == [2 * number for number in kept]
+
+
+@pytest.mark.parametrize("vectorized", [False, True])
+def test_a_function_that_would_end_the_process_costs_its_rows(prepared: Callable[..., Any], vectorized: bool):
+    def leave(example: dict[str, Any]) -> dict[str, Any]:
+        if example["n"] == 5:
+            sys.exit("that is all")
+        return example
+
+    def leave_batch(batch: pa.RecordBatch) -> pa.RecordBatch:
+        if np.isin(np.asarray(batch["n"]), [5]).any():
+            sys.exit("that is all")
+        return batch
+
+    rows = prepared(columns.vectorized(leave_batch) if vectorized else leave)
+    ((key, code, message),) = [(example.key, example.code, example.message) for example in rows.quarantined]
+    assert (key, code) == ("a.csv:5", "prepare_error")
+    assert "SystemExit: that is all" in message
 
 
 def failing(_: Any) -> Any:
