@@ -129,13 +129,23 @@ class Batches(Stateful):
         self.options, self._steps = options, steps
 
     def use_share(self, share: Share) -> None:
-        """From the next iteration on, gives another host's part.
+        """From the next iteration on, gives another host's part; warns where hosts make unequally many batches.
 
         Raises:
           RequestError: there is no batch for that host.
         """
-        if share != self.options.share:
-            self._set_options(replace(self.options, share=share))
+        if share == self.options.share:
+            return
+        self._set_options(replace(self.options, share=share))
+        most, least = (replace(self._steps, share=Share(index, share.count)).length() for index in (0, share.count - 1))
+        if most > least:
+            warnings.warn(
+                f"expected {share.count} processes that make equally many batches, found that some make {most} and "
+                f"some {least} of the {self.order.count} examples: training in which they wait for each other after "
+                f"each batch does not end; use equal=True, which leaves out fewer than {share.count} examples, or "
+                "drop_remainder=True",
+                stacklevel=4,
+            )
 
     def __len__(self) -> int:
         """Batches of an iteration that begins at an epoch's beginning; one that is resumed gives what is left of them.

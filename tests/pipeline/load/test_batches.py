@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import warnings
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from penstock.pipeline.load import Dataset, open_dataset
 from penstock.pipeline.load.batches import Batches, LoadOptions
 from penstock.pipeline.load.buffers import Buffers
 from penstock.pipeline.load.locks import ProcessLock
-from penstock.pipeline.load.order import Order
+from penstock.pipeline.load.order import Order, Share
 from penstock.pipeline.load.reader import RecordReader
 from penstock.pipeline.load.records import ShardRecords
 
@@ -136,6 +137,18 @@ def test_states_are_plain_integers_whatever_integers_are_given(dataset: Dataset,
     again = dataset.numpy("train", 4, shuffle=True, seed=3, window=7)
     again.load_state_dict(loader.state_dict())
     assert again.state()["position"] == loader.state()["position"]
+
+
+def test_processes_that_make_unequally_many_batches_are_told(dataset: Dataset) -> None:
+    loader = dataset.numpy("train", 2)
+    with pytest.warns(UserWarning, match="some make 6 and some 5 of the 21 examples"):  # 11 and 10 examples
+        loader.use_share(Share(1, 2))
+    assert len(loader) == 5
+    assert [row for batch in _rows(loader) for row in batch] == list(range(1, 21, 2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for options in ({"equal": True}, {"drop_remainder": True}, {"batch_size": 3}):
+            dataset.numpy("train", **{"batch_size": 2, **options}).use_share(Share(1, 2))
 
 
 def test_an_iterator_that_is_alive_at_the_end_of_the_process_is_silent(dataset: Dataset) -> None:
