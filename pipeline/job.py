@@ -285,6 +285,7 @@ def _origin(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Ori
             "shuffle": recipe.shuffle,
             "seed": recipe.seed,
             "deduplicate": recipe.deduplicate,
+            "splits": dict(planned.plan.split_rule),
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
         },

@@ -193,6 +193,7 @@ def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]
             name: asdict(split) | {"examples": split.examples if split.examples >= 0 else None}
             for name, split in plan.splits.items()
         },
+        "split_rule": dict(plan.split_rule),
         "units": len(plan.units),
         "filtered": dict(plan.inventory.filtered),
         "quarantined": dict(Counter(example.code for example in plan.inventory.quarantined)),
@@ -223,6 +224,9 @@ def show_plan(entry: Mapping[str, Any]) -> None:
         row = (count, str(split["shards"]), size_in_words(split["input_bytes"]))
         table.add_row(name, *row, counts_in_words(ordered(split["labels"])))
     console.print(table)
+    if until := entry["split_rule"].get("until"):
+        ends = ", ".join(f"{name} before {end}" if end is not None else f"{name} after" for name, end in until.items())
+        console.print(f"splits by {entry['split_rule']['column']}: {ends}", soft_wrap=True)
     _print_features(console, entry["features"])
     if entry["columns"]:
         columns = Table("raw column", "type", "why")

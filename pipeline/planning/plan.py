@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import pyarrow as pa
 
@@ -26,7 +27,7 @@ from ..sources.listing import RecordListing, RecordRange
 from ..sources.quarantine import QuarantinedExample, first_of_each
 from ..sources.record_source import RecordSource, stream_rows
 from ..sources.table_schema import TableSchema
-from ..splits.columns import Hashes, columns_of, describe_unlisted, fit
+from ..splits.columns import Hashes, columns_of, describe_rule, describe_unlisted, fit
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_names
 from ..splits.rules import NOT_LISTED
@@ -95,6 +96,7 @@ class Plan:
       raw: The raw columns of a table, or those that are joined to images, and why they are of their types.
       estimate: What it will take.
       known_losses: What a run will quarantine at least.
+      split_rule: What gave the examples their splits, as the manifest says it.
     """
 
     inventory: Inventory
@@ -107,6 +109,7 @@ class Plan:
     raw: TableSchema
     estimate: Estimate
     known_losses: KnownLosses
+    split_rule: Mapping[str, Any]
 
 
 def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = None) -> Plan:
@@ -155,6 +158,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
         raw=selection.joined,
         estimate=Estimate(count * taken.example_bytes, count * taken.seconds),
         known_losses=KnownLosses.of(selection.inventory.read, (*selection.inventory.quarantined, *taken.quarantined)),
+        split_rule=describe_rule(selection.rule),
     )
 
 
@@ -226,6 +230,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         raw=listing.schema,
         estimate=Estimate(output_bytes, size * seconds / first_size),
         known_losses=_known_losses(listing.ranges, tried, rows),
+        split_rule=describe_rule(steps.rule),
     )
 
 

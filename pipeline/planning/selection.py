@@ -18,10 +18,10 @@ from ..sources.join import ImageJoin
 from ..sources.listing import ImageListing, Reference
 from ..sources.quarantine import FilteredExample, QuarantinedExample, limit
 from ..sources.table_schema import NO_COLUMNS, TableSchema
-from ..splits.columns import fit, reads_columns, split_batch
+from ..splits.columns import Strata, fit, reads_columns, split_batch
 from ..splits.hashing import hash64
 from ..splits.labels import missing_labels
-from ..splits.rules import DUPLICATE, NOT_LISTED
+from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
 from ..storage import files
 from .recipe import Recipe, SplitRule
 
@@ -57,11 +57,13 @@ class Selection:
       inventory: What the input holds.
       splits: Split name to its references in their stored order.
       joined: The columns that are joined to the images.
+      rule: The rule that gave them, fitted where it must be.
     """
 
     inventory: Inventory
     splits: Mapping[str, Sequence[Reference]]
     joined: TableSchema
+    rule: Splits | Strata
 
 
 def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:
@@ -78,7 +80,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     """
     listing = source.find(root)
     rule = recipe.split_rule
-    names, warnings, unsplit = _assign(rule, listing, root)
+    names, fitted, warnings, unsplit = _assign(rule, listing, root)
     problems = [*listing.problems, *unsplit.values()]
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
@@ -110,17 +112,18 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
         warnings=[*listing.warnings, *warnings, *missing_labels(labels), *_contradictions(duplicates)],
     )
     _check_splits({name: len(references) for name, references in splits.items()}, inventory, recipe)
-    return Selection(inventory, splits, listing.schema or NO_COLUMNS)
+    return Selection(inventory, splits, listing.schema or NO_COLUMNS, fitted)
 
 
 def _assign(
     rule: SplitRule, listing: ImageListing, root: str
-) -> tuple[list[str | None], list[str], dict[str, QuarantinedExample]]:
-    """The split of each image, None for one that is in none; warnings; and those that can be in none, by key."""
+) -> tuple[list[str | None], Splits | Strata, list[str], dict[str, QuarantinedExample]]:
+    """The split of each image, None for one that is in none; the fitted rule; warnings; those that can be in none."""
     references = listing.references
     keys = [reference.key for reference in references]
     if not reads_columns(rule):
-        return *rule.assign(keys, root), {}
+        assigned, warnings = rule.assign(keys, root)
+        return assigned, rule, warnings, {}
     batch = _joined_columns(listing)
     names = list(rule.names() or [])
 
@@ -137,7 +140,7 @@ def _assign(
         keys[row]: QuarantinedExample(keys[row], references[row].uri, "split", error.code, error.message)
         for row, error in errors.items()
     }
-    return [None if code < 0 else names[code] for code in codes.tolist()], warnings, unsplit
+    return [None if code < 0 else names[code] for code in codes.tolist()], fitted, warnings, unsplit
 
 
 def _joined_columns(listing: ImageListing) -> pa.RecordBatch:

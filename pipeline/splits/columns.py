@@ -4,13 +4,17 @@ Shares of strata, and shares in the order of time, need a look at all of the inp
 `fit` takes it, and gives the rule by which each example can then be split alone.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from datetime import date
 from itertools import accumulate, pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from ...transforms.step import as_json
 from ..errors import PenstockError, RequestError
 from ..sources.row_errors import RowError
 from ..splitmix import GOLDEN_GAMMA, mix64
@@ -52,6 +56,18 @@ def columns_of(rule: Splits | Strata) -> tuple[str, ...]:
 def reads_columns(rule: Splits) -> bool:
     """Whether the values of columns decide, and not keys."""
     return bool(columns_of(rule)) or (isinstance(rule, ByHash) and rule.column is not None)
+
+
+def describe_rule(rule: Splits | Strata) -> dict[str, Any]:
+    """A rule for the manifest: the function that made it and its arguments; of a fitted one, the times it came to."""
+    if isinstance(rule, Strata):
+        return {"rule": "by_hash", "stratify": rule.column}
+    arguments = {each.name: getattr(rule, each.name) for each in fields(rule)}  # type: ignore[arg-type]
+    if isinstance(rule, ByTime):
+        ends = (rule.until or {}).items()
+        arguments["until"] = {name: str(end) if isinstance(end, date) else end for name, end in ends} or None
+    given = {name: as_json(value) for name, value in arguments.items() if value is not None}
+    return {"rule": re.sub(r"(?<!^)(?=[A-Z])", "_", type(rule).__name__).lower(), **given}
 
 
 def split_batch(

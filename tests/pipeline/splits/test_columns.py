@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline import RequestError, by_column, by_hash, by_time
-from penstock.pipeline.splits.columns import Hashes, columns_of, fit, reads_columns, split_batch
+from penstock.pipeline.splits.columns import Hashes, columns_of, describe_rule, fit, reads_columns, split_batch
 from penstock.pipeline.splits.hashing import hash_rows
 
 HALVES = {"train": 0.5, "test": 0.5}
@@ -173,3 +173,16 @@ def test_which_columns_decide():
     assert not reads_columns(by_hash(HALVES))
     with pytest.raises(RequestError, match=r"expected one of the columns \['a'\], found 'b'"):
         split(by_column("b", ["x"]), a=["x"])
+
+
+def test_a_rule_says_what_it_is():
+    assert describe_rule(by_hash(HALVES)) == {"rule": "by_hash", "fractions": HALVES}
+    assert describe_rule(by_column("part", ["a"])) == {"rule": "by_column", "column": "part", "values": ["a"]}
+    batch = pa.record_batch({"t": ["2024-01-01", "2024-03-05T10:00:00"]})
+    fitted, _ = fit(by_time("t", shares=HALVES), list(HALVES), lambda: [(batch, hashes(2))])
+    until = {"train": "2024-03-05 10:00:00+00:00", "test": None}
+    assert describe_rule(fitted) == {"rule": "by_time", "column": "t", "until": until}
+    strata, _ = fit(
+        by_hash(HALVES, stratify="t"), list(HALVES), lambda: [(pa.record_batch({"t": ["a"] * 4}), hashes(4))]
+    )
+    assert describe_rule(strata) == {"rule": "by_hash", "stratify": "t"}
