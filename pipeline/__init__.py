@@ -7,6 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .errors import DamagedRecordError as DamagedRecordError
     from .errors import DatasetError as DatasetError
     from .errors import NotCommittedError as NotCommittedError
     from .errors import OverBudgetError as OverBudgetError
@@ -36,7 +37,14 @@ if TYPE_CHECKING:
     from .splits.rules import by_time as by_time
 
 _MODULES = {
-    ".errors": ("DatasetError", "NotCommittedError", "OverBudgetError", "PenstockError", "RequestError"),
+    ".errors": (
+        "DamagedRecordError",
+        "DatasetError",
+        "NotCommittedError",
+        "OverBudgetError",
+        "PenstockError",
+        "RequestError",
+    ),
     ".load": ("Dataset", "open_dataset"),
     ".planning.recipe": ("Recipe",),
     ".sources.bigquery": ("BigQuery",),

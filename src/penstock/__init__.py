@@ -14,6 +14,7 @@ from . import pipeline
 if TYPE_CHECKING:
     from .pipeline import BigQuery as BigQuery
     from .pipeline import Csv as Csv
+    from .pipeline import DamagedRecordError as DamagedRecordError
     from .pipeline import Dataset as Dataset
     from .pipeline import DatasetError as DatasetError
     from .pipeline import Images as Images

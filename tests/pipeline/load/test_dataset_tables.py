@@ -106,6 +106,23 @@ def test_a_row_alone_is_the_batchs(dataset: Any, features: bool, monkeypatch: py
             assert type(value) is type(whole[name][number])
 
 
+@pytest.mark.parametrize("dataset", ["tfrecord"], indirect=True)
+def test_a_row_alone_is_not_decoded_as_a_batch_of_one(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That takes a hundred times as long as a row of a batch."""
+    source, expected = dataset.source("train"), collected(dataset.numpy("train", 100, features=False))
+    monkeypatch.setattr("penstock.pipeline.formats.example_columns.find", None)
+    assert source[4]["text"] == expected["text"][4]
+    assert [row["n"] for row in source[2:5]] == expected["n"][2:5].tolist()
+
+
+@pytest.mark.parametrize("dataset", ["tfrecord"], indirect=True)
+def test_features_of_a_source_are_computed_as_those_of_batches(dataset: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, expected = dataset.source("train", features=True), collected(dataset.numpy("train", 100))
+    source[0]  # compiled
+    monkeypatch.setattr("penstock.pipeline.graph.portable.PortableGraph.run", None)
+    assert [row["n"] for row in source[2:5]] == expected["n"][2:5].tolist()
+
+
 def test_random_access_and_another_process(dataset: Any) -> None:
     source = pickle.loads(pickle.dumps(dataset.source("train")))
     assert len(source) == ROWS
