@@ -15,7 +15,7 @@ from .check import expect, is_colour, is_int
 from .image_file import AGAIN, is_known, is_lossy, missing_plugin, not_allowed, open_image, raw_mode, unidentified
 from .jpeg import decode_jpeg, load_jpeg
 from .masks import class_ids
-from .observations import GREY_BITS, MASK_COLOUR, MASK_STORED, Observation
+from .observations import COLOUR_BITS, GREY_BITS, MASK_COLOUR, MASK_STORED, Observation
 from .outcome import Rejected
 from .pixels import Colour, Mode, Pixels, as_pil, orientation, to_mode, transposed
 from .step import config_of
@@ -107,10 +107,10 @@ class Decode:
 
         Raises:
           Rejected: `empty`, `not_an_image`, `format_not_allowed`, `too_many_pixels`, `animated`, `truncated`,
-            `corrupt`, `unsupported_compression`, `unsupported_mode` or `out_of_range`.
+            `corrupt`, `unsupported_compression`, `preview`, `unsupported_mode` or `out_of_range`.
         """
         with _rejecting():
-            return self._to_mode(self._load(payload).image, observations)
+            return self._to_mode(self._load(payload), observations)
 
     def decode_pair(
         self, image_payload: bytes, mask_payload: bytes, observations: list[Observation] | None = None
@@ -135,7 +135,7 @@ class Decode:
         """
         with _rejecting():
             loaded = self._load(image_payload)
-            image = self._to_mode(loaded.image, observations)
+            image = self._to_mode(loaded, observations)
         with _rejecting("mask_"):
             loaded_mask = self._load(mask_payload, is_mask=True)
             ids = class_ids(loaded_mask.image, loaded_mask.raw_mode, self.mask_palette)
@@ -154,10 +154,15 @@ class Decode:
             observations += ((MASK_COLOUR, colour) for colour in ids.colours)
         return image, mask
 
-    def _to_mode(self, image: Image.Image, observations: list[Observation] | None) -> Image.Image:
-        is_deep = image.mode.startswith("I") and self.mode != "I;16" and self.range is None
-        if is_deep and observations is not None:
+    def _to_mode(self, loaded: "_Loaded", observations: list[Observation] | None) -> Image.Image:
+        image = loaded.image
+        is_grey = image.mode.startswith("I")
+        is_scaled = is_grey and self.mode != "I;16" and self.range is None
+        if observations is not None and is_scaled:
             observations.append((GREY_BITS, str(int(np.asarray(image).max()).bit_length())))
+        elif observations is not None and not is_grey and ";16" in loaded.raw_mode:
+            upper = np.asarray(image)[:, :, : 1 if image.mode == "LA" else 3]  # Pillow keeps the upper 8 bits
+            observations.append((COLOUR_BITS, str(int(upper.max()).bit_length() + 8)))
         return to_mode(image, self.mode, self.background, self.range or (0, 65535))
 
     def _load(self, payload: bytes, is_mask: bool = False) -> "_Loaded":

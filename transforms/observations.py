@@ -6,11 +6,16 @@ from collections.abc import Mapping
 Observation = tuple[str, str]  # a kind and a value
 
 GREY_BITS = "grey_bits"  # bits that the largest value of an image of 16-bit grey needs
+COLOUR_BITS = "colour_bits"  # bits that the largest value of an image of 16-bit colours needs; at least 8
 MASK_STORED = "mask_stored_as"  # how a mask's file holds its ids, in words
 MASK_COLOUR = "mask_colour"  # "id: red, green, blue" of a palette
-KINDS = (GREY_BITS, MASK_STORED, MASK_COLOUR)
+KINDS = (GREY_BITS, COLOUR_BITS, MASK_STORED, MASK_COLOUR)
 
 _FEW_BITS = 14  # of 16: at most a quarter of the range
+_GREY_ADVICE = (
+    "scale them by their own range with image.decode(range=(0, {})), or keep them with image.decode(mode='I;16')"
+)
+_COLOUR_ADVICE = "scale them to 8 bit by their own range before, or store them as grey, for which decode has a range"
 
 
 def warnings(observed: Mapping[Observation, tuple[int, str]]) -> list[str]:
@@ -25,19 +30,24 @@ def warnings(observed: Mapping[Observation, tuple[int, str]]) -> list[str]:
     kinds: dict[str, dict[str, tuple[int, str]]] = defaultdict(dict)
     for (kind, value), seen in observed.items():
         kinds[kind][value] = seen
-    return [*_of_grey(kinds[GREY_BITS]), *_of_storage(kinds[MASK_STORED]), *_of_palettes(kinds[MASK_COLOUR])]
+    return [
+        *_of_bits("grey", _GREY_ADVICE, kinds[GREY_BITS]),
+        *_of_bits("colours", _COLOUR_ADVICE, kinds[COLOUR_BITS]),
+        *_of_storage(kinds[MASK_STORED]),
+        *_of_palettes(kinds[MASK_COLOUR]),
+    ]
 
 
-def _of_grey(seen: Mapping[str, tuple[int, str]]) -> list[str]:
+def _of_bits(what: str, advice: str, seen: Mapping[str, tuple[int, str]]) -> list[str]:
+    """A warning where images of 16 bit use little of their range."""
     bits = max(map(int, seen), default=16)
     if bits > _FEW_BITS:
         return []
     count = sum(number for number, _ in seen.values())
     highest, first = (1 << bits) - 1, min(key for _, key in seen.values())
     return [
-        f"{count} images of 16-bit grey, such as {first}, hold no value above {highest}: "
-        f"scaled by 65535 they keep {max(1, (highest + 1) // 256)} of 256 levels; scale them by their own range with "
-        f"image.decode(range=(0, {highest})), or keep them with image.decode(mode='I;16')"
+        f"{count} images of 16-bit {what}, such as {first}, hold no value above {highest}: scaled by 65535 they keep "
+        f"{max(1, (highest + 1) // 256)} of 256 levels; {advice.format(highest)}"
     ]
 
 

@@ -15,6 +15,7 @@ from PIL import Image, TiffImagePlugin
 
 from .outcome import Rejected
 
+_SUBFILE_TYPE = 254
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258, 259, 262, 266
 _STRIP_OFFSETS, _SAMPLES, _ROWS_PER_STRIP, _STRIP_COUNTS = 273, 277, 278, 279
 _TILE_WIDTH, _TILE_LENGTH, _TILE_OFFSETS, _TILE_COUNTS = 322, 323, 324, 325
@@ -32,10 +33,16 @@ def load_tiff(payload: bytes, image: Image.Image) -> Image.Image:
       image: What Pillow opened it as; it may be loaded and returned. Pillow turns it upright while it loads it.
 
     Raises:
-      Rejected: `truncated`, `corrupt` or `unsupported_compression`.
+      Rejected: `truncated`, `corrupt`, `unsupported_compression` or `preview`.
       Exception: whatever Pillow raises.
     """
     assert isinstance(image, TiffImagePlugin.TiffImageFile)
+    if int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 1:
+        raise Rejected(
+            "preview",
+            "expected a TIFF whose first page is the image, found one whose first page is a small copy of it, as in a "
+            "camera's raw files (DNG, NEF, ARW); develop the file, and save it as TIFF or PNG",
+        )
     compression = str(image.info.get("compression", "raw"))
     if compression == "group4":
         _check_group_4(payload, image)

@@ -17,6 +17,7 @@ from ...transforms.columns import Vectorized, Where
 from ...transforms.image_codec import Jpeg, Png, Raw
 from ..errors import RequestError
 from ..formats import paths
+from ..formats.features import MASK
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.record_source import RecordSource
@@ -97,6 +98,12 @@ class Recipe:
         for name, encoding in self.encode.items():
             _expect(
                 isinstance(encoding, Jpeg | Png | Raw), f"encode[{name!r}]", "image.jpeg(), png() or raw()", encoding
+            )
+            _expect(
+                name != MASK or not isinstance(encoding, Jpeg),
+                f"encode[{name!r}]",
+                "image.png() or raw(), which keep class ids as they are",
+                encoding,
             )
         _expect(
             isinstance(self.splits, Mapping | SplitRule),

@@ -163,7 +163,8 @@ class Images:
         by_key = "/" in self.label
         labels = {}
         for key in keys:
-            if match := pattern.fullmatch(key if by_key else fields_of(key)["stem"]):
+            name = key if by_key else fields_of(key)["stem"]
+            if match := pattern.fullmatch(name) or pattern.fullmatch(normalized(name)):
                 groups = match.groupdict()
                 labels[key] = groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
         return labels

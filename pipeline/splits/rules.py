@@ -9,7 +9,7 @@ from typing import Protocol
 from ..errors import RequestError
 from ..sources import key_lists
 from ..storage import files
-from ..storage.globs import compile_glob
+from ..storage.globs import matches_glob
 from .hashing import hash64, pick_split, split_bounds
 from .times import Time, instant
 
@@ -157,8 +157,8 @@ class ByGlob:
         return []
 
     def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        matchers = {name: compile_glob(pattern).fullmatch for name, pattern in self.patterns.items()}
-        return [next((name for name, matches in matchers.items() if matches(key)), None) for key in keys], []
+        patterns = self.patterns.items()
+        return [next((name for name, pattern in patterns if matches_glob(pattern, key)), None) for key in keys], []
 
 
 @dataclass(frozen=True)

@@ -73,6 +73,11 @@ def compile_glob(pattern: str) -> re.Pattern[str]:
     return re.compile(expression, re.DOTALL)
 
 
+def matches_glob(pattern: str, name: str) -> bool:
+    """Whether a name matches a pattern, whatever the Unicode form of either; see `glob`."""
+    return _fits(_either_form(pattern), name)
+
+
 def escape_glob(path: str) -> str:
     """The pattern that matches this very path."""
     return re.sub(r"([*?\[])", r"[\1]", path)

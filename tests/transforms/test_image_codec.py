@@ -328,6 +328,22 @@ def test_the_bits_that_16_bit_grey_needs_are_observed(saved: Save) -> None:
     assert len(observations) == 1
 
 
+@pytest.mark.parametrize(("kind", "channels"), [(2, 3), (4, 2), (6, 4)])
+def test_the_bits_that_16_bit_colours_need_are_observed(kind: int, channels: int) -> None:
+    values = np.full((4, 6, channels), 65535, ">u2")
+    values[:, :, : channels - (kind != 2)] = 4095
+    lines = b"".join(b"\0" + row.tobytes() for row in values)
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", 6, 4, 16, kind, 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(lines)) + chunk(b"IEND", b"")
+    observations: list[Any] = []
+    image.decode()(b"\x89PNG\r\n\x1a\n" + chunks, observations)
+    assert observations == [("colour_bits", "12")]
+
+
 def test_max_pixels_is_the_only_limit(saved: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for pillow_format in ("PNG", "JPEG", "TIFF", "BMP", "WEBP"):

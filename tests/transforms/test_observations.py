@@ -1,4 +1,4 @@
-from penstock.transforms.observations import GREY_BITS, MASK_COLOUR, MASK_STORED, warnings
+from penstock.transforms.observations import COLOUR_BITS, GREY_BITS, MASK_COLOUR, MASK_STORED, warnings
 
 
 def test_images_that_use_little_of_16_bit_are_told():
@@ -7,6 +7,8 @@ def test_images_that_use_little_of_16_bit_are_told():
     assert "16 of 256 levels" in warning
     assert "image.decode(range=(0, 4095))" in warning
     assert warnings({(GREY_BITS, "12"): (3, "b.png"), (GREY_BITS, "15"): (1, "a.png")}) == []
+    (colours,) = warnings({(COLOUR_BITS, "12"): (1, "a.png"), (GREY_BITS, "16"): (1, "b.png")})
+    assert colours.startswith("1 images of 16-bit colours, such as a.png, hold no value above 4095")
 
 
 def test_masks_of_several_kinds_are_told():

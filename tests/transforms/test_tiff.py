@@ -66,6 +66,13 @@ def test_a_compression_that_does_not_tell_of_damage_is_rejected(saved: Save) -> 
     assert caught.value.code == "unsupported_compression"
 
 
+def test_a_cameras_raw_file_is_not_taken_for_its_preview(saved: Save) -> None:
+    with pytest.raises(Rejected, match="whose first page is a small copy of it, as in a camera's raw files") as caught:
+        image.decode()(saved(BITS, "TIFF", tiffinfo={254: 1}))
+    assert caught.value.code == "preview"
+    assert image.decode()(saved(BITS, "TIFF", tiffinfo={254: 0})).size == (90, 64)
+
+
 PROGRAM = """
 import hashlib, io, random, sys
 import numpy as np

@@ -261,6 +261,12 @@ def test_masks_and_labels_pair_whatever_the_unicode_form(tmp_path: Path):
         assert "1 images and their masks have names of another Unicode form" in by_mask
 
 
+def test_a_rule_for_labels_matches_whatever_the_unicode_form(tmp_path: Path):
+    composed, decomposed = (unicodedata.normalize(form, "Dänisch") for form in ("NFC", "NFD"))
+    root = touch(tmp_path, f"{decomposed}_1.jpg")
+    assert labels(Images("*.jpg", label=rf"({composed})_\d+"), root) == {f"{decomposed}_1.jpg": composed}
+
+
 def test_names_that_differ_only_in_their_unicode_form_are_told(tmp_path: Path):
     composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
     root = touch(tmp_path, f"{composed}/1.jpg", f"{decomposed}/1.jpg")

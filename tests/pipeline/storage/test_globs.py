@@ -146,6 +146,13 @@ def test_names_match_whatever_their_unicode_form(tmp_path: Path, form: str, othe
     assert len(globs.glob(str(tmp_path), unicodedata.normalize(other, "Bücher/?.jpg")).files) == 1
 
 
+def test_a_name_matches_whatever_its_unicode_form():
+    composed, decomposed = (unicodedata.normalize(form, "é/1.jpg") for form in ("NFC", "NFD"))
+    assert globs.matches_glob(composed.replace("1", "*"), decomposed)
+    assert globs.matches_glob(decomposed.replace("1", "*"), composed)
+    assert not globs.matches_glob("e/*", composed)
+
+
 def test_an_escaped_path_matches_itself_alone():
     path = "masks[1]/a*?/[x"
     assert globs.compile_glob(globs.escape_glob(path)).fullmatch(path)
