@@ -345,7 +345,11 @@ class Csv:
         style: dict[str, Any] = {"quotechar": self.quote} if self.quote else {"quoting": csv.QUOTE_NONE}
         style |= {"delimiter": self.delimiter, "skipinitialspace": self.strip, "escapechar": self.escape}
         lines = csv.reader(io.StringIO(text, newline=""), **style)
-        names = [name.strip(" \t") if self.strip else name for name in next(lines)]
+        try:
+            fields = next(lines)
+        except csv.Error as error:
+            raise RequestError(f"{uri}, line 1: expected a header, found: {error}; declare names=...") from error
+        names = [name.strip(" \t") if self.strip else name for name in fields]
         names = [name or f"column_{position}" for position, name in enumerate(names, 1)]
         column_types.check_distinct(names, f"{uri}, line 1")
         return names

@@ -515,6 +515,8 @@ def _kind(value: Any) -> Kind:
     if isinstance(value, dict) or any(isinstance(each, dict | list) for each in value):
         return NESTED
     kinds = {_kind(each) for each in value} - {pa.null()}
+    if not kinds:
+        return pa.list_(pa.null())
     if pa.string() in kinds and len(kinds) > 1:
         return MIXED
-    return pa.list_(column_types.merge([pa.float64() if kind == BEYOND else kind for kind in kinds] or [pa.null()])[0])
+    return pa.list_(column_types.merge([pa.float64() if kind == BEYOND else kind for kind in kinds])[0])

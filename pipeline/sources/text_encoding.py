@@ -1,6 +1,7 @@
 """Encodings of text: which can be cut into rows as they are, and a stream that makes UTF-8 of the others."""
 
 import codecs
+import contextlib
 
 from ..errors import RequestError
 from .file_content import Stream, read_fully
@@ -67,7 +68,8 @@ class Utf8Stream:
             except UnicodeError as error:
                 where = ""
                 if isinstance(error, UnicodeDecodeError):
-                    self._count_lines(self._decoder.decode(data[: max(0, error.start - pending)]))
+                    with contextlib.suppress(UnicodeError):  # UTF-16 without the mark that it begins with
+                        self._count_lines(self._decoder.decode(data[: max(0, error.start - pending)]))
                     where = f", line {1 + self._lines}, byte {self._place - pending + error.start}"
                 raise RequestError(
                     f"{self._uri}{where}: expected text in {self._encoding}, found: {error}; fix it, or declare "

@@ -126,6 +126,8 @@ def test_text_after_a_closing_quote_costs_its_row(write, read_all, size):
     messages = [problem.message for problem in read.problems]
     assert "line 3: expected the delimiter or the row's end after a closing quote" in messages[0]
     assert ["declare Csv(escape='\\\\')" in message for message in messages] == [False, False, True, False]
+    with pytest.raises(RequestError, match=r"t\.csv, line 1: expected a header, found: field larger than"):
+        Csv("t.csv").find(str(write("a" * 200_000 + ",b\n1,2\n")), size)
     with pytest.raises(RequestError, match=r"expected a header, found text after a closing quote"):
         Csv("t.csv").find(str(write('"a"x,b\n1,2\n')), size)
 

@@ -307,3 +307,11 @@ def test_what_cannot_be_a_table_is_refused(write):
     write("[\n1,\n2]")
     with pytest.raises(RequestError, match="one JSON object a line"):
         JsonLines("t.jsonl").find(str(root), 1000)
+
+
+@pytest.mark.parametrize("size", [1, 64, 1 << 30])
+def test_an_empty_list_has_no_say_in_the_type_whatever_is_beside_it(write, read_all, size):
+    lines = ['{"l":[1.5]}', '{"l":[]}', '{"l":[null]}', "{[[[", *['{"l":[2]}'] * 20]
+    read = read_all(JsonLines("t.jsonl"), write("\n".join(lines)), size)
+    assert str(read.listing.schema.columns.field("l").type) == "list<item: double>"
+    assert [row["l"] for row in read.rows[:4]] == [[1.5], [], [None], [2.0]]

@@ -36,6 +36,11 @@ def test_bytes_that_do_not_fit_are_named_by_line_and_byte(monkeypatch, block):
         any(not stream.read(block) for _ in range(100))
 
 
+def test_utf16_without_its_mark_is_refused():
+    with pytest.raises(RequestError, match=r"t\.csv, line 1, byte 4: expected text in utf-16, found"):
+        Utf8Stream(File(b"a\0b\0" + b"\0\xd8" * 2), "utf-16", "t.csv").read(100)
+
+
 def test_other_bytes_that_do_not_fit_stay_as_they_are():
     assert (
         Utf8Stream(File("日".encode("shift_jis") + b"\xff,"), "shift_jis", "t.csv").read(100)
