@@ -1,7 +1,9 @@
 """JSON Lines: one JSON object a line."""
 
+import contextlib
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -35,7 +37,12 @@ _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blank
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _INT64 = 2.0**63
-_SCALARS = {bool: pa.int64(), int: pa.int64(), float: pa.float64(), type(None): pa.null()}
+_ARROWS = re.compile(
+    r'"(?:[^"\\]|\\.)*"|-?Inf(?:inity)?|-NaN'
+)  # numbers that Arrow knows, and strings, which hold none
+_NUMBERS = {"Inf": "Infinity", "-Inf": "-Infinity", "-NaN": "NaN"}
+_DIGITS = 640  # which Python's limit on integers in text is never below
+_SCALARS = {bool: pa.int64(), int: pa.int64(), type(None): pa.null()}
 
 
 @dataclass(frozen=True)
@@ -350,8 +357,15 @@ def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
         pairs = members  # the outermost object comes last
         return dict(members)
 
+    text = line.rstrip(_BLANKS).decode()
     try:
-        parsed = json.loads(line.rstrip(_BLANKS).decode(), object_pairs_hook=take)
+        try:
+            parsed = json.loads(text, object_pairs_hook=take, parse_int=_integer)
+        except json.JSONDecodeError:
+            other = _ARROWS.sub(lambda token: _NUMBERS.get(token[0], token[0]), text)
+            if other == text:
+                raise
+            parsed = json.loads(other, object_pairs_hook=take, parse_int=_integer)
     except json.JSONDecodeError as error:
         raise _BadLine("bad_json", f"expected one JSON object, found at column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -366,12 +380,22 @@ def _object(line: bytes, names: Container[str] | None = None) -> dict[str, Any]:
     return parsed
 
 
+class _LongNumber(float):
+    """An integer of more digits than Python takes from text: a float, as Arrow reads it, and no string."""
+
+
+def _integer(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _DIGITS else _LongNumber(digits)
+
+
 def _parse_value(value: Any, field: pa.Field) -> pa.Array:
     """One value that Arrow's parser did not take, as a column."""
     expected = f"expected {field.type} under {field.name!r}, found {shorten(value)}"
     if field.type == pa.list_(pa.string()) and isinstance(value, list) and _kind(value) == MIXED:
         item = pa.field(field.name, pa.string())
         value = [_parse_value(each, item)[0].as_py() for each in value]
+    if isinstance(value, _LongNumber) and field.type != pa.float64():
+        raise _BadLine("wrong_type", expected)
     try:
         if field.type == pa.list_(pa.float64()) and isinstance(value, list):
             value = [float(each) if type(each) is int else each for each in value]
@@ -472,9 +496,10 @@ def _beyond_int64(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray)
             large = np.abs(column.to_numpy()) >= _INT64
         if large.any():
             first = begin + int(np.argmax(large))
-            value = _object(lines.content(first, first + 1), ()).get(name)
-            if isinstance(value, int):
-                return large, value
+            with contextlib.suppress(_BadLine):
+                value = _object(lines.content(first, first + 1), ()).get(name)
+                if isinstance(value, int):
+                    return large, value
     return beyond, 0
 
 
@@ -505,7 +530,7 @@ def _is_unicode(text: str) -> bool:
 
 def _kind(value: Any) -> Kind:
     """The type of a value, or why it is no column's."""
-    scalar = _SCALARS.get(type(value))
+    scalar = pa.float64() if isinstance(value, float) else _SCALARS.get(type(value))
     if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63:
         return BEYOND
     if isinstance(value, str):

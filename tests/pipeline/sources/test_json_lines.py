@@ -315,3 +315,17 @@ def test_an_empty_list_has_no_say_in_the_type_whatever_is_beside_it(write, read_
     read = read_all(JsonLines("t.jsonl"), write("\n".join(lines)), size)
     assert str(read.listing.schema.columns.field("l").type) == "list<item: double>"
     assert [row["l"] for row in read.rows[:4]] == [[1.5], [], [None], [2.0]]
+
+
+@pytest.mark.parametrize("size", [1, 1 << 30])
+@pytest.mark.parametrize("beside", ["", "{[[[\n"])
+@pytest.mark.parametrize("number", ["Inf", "-Inf", "Infinity", "-NaN", "1e999", "7" * 5000])
+def test_a_number_that_is_hardly_one_reads_the_same_whatever_is_beside_it(write, read_all, number, beside, size):
+    text = f'{{"a":"Inf -NaN","b":{number}}}\n{beside}{{"a":"x","b":1.5}}\n'
+    read = read_all(JsonLines("t.jsonl", nonfinite="keep"), write(text), size)
+    assert [row["a"] for row in read.rows] == ["Inf -NaN", "x"]
+    expected = {"-Inf": "-inf", "-NaN": "nan"}.get(number, "inf")
+    assert [str(row["b"]) for row in read.rows] == [expected, "1.5"]
+    assert read_all(JsonLines("t.jsonl", columns={"b": "int64"}), write(text), size).codes[0] == "wrong_type"
+    if number[0] == "7":
+        assert read_all(JsonLines("t.jsonl", columns={"b": "string"}), write(text), size).codes[0] == "wrong_type"
