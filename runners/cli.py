@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from ..pipeline.errors import PenstockError, RequestError
+from ..pipeline.formats.printable import printable
 from . import process
 
 _EXIT_CODES = """\b
@@ -176,7 +177,7 @@ def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
         faults = 0
         for fault in find_faults(dataset, not no_graph, trust):
             faults += 1
-            click.echo(f"fault: {fault}", err=True)
+            click.echo(printable(f"fault: {fault}"), err=True)
         if faults:
             raise PenstockError(
                 f"{dataset} is damaged: {faults} faults; remove the files that are named and run the recipe again, "
@@ -307,7 +308,7 @@ def _print(entry: dict[str, Any], as_json: bool, show: Any) -> None:
     if as_json:
         click.echo(json.dumps(entry, indent=2))
     else:
-        show(entry)
+        show(printable(entry))
 
 
 @contextlib.contextmanager
@@ -330,7 +331,7 @@ def _errors() -> Iterator[None]:
 
 def _fail(sentence: str, exit_code: int) -> NoReturn:
     with process.spoken_if_possible():
-        click.echo(sentence, err=True)
+        click.echo(printable(sentence), err=True)
     sys.exit(exit_code)
 
 

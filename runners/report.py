@@ -18,6 +18,7 @@ from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
+from ..pipeline.formats.printable import printable
 from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.sources.quarantine import first_of_each
 from .process import spoken_if_possible
@@ -100,7 +101,7 @@ class _Bar:
         if text == "making":
             self._progress.update(self._task, description="making", visible=True)
         else:
-            self._console.print(f"{text} …", style="dim")
+            self._console.print(printable(f"{text} …"), style="dim")
 
     def planned(self, planned: PlannedRun) -> None:
         self._console.print(_plan_line(planned))
@@ -151,12 +152,12 @@ class _Lines:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)
 
     def _say(self, text: str) -> None:
-        print(f"[{time.monotonic() - self._start:6.1f} s] {text}", file=sys.stderr, flush=True)
+        print(printable(f"[{time.monotonic() - self._start:6.1f} s] {text}"), file=sys.stderr, flush=True)
 
 
 def _warn(console: Console, warnings: Sequence[str]) -> None:
     for warning in warnings:
-        console.print(f"warning: {warning}", style="yellow", soft_wrap=True, markup=False)
+        console.print(printable(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False)
 
 
 def _count_planned(planned: PlannedRun) -> int | None:

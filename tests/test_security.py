@@ -131,3 +131,14 @@ def test_the_golden_examples_are_those_of_a_shard(damaged: Committed) -> None:
     assert any("one of the manifest's shards" in fault for fault in verify(str(damaged.path)))
     put(damaged, path, b'{"outputs": 3}')
     assert any("golden.json: expected what the graph gave" in fault for fault in verify(str(damaged.path)))
+
+
+def test_names_in_a_dataset_do_not_take_over_the_terminal(cli: Cli, damaged: Committed) -> None:
+    manifest = json.loads((damaged.generation / "manifest.json").read_text())
+    manifest["warnings"] = ["\x1b[2J\x1b]0;title\x07"]
+    manifest["recipe"]["name"] = "\x1b[31mall is well"
+    manifest["features"]["\x1b[1mname"] = manifest["features"].pop("key")
+    _put_manifest(damaged, manifest)
+    shown = cli("inspect", damaged.path).output
+    assert "\\x1b[31mall is well" in shown
+    assert "\x1b" not in shown + repr(open_dataset(damaged.path))

@@ -4,6 +4,7 @@ import html as escaping
 from collections.abc import Iterator
 
 from ..formats.manifest import Manifest
+from ..formats.printable import printable
 
 
 def text(uri: str, manifest: Manifest) -> str:
@@ -21,7 +22,7 @@ def text(uri: str, manifest: Manifest) -> str:
             "    " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
             for row in rows
         )
-    return "\n".join(lines)
+    return str(printable("\n".join(lines)))
 
 
 def html(uri: str, manifest: Manifest) -> str:

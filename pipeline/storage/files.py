@@ -229,11 +229,11 @@ def sync_folder(path: str) -> None:
 
 
 def remove(uri: str) -> None:
-    """Removes a file or a whole folder, if it is there."""
+    """Removes a file or a whole folder, if it is there; of a link the link."""
     if not is_local(uri):
         if exists(uri):
             _filesystems().delete([uri])
-    elif os.path.isdir(uri):
+    elif os.path.isdir(uri) and not os.path.islink(uri):
         shutil.rmtree(uri)
     else:
         with contextlib.suppress(FileNotFoundError):

@@ -53,6 +53,7 @@ STAGES = [
     ("statistics/golden.json", "after"),
     ("manifest.json", "before"),
     ("manifest.json", "after"),
+    ("manifest.sha256", "after"),
     ("_DATASET.json", "before"),
     ("_DATASET.json", "after"),
 ]
@@ -103,7 +104,7 @@ def expect_the_same(output: Path, undisturbed: Path) -> None:
     ours, theirs = contents(output), contents(undisturbed)
     assert ours.keys() == theirs.keys()
     differing = {path.rpartition("/")[2] for path in ours if ours[path] != theirs[path]}
-    assert differing <= {"manifest.json", "_DATASET.json", "saved_model.pb"}
+    assert differing <= {"manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb"}
     assert list(verify(str(output), graph=False)) == []
 
 

@@ -111,3 +111,12 @@ def test_a_literal_path_leads_to_a_folder_of_any_name(tmp_path: Path, name: str)
     (tmp_path / "plain ü").mkdir()
     with files.literal_path(str(tmp_path / "plain ü")) as path:
         assert path == str(tmp_path / "plain ü")
+
+
+def test_of_a_link_to_a_folder_the_link_is_removed(tmp_path: Path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/file").touch()
+    (tmp_path / "link").symlink_to("folder")
+    files.remove(str(tmp_path / "link"))
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+    assert (tmp_path / "folder/file").exists()
