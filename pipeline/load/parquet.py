@@ -18,7 +18,7 @@ from .locks import ProcessLock
 from .open_files import KEPT_BYTES, OpenFiles
 from .reader import Reader
 from .records import READ_ERRORS, Damage
-from .shard_files import ShardFile
+from .shard_files import ShardFile, in_time, side_by_side
 
 
 class ParquetReader(Reader):
@@ -56,12 +56,18 @@ class ParquetReader(Reader):
         damage = Damage()
         indices = np.asarray(numbers)
         shards = np.searchsorted(self._starts, indices, "right") - 1
-        for shard in np.unique(shards).tolist():
-            in_shard = np.flatnonzero(shards == shard)
+
+        def read(shard: int) -> Damage:
+            positions = np.flatnonzero(shards == shard)
             try:
-                damage |= self._read_shard(shard, indices[in_shard] - self._starts[shard], in_shard, arrays, first)
+                return self._read_shard(shard, indices[positions] - self._starts[shard], positions, arrays, first)
             except READ_ERRORS as error:
-                damage |= dict.fromkeys(in_shard.tolist(), error)
+                return dict.fromkeys(positions.tolist(), error)
+
+        there = np.unique(shards).tolist()
+        run = in_time if all(files.is_local(self._shards[shard].uri) for shard in there) else side_by_side
+        for part in run(read, there):
+            damage |= part
         return damage
 
     def example(self, number: int) -> dict[str, Any]:

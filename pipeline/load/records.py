@@ -2,7 +2,6 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TypeAlias
@@ -15,7 +14,7 @@ from ..errors import DamagedRecordError, DatasetError
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
 from ..storage import files
 from .open_files import OpenFiles
-from .shard_files import Bytes, OpenShards, ShardFile, ShardSource
+from .shard_files import Bytes, OpenShards, ShardFile, ShardSource, in_time, side_by_side
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 # The positions, among the numbers that were asked for, of the examples that cannot be given, and why.
@@ -23,7 +22,6 @@ Damage: TypeAlias = dict[int, Exception]
 READ_ERRORS = (DatasetError, OSError)  # that concern some examples and not others
 
 _MOST = 1 << 23  # bytes that are read at a time, unless one record has more
-_SHARDS = 8  # of a store, that are read at a time
 
 
 class ShardRecords:
@@ -93,12 +91,8 @@ class ShardRecords:
         def read(job: tuple[int, Integers]) -> Damage:
             return self._read_shard(job[0], indices[job[1]], job[1].tolist(), records)
 
-        if len(jobs) > 1 and not files.is_local(self.shards[0].uri):
-            with ThreadPoolExecutor(min(_SHARDS, len(jobs)), "penstock-shards") as pool:
-                parts = list(pool.map(read, jobs))
-        else:
-            parts = list(map(read, jobs))
-        for part in parts:
+        run = in_time if all(files.is_local(self.shards[shard].uri) for shard, _ in jobs) else side_by_side
+        for part in run(read, jobs):
             damage |= part
         return records, damage
 

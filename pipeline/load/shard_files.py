@@ -30,7 +30,7 @@ Result = TypeVar("Result")
 _SHORT = 4096  # bytes that are copied in less time than another call takes
 _REQUESTS = 16  # that are on their way at a time, where they take long
 _TRIED = 8  # reads of a local file that tell whether it is slow
-_SLOW = 1e-3  # seconds a read: no disk of this machine with its pages cached, but a network's
+_SLOW = 4e-3  # seconds a read: more than 8 MB take from memory, less than a network's disk takes to answer
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class LocalFile:
         return record, os.pread(self._descriptor, FOOTER_SIZE, end)
 
     def ranges(self, bounds: Bounds) -> Iterator[bytes]:
-        return _in_time(lambda each: os.pread(self._descriptor, each[1] - each[0], each[0]), bounds)
+        return in_time(lambda each: os.pread(self._descriptor, each[1] - each[0], each[0]), bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         read = os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
@@ -122,7 +122,7 @@ class LocalFile:
             read = max(0, read - part.nbytes)
 
     def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
-        for _ in _in_time(lambda job: self.fill(*job), jobs):
+        for _ in in_time(lambda job: self.fill(*job), jobs):
             pass
 
 
@@ -161,7 +161,7 @@ class RemoteFile:
         return framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
 
     def ranges(self, bounds: Bounds) -> Iterator[bytes]:
-        return _side_by_side(self._read, bounds)
+        return side_by_side(self._read, bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         self.fill_all([(start, parts)])
@@ -177,17 +177,17 @@ class RemoteFile:
         return content
 
 
-def _in_time(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def in_time(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """The results of some calls in their order; side by side after the first few, if these took long."""
     begun = time.perf_counter()
     for place, item in enumerate(items):
         if place == _TRIED and time.perf_counter() - begun > _TRIED * _SLOW:
-            yield from _side_by_side(call, items[place:])
+            yield from side_by_side(call, items[place:])
             return
         yield call(item)
 
 
-def _side_by_side(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+def side_by_side(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """The results of some calls in their order, a few of which are under way at a time."""
     if len(items) == 1:
         yield call(items[0])

@@ -218,3 +218,19 @@ def test_a_fast_disk_needs_no_threads(shards: list[Any], monkeypatch: pytest.Mon
     monkeypatch.setattr(LocalFile, "gap", 0)
     numbers = list(range(0, RECORDS, 2))
     assert len(ShardRecords(shards[:1]).read(numbers)[0]) == len(numbers)
+
+
+def test_slow_shards_of_a_disk_are_read_side_by_side(shards: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_files, "_SLOW", 0.0)
+    records, together = ShardRecords(shards), threading.Barrier(SHARDS - shard_files._TRIED, timeout=20)
+    pread, reads = os.pread, []
+
+    def slow(*arguments: int) -> bytes:
+        reads.append(arguments)
+        if len(reads) > shard_files._TRIED:
+            together.wait()
+        return pread(*arguments)
+
+    monkeypatch.setattr(os, "pread", slow)
+    assert records.read(range(len(records)))[0] == [_record(number) for number in range(len(records))]
+    assert len(reads) == SHARDS
