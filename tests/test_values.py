@@ -106,7 +106,7 @@ def observe(recipe: Recipe, root: Path) -> Seen:
     seen.warnings += [warning for warning in missing_labels(labels) if warning not in seen.warnings]
     seen.warnings += describe_notes(notes)
     if hashes:
-        equal = duplicates.group([0], lambda _: pa.Table.from_batches(hashes))
+        equal = duplicates.group([0], lambda _: pa.Table.from_batches(hashes), written.total())
         seen.warnings += duplicates.warnings(equal, written)
     return seen
 

@@ -45,10 +45,12 @@ def find_duplicates(generation: str, journals: Iterable[Journal]) -> Duplicates:
       generation: The generation's URI.
       journals: Of all units.
     """
-    return group([journal.unit for journal in journals], lambda unit: read_hashes(generation, unit))
+    journals = list(journals)
+    total = sum(journal.read for journal in journals)
+    return group([journal.unit for journal in journals], lambda unit: read_hashes(generation, unit), total)
 
 
-def group(units: Sequence[int], read: Hashes, rows_at_a_time: int = _ROWS) -> Duplicates:
+def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = _ROWS) -> Duplicates:
     """As `find_duplicates`, of what `read` gives for units.
 
     Hashes are uniform: a pass over all of them for each part of their range holds that part alone.
@@ -56,9 +58,9 @@ def group(units: Sequence[int], read: Hashes, rows_at_a_time: int = _ROWS) -> Du
     Args:
       units: The units.
       read: Gives a unit's hashes.
+      total: How many there are of all units, or more.
       rows_at_a_time: How many to hold.
     """
-    total = sum(len(read(unit)) for unit in units)
     found = Duplicates()
     parts = max(1, math.ceil(total / rows_at_a_time))
     chosen: list[tuple[bool, list[tuple[int, int]]]] = []
@@ -124,7 +126,9 @@ def _codes(values: pa.ChunkedArray, codes: dict[str, int]) -> np.ndarray:
 
 def _count(found: Duplicates, rows: _Rows) -> Iterator[tuple[bool, list[tuple[int, int]]]]:
     """Adds groups to the counts; yields up to as many as are listed: whether it is important, and its examples."""
-    order = np.lexsort((rows.rows, rows.units, rows.second, rows.first))
+    candidates = _repeated(rows.first)  # most often few, and quickly found
+    by_hash = np.lexsort([column[candidates] for column in (rows.rows, rows.units, rows.second, rows.first)])
+    order = candidates[by_hash]
     first, second = rows.first[order], rows.second[order]
     begins = np.flatnonzero(np.r_[True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
     if not len(order):
@@ -147,6 +151,16 @@ def _count(found: Duplicates, rows: _Rows) -> Iterator[tuple[bool, list[tuple[in
         shown = np.concatenate([members[rows.splits[members] == split][:_MEMBERS] for split in range(len(rows.names))])
         pairs = zip(rows.units[shown].tolist(), rows.rows[shown].tolist(), strict=True)
         yield bool(important[place]), [(int(counts[place]), 0), *pairs]
+
+
+def _repeated(values: np.ndarray) -> np.ndarray:
+    """Where the values are that occur more than once: positions."""
+    ordered = np.sort(values)
+    repeated = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(repeated):
+        return np.zeros(0, np.int64)
+    places = np.minimum(np.searchsorted(repeated, values), len(repeated) - 1)
+    return np.flatnonzero(repeated[places] == values)
 
 
 def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes) -> list[dict[str, Any]]:

@@ -94,7 +94,7 @@ def unit(examples: list[tuple[str, str, str, str | None]]) -> pa.Table:
 
 def find(*units: list[tuple[str, str, str, str | None]], rows_at_a_time: int = 1000) -> Duplicates:
     tables = [unit(examples) for examples in units]
-    return group(range(len(tables)), tables.__getitem__, rows_at_a_time)
+    return group(range(len(tables)), tables.__getitem__, sum(map(len, tables)), rows_at_a_time)
 
 
 ROWS = [
