@@ -18,7 +18,7 @@ from .locks import ProcessLock
 from .open_files import KEPT_BYTES, OpenFiles
 from .reader import Reader
 from .records import READ_ERRORS, Damage
-from .shard_files import ShardFile, in_time, side_by_side
+from .shard_files import ShardFile, side_by_side
 
 
 class ParquetReader(Reader):
@@ -65,8 +65,8 @@ class ParquetReader(Reader):
                 return dict.fromkeys(positions.tolist(), error)
 
         there = np.unique(shards).tolist()
-        run = in_time if all(files.is_local(self._shards[shard].uri) for shard in there) else side_by_side
-        for part in run(read, there):
+        local = all(files.is_local(self._shards[shard].uri) for shard in there)
+        for part in map(read, there) if local else side_by_side(read, there):  # decoding takes the most, on a disk
             damage |= part
         return damage
 
