@@ -12,7 +12,17 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
 from .check import expect, is_colour, is_int
-from .image_file import AGAIN, is_known, is_lossy, missing_plugin, not_allowed, open_image, raw_mode, unidentified
+from .image_file import (
+    AGAIN,
+    is_known,
+    is_lossy,
+    missing_plugin,
+    not_allowed,
+    open_image,
+    raw_mode,
+    unidentified,
+    webp_size,
+)
 from .jpeg import decode_jpeg, load_jpeg
 from .masks import class_ids
 from .observations import COLOUR_BITS, GREY_BITS, MASK_COLOUR, MASK_STORED, Observation
@@ -189,6 +199,8 @@ class Decode:
         """Reads the header, and rejects what can be rejected by it."""
         if not payload:
             raise Rejected("empty", f"expected an image, found 0 bytes; {AGAIN}")
+        if "WEBP" in self.formats and (size := webp_size(payload)):
+            self._check_size(*size)
         try:
             # Pillow opens an MPO as a JPEG first; its parsers of formats that aren't named never see the content
             plugins = dict.fromkeys("JPEG" if name == "MPO" else name for name in self.formats)
@@ -197,12 +209,7 @@ class Decode:
             raise unidentified(payload, self.formats) from None
         if image.format not in self.formats:
             raise not_allowed(image.format, self.formats)
-        if image.width * image.height > self.max_pixels:
-            raise Rejected(
-                "too_many_pixels",
-                f"expected at most {self.max_pixels} pixels, found {image.width}x{image.height} = "
-                f"{image.width * image.height} in the header; scale the image down, or raise max_pixels",
-            )
+        self._check_size(*image.size)
         # an MPO's second frame is a preview, or what the other eye sees
         if not self.first_frame and image.format != "MPO" and getattr(image, "is_animated", False):
             raise Rejected(
@@ -211,6 +218,14 @@ class Decode:
                 "first with decode(first_frame=True)",
             )
         return image
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self.max_pixels:
+            raise Rejected(
+                "too_many_pixels",
+                f"expected at most {self.max_pixels} pixels, found {width}x{height} = {width * height} in the header; "
+                "scale the image down, or raise max_pixels",
+            )
 
 
 class _Loaded(NamedTuple):

@@ -344,6 +344,17 @@ def test_the_bits_that_16_bit_colours_need_are_observed(kind: int, channels: int
     assert observations == [("colour_bits", "12")]
 
 
+@pytest.mark.parametrize("options", [{}, {"lossless": True}, {"exif": b"Exif\0\0"}])
+def test_a_webp_that_is_too_large_is_not_opened(
+    options: dict[str, Any], saved: Save, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Opening it takes the memory for all its pixels."""
+    payload = saved(np.zeros((50, 41, 3), np.uint8), "WEBP", **options)
+    assert decoded(payload, max_pixels=50 * 41).shape == (50, 41, 3)
+    monkeypatch.setitem(Image.OPEN, "WEBP", (pytest.fail, Image.OPEN["WEBP"][1]))
+    assert code(payload, max_pixels=50 * 41 - 1) == "too_many_pixels"
+
+
 def test_max_pixels_is_the_only_limit(saved: Save, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
     for pillow_format in ("PNG", "JPEG", "TIFF", "BMP", "WEBP"):
