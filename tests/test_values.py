@@ -38,7 +38,7 @@ from penstock.pipeline import (
 from penstock.pipeline.commit import duplicates
 from penstock.pipeline.commit.column_warnings import describe_notes
 from penstock.pipeline.prepare.preparer import StatisticsSpec
-from penstock.pipeline.sources import sampling
+from penstock.pipeline.sources import row_blocks, row_boundaries, sampling
 from penstock.pipeline.splits.labels import missing_labels
 from penstock.transforms import columns, keep
 
@@ -312,6 +312,53 @@ def _(root: Path) -> Seen:
 @case("a line that is no JSON object")
 def _(root: Path) -> Seen:
     return lines(root, '{"n": 1}', '{"n": 2', "[3]").says("line 2", "line 3").stores("n", 1)
+
+
+@case("JSON that is nested deeper than 64 levels")
+def _(root: Path) -> Seen:
+    deep = '{"n": 2, "x": ' + '{"a": ' * 40_000 + "1" + "}" * 40_001
+    source = JsonLines("a.jsonl", columns={"n": "int64"})
+    return lines(root, '{"n": 1}', deep, '{"n": 3}', source=source).says("line 2", "40001").stores("n", 1, 3)
+
+
+@case("a row longer than 64 MiB, a TFRecord longer than 256 MiB")
+def _(root: Path) -> Seen:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(row_blocks, "LONGEST_ROW", 1000)
+        patch.setattr(row_boundaries, "LONGEST_FIELD", 1000)
+        return table(root, f"n,t\n1,a\n2,{'x' * 2000}\n3,c\n").says("line 3", "2003").stores("n", 1, 3)
+
+
+@case("a step of a feature list (`tf.train.SequenceExample`) that has not one value")
+def _(root: Path) -> Seen:
+    from tensorflow.core.example.example_pb2 import SequenceExample
+
+    from penstock.pipeline.formats.tfrecord import RecordWriter
+
+    records = []
+    for steps in ([1], [2], [3, 4], [5]):
+        record = SequenceExample()
+        record.feature_lists.feature_list["x"].feature.add().int64_list.value.extend(steps)
+        records.append(record.SerializeToString())
+    with (root / "a.tfrecord").open("wb") as file:
+        RecordWriter(file).append(records)
+    recipe = Recipe(source=TfRecord("a.tfrecord"), format="parquet", shuffle=None)
+    return observe(recipe, root).says("record 2", "'x'").stores("x", [1], [2], [5])
+
+
+@case("a Parquet file that makes its reader crash or hang")
+def _(root: Path) -> Seen:
+    pq.write_table(pa.table({"i": [1, 2, 3], "s": ["a", "b", None]}), root / "a.parquet", store_schema=False)
+    content = (root / "a.parquet").read_bytes()
+    footer = len(content) - 8 - int.from_bytes(content[-8:-4], "little")
+    for at in range(footer + 18, footer + 40):  # one of these bytes makes Arrow crash
+        damaged = bytearray(content)
+        damaged[at] ^= 0x0F
+        (root / "a.parquet").write_bytes(damaged)
+        seen = observe(Recipe(source=Parquet("a.parquet")), root)
+        if "the process that reads it was ended" in seen.error:
+            break
+    return seen.says("a.parquet", "the process that reads it was ended by SIG")
 
 
 @case("a TFRecord whose checksum is wrong")
