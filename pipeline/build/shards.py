@@ -1,9 +1,11 @@
 """Writes shards: one class a file format. Both sort what they are given positions for, and keep the order otherwise."""
 
 import contextlib
+import hashlib
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +18,10 @@ from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
 from ..storage import files
 from .journal import SegmentFile
-from .record_buffer import RecordBuffer
+from .record_buffer import BatchBuffer, RecordBuffer, take_parts
 
 _READ_ROWS = 1000
+_ROW_GROUP = 1 << 16  # rows
 
 
 def store(root: str, path: str, examples: int, content: bytes) -> StoredFile:
@@ -81,29 +84,58 @@ class ParquetShard:
     def __init__(self, root: str, name: ShardName, schema: pa.Schema) -> None:
         self._root = root
         self._name = name
-        self._schema = schema
-        self._batches: list[pa.RecordBatch] = []
+        self._waiting = BatchBuffer(schema)
         self._positions: list[np.ndarray] = []
 
     def add(self, batch: pa.RecordBatch, positions: np.ndarray | None) -> None:
-        """Takes examples, which wait until `finish`: a unit's shard fits into memory."""
-        self._batches.append(batch)
+        """Takes examples, which wait until `finish`."""
+        self._waiting.append(batch)
         if positions is not None:
             self._positions.append(positions)
 
     def finish(self) -> Shard:
-        """Writes the shard."""
+        """Writes the shard, a row group at a time."""
         import pyarrow.parquet as pq
 
-        table = pa.Table.from_batches(self._batches, self._schema)
+        table = self._waiting.table()
+        order = np.arange(len(table))
         if self._positions:
-            table = table.take(pa.array(np.argsort(np.concatenate(self._positions), kind="stable")))
-        sink = pa.BufferOutputStream()
-        pq.write_table(table, sink, compression="zstd", write_page_checksum=True, row_group_size=1 << 16)
-        return Shard(store(self._root, self._name.path, len(table), sink.getvalue().to_pybytes()), None)
+            order = np.argsort(np.concatenate(self._positions), kind="stable")
+        with files.create(files.join(self._root, self._name.path)) as file:
+            hashed = _HashedFile(file)
+            with pq.ParquetWriter(hashed, table.schema, compression="zstd", write_page_checksum=True) as writer:
+                for rows in take_parts(table, order, _ROW_GROUP):
+                    writer.write_table(rows, _ROW_GROUP)
+                if not len(order):
+                    writer.write_table(table)
+        del table  # a part of it may be the file that is closed
+        self._waiting.close()
+        return Shard(StoredFile(self._name.path, len(order), hashed.size, hashed.sha256.hexdigest()), None)
 
     def abandon(self, error: BaseException) -> None:
-        """Leaves no file behind: there is none before `finish`."""
+        """Leaves no file behind."""
+        self._waiting.close()
+
+
+class _HashedFile(io.RawIOBase):
+    """A file whose bytes are counted and hashed as they are written."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.sha256 = hashlib.sha256()
+        self.size = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: Any, /) -> int:
+        self.sha256.update(content)
+        self.size += len(content)
+        return self._file.write(content)
+
+    def tell(self) -> int:
+        return self.size
 
 
 ShardWriter = TfRecordShard | ParquetShard

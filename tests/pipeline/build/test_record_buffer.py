@@ -1,15 +1,18 @@
 """Records in memory or in a file are given alike, and a shard is the same whether they fit into memory or not."""
 
+import hashlib
 import random
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from penstock.pipeline.build import record_buffer, shards
 from penstock.pipeline.build.global_shuffle import SegmentWriter
-from penstock.pipeline.build.record_buffer import RecordBuffer
-from penstock.pipeline.build.shards import TfRecordShard
+from penstock.pipeline.build.record_buffer import BatchBuffer, RecordBuffer
+from penstock.pipeline.build.shards import ParquetShard, TfRecordShard
 from penstock.pipeline.formats.paths import ShardName
 
 PICK = random.Random(3)
@@ -26,6 +29,41 @@ def test_records_are_given_by_number(most: int):
     assert [buffer[number] for number in reversed(range(500))] == RECORDS[::-1]
     assert (buffer._file is None) == (most == 1 << 20)
     buffer.close()
+
+
+ROWS = pa.table(
+    {
+        "n": pa.array(range(500)),
+        "s": pa.array([None if number % 7 == 0 else f"word {number}" for number in range(500)]),
+        "l": pa.array([list(range(number % 4)) for number in range(500)]),
+    }
+).to_batches()[0]
+
+
+def plain(rows: pa.Table) -> bytes:
+    """As PyArrow writes a table at once."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(rows, sink, compression="zstd", write_page_checksum=True, row_group_size=200)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.mark.parametrize("most", [0, 3000, 1 << 20])
+@pytest.mark.parametrize("positions", [POSITIONS, None])
+@pytest.mark.parametrize("count", [500, 0])
+def test_a_parquet_shard_is_as_pyarrow_writes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, positions: np.ndarray | None, count: int
+):
+    monkeypatch.setattr(shards, "BatchBuffer", lambda schema: BatchBuffer(schema, most))
+    monkeypatch.setattr(shards, "_ROW_GROUP", 200)
+    shard = ParquetShard(str(tmp_path), ShardName("train", 0, 1, False, "parquet"), ROWS.schema)
+    for part in parts()[:count]:
+        shard.add(ROWS[part], None if positions is None else positions[part])
+    stored = shard.finish().file
+    order = np.arange(count) if positions is None else np.argsort(positions[:count], kind="stable")
+    expected = plain(pa.Table.from_batches([ROWS]).take(pa.array(order)))
+    content = (tmp_path / stored.path).read_bytes()
+    assert content == expected
+    assert (stored.bytes, stored.sha256) == (len(content), hashlib.sha256(content).hexdigest())
 
 
 def parts() -> list[slice]:
