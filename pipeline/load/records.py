@@ -1,7 +1,7 @@
 """The stored records of a split: random access to the shards, wherever they are, with checksums."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from typing import TypeAlias
@@ -14,7 +14,7 @@ from ..errors import DamagedRecordError, DatasetError
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
 from ..storage import files
 from .open_files import OpenFiles
-from .shard_files import Bytes, OpenShards, ShardFile, ShardSource, in_time, side_by_side
+from .shard_files import Bytes, Item, OpenShards, Result, ShardFile, ShardSource, in_time, side_by_side
 
 Integers: TypeAlias = npt.NDArray[np.int64]
 # The positions, among the numbers that were asked for, of the examples that cannot be given, and why.
@@ -91,10 +91,16 @@ class ShardRecords:
         def read(job: tuple[int, Integers]) -> Damage:
             return self._read_shard(job[0], indices[job[1]], job[1].tolist(), records)
 
-        run = in_time if all(files.is_local(self.shards[shard].uri) for shard, _ in jobs) else side_by_side
-        for part in run(read, jobs):
+        for part in self._way(shard for shard, _ in jobs)(read, jobs):
             damage |= part
         return records, damage
+
+    def _way(self, shards: Iterable[int]) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterable[Result]]:
+        """How some shards are read: where each takes much memory, one after the other."""
+        there = [self.shards[shard] for shard in shards]
+        if any(shard.compressed for shard in there):
+            return map
+        return in_time if all(files.is_local(shard.uri) for shard in there) else side_by_side
 
     def _read_shard(self, shard: int, numbers: Integers, positions: list[int], records: list[bytes]) -> Damage:
         """Reads records of one shard, in the order of storage, to some positions of `records`."""

@@ -234,3 +234,14 @@ def test_slow_shards_of_a_disk_are_read_side_by_side(shards: list[Any], monkeypa
     monkeypatch.setattr(os, "pread", slow)
     assert records.read(range(len(records)))[0] == [_record(number) for number in range(len(records))]
     assert len(reads) == SHARDS
+
+
+@pytest.mark.parametrize("prefix", ["", "file://"])
+def test_compressed_shards_are_read_one_after_the_other(
+    tmp_path: Path, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is in memory as a whole."""
+    monkeypatch.setattr(shard_files, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(shard_files, "_SLOW", 0.0)
+    shards = [write_shard(tmp_path, f"{shard}.gz", [_record(shard)], prefix) for shard in range(SHARDS)]
+    assert ShardRecords(shards).read(range(SHARDS)) == ([_record(shard) for shard in range(SHARDS)], {})
