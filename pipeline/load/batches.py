@@ -176,7 +176,16 @@ class Batches(Stateful):
         return len(self._skipped)
 
     def state(self) -> dict[str, int]:
-        """See `Stateful.state`."""
+        """See `Stateful.state`.
+
+        Raises:
+          RequestError: something reads ahead of what is used.
+        """
+        if self._read_ahead:
+            raise RequestError(
+                "state: expected that batches are used when they are given, found tf.data, which reads ahead; use "
+                "state_after(batches) with the number of batches of the last iteration that were used"
+            )
         return self._state.to_json()
 
     def restore(self, state: Mapping[str, int]) -> None:
@@ -216,6 +225,7 @@ class Batches(Stateful):
         """Makes the next iteration begin at a state of this order."""
         self._state = self._begun = self._next = state
         self._current: Iteration | None = None
+        self._read_ahead = False
 
     def state_after(self, batches: int, begun: State | None = None) -> dict[str, int]:
         """The state after so many batches, counted from where the iteration begun last began.
@@ -239,8 +249,13 @@ class Batches(Stateful):
         """The steps from a state to its iteration's end."""
         return self._steps.iteration(state)
 
-    def begin(self) -> "Iteration":
-        """Begins an iteration: with the next epoch, or where `restore` said."""
+    def begin(self, read_ahead: bool = False) -> "Iteration":
+        """Begins an iteration: with the next epoch, or where `restore` said.
+
+        Args:
+          read_ahead: Whether nobody says which batches were used, so that there is no state.
+        """
+        self._read_ahead = read_ahead
         self._begun = self._state = self._next
         self._next = self._steps.following(self._begun)
         self._current = Iteration(self, self._begun)
@@ -254,7 +269,7 @@ class Batches(Stateful):
 
     def reach(self, iteration: "Iteration", step: Step) -> None:
         """Counts the epoch of a batch as begun: even if it is broken off, the next iteration begins after it."""
-        if self._current is iteration:
+        if self._current is iteration and self._next.epoch != step.epoch + 1:
             self._next = step.after.at(step.epoch + 1)
 
     def finish(self, iteration: "Iteration") -> None:

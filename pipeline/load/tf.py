@@ -96,7 +96,7 @@ class _Iterations:
                     raise RequestError(
                         "expected a loader at an epoch's beginning, found one within; use ds.tf(..., state=...)"
                     )
-                self._under_way = self._loader.begin()
+                self._under_way = self._loader.begin(read_ahead=True)
             iteration = self._under_way
         try:
             for step, batch in iteration:

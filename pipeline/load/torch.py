@@ -127,9 +127,12 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
         self._follow()
         iteration = self.batches.begin()
         self._publish()
+        epoch = iteration.start.epoch
         for step, batch in iteration:
             self.batches.take(iteration, step)
-            self._publish()
+            if step.epoch != epoch:
+                epoch = step.epoch
+                self._publish()
             yield self._to_tensors(batch)
         self.batches.finish(iteration)
         self._publish()
@@ -181,13 +184,15 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
         before = [start, *(step.after for step in islice(steps, first))]
         others = (len(before) - 2 - first) % turn.workers  # if others make all batches
         self._worker_state = resumed or WorkerState(replace(before[-1], start=start.start), others)
-        begun, serial = UNKNOWN if resumed else place_of(start), 0
-        if worker == 0:
-            serial = self._starts.begin(turn, begun, place_of(start if asked else self.batches.next_start))
+        begun = UNKNOWN if resumed else place_of(start)
+        said = start if asked else self.batches.next_start
+        serial = self._starts.begin(turn, begun, place_of(said)) if worker == 0 else 0
 
         def publish(number: int) -> None:
-            if worker == 0 and number > asked:
-                self._starts.change(turn, serial, begun, place_of(self.batches.next_start))
+            nonlocal said
+            if worker == 0 and number > asked and said.epoch != self.batches.next_start.epoch:
+                said = self.batches.next_start
+                self._starts.change(turn, serial, begun, place_of(said))
 
         made = self.batches.run(every(steps, turn.workers), max(1, cores() // turn.workers))
         return self._make(iteration, cast("Iterator[tuple[WorkerStep, dict[str, Any]]]", made), publish)

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from helpers import differences
 
+from penstock.pipeline import RequestError
 from penstock.pipeline.load import Dataset
 
 from .adapters import ONCE, TWICE, all_differences, row_numbers
@@ -77,6 +78,8 @@ def test_tf_tells_the_state_after_each_batch_whatever_was_read_ahead(dataset: Da
         for number, (batch, want) in enumerate(zip(ahead.as_numpy_iterator(), expected, strict=True), 1):
             assert row_numbers([batch]) == row_numbers([want])
             assert batches.loader.state_after(number) == expected.state()
+            with pytest.raises(RequestError, match=r"found tf\.data, which reads ahead; use state_after"):
+                batches.loader.state()
 
 
 @pytest.mark.slow
