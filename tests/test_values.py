@@ -26,6 +26,7 @@ from penstock.pipeline import (
     Images,
     JsonLines,
     Parquet,
+    PenstockError,
     Recipe,
     RequestError,
     TfRecord,
@@ -37,10 +38,11 @@ from penstock.pipeline import (
 )
 from penstock.pipeline.commit import duplicates
 from penstock.pipeline.commit.column_warnings import describe_notes
+from penstock.pipeline.commit.joins import join_warnings
 from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.sources import row_blocks, row_boundaries, sampling
 from penstock.pipeline.splits.labels import missing_labels
-from penstock.transforms import columns, keep
+from penstock.transforms import columns, image, keep
 
 HEADING = "## Values that do not fit"
 Case = Callable[[Path], "Seen"]
@@ -105,6 +107,10 @@ def observe(recipe: Recipe, root: Path) -> Seen:
     worker.close()
     seen.warnings += [warning for warning in missing_labels(labels) if warning not in seen.warnings]
     seen.warnings += describe_notes(notes)
+    try:
+        seen.warnings += join_warnings(notes)
+    except PenstockError as error:
+        seen.error = str(error)
     if hashes:
         equal = duplicates.group([0], lambda _: pa.Table.from_batches(hashes), written.total())
         seen.warnings += duplicates.warnings(equal, written)
@@ -504,13 +510,57 @@ def _(root: Path) -> Seen:
 @case("a row without a partner in a join")
 def _(root: Path) -> Seen:
     write(root, {"b.csv": "k,y\n1,a\n9,b\n"})
-    return table(root, "k\n1\n2\n", join(Csv("a.csv"), Csv("b.csv"), on="k")).stores("y", "a", None)
+    seen = table(root, "k\n1\n2\n", join(Csv("a.csv"), Csv("b.csv"), on="k"))
+    return seen.says("1 of 2 rows of the left side", "such as '2'", "of the joined table").stores("y", "a", None)
 
 
 @case('the same, where `how="inner"`')
 def _(root: Path) -> Seen:
     write(root, {"b.csv": "k,y\n1,a\n9,b\n"})
     return table(root, "k\n1\n2\n", join(Csv("a.csv"), Csv("b.csv"), on="k", how="inner")).stores("y", "a")
+
+
+@case("a join in which nothing matches")
+def _(root: Path) -> Seen:
+    write(root, {"b.csv": "k,y\n01,a\n02,b\n"})
+    return table(root, "k\n1\n2\n", join(Csv("a.csv"), Csv("b.csv"), on="k"))
+
+
+@case("a mask of no image, or of several")
+def _(root: Path) -> Seen:
+    raw = draw(root, 8, masks=True)
+    save(raw / "masks" / "orphan.png", np.zeros((8, 6)))
+    return observe(Recipe(source=Images("images/*.png", mask="masks/{stem}.png")), raw).says("orphan.png")
+
+
+@case("what systems leave beside files (`._x.jpg`)")
+def _(root: Path) -> Seen:
+    raw = draw(root, 8)
+    (raw / "images" / "._cat_001.png").write_bytes(b"Mac OS X")
+    return observe(Recipe(source=Images("images/*.png")), raw).says("._cat_001.png")
+
+
+@case("a colour that is not in `mask_palette`")
+def _(root: Path) -> Seen:
+    raw = draw(root, 9, masks=True)
+    for path in (raw / "masks").iterdir():
+        save(path, np.full((8, 6, 3), 255 if path.stem == "cat_008" else 7))
+    source = Images("images/*.png", mask="masks/{stem}.png", decode=image.decode(mask_palette={(7, 7, 7): 1}))
+    return observe(Recipe(source=source), raw).says("255")
+
+
+@case("an image of more than `max_pixels`")
+def _(root: Path) -> Seen:
+    raw = draw(root, 8)
+    save(raw / "images" / "large.png", np.zeros((100, 100, 3)))
+    return observe(Recipe(source=Images("images/*.png", decode=image.decode(max_pixels=1000))), raw).says("100x100")
+
+
+@case("16-bit grey of which little of the range is used")
+def _(root: Path) -> Seen:
+    for number in range(4):
+        Image.fromarray(np.full((4, 4), 4000 + number, np.uint16)).save(root / f"{number}.png")
+    return observe(Recipe(source=Images("*.png")), root).says("range=")
 
 
 @case("a function of `prepare` that raises")
