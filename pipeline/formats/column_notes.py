@@ -108,8 +108,8 @@ def _collapsed(column: str, note: ColumnNote) -> str:
 
 
 _ADVICE = (
-    "float32, in which floats are given to models, keeps 7 digits; subtract an offset in `prepare`, or read the column "
-    "as string (columns={{{!r}: 'string', '*': 'auto'}}), or store whole numbers as int64"
+    "float32, in which floats are given to models, keeps 7 digits; subtract an offset in `prepare`, or declare the "
+    "column int64 if its values are whole, or string (columns={{{!r}: 'int64', '*': 'auto'}})"
 )
 _WORDS: dict[str, Callable[[str, ColumnNote], str]] = {
     LEFT_OUT: _left_out,
