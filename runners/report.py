@@ -22,7 +22,7 @@ from ..pipeline.formats.printable import printable
 from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.sources.quarantine import first_of_each
 from .process import spoken_if_possible
-from .run import Reporter, Result, Silent
+from .run import Existing, Reporter, Result, Silent, find_existing
 
 if TYPE_CHECKING:
     from ..pipeline.serving.export import Export
@@ -184,11 +184,10 @@ def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]
       warnings: What the user should know, once `features` is traced too.
     """
     plan = planned.plan
-    is_current = planned.current is not None and planned.current.generation == planned.generation_id
     return {
         "recipe": request.recipe.name,
         "generation": planned.generation_id,
-        "state": "up to date" if is_current else "to be made",
+        "state": _state(find_existing(request.output, planned)),
         "read": plan.inventory.read if plan.inventory.read >= 0 else None,
         "splits": {
             name: asdict(split) | {"examples": split.examples if split.examples >= 0 else None}
@@ -213,6 +212,12 @@ def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]
             "seconds": round(plan.estimate.seconds / (request.workers * request.worker_threads), 1),
         },
     }
+
+
+def _state(existing: Existing) -> str:
+    if existing.damage:
+        return f"to be made again: {existing.damage_in_words()}"
+    return "up to date" if existing.manifest else "to be made"
 
 
 def show_plan(entry: Mapping[str, Any]) -> None:

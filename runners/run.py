@@ -88,8 +88,9 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     reporter.stage("planning")
     planned = plan(request)
     reporter.planned(planned)
-    existing = _find_existing(request.output, planned)
-    if existing.manifest and not existing.damage:
+    existing = find_existing(request.output, planned)
+    if existing.manifest and existing.pointer and not existing.damage:
+        _take(request.output, planned, existing.pointer)
         return Result("up_to_date", existing.manifest)
     if existing.damage:
         reporter.stage(f"{existing.damage_in_words()}: making it again")
@@ -138,7 +139,7 @@ def _remove_work(generation: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Existing:
+class Existing:
     """What is there of a generation that was committed once.
 
     Attributes:
@@ -152,19 +153,20 @@ class _Existing:
     pointer: Pointer | None = None
 
     def damage_in_words(self) -> str:
+        """The first file that is damaged, and how many there are."""
         first, *others = self.damage.values()
         return f"{first} (and {len(others)} more)" if others else first
 
 
-def _find_existing(dataset: str, planned: PlannedRun) -> _Existing:
-    """What is there of the generation; where it is whole, the dataset points to it afterwards."""
+def find_existing(dataset: str, planned: PlannedRun) -> Existing:
+    """What is there of the generation that a plan would make."""
     current, generation = planned.current, planned.generation_id
     root = files.join(dataset, generation)
     is_current = current is not None and current.generation == generation
     if not is_current and (
         not files.exists(files.join(root, paths.MANIFEST)) or files.exists(files.join(root, paths.WORK))
     ):
-        return _Existing({})  # never finished
+        return Existing({})  # never finished
     try:
         try:
             manifest, pointer = Manifest.read_generation(dataset, generation)
@@ -172,22 +174,24 @@ def _find_existing(dataset: str, planned: PlannedRun) -> _Existing:
             if current is None or not is_current:
                 raise
             manifest, pointer = Manifest.load(dataset), current  # only its checksum is damaged
-            files.write_bytes(files.join(root, paths.MANIFEST_SHA256), pointer.manifest_sum())
     except DatasetError as error:
-        return _Existing({paths.MANIFEST: str(error)})
-    damage = find_damage(dataset, manifest)
-    if damage:
-        return _Existing(damage, manifest, pointer)
-    if pointer != current:
+        return Existing({paths.MANIFEST: str(error)})
+    return Existing(find_damage(dataset, manifest), manifest, pointer)
+
+
+def _take(dataset: str, planned: PlannedRun, pointer: Pointer) -> None:
+    """Points the dataset to a generation that is there and whole; writes nothing where all is as it should be."""
+    root = files.join(dataset, planned.generation_id)
+    if pointer != planned.current:
         with _alone(root):
-            publish(dataset, pointer, current)
-    elif files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
+            publish(dataset, pointer, planned.current)
+    pointer.write_sum(dataset)
+    if files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
         with contextlib.suppress(PenstockError), _alone(root):
             _remove_work(root)
-    return _Existing({}, manifest, pointer)
 
 
-def _repair(job: "Job", planned: PlannedRun, existing: _Existing, reporter: Reporter) -> bool:
+def _repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Reporter) -> bool:
     """Makes only those units again whose files are damaged; whether all is as the manifest says afterwards.
 
     It is not where other files are damaged, too, where units share their rows out, or where a unit comes out otherwise.

@@ -478,9 +478,8 @@ class Manifest:
         """Writes the manifest and its checksum; returns the pointer that makes it current."""
         content = self.encode()
         pointer = Pointer.to(self.generation, content)
-        root = files.join(dataset, self.generation)
-        files.write_bytes(files.join(root, paths.MANIFEST), content)
-        files.write_bytes(files.join(root, paths.MANIFEST_SHA256), pointer.manifest_sum())
+        files.write_bytes(files.join(dataset, self.generation, paths.MANIFEST), content)
+        pointer.write_sum(dataset)
         return pointer
 
 
@@ -592,6 +591,14 @@ class Pointer:
     def manifest_sum(self) -> bytes:
         """The content of manifest.sha256."""
         return f"{self.sha256}  {paths.MANIFEST}\n".encode()
+
+    def write_sum(self, dataset: str) -> None:
+        """Writes manifest.sha256, unless it is as it should be."""
+        uri = files.join(dataset, self.generation, paths.MANIFEST_SHA256)
+        with contextlib.suppress(OSError):
+            if files.read_bytes(uri, _POINTER_BYTES) == self.manifest_sum():
+                return
+        files.write_bytes(uri, self.manifest_sum())
 
     @classmethod
     def read(cls, dataset: str) -> "Pointer | None":

@@ -130,6 +130,32 @@ def test_an_older_generation_that_is_damaged_is_not_taken_again(
     assert faults(dataset) == []
 
 
+def test_a_dry_run_tells_what_is_damaged(dataset: Committed) -> None:
+    from helpers import request
+
+    from penstock.pipeline.job import plan
+    from penstock.runners.report import plan_entry
+
+    def state() -> str:
+        asked = request(RECIPE, dataset.source, dataset.path, HASH, max_quarantined="1")
+        return str(plan_entry(asked, plan(asked), [])["state"])
+
+    assert state() == "up to date"
+    shard = next(dataset.generation.glob("data/*"))
+    shard.unlink()
+    assert state() == f"to be made again: {shard}: the file is missing"
+    assert not shard.exists()
+
+
+def test_a_checksum_of_the_manifest_that_is_lost_is_written_again(dataset: Committed) -> None:
+    path = dataset.generation / "manifest.sha256"
+    content = path.read_bytes()
+    for damage in (Path.unlink, flip, become_a_pipe):
+        damage(path)
+        assert again(dataset).status == "up_to_date"
+        assert path.read_bytes() == content
+
+
 def test_an_older_generation_that_is_half_gone_is_not_taken_again(dataset: Committed) -> None:
     shutil.rmtree(old(dataset) / "data")
     assert again(dataset, OTHER, OTHER_HASH).status == "committed"
