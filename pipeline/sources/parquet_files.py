@@ -61,8 +61,8 @@ def _request(uri: str, size: int, name: str, *arguments: Any) -> Any:
     except TimeoutError as error:
         raise UnreadableError(f"no answer within {timeout:.0f} s of the process that reads it") from error
     except EOFError as error:
-        ended = child.epitaph() if child else "could not be started"
-        raise UnreadableError(f"the process that reads it {ended}") from error
+        assert child is not None  # one that cannot start raises another error
+        raise UnreadableError(f"the process that reads it {child.epitaph()}") from error
     except OSError as error:
         raise UnreadableError(str(error)) from error
 

@@ -13,6 +13,8 @@ import time
 from collections.abc import Iterator
 from typing import IO
 
+from ..errors import PenstockError
+
 _LENGTH = struct.Struct("<Q")
 _START = 60.0  # seconds that a process may take until it is ready: its imports
 MEMORY_LIMIT = 8 << 30  # bytes of address space: far above what is needed, far below what a runaway decoder takes
@@ -25,8 +27,7 @@ class ChildProcess:
         """Starts it; it is ready when it has sent a first, empty message.
 
         Raises:
-          EOFError: it ended at once.
-          TimeoutError: it is not ready after a minute.
+          PenstockError: it ended at once, or is not ready after a minute.
         """
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -35,7 +36,12 @@ class ChildProcess:
             stderr=subprocess.DEVNULL,  # a crash's own words say nothing of the file
         )
         self.alive = True
-        self.receive(_START)
+        try:
+            self.receive(_START)
+        except (EOFError, TimeoutError) as error:
+            raise PenstockError(
+                f"expected the process {module} to start, but it {self.epitaph()}; try `{sys.executable} -m {module}`"
+            ) from error
 
     def send(self, message: bytes) -> None:
         """Sends a message.
@@ -116,8 +122,7 @@ class ChildPool:
         """A process that nobody else uses while this lasts.
 
         Raises:
-          EOFError: it could not be started.
-          TimeoutError: likewise.
+          PenstockError: it could not be started.
         """
         child = self._children.get()
         try:
@@ -153,7 +158,9 @@ def serve_parent() -> tuple[IO[bytes], IO[bytes]]:
     Returns:
       Where messages come from, and where answers go; what is printed goes elsewhere.
     """
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_LIMIT, MEMORY_LIMIT))
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
