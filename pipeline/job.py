@@ -1,6 +1,7 @@
 """From a request to a job: everything that happens before an engine is started."""
 
 import hashlib
+import inspect
 import json
 import os
 import platform
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import cloudpickle
 
+from .analysis import advice
 from .commit import drift
 from .commit.budget import Budget
 from .cores import cores
@@ -21,6 +23,7 @@ from .formats.manifest import Origin, Pointer, RecipeName, StoredFile, stored_fi
 from .planning import plan_file, step_configs
 from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe
+from .prepare import summaries
 from .prepare.isolate import pickled_by_value
 from .prepare.preparer import Preparer, StatisticsSpec
 from .sources.quarantine import FilteredExample, QuarantinedExample
@@ -93,11 +96,64 @@ def plan(request: RunRequest) -> PlannedRun:
     return PlannedRun(new_plan, _generation_id(request, new_plan.inventory.digest), current, warnings)
 
 
-def _check_places(source: str, output: str) -> None:
-    """Raises RequestError where the input cannot be read, or the output would not have a folder of its own."""
+def check(recipe: LoadedRecipe, source: str | None = None) -> Plan | None:
+    """Checks as much of a recipe as can be checked without TensorFlow and Beam, and without writing anything.
+
+    Args:
+      recipe: The recipe; its fields were checked when it was loaded.
+      source: The input folder, to list what the recipe finds there and to prepare a few examples of it.
+
+    Returns:
+      The plan of what is found; None where no folder is given.
+
+    Raises:
+      RequestError: `features` does not take one argument, a function of `prepare` cannot be sent to a worker, or the
+        recipe does not fit the input.
+    """
+    function = recipe.recipe.features
+    if function is not None:
+        try:
+            inspect.signature(function).bind(None)
+        except TypeError as error:
+            raise RequestError(
+                f"Recipe(features=...): expected a function of one argument, `inputs`, found {function!r}: {error}"
+            ) from error
+        except ValueError:
+            pass  # a function of C's has no signature
+    with pickled_by_value(recipe.module):
+        _check_shippable(recipe.recipe.prepare)
+        if source is None:
+            return None
+        _check_input(source)
+        return make_plan(recipe.recipe, source, threads=1)
+
+
+def preview(request: RunRequest, planned: PlannedRun) -> Sequence[str]:
+    """Traces `features`, where there are any: finds its mistakes, and all that the user should know before a run.
+
+    Raises:
+      RequestError: `features` fails on the features that `prepare` makes, or the request is wrong otherwise.
+    """
+    recipe, features = request.recipe.recipe, planned.plan.features
+    if recipe.features is not None:
+        return prepare(request, planned).commit.plan.warnings
+    _budget(request)
+    preparer = planned.plan.preparer(StatisticsSpec(recipe.statistics, summaries.column_specs(features, ()), ()))
+    with pickled_by_value(request.recipe.module):
+        _check_shippable(preparer)
+    return [*planned.warnings, *advice.passed_lists(features)]
+
+
+def _check_input(source: str) -> None:
+    """Raises RequestError where the input cannot be read."""
     if files.is_local(source) and not os.path.isdir(source):
         found = "a file" if os.path.exists(source) else "nothing"
         raise RequestError(f"--input: expected a folder, found {found} at {source}")
+
+
+def _check_places(source: str, output: str) -> None:
+    """Raises RequestError where the input cannot be read, or the output would not have a folder of its own."""
+    _check_input(source)
     if not files.is_local(output):
         raise RequestError(f"--output: expected a local folder, found {output}; object stores are not supported yet")
     if os.path.exists(output) and not os.path.isdir(output):
@@ -142,7 +198,6 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     from .beam import Job
     from .build.units import MakeOptions
     from .commit.commit import CommitOptions, PlanTotals
-    from .prepare import summaries
 
     recipe, plan = request.recipe.recipe, planned.plan
     budget = _budget(request)
@@ -255,10 +310,10 @@ def _stored(path: str, examples: Sequence[QuarantinedExample] | Sequence[Filtere
     return stored_file(path, b"".join(lines), len(lines)) if lines else None
 
 
-def _check_shippable(preparer: Preparer) -> None:
-    """Raises RequestError where the recipe's functions cannot be sent to a worker."""
+def _check_shippable(functions: object) -> None:
+    """Raises RequestError where the recipe's functions, or what has them, cannot be sent to a worker."""
     try:
-        cloudpickle.dumps(preparer)
+        cloudpickle.dumps(functions)
     except Exception as error:  # whatever an object's pickling raises
         raise RequestError(
             f"Recipe(prepare=...): expected functions that can be sent to a worker, found {error}; make what they "

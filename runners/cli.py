@@ -115,7 +115,7 @@ def run(
     with _errors():
         process.expect_preparing()
         _quiet_libraries()
-        from ..pipeline.job import RunRequest, check_budget, plan, prepare
+        from ..pipeline.job import RunRequest, check_budget, plan, preview
         from ..pipeline.planning.recipe import load_recipe
         from . import report
         from .run import run as run_recipe
@@ -131,8 +131,8 @@ def run(
         )
         if dry_run:
             planned = plan(request)
-            job = prepare(request, planned)  # finds mistakes in `features` and in the budget
-            _print(report.plan_entry(request, planned, job.commit.plan.warnings), as_json, report.show_plan)
+            warnings = preview(request, planned)
+            _print(report.plan_entry(request, planned, warnings), as_json, report.show_plan)
             check_budget(request, planned)
             return
         with report.reporter(quiet or as_json) as reporter:
@@ -140,6 +140,30 @@ def run(
         if not quiet or as_json:
             with process.spoken_if_possible():
                 _print(report.result_entry(request.output, result), as_json, report.show_result)
+
+
+@main.command(epilog=_EXIT_CODES)
+@click.argument("recipe")
+@click.option("--input", "source", metavar="FOLDER", help="Where the raw data is, to try the recipe on a few examples.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def check(recipe: str, source: str | None, as_json: bool) -> None:
+    """Checks a RECIPE in a moment, without TensorFlow and Beam, and writes nothing.
+
+    Its fields, and whether its functions can be sent to a worker; and with --input whether its patterns find anything,
+    and `prepare` works on a few examples. What `features` does is found by `penstock run --dry-run`.
+
+    \b
+      penstock check pets.py --input raw/pets
+    """
+    with _errors():
+        from ..pipeline.job import check as check_recipe
+        from ..pipeline.planning.recipe import load_recipe
+        from . import report
+
+        _quiet_libraries()
+        loaded = load_recipe(recipe)
+        checked = check_recipe(loaded, None if source is None else _folder(source))
+        _print(report.check_entry(loaded, checked), as_json, report.show_check)
 
 
 @main.command()
@@ -172,6 +196,7 @@ def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
         from ..pipeline.formats.manifest import Manifest
 
         if not no_graph:
+            process.expect_preparing("tensorflow")
             _quiet_libraries()
         dataset = _folder(dataset)
         faults = 0
@@ -249,6 +274,7 @@ def export(
     Its signature serving_default takes the content of JPEG and PNG files, or a table's raw columns.
     """
     with _errors():
+        process.expect_preparing("tensorflow")
         _quiet_libraries()
         from ..pipeline.load import open_dataset
         from . import report
@@ -269,6 +295,7 @@ def demo(folder: str | None, examples: int) -> None:
     with _errors():
         from .demo import run_demo
 
+        process.expect_preparing()
         _quiet_libraries()
         run_demo(folder, examples)
 

@@ -1,11 +1,14 @@
 """What the command line does to its own process."""
 
 import contextlib
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import logging
 import os
 import sys
 from collections.abc import Iterator
+from types import ModuleType
 from typing import TextIO
 
 from ..pipeline.errors import RequestError
@@ -48,12 +51,12 @@ def _silence(number: int, stream: TextIO | None) -> None:
             os.dup2(nowhere.fileno(), number)
 
 
-def expect_preparing() -> None:
-    """Raises RequestError where what makes a dataset is not installed."""
-    missing = [name for name in _PREPARING if not _is_installed(name)]
+def expect_preparing(*names: str) -> None:
+    """Raises RequestError where some of what makes a dataset, by default all, is not installed."""
+    missing = [name for name in names or _PREPARING if not _is_installed(name)]
     if missing:
         raise RequestError(
-            f"expected {', '.join(missing)}, which making a dataset needs, found none installed; "
+            f"expected {', '.join(missing)}, which this command needs, found none installed; "
             "pip install 'penstock[prepare]'"
         )
 
@@ -77,10 +80,11 @@ def search_working_folder() -> None:
 
 
 def quiet_libraries(preparing: bool) -> None:
-    """Keeps the remarks of TensorFlow, tf.Transform and Beam off the terminal.
+    """Keeps the remarks of TensorFlow, tf.Transform and Beam off the terminal; imports none of them.
 
     Args:
-      preparing: Whether the process prepares or exports, for which it gets TensorFlow imported and no accelerator.
+      preparing: Whether the process prepares or exports: then TensorFlow, if it comes to be imported, says nothing of
+        itself and gets no accelerator.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if not preparing:
@@ -88,11 +92,47 @@ def quiet_libraries(preparing: bool) -> None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     for name, level in (("absl", logging.ERROR), ("tensorflow", logging.ERROR), ("apache_beam", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
-    terminal = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), 2)  # TensorFlow's C++ greets before it reads how much it may say
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(terminal, 2)
-        os.close(terminal)
+    if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _QuietImport())
+
+
+class _QuietImport(importlib.abc.MetaPathFinder):
+    """Has TensorFlow imported in silence, whoever does it first: its C++ greets before it reads how much it may say."""
+
+    def __init__(self) -> None:
+        self._asking_others = False
+
+    def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
+        if name != "tensorflow" or self._asking_others:
+            return None
+        self._asking_others = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asking_others = False
+        if spec is not None and spec.loader is not None:
+            spec.loader = _QuietLoader(spec.loader)
+        return spec
+
+
+class _QuietLoader(importlib.abc.Loader):
+    """A loader that lets a module's own one load it while standard error leads nowhere."""
+
+    def __init__(self, loader: importlib.abc.Loader) -> None:
+        self._loader = loader
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType | None:
+        return self._loader.create_module(spec)
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__loader__ = self._loader
+        if module.__spec__ is not None:
+            module.__spec__.loader = self._loader
+        terminal = os.dup(2)
+        try:
+            with open(os.devnull, "wb") as nowhere:
+                os.dup2(nowhere.fileno(), 2)
+            self._loader.exec_module(module)
+        finally:
+            os.dup2(terminal, 2)
+            os.close(terminal)

@@ -20,6 +20,9 @@ from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
 from ..pipeline.formats.printable import printable
 from ..pipeline.job import PlannedRun, RunRequest
+from ..pipeline.planning.plan import Plan
+from ..pipeline.planning.recipe import LoadedRecipe
+from ..pipeline.planning.step_configs import step_name
 from ..pipeline.sources.quarantine import first_of_each
 from .process import spoken_if_possible
 from .run import Existing, Reporter, Result, Silent, find_existing
@@ -175,6 +178,31 @@ def _plan_line(planned: PlannedRun) -> str:
     return f"{count} ({splits}) in {len(plan.units)} units"
 
 
+def check_entry(recipe: LoadedRecipe, plan: Plan | None) -> dict[str, Any]:
+    """What `penstock check` found, as data; without a plan, where there was no input, only what the recipe says."""
+    content = recipe.recipe
+    entry = {
+        "recipe": recipe.name,
+        "source": type(content.source).__name__,
+        "prepare": [step_name(step) for step in content.prepare],
+        "function": getattr(content.features, "__name__", repr(content.features)) if content.features else None,
+    }
+    return entry if plan is None else {**entry, **_found(plan), "warnings": list(plan.inventory.warnings)}
+
+
+def show_check(entry: Mapping[str, Any]) -> None:
+    """Prints what `penstock check` found for people."""
+    console = Console(markup=False, highlight=False)
+    if "read" in entry:
+        _show_found(console, entry)
+        _warn(console, entry["warnings"])
+    steps = f"{len(entry['prepare'])} steps in `prepare`" if entry["prepare"] else "no `prepare`"
+    features = "`features`, which `penstock run --dry-run` tries" if entry["function"] else "no `features`"
+    console.print(
+        f"recipe {entry['recipe']} is as it should be: {entry['source']}, {steps}, {features}", soft_wrap=True
+    )
+
+
 def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]) -> dict[str, Any]:
     """What `--dry-run` says, as data.
 
@@ -188,25 +216,9 @@ def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]
         "recipe": request.recipe.name,
         "generation": planned.generation_id,
         "state": _state(find_existing(request.output, planned)),
-        "read": plan.inventory.read if plan.inventory.read >= 0 else None,
-        "splits": {
-            name: asdict(split) | {"examples": split.examples if split.examples >= 0 else None}
-            for name, split in plan.splits.items()
-        },
-        "split_rule": dict(plan.split_rule),
+        **_found(plan),
         "units": len(plan.units),
-        "filtered": dict(plan.inventory.filtered),
-        "quarantined": dict(Counter(example.code for example in plan.inventory.quarantined)),
-        "examples": {
-            "filtered": {example.reason: example.key for example in reversed(plan.inventory.filtered_examples)},
-            "quarantined": first_of_each(plan.inventory.quarantined),
-        },
         "warnings": list(warnings),
-        "columns": {
-            column.name: {"type": str(column.type), "reason": plan.raw.reasons.get(column.name, "")}
-            for column in plan.raw.columns
-        },
-        "features": {name: feature.to_json() for name, feature in plan.features.items()},
         "estimate": {
             "output_bytes": round(plan.estimate.output_bytes),
             "seconds": round(plan.estimate.seconds / (request.workers * request.worker_threads), 1),
@@ -220,10 +232,44 @@ def _state(existing: Existing) -> str:
     return "up to date" if existing.manifest else "to be made"
 
 
+def _found(plan: Plan) -> dict[str, Any]:
+    """What planning found in the input, as data."""
+    return {
+        "read": plan.inventory.read if plan.inventory.read >= 0 else None,
+        "splits": {
+            name: asdict(split) | {"examples": split.examples if split.examples >= 0 else None}
+            for name, split in plan.splits.items()
+        },
+        "split_rule": dict(plan.split_rule),
+        "filtered": dict(plan.inventory.filtered),
+        "quarantined": dict(Counter(example.code for example in plan.inventory.quarantined)),
+        "examples": {
+            "filtered": {example.reason: example.key for example in reversed(plan.inventory.filtered_examples)},
+            "quarantined": first_of_each(plan.inventory.quarantined),
+        },
+        "columns": {
+            column.name: {"type": str(column.type), "reason": plan.raw.reasons.get(column.name, "")}
+            for column in plan.raw.columns
+        },
+        "features": {name: feature.to_json() for name, feature in plan.features.items()},
+    }
+
+
 def show_plan(entry: Mapping[str, Any]) -> None:
     """Prints a plan for people."""
     console = Console(markup=False, highlight=False)
     console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
+    _show_found(console, entry)
+    _warn(console, entry["warnings"])
+    estimate = entry["estimate"]
+    console.print(
+        f"{entry['units']} units; an estimate from a few examples: {size_in_words(estimate['output_bytes'])} of "
+        f"shards, {estimate['seconds']:g} s to make them, some 10 s around it. Nothing was written."
+    )
+
+
+def _show_found(console: Console, entry: Mapping[str, Any]) -> None:
+    """Prints what planning found in the input."""
     table = Table("split", "examples", "shards", "input", "labels")
     for name, split in entry["splits"].items():
         count = "after reading" if split["examples"] is None else f"{split['examples']:,}"
@@ -243,12 +289,6 @@ def show_plan(entry: Mapping[str, Any]) -> None:
         if entry[what]:
             console.print(f"{what} by the plan: {counts_in_words(entry[what])}")
             _print_examples(console, entry["examples"][what])
-    _warn(console, entry["warnings"])
-    estimate = entry["estimate"]
-    console.print(
-        f"{entry['units']} units; an estimate from a few examples: {size_in_words(estimate['output_bytes'])} of "
-        f"shards, {estimate['seconds']:g} s to make them, some 10 s around it. Nothing was written."
-    )
 
 
 def result_entry(dataset: str, result: Result) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from ..formats.features import Feature
 from ..graph import portability
 from ..graph.feature_graph import FeatureGraph, Source
 from ..prepare.summaries import SummarySpec
+from . import advice
 from . import outputs as checks
 from .batcher import Batcher
 from .preprocessing import FeaturesFn, Tensors, call_features, make_preprocessing_fn
@@ -108,7 +109,8 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
         ) from error
     checks.check_rows(inputs, outputs)
     dtypes = {name: tensor.dtype.name for name, tensor in outputs.items()}
-    warnings = _not_portable(FeatureGraph(graph, _sources(inputs), features), outputs)
+    traced = FeatureGraph(graph, _sources(inputs), features)
+    warnings = advice.not_portable(portability.find_obstacles(traced, outputs))
     analysis = Analysis(features_fn, features, recording.requests, 0, (), dtypes, warnings=warnings)
     if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         return analysis
@@ -143,19 +145,6 @@ def _sources(inputs: Mapping[str, Any]) -> dict[str, Source]:
         for part, tensor in enumerate(parts):
             sources[tensor.op.name] = Source(name, part if len(parts) > 1 else None)
     return sources
-
-
-def _not_portable(graph: FeatureGraph, outputs: Mapping[str, Any]) -> tuple[str, ...]:
-    """A warning of all that has no portable form; none where everything has one."""
-    obstacles = portability.find_obstacles(graph, outputs)
-    by_output = {
-        name: ", ".join(kind for kind, names in obstacles.items() if name in names)
-        for name in sorted({name for names in obstacles.values() for name in names})
-    }
-    if not by_output:
-        return ()
-    words = "; ".join(f"{name!r} for {kinds}" for name, kinds in by_output.items())
-    return (f"not portable, so that only ds.tf, or ds.torch and the like with features=False, can load it: {words}",)
 
 
 def _analyzed_tensors(graph: tf.Graph) -> list[tf.Tensor]:

@@ -8,8 +8,8 @@ bytes. A varint has seven bits a byte, the lowest first, and the top bit set in 
 in two's complement, of at most ten bytes; a float32 has four bytes, little-endian.
 (tensorflow/core/example/{example,feature}.proto; protobuf.dev/programming-guides/encoding.)
 
-Five modules have this format in code of their own, each for speed: `features.serialize` writes one example through
-protobuf, `example_writer` columns through Arrow; `example_reader` reads one record without a copy, `example_columns`
+Four modules have this format in code of their own, each for speed, and so that none needs TensorFlow: `example_writer`
+writes one example or columns through Arrow; `example_reader` reads one record without a copy, `example_columns`
 many of a table at a time, `example_row` one of a table.
 """
 

@@ -186,28 +186,3 @@ def overflow_to_infinity(column: pa.Array) -> pa.Array:
     stored = values.copy()
     stored[values >= _OVERFLOW], stored[values <= -_OVERFLOW] = np.inf, -np.inf
     return pa.array(stored, pa.float64(), mask=np.asarray(column.is_null()))
-
-
-def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> bytes:
-    """A tf.train.Example with the given stored values; equal values give equal bytes.
-
-    Args:
-      values: Feature name to stored value; pixels are encoded already.
-      features: What each is.
-    """
-    from tensorflow.core.example.example_pb2 import Example  # importing TensorFlow takes seconds
-
-    example = Example()
-    entries = example.features.feature
-    for name, feature in features.items():
-        value = values[name]
-        if value is None:
-            continue
-        if feature.dtype == "int64":
-            entries[name].int64_list.value.extend(np.asarray(value, np.int64).ravel().tolist())
-        elif feature.dtype == "float32":
-            entries[name].float_list.value.extend(np.ravel(value).tolist())
-        else:
-            strings = value if None in feature.shape else [value]
-            entries[name].bytes_list.value.extend(item.encode() if isinstance(item, str) else item for item in strings)
-    return bytes(example.SerializeToString(deterministic=True))

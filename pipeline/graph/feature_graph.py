@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from ..formats.features import Feature
 
+RAGGED = "RaggedTensor, a list of any length: bring it to one length with text.pad"  # as an output
 _DECODERS = {"DecodeJpeg", "DecodePng", "DecodeRaw"}
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .feature_graph import FeatureGraph, remember
+from .feature_graph import RAGGED, FeatureGraph, remember
 from .operations import HOST_OPERATIONS, OPERATIONS
 from .placement import LOOKUP
 from .regular_expressions import NotAlikeError, classes, compiled, replacement
@@ -40,7 +40,7 @@ class Portability:
     def obstacles(self, output: Any) -> list[str]:
         """What stands between an output, which may be a sparse or ragged tensor, and a portable form; in words."""
         if not isinstance(output, tf.Tensor):
-            return [f"{type(output).__name__}, a list of any length: bring it to one length with text.pad"]
+            return [RAGGED.replace("RaggedTensor", type(output).__name__)]
         kinds: dict[str, None] = {}
         seen: set[str] = set()
         waiting = [output]

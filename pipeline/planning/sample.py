@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from itertools import islice
 
 from ..errors import RequestError
-from ..formats.features import IMAGE, MASK, Feature, serialize
+from ..formats.example_writer import serialize
+from ..formats.features import IMAGE, MASK, Feature
 from ..prepare.images import ImageSteps
 from ..prepare.isolate import IsolatedPreparer
 from ..prepare.outcomes import Prepared

@@ -47,6 +47,12 @@ def describe_step(step: object) -> dict[str, Any]:
     return {"python": python_name(function), **touches}
 
 
+def step_name(step: object) -> str:
+    """The name of one function of `prepare`."""
+    described = describe_step(step)
+    return str(described.get("step") or described["python"])
+
+
 def describe_codec(codec: Codec) -> dict[str, Any]:
     """How images are decoded, or pixels are stored."""
     return {"codec": codec.codec_id, "arguments": codec.config()}

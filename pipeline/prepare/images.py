@@ -18,6 +18,7 @@ from ...transforms.observations import Observation
 from ...transforms.outcome import Filtered, Rejected
 from ..errors import in_words
 from ..formats.column_notes import ColumnNote
+from ..formats.example_writer import serialize
 from ..formats.features import (
     IMAGE,
     KEY,
@@ -28,7 +29,6 @@ from ..formats.features import (
     describe_columns,
     is_pixels,
     overflow_to_infinity,
-    serialize,
 )
 from ..sources.listing import Reference
 from ..sources.quarantine import FilteredExample, QuarantinedExample

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -270,3 +271,77 @@ def test_the_demo_makes_a_dataset_from_nothing(cli: Cli):
     assert "60 read = " in ended.stdout
     assert cli("verify", cli.folder / "demo" / "dataset").exit_code == 0
     assert faults(cli("demo", cli.folder / "demo"), 2, "expected an empty folder for the demo") == []
+
+
+CHECKED = """
+from penstock import Csv, Images, Recipe, folder
+from penstock.transforms import image, numeric
+
+def features(inputs):
+    return {"x": numeric.standardize(inputs, "x")}
+
+def of_two(inputs, more):
+    return inputs
+
+def fails(example):
+    return example["nothing"]
+
+photos = Recipe(source=Images("images/*.png"), prepare=[image.resize(4, 4)], features=lambda inputs: inputs)
+table = Recipe(source=Csv("*.csv"), features=features)
+bare = Recipe(source=Csv("*.csv"))
+two = Recipe(source=Csv("*.csv"), features=of_two)
+none = Recipe(source=Csv("nothing*.csv"))
+broken = Recipe(source=Images("images/*.png"), prepare=[fails])
+"""
+
+
+@pytest.fixture
+def checked(tmp_path: Path) -> Path:
+    """A folder with a recipe file, drawn images and a table."""
+    draw(tmp_path / "raw", 4)
+    (tmp_path / "raw" / "t.csv").write_text("x,y\n1,a\n2,b\n")
+    (tmp_path / "recipe.py").write_text(CHECKED)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["check", "recipe.py:photos", "--input", "raw"],
+        ["check", "recipe.py:table", "--input", "raw"],
+        ["check", "recipe.py:table"],
+        ["run", "recipe.py:bare", "--input", "raw", "--output", "out", "--dry-run"],
+    ],
+)
+def test_what_traces_no_features_imports_no_tensorflow(checked: Path, arguments: list[str]) -> None:
+    code = f"import sys; from penstock.runners.cli import main; main({arguments!r}, standalone_mode=False)"
+    code += "; print('loaded', *{name.partition('.')[0] for name in sys.modules})"
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=checked, check=True)
+    loaded = set(ended.stdout.partition("loaded ")[2].split())
+    assert not loaded & {"tensorflow", "tensorflow_transform", "apache_beam", "tfx_bsl", "keras"}
+    assert "penstock" in loaded
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("two", r"Recipe\(features=...\): expected a function of one argument, `inputs`, found .*of_two.* 'more'"),
+        ("none", "expected record files at .*nothing.*found none"),
+        ("broken", "none of the first 4 examples could be prepared; .*KeyError: 'nothing'"),
+        ("missing", "expected `missing = Recipe"),
+    ],
+)
+def test_check_says_what_is_wrong(checked: Path, cli: Cli, name: str, words: str) -> None:
+    result = cli("check", f"{checked / 'recipe.py'}:{name}", "--input", checked / "raw")
+    assert result.exit_code == 2
+    assert re.search(words, result.output)
+
+
+def test_check_says_what_is_there(checked: Path, cli: Cli) -> None:
+    result = cli("check", f"{checked / 'recipe.py'}:table", "--input", checked / "raw", "--json")
+    entry = json.loads(result.output)
+    assert (entry["source"], entry["function"], list(entry["splits"])) == ("Csv", "features", ["train"])
+    assert entry["columns"]["x"]["type"] == "int64"
+    result = cli("check", f"{checked / 'recipe.py'}:photos")
+    assert "recipe recipe is as it should be: Images, 1 steps in `prepare`, `features`" in result.output

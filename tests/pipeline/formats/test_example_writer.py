@@ -9,8 +9,8 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from penstock.pipeline.formats.example_writer import encode
-from penstock.pipeline.formats.features import describe_columns
+from penstock.pipeline.formats.example_writer import encode, serialize
+from penstock.pipeline.formats.features import Feature, describe, describe_columns
 from penstock.pipeline.graph.savedmodel import example_spec
 
 INTEGERS = [0, 1, -1, 127, 128, -128, 300, 2**14 - 1, 2**14, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63)]
@@ -170,3 +170,70 @@ def test_tensorflow_parses_what_the_spec_says():
     np.testing.assert_array_equal(parsed["real"].numpy(), np.array([0.5, np.nan, np.inf], np.float32))
     assert parsed["text"].numpy().tolist() == [b"a", b"", b""]
     assert tf.RaggedTensor.from_sparse(parsed["items"]).to_list() == [[1, 2], [], []]
+
+
+def test_serialized_examples_parse_in_tensorflow():
+    values = {"image": b"\x89PNG", "text": "é", "n": np.int8(-3), "b": True, "v": [1, 2.5, 3]}
+    values["m"] = np.arange(6).reshape(2, 3)
+    described = {
+        "image": Feature("image", "uint8", (4, 5, 3), "png"),
+        "text": describe("text", "é", ""),
+        "n": describe("n", values["n"], ""),
+        "b": describe("b", values["b"], ""),
+        "v": describe("v", values["v"], ""),
+        "m": describe("m", values["m"], ""),
+    }
+    content = serialize(values, described)
+    spec = {
+        "image": tf.io.FixedLenFeature([], tf.string),
+        "text": tf.io.FixedLenFeature([], tf.string),
+        "n": tf.io.FixedLenFeature([], tf.int64),
+        "b": tf.io.FixedLenFeature([], tf.int64),
+        "v": tf.io.FixedLenFeature([3], tf.float32),
+        "m": tf.io.FixedLenFeature([2, 3], tf.int64),
+    }
+    parsed = tf.io.parse_single_example(content, spec)
+    assert parsed["image"] == b"\x89PNG"
+    assert parsed["text"] == "é".encode()
+    assert parsed["n"] == -3
+    assert parsed["b"] == 1
+    assert parsed["v"].numpy().tolist() == [1, 2.5, 3]
+    assert parsed["m"].numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_equal_values_give_equal_bytes_whatever_their_order():
+    described = {"b": Feature("number", "int64", ()), "a": Feature("text", "string", ())}
+    one = serialize({"a": "x", "b": 1}, described)
+    assert one == serialize({"b": 1, "a": "x"}, dict(reversed(described.items())))
+    assert one != serialize({"b": 2, "a": "x"}, described)
+
+
+def test_one_example_is_what_protobuf_writes():
+    features = {
+        "z": Feature("text", "string", ()),
+        "é": Feature("number", "int64", (5,)),
+        "a": Feature("number", "float32", (2, 2)),
+        "image": Feature("image", "uint8", (4, 5, 3), "png"),
+        "words": Feature("text", "string", (None,)),
+        "none": Feature("text", "string", (None,)),
+        "absent": Feature("number", "int64", (), optional=True),
+    }
+    values = {
+        "z": "ü",
+        "é": np.array([0, -1, 127, 128, -(2**63)]),
+        "a": np.array([[1.5, np.nan], [-np.inf, 0.1]]),
+        "image": b"\x89PNG" * 50,
+        "words": ["a", b"", "b" * 200],
+        "none": [],
+        "absent": None,
+    }
+    example = tf.train.Example()
+    entries = example.features.feature
+    entries["z"].bytes_list.value.append("ü".encode())
+    entries["é"].int64_list.value.extend(values["é"].tolist())
+    entries["a"].float_list.value.extend(values["a"].ravel().tolist())
+    entries["image"].bytes_list.value.append(values["image"])
+    entries["words"].bytes_list.value.extend([b"a", b"", b"b" * 200])
+    entries["none"].bytes_list.value.extend([])
+    assert serialize(values, features) == example.SerializeToString(deterministic=True)
+    assert serialize({"z": None}, {"z": features["z"]}) == tf.train.Example().SerializeToString()

@@ -2,10 +2,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from PIL import Image
 
-from penstock.pipeline.formats.features import Feature, describe, serialize
+from penstock.pipeline.formats.features import Feature, describe
 
 PIXELS = np.zeros((4, 5, 3), np.uint8)
 
@@ -51,42 +50,6 @@ def test_values_that_cannot_be_stored_are_refused(value: Any):
 def test_names_must_be_text(name: Any):
     with pytest.raises(ValueError, match="name"):
         describe(name, 1, "png")
-
-
-def test_serialized_examples_parse_in_tensorflow():
-    values = {"image": b"\x89PNG", "text": "é", "n": np.int8(-3), "b": True, "v": [1, 2.5, 3]}
-    values["m"] = np.arange(6).reshape(2, 3)
-    described = {
-        "image": Feature("image", "uint8", (4, 5, 3), "png"),
-        "text": describe("text", "é", ""),
-        "n": describe("n", values["n"], ""),
-        "b": describe("b", values["b"], ""),
-        "v": describe("v", values["v"], ""),
-        "m": describe("m", values["m"], ""),
-    }
-    content = serialize(values, described)
-    spec = {
-        "image": tf.io.FixedLenFeature([], tf.string),
-        "text": tf.io.FixedLenFeature([], tf.string),
-        "n": tf.io.FixedLenFeature([], tf.int64),
-        "b": tf.io.FixedLenFeature([], tf.int64),
-        "v": tf.io.FixedLenFeature([3], tf.float32),
-        "m": tf.io.FixedLenFeature([2, 3], tf.int64),
-    }
-    parsed = tf.io.parse_single_example(content, spec)
-    assert parsed["image"] == b"\x89PNG"
-    assert parsed["text"] == "é".encode()
-    assert parsed["n"] == -3
-    assert parsed["b"] == 1
-    assert parsed["v"].numpy().tolist() == [1, 2.5, 3]
-    assert parsed["m"].numpy().tolist() == [[0, 1, 2], [3, 4, 5]]
-
-
-def test_equal_values_give_equal_bytes_whatever_their_order():
-    described = {"b": Feature("number", "int64", ()), "a": Feature("text", "string", ())}
-    one = serialize({"a": "x", "b": 1}, described)
-    assert one == serialize({"b": 1, "a": "x"}, dict(reversed(described.items())))
-    assert one != serialize({"b": 2, "a": "x"}, described)
 
 
 def test_features_survive_the_manifest():
