@@ -185,8 +185,10 @@ def test_each_column_is_read_as_in_its_own_table(tmp_path: Path) -> None:
         b="id,z,w\n1,NA,-1\n2, q,inf\n",
         c="id,town,x\n3,NA,inf\n",
     )
-    first, second = Csv("a.csv", nonfinite="keep"), Csv("b.csv", missing=["", "-1"], strip=False)
-    third = Csv("c.csv", nonfinite={"x": "keep"})
+    # a column of "inf" alone is one of words
+    first = Csv("a.csv", nonfinite="keep")
+    second = Csv("b.csv", missing=["", "-1"], strip=False, columns={"w": "float64", "*": "auto"})
+    third = Csv("c.csv", columns={"x": "float64", "*": "auto"}, nonfinite={"x": "keep"})
     model = export(raw, join(Union({"one": first, "two": third}), second, on="id"))
     given = {"id": [1, 2, 3], "town": [" Ulm ", "?", "NA"], "x": [np.inf, 2.0, np.inf], "source": ["one", "one", "two"]}
     training = check(*model, **given, z=["NA", " q", ""], w=[-1.0, np.inf, NAN])
