@@ -49,7 +49,7 @@ def allocate(features: Mapping[str, Feature], rows: int, empty: Callable[..., Ar
 
 
 class Decoder:
-    """Decodes records into batches.
+    """Decodes records into batches. It pickles.
 
     Args:
       features: The features that it decodes, by name.
@@ -66,6 +66,9 @@ class Decoder:
         self.batched = not any(feature.is_pixels for feature in self._stored.values())
         self._writers = {name: _writer(feature) for name, feature in features.items()}
         self._defaults = {name: missing(feature) for name, feature in features.items() if feature.optional}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Decoder, (self.features, self._stored)
 
     def write_all(self, records: Sequence[bytes], arrays: Arrays, first: int) -> list[int]:
         """Decodes records into rows of a batch, all at once.

@@ -124,10 +124,21 @@ def test_features_of_a_source_are_computed_as_those_of_batches(dataset: Any, mon
 
 
 def test_random_access_and_another_process(dataset: Any) -> None:
-    source = pickle.loads(pickle.dumps(dataset.source("train")))
+    used = dataset.source("train")
+    used[0]
+    source = pickle.loads(pickle.dumps(used))
     assert len(source) == ROWS
     assert source[4]["n"] == collected(dataset.numpy("train", 32, features=False))["n"][4]
     assert [len(item["ids"]) for item in source[[0, 1]]] == [len(source[0]["ids"]), len(source[1]["ids"])]
+
+
+def test_a_loader_that_was_used_goes_to_another_process(dataset: Any) -> None:
+    loader = dataset.numpy("train", 100, features=False, shuffle="exact")
+    next(iter(loader))
+    again = pickle.loads(pickle.dumps(loader))
+    assert again.state() == loader.state()
+    for one, other in zip(again, loader, strict=True):  # both begin the second epoch
+        assert one["n"].tolist() == other["n"].tolist()
 
 
 def test_lists_become_ragged_tensors(dataset: Any) -> None:
