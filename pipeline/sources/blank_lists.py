@@ -98,12 +98,12 @@ def cut(
 
 def _cuts(line: str, words: Sequence[str], names: Names, key: int, value: int | None) -> list[_Cut]:
     """The ways to cut a line whose name is that of an example."""
-    spans = [match.span() for match in re.finditer(r"\S+", line)]
     after = 0 if value is None else max(0, value - key)
     last = min(len(words) - after, key + 1 + names.most_blanks)
+    spans = [match.span() for match in re.finditer(r"\S+", line)] if last > key + 1 else []
     cuts = []
     for end in range(key + 1, last + 1):
-        name = line[spans[key][0] : spans[end - 1][1]]
+        name = line[spans[key][0] : spans[end - 1][1]] if spans else words[key]
         if names.keys(name):
             cuts.append(_Cut(name, tuple(words[end:]), len(words) - (end - key) + 1))
     return cuts

@@ -50,6 +50,7 @@ class KeyIndex:
         self._suffixes = {_suffix(key) for key in self._keys} - {""}
         self.most_blanks = max((len(key.split()) - 1 for key in self._keys), default=0)
         self.reformed: dict[str, str] = {}
+        self._last: tuple[str, Sequence[str]] = ("", self._look_up(""))
 
     def find(self, name: str, uri: str) -> str | None:
         """The key that `name` leads to; None where no example has it.
@@ -69,6 +70,11 @@ class KeyIndex:
 
     def keys(self, name: str) -> Sequence[str]:
         """The keys that `name` may lead to, by the most exact way that there is one."""
+        if name != self._last[0]:  # a line's name is asked for several times in a row
+            self._last = name, self._look_up(name)
+        return self._last[1]
+
+    def _look_up(self, name: str) -> Sequence[str]:
         if name in self._keys:
             return [name]
         form = normalized(name)
@@ -83,7 +89,8 @@ class KeyIndex:
 
     def has_file(self, name: str) -> bool:
         """Whether `name` is an example's key or file name, not only what is left of these without the extension."""
-        return any(_suffix(key) and _suffix(key) == _suffix(name) for key in self.keys(name))
+        suffix = _suffix(name)
+        return bool(suffix) and any(_suffix(key) == suffix for key in self.keys(name))
 
     def holds_file_name(self, words: str) -> bool:
         """Whether one of these words ends like the examples' file names."""
