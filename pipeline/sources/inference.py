@@ -17,14 +17,16 @@ from .row_errors import shorten
 
 TEXT, INTEGER, BEYOND, ZEROS, WHOLE, EXPONENT, FRACTION, NONFINITE = range(8)
 _NUMBER = r"^-?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$"
+_INTEGER = r"^-?[0-9]+$"
 _PATTERNS = (
-    (INTEGER, r"^-?[0-9]+$"),
+    (INTEGER, _INTEGER),
     (WHOLE, r"^-?[0-9]+\.0*$"),
     (EXPONENT, r"^-?[0-9]+[eE][0-9]+$"),  # as no program writes a float, but as ids look
 )
 _NONFINITE = r"^[-+]?(?i:nan|inf|infinity)$"
 _HEAD = 256  # values that show of a block whether it holds fractions
 _LONGEST_INT64 = 18  # digits that every number of so many has in int64
+_EXACT_DIGITS = 15  # and in float64
 _FIRST = np.isin(np.arange(256), np.frombuffer(b"0123456789.-", np.uint8))
 
 
@@ -47,17 +49,20 @@ class Evidence:
       counts: Kind to count of values; those that stand for a missing one are in none.
       firsts: Kind to the first of them.
       rounded: The first whole number, written as a float, that float32 does not hold.
+      inexact: The first integer that float64 does not hold.
     """
 
     counts: Counter[int] = field(default_factory=Counter)
     firsts: dict[int, Cell] = field(default_factory=dict)
     rounded: Cell | None = None
+    inexact: Cell | None = None
 
     def merge(self, other: "Evidence") -> None:
         """Adds what was seen further on."""
         self.counts += other.counts
         self.firsts = {**other.firsts, **self.firsts}
         self.rounded = self.rounded or other.rounded
+        self.inexact = self.inexact or other.inexact
 
 
 def classify(values: pa.StringArray) -> np.ndarray:
@@ -144,6 +149,8 @@ def collect(values: pa.StringArray, kinds: np.ndarray, wheres: "Wheres") -> Evid
     evidence = Evidence(Counter({kind: int(counts[kind]) for kind in present}))
     for kind in present:
         evidence.firsts[kind] = _cell(values, int(np.argmax(kinds == kind)), wheres)
+    place = _first_inexact(values, kinds)
+    evidence.inexact = None if place is None else _cell(values, place, wheres)
     whole = np.flatnonzero(kinds == WHOLE)
     if len(whole):
         numbers = values.take(pa.array(whole)).cast(pa.float64()).to_numpy()
@@ -152,6 +159,23 @@ def collect(values: pa.StringArray, kinds: np.ndarray, wheres: "Wheres") -> Evid
         if len(rounded):
             evidence.rounded = _cell(values, int(whole[rounded[0]]), wheres)
     return evidence
+
+
+def _first_inexact(values: pa.StringArray, kinds: np.ndarray) -> int | None:
+    """The position of an integer that float64 does not hold; of those with more than 18 digits few are looked at."""
+    lengths = np.asarray(pc.binary_length(values))
+    long = np.flatnonzero((kinds != TEXT) & (lengths > _EXACT_DIGITS))
+    if not len(long):
+        return None
+    long = long[_matches(values.take(pa.array(long)), _INTEGER)]
+    short = long[lengths[long] <= _LONGEST_INT64]
+    integers = values.take(pa.array(short)).cast(pa.int64()).to_numpy()
+    changed = short[integers.astype(np.float64).astype(np.int64) != integers]
+    for place in (*changed[:1].tolist(), *long[lengths[long] > _LONGEST_INT64][:_HEAD].tolist()):
+        integer = int(values[place].as_py())
+        if int(float(integer)) != integer:
+            return int(place)
+    return None
 
 
 @dataclass(frozen=True)
@@ -198,8 +222,14 @@ def infer(name: str, evidence: Evidence) -> Inferred:
         return Inferred(pa.int64(), f"{total} integers")
     if counts[INTEGER] + counts[WHOLE] == total and evidence.rounded:
         return Inferred(pa.int64(), f"{total} whole numbers, of which float32 would round {evidence.rounded}")
-    kinds = (FRACTION, EXPONENT, NONFINITE, WHOLE, BEYOND)
-    return Inferred(pa.float64(), f"{total} numbers, such as {next(firsts[kind] for kind in kinds if kind in firsts)}")
+    first = next(firsts[kind] for kind in (FRACTION, EXPONENT, NONFINITE, WHOLE, BEYOND) if kind in firsts)
+    warning = ""
+    if evidence.inexact:
+        warning = (
+            f"the column {name!r} holds floats such as {first}, and integers such as {evidence.inexact}, which float64 "
+            "rounds: declare it string to keep their digits"
+        )
+    return Inferred(pa.float64(), f"{total} numbers, such as {first}", warning)
 
 
 def _infer_text(name: str, evidence: Evidence, numbers: int) -> Inferred:

@@ -36,7 +36,7 @@ _FEW = 8  # lines that are looked at one by one
 _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_INT64 = 2.0**63
+_INT64, _EXACT = 2.0**63, 2.0**53
 _ARROWS = re.compile(
     r'"(?:[^"\\]|\\.)*"|-?Inf(?:inity)?|-NaN'
 )  # numbers that Arrow knows, and strings, which hold none
@@ -467,6 +467,8 @@ def _infer_types(
             if column.null_count < len(column):
                 beyond, integer = _beyond_int64(lines, begin, name, column)
                 _add_column(evidence, column, beyond, integer, lambda position: where(begin + position))
+                if evidence.inexact is None and (inexact := _inexact(lines, begin, name, column)):
+                    evidence.inexact = Cell(inexact[1], where(inexact[0]))
     elif end - begin > _FEW:
         middle = (begin + end) // 2
         _infer_types(lines, begin, middle, where, seen)
@@ -481,7 +483,10 @@ def _infer_types(
                 if _is_unicode(name):  # else it cannot name a column
                     kind = _kind(value)
                     cell = None if kind == pa.null() else Cell(value, where(position))
-                    seen.setdefault(name, TypedEvidence()).add(kind, 1, cell)
+                    evidence = seen.setdefault(name, TypedEvidence())
+                    evidence.add(kind, 1, cell)
+                    if kind == pa.int64() and evidence.inexact is None and int(float(value)) != value:
+                        evidence.inexact = cell
 
 
 def _beyond_int64(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, int]:
@@ -501,6 +506,24 @@ def _beyond_int64(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray)
                 if isinstance(value, int):
                     return large, value
     return beyond, 0
+
+
+def _inexact(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray) -> tuple[int, int] | None:
+    """The line and the value of an integer that float64 does not hold, in a column of lines from `begin` on."""
+    if pa.types.is_int64(column.type):
+        integers = column.fill_null(0).to_numpy()
+        with np.errstate(invalid="ignore"):
+            changed = np.flatnonzero(integers.astype(np.float64).astype(np.int64) != integers)
+        return (begin + int(changed[0]), int(integers[changed[0]])) if len(changed) else None
+    if pa.types.is_float64(column.type):  # which Arrow makes of integers beside floats: the line tells
+        with np.errstate(invalid="ignore"):
+            large = np.flatnonzero(np.abs(column.to_numpy()) >= _EXACT)
+        for position in (begin + large[:_FEW]).tolist():
+            with contextlib.suppress(_BadLine):
+                value = _object(lines.content(position, position + 1), ()).get(name)
+                if isinstance(value, int) and int(float(value)) != value:
+                    return position, value
+    return None
 
 
 def _add_column(

@@ -146,7 +146,7 @@ class TfRecord:
         for name in names:
             if name in seen and column_types.declared(self.columns, name) is None:
                 _check_steps(name, seen[name], warnings)
-        inferred = {name: infer_typed(name, evidence) for name, evidence in seen.items()}
+        inferred = {name: infer_typed(name, evidence, lists_vary=True) for name, evidence in seen.items()}
         return column_types.choose_types(names, self.columns, inferred, warnings)
 
 

@@ -22,10 +22,12 @@ class TypedEvidence:
     Attributes:
       counts: Type, or one of this module's words, to count of values; under null, of those that are missing.
       firsts: The first value of each, where there is any.
+      inexact: The first integer that float64 does not hold, if any was looked for.
     """
 
     counts: Counter[Kind] = field(default_factory=Counter)
     firsts: dict[Kind, Cell] = field(default_factory=dict)
+    inexact: Cell | None = None
 
     def add(self, kind: Kind, count: int, cell: Cell | None) -> None:
         """Adds values of a kind, and the first of them."""
@@ -37,6 +39,7 @@ class TypedEvidence:
         """Adds what was seen further on."""
         self.counts.update(other.counts)
         self.firsts = {**other.firsts, **self.firsts}
+        self.inexact = self.inexact or other.inexact
 
     @property
     def odd(self) -> Counter[str]:
@@ -58,8 +61,14 @@ def merge_evidence(parts: Iterable[Mapping[str, TypedEvidence]]) -> dict[str, Ty
     return merged
 
 
-def infer_typed(name: str, evidence: TypedEvidence) -> Inferred:
-    """The type that holds every value that a column can hold, and why."""
+def infer_typed(name: str, evidence: TypedEvidence, lists_vary: bool = False) -> Inferred:
+    """The type that holds every value that a column can hold, and why.
+
+    Args:
+      name: The column.
+      evidence: Its values' types.
+      lists_vary: Whether it is usual that a value of a column of lists stands alone.
+    """
     kinds = [kind for kind in evidence.counts if isinstance(kind, pa.DataType)]
     beyond = evidence.counts[BEYOND]
     if beyond and not {pa.float64(), pa.string()} & set(kinds):
@@ -76,6 +85,12 @@ def infer_typed(name: str, evidence: TypedEvidence) -> Inferred:
     )
     if not told:
         return Inferred(pa.null() if pa.types.is_string(kind) else kind, "no values")
+    if pa.types.is_list(kind) and not lists_vary:
+        differ |= any(not pa.types.is_list(each) for each in kinds if not pa.types.is_null(each))
+    inexact = evidence.inexact or evidence.firsts.get(BEYOND)
+    if kind == pa.float64() and inexact:
+        advice = f"float64 rounds integers such as {inexact}: declare it string to keep their digits"
+        return Inferred(kind, told, f"{name!r} holds {told}; {advice}")
     return Inferred(kind, told, f"{name!r} holds {told}: it is read as {kind}" if differ else "")
 
 

@@ -112,7 +112,10 @@ def test_what_most_values_do_not_show_is_warned_of():
     )
     assert "beyond int64" in infer("a", seen("1", str(2**63))).warning
     assert "may be an id" in infer("a", seen("1", "1e5")).warning
-    for values in (("1", "x", "y"), ("01", "02"), ("1", "2.5"), ("x",)):
+    for others in (("1.5",), ["1.5"] * 300):
+        warning = infer("a", seen(*others, str(2**53 + 1))).warning
+        assert "floats such as '1.5' in t.csv, line 2, and integers such as '9007199254740993' in" in warning
+    for values in (("1", "x", "y"), ("01", "02"), ("1", "2.5"), ("x",), ("1.5", str(2**54)), (str(2**53 + 1),)):
         assert infer("a", seen(*values)).warning == ""
 
 

@@ -264,6 +264,17 @@ def test_a_list_of_numbers_and_strings_is_named_with_its_line(write, read_all):
     assert [row["span"] for row in read.rows] == [None, ["0", "4", "Bio"]]
 
 
+@pytest.mark.parametrize("lines", [1, 1000])
+def test_integers_that_become_rounded_floats_are_warned_of(write, lines):
+    early = '{"a": 1}\n' * lines
+    for late in ('{"a": 9007199254740993}\n{"a": 1.5}\n', '{"a": 1.5}\n{"a": 9007199254740993}\n'):
+        for odd in ("", "[]\n"):
+            listing = JsonLines("t.jsonl").find(str(write(early + late + odd)), 1000)
+            assert "float64 rounds integers such as 9007199254740993 in" in listing.warnings[0]
+    for text in ('{"a": 9007199254740993}\n', '{"a": 9007199254740994}\n{"a": 0.5}\n', '{"a": 1e300}\n{"a": 1}\n'):
+        assert JsonLines("t.jsonl").find(str(write(early + text)), 1000).warnings == []
+
+
 def test_few_values_that_are_no_column_cost_their_rows_and_are_warned_of(write, read_all):
     root = write('{"a":1}\n{"a":2}\n{"a":{"x":1}}\n{"a":[3,"y"]}\n{"a":4}\n{"a":5}\n')
     read = read_all(JsonLines("t.jsonl"), root)
