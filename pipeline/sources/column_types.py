@@ -24,6 +24,11 @@ from .row_errors import RowError, shorten
 AUTO, REST = "auto", "*"
 SCALARS = {"int64": pa.int64(), "float64": pa.float64(), "string": pa.string(), "binary": pa.binary()}
 TYPES = {**SCALARS, **{f"list<{name}>": pa.list_(kind) for name, kind in SCALARS.items()}}
+# how text must be written to be a number; not all that is written so is one
+_NUMBERS = {
+    pa.int64(): r"^[-+]?[0-9]+$",
+    pa.float64(): r"(?i)^[-+]?([0-9]+\.?[0-9]*(e[-+]?[0-9]+)?|\.[0-9]+(e[-+]?[0-9]+)?|inf(inity)?|nan.*)$",
+}
 POLICIES = ("missing", "keep", "quarantine")
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 _INT64_DIGITS, _FLOAT64_DIGITS = 18, 15  # decimal digits that every number of the type keeps
@@ -286,7 +291,7 @@ def _is_any_list(kind: pa.DataType) -> bool:
 
 
 def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
-    """Positions of the values that cannot be cast: of bytes by their UTF-8, of all else found by halving.
+    """Positions of the values that cannot be cast: of text by how it is written, of all else found by halving.
 
     A list cannot if one of its values cannot; a part of a column of lists still holds the values of all.
     """
@@ -295,6 +300,13 @@ def _failures(column: pa.Array, kind: pa.DataType, offset: int) -> list[int]:
         return [offset + int(row) for row in np.unique(parents[_failures(column.flatten(), kind.value_type, 0)])]
     if pa.types.is_binary(column.type) and pa.types.is_string(kind):
         return [offset + int(position) for position in utf8.invalid_values(column)]
+    pattern = _NUMBERS.get(kind)
+    if pattern and (_is_binary(column.type) or pa.types.is_string(column.type)):
+        fits = pc.fill_null(pc.match_substring_regex(column, pattern), True)
+        bad = np.flatnonzero(~fits.to_numpy(zero_copy_only=False))
+        if len(bad):
+            others = _failures(pc.if_else(fits, column, pa.scalar(None, column.type)), kind, offset)
+            return sorted([*(offset + bad).tolist(), *others])
     try:
         _cast_column(column, kind)
         return []

@@ -33,6 +33,7 @@ from .typed_evidence import BEYOND, MIXED, NESTED, Kind, TypedEvidence, infer_ty
 
 _THREADS = 16
 _FEW = 8  # lines that are looked at one by one
+_MOST_LINES = 2048  # that are read at once with all their keys: a table of as many columns as there are keys
 _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -309,7 +310,9 @@ class _Parser:
         """Batches of the lines from `begin` to `end`; halves what Arrow refuses until few lines are left."""
         if begin == end:
             return
-        table = self.lines.table(begin, end, self.schema, self.left_out is not None)
+        table = None
+        if self.left_out is None or end - begin <= _MOST_LINES:
+            table = self.lines.table(begin, end, self.schema, self.left_out is not None)
         if table is not None:
             for name in table.schema.names[len(self.schema) :]:
                 self._leave_out(name, begin + np.flatnonzero(table[name].is_valid()))
@@ -459,7 +462,7 @@ def _infer_types(
     """Adds to `seen` the types that some lines show; halves what Arrow refuses, as `_parse_lines` does."""
     if begin == end:
         return
-    table = lines.table(begin, end, None)
+    table = lines.table(begin, end, None) if end - begin <= _MOST_LINES else None
     if table is not None:
         for name, column in zip(table.schema.names, table.columns, strict=True):
             evidence = seen.setdefault(name, TypedEvidence())

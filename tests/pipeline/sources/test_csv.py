@@ -9,7 +9,7 @@ import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.formats.column_notes import ColumnNote
-from penstock.pipeline.sources import csv_rows, row_blocks, row_boundaries, sampling
+from penstock.pipeline.sources import column_types, csv_rows, row_blocks, row_boundaries, sampling
 from penstock.pipeline.sources.csv import Csv, tsv
 
 SIZES = [20, 1000, 1 << 30]
@@ -213,6 +213,38 @@ def test_nonfinite_numbers_go_by_their_policy(write, read_all, size):
     assert columns(read) == {"m": [1, None, 4], "k": [float("inf"), 1e39, 2], "q": [1, 2, 3e38]}
     assert read.codes == {2: "nonfinite", 3: "nonfinite"}
     assert "in the column 'q', found inf" in read.problems[0].message
+
+
+def test_many_values_of_another_type_are_found_at_once(write, read_all, monkeypatch):
+    casts = []
+    cast = column_types._cast_column
+    monkeypatch.setattr(column_types, "_cast_column", lambda *args: casts.append(1) or cast(*args))
+    values = [
+        "x",
+        "1e5",
+        "",
+        "0x1",
+        "-",
+        "99999999999999999999",
+        "+",
+        "1.5",
+        "7",
+        "-7",
+        " 8 ",
+        "1e",
+        ".",
+        "nan",
+        "-.5e-3",
+    ]
+    root = write("i,f\n" + "".join(f"{value},{value}\n" for value in values) * 50)
+    read = read_all(Csv("t.csv", columns={"i": "int64"}), root)
+    assert sorted({row["i"] for row in read.rows if row["i"] is not None}) == [-7, 7, 8]
+    assert len(read.problems) == 50 * sum(
+        value.strip(" -").isdigit() is False or len(value) > 9 for value in values[:2] + values[3:]
+    )
+    assert len(casts) < 50 * 12
+    read = read_all(Csv("t.csv", columns={"f": "float64"}, nonfinite="keep"), root)
+    assert len(read.problems) == 50 * len(["x", "0x1", "-", "+", "1e", "."])
 
 
 # What text is.

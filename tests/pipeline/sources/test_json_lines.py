@@ -6,7 +6,7 @@ import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.formats.column_notes import ColumnNote, merge
-from penstock.pipeline.sources import sampling
+from penstock.pipeline.sources import json_lines, sampling
 from penstock.pipeline.sources.json_lines import JsonLines
 
 SIZES = [30, 1000, 1 << 30]
@@ -340,3 +340,16 @@ def test_a_number_that_is_hardly_one_reads_the_same_whatever_is_beside_it(write,
     assert read_all(JsonLines("t.jsonl", columns={"b": "int64"}), write(text), size).codes[0] == "wrong_type"
     if number[0] == "7":
         assert read_all(JsonLines("t.jsonl", columns={"b": "string"}), write(text), size).codes[0] == "wrong_type"
+
+
+def test_lines_of_ever_new_keys_are_read_a_few_at_a_time(write, read_all, monkeypatch):
+    sizes = []
+    read_json = json_lines._read_json
+    monkeypatch.setattr(
+        json_lines, "_read_json", lambda data, *args: sizes.append(data.count(b"\n")) or read_json(data, *args)
+    )
+    monkeypatch.setattr(json_lines, "_MOST_LINES", 100)
+    lines = [f'{{"a":{number},"key {number}":1}}' for number in range(1500)]
+    read = read_all(JsonLines("t.jsonl", columns={"a": "int64", "*": "auto"}), write("\n".join(lines) + "\n"))
+    assert [row["a"] for row in read.rows] == list(range(1500))
+    assert max(sizes) <= 100
