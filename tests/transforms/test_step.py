@@ -19,7 +19,15 @@ def is_adult(example: dict[str, Any]) -> bool:
 
 
 PREDICATE = {"python": python_name(is_adult)}
-RESIZE = {"height": 8, "width": 9, "fit": "cover", "resample": "box", "fill": [1, 2, 3], "mask_fill": None}
+RESIZE = {
+    "height": 8,
+    "width": 9,
+    "fit": "cover",
+    "resample": "box",
+    "fill": [1, 2, 3],
+    "mask_fill": None,
+    "names": ["image"],
+}
 STEPS = [
     (image.resize(8, 9, fit="cover", resample="box", fill=(1, 2, 3)), "image.resize", RESIZE),
     (image.center_crop(8, 9), "image.center_crop", {"height": 8, "width": 9}),
@@ -83,6 +91,9 @@ CODECS = [
             "first_frame": False,
             "strict": False,
             "background": [1, 2, 3],
+            "range": None,
+            "mask_palette": None,
+            "lossy_masks": False,
         },
     ),
 ]
