@@ -8,12 +8,13 @@ import pytest
 import tensorflow as tf
 import tensorflow_transform as tft
 from apache_beam.runners.portability.fn_api_runner import execution
-from helpers import LABEL, Committed, apply_graph, draw, pixels, plan_job, run_job
+from helpers import LABEL, REPOSITORY, Committed, apply_graph, draw, pixels, plan_job, run_job
 
 from penstock.pipeline import Images, Recipe, RequestError
 from penstock.pipeline.analysis.trace import trace
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.formats.tfrecord import read_records
+from penstock.pipeline.planning.recipe import load_recipe
 from penstock.transforms import categorical, image, numeric, text
 
 SOURCE = Images("images/*.png", label=LABEL)
@@ -312,3 +313,43 @@ def test_what_is_not_portable_is_known_from_the_trace():
         "words' for RaggedTensor, a list of any length: bring it to one length with text.pad",
     ]
     assert trace(lambda inputs: {"x": inputs["x"]}, columns).warnings == ()
+
+
+def _columns(dtypes: dict[str, str]) -> dict[str, Feature]:
+    return {
+        name: Feature("text" if dtype == "string" else "number", dtype, (), optional=True)
+        for name, dtype in dtypes.items()
+    }
+
+
+CENSUS_NUMBERS = ("age", "capital-gain", "capital-loss", "hours-per-week")
+CENSUS_STRINGS = (
+    *("workclass", "education", "marital-status", "occupation", "relationship", "race", "sex", "native-country"),
+    "classification",
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "dtypes"),
+    [
+        ("stocks", {**dict.fromkeys(("Open", "High", "Low", "Close", "Volume"), "float32"), "Name": "string"}),
+        ("banking77", {"text": "string", "category": "string"}),
+        ("census", {**dict.fromkeys(CENSUS_NUMBERS, "int64"), **dict.fromkeys(CENSUS_STRINGS, "string")}),
+    ],
+)
+def test_the_examples_load_without_tensorflow(name: str, dtypes: dict[str, str]):
+    recipe = load_recipe(str(REPOSITORY / "examples" / f"{name}.py")).recipe
+    analysis = trace(recipe.features, _columns(dtypes))
+    assert analysis.warnings == ()
+    assert analysis.outputs
+
+
+@pytest.mark.parametrize("analyzed", [False, True])
+def test_a_long_chain_of_operations_is_traced(analyzed: bool):
+    def features(inputs: Any) -> dict[str, Any]:
+        x = inputs["x"]
+        for _ in range(1500):
+            x = x * 1.0001
+        return {"y": tft.scale_to_z_score(x) if analyzed else x}
+
+    assert trace(features, _columns({"x": "float32"})).phases == analyzed
