@@ -233,6 +233,11 @@ def _(root: Path) -> Seen:
     return table(root, "n;t\n1;a\n2;b\n").says("';'")
 
 
+@case("a list among single values (JSON)")
+def _(root: Path) -> Seen:
+    return lines(root, '{"n": 1}', '{"n": [2, 3]}').says("'n'", "line 2").stores("n", [1], [2, 3])
+
+
 @case("an object among single values (JSON)")
 def _(root: Path) -> Seen:
     rows = ['{"n": 1}', '{"n": 2}', '{"n": {"x": 1}}', '{"n": 4}']
@@ -269,9 +274,10 @@ def _(root: Path) -> Seen:
     return table(root, "x\n1.5\n1e300\n").says("'x'", "1e+300").stores("x", 1.5, None)
 
 
-@case("an integer beyond int64 in a column of floats")
+@case("an integer that float64 rounds, in a column of floats (CSV, JSON)")
 def _(root: Path) -> Seen:
-    return table(root, f"x\n0.5\n{2**64}\n{2**70 + 1}\n").stores("x", 0.5, 2.0**64, 2.0**70)
+    seen = table(root, f"x\n0.5\n{2**64}\n{2**70 + 1}\n").stores("x", 0.5, 2.0**64, 2.0**70)
+    return seen.says("'x'", str(2**70 + 1), "line 4")
 
 
 # Precision
