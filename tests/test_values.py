@@ -582,6 +582,22 @@ def _(root: Path) -> Seen:
     return table(root, "n\n1\n0\n2\n", prepare=[keep(lambda example: example["n"], "zero")]).stores("n", 1, 2)
 
 
+@case("a missing number that an analyzer of `tft.*` is given")
+def _(root: Path) -> Seen:
+    import tensorflow_transform as tft
+
+    from penstock.pipeline.analysis.trace import trace
+    from penstock.pipeline.commit import statistics, suspects
+    from penstock.pipeline.formats.features import Feature
+    from penstock.pipeline.prepare import summaries
+
+    columns = {"n": Feature("number", "int64", (), optional=True)}
+    counted = summaries.summarize(pa.record_batch({"n": pa.array([1, None, 3])}), summaries.default_specs(columns))
+    analysis = trace(lambda inputs: {"n": tft.scale_to_z_score(inputs["n"])}, columns)
+    warnings = suspects.missing_but_counted(analysis, statistics.summarize(columns, [], counted, "train"))
+    return Seen(warnings=warnings).says("column 'n': 1 of 3 values in split 'train' are missing", "count them as 0")
+
+
 def documented() -> dict[str, set[str]]:
     """The table: its first column to the outcomes in its second."""
     _, _, section = (REPOSITORY / "docs/recipes.md").read_text().partition(HEADING)
