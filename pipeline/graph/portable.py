@@ -15,6 +15,7 @@ from ..formats.decode import Array
 from .backends import NUMPY, backend_of
 from .operations import HOST_OPERATIONS, OPERATIONS
 from .placement import LOOKUP, Node, ValueRange, split, value_range
+from .string_operations import compile_expression
 
 FILE = "portable.json"  # in the folder of the transform graph
 FORMAT = 1
@@ -76,6 +77,9 @@ class PortableGraph:
             Node(entry["op"], tuple(entry["inputs"]), entry["output"], entry["dtype"], entry["attributes"])
             for entry in content["operations"]
         ]
+        for node in nodes:
+            if node.kind in _EXPRESSIONS:  # one that takes forever is refused before it meets a string
+                compile_expression(node.attributes, _EXPRESSIONS[node.kind])
         self.constants = {name: decode_array(entry) for name, entry in content["constants"].items()}
         self._tables = {name: _table(entry, read_asset) for name, entry in content["tables"].items()}
         self.outputs = {name: entry["value"] for name, entry in content["outputs"].items()}
@@ -176,6 +180,8 @@ class PortableGraph:
         return backend_of([value]).cast(value, dtype)
 
 
+# Regular expressions, and whether what matches is replaced.
+_EXPRESSIONS = {"StaticRegexFullMatch": False, "StaticRegexReplace": True}
 KINDS = {*OPERATIONS, *HOST_OPERATIONS, LOOKUP}
 # Those that are computed by the arrays' own operators, which want arrays of one framework.
 _OPERATORS = {

@@ -146,18 +146,23 @@ def _characters(string: bytes) -> list[bytes]:
 
 
 def _full_match(_: Backend, attributes: Attributes, strings: Any) -> Array:
-    pattern = _compiled(attributes, False)
+    pattern = compile_expression(attributes, False)
     return _of_each(lambda string: pattern.fullmatch(_decode(string)) is not None, strings, bool)
 
 
 def _replace(_: Backend, attributes: Attributes, strings: Any) -> Array:
-    pattern = _compiled(attributes, True)
+    pattern = compile_expression(attributes, True)
     write = regular_expressions.replacement(attributes["rewrite"], pattern.groups)
     count = 0 if attributes["replace_global"] else 1
     return _of_each(lambda each: pattern.sub(write, _decode(each), count).encode("utf-8", "surrogateescape"), strings)
 
 
-def _compiled(attributes: Attributes, replaced: bool) -> re.Pattern[str]:
+def compile_expression(attributes: Attributes, replaced: bool) -> re.Pattern[str]:
+    """The regular expression of an operation; what is replaced by it is not empty.
+
+    Raises:
+      ValueError: it is none that both TensorFlow and Python understand alike, in a bounded time.
+    """
     ranges = tuple(sorted(attributes.get("classes", {}).items()))
     return regular_expressions.compiled(attributes["pattern"], ranges, replaced)
 

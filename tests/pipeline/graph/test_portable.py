@@ -225,3 +225,11 @@ def test_strings_have_their_outputs_names_also_where_an_input_has_two() -> None:
         "text": S.tolist(),
         "again": S.tolist(),
     }
+
+
+def test_an_expression_that_may_take_forever_is_refused_when_the_graph_is_opened() -> None:
+    replace = operation(
+        "StaticRegexReplace", ["input:s"], "t0", "string", pattern="(a+)+b", rewrite="", replace_global=True
+    )
+    with pytest.raises(ValueError, match="repeats what may be empty or of several lengths"):
+        _graph([replace], {})
