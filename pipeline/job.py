@@ -19,7 +19,8 @@ from .commit.budget import Budget
 from .cores import cores
 from .errors import OverBudgetError, RequestError
 from .formats import paths, raw_schema
-from .formats.manifest import Origin, Pointer, RecipeName, StoredFile, stored_file
+from .formats.manifest import Origin, RecipeName, StoredFile, stored_file
+from .formats.pointer import Pointer
 from .planning import plan_file, step_configs
 from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 from ..pipeline.build.journal import Journal
 from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
 from ..pipeline.formats import paths
-from ..pipeline.formats.manifest import Manifest, Pointer, find_damage, publish
+from ..pipeline.formats.manifest import Manifest, find_damage
+from ..pipeline.formats.pointer import Pointer, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, find_units, plan, prepare
 from ..pipeline.storage import files
 from ..pipeline.storage.locks import locked_folder

@@ -31,3 +31,18 @@ def test_functions_that_are_named_exist(page: Path):
 def test_the_readmes_recipe_is_the_example():
     (recipe, *_) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     assert recipe == (REPOSITORY / "examples/pets.py").read_text()
+
+
+def test_the_map_names_every_module_and_no_other():
+    page = (REPOSITORY / "docs/architecture.md").read_text()
+    map_ = page[page.index("## The map") : page.index("## Three walks")]
+    modules = {
+        path.stem
+        for folder in ("transforms", "pipeline", "runners")
+        for path in (REPOSITORY / folder).rglob("*.py")
+        if not path.stem.startswith("__")
+    }
+    named = set(re.findall(r"\w+", map_))
+    others = {"by_hash", "by_list", "test_architecture"}  # names of other things
+    assert modules - named == set()
+    assert {word for word in named if re.fullmatch(r"[a-z]+_[a-z_]+", word)} - modules - others == set()

@@ -17,7 +17,7 @@ from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
 
 from ..errors import RequestError, in_words
 from ..formats.features import Feature
-from ..graph import portability
+from ..graph import obstacles
 from ..graph.feature_graph import FeatureGraph, Source
 from ..prepare.summaries import SummarySpec
 from . import advice
@@ -80,7 +80,9 @@ class Analysis:
     def _deferred_statistics(self, stored: Tensors) -> RequestedStatistics:
         if not self.requests:
             return RecordingStatistics(self.features)  # it will not be asked
-        from .analyzers import DeferredStatistics  # imports Beam's and tf.Transform's analyzers: half a second
+        from .deferred_statistics import (
+            DeferredStatistics,  # imports Beam's and tf.Transform's analyzers: half a second
+        )
 
         return DeferredStatistics(self.features, stored[SUMMARIES], self.requests)
 
@@ -110,7 +112,7 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
     checks.check_rows(inputs, outputs)
     dtypes = {name: tensor.dtype.name for name, tensor in outputs.items()}
     traced = FeatureGraph(graph, _sources(inputs), features)
-    warnings = advice.not_portable(portability.find_obstacles(traced, outputs))
+    warnings = advice.not_portable(obstacles.find_obstacles(traced, outputs))
     analysis = Analysis(features_fn, features, recording.requests, 0, (), dtypes, warnings=warnings)
     if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         return analysis

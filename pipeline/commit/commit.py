@@ -24,16 +24,15 @@ from ..formats.manifest import (
     DuplicatesEntry,
     Manifest,
     Origin,
-    Pointer,
     Reasons,
     Shard,
     SplitEntry,
     StatisticsEntry,
     StoredFile,
     TransformGraphEntry,
-    publish,
     stored_file,
 )
+from ..formats.pointer import Pointer, publish
 from ..formats.tfrecord import read_records
 from ..graph import exporter
 from ..graph.graph_copy import find_obstacles

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 from ...transforms.counts import Counts
 from ..errors import DatasetError
 from ..formats import paths, raw_schema
-from ..formats.manifest import Manifest, Pointer
+from ..formats.manifest import Manifest
+from ..formats.pointer import Pointer
 from ..prepare.summaries import DISTINCT, Summaries
 from ..splits.hashing import hash64
 from ..storage import files

@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 from ..errors import DatasetError, NotCommittedError
 from ..formats import paths
-from ..formats.manifest import Manifest, Pointer, find_damage, locked_dataset
+from ..formats.manifest import Manifest, find_damage
+from ..formats.pointer import Pointer, locked_dataset
 from ..storage import files
 from ..storage.locks import locked_folder
 

@@ -30,8 +30,8 @@ from ..formats.decode import Decoder, allocate
 from ..storage import files
 from .executor import CompiledGraph
 from .feature_graph import remember
+from .obstacles import SIZE, Portability, attributes, find_obstacles, has_several_outputs
 from .placement import LOOKUP, TUPLE
-from .portability import SIZE, Portability, attributes, find_obstacles, has_several_outputs
 from .portable import FILE, INPUT, PortableGraph
 from .savedmodel import SavedGraph
 

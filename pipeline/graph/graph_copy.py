@@ -1,7 +1,7 @@
 """A private copy of a saved transform graph, from which TensorFlow loads it, after a look at what it would run.
 
 A SavedModel is a program: it may read and write any file. So a graph is copied first, only what TensorFlow needs of it;
-and unless its author is trusted, only what has no other operations than those of `allowed_operations`, in any function.
+and unless its author is trusted, only what has no other operations than those of `safe_operations`, in any function.
 TensorFlow never opens a dataset's own files: what these are, links and pipes among them, and how their folder is called
 is of no concern to it.
 """
@@ -15,7 +15,7 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 from ..errors import DatasetError
 from ..storage import files
-from .allowed_operations import ALLOWED, TABLE_FROM_FILE
+from .safe_operations import ALLOWED, TABLE_FROM_FILE
 
 MODEL = "saved_model.pb"
 _VARIABLES = ("variables/variables.index", "variables/variables.data-00000-of-00001")

@@ -11,7 +11,7 @@ from tensorflow.python.framework import op_def_registry
 
 from penstock.pipeline import DatasetError
 from penstock.pipeline.formats.features import Feature
-from penstock.pipeline.graph.allowed_operations import ALLOWED
+from penstock.pipeline.graph.safe_operations import ALLOWED
 from penstock.pipeline.graph.savedmodel import SavedGraph
 
 FEATURES = {"x": Feature("number", "float32", ()), "s": Feature("text", "string", ())}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from penstock.pipeline.graph.portability import expression_classes
+from penstock.pipeline.graph.obstacles import expression_classes
 from penstock.pipeline.graph.regular_expressions import NotAlikeError, compiled, replacement, translate
 
 GENERATOR = np.random.default_rng(0)
