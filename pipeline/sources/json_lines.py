@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.json
 
 from ..errors import PenstockError, RequestError
@@ -38,6 +39,7 @@ _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blank
 _BLANKS = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _INT64, _EXACT = 2.0**63, 2.0**53
+_LARGEST_BITS = 1024  # of an integer, from which on float64 may not hold it
 _ARROWS = re.compile(
     r'"(?:[^"\\]|\\.)*"|-?Inf(?:inity)?|-NaN'
 )  # numbers that Arrow knows, and strings, which hold none
@@ -239,8 +241,8 @@ class _Lines:
         try:
             table = _read_json(data, schema, other_keys)
             if table.num_rows == end - begin:
-                if not data.isascii():
-                    table.validate(full=True)
+                if schema is None or not data.isascii():  # of lists that begin with null, Arrow can lose the null
+                    table.validate(full=not data.isascii())
                 return table
         except pa.ArrowInvalid:
             pass
@@ -394,7 +396,7 @@ def _integer(digits: str) -> int | float:
 def _parse_value(value: Any, field: pa.Field) -> pa.Array:
     """One value that Arrow's parser did not take, as a column."""
     expected = f"expected {field.type} under {field.name!r}, found {shorten(value)}"
-    if field.type == pa.list_(pa.string()) and isinstance(value, list) and _kind(value) == MIXED:
+    if field.type == pa.list_(pa.string()) and isinstance(value, list):
         item = pa.field(field.name, pa.string())
         value = [_parse_value(each, item)[0].as_py() for each in value]
     if isinstance(value, _LongNumber) and field.type != pa.float64():
@@ -415,7 +417,7 @@ def _parse_value(value: Any, field: pa.Field) -> pa.Array:
     except pa.ArrowException:
         raise _BadLine("wrong_type", expected) from None
     errors: dict[int, RowError] = {}
-    if isinstance(value, str) and not pa.types.is_string(field.type):
+    if isinstance(value, str) and field.type not in (pa.string(), pa.list_(pa.string())):
         raise _BadLine("wrong_type", expected)
     column = column_types.convert(column, field.type, field.name, errors)
     if errors:
@@ -468,8 +470,8 @@ def _infer_types(
             evidence = seen.setdefault(name, TypedEvidence())
             evidence.add(pa.null(), column.null_count, None)
             if column.null_count < len(column):
-                beyond, integer = _beyond_int64(lines, begin, name, column)
-                _add_column(evidence, column, beyond, integer, lambda position: where(begin + position))
+                beyond, first = _beyond_int64(lines, begin, name, column)
+                _add_column(evidence, column, beyond, first, lambda position: where(begin + position))
                 if evidence.inexact is None and (inexact := _inexact(lines, begin, name, column)):
                     evidence.inexact = Cell(inexact[1], where(inexact[0]))
     elif end - begin > _FEW:
@@ -488,8 +490,9 @@ def _infer_types(
                     cell = None if kind == pa.null() else Cell(value, where(position))
                     evidence = seen.setdefault(name, TypedEvidence())
                     evidence.add(kind, 1, cell)
-                    if kind == pa.int64() and evidence.inexact is None and int(float(value)) != value:
-                        evidence.inexact = cell
+                    integer = _first_inexact(value) if evidence.inexact is None else None
+                    if integer is not None:
+                        evidence.inexact = Cell(integer, where(position))
 
 
 def _beyond_int64(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray) -> tuple[np.ndarray, int]:
@@ -512,20 +515,32 @@ def _beyond_int64(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray)
 
 
 def _inexact(lines: _Lines, begin: int, name: str, column: pa.ChunkedArray) -> tuple[int, int] | None:
-    """The line and the value of an integer that float64 does not hold, in a column of lines from `begin` on."""
-    if pa.types.is_int64(column.type):
-        integers = column.fill_null(0).to_numpy()
+    """The line and the value of an integer that float64 rounds, in a column or its lists, of lines from `begin` on."""
+    values, rows = column, np.arange(len(column))
+    if pa.types.is_list(column.type):
+        values, rows = pc.list_flatten(column), np.asarray(pc.list_parent_indices(column))
+    if pa.types.is_int64(values.type):
+        integers = values.fill_null(0).to_numpy()
         with np.errstate(invalid="ignore"):
             changed = np.flatnonzero(integers.astype(np.float64).astype(np.int64) != integers)
-        return (begin + int(changed[0]), int(integers[changed[0]])) if len(changed) else None
-    if pa.types.is_float64(column.type):  # which Arrow makes of integers beside floats: the line tells
+        return (begin + int(rows[changed[0]]), int(integers[changed[0]])) if len(changed) else None
+    if pa.types.is_float64(values.type):  # which Arrow makes of integers beside floats: the line tells
         with np.errstate(invalid="ignore"):
-            large = np.flatnonzero(np.abs(column.to_numpy()) >= _EXACT)
+            large = np.unique(rows[np.abs(values.to_numpy()) >= _EXACT])
         for position in (begin + large[:_FEW]).tolist():
             with contextlib.suppress(_BadLine):
-                value = _object(lines.content(position, position + 1), ()).get(name)
-                if isinstance(value, int) and int(float(value)) != value:
-                    return position, value
+                inexact = _first_inexact(_object(lines.content(position, position + 1), ()).get(name))
+                if inexact is not None:
+                    return position, inexact
+    return None
+
+
+def _first_inexact(value: Any) -> int | None:
+    """The first integer that float64 rounds, or cannot hold, of a value or of a list."""
+    for each in value if isinstance(value, list) else [value]:
+        is_long = isinstance(each, int) and abs(each) >= _EXACT
+        if is_long and (each.bit_length() >= _LARGEST_BITS or int(float(each)) != each):
+            return int(each)
     return None
 
 

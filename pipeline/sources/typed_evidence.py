@@ -71,7 +71,8 @@ def infer_typed(name: str, evidence: TypedEvidence, lists_vary: bool = False) ->
     """
     kinds = [kind for kind in evidence.counts if isinstance(kind, pa.DataType)]
     beyond = evidence.counts[BEYOND]
-    if beyond and not {pa.float64(), pa.string()} & set(kinds):
+    has_lists = any(pa.types.is_list(kind) for kind in kinds)
+    if beyond and not has_lists and not {pa.float64(), pa.string()} & set(kinds):
         words = f"{BEYOND} such as {evidence.firsts[BEYOND]}"
         advice = "it is read as string, which loses no digit; declare it float64 to have numbers"
         return Inferred(pa.string(), words, f"{name!r} holds {words}: {advice}")
@@ -88,8 +89,9 @@ def infer_typed(name: str, evidence: TypedEvidence, lists_vary: bool = False) ->
     if pa.types.is_list(kind) and not lists_vary:
         differ |= any(not pa.types.is_list(each) for each in kinds if not pa.types.is_null(each))
     inexact = evidence.inexact or evidence.firsts.get(BEYOND)
-    if kind == pa.float64() and inexact:
-        advice = f"float64 rounds integers such as {inexact}: declare it string to keep their digits"
+    if inexact and kind in (pa.float64(), pa.list_(pa.float64())):
+        strings = "string" if kind == pa.float64() else "list<string>"
+        advice = f"float64 rounds integers such as {inexact}: declare it {strings} to keep their digits"
         return Inferred(kind, told, f"{name!r} holds {told}; {advice}")
     return Inferred(kind, told, f"{name!r} holds {told}: it is read as {kind}" if differ else "")
 

@@ -275,6 +275,38 @@ def test_integers_that_become_rounded_floats_are_warned_of(write, lines):
         assert JsonLines("t.jsonl").find(str(write(early + text)), 1000).warnings == []
 
 
+@pytest.mark.parametrize("lines", [1, 1000])
+@pytest.mark.parametrize("value", ["[null, 0.5, 9007199254740993]", "9007199254740993", "18446744073709551615"])
+def test_integers_in_lists_that_become_rounded_floats_are_warned_of(write, read_all, lines, value):
+    root = write('{"a": [0.5]}\n' * lines + f'{{"a": {value}}}\n' + '{"a": [1, null]}\n' * lines)
+    digits = value.strip("[]").split(", ")[-1]
+    read = read_all(JsonLines("t.jsonl"), root)
+    words = f"float64 rounds integers such as {digits} in {root}/t.jsonl, line {lines + 1}: declare it list<string> to"
+    assert words in read.listing.warnings[0]
+    read = read_all(JsonLines("t.jsonl", columns={"a": "list<string>"}), root)
+    assert not read.problems
+    assert read.rows[lines]["a"][-1] == digits
+
+
+def test_integers_in_lists_that_float64_holds_are_not_warned_of(write):
+    root = write('{"a": [0.5, 9007199254740994]}\n{"a": 9007199254740992}\n{"a": [null]}\n')
+    assert "rounds" not in "".join(JsonLines("t.jsonl").find(str(root), 1000).warnings)
+
+
+@pytest.mark.parametrize("items", ["null", "null, null", 'null, "x"', "null, 1, 0.5", "null, true"])
+def test_lists_that_begin_with_null_are_read_as_they_are(write, read_all, items):
+    """Of these, where no type is declared, Arrow loses the null, and reads past the end of its memory."""
+    lines = [*['{"a": null}'] * 20, f'{{"a": [{items}]}}']
+    read = read_all(JsonLines("t.jsonl"), write("\n".join(lines) + "\n"))
+    assert [row["a"] for row in read.rows] == [json.loads(line)["a"] for line in lines]
+
+
+def test_a_string_among_lists_of_strings_is_a_list_of_one(write, read_all):
+    read = read_all(JsonLines("t.jsonl"), write('{"a": "x"}\n{"a": ["y", "z"]}\n{"a": 7}\n'))
+    assert [row["a"] for row in read.rows] == [["x"], ["y", "z"], ["7"]]
+    assert "it is read as list<item: string>" in read.listing.warnings[0]
+
+
 def test_few_values_that_are_no_column_cost_their_rows_and_are_warned_of(write, read_all):
     root = write('{"a":1}\n{"a":2}\n{"a":{"x":1}}\n{"a":[3,"y"]}\n{"a":4}\n{"a":5}\n')
     read = read_all(JsonLines("t.jsonl"), root)
