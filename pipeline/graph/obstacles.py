@@ -127,7 +127,7 @@ def _obstacle_of_expression(operation: tf.Operation) -> str | None:
         expression = compiled(pattern, tuple(sorted(expression_classes(pattern).items())), replaced)
         if replaced:
             replacement(operation.get_attr("rewrite").decode(), expression.groups)
-    except (NotAlikeError, RecursionError) as error:
+    except NotAlikeError as error:
         return f"the regular expression {pattern!r} ({error})"
     return None
 

@@ -2,7 +2,8 @@ r"""Regular expressions that TensorFlow's RE2 and Python's `re` understand alike
 
 Both take the leftmost match, and of its alternatives the first. What they see differently is translated (`$`, `.`,
 `\s`, the classes of Unicode's categories, which each knows from another version of Unicode), or not portable: flags,
-what can match the empty text when it is to be replaced, and repetitions of repetitions, on which `re` may take forever.
+`\B`, which in the empty text is true for RE2 alone, what can match the empty text when it is to be replaced, and
+repetitions of repetitions, on which `re` may take forever.
 """
 
 import re
@@ -15,7 +16,7 @@ _CONTROLS = {"n": r"\n", "t": r"\t", "r": r"\r", "f": r"\f", "v": r"\v", "a": r"
 _REPEATED = re.compile(r"(?:[*+?]|\{\d{1,4}(?:,\d{0,4})?\})\??")
 _MOST = 1000  # RE2's limit on counted repetitions
 _FEW = 10  # of something of several lengths: more would take `re` too long
-_ANCHORS = {"^": r"\A", "$": r"\Z", r"\A": r"\A", r"\z": r"\Z", r"\b": r"\b", r"\B": r"\B"}
+_ANCHORS = {"^": r"\A", "$": r"\Z", r"\A": r"\A", r"\z": r"\Z", r"\b": r"\b"}
 
 
 class NotAlikeError(ValueError):
@@ -54,7 +55,12 @@ def translate(pattern: str, ranges: Mapping[str, str], replaced: bool = False) -
 @cache
 def compiled(pattern: str, ranges: tuple[tuple[str, str], ...], replaced: bool) -> re.Pattern[str]:
     """An expression, translated and compiled; what it does not spell out is as in ASCII. See `translate`."""
-    return re.compile(translate(pattern, dict(ranges), replaced), re.ASCII)
+    try:
+        return re.compile(translate(pattern, dict(ranges), replaced), re.ASCII)
+    except re.error as error:  # RE2 refuses it as well, but only when it meets a string
+        raise NotAlikeError(f"it is none: {error}") from error
+    except RecursionError as error:
+        raise NotAlikeError("it is nested too deeply") from error
 
 
 def replacement(rewrite: str, groups: int) -> Callable[[re.Match[str]], str]:

@@ -70,6 +70,7 @@ def test_what_is_portable_means_the_same(pattern: str, rewrite: str) -> None:
         (r"[^\D]", "negated class"),
         (r"\x41", r"\\x"),
         (r"\C", r"\\C"),
+        (r"a\Bb", r"\\B"),
         ("[ab", "ends too early"),
         ("a)", r"expected no '\)'"),
         ("a{", r"expected no '\{'"),
@@ -79,6 +80,15 @@ def test_what_is_portable_means_the_same(pattern: str, rewrite: str) -> None:
 def test_what_may_mean_something_else_is_refused(pattern: str, reason: str) -> None:
     with pytest.raises(NotAlikeError, match=reason):
         translate(pattern, {"L": "41-5a 61-7a"}, replaced=True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "reason"),
+    [("[z-a]", "bad character range"), ("a{3,2}", "min repeat"), ("(" * 3000 + ")" * 3000, "nested too deeply")],
+)
+def test_what_is_no_expression_is_refused(pattern: str, reason: str) -> None:
+    with pytest.raises(NotAlikeError, match=reason):
+        compiled(pattern, (), False)
 
 
 @pytest.mark.parametrize("rewrite", [r"\2", r"\a", "\\"])
