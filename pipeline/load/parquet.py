@@ -1,5 +1,6 @@
 """Reads Parquet shards: a row group at a time, which is kept, as NumPy arrays, while it is needed. Imports Arrow."""
 
+import errno
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -154,6 +155,8 @@ def _open(shard: ShardFile) -> Any:
     except FileNotFoundError as error:
         raise DatasetError(f"{shard.uri}: a file of the dataset is missing; run `penstock verify`") from error
     except (pa.ArrowException, OSError) as error:
+        if isinstance(error, OSError) and error.errno == errno.EMFILE:  # nothing is wrong with the file
+            raise
         raise DatasetError(
             f"{shard.uri}: expected a whole Parquet file, found: {error}; run `penstock verify`"
         ) from error

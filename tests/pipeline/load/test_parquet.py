@@ -1,5 +1,6 @@
 """Parquet shards: a bounded number of open files, and only damaged row groups are lost."""
 
+import errno
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_only_so_many_files_are_open(reader: ParquetReader) -> None:
     assert len(reader._open_files) == 2
     assert [reader.example(number)["n"] for number in numbers] == numbers
     assert len(reader._open_files) == 2
+
+
+def test_where_no_descriptor_is_left_open_shards_are_let_go(
+    reader: ParquetReader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opening = pq.ParquetFile
+
+    def open_one(*arguments: object, **options: object) -> object:
+        if len(reader._open_files):
+            raise OSError(errno.EMFILE, "Failed to open local file")
+        return opening(*arguments, **options)
+
+    monkeypatch.setattr(pq, "ParquetFile", open_one)
+    assert [reader.example(number)["n"] for number in (0, ROWS, 2 * ROWS)] == [0, ROWS, 2 * ROWS]
 
 
 def test_a_row_is_the_callers_own(reader: ParquetReader) -> None:
