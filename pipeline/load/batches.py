@@ -108,7 +108,7 @@ class Batches(Stateful):
         self._reader = reader
         self._compiled = compiled
         self._buffers = Buffers()
-        self._skipped: set[int] = set()  # numbers of examples; forks have the same set
+        self._skipped: set[int] = set()  # numbers of examples
         self.place(State(order.seed, order=order.fingerprint))
         self._set_options(options)
 

@@ -47,7 +47,7 @@ class OpenFiles:
         entry = self._files.get(key)
         if entry is None:
             return None
-        if len(self._files) >= self._limit:  # else the order of use decides nothing
+        if entry[1] or len(self._files) >= self._limit:  # else the order of use decides nothing
             with self._lock, contextlib.suppress(KeyError):  # another thread may have let it go
                 self._files.move_to_end(key)
         return entry[0]

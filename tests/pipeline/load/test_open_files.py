@@ -37,6 +37,14 @@ def test_what_is_in_memory_has_a_limit_of_bytes(monkeypatch: pytest.MonkeyPatch)
     assert [name for name in "abcd" if files.find(name)] == ["b", "d"]
 
 
+def test_of_what_is_in_memory_that_used_longest_ago_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(open_files, "KEPT_BYTES", 100)
+    files = OpenFiles(10)
+    for name in "abac":
+        _open(files, name, 50)
+    assert [name for name in "abc" if files.find(name)] == ["a", "c"]
+
+
 def test_where_no_descriptor_is_left_all_are_let_go() -> None:
     files = OpenFiles(10)
     _open(files, "a")
