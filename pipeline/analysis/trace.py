@@ -80,9 +80,8 @@ class Analysis:
     def _deferred_statistics(self, stored: Tensors) -> RequestedStatistics:
         if not self.requests:
             return RecordingStatistics(self.features)  # it will not be asked
-        from .deferred_statistics import (
-            DeferredStatistics,  # imports Beam's and tf.Transform's analyzers: half a second
-        )
+        # Imports Beam's and tf.Transform's analyzers: half a second.
+        from .deferred_statistics import DeferredStatistics
 
         return DeferredStatistics(self.features, stored[SUMMARIES], self.requests)
 
