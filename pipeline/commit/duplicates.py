@@ -67,8 +67,9 @@ def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = 
     for part in range(parts):
         rows = _rows(units, read, part, parts)
         chosen += _count(found, rows)
-    chosen.sort(key=lambda entry: not entry[0])  # stable: in the order of hashes otherwise
-    found.listed = _list([members for _, members in chosen[:_LISTED]], read)
+        chosen.sort(key=lambda entry: not entry[0])  # stable: in the order of hashes otherwise
+        del chosen[_LISTED:]
+    found.listed = _list([members for _, members in chosen], read)
     return found
 
 
@@ -148,9 +149,17 @@ def _count(found: Duplicates, rows: _Rows) -> Iterator[tuple[bool, list[tuple[in
     important = across | contradicting
     for place in [*np.flatnonzero(important)[:_LISTED], *np.flatnonzero(is_group & ~important)[:_LISTED]]:
         members = order[begins[place] : begins[place] + counts[place]]
-        shown = np.concatenate([members[rows.splits[members] == split][:_MEMBERS] for split in range(len(rows.names))])
+        shown = np.concatenate([_shown(members[rows.splits[members] == at], rows) for at in range(len(rows.names))])
         pairs = zip(rows.units[shown].tolist(), rows.rows[shown].tolist(), strict=True)
         yield bool(important[place]), [(int(counts[place]), 0), *pairs]
+
+
+def _shown(members: np.ndarray, rows: _Rows) -> np.ndarray:
+    """The examples of a split that a listed group shows: the first of each label, and then the first ones."""
+    _, firsts = np.unique(rows.labels[members], return_index=True)
+    others = np.delete(np.arange(len(members)), firsts)
+    chosen: np.ndarray = members[np.sort(np.append(firsts, others)[:_MEMBERS])]
+    return chosen
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
@@ -202,18 +211,24 @@ def warnings(found: Duplicates, written: Mapping[str, int]) -> list[str]:
             f"{count:,} of {written[name]:,} examples of {name!r} ({100 * count / written[name]:.3g} %)"
             for name, count in sorted(found.shared.items())
         )
-        group = next(each for each in found.listed if len({example["split"] for example in each["examples"]}) > 1)
         warnings.append(
-            f"{shares} equal examples of another split, which leaks: such as {in_words(group)}; deduplicate=True in "
+            f"{shares} equal examples of another split, which leaks{_such_as(found, 'split')}; deduplicate=True in "
             "the recipe keeps one of each, and by_hash(..., column='*') keeps equal rows in one split"
         )
     if found.contradicting:
-        group = next(each for each in found.listed if len({example.get("label") for example in each["examples"]}) > 1)
         warnings.append(
-            f"{found.contradicting:,} groups of equal examples have labels that contradict each other: such as "
-            f"{in_words(group)}; fix the labels, or leave these examples out"
+            f"{found.contradicting:,} groups of equal examples have labels that contradict each other"
+            f"{_such_as(found, 'label')}; fix the labels, or leave these examples out"
         )
     return warnings
+
+
+def _such_as(found: Duplicates, name: str) -> str:
+    """A listed group whose examples differ in this, in words; empty where all of these are further on."""
+    for each in found.listed:
+        if len({example.get(name) for example in each["examples"]}) > 1:
+            return f": such as {in_words(each)}"
+    return ""
 
 
 def in_words(group: Mapping[str, Any], shown: int = 3) -> str:

@@ -55,9 +55,9 @@ def _request(uri: str, size: int, name: str, *arguments: Any) -> Any:
     child: ChildProcess | None = None
     try:
         with files.open_read(uri) as file, _children(os.getpid()).child() as child:
-            path = uri if files.is_local(uri) else None
+            path = os.path.abspath(uri) if files.is_local(uri) else None  # this process may change its folder
             child.send(pickle.dumps((name, path, file.seek(0, os.SEEK_END), arguments)))
-            return _answer(child, file, timeout)
+            kind, content = _answer(child, file, timeout)
     except TimeoutError as error:
         raise UnreadableError(f"no answer within {timeout:.0f} s of the process that reads it") from error
     except EOFError as error:
@@ -65,16 +65,17 @@ def _request(uri: str, size: int, name: str, *arguments: Any) -> Any:
         raise UnreadableError(f"the process that reads it {child.epitaph()}") from error
     except OSError as error:
         raise UnreadableError(str(error)) from error
+    if kind == parquet_child.FAILED:
+        raise UnreadableError(content)
+    return content
 
 
-def _answer(child: ChildProcess, file: IO[bytes], timeout: float) -> Any:
+def _answer(child: ChildProcess, file: IO[bytes], timeout: float) -> tuple[str, Any]:
     """The child's answer; until it comes, the child is given what it asks for of the file."""
     while True:
         kind, content = pickle.loads(child.receive(timeout))
-        if kind == parquet_child.DONE:
-            return content
-        if kind == parquet_child.FAILED:
-            raise UnreadableError(content)
+        if kind != parquet_child.READ:
+            return kind, content
         place, count = content
         file.seek(place)
         child.send(file.read(count))

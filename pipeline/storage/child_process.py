@@ -119,7 +119,7 @@ class ChildPool:
 
     @contextlib.contextmanager
     def child(self) -> Iterator[ChildProcess]:
-        """A process that nobody else uses while this lasts.
+        """A process that nobody else uses while this lasts; it is ended where the block fails.
 
         Raises:
           PenstockError: it could not be started.
@@ -128,6 +128,10 @@ class ChildPool:
         try:
             child = child or ChildProcess(self._module)
             yield child
+        except BaseException:
+            if child:
+                child.kill()  # it may still wait for an answer, and would take the next request for it
+            raise
         finally:
             self._children.put(child if child and child.alive else None)
 

@@ -10,6 +10,7 @@ import pytest
 from helpers import Committed, draw, run_job
 
 from penstock.pipeline import Images, Recipe, by_folder, by_list
+from penstock.pipeline.commit import duplicates
 from penstock.pipeline.commit.duplicates import Duplicates, group, in_words, warnings
 
 COPIES = {
@@ -115,6 +116,27 @@ def test_groups_are_the_same_however_many_are_held(rows_at_a_time: int):
     assert listed == {tuple(sorted((f"a.csv:{first}", f"a.csv:{second}"))) for first, second in pairs}
     hashes = [each["sha256"] for each in found.listed]
     assert hashes[len(across) :] == sorted(hashes[len(across) :])
+
+
+def test_a_large_group_shows_the_labels_that_contradict_each_other():
+    examples = [("c", f"{label}/{number:02}.png", "train", label) for label in ("cat", "dog") for number in range(30)]
+    found = find(examples)
+    shown = [(example["key"], example["label"]) for example in found.listed[0]["examples"]]
+    assert shown == [*((f"cat/{number:02}.png", "cat") for number in range(19)), ("dog/00.png", "dog")]
+    assert (
+        "such as cat/00.png (train, cat) = dog/00.png (train, dog) = cat/01.png (train, cat) = …"
+        in warnings(found, {"train": 60})[0]
+    )
+
+
+def test_groups_of_a_kind_are_told_though_none_of_them_is_listed(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(duplicates, "_LISTED", 2)
+    contents = sorted("abc", key=lambda content: hashlib.sha256(content.encode()).digest())
+    alike = [(content, content + split, split, "x") for content in contents[2:] for split in ("train", "test")]
+    differ = [(content, content + label, "train", label) for content in contents[:2] for label in "xy"]
+    found = find(alike, differ, rows_at_a_time=2)
+    assert (len(found.listed), found.across_splits, found.contradicting) == (2, 1, 2)
+    assert "1 of 1 examples of 'test' (100 %)" in warnings(found, {"train": 5, "test": 1})[0]
 
 
 def test_the_share_of_a_split_that_stands_in_another_is_told():

@@ -78,6 +78,31 @@ def test_many_threads_read_what_was_written(tmp_path, monkeypatch, local):
         parquet_files.metadata(str(tmp_path / "none.parquet"))
 
 
+def test_a_store_that_fails_costs_one_request(tmp_path, monkeypatch):
+    class Failing(io.FileIO):
+        def read(self, size=-1):
+            raise ConnectionError("reset by peer")
+
+    pq.write_table(TABLE, tmp_path / "t.parquet")
+    pool = ChildPool(MODULE, 1)
+    monkeypatch.setattr(parquet_files, "_children", lambda process: pool)
+    monkeypatch.setattr(parquet_files.files, "is_local", lambda uri: False)
+    monkeypatch.setattr(parquet_files.files, "open_read", Failing)
+    with pytest.raises(UnreadableError, match="reset by peer"):
+        parquet_files.metadata(str(tmp_path / "t.parquet"))
+    monkeypatch.setattr(parquet_files.files, "open_read", lambda uri: io.FileIO(uri))
+    assert parquet_files.metadata(str(tmp_path / "t.parquet"))[0].names == TABLE.column_names
+    pool.close()
+
+
+def test_a_relative_path_is_one_of_the_folder_that_this_process_is_in(tmp_path, monkeypatch):
+    for number in (1, 2):
+        (tmp_path / str(number)).mkdir()
+        pq.write_table(TABLE.slice(0, number), tmp_path / str(number) / "t.parquet")
+        monkeypatch.chdir(tmp_path / str(number))
+        assert parquet_files.metadata("t.parquet")[1][0][0] == number
+
+
 def test_strings_that_are_no_utf8_cost_their_rows(tmp_path, read_all):
     words = pa.array([b"a", b"\xff", "é".encode(), None]).view(pa.string())
     lists = pa.ListArray.from_arrays([0, 1, 2, 3, 3], words[:3])

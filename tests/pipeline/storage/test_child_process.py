@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import subprocess
@@ -42,3 +43,13 @@ def test_a_pool_keeps_children_that_live():
         assert third is not first
     pool.close()
     assert not third.alive
+
+
+def test_a_child_whose_answer_was_not_taken_is_not_used_again():
+    pool = ChildPool(MODULE, 1)
+    with contextlib.suppress(ConnectionError), pool.child() as first:
+        raise ConnectionError
+    assert not first.alive
+    with pool.child() as second:
+        assert second is not first
+    pool.close()
