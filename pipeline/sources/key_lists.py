@@ -163,6 +163,8 @@ def read_list(
         chosen = blank_lists.cut(uri, lines, index, *positions, len(header) or None, warnings)
         return [ListEntry(name, index.find(name, uri), taken) for name, taken in chosen]
     header = [name.strip() for name in rows.pop(0)] if has_header and rows else []
+    if delimiter:
+        _check_widths(rows, len(header), 2 if has_header else 1, uri)
     key_at = _position(key, header, uri)
     value_at = key_at if value is None else _position(value, header, uri)
     entries = []
@@ -201,8 +203,31 @@ def _cut_at_tabs(lines: Sequence[tuple[int, str]], least: int) -> list[list[str]
     return rows if len(lengths) == 1 and min(lengths) >= max(2, least) else None
 
 
+def _check_widths(rows: Sequence[Sequence[str]], width: int, first: int, uri: str) -> None:
+    """Checks that no row has more columns than the header, or than others where there is none: a value may be cut.
+
+    Args:
+      rows: The rows; empty columns at their ends do not count.
+      width: The header's columns; 0 where there is none.
+      first: The first row's number.
+      uri: The list.
+
+    Raises:
+      RequestError: one has more.
+    """
+    widths = [max((at for at, value in enumerate(row, 1) if value.strip()), default=0) for row in rows]
+    most = width or min(map(len, rows), default=0)
+    for number, (row, found) in enumerate(zip(rows, widths, strict=True), first):
+        if found > most:
+            others = "the header has" if width else "others have"
+            raise RequestError(
+                f"{uri}, row {number}: expected {most} columns, as {others}, found {found}: {list(row)}; put values "
+                "that hold the delimiter between double quotes"
+            )
+
+
 def _csv_rows(text: str, delimiter: str, uri: str) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     try:
         yield from (row for row in reader if row)
     except csv.Error as error:

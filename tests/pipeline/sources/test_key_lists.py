@@ -169,3 +169,25 @@ def test_names_are_found_whatever_their_unicode_form():
     assert both.find(composed[2:-4], "l.csv") == composed
     assert both.find(decomposed[2:-4], "l.csv") == decomposed
     assert both.warnings("l.csv") == []
+
+
+@pytest.mark.parametrize(
+    ("content", "table", "words"),
+    [
+        ("file,label\na,x\nb,y, z\n", KeyList("l.csv", "file", "label"), "row 3: expected 2 columns, as the header has"),
+        ("a,x\nb,y, z\n", KeyList("l.csv"), "row 2: expected 2 columns, as others have, found 3"),
+        ("b,1.jpg,y\na,x\n", KeyList("l.csv"), "row 1: expected 2 columns, as others have, found 3"),
+        ('file,label\na,"x\nb,y\n', KeyList("l.csv", "file", "label"), "is a quote left open"),
+        ('a,"x"y\n', KeyList("l.csv"), "is a quote left open"),
+    ],
+)
+def test_a_csv_list_does_not_cut_values(tmp_path: Path, content: str, table: KeyList, words: str):
+    (tmp_path / "l.csv").write_text(content)
+    with pytest.raises(RequestError) as raised:
+        read(table, tmp_path)
+    assert words in str(raised.value)
+
+
+def test_empty_columns_at_the_end_of_a_csv_list_do_not_count(tmp_path: Path):
+    (tmp_path / "l.csv").write_text("file,label\na,x\nb,y,, \nc,z,\n")
+    assert read(KeyList("l.csv", "file", "label"), tmp_path) == [("a", "x"), ("b", "y"), ("c", "z")]
