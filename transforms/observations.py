@@ -35,6 +35,7 @@ def warnings(observed: Mapping[Observation, tuple[int, str]]) -> list[str]:
         *_of_bits("colours", _COLOUR_ADVICE, kinds[COLOUR_BITS]),
         *_of_storage(kinds[MASK_STORED]),
         *_of_palettes(kinds[MASK_COLOUR]),
+        *_of_greys(kinds[MASK_COLOUR]),
     ]
 
 
@@ -73,4 +74,24 @@ def _of_palettes(seen: Mapping[str, tuple[int, str]]) -> list[str]:
         f"the palettes of masks differ in {len(several)} ids, such as {number}, which is ({first}) in that of {key} "
         f"and ({second}) in that of {other}: ids are the indices of palettes; if colours are what is meant, give "
         "image.decode(mask_palette={(red, green, blue): id, ...})"
+    ]
+
+
+def _of_greys(seen: Mapping[str, tuple[int, str]]) -> list[str]:
+    """A warning where palettes hold greys alone, and other numbers than the ids: GIF and optimizers renumber greys."""
+    others = []
+    for value, (_, key) in seen.items():
+        number, _, colour = value.partition(": ")
+        red, green, blue = colour.split(", ")
+        if not red == green == blue:
+            return []
+        if red != number and (number, red) != ("1", "255"):  # black and white
+            others.append((int(number), red, key))
+    if not others:
+        return []
+    least, grey, key = min(others)
+    return [
+        f"the palettes of masks hold greys that are not the ids, in {len(others)} ids, such as {least}, which is grey "
+        f"{grey} in that of {key}: ids are the indices of palettes, which GIF and image optimizers renumber; if the "
+        f"greys are what is meant, give image.decode(mask_palette={{({grey}, {grey}, {grey}): {grey}, ...}})"
     ]

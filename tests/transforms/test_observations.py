@@ -22,3 +22,14 @@ def test_palettes_of_another_order_are_told():
     assert warnings(same) == []
     (warning,) = warnings({**same, (MASK_COLOUR, "1: 0, 128, 0"): (1, "b")})
     assert "differ in 1 ids, such as 1, which is (0, 128, 0) in that of b and (128, 0, 0) in that of a" in warning
+
+
+def test_greys_that_are_not_the_ids_are_told():
+    """A mask of the ids 0, 7 and 255 that was saved as GIF."""
+    greys = {(MASK_COLOUR, "0: 0, 0, 0"): (4, "a"), (MASK_COLOUR, "2: 255, 255, 255"): (1, "a")}
+    (warning,) = warnings({**greys, (MASK_COLOUR, "1: 7, 7, 7"): (2, "b")})
+    assert "in 2 ids, such as 1, which is grey 7 in that of b" in warning
+    assert "image.decode(mask_palette={(7, 7, 7): 7, ...})" in warning
+    assert warnings({**greys, (MASK_COLOUR, "1: 7, 0, 0"): (2, "b")}) == []
+    for plain in ({"0: 0, 0, 0": 1, "7: 7, 7, 7": 1}, {"0: 0, 0, 0": 1, "1: 255, 255, 255": 1}):
+        assert warnings({(MASK_COLOUR, colour): (count, "a") for colour, count in plain.items()}) == []

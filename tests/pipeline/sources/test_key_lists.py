@@ -174,7 +174,7 @@ def test_names_are_found_whatever_their_unicode_form():
 @pytest.mark.parametrize(
     ("content", "table", "words"),
     [
-        ("file,label\na,x\nb,y, z\n", KeyList("l.csv", "file", "label"), "row 3: expected 2 columns, as the header has"),
+        ("file,label\na,x\nb,y, z\n", KeyList("l.csv", "file", "label"), "row 3: expected 2 columns, as the header"),
         ("a,x\nb,y, z\n", KeyList("l.csv"), "row 2: expected 2 columns, as others have, found 3"),
         ("b,1.jpg,y\na,x\n", KeyList("l.csv"), "row 1: expected 2 columns, as others have, found 3"),
         ('file,label\na,"x\nb,y\n', KeyList("l.csv", "file", "label"), "is a quote left open"),
