@@ -67,9 +67,9 @@ def _of_each(function: Callable[[float], float]) -> Callable[..., Array]:
 
 
 def _truncated(_: Backend, attributes: Attributes, a: Any, b: Any) -> Array:
-    """An integers' quotient, rounded towards 0."""
-    quotient = np.abs(a) // np.abs(b) * np.sign(a) * np.sign(b)
-    return np.asarray(quotient)
+    """The quotient of integers, rounded towards 0; without absolute values, as the smallest integer has none."""
+    quotient, rest = np.divmod(a, b)
+    return np.asarray(quotient + ((rest != 0) & ((rest < 0) != (np.asarray(a) < 0))))
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
