@@ -75,8 +75,9 @@ def is_of_preparing(error: ModuleNotFoundError) -> bool:
 
 def search_working_folder() -> None:
     """Lets modules be imported from the working folder, as `python -m` does, when a recipe's functions run, too."""
-    if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    with contextlib.suppress(FileNotFoundError):  # it may have been removed
+        if os.getcwd() not in sys.path:
+            sys.path.insert(0, os.getcwd())
 
 
 def quiet_libraries(preparing: bool) -> None:

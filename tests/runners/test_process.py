@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from penstock.runners.process import search_working_folder
+
 SPEAK = """
 import os, sys
 from penstock.runners.process import spoken_if_possible
@@ -31,6 +33,15 @@ def test_a_stream_that_cannot_be_written_to_is_given_up(stream: str, other: str,
     os.close(write)
     assert done.returncode == 0
     assert getattr(done, other) == b"other"  # this one still leads where it led
+
+
+def test_a_working_folder_that_is_removed_is_not_searched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "removed").mkdir()
+    monkeypatch.chdir(tmp_path / "removed")
+    (tmp_path / "removed").rmdir()
+    monkeypatch.setattr(sys, "path", ["first"])
+    search_working_folder()
+    assert sys.path == ["first"]
 
 
 @pytest.mark.slow
