@@ -1,33 +1,24 @@
 """Prepares examples in child processes: a decoder that hangs or dies takes one example with it, not the run.
 
-A child is `python -m penstock.pipeline.prepare.isolate`. Parent and child exchange pickles, each behind its length
-(uint32, little-endian): first what prepares an example, then for every outcome a reference and whether to count its
-pixels.
+Parent and child exchange pickles: first what prepares an example, then for every outcome a reference and whether to
+count its pixels.
 """
 
 import contextlib
-import os
 import pickle
-import queue
-import resource
-import select
-import signal
-import struct
-import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
-from typing import IO, Any
+from typing import Any
 
 import cloudpickle
 
 from ..errors import PenstockError
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
+from ..storage.child_process import START, ChildPool, ChildProcess, read_message, serve_parent, write_message
 from .outcomes import Outcome
 
-_MEMORY_LIMIT = 8 << 30  # bytes of address space: far above any allowed image, far below a runaway decoder
+_MODULE = "penstock.pipeline.prepare.isolate"
 
 
 @contextlib.contextmanager
@@ -61,121 +52,49 @@ class IsolatedPreparer:
         """
         self._prepare = cloudpickle.dumps(prepare)
         self._timeout = timeout
-        self._children: queue.LifoQueue[_Child | None] = queue.LifoQueue()
-        self._count = processes
-        for _ in range(processes):
-            self._children.put(None)
+        self._children = ChildPool(self._start, processes)
+
+    def _start(self) -> ChildProcess:
+        child = ChildProcess(_MODULE, quiet=False)
+        try:
+            child.send(self._prepare)
+            child.receive(START)
+        except (EOFError, TimeoutError) as error:
+            raise PenstockError(
+                f"--isolate: expected a process for decoding to start, but it {child.epitaph()}; see its words above, "
+                "or run without --isolate"
+            ) from error
+        return child
 
     def __call__(self, reference: Reference, count: bool = False) -> Outcome:
         """The outcome of one example; a QuarantinedExample where its child hung or died."""
-        child = self._children.get()
+        request = pickle.dumps((reference, count))
+        child: ChildProcess | None = None
         try:
-            child = child or _Child(self._prepare)
-            return child.prepare((reference, count), self._timeout)
+            with self._children.child() as child:
+                child.send(request)
+                outcome: Outcome = pickle.loads(child.receive(self._timeout))
+                return outcome
         except TimeoutError:
             code, message = "decoder_timeout", f"expected an answer within {self._timeout:g} s, found none"
         except EOFError:
-            code, message = "decoder_died", f"the process that decoded it {child.epitaph() if child else 'died'}"
-        finally:
-            self._children.put(child if child and child.alive else None)
+            assert child is not None  # one that cannot start raises another error
+            code, message = "decoder_died", f"the process that decoded it {child.epitaph()}"
         return QuarantinedExample(reference.key, reference.uri, "decode", code, message)
 
     def close(self) -> None:
         """Ends the children."""
-        for _ in range(self._count):
-            if child := self._children.get():
-                child.kill()
+        self._children.close()
 
 
-class _Child:
-    def __init__(self, prepare: bytes) -> None:
-        command = [sys.executable, "-m", "penstock.pipeline.prepare.isolate"]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        self.alive = True
-        try:
-            _send(self._stdin, prepare)
-            self._receive(time.monotonic() + 60)  # ready: its imports don't count against the first example
-        except (EOFError, BrokenPipeError, TimeoutError) as error:
-            self.kill()
-            raise PenstockError(
-                f"--isolate: expected a process for decoding to start, but it {self.epitaph()}; see its words above, "
-                "or run without --isolate"
-            ) from error
-
-    @property
-    def _stdin(self) -> IO[bytes]:
-        assert self._process.stdin
-        return self._process.stdin
-
-    def prepare(self, request: tuple[Reference, bool], timeout: float) -> Outcome:
-        try:
-            _send(self._stdin, pickle.dumps(request))
-        except BrokenPipeError as error:
-            self.kill()
-            raise EOFError from error
-        return self._receive(time.monotonic() + timeout)  # type: ignore[no-any-return]
-
-    def _receive(self, deadline: float) -> Any:
-        try:
-            (length,) = struct.unpack("<I", self._read(4, deadline))
-            return pickle.loads(self._read(length, deadline))
-        except TimeoutError:
-            self.kill()
-            raise
-        except EOFError:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(1)  # its epitaph tells of its own end, not of ours
-            self.kill()
-            raise
-
-    def _read(self, count: int, deadline: float) -> bytes:
-        assert self._process.stdout
-        descriptor, parts = self._process.stdout.fileno(), bytearray()
-        poll = select.poll()
-        poll.register(descriptor, select.POLLIN)
-        while len(parts) < count:
-            if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):  # select() knows only the first 1,024
-                raise TimeoutError
-            part = os.read(descriptor, count - len(parts))
-            if not part:
-                raise EOFError
-            parts += part
-        return bytes(parts)
-
-    def kill(self) -> None:
-        self.alive = False
-        self._process.kill()
-        self._process.wait()  # not communicate(): a process that the child started may hold the pipe open
-        for pipe in (self._process.stdin, self._process.stdout):
-            with contextlib.suppress(BrokenPipeError):
-                pipe.close() if pipe else None
-
-    def epitaph(self) -> str:
-        code = self._process.returncode
-        return f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with status {code}"
-
-
-def _send(stream: IO[bytes], content: bytes) -> None:
-    stream.write(struct.pack("<I", len(content)) + content)
-    stream.flush()
-
-
-def _serve() -> None:
+def main() -> None:
     """The child: answers each reference with its outcome until its parent closes the pipe."""
-    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_LIMIT, _MEMORY_LIMIT))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what a user's function prints must not be taken for an answer
-
-    def receive() -> bytes | None:
-        header = sys.stdin.buffer.read(4)
-        return sys.stdin.buffer.read(struct.unpack("<I", header)[0]) if len(header) == 4 else None
-
-    prepare = pickle.loads(receive() or b"")
-    _send(answers, pickle.dumps(None))
-    while content := receive():
-        _send(answers, pickle.dumps(prepare(*pickle.loads(content))))
+    requests, answers = serve_parent()
+    prepare = pickle.loads(read_message(requests) or b"")
+    write_message(answers, b"")  # its imports don't count against the first example
+    while request := read_message(requests):
+        write_message(answers, pickle.dumps(prepare(*pickle.loads(request))))
 
 
 if __name__ == "__main__":
-    _serve()
+    main()

@@ -84,6 +84,7 @@ def _answer(child: ChildProcess, file: IO[bytes], timeout: float) -> tuple[str, 
 @functools.cache
 def _children(process: int) -> ChildPool:
     """The processes that read for this one; a copy of it, made by a fork, has others."""
-    pool = ChildPool(_MODULE, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    pool = ChildPool(functools.partial(ChildProcess, _MODULE), count)
     atexit.register(pool.close)
     return pool

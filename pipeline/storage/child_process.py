@@ -10,21 +10,25 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import IO
 
 from ..errors import PenstockError
 
 _LENGTH = struct.Struct("<Q")
-_START = 60.0  # seconds that a process may take until it is ready: its imports
+START = 60.0  # seconds that a process may take until it is ready: its imports
 MEMORY_LIMIT = 8 << 30  # bytes of address space: far above what is needed, far below what a runaway decoder takes
 
 
 class ChildProcess:
     """A process that runs a module's `serve_parent`, as its parent sees it."""
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, quiet: bool = True) -> None:
         """Starts it; it is ready when it has sent a first, empty message.
+
+        Args:
+          module: The module.
+          quiet: Whether what it prints is lost.
 
         Raises:
           PenstockError: it ended at once, or is not ready after a minute.
@@ -33,11 +37,11 @@ class ChildProcess:
             [sys.executable, "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,  # a crash's own words say nothing of the file
+            stderr=subprocess.DEVNULL if quiet else None,
         )
         self.alive = True
         try:
-            self.receive(_START)
+            self.receive(START)
         except (EOFError, TimeoutError) as error:
             raise PenstockError(
                 f"expected the process {module} to start, but it {self.epitaph()}; try `{sys.executable} -m {module}`"
@@ -109,10 +113,10 @@ class ChildProcess:
 
 
 class ChildPool:
-    """Some processes that run a module, started when they are first needed. May be used from many threads."""
+    """Some processes of one kind, started when they are first needed. May be used from many threads."""
 
-    def __init__(self, module: str, count: int) -> None:
-        self._module, self._count = module, count
+    def __init__(self, start: Callable[[], ChildProcess], count: int) -> None:
+        self._start, self._count = start, count
         self._children: queue.LifoQueue[ChildProcess | None] = queue.LifoQueue()
         for _ in range(count):
             self._children.put(None)
@@ -126,7 +130,7 @@ class ChildPool:
         """
         child = self._children.get()
         try:
-            child = child or ChildProcess(self._module)
+            child = child or self._start()
             yield child
         except BaseException:
             if child:

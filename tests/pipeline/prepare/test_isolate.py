@@ -52,9 +52,7 @@ def isolated(step: Step, processes: int = 1, timeout: float = 20.0) -> IsolatedP
 def harmless() -> Iterator[IsolatedPreparer]:
     preparer = isolated(lambda example: example, processes=3)
     yield preparer
-    for child in list(preparer._children.queue):
-        if child:
-            child.kill()
+    preparer.close()
 
 
 def test_outcomes_are_those_of_the_preparer_itself(harmless: IsolatedPreparer, references: list[Reference]):

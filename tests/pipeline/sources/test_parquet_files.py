@@ -15,7 +15,7 @@ from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.sources import parquet_files
 from penstock.pipeline.sources.parquet import Parquet
 from penstock.pipeline.sources.parquet_files import UnreadableError
-from penstock.pipeline.storage.child_process import ChildPool
+from penstock.pipeline.storage.child_process import ChildPool, ChildProcess
 
 MODULE = "penstock.pipeline.sources.parquet_child"
 
@@ -49,7 +49,7 @@ def test_a_footer_that_makes_arrow_crash_is_refused_by_name(tmp_path):
 def test_a_file_that_takes_too_long_is_refused_by_name(tmp_path, monkeypatch):
     monkeypatch.setattr(parquet_files, "_TIMEOUT", 0.3)
     (tmp_path / "t.parquet").write_bytes(encoded(TABLE))
-    pool = ChildPool(MODULE, 1)
+    pool = ChildPool(lambda: ChildProcess(MODULE), 1)
     with pool.child() as child:
         os.kill(child._process.pid, signal.SIGSTOP)
     monkeypatch.setattr(parquet_files, "_children", lambda process: pool)
@@ -84,7 +84,7 @@ def test_a_store_that_fails_costs_one_request(tmp_path, monkeypatch):
             raise ConnectionError("reset by peer")
 
     pq.write_table(TABLE, tmp_path / "t.parquet")
-    pool = ChildPool(MODULE, 1)
+    pool = ChildPool(lambda: ChildProcess(MODULE), 1)
     monkeypatch.setattr(parquet_files, "_children", lambda process: pool)
     monkeypatch.setattr(parquet_files.files, "is_local", lambda uri: False)
     monkeypatch.setattr(parquet_files.files, "open_read", Failing)

@@ -33,7 +33,7 @@ print(ChildProcess({MODULE!r}).alive)
 
 
 def test_a_pool_keeps_children_that_live():
-    pool = ChildPool(MODULE, 1)
+    pool = ChildPool(lambda: ChildProcess(MODULE), 1)
     with pool.child() as first:
         pass
     with pool.child() as second:
@@ -46,7 +46,7 @@ def test_a_pool_keeps_children_that_live():
 
 
 def test_a_child_whose_answer_was_not_taken_is_not_used_again():
-    pool = ChildPool(MODULE, 1)
+    pool = ChildPool(lambda: ChildProcess(MODULE), 1)
     with contextlib.suppress(ConnectionError), pool.child() as first:
         raise ConnectionError
     assert not first.alive
