@@ -98,8 +98,9 @@ class Sql:
                 ranges = [RecordRange(uri, self._what, begin, end, begin, -1, size) for begin, end in pairwise(edges)]
                 state.append(f"{low} {high} {count}")
         if path:
-            info = os.stat(path)
-            state.append(f"{info.st_size} {info.st_mtime!r}")
+            for each in (path, f"{path}-wal"):  # what is committed may still wait in the write-ahead log
+                if os.path.exists(each) and (info := os.stat(each)).st_size:
+                    state.append(f"{info.st_size} {info.st_mtime!r}")
         elif self.partition is None:
             warnings.append(f"{self.database}: without partition=..., a change of {self._what} is not noticed")
         digest = hashlib.sha256("\0".join(state).encode()).hexdigest()

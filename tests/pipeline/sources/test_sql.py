@@ -114,6 +114,18 @@ def test_a_query_may_end_in_a_comment(root, read_all):
     assert read_all(source, root).rows == [{"id": 1441}, {"id": 1444}, {"id": 1447}]
 
 
+def test_a_change_that_waits_in_the_write_ahead_log_is_noticed(tmp_path):
+    connection = sqlite3.connect(tmp_path / "t.db")
+    connection.executescript("PRAGMA journal_mode=WAL; CREATE TABLE t (a); INSERT INTO t VALUES (1)")
+    source = Sql("sqlite:///t.db", table="t")
+    digests = [source.find(str(tmp_path), 1000).digest for _ in range(2)]
+    connection.execute("UPDATE t SET a = 2")
+    connection.commit()
+    digests.append(source.find(str(tmp_path), 1000).digest)
+    connection.close()
+    assert digests[0] == digests[1] != digests[2]
+
+
 def test_a_changed_table_has_another_digest(root):
     source = Sql("sqlite:///t.db", table='odd "name', partition="id")
     digest = source.find(str(root), 1000).digest
