@@ -43,8 +43,10 @@ def _pad(_: Backend, attributes: Attributes, values: Any, widths: Any, fill: Any
     return np.pad(values, np.asarray(widths), constant_values=empty if fill is None else np.asarray(fill).item())
 
 
-def _arg(function: Any) -> Callable[..., Array]:
+def _arg(function: Any, last: float) -> Callable[..., Array]:
     def arg(_: Backend, attributes: Attributes, values: Any, axis: Any) -> Array:
+        if values.dtype.kind == "f":  # to NumPy, NaN is the largest and the smallest; to TensorFlow it is neither
+            values = np.where(np.isnan(values), values.dtype.type(last), values)
         return np.asarray(function(values, int(axis))).astype(attributes.get("output_type", "int64"))
 
     return arg
@@ -73,8 +75,8 @@ def _truncated(_: Backend, attributes: Attributes, a: Any, b: Any) -> Array:
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "ArgMax": _arg(np.argmax),
-    "ArgMin": _arg(np.argmin),
+    "ArgMax": _arg(np.argmax, -np.inf),
+    "ArgMin": _arg(np.argmin, np.inf),
     "Atan2": lambda _, attributes, y, x: np.arctan2(y, x),
     "BroadcastTo": lambda _, attributes, values, shape: np.broadcast_to(values, np.ravel(shape).tolist()),
     "Cumprod": _accumulate(np.cumprod, 1),
