@@ -9,9 +9,8 @@ from typing import IO, Any
 import numpy as np
 import pyarrow as pa
 
-MOST = (
-    256 << 20
-)  # bytes in memory: a unit of some 64 MiB of rows never needs a file; one of a large compressed file does
+# bytes in memory: a unit of some 64 MiB of rows never needs a file; one of a large compressed file does
+MOST = 256 << 20
 
 
 class RecordBuffer:
@@ -39,7 +38,7 @@ class RecordBuffer:
     def _spill(self) -> None:
         if self._file is None:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  # until `close`
-        self._file.write(b"".join(self._records))
+        self._file.writelines(self._records)
         self._file.flush()
         end = self._ends[-1]
         for record in self._records:
@@ -81,11 +80,6 @@ class BatchBuffer:
         self._batches: list[pa.RecordBatch] = []
         self._file: Any = None
         self._writer: Any = None
-
-    @property
-    def is_spilled(self) -> bool:
-        """Whether some rows wait in a file."""
-        return self._file is not None
 
     def append(self, batch: pa.RecordBatch) -> None:
         """Takes rows."""

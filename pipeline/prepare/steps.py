@@ -149,11 +149,7 @@ def _apply_by_example(step: Callable[[Any], Any], rows: PreparedRows, record_ran
             message = f"{_name(step)}: {in_words(error, step)}"
             rows.quarantined.append(quarantined(record_range, rows, number, "prepare_error", message))
             continue
-        if (
-            not isinstance(changed, Mapping)
-            or not changed
-            or not all(isinstance(name, str) and name for name in changed)
-        ):
+        if not _is_example(changed):
             message = f"{_name(step)}: expected a dict of columns by their names, found {changed!r:.60}; fix `prepare`"
             rows.quarantined.append(quarantined(record_range, rows, number, WRONG_RESULT, message))
             continue
