@@ -92,6 +92,8 @@ def _obstacle(operation: tf.Operation) -> str | None:
         return f"{kind} ({_ADVICE[kind]})"
     if kind not in OPERATIONS and kind not in HOST_OPERATIONS:
         return str(kind)
+    if kind in HOST_OPERATIONS and (name := _binary_attribute(operation)):
+        return f"{kind} with a {name} that is no UTF-8"
     if kind == "GatherV2" and operation.get_attr("batch_dims"):
         return "GatherV2 with batch_dims"
     if kind == "Mean" and not operation.inputs[0].dtype.is_floating:
@@ -103,6 +105,15 @@ def _obstacle(operation: tf.Operation) -> str | None:
             return f"{kind} with {attribute}={_in_words(value)}"
     if kind in _NUMBERS_ONLY and operation.outputs[0].dtype == tf.string:
         return f"{kind} of strings"
+    return None
+
+
+def _binary_attribute(operation: tf.Operation) -> str | None:
+    """The name of an attribute that JSON cannot hold: bytes that are no UTF-8; None where there is none."""
+    for name in operation.node_def.attr:
+        value = b"" if name.startswith("_") else operation.get_attr(name)
+        if isinstance(value, bytes) and value.decode(errors="ignore").encode() != value:
+            return str(name)
     return None
 
 
