@@ -127,8 +127,8 @@ def _alone(generation: str) -> Iterator[None]:
 
     Two runs of one job would write the same files: one's manifest would replace the other's after its commit.
     """
-    with locked_folder(generation, patience=_PATIENCE) as held:
-        if not held:
+    with locked_folder(generation, patience=_PATIENCE) as locked:
+        if not locked:
             raise PenstockError(f"another run is making {generation}; wait for its end, then run again")
         yield
 

@@ -170,22 +170,22 @@ def rows_of(sharding: Any) -> Rows:
     """
     process, processes = jax.process_index(), jax.process_count()
     count = len(sharding.device_set)  # divides by the parts of any axis
-    held: dict[int, set[int]] = {}
+    starts_of: dict[int, set[int]] = {}
     for device, index in sharding.devices_indices_map((count,) * max(1, len(getattr(sharding, "spec", ())))).items():
-        held.setdefault(device.process_index, set()).add(index[0].indices(count)[0])
-    if process not in held:
+        starts_of.setdefault(device.process_index, set()).add(index[0].indices(count)[0])
+    if process not in starts_of:
         raise RequestError(
-            f"sharding: expected devices of process {process}, found only those of {sorted(held)}; give each process a "
-            "sharding in which it takes part"
+            f"sharding: expected devices of process {process}, found only those of {sorted(starts_of)}; give each "
+            "process a sharding in which it takes part"
         )
-    if len(held) == 1:
-        return Rows(len(held[process]), Share(process, processes), False)
-    shares = sorted({tuple(sorted(starts)) for starts in held.values()})
+    if len(starts_of) == 1:
+        return Rows(len(starts_of[process]), Share(process, processes), False)
+    shares = sorted({tuple(sorted(starts)) for starts in starts_of.values()})
     if sum(map(len, shares)) != len(set().union(*shares)):
         raise RequestError(
             "sharding: expected processes that have the same rows or different ones, found some that share a part only"
         )
-    return Rows(len(held[process]), Share(shares.index(tuple(sorted(held[process]))), len(shares)), True)
+    return Rows(len(starts_of[process]), Share(shares.index(tuple(sorted(starts_of[process]))), len(shares)), True)
 
 
 def for_rank(sharding: Any, rank: int) -> Any:
