@@ -274,7 +274,7 @@ def _(root: Path) -> Seen:
     return table(root, "x\n1.5\n1e300\n").says("'x'", "1e+300").stores("x", 1.5, None)
 
 
-@case("an integer that float64 rounds, in a column of floats (CSV, JSON)")
+@case("an integer that float64 rounds, in a column of floats (CSV, JSON, TFRecord)")
 def _(root: Path) -> Seen:
     seen = table(root, f"x\n0.5\n{2**64}\n{2**70 + 1}\n").stores("x", 0.5, 2.0**64, 2.0**70)
     return seen.says("'x'", str(2**70 + 1), "line 4")

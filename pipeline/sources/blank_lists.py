@@ -82,6 +82,7 @@ def cut(
     ]
     _check_columns(uri, lines, chosen, names, value, columns)
     _warn_of_more(uri, lines, chosen, key, value, warnings)
+    _warn_of_names(uri, lines, chosen, names, value, warnings)
     whole = value is None and not any(each and each.rest for each in chosen)
     taken = []
     for (_, line), choice in zip(lines, chosen, strict=True):
@@ -168,5 +169,27 @@ def _warn_of_more(
             warnings.append(
                 f"{uri}, line {number}: {choice.rest[value - key - 1]!r} was taken from {line!r}, and what follows it "
                 f"was not; if it belongs to it, {_ADVICE}"
+            )
+            return
+
+
+def _warn_of_names(
+    uri: str,
+    lines: Sequence[tuple[int, str]],
+    chosen: Sequence[_Cut | None],
+    names: Names,
+    value: int | None,
+    warnings: list[str],
+) -> None:
+    """Warns where another example's name follows that of a line of which nothing else is taken."""
+    for (number, line), choice in zip(lines, chosen, strict=True):
+        if value is not None or choice is None:
+            continue
+        taken = names.keys(choice.name)
+        others = [word for word in choice.rest if not _NUMBER.fullmatch(word) and names.keys(word) not in ([], taken)]
+        if others:
+            warnings.append(
+                f"{uri}, line {number}: {choice.name!r} was taken from {line!r}, and {others[0]!r}, which is another "
+                "example, was not: write one name a line"
             )
             return

@@ -449,3 +449,14 @@ def _look_at_frames(frames: "_Frames", uri: str, first: int, seen: dict[str, Typ
             value = column[int(filled[0])].as_py()
             cell = Cell(value if is_list else value[0], f"{uri}, record {first + place + int(filled[0])}")
             evidence.add(pa.list_(inner) if is_list else inner, len(filled), cell)
+            if evidence.inexact is None and pa.types.is_int64(inner):
+                for at, integer in _first_inexact(column):
+                    evidence.inexact = Cell(integer, f"{uri}, record {first + place + at}")
+
+
+def _first_inexact(column: pa.ListArray) -> list[tuple[int, int]]:
+    """The row and the value of the first integer, in a column of lists of int64, that float64 rounds, if any."""
+    integers = column.flatten().fill_null(0).to_numpy()
+    with np.errstate(invalid="ignore"):
+        changed = np.flatnonzero(integers.astype(np.float64).astype(np.int64) != integers)[:1].tolist()
+    return [(pc.list_parent_indices(column)[at].as_py(), int(integers[at])) for at in changed]

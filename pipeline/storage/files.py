@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import stat
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -123,7 +124,7 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
       OSError: it is not there, cannot be read, is no regular file, or is larger than it may be.
     """
     with open_read(uri) as file:
-        content = file.read() if limit is None else file.read(limit + 1)
+        content = file.read() if limit is None else file.read(min(limit, sys.maxsize - 1) + 1)
     if limit is not None and len(content) > limit:
         raise OSError(f"{uri}: expected at most {limit} bytes, found more; remove it")
     return content

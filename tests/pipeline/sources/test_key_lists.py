@@ -191,3 +191,14 @@ def test_a_csv_list_does_not_cut_values(tmp_path: Path, content: str, table: Key
 def test_empty_columns_at_the_end_of_a_csv_list_do_not_count(tmp_path: Path):
     (tmp_path / "l.csv").write_text("file,label\na,x\nb,y,, \nc,z,\n")
     assert read(KeyList("l.csv", "file", "label"), tmp_path) == [("a", "x"), ("b", "y"), ("c", "z")]
+
+
+def test_a_line_that_names_two_examples_is_warned_of(tmp_path: Path):
+    index = KeyIndex(["a/1.jpg", "a/2.jpg", "7.jpg"])
+    for line, words in (("1.jpg 2.jpg", "'1.jpg' was taken from '1.jpg 2.jpg', and '2.jpg'"), ("1.jpg a/1.jpg 7", "")):
+        (tmp_path / "l.txt").write_text(f"{line}\n")
+        warnings: list[str] = []
+        (entry,) = read_list(str(tmp_path / "l.txt"), index, 0, None, warnings)
+        assert entry.key == "a/1.jpg"
+        assert len(warnings) == bool(words)
+        assert words in "".join(warnings)

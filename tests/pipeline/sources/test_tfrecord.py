@@ -175,3 +175,15 @@ def test_records_are_read_in_blocks_and_one_that_is_too_long_costs_itself(
         assert read.rows == [row for row in whole.rows if row["a"] not in (3, 9)]
         assert read.codes == {3: "row_too_long", 9: "row_too_long"}
         assert "record 3: expected at most 400 bytes in a record, found 5" in read.problems[0].message
+
+
+@pytest.mark.parametrize("odd", [9007199254740993, [1, 9007199254740993]])
+def test_integers_that_become_rounded_floats_are_warned_of(write, odd):
+    for late in ([example(a=odd), example(a=0.5)], [example(a=0.5), example(a=odd)]):
+        root = write([example(a=1), example(b=2), *late])
+        (warning,) = TfRecord("t.tfrecord").find(str(root), 1000).warnings
+        row = 2 if late[1] == example(a=0.5) else 3
+        assert f"float64 rounds integers such as 9007199254740993 in {root}/t.tfrecord, record {row}" in warning
+    for other in (9007199254740992, [1, 9007199254740994]):
+        assert TfRecord("t.tfrecord").find(str(write([example(a=other), example(a=0.5)])), 1000).warnings == []
+    assert TfRecord("t.tfrecord").find(str(write([example(a=odd)])), 1000).warnings == []

@@ -120,3 +120,8 @@ def test_of_a_link_to_a_folder_the_link_is_removed(tmp_path: Path):
     files.remove(str(tmp_path / "link"))
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
     assert (tmp_path / "folder/file").exists()
+
+
+def test_a_limit_beyond_any_file_is_none(tmp_path):
+    (tmp_path / "a").write_bytes(b"x")
+    assert files.read_bytes(str(tmp_path / "a"), 10**30) == b"x"
