@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import stat
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -124,7 +123,10 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
       OSError: it is not there, cannot be read, is no regular file, or is larger than it may be.
     """
     with open_read(uri) as file:
-        content = file.read() if limit is None else file.read(min(limit, sys.maxsize - 1) + 1)
+        if limit is not None:  # for so many bytes memory is taken before they are read
+            size_limit = min(limit, file.seek(0, os.SEEK_END))
+            file.seek(0)
+        content = file.read() if limit is None else file.read(size_limit + 1)
     if limit is not None and len(content) > limit:
         raise OSError(f"{uri}: expected at most {limit} bytes, found more; remove it")
     return content
