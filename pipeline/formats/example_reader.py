@@ -10,8 +10,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from .example_format import BYTES, ENTRY, FEATURES, ITEMS, LENGTH_DELIMITED, NAME, VALUE
+from .example_format import BYTES, ENTRY, FEATURES, ITEMS, LENGTH_DELIMITED, LONGEST_VARINT, NAME, VALUE
 
+_LAST_SHIFT = 7 * (LONGEST_VARINT - 1)  # bits before the last byte of a number: what goes on is no message
 STRINGS = -1  # a list of bytes with more than one value
 # A list's kind and content: of one string its bytes; of numbers the packed values; of STRINGS the list's message.
 Value: TypeAlias = tuple[int, memoryview]
@@ -104,6 +105,8 @@ def enter(record: bytes, position: int, number: int) -> tuple[int, int]:
             length |= (byte & 127) << shift
             shift += 7
             position += 1
+            if shift > _LAST_SHIFT:
+                raise ValueError(f"expected a length of at most {LONGEST_VARINT} bytes, found more at byte {position}")
         length |= byte << shift
         position += 1
     return position, position + length
@@ -121,16 +124,18 @@ def strings(content: memoryview) -> list[bytes]:
 
 
 def integers(content: memoryview) -> npt.NDArray[np.int64]:
-    """Packed int64 values."""
+    """Packed int64 values; ValueError where one has more bits."""
     values = []
     value = shift = 0
     for byte in content:
         value |= (byte & 127) << shift
-        if byte < 128:
+        if byte < 128 and not value >> 64:
             values.append(value - (1 << 64) if value >> 63 else value)
             value = shift = 0
-        else:
+        elif shift < _LAST_SHIFT:
             shift += 7
+        else:
+            raise ValueError("expected integers of at most 64 bits, found more")
     return np.array(values, np.int64)
 
 

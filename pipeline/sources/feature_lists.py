@@ -5,6 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import RequestError
+from ..formats.example_format import LONGEST_VARINT
 from .row_errors import RowError
 
 COLUMN = "\x01feature_lists"  # no name of a feature: what holds the feature lists until they are columns
@@ -17,7 +18,7 @@ def has_feature_lists(record: bytes) -> bool:
     while place < len(record) and record[place] == _FEATURES:
         length = shift = 0
         place += 1
-        while place < len(record):
+        while place < len(record) and shift < 7 * LONGEST_VARINT:
             byte = record[place]
             length |= (byte & 0x7F) << shift
             place, shift = place + 1, shift + 7

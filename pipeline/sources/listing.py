@@ -58,8 +58,8 @@ class RecordRange:
     Attributes:
       uri: The file.
       key: Its path relative to the input: a row's name is the key, a colon and the row's number.
-      begin: Where the range begins: a byte of a text file, the number of a Parquet row group or of a TFRecord's record,
-        a value of the SQL key column.
+      begin: Where the range begins: a byte of a text or TFRecord file, the number of a Parquet row group, a value of
+        the SQL key column.
       end: Where it ends; what is at `end` is not in it.
       first_row: The number of its first row in the file, from 0.
       rows: How many rows it holds, those that do not fit included; -1 where that is known only after reading.

@@ -64,3 +64,12 @@ def test_several_values_of_bytes() -> None:
     kind, content = example_reader.parse(example.SerializeToString())["two"]
     assert kind == example_reader.STRINGS
     assert example_reader.strings(content) == [b"a", b"", b"bc"]
+
+
+def test_numbers_of_more_than_ten_bytes_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="expected a length of at most 10 bytes"):
+        example_reader.parse(b"\x0a" + 10 * b"\x80" + b"\x00")
+    for content in (10 * b"\x80" + b"\x00", 9 * b"\xff" + b"\x7f"):  # eleven bytes; seventy bits
+        with pytest.raises(ValueError, match="at most 64 bits"):
+            example_reader.integers(memoryview(content))
+    assert example_reader.integers(memoryview(9 * b"\xff" + b"\x01")).tolist() == [-1]

@@ -86,3 +86,4 @@ def test_only_records_with_feature_lists_have_some():
     assert [has_feature_lists(record) for record in (long, b"", b"\x0a", b"\x0a\xff\xff", b"\xff")] == [False] * 5
     assert has_feature_lists(sequence_example({"s": b"x" * 100_000}, {"x": []}))
     assert has_feature_lists(sequence_example({}, {"x": [1]}))
+    assert not has_feature_lists(b"\x0a" + 10 * b"\x80" + b"\x00\x12")  # a length has ten bytes at most
