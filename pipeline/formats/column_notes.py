@@ -13,6 +13,7 @@ COLLAPSED = "collapsed"  # different numbers that are one as float32
 _COLLAPSED = 0.1  # the share from which on it is no accident: of a million random floats, 3 in a hundred collapse
 JOIN = "join"  # rows of a join's left side that no row of the right side matches; the column says which join
 
+_NAMED = 100  # columns that are not read, each of which is warned of: the keys of JSON may be ids
 _MOST = 1 << 16  # notes that are kept: the palettes of masks could be endless
 
 
@@ -68,7 +69,16 @@ def describe_notes(notes: Notes) -> list[str]:
     of_columns = {name: note for name, note in notes.items() if name[0] in _WORDS and note.count}
     told = {name: note for name, note in of_columns.items() if _is_worth_telling(*name, notes)}
     by_column = sorted(told.items(), key=lambda item: (item[0][1], item[0][0]))
-    return [_WORDS[code](column, note) for (code, column), note in by_column]
+    counts = {column: note.count for (code, column), note in told.items() if code == LEFT_OUT}
+    untold = sorted(counts, key=lambda column: (-counts[column], column))[_NAMED:]
+    hidden = {(LEFT_OUT, column) for column in untold}
+    warnings = [_WORDS[name[0]](name[1], note) for name, note in by_column if name not in hidden]
+    if untold:
+        warnings.append(
+            f"{len(untold)} more columns, which fewer rows hold, are not read, such as {untold[0]!r}: declare those "
+            "that you need; where keys are ids, and no names of columns, store them as values"
+        )
+    return warnings
 
 
 def _is_worth_telling(code: str, column: str, notes: Notes) -> bool:
