@@ -19,6 +19,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--no-skips", action="store_true", help="a test that is skipped has failed")
 
 
+def pytest_configure() -> None:
+    # PyTorch imports its compiler where it is installed, and Triton aborts a process that TensorFlow is in.
+    sys.modules["triton"] = None  # type: ignore[assignment]
+
+
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
