@@ -190,6 +190,13 @@ def _(root: Path) -> Seen:
     return lines(root, '{"l": [1]}', '{"l": [2, "x"]}', source=source).says("line 2", "'l'").stores("l", [1])
 
 
+@case("a duration (Parquet)")
+def _(root: Path) -> Seen:
+    pq.write_table(pa.table({"took": pa.array([1500, None], pa.duration("ms"))}), root / "a.parquet")
+    seen = observe(Recipe(source=Parquet("a.parquet"), format="parquet", shuffle=None), root)
+    return seen.stores("took", 1500, None).says("'took'", "duration[ms]")
+
+
 @case("a date or a timestamp")
 def _(root: Path) -> Seen:
     days = pa.array([date(2024, 2, 29), None])

@@ -2,8 +2,8 @@
 
 Whatever the source, a column is int64, float64, string, binary, or a list of one of these. Booleans become int64, every
 smaller integer too; decimals become int64 or float64 where that keeps all of their digits, else strings; dates and
-times become strings in ISO form; dictionaries become their values. An integer becomes the nearest float64; a string
-becomes a number where it is written in decimal.
+times become strings in ISO form, durations int64 in their unit; dictionaries become their values. An integer becomes
+the nearest float64; a string becomes a number where it is written in decimal.
 """
 
 import contextlib
@@ -164,7 +164,7 @@ def normalise(kind: pa.DataType) -> pa.DataType | None:
     types = pa.types
     if types.is_dictionary(kind):
         return normalise(kind.value_type)
-    if types.is_boolean(kind) or types.is_integer(kind):
+    if types.is_boolean(kind) or types.is_integer(kind) or types.is_duration(kind):
         return pa.int64()
     if types.is_floating(kind):
         return pa.float64()

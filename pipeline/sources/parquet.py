@@ -122,6 +122,15 @@ def _infer(name: str, fields: Mapping[str, pa.Field]) -> Inferred:
     for uri, each in fields.items():
         firsts.setdefault(str(each.type), uri)
     reason = " and ".join(f"{kind} in {uri}" for kind, uri in firsts.items())
+    durations = [kind for kind in firsts if kind.startswith("duration")]
+    if durations and len(firsts.keys() - {"null"}) > 1:
+        raise RequestError(
+            f"expected one unit of the column {name!r}, found {reason}: write the files with one, or leave it out with "
+            "columns=..."
+        )
+    if durations:
+        warning = f"the column {name!r} holds durations ({reason}): it is read as int64, in that unit"
+        return Inferred(pa.int64(), reason, warning)
     found = column_types.unite_types(normal, reason, f"the column {name!r} has different types in the files ({reason})")
     for each in fields.values():
         lost = pa.types.is_decimal(each.type) and column_types.normalise(each.type) == pa.string()

@@ -171,3 +171,12 @@ def test_no_rows(tmp_path):
     pq.write_table(pa.table({"a": pa.array([], pa.int64())}), tmp_path / "t.parquet")
     with pytest.raises(RequestError, match="expected rows"):
         Parquet("t.parquet").find(str(tmp_path), 1000)
+
+
+def test_durations_of_several_units_are_refused(tmp_path, read_all):
+    for name, kind in (("a", pa.duration("ms")), ("b", pa.null()), ("c", pa.duration("s"))):
+        pq.write_table(pa.table({"took": pa.array([None if name == "b" else 5], kind)}), tmp_path / f"{name}.parquet")
+    with pytest.raises(RequestError, match=r"one unit of the column 'took', found duration\[ms\] in .*a.parquet and "):
+        Parquet("*.parquet").find(str(tmp_path), 1000)
+    read = read_all(Parquet(["a.parquet", "b.parquet"]), tmp_path)
+    assert [row["took"] for row in read.rows] == [5, None]
