@@ -117,7 +117,7 @@ class PortableGraph:
             INPUT + name: _as_bytes(name, batch[name]) if name in self._strings else batch[name] for name in self.inputs
         }
         values = self.run(self.host, given)
-        return {name: values[value] for name, value in self.between.items()}
+        return {name: _contiguous(values[value]) for name, value in self.between.items()}
 
     def run_device(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """The device's part: what the host's part computed in, the graph's outputs out.
@@ -194,6 +194,11 @@ _OPERATORS = {
 def _expect(names: Iterable[str], batch: Mapping[str, Any], what: str) -> None:
     if lacking := [name for name in names if name not in batch]:
         raise RequestError(f"expected a batch of {what}, found one without {lacking}; it has {sorted(batch)}")
+
+
+def _contiguous(value: Any) -> Any:
+    """An array in the order of memory, which PyTorch asks for: one that was reversed is not."""
+    return np.require(value, requirements="C") if isinstance(value, np.ndarray) else value
 
 
 def _as_bytes(name: str, values: Any) -> Any:

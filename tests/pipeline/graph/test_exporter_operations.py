@@ -47,7 +47,7 @@ TEXTS = [
 ULPS = {
     **dict.fromkeys(("reciprocal", "erf", "expm1", "l2", "rsqrt", "softmax", "log_softmax", "softplus", "sigmoid"), 8),
     **dict.fromkeys(("sin", "cos", "tan", "sinh", "cosh", "arcsin", "arctan", "atan2", "power", "deviation"), 4),
-    **dict.fromkeys(("mean_of_list", "deviation_of_list"), 4),
+    **dict.fromkeys(("mean_of_list", "deviation_of_list"), 8),
     **dict.fromkeys(("matmul", "matmul_transposed"), 64),  # sums of what has either sign
 }
 
@@ -208,6 +208,11 @@ def _on(framework: str, graph: PortableGraph, batch: Mapping[str, np.ndarray]) -
     return {**host, **{name: np.asarray(value) for name, value in device.items()}}
 
 
+def _narrowed(values: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """With the integers of 32 bits that JAX has, unless it is told otherwise."""
+    return {name: value.astype(np.int32) if value.dtype == np.int64 else value for name, value in values.items()}
+
+
 def _assert_same(values: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray]) -> None:
     for name, reference in expected.items():
         value = np.asarray(values[name])
@@ -228,7 +233,10 @@ def test_operations_are_as_in_tensorflow(tmp_path: Path, features: Features, fra
     batch = _batch()
     expected = {name: value.numpy() for name, value in saved.on_stored(tensors(batch)).items()}
     graph = open_graph(tmp_path, content)
-    _assert_same(_on(framework, graph, batch), expected)
+    values = _on(framework, graph, batch)
+    if framework == "jax":
+        values, expected = _narrowed(values), _narrowed(expected)
+    _assert_same(values, expected)
     if framework == "numpy":
         _assert_alone(graph, batch, expected)
 

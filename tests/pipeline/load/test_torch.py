@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch_rank
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.load import Dataset, open_dataset
+from penstock.pipeline.load import Dataset
 
 from .adapters import ONCE, TWICE, all_differences, row_numbers
 
@@ -190,27 +191,13 @@ def test_torch_distributed_says_which_share_a_process_gets(dataset: Dataset, tmp
     import torch.multiprocessing
 
     arguments = (2, dataset.uri, str(tmp_path / "store"), str(tmp_path))
-    torch.multiprocessing.start_processes(_rank, arguments, 2, start_method="spawn")
+    torch.multiprocessing.start_processes(torch_rank.load_share, arguments, 2, start_method="spawn")
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))
     order = row_numbers(dataset.numpy("train", 21, **ONCE))
     for name in ("here", "fork", "spawn"):
         assert [first[name], second[name]] == [order[0::2], order[1::2]], name
     assert first["all"] == second["all"] == order
     assert [first["length"], second["length"]] == [3, 3]
-
-
-def _rank(rank: int, ranks: int, uri: str, store: str, folder: str) -> None:
-    import torch.distributed
-
-    made_before = open_dataset(uri).torch("train", 4, **ONCE)
-    torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=ranks)
-    found: dict[str, Any] = {"length": len(made_before), "here": row_numbers(made_before)}
-    for context in ("fork", "spawn"):
-        batches = open_dataset(uri).torch("train", 4, **ONCE)
-        found[context] = row_numbers(_workers(batches, 2, multiprocessing_context=context))
-    found["all"] = row_numbers(open_dataset(uri).torch("train", 4, shard=(0, 1), **ONCE))
-    (Path(folder) / f"{rank}.json").write_text(json.dumps(found))
-    torch.distributed.destroy_process_group()
 
 
 @pytest.mark.extras("torch")
