@@ -36,6 +36,7 @@ def examine(number: int) -> tuple[str, list[str]]:
     return f"outcome {number}", ["cut: differs"] if number == 7 else []
 
 
+@pytest.mark.slow
 def test_each_fault_is_seen_and_belongs_to_its_case(tmp_path: Path):
     isolation.run(range(1, 10), examine, tmp_path / "results", 0x55, LIMITS)
     results = [Result.from_line(line) for line in (tmp_path / "results").read_text().splitlines()]

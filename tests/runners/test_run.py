@@ -102,6 +102,7 @@ def unfinish(dataset: Committed, tmp_path: Path) -> Path:
     return output
 
 
+@pytest.mark.slow
 def test_a_failed_run_is_resumed_without_making_a_unit_again(dataset: Committed, tmp_path: Path):
     output = unfinish(dataset, tmp_path)
     generation = output / dataset.manifest.generation
@@ -112,6 +113,7 @@ def test_a_failed_run_is_resumed_without_making_a_unit_again(dataset: Committed,
     assert stable(contents(output)) == stable(contents(dataset.path))
 
 
+@pytest.mark.slow
 def test_a_unit_whose_files_are_gone_is_made_again(dataset: Committed, tmp_path: Path):
     output = unfinish(dataset, tmp_path)
     data = output / dataset.manifest.generation / "data"
@@ -132,6 +134,7 @@ def stable(found: dict[str, str]) -> dict[str, str]:
     return {path: sha256 for path, sha256 in found.items() if not path.endswith(named)}
 
 
+@pytest.mark.slow
 def test_two_runs_of_one_job_do_not_work_on_one_generation(dataset: Committed, tmp_path: Path):
     import fcntl
 
@@ -146,6 +149,7 @@ def test_two_runs_of_one_job_do_not_work_on_one_generation(dataset: Committed, t
     assert run_job(RECIPE, dataset.source, output, HASH).status == "committed"
 
 
+@pytest.mark.slow
 def test_who_commits_second_fails_and_leaves_the_winner_alone(dataset: Committed, monkeypatch: pytest.MonkeyPatch):
     """Another recipe's run that commits while this one is at work."""
     from penstock.runners import direct
@@ -167,6 +171,7 @@ def test_who_commits_second_fails_and_leaves_the_winner_alone(dataset: Committed
     assert {winner.generation, dataset.manifest.generation} < {path.name for path in dataset.path.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_killed_runs_leftovers_are_gone_after_the_next(dataset: Committed, tmp_path: Path):
     output = unfinish(dataset, tmp_path)
     generation = output / dataset.manifest.generation

@@ -83,6 +83,7 @@ def test_serving_photos(of_images: Dataset, photos: Path, tmp_path: Path) -> Non
     assert differences(actual, _expected(of_images)) == []
 
 
+@pytest.mark.slow
 def test_one_bad_photo_fails_alone(of_images: Dataset, photos: Path, tmp_path: Path) -> None:
     import tensorflow as tf
 
