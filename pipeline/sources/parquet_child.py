@@ -19,14 +19,30 @@ def metadata(file: Any) -> tuple[bytes, list[tuple[int, int]]]:
     """A file's columns, serialized, of which uint64 is int64 where all values fit; and each row group's rows and bytes.
 
     Where the file does not tell the largest value of a column, that is int64 too: a row with one beyond does not fit.
+
+    Raises:
+      ValueError: a row group has other types than the file.
     """
     with _open_parquet(file) as parquet:
         groups = [parquet.metadata.row_group(position) for position in range(parquet.num_row_groups)]
+        check_types(parquet.metadata.schema, groups)
         sizes = [
             sum(group.column(column).total_compressed_size for column in range(group.num_columns)) for group in groups
         ]
         counts = [(group.num_rows, size) for group, size in zip(groups, sizes, strict=True)]
         return _as_signed(parquet.schema_arrow, groups).serialize().to_pybytes(), counts
+
+
+def check_types(schema: Any, groups: Sequence[Any]) -> None:
+    """Raises ValueError where a row group has another type than the file: some ways of reading overlook it."""
+    for number, group in enumerate(groups):
+        for position in range(group.num_columns):
+            column, declared = group.column(position), schema.column(position).physical_type
+            if column.physical_type != declared:
+                raise ValueError(
+                    f"expected {declared} in the column {column.path_in_schema!r} of row group {number}, "
+                    f"found {column.physical_type}"
+                )
 
 
 def _as_signed(schema: pa.Schema, groups: Sequence[Any]) -> pa.Schema:
