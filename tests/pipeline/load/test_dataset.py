@@ -124,7 +124,7 @@ def test_what_is_no_dataset_says_what_to_do(tmp_path: Path) -> None:
         open_dataset(root / GENERATION)
     with pytest.raises(NotCommittedError, match=r"has no _DATASET.json"):
         open_dataset(root / "_DATASET.json")
-    with pytest.raises(RequestError, match="expected a path, or a URI such as gs://"):
+    with pytest.raises(RequestError, match="expected a path, or a URI with one of s3://"):
         open_dataset("foo://bucket/data")
     with pytest.raises(RequestError, match="found an empty string"):
         open_dataset("")

@@ -89,7 +89,7 @@ def test_damaged_compression_is_named(tmp_path: Path, place: int) -> None:
 
 @pytest.mark.slow
 def test_a_dataset_in_a_store_is_read_without_beam(dataset: Dataset) -> None:
-    """Arrow's `file://` stands for a store: whatever has a scheme goes through its file systems."""
+    """`file://` stands for a store: whatever has a scheme goes through a store's client."""
     script = f"""
 import sys
 from penstock.pipeline import NotCommittedError, open_dataset

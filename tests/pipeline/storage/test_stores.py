@@ -1,0 +1,109 @@
+"""Stores by the facade: a store in memory does what a folder does."""
+
+import contextlib
+import uuid
+
+import pytest
+
+from penstock.pipeline.errors import RequestError
+from penstock.pipeline.storage import files, globs
+
+
+@pytest.fixture
+def root():
+    return f"memory://{uuid.uuid4().hex}/a folder"
+
+
+def test_a_store_holds_what_is_written(root):
+    uri = files.join(root, "x", "ü #?%.bin")
+    with files.create(uri) as file:
+        file.write(b"0123")
+        file.write(b"456789")
+    assert files.read_bytes(uri) == b"0123456789"
+    assert files.read_range(uri, 2, 5) == b"234"
+    assert files.size(uri) == 10
+    assert files.describe(uri).uri == uri
+    assert files.sha256(uri)[1] == 10
+    with files.open_read(uri) as file:
+        assert file.read(3) == b"012"
+        file.seek(-2, 2)
+        assert file.read() == b"89"
+    assert files.open_remote(uri).read_at(4, 8) == b"89"
+    assert files.list_names(root) == ["x"]
+    assert [info.uri for info in files.list_folder(root)] == [uri]
+    assert list(globs.glob(root, "**/*.bin").files) == ["x/ü #?%.bin"]
+
+
+def test_a_block_that_fails_writes_nothing(root):
+    with contextlib.suppress(ZeroDivisionError), files.create(files.join(root, "x")) as file:
+        file.write(b"1")
+        raise ZeroDivisionError
+    assert not files.exists(files.join(root, "x"))
+
+
+@pytest.fixture(params=["memory", "local"])
+def place(request, tmp_path, root):
+    return root if request.param == "memory" else str(tmp_path)
+
+
+def test_only_one_creates_and_only_the_known_version_is_replaced(place):
+    uri = files.join(place, "pointer")
+    first = files.create_exclusive(uri, b"1")
+    with pytest.raises(FileExistsError, match="pointer"):
+        files.create_exclusive(uri, b"2")
+    assert files.read_versioned(uri) == (b"1", first)
+    second = files.replace_exactly(uri, b"2", first)
+    with pytest.raises(files.VersionMismatch, match="pointer"):
+        files.replace_exactly(uri, b"3", first)
+    assert files.read_versioned(uri) == (b"2", second)
+
+
+def test_what_is_gone_is_no_version_to_replace(place):
+    uri = files.join(place, "pointer")
+    version = files.create_exclusive(uri, b"1")
+    files.remove(uri)
+    with pytest.raises(files.VersionMismatch):
+        files.replace_exactly(uri, b"2", version)
+
+
+def test_removing_takes_a_file_or_a_folder_and_no_neighbour(root):
+    uris = [files.join(root, name) for name in ("d/1", "d/2/3", "dd/1", "e")]
+    for uri in uris:
+        files.write_bytes(uri, b"x")
+    files.remove(files.join(root, "d"))
+    files.remove(files.join(root, "nothing"))
+    assert [info.uri for info in files.list_folder(root)] == uris[2:]
+    files.remove_files([*uris[1:]])
+    assert files.list_folder(root) == []
+
+
+def test_files_are_looked_at_side_by_side_in_order(root):
+    uris = [files.join(root, f"{i:03}") for i in range(200)]
+    for i, uri in enumerate(uris):
+        files.write_bytes(uri, b"x" * i)
+    assert list(files.map_files(files.size, uris)) == list(range(200))
+    with pytest.raises(FileNotFoundError, match="missing"):
+        list(files.map_files(files.size, [*uris, files.join(root, "missing")]))
+
+
+@pytest.mark.parametrize("read", [files.read_bytes, files.open_read, files.size, files.describe, files.read_versioned])
+def test_what_is_not_there_is_named(read, root):
+    with pytest.raises(FileNotFoundError, match=r"memory://.*a folder/none") as caught:
+        read(files.join(root, "none"))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_of_a_store_may_have_so_many_bytes_and_a_range_is_whole(root):
+    files.write_bytes(files.join(root, "x"), b"12345")
+    assert files.read_bytes(files.join(root, "x"), 5) == b"12345"
+    with pytest.raises(OSError, match="at most 4 bytes"):
+        files.read_bytes(files.join(root, "x"), 4)
+    with pytest.raises(OSError, match="expected the bytes 2 to 9, found 3"):
+        files.read_range(files.join(root, "x"), 2, 9)
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/x", "s3://", "https://user:secret@host/x"])
+def test_uris_that_are_none_are_refused_without_their_secrets(uri):
+    with pytest.raises(RequestError) as caught:
+        files.read_bytes(uri)
+    assert "secret" not in str(caught.value)
