@@ -20,12 +20,19 @@ LOCK_READY := $(VENV)/.$(LOCK)
 READY := build/$(VENV)/installed-$(firstword $(shell echo $(FILES) | cksum))
 
 PYTEST = $(BIN)/pytest -n auto --dist loadfile --no-skips
+# Servers of object stores, for `test-stores`: compiled from Go modules, and from npm and PyPI by their locks.
+STORES := .stores
+INSTALL := tests/stores/install
+VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
+FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
+STORES_READY := $(STORES)/installed-$(firstword $(shell (echo $(VERSITYGW) $(FAKE_GCS); cat $(INSTALL)/*lock*) | cksum))
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command "make lock" $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-fuzz test-all lint types check bench lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-stores test-fuzz test-all lint types check bench lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
@@ -38,13 +45,13 @@ demo: $(READY) ## Prepare a small dataset that it makes up, and say what came ou
 
 # In each of these a skipped test is a failed one: what a machine may lack has a target of its own.
 test: $(READY) ## Run the tests that are quick and need no more than setup installs (ARGS="-k name" to choose)
-	@$(PYTEST) -m "not slow and not real_data and not extras and not fuzz" $(ARGS)
+	@$(PYTEST) -m "not slow and not real_data and not extras and not stores and not fuzz" $(ARGS)
 
 test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed runs, workers
-	@$(PYTEST) -m "slow and not real_data and not extras and not fuzz" $(ARGS)
+	@$(PYTEST) -m "slow and not real_data and not extras and not stores and not fuzz" $(ARGS)
 
 test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
-	@$(PYTEST) -m "real_data and not extras" $(ARGS)
+	@$(PYTEST) -m "real_data and not extras and not stores" $(ARGS)
 
 test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain and SQL drivers (.venv-extras: 3 GB to download, 8 GB of disk)
 	@$(MAKE) --no-print-directory VENV=.venv-extras LOCK=requirements-extras.lock .test-extras
@@ -53,10 +60,13 @@ test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain and SQL drivers 
 .test-extras: $(READY)
 	@$(PYTEST) -m extras $(ARGS)
 
+test-stores: $(READY) $(STORES_READY) ## Run the tests on servers of object stores (needs Go and npm; PENSTOCK_FAULTS=10000: more faults)
+	@$(PYTEST) -m "stores $(if $(wildcard ../shared/data),,and not real_data)" tests/stores $(ARGS)
+
 test-fuzz: $(READY) ## Read 10,000 damaged files of every format (PENSTOCK_FUZZ=500: fewer; a failure says how to repeat it)
 	@$(PYTEST) --dist load -m fuzz tests/fuzz $(ARGS)
 
-test-all: test test-slow test-data test-extras ## Run all the tests
+test-all: test test-slow test-data test-extras test-stores ## Run all the tests
 
 lint: $(LOCK_READY) ## Check the style: ruff
 	@$(BIN)/ruff check .
@@ -75,6 +85,9 @@ lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new
 	@echo "==> resolving requirements-extras.lock"
 	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers --group frameworks \
 	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
+	@echo "==> resolving $(INSTALL)"
+	@$(COMPILE) --output-file $(INSTALL)/gcp-storage-emulator.lock $(INSTALL)/gcp-storage-emulator.in
+	@cd $(INSTALL) && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --silent
 
 clean: ## Remove what was built and cached, but not .venv and .venv-extras
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
@@ -93,6 +106,21 @@ $(UV_READY):
 $(LOCK_READY): $(LOCK) $(UV_READY)
 	@echo "==> installing $(LOCK): $$(grep -c == $(LOCK)) packages, gigabytes to download the first time"
 	@$(UV) --require-hashes --build-constraints $(LOCK) --compile-bytecode --requirements $(LOCK)
+	@touch $@
+
+$(STORES_READY): $(UV_READY)
+	@for tool in go npm; do command -v $$tool >/dev/null || { \
+	    echo "The servers of object stores need Go and npm; $$tool is not installed." >&2; exit 1; }; done
+	@echo "==> installing servers of object stores in $(STORES)"
+	@rm -rf $(STORES) && mkdir -p $(STORES)
+	@cp $(INSTALL)/package.json $(INSTALL)/package-lock.json $(STORES)
+	@cd $(STORES) && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@$(BIN)/uv venv --quiet --python $(BIN)/python $(STORES)/python
+	@$(BIN)/uv pip install --quiet --require-hashes --python $(STORES)/python/bin/python \
+	    --requirements $(INSTALL)/gcp-storage-emulator.lock
+	@echo "==> compiling versitygw and fake-gcs-server: minutes, the first time"
+	@GOBIN=$(CURDIR)/$(STORES)/bin go install $(VERSITYGW)
+	@GOBIN=$(CURDIR)/$(STORES)/bin go install $(FAKE_GCS)
 	@touch $@
 
 $(READY): pyproject.toml $(LOCK_READY)

@@ -41,6 +41,7 @@ _SETTINGS = {
         "GOOGLE_APPLICATION_CREDENTIALS",
         "GOOGLE_SERVICE_ACCOUNT",
         "GOOGLE_SKIP_SIGNATURE",
+        "GOOGLE_BASE_URL",
         "STORAGE_EMULATOR_HOST",
     ),
     "az": (
@@ -204,6 +205,7 @@ def _gs(bucket: str, env: dict[str, str | None], options: dict[str, Any]) -> Any
     config: dict[str, Any] = {}
     if emulator := env["STORAGE_EMULATOR_HOST"]:
         config = {"base_url": emulator if "://" in emulator else f"http://{emulator}", "skip_signature": True}
+    if str(config.get("base_url") or env["GOOGLE_BASE_URL"]).startswith("http://"):
         options["client_options"]["allow_http"] = True
     return GCSStore(bucket, **config, **options)
 
