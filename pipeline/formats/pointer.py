@@ -1,16 +1,19 @@
 """The pointer, `_DATASET.json`: which generation a dataset is. Creating or replacing it is the commit.
 
-It is replaced in one step, under the dataset's lock, and only if it still says what the run saw when it began.
+It is replaced in one step, and only if it still says what the run saw when it began: on a local disk under the
+dataset's lock, on a store by a conditional request. Where `penstock prune` is at work on a store, the pointer also
+names what is being removed, so that one and the same object decides what is current and what may go.
 """
 
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 
 from ..errors import DatasetError
 from ..storage import files
+from ..storage.files import FileVersion, VersionMismatch
 from ..storage.locks import locked_folder
 from . import paths
 from .json_fields import JsonObject, mismatch
@@ -20,14 +23,19 @@ POINTER_BYTES = 1 << 16  # what the pointer and a checksum's file may have at mo
 
 @dataclass(frozen=True)
 class Pointer:
-    """What `_DATASET.json` says: the current generation, its manifest, and the manifest's SHA-256.
+    """What `_DATASET.json` says.
 
-    Each field follows from another or from the manifest: none can be changed without notice.
+    Attributes:
+      generation: The current generation.
+      manifest: Its manifest; follows from the generation.
+      sha256: The manifest's SHA-256: none of the three can be changed without notice.
+      removing: Other generations that are being removed from a store, and must not become current.
     """
 
     generation: str
     manifest: str
     sha256: str
+    removing: tuple[str, ...] = field(default=(), compare=False)
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -36,6 +44,7 @@ class Pointer:
             "generation": self.generation,
             "manifest": self.manifest,
             "sha256": self.sha256,
+            **({"removing": list(self.removing)} if self.removing else {}),
         }
         return (json.dumps(entry, indent=2) + "\n").encode()
 
@@ -70,14 +79,26 @@ class Pointer:
             return None
         except IsADirectoryError as error:
             raise DatasetError(f"{uri}: expected a pointer to a generation, found a folder; remove it") from error
+        except (PermissionError, files.StoreError) as error:
+            raise DatasetError(f"{dataset}: expected a dataset that can be read, found: {error}") from error
         except OSError as error:
             raise DatasetError(
                 f"{uri}: expected a pointer to a generation, found: {error}; remove the file and run the recipe again"
             ) from error
+        return cls.decode(content, uri)
+
+    @classmethod
+    def decode(cls, content: bytes, uri: str) -> "Pointer":
+        """Reads the file's content back.
+
+        Raises:
+          DatasetError: it is damaged, or of a newer format.
+        """
         try:
             entry = JsonObject.of(json.loads(content))
             check_format(entry, uri)
-            pointer = cls(read_generation_id(entry), entry.path("manifest"), entry.string("sha256"))
+            removing = entry.strings("removing") if "removing" in entry.fields else ()
+            pointer = cls(read_generation_id(entry), entry.path("manifest"), entry.string("sha256"), removing)
             expected = f"{pointer.generation}/{paths.MANIFEST}"
             if pointer.manifest != expected:
                 raise mismatch("manifest", f"the generation's, {expected}", pointer.manifest)
@@ -115,26 +136,89 @@ def publish(dataset: str, pointer: Pointer, replaces: Pointer | None) -> None:
       replaces: The pointer that the run saw when it began; None where there was none.
 
     Raises:
-      DatasetError: somebody else committed another generation meanwhile.
+      DatasetError: somebody else committed another generation meanwhile, or this one is being removed.
     """
-    with locked_dataset(dataset):
-        current = Pointer.read(dataset)
-        if current == pointer:
+    if files.is_local(dataset):
+        with locked_dataset(dataset):
+            publish_locked(dataset, pointer, replaces)
+        return
+    while True:
+        current, version = _read_versioned(dataset)
+        if not _is_due(dataset, pointer, current, replaces):
             return
-        if current != replaces:
-            winner = current.generation if current else "none"
-            raise DatasetError(
-                f"{dataset}: another run committed generation {winner} while this one was at work; "
-                "nothing of it was touched: run again to put this one in its place"
-            )
+        if _write_over(dataset, replace(pointer, removing=current.removing if current else ()), version):
+            return
+
+
+def publish_locked(dataset: str, pointer: Pointer, replaces: Pointer | None) -> None:
+    """As `publish`, in a local dataset whose lock is held."""
+    if _is_due(dataset, pointer, Pointer.read(dataset), replaces):
         files.write_bytes(files.join(dataset, paths.POINTER), pointer.to_bytes())
+
+
+def _is_due(dataset: str, pointer: Pointer, current: Pointer | None, replaces: Pointer | None) -> bool:
+    """Whether the pointer is still to be written; raises DatasetError where it may not be."""
+    if current == pointer:
+        return False
+    if current != replaces:
+        winner = current.generation if current else "none"
+        raise DatasetError(
+            f"{dataset}: another run committed generation {winner} while this one was at work; "
+            "nothing of it was touched: run again to put this one in its place"
+        )
+    if current and pointer.generation in current.removing:
+        raise DatasetError(
+            f"{files.join(dataset, pointer.generation)}: expected a generation that stays, found `penstock prune` "
+            "removing it; run again when it has ended"
+        )
+    return True
+
+
+def _read_versioned(dataset: str) -> tuple[Pointer | None, FileVersion | None]:
+    """The pointer on a store, and which version of it that is; None where there is none."""
+    uri = files.join(dataset, paths.POINTER)
+    try:
+        content, version = files.read_versioned(uri)
+    except FileNotFoundError:
+        return None, None
+    return Pointer.decode(content, uri), version
+
+
+def _write_over(dataset: str, pointer: Pointer, version: FileVersion | None) -> bool:
+    """Writes the pointer on a store over the version that was read, None where there was none; whether it still was."""
+    uri = files.join(dataset, paths.POINTER)
+    try:
+        if version is None:
+            files.create_exclusive(uri, pointer.to_bytes())
+        else:
+            files.replace_exactly(uri, pointer.to_bytes(), version)
+    except (FileExistsError, VersionMismatch):
+        return False
+    return True
+
+
+def mark_removing(dataset: str, begun: Iterable[str], ended: Iterable[str] = ()) -> None:
+    """Lets the pointer of a dataset on a store name generations whose removal begins, and those no more where it ended.
+
+    From then on none of them can become current: whoever publishes one read the pointer before, and fails, or after.
+
+    Raises:
+      DatasetError: one of them is current by now, or the dataset has no pointer.
+    """
+    begun, ended = set(begun), set(ended)
+    while True:
+        current, version = _read_versioned(dataset)
+        if current is None or current.generation in begun:
+            found = current.generation if current else "no pointer"
+            raise DatasetError(f"{dataset}: expected to remove generations that are not current, found {found}")
+        marked = replace(current, removing=tuple(sorted((begun | set(current.removing)) - ended)))
+        if current.removing == marked.removing or _write_over(dataset, marked, version):
+            return
 
 
 @contextlib.contextmanager
 def locked_dataset(dataset: str) -> Iterator[None]:
     """Holds the lock of a local dataset: while it lasts, nobody else replaces the pointer or removes a generation."""
-    if not files.is_local(dataset):
-        raise DatasetError(f"{dataset}: expected a local folder; commits to object stores are not supported yet")
     with locked_folder(dataset):
         for name in files.list_names(dataset):
             if files.is_temporary(name):  # left behind by a run that was killed
