@@ -11,6 +11,7 @@ from ..formats.features import IMAGE, MASK, Feature
 from ..prepare.images import ImageSteps
 from ..prepare.isolate import IsolatedPreparer
 from ..prepare.outcomes import Prepared
+from ..prepare.payloads import PayloadReader, is_remote
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 
@@ -50,11 +51,16 @@ def take(steps: ImageSteps, references: Sequence[Reference], timeout: float | No
     prepared: list[Prepared] = []
     quarantined: list[QuarantinedExample] = []
     isolated = IsolatedPreparer(steps, 1, timeout) if timeout else None
+    reader = PayloadReader()
     start = time.perf_counter()
     tried = 0
     for reference in islice(references, TRIED):
         tried += 1
-        outcome = (isolated or steps)(reference)
+        payloads = reader(reference) if is_remote(reference) else None
+        if isinstance(payloads, QuarantinedExample):
+            quarantined.append(payloads)
+            continue
+        outcome = (isolated or steps)(reference, payloads=payloads)
         if isinstance(outcome, QuarantinedExample):
             quarantined.append(outcome)
         elif isinstance(outcome, Prepared):

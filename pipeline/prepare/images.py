@@ -33,10 +33,11 @@ from ..formats.features import (
 from ..sources.listing import Reference
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
-from ..storage import files
 from .chunk import Chunk, SplitExamples, content_hashes
+from .fetch import FetchingMap, FetchLimits, Stages
 from .isolate import IsolatedPreparer
 from .outcomes import Outcome, Prepared
+from .payloads import PayloadReader, Payloads, is_remote, read_payloads, unreadable
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .summaries import of_histograms, summarize
@@ -70,26 +71,29 @@ class ImageSteps:
         return self.encode.get(name) or (Png() if keeps_16_bit else Jpeg())
 
     def __call__(
-        self, reference: Reference, count: bool = False, expected: Mapping[str, Feature] | None = None
+        self,
+        reference: Reference,
+        count: bool = False,
+        expected: Mapping[str, Feature] | None = None,
+        payloads: Payloads | None = None,
     ) -> Outcome:
-        """Reads, decodes, prepares and encodes one example.
+        """Decodes, prepares and encodes one example.
 
         Args:
           reference: The example.
           count: Whether to count its stored pixels.
           expected: What it must hold; None: whatever `prepare` makes.
+          payloads: Its payloads; None, and they are read.
         """
         try:
-            payload = files.read_bytes(reference.uri)
-            mask = files.read_bytes(reference.mask) if reference.mask else None
+            payloads = payloads or read_payloads(reference)
         except OSError as error:
-            message = f"{type(error).__name__}: {error}"
-            return QuarantinedExample(reference.key, reference.uri, "read", "unreadable", message)
-        sha256 = hashlib.sha256(payload).hexdigest()
+            return unreadable(reference, error)
+        sha256 = hashlib.sha256(payloads.image).hexdigest()
         stage = "decode"
         observations: list[Observation] = []
         try:
-            example = self._decode(reference, payload, mask, observations)
+            example = self._decode(reference, payloads, observations)
             stage = "prepare"
             for function in self.functions:
                 example = _apply(function, example)
@@ -109,14 +113,12 @@ class ImageSteps:
         text = None if label is None else str(label)
         return Prepared(reference.key, text, values, features, sha256, counts, tuple(observations))
 
-    def _decode(
-        self, reference: Reference, payload: bytes, mask: bytes | None, observations: list[Observation]
-    ) -> dict[str, Any]:
+    def _decode(self, reference: Reference, payloads: Payloads, observations: list[Observation]) -> dict[str, Any]:
         example: dict[str, Any] = {KEY: reference.key}
-        if mask is None:
-            example[IMAGE] = self.decode(payload, observations)
+        if payloads.mask is None:
+            example[IMAGE] = self.decode(payloads.image, observations)
         else:
-            example[IMAGE], example[MASK] = self.decode.decode_pair(payload, mask, observations)
+            example[IMAGE], example[MASK] = self.decode.decode_pair(payloads.image, payloads.mask, observations)
         if reference.label is not None:
             example[LABEL] = reference.label
         example.update(reference.columns or {})
@@ -196,9 +198,9 @@ class ImagePreparer:
         """How each feature that is an image is stored."""
         return {name: self.steps.encoding(name) for name, feature in self.features.items() if feature.is_pixels}
 
-    def __call__(self, reference: Reference, count: bool = False) -> Outcome:
-        """What becomes of one example; counts its stored pixels where asked to."""
-        return self.steps(reference, count, self.features)
+    def __call__(self, reference: Reference, count: bool = False, payloads: Payloads | None = None) -> Outcome:
+        """What becomes of one example, whose payloads are read if they are not given; counts its pixels if asked to."""
+        return self.steps(reference, count, self.features, payloads)
 
     def start(self, threads: int) -> "ImageWorker":
         """A worker that prepares so many images at a time."""
@@ -206,20 +208,33 @@ class ImagePreparer:
 
 
 class ImageWorker:
-    """Prepares images in a thread pool; where they have a timeout, each thread has a process of its own for it."""
+    """Prepares images in a thread pool; where they have a timeout, each thread has a process of its own for it.
+
+    Payloads on a local disk are read by the thread that decodes them, those in stores ahead by many others.
+    """
 
     def __init__(self, preparer: ImagePreparer, threads: int) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file, the quarantine tells
         self._preparer = preparer
-        self._window = 4 * threads
+        self._threads, self._limits = threads, FetchLimits.for_threads(threads)
         self._pool = ThreadPoolExecutor(threads, "prepare")
+        self._fetchers = ThreadPoolExecutor(self._limits.requests, "fetch")
+        self._reader = PayloadReader()
+        self._fetching: FetchingMap[Reference, Any, Any] | None = None
         self._isolated = IsolatedPreparer(preparer, threads, preparer.timeout) if preparer.timeout else None
 
     def close(self) -> None:
         """Ends the threads and processes."""
+        self._stop_fetching()
+        self._fetchers.shutdown(wait=False, cancel_futures=True)
         self._pool.shutdown()
         if self._isolated:
             self._isolated.close()
+
+    def _stop_fetching(self) -> None:
+        """Ends what a unit that failed has begun."""
+        if self._fetching:
+            self._fetching.close()
 
     def chunks(self, splits: Collection[str], pieces: Sequence[Reference]) -> Iterator[Chunk]:
         """A chunk for each reference; and one more, of the summaries of what is joined to them."""
@@ -229,8 +244,11 @@ class ImageWorker:
         prepare = self._isolated or self._preparer
         analyzed = {name: features[name] for name in statistics.columns} if counts else {}
 
-        def prepare_one(reference: Reference) -> tuple[Outcome, Chunk]:
-            outcome = prepare(reference, counts)
+        def prepare_one(
+            reference: Reference, payloads: Payloads | QuarantinedExample | None = None
+        ) -> tuple[Outcome, Chunk]:
+            outcome: Outcome
+            outcome = payloads if isinstance(payloads, QuarantinedExample) else prepare(reference, counts, payloads)
             try:
                 return outcome, _chunk(outcome, split, features, analyzed)
             except (ValueError, TypeError, OverflowError) as error:  # one example fails, not the run
@@ -241,13 +259,43 @@ class ImageWorker:
         summarized = statistics.summaries if counts else ()
         columns = pa.schema([_column(name, features[name]) for name in {spec.column for spec in summarized}])
         rows: list[dict[str, Any]] = []
-        for outcome, chunk in ordered_map(self._pool, prepare_one, pieces, self._window):
+        for outcome, chunk in self._map(prepare_one, pieces):
             if columns.names and isinstance(outcome, Prepared):
                 rows.append({name: _flat(outcome.values[name]) for name in columns.names})
             yield chunk
         if rows:
             stored = _as_stored(rows, columns)
             yield Chunk(summaries=summarize(stored, summarized), notes=rounding_notes(stored))
+
+    def _map(
+        self,
+        prepare: Callable[..., tuple[Outcome, Chunk]],
+        references: Sequence[Reference],
+    ) -> Iterator[tuple[Outcome, Chunk]]:
+        """What becomes of each reference, in order; `prepare` takes it and, where they were fetched, its payloads."""
+        self._stop_fetching()
+        if not any(map(is_remote, references)):
+            return ordered_map(self._pool, prepare, references, 4 * self._threads)
+        stages = Stages(
+            self._reader,
+            prepare,
+            expected_size=_expected_size,
+            fetched_size=lambda payloads: payloads.size if isinstance(payloads, Payloads) else 0,
+            result_size=lambda result: _stored_size(result[1]),
+        )
+        pools = self._fetchers, self._pool
+        self._fetching = FetchingMap(pools, stages, references, self._threads, self._limits)
+        return iter(self._fetching)
+
+
+def _expected_size(reference: Reference) -> int:
+    """About the bytes of an example's payloads: a mask takes no more than its image."""
+    return reference.size if reference.mask is None else 2 * reference.size
+
+
+def _stored_size(chunk: Chunk) -> int:
+    """The bytes of a chunk's examples, which wait encoded and serialized."""
+    return 2 * sum(len(example) for split in chunk.splits.values() for example in split.examples)
 
 
 def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyzed: Mapping[str, Feature]) -> Chunk:

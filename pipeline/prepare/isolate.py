@@ -1,7 +1,7 @@
 """Prepares examples in child processes: a decoder that hangs or dies takes one example with it, not the run.
 
-Parent and child exchange pickles: first what prepares an example, then for every outcome a reference and whether to
-count its pixels.
+Parent and child exchange pickles: first what prepares an example, then for every outcome a reference, whether to count
+its pixels, and the payloads if they come from a store: a child reads local files alone, and needs no credentials.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import START, ChildPool, ChildProcess, read_message, serve_parent, write_message
 from .outcomes import Outcome
+from .payloads import Payloads
 
 _MODULE = "penstock.pipeline.prepare.isolate"
 
@@ -42,11 +43,12 @@ def pickled_by_value(module: ModuleType | None, picklers: Sequence[Any] = (cloud
 class IsolatedPreparer:
     """Does what a preparer of images does, in child processes that can be killed. May be called from many threads."""
 
-    def __init__(self, prepare: Callable[[Reference, bool], Outcome], processes: int, timeout: float) -> None:
+    def __init__(self, prepare: Callable[..., Outcome], processes: int, timeout: float) -> None:
         """Prepares nothing yet: a child starts when it is first needed.
 
         Args:
-          prepare: What each child runs: gives the outcome of an example, its pixels counted or not.
+          prepare: What each child runs: gives the outcome of an example, its pixels counted or not, of payloads that
+            it reads itself or is given.
           processes: How many children to keep; as many calls run at a time.
           timeout: Seconds that one example may take.
         """
@@ -66,9 +68,10 @@ class IsolatedPreparer:
             ) from error
         return child
 
-    def __call__(self, reference: Reference, count: bool = False) -> Outcome:
+    def __call__(self, reference: Reference, count: bool = False, payloads: Payloads | None = None) -> Outcome:
         """The outcome of one example; a QuarantinedExample where its child hung or died."""
-        request = pickle.dumps((reference, count))
+        arguments = {"count": count, "payloads": payloads}
+        request = pickle.dumps((reference, arguments), pickle.HIGHEST_PROTOCOL)
         child: ChildProcess | None = None
         try:
             with self._children.child() as child:
@@ -93,7 +96,8 @@ def main() -> None:
     prepare = pickle.loads(read_message(requests) or b"")
     write_message(answers, b"")  # its imports don't count against the first example
     while request := read_message(requests):
-        write_message(answers, pickle.dumps(prepare(*pickle.loads(request))))
+        reference, arguments = pickle.loads(request)
+        write_message(answers, pickle.dumps(prepare(reference, **arguments)))
 
 
 if __name__ == "__main__":

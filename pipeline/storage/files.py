@@ -25,9 +25,9 @@ from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from . import stores
 from .locks import locked_folder
-from .stores import StoreError, VersionMismatch
+from .stores import StoreError, UnreachableError, VersionMismatch
 
-__all__ = ["FileInfo", "FileVersion", "StoreError", "VersionMismatch"]
+__all__ = ["FileInfo", "FileVersion", "StoreError", "UnreachableError", "VersionMismatch"]
 T = TypeVar("T")
 _BLOCK = 1 << 20  # bytes
 _READ_AHEAD = 1 << 20  # bytes

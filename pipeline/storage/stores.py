@@ -59,6 +59,10 @@ class StoreError(OSError):
     """A store did not do what it was asked, and asking again does not help or did not."""
 
 
+class UnreachableError(StoreError):
+    """A store did not answer as it should, however often it was asked."""
+
+
 class VersionMismatch(StoreError):
     """A file was to be replaced, and another version of it is there by now."""
 
@@ -245,6 +249,8 @@ def _raise(error: Exception, uri: str, tries: int, seconds: float) -> NoReturn:
             raise VersionMismatch(f"{place}: another version is there by now{after}") from None
         case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError() | PermissionError():
             raise PermissionError(f"{place}: refused: {said}; check the credentials{after}") from None
+        case _ if _is_transient(error):
+            raise UnreachableError(f"{place}: {said}{after}") from None
         case exceptions.BaseError() | ValueError():
             raise StoreError(f"{place}: {said}{after}") from None
     raise error

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from helpers import pixels, save
 from PIL import Image
 
+from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.prepare.images import ImagePreparer, ImageSteps
 from penstock.pipeline.prepare.outcomes import FilteredExample, Prepared
@@ -19,6 +21,7 @@ from penstock.pipeline.prepare.summaries import SummarySpec
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
 from penstock.pipeline.sources.table_schema import TableSchema
+from penstock.pipeline.storage import files
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -320,3 +323,70 @@ def test_images_of_16_bit_are_stored_as_png(tmp_path: Path):
     assert isinstance(outcome, Prepared)
     assert outcome.features["image"] == Feature("image", "uint16", (5, 6, 1), "png")
     assert np.array_equal(pixels(outcome.values["image"])[:, :, 0], deep)
+
+
+@pytest.mark.parametrize("timeout", [None, 30.0])
+def test_images_of_a_store_become_what_those_of_a_disk_do(
+    tmp_path: Path, timeout: float | None, monkeypatch: pytest.MonkeyPatch
+):
+    """A process of its own is given their payloads: it has no access to the store."""
+    local, remote = [], []
+    for number in range(12):
+        path = save(tmp_path / f"{number}.png", PIXELS + number)
+        mask = save(tmp_path / f"m{number}.png", PIXELS[:, :, 0]) if number % 2 else None
+        reference = Reference(f"{number}.png", str(path), path.stat().st_size, "cat", str(mask) if mask else None)
+        local.append(reference)
+        uris = []
+        for each in filter(None, (path, mask)):
+            uris.append(f"memory://images-{timeout}/{each.name}")
+            files.write_bytes(uris[-1], each.read_bytes())
+        remote.append(reference._replace(uri=uris[0], mask=uris[1] if mask else None))
+    (tmp_path / "3.png").unlink()
+    files.remove(remote[3].uri)
+    steps = ImageSteps(image.decode())
+    features = {**steps(local[1]).features}  # type: ignore[union-attr]
+    preparer = ImagePreparer(steps, features, StatisticsSpec("train"), timeout)
+    written = []
+    for references in (local, remote):
+        worker = preparer.start(threads=2)
+        try:
+            chunks = [*worker.chunks(["train"], references), *worker.chunks(["train"], references[::-1])]
+        finally:
+            worker.close()
+        written.append(chunks)
+        assert [example.key for chunk in chunks for example in chunk.quarantined if example.stage == "read"] == [
+            "3.png",
+            "3.png",
+        ]
+    for from_disk, from_store in zip(*written, strict=True):
+        assert [each.examples for each in from_disk.splits.values()] == [
+            each.examples for each in from_store.splits.values()
+        ]
+        assert [(each.key, each.code) for each in from_disk.quarantined] == [
+            (each.key, each.code) for each in from_store.quarantined
+        ]
+
+
+def test_a_unit_that_fails_stops_its_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = save(tmp_path / "1.png", PIXELS).read_bytes()
+    asked = []
+
+    def read(uri: str) -> bytes:
+        asked.append(uri)
+        if uri.endswith("/1"):
+            raise files.UnreachableError(f"{uri}: no answer")
+        time.sleep(0.005)
+        return content
+
+    monkeypatch.setattr(files, "read_bytes", read)
+    references = [Reference(str(number), f"s3://b/{number}", 1 << 20) for number in range(10_000)]
+    features = {**ImageSteps(image.decode())(references[0]).features}  # type: ignore[union-attr]
+    worker = ImagePreparer(ImageSteps(image.decode()), features, StatisticsSpec("train")).start(threads=2)
+    chunks = worker.chunks(["train"], references)
+    try:
+        assert next(chunks).read == 1
+        with pytest.raises(PenstockError, match="expected the store to answer"):
+            next(chunks)
+    finally:
+        worker.close()
+    assert len(asked) < 600  # of which 128 at a time
