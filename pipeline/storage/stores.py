@@ -230,7 +230,8 @@ def _is_transient(error: Exception) -> bool:
     """Whether the same request may succeed when it is made again."""
     from obstore.exceptions import GenericError
 
-    return isinstance(error, GenericError) and not _PERMANENT.search(str(error))
+    said = str(error)  # an upload in parts is gone where the answer to its completion was lost
+    return (isinstance(error, GenericError) and not _PERMANENT.search(said)) or "NoSuchUpload" in said
 
 
 def _raise(error: Exception, uri: str, tries: int, seconds: float) -> NoReturn:

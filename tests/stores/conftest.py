@@ -100,3 +100,15 @@ def folder_names() -> Callable[[], str]:
     """Names of folders that no other test uses."""
     numbers = iter(range(1, 1_000_000))
     return lambda: f"t{next(numbers)}"
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Half a second without a byte is a stall, and the pauses between tries are short."""
+    from penstock.pipeline.storage import stores
+
+    monkeypatch.setattr(stores, "_STALL", 0.5)
+    monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.002)
+    stores._bucket.cache_clear()
+    yield
+    stores._bucket.cache_clear()
