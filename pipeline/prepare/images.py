@@ -30,6 +30,7 @@ from ..formats.features import (
     is_pixels,
     overflow_to_infinity,
 )
+from ..sources.listed_payload import name_of
 from ..sources.listing import Reference
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
@@ -87,7 +88,7 @@ class ImageSteps:
         """
         try:
             payloads = payloads or read_payloads(reference)
-        except OSError as error:
+        except (Rejected, OSError) as error:
             return unreadable(reference, error)
         sha256 = hashlib.sha256(payloads.image).hexdigest()
         stage = "decode"
@@ -108,7 +109,7 @@ class ImageSteps:
         except Rejected as rejected:
             about_mask = reference.mask and rejected.code.startswith("mask_")
             uri = reference.mask if about_mask and reference.mask else reference.uri
-            return QuarantinedExample(reference.key, uri, stage, rejected.code, rejected.message, sha256)
+            return QuarantinedExample(reference.key, name_of(uri), stage, rejected.code, rejected.message, sha256)
         label = example.get(LABEL)
         text = None if label is None else str(label)
         return Prepared(reference.key, text, values, features, sha256, counts, tuple(observations))
@@ -253,7 +254,9 @@ class ImageWorker:
                 return outcome, _chunk(outcome, split, features, analyzed)
             except (ValueError, TypeError, OverflowError) as error:  # one example fails, not the run
                 message = f"expected values that can be stored, found {error}; see `prepare`"
-                outcome = QuarantinedExample(reference.key, reference.uri, "encode", "unsupported_value", message)
+                outcome = QuarantinedExample(
+                    reference.key, name_of(reference.uri), "encode", "unsupported_value", message
+                )
                 return outcome, Chunk(quarantined=[outcome])
 
         summarized = statistics.summaries if counts else ()

@@ -13,6 +13,7 @@ from typing import Any
 import cloudpickle
 
 from ..errors import PenstockError
+from ..sources.listed_payload import name_of
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import START, ChildPool, ChildProcess, read_message, serve_parent, write_message
@@ -83,7 +84,7 @@ class IsolatedPreparer:
         except EOFError:
             assert child is not None  # one that cannot start raises another error
             code, message = "decoder_died", f"the process that decoded it {child.epitaph()}"
-        return QuarantinedExample(reference.key, reference.uri, "decode", code, message)
+        return QuarantinedExample(reference.key, name_of(reference.uri), "decode", code, message)
 
     def close(self) -> None:
         """Ends the children."""

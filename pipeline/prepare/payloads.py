@@ -4,7 +4,9 @@ import errno
 import threading
 from dataclasses import dataclass
 
+from ...transforms.outcome import Rejected
 from ..errors import PenstockError
+from ..sources.listed_payload import file_of, name_of, read_payload
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 from ..storage import files
@@ -36,10 +38,11 @@ def read_payloads(reference: Reference) -> Payloads:
     """The payloads of an example.
 
     Raises:
+      Rejected: one of them is not there, or not what was listed.
       OSError: one of them cannot be read.
     """
-    image = files.read_bytes(reference.uri)
-    return Payloads(image, files.read_bytes(reference.mask) if reference.mask else None)
+    image = read_payload(reference.uri, reference.size)
+    return Payloads(image, read_payload(reference.mask) if reference.mask else None)
 
 
 def is_remote(reference: Reference) -> bool:
@@ -47,19 +50,22 @@ def is_remote(reference: Reference) -> bool:
     return not (files.is_local(reference.uri) and (reference.mask is None or files.is_local(reference.mask)))
 
 
-def unreadable(reference: Reference, error: OSError) -> QuarantinedExample:
+def unreadable(reference: Reference, error: Rejected | OSError) -> QuarantinedExample:
     """What becomes of an example whose payloads cannot be read.
 
     Raises:
       PenstockError: it is not the example's fault.
     """
+    uri = name_of(reference.uri)
+    if isinstance(error, Rejected):
+        return QuarantinedExample(reference.key, uri, "read", error.code, error.message)
     if error.errno in _EXHAUSTED:
         raise PenstockError(
-            f"{reference.uri}: expected a file that can be opened, found this machine at its limit: {error}; raise the "
+            f"{uri}: expected a file that can be opened, found this machine at its limit: {error}; raise the "
             "limit (ulimit -n) or use fewer threads"
         ) from error
     message = f"{type(error).__name__}: {error}"
-    return QuarantinedExample(reference.key, reference.uri, "read", "unreadable", message)
+    return QuarantinedExample(reference.key, uri, "read", "unreadable", message)
 
 
 class PayloadReader:
@@ -83,16 +89,16 @@ class PayloadReader:
         """
         try:
             payloads = read_payloads(reference)
-        except FileNotFoundError as error:
+        except Rejected as error:
             return unreadable(reference, error)
         except OSError as error:
             if not files.is_local(reference.uri):
-                self._check_store(reference.uri, error)
+                self._check_store(file_of(reference.uri), error)
             return unreadable(reference, error)
         with self._lock:
             self._failures = 0
             if payloads.image:
-                self._readable = reference.uri
+                self._readable = file_of(reference.uri)
         return payloads
 
     def _check_store(self, uri: str, failure: OSError) -> None:

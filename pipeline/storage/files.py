@@ -227,15 +227,19 @@ def _version(answer: Any) -> FileVersion:
     return FileVersion(answer.get("e_tag") or "", answer.get("version") or "")
 
 
-def read_versioned(uri: str) -> tuple[bytes, FileVersion]:
+def read_versioned(uri: str, limit: int | None = None) -> tuple[bytes, FileVersion]:
     """A file's whole content, and which version of the file that is.
 
+    Args:
+      uri: The file.
+      limit: If given, how many bytes it may have.
+
     Raises:
-      OSError: it cannot be read; FileNotFoundError: it is not there.
+      OSError: it cannot be read, or is larger than it may be; FileNotFoundError: it is not there.
     """
     if not is_local(uri):
-        return _get(uri)
-    content = read_bytes(uri)
+        return _get(uri, limit)
+    content = read_bytes(uri, limit)
     return content, _content_version(content)
 
 
@@ -243,11 +247,17 @@ def _content_version(content: bytes) -> FileVersion:
     return FileVersion(hashlib.sha256(content).hexdigest())
 
 
-def read_range(uri: str, begin: int, end: int) -> bytes:
+def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
     """The bytes of a file from one offset to before another.
 
+    Args:
+      uri: The file.
+      begin: The first byte.
+      end: The byte after the last one.
+      etag: Of a file of a store: the ETag that it must have; empty: any.
+
     Raises:
-      OSError: it is not there, cannot be read, or ends before.
+      OSError: it is not there, cannot be read, or ends before; VersionMismatch: it has another ETag.
     """
     if begin == end:
         return b""
@@ -257,7 +267,8 @@ def read_range(uri: str, begin: int, end: int) -> bytes:
             content = file.read(end - begin)
     else:
         bucket, key = stores.locate(uri)
-        content = bucket.call("get", key, lambda: bytes(bucket.client.get_range(key, start=begin, end=end)))
+        options = {"range": (begin, end), "if_match": etag} if etag else {"range": (begin, end)}
+        content = bucket.call("get", key, lambda: bytes(bucket.client.get(key, options=options).bytes()))
     if len(content) != end - begin:
         raise OSError(f"{uri}: expected the bytes {begin} to {end}, found {len(content)} of them; the file was cut")
     return content

@@ -18,6 +18,7 @@ from penstock.pipeline.prepare.images import ImagePreparer, ImageSteps
 from penstock.pipeline.prepare.outcomes import FilteredExample, Prepared
 from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.prepare.summaries import SummarySpec
+from penstock.pipeline.sources.listed_payload import UNKNOWN
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
 from penstock.pipeline.sources.table_schema import TableSchema
@@ -160,9 +161,11 @@ def test_a_filter_names_its_reason(reference: Reference):
 
 def test_a_payload_that_is_gone_or_no_image(reference: Reference, tmp_path: Path):
     gone = prepare(reference._replace(uri=str(tmp_path / "none.png")))
-    assert (gone.stage, gone.code, gone.sha256) == ("read", "unreadable", None)
+    assert (gone.stage, gone.code, gone.sha256) == ("read", "missing", None)
+    changed = prepare(reference._replace(size=reference.size + 1))
+    assert (changed.stage, changed.code) == ("read", "changed")
     (tmp_path / "text.png").write_text("<html>")
-    text = prepare(reference._replace(uri=str(tmp_path / "text.png")))
+    text = prepare(reference._replace(uri=str(tmp_path / "text.png"), size=6))
     assert (text.stage, text.code) == ("decode", "not_an_image")
     assert text.sha256 == hashlib.sha256(b"<html>").hexdigest()
 
@@ -204,7 +207,7 @@ def test_pixels_are_stored_without_the_files_words(tmp_path: Path):
     exif = Image.Exif()
     exif[0x010E] = "a secret"
     Image.fromarray(PIXELS).save(path, exif=exif, comment=b"a secret")
-    outcome = prepare(Reference("x", str(path), 1), encode={"image": image.jpeg()})
+    outcome = prepare(Reference("x", str(path), UNKNOWN), encode={"image": image.jpeg()})
     assert b"secret" in path.read_bytes()
     assert b"secret" not in outcome.values["image"]
     assert Image.open(io.BytesIO(outcome.values["image"])).size == (5, 6)
@@ -319,7 +322,7 @@ def test_a_mask_that_prepare_leaves_at_another_size_is_quarantined(tmp_path: Pat
 def test_images_of_16_bit_are_stored_as_png(tmp_path: Path):
     deep = np.arange(30, dtype=np.uint16).reshape(5, 6) * 100
     Image.fromarray(deep).save(tmp_path / "1.png")
-    outcome = ImageSteps(image.decode(mode="I;16"))(Reference("1.png", str(tmp_path / "1.png"), 1))
+    outcome = ImageSteps(image.decode(mode="I;16"))(Reference("1.png", str(tmp_path / "1.png"), UNKNOWN))
     assert isinstance(outcome, Prepared)
     assert outcome.features["image"] == Feature("image", "uint16", (5, 6, 1), "png")
     assert np.array_equal(pixels(outcome.values["image"])[:, :, 0], deep)
@@ -371,7 +374,7 @@ def test_a_unit_that_fails_stops_its_fetches(tmp_path: Path, monkeypatch: pytest
     content = save(tmp_path / "1.png", PIXELS).read_bytes()
     asked = []
 
-    def read(uri: str) -> bytes:
+    def read(uri: str, limit: int | None = None) -> bytes:
         asked.append(uri)
         if uri.endswith("/1"):
             raise files.UnreachableError(f"{uri}: no answer")
@@ -379,7 +382,7 @@ def test_a_unit_that_fails_stops_its_fetches(tmp_path: Path, monkeypatch: pytest
         return content
 
     monkeypatch.setattr(files, "read_bytes", read)
-    references = [Reference(str(number), f"s3://b/{number}", 1 << 20) for number in range(10_000)]
+    references = [Reference(str(number), f"s3://b/{number}", len(content)) for number in range(10_000)]
     features = {**ImageSteps(image.decode())(references[0]).features}  # type: ignore[union-attr]
     worker = ImagePreparer(ImageSteps(image.decode()), features, StatisticsSpec("train")).start(threads=2)
     chunks = worker.chunks(["train"], references)

@@ -2,6 +2,7 @@
 
 import contextlib
 import uuid
+from pathlib import Path
 
 import pytest
 
@@ -107,3 +108,21 @@ def test_uris_that_are_none_are_refused_without_their_secrets(uri):
     with pytest.raises(RequestError) as caught:
         files.read_bytes(uri)
     assert "secret" not in str(caught.value)
+
+
+def test_a_range_is_of_the_version_that_is_asked_for():
+    uri = "memory://range-of-a-version/x"
+    files.write_bytes(uri, b"0123456789")
+    etag = files.describe(uri).etag
+    assert files.read_range(uri, 2, 5, etag) == b"234"
+    files.write_bytes(uri, b"9876543210")
+    with pytest.raises(files.VersionMismatch):
+        files.read_range(uri, 2, 5, etag)
+
+
+def test_a_version_is_not_read_beyond_a_limit(tmp_path: Path):
+    for uri in (str(tmp_path / "x"), "memory://limited/x"):
+        files.write_bytes(uri, b"0123")
+        assert files.read_versioned(uri, 4)[0] == b"0123"
+        with pytest.raises(OSError, match="at most 3 bytes"):
+            files.read_versioned(uri, 3)

@@ -1,0 +1,265 @@
+"""Members of zip and tar files as examples: found by patterns such as `train.zip!/**/*.jpg`, read where they lie.
+
+What stands before `!/` matches archives, what follows their members; further `!/` lead into archives in archives.
+Nothing is unpacked to a disk: a member's address says which bytes of the archive it is.
+"""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from ..errors import RequestError
+from ..storage import files
+from ..storage.files import FileInfo
+from ..storage.globs import matches_glob, printable
+from .archive_members import ArchiveError, Member, Packing, keep_last
+from .file_patterns import is_utf8
+from .range_reader import RangeReader, whole_file
+from .tar_members import read_tar
+from .zip_members import STORED, data_begin, read_zip
+
+INSIDE = "!/"
+_THREADS = 8  # archives of a store that are looked into at a time: each waits for one answer after another
+_ADDRESS = re.compile(
+    r"(?P<shown>.*)#(?:tar|zip):(?P<archive>[0-9]+):(?P<begin>[0-9]+):(?P<length>[0-9]+):(?P<size>[0-9]+)"
+    r"(?::(?P<method>[0-9]+):(?P<packed>[0-9]+):(?P<crc>[0-9a-f]{8}))?:(?P<version>.*)",
+    re.DOTALL,
+)
+_STREAMS = {
+    b"\x1f\x8b": "gzip",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "Zstandard",
+    b"\x04\x22\x4d\x18": "LZ4",
+    b"7z\xbc\xaf\x27\x1c": "7-Zip",
+    b"Rar!": "RAR",
+}
+
+
+@dataclass(frozen=True)
+class MemberAddress:
+    """Where a member's bytes are.
+
+    Attributes:
+      archive: The URI of the archive; where archives are in archives, of the outermost.
+      path: The member in it: `cat/1.jpg`, or `inner.tar!/cat/1.jpg`.
+      begin: Where to read from in the archive's file.
+      length: How much to read.
+      size: The member's bytes.
+      packing: How a zip file holds it; None where the bytes that are read are the member's.
+      version: Which version of the archive that is; see `version_of`.
+    """
+
+    archive: str
+    path: str
+    begin: int
+    length: int
+    size: int
+    packing: Packing | None
+    version: str
+
+    @property
+    def name(self) -> str:
+        """The member as messages show it."""
+        return f"{self.archive}{INSIDE}{self.path}"
+
+    def __str__(self) -> str:
+        """The address as one string, as references hold it."""
+        place = f"{len(self.archive)}:{self.begin}:{self.length}:{self.size}"
+        if self.packing is None:
+            return f"{self.name}#tar:{place}:{self.version}"
+        method, packed, crc = self.packing
+        return f"{self.name}#zip:{place}:{method}:{packed}:{crc:08x}:{self.version}"
+
+    @classmethod
+    def parse(cls, uri: str) -> "MemberAddress | None":
+        """The address that a string is; None for any other URI."""
+        match = _ADDRESS.fullmatch(uri) if INSIDE in uri else None
+        if match is None:
+            return None
+        shown, cut = match["shown"], int(match["archive"])
+        if shown[cut : cut + len(INSIDE)] != INSIDE:
+            return None
+        packing = None
+        if match["method"]:
+            packing = Packing(int(match["method"]), int(match["packed"]), int(match["crc"], 16))
+        begin, length, size = int(match["begin"]), int(match["length"]), int(match["size"])
+        return cls(shown[:cut], shown[cut + len(INSIDE) :], begin, length, size, packing, match["version"])
+
+
+def version_of(info: FileInfo) -> str:
+    """What tells a file from what it is after a change: its store's ETag, or its bytes and time of change."""
+    return info.etag or f"{info.size}-{info.modified!r}"
+
+
+class FoundMember(NamedTuple):
+    """A member that matches.
+
+    Attributes:
+      key: The archive's path relative to the input, `!/`, and the member's in it.
+      uri: Its address.
+      size: Its bytes.
+      problem: A code and words, where it cannot be read; ("", "") where it can.
+      content: Its bytes, where they were asked for.
+    """
+
+    key: str
+    uri: str
+    size: int
+    problem: tuple[str, str]
+    content: bytes | None
+
+
+@dataclass(frozen=True)
+class ArchiveContent:
+    """What matches in one archive, and what the user should know of it."""
+
+    members: Sequence[FoundMember]
+    warnings: Sequence[str]
+
+
+def is_archive_pattern(pattern: str) -> bool:
+    """Whether a pattern leads into archives."""
+    return INSIDE in pattern
+
+
+def split_pattern(pattern: str) -> tuple[str, tuple[str, ...]]:
+    """The pattern of the archives, and those of what is in them, level by level.
+
+    Raises:
+      RequestError: one of them is empty.
+    """
+    outer, *inner = pattern.split(INSIDE)
+    if not outer or not all(inner):
+        raise RequestError(f"expected patterns on both sides of !/, such as 'train.zip!/**/*.jpg', found {pattern!r}")
+    return outer, tuple(inner)
+
+
+def look_into(
+    archives: Sequence[tuple[str, FileInfo]],
+    patterns: Sequence[str],
+    keep: Callable[[str], bool] = lambda name: False,
+) -> Iterator[ArchiveContent]:
+    """The members of archives that match, archive by archive: of each its index alone is read.
+
+    Args:
+      archives: Their paths relative to the input, and the files.
+      patterns: What members must match; before the last one, those of archives in archives.
+      keep: Whether the content of a small member of that name is wanted.
+
+    Raises:
+      RequestError: one is no archive that can be read, or is damaged.
+    """
+
+    def look(archive: tuple[str, FileInfo]) -> ArchiveContent:
+        key, info = archive
+        warnings: list[str] = []
+        try:
+            reader = whole_file(info.uri, info.size)
+            members = list(_matching(reader, "", tuple(patterns), keep, info, warnings))
+        except (ArchiveError, OSError) as error:
+            message = f"{printable(info.uri)}: {printable(str(error))}"
+            raise RequestError(f"{message}; or leave it out of the pattern") from error
+        return ArchiveContent([_found(key, address, member) for address, member in members], warnings)
+
+    threads = 1 if all(files.is_local(info.uri) for _, info in archives) else _THREADS
+    remaining = iter(archives)
+    with ThreadPoolExecutor(threads, "archives") as pool:
+        pending = [pool.submit(look, archive) for archive in islice(remaining, threads)]
+        while pending:
+            content = pending.pop(0).result()
+            pending += [pool.submit(look, archive) for archive in islice(remaining, 1)]
+            yield content
+
+
+def _matching(
+    reader: RangeReader,
+    path: str,
+    patterns: tuple[str, ...],
+    keep: Callable[[str], bool],
+    info: FileInfo,
+    warnings: list[str],
+) -> Iterator[tuple[MemberAddress, Member]]:
+    """The members that match, with their addresses; goes into archives in the archive where a pattern says so.
+
+    Args:
+      reader: The archive.
+      path: Where it is in the outermost one, with `!/` behind it; empty for that one itself.
+      patterns: What is left of the patterns.
+      keep: Whether the content of a small member of that name is wanted.
+      info: The outermost archive.
+      warnings: What the user should know is added to them.
+    """
+    is_last = len(patterns) == 1
+    members, found = _read_index(reader, keep if is_last else lambda name: False)
+    members, repeated = keep_last(members)
+    where = printable(f"{info.uri}{INSIDE}{path}".removesuffix(INSIDE))
+    warnings += [f"{where} {warning}" for warning in found]
+    if repeated:
+        warnings.append(f"{where} holds {repeated} members whose names follow once more in it: the last ones are taken")
+    for member in members:
+        if not matches_glob(patterns[0], member.name) and member.content is None:
+            continue
+        if is_last:
+            begin = reader.begin + member.begin
+            address = MemberAddress(
+                info.uri, path + member.name, begin, member.length, member.size, member.packing, version_of(info)
+            )
+            yield address, member
+        else:
+            inner = _inner(reader, member)
+            yield from _matching(inner, f"{path}{member.name}{INSIDE}", patterns[1:], keep, info, warnings)
+
+
+def _read_index(reader: RangeReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
+    """All members, and warnings; which kind of archive it is, its first bytes tell, or those at its end."""
+    head = reader.read(0, 512)
+    for mark, kind in _STREAMS.items():
+        if head.startswith(mark):
+            raise ArchiveError(
+                f"expected a tar or zip file, whose members can be read alone, found {kind}; unpack it to a tar file"
+            )
+    if head[:2] == b"PK" or not _is_tar(head):
+        return read_zip(reader, keep), []
+    return read_tar(reader, keep)
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether these are a tar file's first bytes: a header whose checksum fits, or the zeros of an empty one."""
+    if len(head) < 512:
+        return False
+    if not head.strip(b"\0"):
+        return True
+    digits = head[148:156].strip(b" \0")
+    total = sum(head) - sum(head[148:156]) + 8 * ord(" ")
+    return digits.isdigit() and not set(digits) & set(b"89") and int(digits, 8) == total
+
+
+def _inner(reader: RangeReader, member: Member) -> RangeReader:
+    """An archive in an archive.
+
+    Raises:
+      ArchiveError: it is compressed, so that its members cannot be read alone.
+    """
+    if member.problem[0]:
+        raise ArchiveError(f"{member.name}: {member.problem[1]}")
+    begin = member.begin
+    if member.packing is not None:
+        if member.packing.method != STORED:
+            raise ArchiveError(
+                f"{member.name}: expected an archive that is stored in the other one without compression, found deflate"
+            )
+        begin += data_begin(reader.read(member.begin, member.length))
+    return reader.part(begin, member.size)
+
+
+def _found(key: str, address: MemberAddress, member: Member) -> FoundMember:
+    """The member by its key; one whose name is not UTF-8 cannot be read, for keys are."""
+    name = f"{key}{INSIDE}{address.path}"
+    if not is_utf8(name):
+        problem = "name_not_utf8", "expected a member's name in UTF-8, found another; pack it under another name"
+        return FoundMember(printable(name), printable(str(address)), member.size, problem, None)
+    return FoundMember(name, str(address), member.size, member.problem, member.content)

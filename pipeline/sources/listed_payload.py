@@ -1,0 +1,103 @@
+"""A payload or a mask, an object or a member of an archive: read by one request, if it is what was listed."""
+
+import hashlib
+import re
+
+from ...transforms.outcome import Rejected
+from ..storage import files
+from ..storage.files import VersionMismatch
+from . import zip_members
+from .archive_members import ArchiveError
+from .archives import MemberAddress, version_of
+
+UNKNOWN = -1  # bytes of an object whose list does not tell
+_MD5 = re.compile(r"[0-9a-f]{32}")
+_LIST_AGAIN = "it changed after it was listed: run again, or list it again"
+
+
+def name_of(uri: str) -> str:
+    """A payload as messages show it: its URI; of a member of an archive, the archive's and the member's name."""
+    address = MemberAddress.parse(uri)
+    return address.name if address else uri
+
+
+def file_of(uri: str) -> str:
+    """The file that holds a payload: itself, or the archive that it is a member of."""
+    address = MemberAddress.parse(uri)
+    return address.archive if address else uri
+
+
+def read_payload(uri: str, size: int = UNKNOWN, etag: str = "", limit: int | None = None) -> bytes:
+    """The bytes of a payload, by one request.
+
+    Args:
+      uri: Where it is, or a member's address.
+      size: Its bytes, as listed.
+      etag: Its ETag, as listed; empty: not told. Where the store tells none, or one of another form, one that is an MD5
+        is compared with the bytes.
+      limit: How many bytes it may have.
+
+    Raises:
+      Rejected: it is not there, is not what was listed, is damaged, or is too large.
+      OSError: it cannot be read.
+    """
+    address = MemberAddress.parse(uri)
+    try:
+        content = _read_object(uri, etag, limit) if address is None else _read_member(address, limit)
+    except FileNotFoundError as error:
+        raise Rejected("missing", f"expected an object at {name_of(uri)}, found none; {_LIST_AGAIN}") from error
+    except VersionMismatch as error:
+        raise Rejected("changed", f"expected the archive that was listed, found another; {_LIST_AGAIN}") from error
+    if size != UNKNOWN and len(content) != size:
+        raise Rejected("changed", f"expected {size} bytes, as listed, found {len(content)}; {_LIST_AGAIN}")
+    return content
+
+
+def _read_object(uri: str, etag: str, limit: int | None) -> bytes:
+    if not etag or files.is_local(uri):
+        content, told = files.read_bytes(uri, limit), ""
+    else:
+        content, version = files.read_versioned(uri, limit)
+        told = version.etag
+    if _is_another(content, etag, told):
+        raise Rejected("changed", f"expected the ETag {etag}, as listed, found {told or 'other bytes'}; {_LIST_AGAIN}")
+    return content
+
+
+def _is_another(content: bytes, listed: str, told: str) -> bool:
+    """Whether bytes are not those that an ETag was listed for, as far as can be known."""
+    expected, found = _bare(listed), _bare(told)
+    if not expected or expected == found:
+        return False
+    if _MD5.fullmatch(expected):
+        return hashlib.md5(content, usedforsecurity=False).hexdigest() != expected
+    return bool(found)
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"')
+
+
+def _read_member(address: MemberAddress, limit: int | None) -> bytes:
+    if limit is not None and address.size > limit:
+        raise Rejected("too_large", f"expected at most {limit} bytes, found {address.size}")
+    data = _read(address, address.length)
+    if address.packing is None:
+        return data
+    try:
+        needed = zip_members.data_begin(data) + address.packing.packed
+        if needed > len(data):  # its own header is longer than the directory tells
+            data = _read(address, needed)
+        return zip_members.unpack(data, address.packing, address.size)
+    except ArchiveError as error:
+        raise Rejected("damaged_member", str(error)) from error
+
+
+def _read(address: MemberAddress, length: int) -> bytes:
+    """Bytes of the archive, if it is still the version that was listed."""
+    etag = ""
+    if not files.is_local(address.archive):
+        etag = address.version
+    elif version_of(files.describe(address.archive)) != address.version:
+        raise VersionMismatch(f"{address.archive}: expected the version that was listed, found another")
+    return files.read_range(address.archive, address.begin, address.begin + length, etag)
