@@ -21,7 +21,10 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import IO, Any, BinaryIO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 from . import stores
 from .locks import locked_folder
@@ -254,7 +257,7 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
       uri: The file.
       begin: The first byte.
       end: The byte after the last one.
-      etag: Of a file of a store: the ETag that it must have; empty: any.
+      etag: Of a file of a store: the ETag that it must have, with or without its quotes; empty: any.
 
     Raises:
       OSError: it is not there, cannot be read, or ends before; VersionMismatch: it has another ETag.
@@ -267,7 +270,9 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
             content = file.read(end - begin)
     else:
         bucket, key = stores.locate(uri)
-        options = {"range": (begin, end), "if_match": etag} if etag else {"range": (begin, end)}
+        options: dict[str, Any] = {"range": (begin, end)}
+        if etag:
+            options["if_match"] = f'"{stores.plain_etag(etag)}"'
         content = bucket.call("get", key, lambda: bytes(bucket.client.get(key, options=options).bytes()))
     if len(content) != end - begin:
         raise OSError(f"{uri}: expected the bytes {begin} to {end}, found {len(content)} of them; the file was cut")
@@ -327,7 +332,9 @@ def describe(uri: str) -> FileInfo:
 
 
 def _info(bucket: stores.Bucket, head: Any) -> FileInfo:
-    return FileInfo(bucket.uri(head["path"]), head["size"], head["last_modified"].timestamp(), head["e_tag"] or "")
+    return FileInfo(
+        bucket.uri(head["path"]), head["size"], head["last_modified"].timestamp(), stores.plain_etag(head["e_tag"])
+    )
 
 
 def map_files(function: Callable[[str], T], uris: Iterable[str]) -> Iterator[T]:
@@ -560,22 +567,23 @@ def list_folder(uri: str) -> list[FileInfo]:
     """Every file below a folder, in the order of their URIs; none where there is no such folder."""
     if is_local(uri):
         return sorted(_walk(uri, set()), key=lambda info: info.uri)
-    return sorted(_list(uri), key=lambda info: info.uri)
+    from . import listing  # imports Arrow, which takes a while
+
+    infos = [info for batch in listing.list_batches(uri) for info in to_infos(uri, batch)]
+    return sorted(infos, key=lambda info: info.uri)
 
 
-def _list(uri: str) -> list[FileInfo]:
-    """Every object below a prefix; a listing that was cut off is taken up behind the last object it told."""
-    bucket, key = stores.locate(uri)
-    prefix = key.rstrip("/") + "/" if key else None
-    infos: list[FileInfo] = []
-
-    def request() -> None:
-        offset = infos[-1].uri[len(bucket.root) :] if infos else None
-        for chunk in bucket.client.list(prefix, offset=offset, chunk_size=1000):
-            infos.extend(_info(bucket, entry) for entry in chunk)
-
-    bucket.call("list", prefix or "", request)
-    return infos
+def to_infos(root: str, batch: "pa.RecordBatch") -> Iterator[FileInfo]:
+    """The files of a batch that `list_batches` listed below a folder."""
+    modified = batch.column("modified").cast("int64").to_pylist()
+    for key, size, when, etag in zip(
+        batch.column("key").to_pylist(),
+        batch.column("size").to_pylist(),
+        modified,
+        batch.column("etag").to_pylist(),
+        strict=True,
+    ):
+        yield FileInfo(join(root, key), size, when / 1e6, etag)
 
 
 def _walk(path: str, seen: set[tuple[int, int]]) -> Iterator[FileInfo]:

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from . import files
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from . import files, listing
 from .files import FileInfo
 
 _SHOWN = 3  # paths named in a warning
@@ -45,12 +48,27 @@ def glob(root: str, pattern: str) -> Matches:
     """
     if files.is_local(root):
         return _Walk(root.rstrip("/") or "/", pattern).run()
-    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
-    folder = literal.rpartition("/")[0]
-    matches = compile_glob(pattern).fullmatch
-    listed = files.list_folder(files.join(root, folder) if folder else root)
-    infos = {info.uri[len(root.rstrip("/")) + 1 :]: info for info in listed}
-    return Matches({key: info for key, info in sorted(infos.items()) if matches(key)})
+    infos = [
+        (key, info)
+        for batch in list_batches(root, pattern)
+        for key, info in zip(batch.column("key").to_pylist(), files.to_infos(root, batch), strict=True)
+    ]
+    return Matches(dict(sorted(infos, key=lambda each: each[0])))
+
+
+def list_batches(root: str, pattern: str) -> Iterator[pa.RecordBatch]:
+    """The objects below a folder of a store that match a pattern, see `glob`: batches of `listing.SCHEMA`, in no order.
+
+    Raises:
+      OSError: the store cannot be listed.
+    """
+    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
+    if not literal:
+        yield from listing.list_batches(root, _Pattern(pattern))
+        return
+    for batch in listing.list_batches(files.join(root, literal), _Pattern(pattern[len(literal) + 1 :])):
+        keys = pc.binary_join_element_wise(pa.scalar(literal), batch.column("key"), "/")
+        yield batch.set_column(0, listing.SCHEMA.field("key"), keys)
 
 
 def compile_glob(pattern: str) -> re.Pattern[str]:
@@ -111,6 +129,23 @@ class _Pattern:
     def matches(self, key: str) -> bool:
         """Whether a file's relative path matches."""
         return _fits(self._whole, key)
+
+    def select(self, keys: pa.StringArray) -> pa.BooleanArray:
+        """Whether each of some files' relative paths matches."""
+        expression = self._whole[0].pattern
+        if "[" in expression or not pc.all(pc.string_is_ascii(keys)).as_py():  # for which RE2 has no word, or two forms
+            return pa.array([self.matches(key) for key in keys.to_pylist()], pa.bool_())
+        return pc.match_substring_regex(keys, rf"(?s)\A(?:{expression})\z")
+
+    def dead_folder(self, key: str) -> str | None:
+        """The outermost folder around a path that no match can be in, if any."""
+        names = key.split("/")[:-1]
+        states = frozenset([0])
+        for depth, name in enumerate(names, 1):
+            states = self.enter(states, name)
+            if not states:
+                return "/".join(names[:depth])
+        return None
 
     def enter(self, states: frozenset[int], name: str) -> frozenset[int]:
         """The states in a folder, from those in the folder that holds it; none where it need not be looked into."""

@@ -63,6 +63,10 @@ class UnreachableError(StoreError):
     """A store did not answer as it should, however often it was asked."""
 
 
+class TryAgain(Exception):
+    """A request failed in a way that only its caller knows to be passing."""
+
+
 class VersionMismatch(StoreError):
     """A file was to be replaced, and another version of it is there by now."""
 
@@ -95,10 +99,12 @@ class Bucket:
     Attributes:
       root: The URI that keys are appended to: "s3://bucket/".
       client: The obstore store.
+      ordered: Whether it lists keys in the order of their bytes, and from any key on.
     """
 
     root: str
     client: Any = field(compare=False)
+    ordered: bool = True
 
     def uri(self, key: str) -> str:
         """The URI of a key."""
@@ -153,6 +159,11 @@ def locate(uri: str) -> tuple[Bucket, str]:
     return _bucket(scheme, authority, settings, os.getpid()), key
 
 
+def plain_etag(etag: str | None) -> str:
+    """An ETag without its quotes and its mark of weakness, which stores give or leave out at will; "" for none."""
+    return (etag or "").removeprefix("W/").strip('"')
+
+
 def redact(text: str) -> str:
     """A text without what URIs may hold of secrets: passwords and query strings."""
     text = re.sub(r"(?<=://)[^/\s@:]*:[^/\s@]*@", "…@", text)
@@ -167,9 +178,9 @@ def _bucket(scheme: str, authority: str, settings: tuple[str | None, ...], proce
     env = dict(zip(_SETTINGS.get("az" if scheme == "abfss" else scheme, ()), settings, strict=True))
     root = f"{scheme}://{authority}/"
     if scheme == "memory":
-        return Bucket(root, _memory(authority))
+        return Bucket(root, _memory(authority), ordered=False)
     if scheme == "file":
-        return Bucket(root, store.LocalStore("/"))
+        return Bucket(root, store.LocalStore("/"), ordered=False)
     options: dict[str, Any] = {
         "client_options": {"connect_timeout": "10s", "read_timeout": f"{_STALL}s", "timeout": "300s"},
         "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=_PATIENCE)},
@@ -178,7 +189,8 @@ def _bucket(scheme: str, authority: str, settings: tuple[str | None, ...], proce
     if make is None:
         options["client_options"]["allow_http"] = scheme == "http"
         return Bucket(root, store.HTTPStore.from_url(root, **options))
-    return Bucket(root, make(authority, env, options))
+    ordered = not authority.endswith("--x-s3")  # S3's directory buckets list in no order
+    return Bucket(root, make(authority, env, options), ordered)
 
 
 @cache
