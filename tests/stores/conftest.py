@@ -1,11 +1,11 @@
 """Stores for the tests of a session, and the environment that leads to them."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import pytest
-from stores import servers
+from stores import canaries, servers
 from stores.proxy import Proxy
 from stores.servers import Store
 
@@ -17,41 +17,74 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("stores")
 
 
-@pytest.fixture(scope="session")
-def server_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where servers keep data, logs and credentials."""
-    return tmp_path_factory.mktemp("servers")
+SECRETS = pytest.StashKey[set[str]]()  # the credentials of all stores that were started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that printed or logged a credential has failed."""
+    report = yield
+    printed = [(name, text.encode()) for name, text in report.sections]
+    if hits := canaries.find_in(printed, item.config.stash.get(SECRETS, set())):
+        report.outcome = "failed"
+        report.longrepr = f"expected no credential in what a test prints, found one in: {', '.join(hits)}"
+    return report
 
 
 @pytest.fixture(scope="session")
-def s3(server_folder: Path) -> Iterator[Store]:
-    with servers.versitygw(server_folder / "versitygw") as store:
+def secrets(pytestconfig: pytest.Config) -> set[str]:
+    """The credentials of all stores that were started so far."""
+    return pytestconfig.stash.setdefault(SECRETS, set())
+
+
+@pytest.fixture(scope="session")
+def server_folder(tmp_path_factory: pytest.TempPathFactory, secrets: set[str]) -> Iterator[Path]:
+    """Where servers keep data, logs and credentials. At the end all other files of the tests are searched for these."""
+    folder = tmp_path_factory.mktemp("servers")
+    yield folder
+    hits = canaries.find_in(canaries.local_files(tmp_path_factory.getbasetemp(), folder), secrets)
+    assert not hits, f"expected no credential in any file, found some in {hits}"
+
+
+@contextlib.contextmanager
+def searched(server: contextlib.AbstractContextManager[Store], secrets: set[str]) -> Iterator[Store]:
+    """A store; at the end all of its objects are searched for its credentials."""
+    with server as store:
+        secrets.update(store.secrets)
+        yield store
+        hits = canaries.find_in(canaries.objects(store), secrets)
+        assert not hits, f"expected no credential in any object, found some in {hits}"
+
+
+@pytest.fixture(scope="session")
+def s3(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
+    with searched(servers.versitygw(server_folder / "versitygw"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
-def gcs(server_folder: Path) -> Iterator[Store]:
-    with servers.fake_gcs_server(server_folder / "fake-gcs-server") as store:
+def gcs(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
+    with searched(servers.fake_gcs_server(server_folder / "fake-gcs-server"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
-def azure(server_folder: Path) -> Iterator[Store]:
-    with servers.azurite(server_folder / "azurite") as store:
+def azure(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
+    with searched(servers.azurite(server_folder / "azurite"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
-def careless_s3(server_folder: Path) -> Iterator[Store]:
+def careless_s3(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
     """S3 that ignores conditions."""
-    with servers.s3rver(server_folder / "s3rver") as store:
+    with searched(servers.s3rver(server_folder / "s3rver"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
-def careless_gcs(server_folder: Path) -> Iterator[Store]:
+def careless_gcs(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
     """GCS that ignores conditions."""
-    with servers.gcp_storage_emulator(server_folder / "gcp-storage-emulator") as store:
+    with searched(servers.gcp_storage_emulator(server_folder / "gcp-storage-emulator"), secrets) as store:
         yield store
 
 

@@ -50,9 +50,9 @@ class Store:
     name: str
     scheme: str
     port: int
-    environment: Mapping[str, str]
-    wrong: Mapping[str, str] = field(default_factory=dict)
-    secrets: Sequence[str] = ()
+    environment: Mapping[str, str] = field(repr=False)
+    wrong: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: Sequence[str] = field(default=(), repr=False)
     objects: Path | None = None
     processes: Sequence["subprocess.Popen[bytes]"] = field(default=(), repr=False)
 
