@@ -7,6 +7,7 @@ are as many as a request takes seconds times the results that are taken in one (
 import heapq
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ R = TypeVar("R")
 _REQUESTS = 64  # at a time for each thread that decodes: 400 results/s of each, where an answer takes 160 ms
 _MOST_REQUESTS = 512
 _AHEAD = 8  # items begun for each request: an answer that takes eight times as long as others keeps nobody waiting
+_FETCHED_BYTES = 256 << 20
 _UNKNOWN = 1 << 20  # bytes of what is fetched, where nothing tells
 
 
@@ -35,14 +37,44 @@ class FetchLimits:
 
     requests: int
     items: int
-    fetched_bytes: int = 256 << 20
+    fetched_bytes: int = _FETCHED_BYTES
     result_bytes: int = 128 << 20
 
     @classmethod
-    def for_threads(cls, threads: int) -> "FetchLimits":
-        """The limits beside so many threads that decode."""
-        requests = min(_REQUESTS * threads, _MOST_REQUESTS)
-        return cls(requests, _AHEAD * requests)
+    def for_threads(cls, threads: int, requests: int = _REQUESTS, fetched_bytes: int = _FETCHED_BYTES) -> "FetchLimits":
+        """The limits beside so many threads that decode, each of which is given so many requests at a time."""
+        total = min(requests * threads, _MOST_REQUESTS)
+        return cls(total, _AHEAD * total, fetched_bytes)
+
+
+def fetch_ahead(
+    pool: ThreadPoolExecutor, fetch: Callable[[T], F], items: Iterable[T], size: Callable[[T], int], limits: FetchLimits
+) -> Iterator[F]:
+    """What is fetched for each item, in the items' order, some time before it is taken.
+
+    Args:
+      pool: Fetches.
+      fetch: Gets what is far away.
+      items: The items.
+      size: About the bytes that are fetched for one.
+      limits: What is under way or waits at most; what was taken is the caller's.
+    """
+    begun: deque[tuple[Future[F], int]] = deque()
+    begun_bytes = 0
+    try:
+        for item in items:
+            expected = max(0, size(item))
+            while begun and (len(begun) >= limits.items or begun_bytes + expected > limits.fetched_bytes):
+                future, bytes_before = begun.popleft()
+                begun_bytes -= bytes_before
+                yield future.result()
+            begun.append((pool.submit(fetch, item), expected))
+            begun_bytes += expected
+        while begun:
+            yield begun.popleft()[0].result()
+    finally:
+        for future, _ in begun:
+            future.cancel()
 
 
 @dataclass(frozen=True)

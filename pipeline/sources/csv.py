@@ -22,7 +22,7 @@ from ..storage.files import FileInfo
 from . import column_types, csv_rows, inference, row_blocks, row_boundaries, text_encoding
 from .column_types import SCALARS, Columns, Policies, reads_all
 from .csv_rows import Format, Looked, Text
-from .file_content import Stream, compression, open_content, read_fully
+from .file_content import FileParts, RangeReader, Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
@@ -173,6 +173,18 @@ class Csv:
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
 
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+        """Fetches a range's bytes, and the file's beginning, which has the columns' names; see `FetchableSource`."""
+        uri, begin, end = record_range.uri, record_range.begin, record_range.end
+        if self._is_stream(uri):
+            return None
+        if begin <= _HEAD and end - begin <= row_blocks.LONGEST_ROW:
+            return FileParts({0: reader.read(uri, 0, end)})
+        parts = row_blocks.fetch_range(record_range, reader)
+        if parts is None or self.names is not None:
+            return parts
+        return FileParts({0: reader.keep(uri, 0, _HEAD), **parts.contents})
+
     def _blocks(self, record_range: RecordRange, names: Sequence[str] = ()) -> Iterator[tuple[Sequence[str], RowBlock]]:
         """The rows of a range, and the names of their columns, which the file is asked for where they are not given."""
         uri, dialect = record_range.uri, self.format.dialect
@@ -184,7 +196,7 @@ class Csv:
             return
         names = names or self.names or ()
         if not names:
-            with self._open_text(uri, PenstockError) as file:
+            with self._open_text(uri, PenstockError, record_range.parts) as file:
                 names = self._read_head(file, uri, _FIRST_HEAD).names
         for block in row_blocks.range_blocks(record_range, dialect):
             yield names, block
@@ -366,9 +378,9 @@ class Csv:
         return compression(uri) is not None or not text_encoding.is_sliceable(self.encoding)
 
     @contextlib.contextmanager
-    def _open_text(self, uri: str, error: type[PenstockError]) -> Iterator[Stream]:
+    def _open_text(self, uri: str, error: type[PenstockError], parts: FileParts | None = None) -> Iterator[Stream]:
         """Opens a file at its beginning; its text comes in the encoding in which it is cut into rows."""
-        with open_content(uri, error) as file:
+        with open_content(uri, error, parts=parts) as file:
             yield file if text_encoding.is_sliceable(self.encoding) else Utf8Stream(file, self.encoding, uri)
 
 

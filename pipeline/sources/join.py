@@ -19,10 +19,11 @@ from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
 from ..formats.column_notes import JOIN, ColumnNote, describe_notes, merge, merge_all
 from . import key_lists, near_keys
+from .file_content import FileParts, RangeReader
 from .images import Images
 from .listing import ImageListing, RecordListing, RecordRange
 from .quarantine import LISTED, FilteredExample
-from .record_source import RecordSource, Rows, concat_rows, stream_rows
+from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
 from .table_schema import ColumnRules, TableSchema
 
 NO_MATCH = "no_match"
@@ -328,6 +329,11 @@ class TableJoin:
         table = self.right.read(record_range.root, schema.digest)
         for rows in stream_rows(self.left, record_range, schema.left):
             yield self._join(record_range, rows, table, schema)
+
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+        """Fetches what reading a range of the left side takes; see `FetchableSource`."""
+        assert isinstance(schema, JoinSchema)
+        return with_parts(self.left, record_range, schema.left, reader).parts
 
     def _join(self, record_range: RecordRange, rows: Rows, table: IndexedTable, schema: JoinSchema) -> Rows:
         """Rows of the left side with the columns of the table."""

@@ -20,7 +20,7 @@ from ..formats.column_notes import LEFT_OUT, ColumnNote
 from ..storage.files import FileInfo
 from . import column_types, json_nesting, row_blocks, row_boundaries, utf8
 from .column_types import REST, Columns, Policies
-from .file_content import Stream, compression, open_content, read_fully
+from .file_content import FileParts, RangeReader, Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
 from .listing import RecordListing, RecordRange
@@ -109,6 +109,10 @@ class JsonLines:
             rows = self._read_lines(part, block.data, schema)
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
+
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+        """Fetches a range's bytes; see `FetchableSource`."""
+        return None if compression(record_range.uri) else row_blocks.fetch_range(record_range, reader)
 
     def _read_lines(self, record_range: RecordRange, data: bytes, schema: TableSchema) -> Rows:
         """Reads lines, whose first row and line the range gives."""

@@ -4,6 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from .file_content import FileParts
 from .quarantine import FilteredExample, QuarantinedExample
 from .table_schema import TableSchema
 
@@ -68,6 +69,7 @@ class RecordRange:
       source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
       duplicates: The numbers of rows that are left out since they equal an earlier one: int64, as bytes.
+      parts: What was fetched of the file, for reading the range; None, and the file is read.
     """
 
     uri: str
@@ -81,6 +83,7 @@ class RecordRange:
     source: str = ""
     root: str = ""
     duplicates: bytes = b""
+    parts: FileParts | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass

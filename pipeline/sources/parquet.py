@@ -1,24 +1,23 @@
 """Parquet files, read by row groups."""
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import PenstockError, RequestError
+from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types, parquet_files
 from .column_types import REST, Columns, Inferred, Policies
+from .file_content import FileParts, RangeReader
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .parquet_files import UnreadableError
 from .record_source import Rows, collect_rows
 from .row_errors import RowError
 from .table_schema import TableSchema, with_rules
-
-_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -50,8 +49,8 @@ class Parquet:
         """Lists the ranges; see `RecordSource`."""
         warnings: list[str] = []
         matched = match_files(root, check_patterns("Parquet", self.pattern), warnings)
-        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
-            heads = list(pool.map(_metadata, matched.values()))
+        infos = {info.uri: info for info in matched.values()}
+        heads = list(files.map_files(lambda uri: _metadata(infos[uri]), infos))
         schema, reasons = self._schema([info.uri for info in matched.values()], [kinds for kinds, _ in heads], warnings)
         ranges = []
         for (key, info), (_, groups) in zip(matched.items(), heads, strict=True):
@@ -69,17 +68,16 @@ class Parquet:
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""
-        where = f"{record_range.uri}, row groups {record_range.begin} to {record_range.end - 1}"
         begin, end, names = record_range.begin, record_range.end, schema.columns.names
         try:
-            table = parquet_files.read_groups(record_range.uri, begin, end, names, record_range.size)
+            table = parquet_files.read_groups(
+                record_range.uri, begin, end, names, record_range.size, record_range.parts
+            )
         except UnreadableError as error:
-            raise PenstockError(
-                f"{where}: expected Parquet data, found: {error}; the file is damaged or has changed: make it again"
-            ) from error
+            raise _unreadable(record_range, error) from error
         if table.num_rows != record_range.rows:
             raise PenstockError(
-                f"{where}: expected {record_range.rows} rows, found {table.num_rows}; "
+                f"{_place(record_range)}: expected {record_range.rows} rows, found {table.num_rows}; "
                 "the file changed after it was listed: run again"
             )
         errors: dict[int, RowError] = {}
@@ -87,6 +85,14 @@ class Parquet:
         batch, notes = column_types.apply_nonfinite(batch, self.nonfinite, errors)
         numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
         return collect_rows(record_range, batch, numbers, errors, notes=notes)
+
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts:
+        """Fetches the columns' bytes and the footer; see `FetchableSource`."""
+        begin, end, names = record_range.begin, record_range.end, schema.columns.names
+        try:
+            return parquet_files.fetch_groups(record_range.uri, begin, end, names, record_range.size, reader)
+        except UnreadableError as error:
+            raise _unreadable(record_range, error) from error
 
     def _schema(
         self, uris: Sequence[str], schemas: Sequence[pa.Schema], warnings: list[str]
@@ -102,6 +108,17 @@ class Parquet:
             if column_types.declared(self.columns, name) is None
         }
         return column_types.choose_types(chosen, self.columns, inferred, warnings)
+
+
+def _place(record_range: RecordRange) -> str:
+    return f"{record_range.uri}, row groups {record_range.begin} to {record_range.end - 1}"
+
+
+def _unreadable(record_range: RecordRange, error: UnreadableError) -> PenstockError:
+    return PenstockError(
+        f"{_place(record_range)}: expected Parquet data, found: {error}; the file is damaged or has changed: make it "
+        "again"
+    )
 
 
 def _normal_type(field: pa.Field, uri: str) -> pa.DataType:
@@ -144,7 +161,7 @@ def _infer(name: str, fields: Mapping[str, pa.Field]) -> Inferred:
 def _metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
     """A file's columns, and the rows and bytes of each of its row groups."""
     try:
-        return parquet_files.metadata(info.uri)
+        return parquet_files.metadata(info)
     except UnreadableError as error:
         raise RequestError(
             f"{info.uri}: expected a Parquet file, found {info.size} bytes that are none: {error}; make it again, or "

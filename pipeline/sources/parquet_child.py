@@ -13,6 +13,7 @@ import pyarrow.parquet
 from ..storage.child_process import read_message, serve_parent, write_message
 
 DONE, FAILED, READ = "done", "failed", "read"
+_GAP = 256 << 10  # bytes that are read rather than asked around
 
 
 def metadata(file: Any) -> tuple[bytes, list[tuple[int, int]]]:
@@ -57,6 +58,30 @@ def _as_signed(schema: pa.Schema, groups: Sequence[Any]) -> pa.Schema:
                     beyond.add(group.column(position).path_in_schema)
     fits = [pa.types.is_uint64(each.type) and each.name not in beyond for each in schema]
     return pa.schema([each.with_type(pa.int64()) if fit else each for each, fit in zip(schema, fits, strict=True)])
+
+
+def column_spans(file: Any, begin: int, end: int, names: list[str]) -> list[tuple[int, int]]:
+    """Where the bytes of some row groups' columns are: from one offset to before another, those near each other as one.
+
+    What a damaged file says of them is not trusted: spans are within the file.
+    """
+    with _open_parquet(file) as parquet:
+        groups = [parquet.metadata.row_group(position) for position in range(begin, end)]
+        chunks = [group.column(position) for group in groups for position in range(group.num_columns)]
+    places = []
+    for chunk in chunks:
+        if any(chunk.path_in_schema == name or chunk.path_in_schema.startswith(f"{name}.") for name in names):
+            offsets = (chunk.dictionary_page_offset, chunk.data_page_offset)
+            start = min(offset for offset in offsets if offset)
+            if 0 < start < start + chunk.total_compressed_size <= file.size():
+                places.append((start, start + chunk.total_compressed_size))
+    spans: list[tuple[int, int]] = []
+    for start, stop in sorted(places):
+        if spans and start <= spans[-1][1] + _GAP:
+            spans[-1] = spans[-1][0], max(stop, spans[-1][1])
+        else:
+            spans.append((start, stop))
+    return spans
 
 
 def read_groups(file: Any, begin: int, end: int, names: list[str]) -> bytes:
@@ -144,7 +169,7 @@ class ParentFile:
 def main() -> None:
     """Answers requests until the parent closes the pipe."""
     requests, answers = serve_parent()
-    functions = {function.__name__: function for function in (metadata, read_groups)}
+    functions = {function.__name__: function for function in (metadata, column_spans, read_groups)}
     while request := read_message(requests):
         name, path, size, arguments = pickle.loads(request)
         answer: tuple[str, Any]

@@ -2,14 +2,16 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
 
 from ..formats.column_notes import Notes, merge_all
+from ..storage import files
 from . import column_types
+from .file_content import FileParts, RangeReader
 from .listing import RecordListing, RecordRange
 from .quarantine import FilteredExample, QuarantinedExample, limit
 from .row_errors import RowError
@@ -64,6 +66,31 @@ class StreamingSource(RecordSource, Protocol):
 
     def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
         """Reads a range as `read` does, a part at a time."""
+
+
+@runtime_checkable
+class FetchableSource(RecordSource, Protocol):
+    """A source that can say which parts of a file it takes to read a range."""
+
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+        """Fetches what reading a range of a file in a store takes; None where it is better read bit by bit.
+
+        Raises:
+          PenstockError: it cannot be read.
+        """
+
+
+def with_parts(
+    source: RecordSource, record_range: RecordRange, schema: TableSchema, reader: RangeReader
+) -> RecordRange:
+    """A range with the parts of its file that it takes to read it, where these are in a store.
+
+    Raises:
+      PenstockError: they cannot be read.
+    """
+    if files.is_local(record_range.uri) or not isinstance(source, FetchableSource):
+        return record_range
+    return replace(record_range, parts=source.fetch(record_range, schema, reader))
 
 
 def stream_rows(source: RecordSource, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:

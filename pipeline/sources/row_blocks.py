@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..errors import PenstockError
 from . import row_boundaries
-from .file_content import Stream, open_content, read_fully
+from .file_content import FileParts, RangeReader, Stream, open_content, read_fully
 from .listing import RecordRange
 from .record_source import Rows, collect_rows
 from .row_boundaries import Dialect, RowBoundaries
@@ -51,7 +51,7 @@ def range_blocks(record_range: RecordRange, dialect: Dialect) -> Iterator[RowBlo
       PenstockError: the file cannot be read, or became shorter.
     """
     size = record_range.end - record_range.begin
-    with open_content(record_range.uri, PenstockError, record_range.begin) as file:
+    with open_content(record_range.uri, PenstockError, record_range.begin, record_range.parts) as file:
         if size > LONGEST_ROW:
             yield from row_blocks(file, dialect, record_range.uri, PenstockError, size)
         else:
@@ -99,6 +99,16 @@ def row_blocks(
             return
         else:
             buffer.fill()
+
+
+def fetch_range(record_range: RecordRange, reader: RangeReader) -> FileParts | None:
+    """The bytes of a range of a file that is not compressed; None of one that is read in several blocks.
+
+    Raises:
+      PenstockError: they cannot be read.
+    """
+    uri, begin, end = record_range.uri, record_range.begin, record_range.end
+    return FileParts({begin: reader.read(uri, begin, end)}) if end - begin <= LONGEST_ROW else None
 
 
 def read_too_long(record_range: RecordRange, block: RowBlock, schema: pa.Schema) -> Rows:

@@ -20,7 +20,7 @@ from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types, feature_lists
 from .column_types import REST, Columns, Policies, reads_all
-from .file_content import Stream, compression, open_content, read_fully
+from .file_content import FileParts, RangeReader, Stream, compression, open_content, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
 from .listing import RecordListing, RecordRange
@@ -97,6 +97,13 @@ class TfRecord:
                 f"{record_range.uri}: expected {record_range.rows} records, found {count}; "
                 "the file changed after it was listed: run again"
             )
+
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+        """Fetches a range's bytes, unless it is read in several blocks; see `FetchableSource`."""
+        uri, begin, end = record_range.uri, record_range.begin, record_range.end
+        if compression(uri) or end - begin > _LARGE_BLOCK:
+            return None
+        return FileParts({begin: reader.read(uri, begin, end)})
 
     def _read_frames(self, record_range: RecordRange, frames: "_Frames", schema: TableSchema) -> Rows:
         """Reads records, whose first one's number the range gives."""
@@ -236,7 +243,7 @@ def _range_frames(record_range: RecordRange) -> Iterator[_Frames]:
     """The records of a range: all at once, unless it is long or compressed."""
     uri = record_range.uri
     size = None if compression(uri) else record_range.end - record_range.begin
-    with open_content(uri, PenstockError, record_range.begin) as file:
+    with open_content(uri, PenstockError, record_range.begin, record_range.parts) as file:
         yield from _frame_blocks(file, record_range, PenstockError, size, _BLOCK if size is None else _LARGE_BLOCK)
 
 

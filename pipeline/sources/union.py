@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ..errors import RequestError
+from .file_content import FileParts, RangeReader
 from .listing import RecordListing, RecordRange
-from .record_source import RecordSource, Rows, concat_rows, stream_rows
+from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
 from .table_schema import ColumnRules, RulesByTable, TableSchema, with_rules
 
 _STEP = "\n"  # from a union's name to that of a table in the union of that name
@@ -72,6 +73,12 @@ class Union:
         name, _, inner = record_range.source.partition(_STEP)
         for rows in stream_rows(self.sources[name], replace(record_range, source=inner), schema.tables[name]):
             yield self._with_all_columns(rows, name, schema.columns)
+
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+        """Fetches what reading a range takes; see `FetchableSource`."""
+        assert isinstance(schema, UnionSchema)
+        name, _, inner = record_range.source.partition(_STEP)
+        return with_parts(self.sources[name], replace(record_range, source=inner), schema.tables[name], reader).parts
 
     def _with_all_columns(self, rows: Rows, name: str, columns: pa.Schema) -> Rows:
         """A table's rows with the columns of all tables, and the tag."""

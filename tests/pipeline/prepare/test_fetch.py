@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.pipeline.prepare.fetch import FetchingMap, FetchLimits, Stages
+from penstock.pipeline.prepare.fetch import FetchingMap, FetchLimits, Stages, fetch_ahead
 
 WAIT = 10  # seconds, for what must come
 
@@ -225,3 +225,39 @@ def test_limits_follow_the_threads():
     assert FetchLimits.for_threads(1).requests >= 40
     assert FetchLimits.for_threads(2).requests == 2 * FetchLimits.for_threads(1).requests
     assert FetchLimits.for_threads(10_000).requests == 512
+
+
+def test_what_is_fetched_ahead_comes_in_order_and_is_bounded(pools: Any):
+    fetchers, _ = pools
+    waiting = Recorder()
+
+    def fetch(item: int) -> int:
+        waiting.enter()
+        time.sleep(0.001 * (item * 7 % 5))
+        return item
+
+    found = []
+    for item in fetch_ahead(fetchers, fetch, range(200), lambda item: 10, FetchLimits(32, 64, fetched_bytes=100)):
+        waiting.leave()
+        found.append(item)
+    assert found == list(range(200))
+    assert 5 <= waiting.most <= 11  # of 100 bytes, and the one that is taken
+    assert list(fetch_ahead(fetchers, fetch, range(9), lambda item: 1000, FetchLimits(32, 64, 100))) == list(range(9))
+    assert list(fetch_ahead(fetchers, fetch, range(99), lambda item: -1, FetchLimits(32, 64, 100))) == list(range(99))
+
+
+def test_what_fails_ahead_comes_in_its_place_and_ends_the_rest(pools: Any):
+    fetches = Recorder()
+
+    def fetch(item: int) -> int:
+        fetches.enter()
+        time.sleep(0.002)
+        return 6 // (3 - item)
+
+    ahead = fetch_ahead(pools[0], fetch, range(1000), lambda item: 1, FetchLimits(32, 8))
+    assert [next(ahead) for _ in range(3)] == [2, 3, 6]
+    with pytest.raises(ZeroDivisionError):
+        next(ahead)
+    begun = fetches.begun
+    time.sleep(0.05)
+    assert begun <= fetches.begun < 20
