@@ -10,6 +10,7 @@ from apache_beam.pvalue import AsList
 
 from .analysis.graph_writer import AnalyzeAndWriteGraph
 from .build.journal import Journal
+from .build.scan import ResolveRanges, ScanOptions, ScanRanges
 from .build.units import BATCHES, GatherUnits, MakeOptions, MakeUnits, read_back
 from .commit.commit import CommitOptions, commit
 from .errors import PenstockError
@@ -45,7 +46,9 @@ class Build(beam.PTransform):
         phases = job.make.analysis.phases
         root = job.commit.literal_root
         graph_path, temp_path = (files.join(root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
-        outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make)).with_outputs(BATCHES, main="journals")
+        # Large text files are scanned for their rows before any unit is made of them.
+        ready = [AsList(units.pipeline | FindRows(job.make.scan))] if job.make.scan else []
+        outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make), *ready).with_outputs(BATCHES, main="journals")
         journals = outputs["journals"]
         # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
         if phases == 0:
@@ -66,6 +69,23 @@ class Build(beam.PTransform):
             journals = (journals, gathered) | beam.Flatten()
         return start | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
         # dict, the outcome
+
+
+class FindRows(beam.PTransform):
+    """A pipeline in; one signal out, once it is known which rows the ranges of large text files have."""
+
+    def __init__(self, options: ScanOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        tasks = pipeline | "Tasks" >> beam.Create(range(self._options.tasks))
+        scanned = tasks | "Scan" >> beam.ParDo(ScanRanges(self._options))
+        return (
+            pipeline
+            | "Scanned" >> beam.Impulse()
+            | "Resolve" >> beam.ParDo(ResolveRanges(self._options), AsList(scanned))
+        )
 
 
 class ReadBack(beam.DoFn):

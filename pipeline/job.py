@@ -28,6 +28,7 @@ from .prepare import summaries
 from .prepare.isolate import pickled_by_value
 from .prepare.preparer import Preparer, StatisticsSpec
 from .sources.quarantine import FilteredExample, QuarantinedExample
+from .sources.record_source import RecordSource
 from .storage import files
 
 if TYPE_CHECKING:
@@ -197,6 +198,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     """
     from .analysis import trace
     from .beam import Job
+    from .build.scan import ScanOptions
     from .build.units import MakeOptions
     from .commit.commit import CommitOptions, PlanTotals
 
@@ -212,13 +214,19 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     )
     with pickled_by_value(request.recipe.module):
         _check_shippable(preparer)
+    root = files.join(request.output, planned.generation_id)
+    scan = None
+    if plan.scans:
+        assert isinstance(recipe.source, RecordSource)
+        scan = ScanOptions(root, recipe.source, len(plan.scans), request.worker_threads)
     return Job(
         make=MakeOptions(
-            root=files.join(request.output, planned.generation_id),
+            root=root,
             preparer=preparer,
             analysis=analysis,
             threads=request.worker_threads,
             targets=plan.targets,
+            scan=scan,
         ),
         commit=CommitOptions(
             dataset=request.output,
@@ -281,6 +289,8 @@ def begin(job: "Job", planned: PlannedRun) -> None:
             "`prepare` gives other results than then; remove this folder and run again"
         )
     plan_file.write(plan_uri, units)
+    if planned.plan.scans:
+        plan_file.write(files.join(root, paths.NOMINAL), planned.plan.scans)
     inventory = planned.plan.inventory
     write_lines(root, paths.PLAN_QUARANTINE, [example.to_line() for example in inventory.quarantined])
     write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])

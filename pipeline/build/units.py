@@ -5,7 +5,7 @@ import json
 import logging
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..storage import files
 from . import journal
 from .global_shuffle import SegmentWriter, gather_segments, read_segments
 from .journal import Journal
+from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, read_examples, store, write_lines
 
 BATCHES = "batches"
@@ -47,6 +48,7 @@ class MakeOptions:
       analysis: What the analyzers need.
       threads: Images or ranges prepared at a time by one worker.
       targets: In a global shuffle, how many units share their rows out among their shards; else 0.
+      scan: How the rows of nominal ranges are found first; None where there are none.
     """
 
     root: str
@@ -54,6 +56,7 @@ class MakeOptions:
     analysis: Analysis
     threads: int = 1
     targets: int = 0
+    scan: ScanOptions | None = None
 
     @property
     def emits_batches(self) -> bool:
@@ -71,12 +74,13 @@ class MakeUnits(beam.DoFn):
         self._options = options
 
     def setup(self) -> None:
+        self._ranges = ResolvedRanges(self._options.root)
         self._worker = self._options.preparer.start(self._options.threads)
 
     def teardown(self) -> None:
         self._worker.close()
 
-    def process(self, number: int) -> Iterator[Any]:
+    def process(self, number: int, _resolved: Sequence[object] = ()) -> Iterator[Any]:
         options = self._options
         finished = Journal.read_finished(options.root, number)
         if finished is None:
@@ -90,6 +94,7 @@ class MakeUnits(beam.DoFn):
     def _make(self, number: int) -> Generator[Any, None, Journal]:
         options = self._options
         unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
+        pieces = self._ranges.resolve(pieces)
         has_statistics = options.preparer.statistics.split in unit.shards
         batcher = options.analysis.batcher() if has_statistics and options.emits_batches else None
         return (yield from _make_unit(options, unit, self._worker.chunks(list(unit.shards), pieces), batcher))
@@ -140,11 +145,14 @@ def _make_unit(
 
 def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal]:
     """Makes some units of a plan in this process, whatever there is of them already; yields their journals."""
+    if options.scan:
+        scan_here(options.scan)
+    ranges = ResolvedRanges(options.root)
     worker = options.preparer.start(options.threads)
     try:
         for number in numbers:
             unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
-            made = _make_unit(options, unit, worker.chunks(list(unit.shards), pieces), None)
+            made = _make_unit(options, unit, worker.chunks(list(unit.shards), ranges.resolve(pieces)), None)
             for _ in made:
                 pass
             finished = Journal.read_finished(options.root, number)

@@ -37,6 +37,8 @@ FILTERED = "filtered"
 PLAN_FILTERED = "filtered/plan.jsonl"
 WORK = "_work"
 PLAN = "_work/plan.arrow"
+NOMINAL = "_work/nominal.arrow"
+RESOLVED = "_work/resolved.arrow"
 OUTCOME = "_work/outcome.json"
 UNITS = "_work/units"
 PROGRESS = "_work/progress"
@@ -120,6 +122,11 @@ def unit_quarantine(unit: int) -> str:
 def unit_filtered(unit: int) -> str:
     """Where a unit's filtered examples are listed."""
     return f"{FILTERED}/unit-{unit:05d}.jsonl"
+
+
+def scan(task: int) -> str:
+    """What a task found of where rows begin in some ranges of the input."""
+    return f"{WORK}/scans/{task:05d}.arrow"
 
 
 def unit_journal(unit: int) -> str:

@@ -1,7 +1,7 @@
 """Cuts what is to be read into units: references by split, ranges of a table with all splits in every unit."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import RequestError
 from ..formats.paths import ShardName
@@ -10,6 +10,7 @@ from ..splits.hashing import hash64
 from .plan_file import Unit
 
 SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enough to redo
+SCAN_BYTES = 64 << 20  # of text that one task scans for rows: less than a second of work
 
 
 def cut_references(
@@ -47,6 +48,22 @@ def cut_references(
             size = sum(reference.size for reference in rows)
             units.append((Unit(len(units), {split: name}, len(rows), size), rows))
     return units
+
+
+def cut_scans(ranges: Iterable[RecordRange]) -> list[tuple[Unit, list[RecordRange]]]:
+    """Groups nominal ranges, in their order, into the tasks that scan them."""
+    groups: list[list[RecordRange]] = []
+    size = SCAN_BYTES
+    for record_range in ranges:
+        if size >= SCAN_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(record_range)
+        size += record_range.size
+    return [
+        (Unit(number, {}, -1, sum(record_range.size for record_range in group)), group)
+        for number, group in enumerate(groups)
+    ]
 
 
 def cut_ranges(

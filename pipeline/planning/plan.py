@@ -1,6 +1,7 @@
 """The plan of a run: what would be made of the input as it is. Lists and samples it; writes nothing."""
 
 import hashlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +22,7 @@ from ..prepare.preparer import Preparer, StatisticsSpec
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
 from ..prepare.tables import FirstRows, TablePreparer, TableSteps
 from ..prepare.threads import ordered_flat_map
+from ..sources import nominal
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
@@ -32,7 +34,7 @@ from ..splits.hashing import hash_rows
 from ..splits.rows import split_names
 from ..splits.rules import NOT_LISTED
 from . import sample
-from .cut import cut_ranges, cut_references
+from .cut import cut_ranges, cut_references, cut_scans
 from .duplicates import mark_duplicates
 from .plan_file import Piece, Unit
 from .recipe import Recipe
@@ -89,6 +91,7 @@ class Plan:
       inventory: What the input holds.
       splits: Split name to its plan.
       units: The pieces of work, and what each is to read.
+      scans: The tasks that find the rows of nominal ranges first, and these ranges.
       targets: In a global shuffle by files, among how many units' shards all rows are shared out; else 0.
       features: What every prepared example holds.
       preparer: Gives what prepares the units, once it is known what statistics need of the examples.
@@ -102,6 +105,7 @@ class Plan:
     inventory: Inventory
     splits: Mapping[str, SplitPlan]
     units: Sequence[tuple[Unit, Sequence[Piece]]]
+    scans: Sequence[tuple[Unit, Sequence[RecordRange]]]
     targets: int
     features: Mapping[str, Feature]
     preparer: Callable[[StatisticsSpec], Preparer]
@@ -151,6 +155,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
             for name, references in selection.splits.items()
         },
         units=units,
+        scans=(),
         targets=0,  # a global shuffle is the plan's own: references are in the order of a hash
         features=taken.features,
         preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
@@ -189,8 +194,9 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names)
     steps, warnings = _fit_splits(steps, listing.ranges, threads)
     start = time.perf_counter()
-    tried = _first_rows(steps, listing.ranges)
-    first, rows, first_size = listing.ranges[len(tried) - 1], tried[-1].rows, max(tried[-1].size, 1)
+    firsts = _resolve(partial(nominal.resolve_first, source, listing.ranges, _TRIED_RANGES))
+    tried = _first_rows(steps, firsts)
+    first, rows, first_size = firsts[len(tried) - 1], tried[-1].rows, max(tried[-1].size, 1)
     seconds = time.perf_counter() - start
     batches = [rows.batch, *_further_rows(steps, listing.ranges, first, rows.batch.schema)]
     try:
@@ -210,8 +216,13 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     output_bytes = size * stored.nbytes / first_size
     suffix = (recipe.format, recipe.compression == "gzip")
     preparer = partial(TablePreparer, steps, schema, serialized, seed)
-    ranges = listing.ranges
+    numbers = itertools.count()
+    ranges = [
+        replace(record_range, number=next(numbers)) if record_range.is_nominal else record_range
+        for record_range in listing.ranges
+    ]
     if recipe.deduplicate:
+        ranges = _resolve(partial(nominal.resolve_all, source, ranges, threads))
         ranges = mark_duplicates(preparer(StatisticsSpec(recipe.statistics)), ranges, threads)
     units = cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix)
     known = all(record_range.rows >= 0 for record_range in listing.ranges)
@@ -223,6 +234,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         ),
         splits={name: SplitPlan(-1, len(units), size // len(names), {}) for name in names},
         units=units,
+        scans=cut_scans(record_range for record_range in ranges if record_range.is_nominal),
         targets=len(units) if recipe.shuffle == "global" else 0,
         features=features,
         preparer=preparer,
@@ -249,8 +261,9 @@ def _fit_splits(steps: TableSteps, ranges: Sequence[RecordRange], threads: int) 
             raise RequestError(str(error)) from error
 
     def parts() -> Iterator[tuple[pa.RecordBatch, Hashes]]:
+        resolved = _resolve(partial(nominal.resolve_all, steps.source, ranges, threads))
         with ThreadPoolExecutor(threads) as pool:
-            for batch, hashes in ordered_flat_map(pool, part, ranges, 2 * threads):
+            for batch, hashes in ordered_flat_map(pool, part, resolved, 2 * threads):
                 if len(batch):
                     yield batch, hashes
 
@@ -276,6 +289,15 @@ def _find_ranges(source: RecordSource, root: str, shards: int | None) -> RecordL
         found = f"{len(listing.ranges)} parts that can be read alone, as a compressed file is one"
         listing.warnings.append(f"expected enough rows for {shards} shards, found {found}: there will be so many")
     return listing
+
+
+def _resolve(resolve: Callable[[], list[RecordRange]]) -> list[RecordRange]:
+    try:
+        return resolve()
+    except RequestError:
+        raise
+    except PenstockError as error:
+        raise RequestError(str(error)) from error
 
 
 def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> list[FirstRows]:
@@ -330,5 +352,6 @@ def _further_rows(
     if not steps.by_example and not any(is_untyped(kind) for kind in schema.types):
         return []
     places = sorted({at * (len(ranges) - 1) // (_TRIED_RANGES - 1) for at in range(_TRIED_RANGES)})
-    batches = [_try(steps, ranges[at], _TRIED_ROWS).rows.batch for at in places if ranges[at] != first]
+    samples = _resolve(lambda: [s for at in places if (s := nominal.sample(steps.source, ranges[at])) is not None])
+    batches = [_try(steps, each, _TRIED_ROWS).rows.batch for each in samples if each != first]
     return [batch for batch in batches if len(batch)]  # without rows it may be without the steps' columns

@@ -28,7 +28,7 @@ from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
 from .row_blocks import RowBlock
 from .row_errors import shorten
-from .sampling import Excerpt, choose_excerpts
+from .sampling import Excerpt, choose_excerpts, whole_rows
 from .table_schema import TableSchema, with_rules
 from .text_encoding import Utf8Stream
 from .text_ranges import text_ranges
@@ -132,9 +132,10 @@ class Csv:
                 )
             chosen = self._choose_columns(filled)
             self._check_delimiter(filled[0])
+            total = sum(item.info.size for item in filled if not self._is_stream(item.info.uri))
             ranges = [
                 record_range
-                for file_ranges in pool.map(lambda item: self._ranges(item, range_bytes), filled)
+                for file_ranges in pool.map(lambda item: self._ranges(item, range_bytes, total), filled)
                 for record_range in file_ranges
             ]
             unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
@@ -201,14 +202,18 @@ class Csv:
         for block in row_blocks.range_blocks(record_range, dialect):
             yield names, block
 
-    def _ranges(self, input_file: "_InputFile", range_bytes: int) -> list[RecordRange]:
+    def row_dialect(self, record_range: RecordRange) -> row_boundaries.Dialect:
+        """How a range's text is cut into fields; see `DelimitedSource`."""
+        return self.format.dialect
+
+    def _ranges(self, input_file: "_InputFile", range_bytes: int, total: int) -> list[RecordRange]:
         key, info, head = input_file.key, input_file.info, input_file.head
         if self._is_stream(info.uri):
             return [RecordRange(info.uri, key, 0, info.size, 0, head.rows, info.size, head.lines + 1)]
         size = info.size - head.begin
         if size <= range_bytes:
             return [RecordRange(info.uri, key, head.begin, info.size, 0, head.rows, size, head.lines + 1)]
-        return text_ranges(info, key, self.format.dialect, range_bytes, head.begin, head.lines + 1)
+        return text_ranges(info, key, self.format.dialect, range_bytes, total, head.begin, head.lines + 1)
 
     def _choose_columns(self, inputs: "Sequence[_InputFile]") -> list[str]:
         """The columns to read, which every file must have."""
@@ -223,8 +228,10 @@ class Csv:
 
     def _look(self, excerpt: Excerpt, names: Sequence[str], columns: Sequence[str]) -> tuple[str, Looked]:
         """How the values of columns are written in a part of a file, whose names these are; and which file it is."""
-        record_range, looked, size = excerpt.record_range, Looked(), 0
+        looked, size = Looked(), 0
         try:
+            excerpt, where = whole_rows(excerpt, self.format.dialect)
+            record_range = excerpt.record_range
             for _, block in self._blocks(record_range, names):
                 data = block.data
                 if excerpt.is_cut:
@@ -234,7 +241,7 @@ class Csv:
                     data = data[: int(ends[-1])] if len(ends) else b""
                 text = Text(text_encoding.to_utf8(data, self._row_encoding), names)
                 first_line = record_range.first_line + block.line
-                looked.merge(csv_rows.look(text, columns, self.format, record_range.uri, first_line))
+                looked.merge(csv_rows.look(text, columns, self.format, where, first_line))
                 size += len(block.data)
                 if size >= excerpt.size:
                     break
@@ -242,7 +249,7 @@ class Csv:
             raise
         except PenstockError as error:
             raise RequestError(str(error)) from error
-        return record_range.uri, looked
+        return excerpt.record_range.uri, looked
 
     def _schema(
         self, chosen: Sequence[str], parts: Iterable[tuple[str, Looked]], warnings: list[str]

@@ -18,16 +18,18 @@ import pyarrow as pa
 from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
 from ..formats.column_notes import JOIN, ColumnNote, describe_notes, merge, merge_all
-from . import key_lists, near_keys
+from . import key_lists, near_keys, nominal
 from .file_content import FileParts, RangeReader
 from .images import Images
 from .listing import ImageListing, RecordListing, RecordRange
 from .quarantine import LISTED, FilteredExample
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
+from .row_boundaries import Dialect
 from .table_schema import ColumnRules, TableSchema
 
 NO_MATCH = "no_match"
 _RANGE_BYTES = 8 << 20
+_THREADS = 16
 _COMPARED = 4  # ranges whose keys are compared while planning
 _NOTED_ROWS = 1 << 17  # of the joined table, of which a unit notes which ones it met
 _KEYS = (pa.int64(), pa.float64(), pa.string())
@@ -125,7 +127,8 @@ class JoinTable:
     def _load(self, listing: RecordListing) -> IndexedTable:
         """Reads the table and finds each key's row."""
         check_key(listing.schema.columns, self.key, "the joined table")
-        parts = [self.source.read(record_range, listing.schema) for record_range in listing.ranges]
+        ranges = nominal.resolve_all(self.source, listing.ranges, _THREADS)
+        parts = [self.source.read(record_range, listing.schema) for record_range in ranges]
         problems = [problem for part in parts for problem in part.problems]
         if problems:
             raise RequestError(
@@ -299,7 +302,11 @@ class TableJoin:
         missing: dict[str, None] = {}
         count, matches, are_all = 0, False, len(places) == len(listing.ranges)
         for at in places if listing.ranges else ():
-            parts = stream_rows(self.left, listing.ranges[at], listing.schema)
+            sample = nominal.sample(self.left, listing.ranges[at])
+            are_all = are_all and sample is listing.ranges[at]
+            if sample is None:
+                continue
+            parts = stream_rows(self.left, sample, listing.schema)
             names = next(parts).batch.column(self.right.left_key).cast(pa.string()).to_pylist()
             count += len(names)
             missing |= {name: None for name in names if name is not None and name not in table.rows}
@@ -322,6 +329,10 @@ class TableJoin:
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range of the left side and joins it; see `RecordSource`."""
         return concat_rows(list(self.stream(record_range, schema)), schema.columns, record_range.uri)
+
+    def row_dialect(self, record_range: RecordRange) -> Dialect:
+        """How the text of the left side's range is cut into fields; see `DelimitedSource`."""
+        return nominal.row_dialect(self.left, record_range)
 
     def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
         """Reads a range of the left side, in its parts, and joins them; see `StreamingSource`."""

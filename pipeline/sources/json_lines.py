@@ -27,7 +27,7 @@ from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows, concat_rows
 from .row_blocks import RowBlock
 from .row_errors import RowError, shorten
-from .sampling import Excerpt, choose_excerpts
+from .sampling import Excerpt, choose_excerpts, whole_rows
 from .table_schema import TableSchema, with_rules
 from .text_ranges import text_ranges
 from .typed_evidence import BEYOND, MIXED, NESTED, Kind, TypedEvidence, infer_typed, merge_evidence
@@ -83,7 +83,8 @@ class JsonLines:
         matched = match_files(root, check_patterns("JsonLines", self.pattern), warnings)
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             ranges = []
-            parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes), matched.items())
+            total = sum(info.size for info in matched.values() if not compression(info.uri))
+            parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes, total), matched.items())
             for info, file_ranges in zip(matched.values(), parts, strict=True):
                 if not file_ranges:
                     warnings.append(f"{info.uri} holds no rows")
@@ -113,6 +114,10 @@ class JsonLines:
     def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
         """Fetches a range's bytes; see `FetchableSource`."""
         return None if compression(record_range.uri) else row_blocks.fetch_range(record_range, reader)
+
+    def row_dialect(self, record_range: RecordRange) -> row_boundaries.Dialect:
+        """How a range's text is cut into lines; see `DelimitedSource`."""
+        return _LINES
 
     def _read_lines(self, record_range: RecordRange, data: bytes, schema: TableSchema) -> Rows:
         """Reads lines, whose first row and line the range gives."""
@@ -253,14 +258,14 @@ class _Lines:
         return None
 
 
-def _list_ranges(key: str, info: FileInfo, range_bytes: int) -> list[RecordRange]:
+def _list_ranges(key: str, info: FileInfo, range_bytes: int, total: int) -> list[RecordRange]:
     if not info.size:
         return []
     if compression(info.uri) or info.size <= range_bytes:
         return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
     with open_content(info.uri, RequestError) as file:
         begin = len(_BOM) if read_fully(file, len(_BOM)) == _BOM else 0
-    return text_ranges(info, key, _LINES, range_bytes, begin)
+    return text_ranges(info, key, _LINES, range_bytes, total, begin)
 
 
 def _blocks(record_range: RecordRange) -> Iterator[RowBlock]:
@@ -431,16 +436,17 @@ def _parse_value(value: Any, field: pa.Field) -> pa.Array:
 
 def _look(excerpt: Excerpt) -> dict[str, TypedEvidence]:
     """The types of the keys' values in a part of the input."""
-    record_range = excerpt.record_range
     seen: dict[str, TypedEvidence] = {}
     looked = 0
     try:
+        excerpt, where = whole_rows(excerpt, _LINES)
+        record_range = excerpt.record_range
         for block in _blocks(record_range):
             data = block.data
             if excerpt.is_cut:
                 data = data[: max(data.rfind(b"\n"), data.rfind(b"\r")) + 1] or data
             lines = _Lines(data)
-            seen = merge_evidence([seen, _infer(lines, record_range.uri, record_range.first_line + block.line)])
+            seen = merge_evidence([seen, _infer(lines, where, record_range.first_line + block.line)])
             looked += len(data)
             if looked >= excerpt.size:
                 break
@@ -451,11 +457,11 @@ def _look(excerpt: Excerpt) -> dict[str, TypedEvidence]:
     return seen
 
 
-def _infer(lines: _Lines, uri: str, first_line: int) -> dict[str, TypedEvidence]:
+def _infer(lines: _Lines, file: str, first_line: int) -> dict[str, TypedEvidence]:
     """The types that lines show, of which the first has this number."""
 
     def where(position: int) -> str:
-        return f"{uri}, line {first_line + lines.describe(int(lines.numbers[position]))[0]}"
+        return f"{file}, line {first_line + lines.describe(int(lines.numbers[position]))[0]}"
 
     seen: dict[str, TypedEvidence] = {}
     _infer_types(lines, 0, len(lines.starts), where, seen)

@@ -69,7 +69,13 @@ class RecordRange:
       source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
       duplicates: The numbers of rows that are left out since they equal an earlier one: int64, as bytes.
+      number: Of a nominal range, its number among all of the input.
+      file_begin: Of a nominal range, where the rows of its file begin; -1 elsewhere.
+      file_end: Of a nominal range, where they end; -1 elsewhere.
       parts: What was fetched of the file, for reading the range; None, and the file is read.
+
+    A **nominal** range is cut at any byte. Its rows are those that begin in it, and no row's number is known: it must
+    be resolved (`row_scan`) before it is read.
     """
 
     uri: str
@@ -83,7 +89,15 @@ class RecordRange:
     source: str = ""
     root: str = ""
     duplicates: bytes = b""
+    number: int = -1
+    file_begin: int = -1
+    file_end: int = -1
     parts: FileParts | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def is_nominal(self) -> bool:
+        """Whether it is cut at any byte."""
+        return self.file_end >= 0
 
 
 @dataclass

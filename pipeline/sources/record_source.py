@@ -14,6 +14,7 @@ from . import column_types
 from .file_content import FileParts, RangeReader
 from .listing import RecordListing, RecordRange
 from .quarantine import FilteredExample, QuarantinedExample, limit
+from .row_boundaries import Dialect
 from .row_errors import RowError
 from .table_schema import TableSchema
 
@@ -91,6 +92,14 @@ def with_parts(
     if files.is_local(record_range.uri) or not isinstance(source, FetchableSource):
         return record_range
     return replace(record_range, parts=source.fetch(record_range, schema, reader))
+
+
+@runtime_checkable
+class DelimitedSource(RecordSource, Protocol):
+    """A source of text whose ranges may be nominal."""
+
+    def row_dialect(self, record_range: RecordRange) -> Dialect:
+        """How a range's text is cut into fields."""
 
 
 def stream_rows(source: RecordSource, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:

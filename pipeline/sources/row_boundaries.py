@@ -98,13 +98,12 @@ def find_boundaries(
       whole_lines: Whether the buffer's end is known to end a line, even if it is a CR.
     """
     if dialect.escape is not None and len(escaped := escaped_bytes(data, dialect.escape)):
-        masked = data.copy()
-        masked[escaped - 1] = masked[escaped[escaped < len(data)]] = dialect.letter
+        masked = mask_escaped(data, escaped, dialect)
         found = find_boundaries(masked, replace(dialect, escape=None), at_end, whole_lines)
         if escaped[-1] == len(data) and at_end:
             found = replace(found, unclosed=np.union1d(found.unclosed, len(found.ends) - 1), well_formed=False)
-        return replace(found, lines=_line_ends(data, at_end or whole_lines))
-    lines = _line_ends(data, at_end or whole_lines)
+        return replace(found, lines=line_ends(data, at_end or whole_lines))
+    lines = line_ends(data, at_end or whole_lines)
     quotes = np.flatnonzero(data == dialect.quote) if dialect.quote is not None else lines[:0]
     if not len(quotes):
         return RowBoundaries(_finish(lines + 1, data, at_end), lines)
@@ -128,7 +127,20 @@ def escaped_bytes(data: np.ndarray, escape: int) -> np.ndarray:
     return escaped
 
 
-def _line_ends(data: np.ndarray, at_end: bool) -> np.ndarray:
+def mask_escaped(data: np.ndarray, escaped: np.ndarray, dialect: Dialect) -> np.ndarray:
+    """The bytes with a letter for each one that is escaped, at the positions `escaped`, and for what escapes it."""
+    masked = data.copy()
+    masked[escaped - 1] = masked[escaped[escaped < len(data)]] = dialect.letter
+    return masked
+
+
+def line_ends(data: np.ndarray, at_end: bool) -> np.ndarray:
+    """Positions of the last byte of every line end: LF, CR or CRLF; int64, ascending.
+
+    Args:
+      data: Bytes as uint8.
+      at_end: Whether a CR in the last byte is known to be one; else it is not given.
+    """
     lines = np.flatnonzero(data == _LF)
     returns = np.flatnonzero(data == _CR)
     if len(returns):

@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 
 from .file_content import compression
 from .listing import RecordRange
+from .row_boundaries import Dialect
+from .row_scan import sample_range
 
 LOOKED_AT = 128 << 20  # bytes: a second or two
 _STREAM = 32 << 20  # bytes of what a compressed file holds: nothing further on can be read alone
@@ -53,6 +55,27 @@ def choose_excerpts(ranges: Sequence[RecordRange], limit: int | None = None) -> 
         picked = [others[at * len(others) // count] for at in range(count)]
         chosen |= {id(each): Excerpt(each, each.size) for each in picked}
     return [chosen[id(each)] for each in ranges if id(each) in chosen]
+
+
+def whole_rows(excerpt: Excerpt, dialect: Dialect) -> tuple[Excerpt, str]:
+    """An excerpt of a text file that begins with a row, and what its place is called.
+
+    Of a nominal range that is not its file's first one, that is what surely are rows; nothing where nothing is sure.
+
+    Raises:
+      PenstockError: the file cannot be read, or became shorter.
+    """
+    record_range = excerpt.record_range
+    if not record_range.is_nominal:
+        return excerpt, record_range.uri
+    if record_range.begin == record_range.file_begin:
+        return replace(
+            excerpt, record_range=replace(record_range, file_begin=-1, file_end=-1), is_cut=True
+        ), record_range.uri
+    rows = sample_range(record_range, dialect)
+    if rows is None:
+        rows = replace(record_range, end=record_range.begin, size=0, file_begin=-1, file_end=-1)
+    return Excerpt(replace(rows, first_row=0, first_line=1), rows.size), f"{rows.uri}, after byte {rows.begin}"
 
 
 def _join_small(ranges: Sequence[RecordRange]) -> list[RecordRange]:

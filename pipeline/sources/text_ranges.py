@@ -12,6 +12,9 @@ from .listing import RecordRange
 from .row_blocks import RowBlock, row_blocks
 from .row_boundaries import Dialect
 
+READ_WHOLE = 128 << 20  # bytes of text that the launcher reads to find its rows, as it does to infer its types
+_MOST_RANGES = 1 << 17  # of larger inputs
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -23,21 +26,26 @@ class Cut:
 
 
 def text_ranges(
-    info: FileInfo, key: str, dialect: Dialect, range_bytes: int, begin: int = 0, first_line: int = 1
+    info: FileInfo, key: str, dialect: Dialect, range_bytes: int, total: int, begin: int = 0, first_line: int = 1
 ) -> list[RecordRange]:
-    """The ranges of a text file, of about `range_bytes` each.
+    """The ranges of a text file, of about `range_bytes` each; nominal ones where the input is large.
+
+    It depends on the input's bytes alone which ones they are: so shards are the same wherever they are made.
 
     Args:
       info: The file.
       key: Its path relative to the input.
       dialect: How text is cut into fields.
       range_bytes: A range's bytes.
+      total: The bytes of all files of text that are read by ranges.
       begin: Where its first row begins.
       first_line: The line of that, from 1.
 
     Raises:
       RequestError: the file cannot be read, or became shorter.
     """
+    if total > READ_WHOLE:
+        return nominal_ranges(info, key, max(range_bytes, total // _MOST_RANGES), begin, first_line)
     parts = -(-(info.size - begin) // range_bytes)
     with open_content(info.uri, RequestError, begin) as file:
         cuts = scan(file, begin, info.size, parts, dialect, info.uri)
@@ -54,6 +62,38 @@ def text_ranges(
         )
         for cut, after in pairwise(cuts)
         if after.row > cut.row
+    ]
+
+
+def nominal_ranges(
+    info: FileInfo, key: str, range_bytes: int, begin: int = 0, first_line: int = 1
+) -> list[RecordRange]:
+    """The nominal ranges of a text file, whose content is not looked at.
+
+    Args:
+      info: The file.
+      key: Its path relative to the input.
+      range_bytes: A range's bytes, about.
+      begin: Where its first row begins.
+      first_line: The line of that, from 1.
+    """
+    size = info.size - begin
+    parts = -(-size // range_bytes)
+    bounds = [begin + size * part // parts for part in range(parts + 1)]
+    return [
+        RecordRange(
+            uri=info.uri,
+            key=key,
+            begin=place,
+            end=after,
+            first_row=0 if place == begin else -1,
+            rows=-1,
+            size=after - place,
+            first_line=first_line if place == begin else -1,
+            file_begin=begin,
+            file_end=info.size,
+        )
+        for place, after in pairwise(bounds)
     ]
 
 
@@ -79,7 +119,7 @@ def scan(file: Stream, begin: int, end: int, parts: int, dialect: Dialect, uri: 
     last = cuts[0]
     for block in row_blocks(file, dialect, uri, RequestError, end - begin):
         place = begin + block.place
-        ends, rows = _rows_before(block, dialect)
+        ends, rows = rows_before(block, dialect)
         inside = targets[(targets >= place) & (targets < place + ends[-1])] - place
         chosen = np.unique(np.append(np.searchsorted(ends, inside, "right") - 1, len(ends) - 1))
         lines = np.searchsorted(block.boundaries.lines, ends[chosen]) if block.boundaries else chosen * block.lines
@@ -91,7 +131,7 @@ def scan(file: Stream, begin: int, end: int, parts: int, dialect: Dialect, uri: 
     return [*cuts, Cut(end, last.row, last.line)]
 
 
-def _rows_before(block: RowBlock, dialect: Dialect) -> tuple[np.ndarray, np.ndarray]:
+def rows_before(block: RowBlock, dialect: Dialect) -> tuple[np.ndarray, np.ndarray]:
     """Where a block's rows begin and its last one ends; and how many rows, without blank lines, lie before that."""
     if block.boundaries is None:
         return np.array([0, block.too_long]), np.arange(2)

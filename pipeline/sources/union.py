@@ -8,7 +8,9 @@ import pyarrow as pa
 from ..errors import RequestError
 from .file_content import FileParts, RangeReader
 from .listing import RecordListing, RecordRange
+from .nominal import row_dialect
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
+from .row_boundaries import Dialect
 from .table_schema import ColumnRules, RulesByTable, TableSchema, with_rules
 
 _STEP = "\n"  # from a union's name to that of a table in the union of that name
@@ -79,6 +81,11 @@ class Union:
         assert isinstance(schema, UnionSchema)
         name, _, inner = record_range.source.partition(_STEP)
         return with_parts(self.sources[name], replace(record_range, source=inner), schema.tables[name], reader).parts
+
+    def row_dialect(self, record_range: RecordRange) -> Dialect:
+        """How the text of the table that a range belongs to is cut into fields; see `DelimitedSource`."""
+        name, _, inner = record_range.source.partition(_STEP)
+        return row_dialect(self.sources[name], replace(record_range, source=inner))
 
     def _with_all_columns(self, rows: Rows, name: str, columns: pa.Schema) -> Rows:
         """A table's rows with the columns of all tables, and the tag."""
