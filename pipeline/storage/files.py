@@ -20,47 +20,22 @@ import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, BinaryIO, TypeVar, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar, cast
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-from . import stores
+from . import objects
 from .locks import locked_folder
+from .objects import FileInfo, FileVersion, RemoteFile
 from .stores import StoreError, UnreachableError, VersionMismatch
 
 __all__ = ["FileInfo", "FileVersion", "StoreError", "UnreachableError", "VersionMismatch"]
 T = TypeVar("T")
 _BLOCK = 1 << 20  # bytes
-_READ_AHEAD = 1 << 20  # bytes
-_PART = 8 << 20  # bytes of an upload in parts
+_READ_AHEAD = 128 << 10  # bytes
 _CALLS = 32  # at a time
-_BULK = 1000  # objects that one request may delete
 _LITERAL = re.compile(r"[\w./ +=,~-]*")  # paths that nobody takes for a pattern
-
-
-@dataclass(frozen=True, slots=True)
-class FileInfo:
-    """A listed file: its URI, bytes, when it was last changed (seconds since 1970), and its store's ETag, if any."""
-
-    uri: str
-    size: int
-    modified: float
-    etag: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class FileVersion:
-    """Which of the contents that a file had one after another: what `replace_exactly` compares.
-
-    Attributes:
-      etag: The store's ETag; of a local file the SHA-256 of its content.
-      version: The store's generation or version id, where it has one.
-    """
-
-    etag: str
-    version: str = ""
 
 
 def join(root: str, *parts: str) -> str:
@@ -82,7 +57,7 @@ def open_read(uri: str) -> BinaryIO:
     """
     if is_local(uri):
         return os.fdopen(open_descriptor(uri), "rb")
-    return cast(BinaryIO, io.BufferedReader(open_remote(uri), _READ_AHEAD))
+    return cast(BinaryIO, io.BufferedReader(objects.SequentialFile(uri), _READ_AHEAD))
 
 
 def open_descriptor(path: str) -> int:
@@ -109,65 +84,6 @@ def _expect_regular(path: str, mode: int) -> None:
         raise OSError(f"{path}: expected a regular file, found {kind}; remove it")
 
 
-class RemoteFile(io.RawIOBase):
-    """An object of a store, read by ranges. `read_at` may be used from many threads."""
-
-    def __init__(self, uri: str, size: int | None = None) -> None:
-        """Opens it.
-
-        Args:
-          uri: Where it is.
-          size: Its bytes, where they are known; the store is not asked then.
-
-        Raises:
-          OSError: it is not there or cannot be read.
-        """
-        super().__init__()
-        self._uri = uri
-        self._size = _remote_size(uri) if size is None else size
-        self._position = 0
-
-    def size(self) -> int:
-        """Its bytes."""
-        return self._size
-
-    def read_at(self, nbytes: int, offset: int) -> bytes:
-        """Bytes from an offset on, fewer at the end.
-
-        Raises:
-          OSError: it cannot be read.
-        """
-        end = min(offset + nbytes, self._size)
-        return read_range(self._uri, offset, end) if end > offset else b""
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._position
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._size}[whence]
-        if start + offset < 0:
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), self._uri)
-        self._position = start + offset
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        content = self.read_at(len(buffer), self._position)
-        buffer[: len(content)] = content
-        self._position += len(content)
-        return len(content)
-
-    def readall(self) -> bytes:
-        content = self.read_at(self._size, self._position)
-        self._position += len(content)
-        return content
-
-
 def open_remote(uri: str, size: int | None = None) -> RemoteFile:
     """Opens an object of a store for reading; `size` is its bytes, where they are known.
 
@@ -175,16 +91,6 @@ def open_remote(uri: str, size: int | None = None) -> RemoteFile:
       OSError: it is not there or cannot be read.
     """
     return RemoteFile(uri, size)
-
-
-def _head(uri: str) -> dict[str, Any]:
-    bucket, key = stores.locate(uri)
-    head: dict[str, Any] = bucket.call("head", key, lambda: bucket.client.head(key))
-    return head
-
-
-def _remote_size(uri: str) -> int:
-    return int(_head(uri)["size"])
 
 
 def read_bytes(uri: str, limit: int | None = None) -> bytes:
@@ -204,30 +110,9 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
                 file.seek(0)
             content = file.read() if limit is None else file.read(size_limit + 1)
         if limit is not None and len(content) > limit:
-            raise _too_large(uri, limit)
+            raise OSError(f"{uri}: expected at most {limit} bytes, found more; remove it")
         return content
-    return _get(uri, limit)[0]
-
-
-def _too_large(uri: str, limit: int) -> OSError:
-    return OSError(f"{uri}: expected at most {limit} bytes, found more; remove it")
-
-
-def _get(uri: str, limit: int | None = None) -> tuple[bytes, FileVersion]:
-    """An object's whole content and its version, by one request."""
-    bucket, key = stores.locate(uri)
-
-    def request() -> tuple[bytes, FileVersion]:
-        answer = bucket.client.get(key)
-        if limit is not None and answer.meta["size"] > limit:
-            raise _too_large(uri, limit)
-        return bytes(answer.bytes()), _version(answer.meta)
-
-    return bucket.call("get", key, request)
-
-
-def _version(answer: Any) -> FileVersion:
-    return FileVersion(answer.get("e_tag") or "", answer.get("version") or "")
+    return objects.get(uri, limit)[0]
 
 
 def read_versioned(uri: str, limit: int | None = None) -> tuple[bytes, FileVersion]:
@@ -241,7 +126,7 @@ def read_versioned(uri: str, limit: int | None = None) -> tuple[bytes, FileVersi
       OSError: it cannot be read, or is larger than it may be; FileNotFoundError: it is not there.
     """
     if not is_local(uri):
-        return _get(uri, limit)
+        return objects.get(uri, limit)
     content = read_bytes(uri, limit)
     return content, _content_version(content)
 
@@ -269,11 +154,7 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
             file.seek(begin)
             content = file.read(end - begin)
     else:
-        bucket, key = stores.locate(uri)
-        options: dict[str, Any] = {"range": (begin, end)}
-        if etag:
-            options["if_match"] = f'"{stores.plain_etag(etag)}"'
-        content = bucket.call("get", key, lambda: bytes(bucket.client.get(key, options=options).bytes()))
+        content = objects.get_range(uri, begin, end, etag)
     if len(content) != end - begin:
         raise OSError(f"{uri}: expected the bytes {begin} to {end}, found {len(content)} of them; the file was cut")
     return content
@@ -281,15 +162,7 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
 
 def exists(uri: str) -> bool:
     """Whether there is a file or a folder at `uri`."""
-    if is_local(uri):
-        return os.path.exists(uri)
-    try:
-        _head(uri)
-        return True
-    except FileNotFoundError:
-        bucket, key = stores.locate(uri)
-        prefix = key.rstrip("/") + "/"
-        return bool(bucket.call("list", prefix, lambda: next(iter(bucket.client.list(prefix, chunk_size=1)), None)))
+    return os.path.exists(uri) if is_local(uri) else objects.exists(uri)
 
 
 def size(uri: str) -> int:
@@ -299,7 +172,7 @@ def size(uri: str) -> int:
       OSError: it is not there, or is no regular file.
     """
     if not is_local(uri):
-        return _remote_size(uri)
+        return objects.head(uri).size
     status = os.stat(uri)
     _expect_regular(uri, status.st_mode)
     return status.st_size
@@ -328,13 +201,7 @@ def describe(uri: str) -> FileInfo:
     if is_local(uri):
         status = os.stat(uri)
         return FileInfo(uri, status.st_size, status.st_mtime)
-    return _info(*stores.locate(uri)[:1], _head(uri))
-
-
-def _info(bucket: stores.Bucket, head: Any) -> FileInfo:
-    return FileInfo(
-        bucket.uri(head["path"]), head["size"], head["last_modified"].timestamp(), stores.plain_etag(head["e_tag"])
-    )
+    return objects.head(uri)
 
 
 def map_files(function: Callable[[str], T], uris: Iterable[str]) -> Iterator[T]:
@@ -364,9 +231,8 @@ def map_files(function: Callable[[str], T], uris: Iterable[str]) -> Iterator[T]:
 def create(uri: str) -> Iterator[IO[bytes]]:
     """Opens a new file for writing; it appears under its name, synced, when the block ends without an error."""
     if not is_local(uri):
-        with tempfile.SpooledTemporaryFile(_PART) as spool:
-            yield cast(IO[bytes], spool)
-            _upload(uri, cast(IO[bytes], spool))
+        with objects.create(uri) as remote:
+            yield remote
         return
     os.makedirs(os.path.dirname(uri), exist_ok=True)
     temporary = f"{uri}.{uuid.uuid4().hex}.tmp"
@@ -383,19 +249,6 @@ def create(uri: str) -> Iterator[IO[bytes]]:
         raise
 
 
-def _upload(uri: str, file: IO[bytes]) -> None:
-    """Makes an object of a file's content, in parts where it is long."""
-    bucket, key = stores.locate(uri)
-    in_parts = file.seek(0, os.SEEK_END) > _PART
-
-    def request() -> None:
-        file.seek(0)
-        content = file if in_parts else file.read()
-        bucket.client.put(key, content, use_multipart=in_parts, chunk_size=_PART)
-
-    bucket.call("put", key, request)
-
-
 def create_exclusive(uri: str, content: bytes) -> FileVersion:
     """Writes a file where there is none.
 
@@ -410,7 +263,7 @@ def create_exclusive(uri: str, content: bytes) -> FileVersion:
             os.link(temporary, uri)
         sync_folder(os.path.dirname(uri))
         return _content_version(content)
-    return _put_if(uri, content, "create")
+    return objects.put_if(uri, content, None)
 
 
 def replace_exactly(uri: str, content: bytes, version: FileVersion) -> FileVersion:
@@ -427,28 +280,16 @@ def replace_exactly(uri: str, content: bytes, version: FileVersion) -> FileVersi
                 raise VersionMismatch(f"{uri}: another version is there by now")
             write_bytes(uri, content)
         return _content_version(content)
-    return _put_if(uri, content, {"e_tag": version.etag or None, "version": version.version or None})
+    return objects.put_if(uri, content, version)
 
 
-def _put_if(uri: str, content: bytes, mode: Any) -> FileVersion:
-    """Writes an object under a condition; where an earlier try may have been applied, looks what is there."""
-    bucket, key = stores.locate(uri)
-    if isinstance(mode, dict):
-        mode = {name: value for name, value in mode.items() if value}
+def probe_conditions(folder: str) -> bool:
+    """Whether `create_exclusive` and `replace_exactly` can be relied on in a folder; writes there, and cleans up.
 
-    def read_back() -> FileVersion | None:
-        with contextlib.suppress(FileNotFoundError):
-            stored, version = _get(uri)
-            return version if stored == content else None
-        return None
-
-    def request() -> FileVersion:
-        return _version(bucket.client.put(key, content, mode=mode, use_multipart=False))
-
-    try:
-        return bucket.call("put", key, request, read_back)
-    except FileNotFoundError as error:
-        raise VersionMismatch(f"{uri}: expected a version to replace, found nothing") from error
+    Raises:
+      OSError: it cannot be written to.
+    """
+    return is_local(folder) or objects.keeps_conditions(folder)
 
 
 @contextlib.contextmanager
@@ -481,8 +322,11 @@ def remove_temporaries(folder: str) -> None:
 
 def write_bytes(uri: str, content: bytes) -> None:
     """Writes a whole file, or nothing."""
-    with create(uri) as file:
-        file.write(content)
+    if is_local(uri):
+        with create(uri) as file:
+            file.write(content)
+    else:
+        objects.put(uri, content)
 
 
 def sync_folder(path: str) -> None:
@@ -497,8 +341,7 @@ def sync_folder(path: str) -> None:
 def remove(uri: str) -> None:
     """Removes a file or a whole folder, if it is there; of a link the link."""
     if not is_local(uri):
-        remove_files([uri])
-        remove_files([info.uri for info in list_folder(uri)])
+        objects.remove_objects([uri, *(info.uri for info in list_folder(uri))])
     elif os.path.isdir(uri) and not os.path.islink(uri):
         shutil.rmtree(uri)
     else:
@@ -512,26 +355,14 @@ def remove_files(uris: Iterable[str]) -> None:
     Raises:
       OSError: some could not be removed.
     """
-    by_bucket: dict[stores.Bucket, list[str]] = {}
+    remote = []
     for uri in uris:
         if is_local(uri):
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(uri)
         else:
-            bucket, key = stores.locate(uri)
-            by_bucket.setdefault(bucket, []).append(key)
-    for bucket, keys in by_bucket.items():
-        for start in range(0, len(keys), _BULK):
-            _remove_keys(bucket, keys[start : start + _BULK])
-
-
-def _remove_keys(bucket: stores.Bucket, keys: list[str]) -> None:
-    """Removes objects; where a store complains of one that is not there, it does not tell what became of the others."""
-    try:
-        bucket.call("delete", keys[0], lambda: bucket.client.delete(keys))
-    except FileNotFoundError:
-        for key in keys if len(keys) > 1 else []:
-            _remove_keys(bucket, [key])
+            remote.append(uri)
+    objects.remove_objects(remote)
 
 
 @contextlib.contextmanager
@@ -556,11 +387,7 @@ def list_names(uri: str) -> list[str]:
     """The names of what lies in a folder, sorted; a local disk's empty folders are among it."""
     if is_local(uri):
         return sorted(os.listdir(uri))
-    bucket, key = stores.locate(uri)
-    prefix = key.rstrip("/") + "/" if key else ""
-    answer = bucket.call("list", prefix, lambda: bucket.client.list_with_delimiter(prefix or None))
-    paths = [entry["path"] for entry in answer["objects"]] + list(answer["common_prefixes"])
-    return sorted({path.rpartition("/")[2] for path in paths})
+    return objects.names(uri)
 
 
 def list_folder(uri: str) -> list[FileInfo]:

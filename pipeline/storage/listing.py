@@ -313,7 +313,7 @@ class _Lister:
                 keys.cast(pa.string()),
                 page.column("size").cast(pa.int64()),
                 page.column("last_modified").cast(SCHEMA.field("modified").type),
-                pc.fill_null(pc.replace_substring_regex(page.column("e_tag"), '^(W/)?"|"$', ""), ""),
+                pc.fill_null(pc.replace_substring(page.column("e_tag"), '"', ""), ""),
             ],
             schema=SCHEMA,
         )

@@ -6,53 +6,35 @@ chain; none is in a URI, a message or a pickle.
 """
 
 import collections
+import itertools
 import os
 import random
 import re
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import timedelta
 from functools import cache, lru_cache
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 from ..errors import RequestError
+from . import clients
 
 T = TypeVar("T")
-SCHEMES = ("s3", "gs", "az", "abfss", "https", "http", "file", "memory")
 _TRIES = 10
 _PATIENCE = 180.0  # seconds after which no further try is made
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0  # seconds
 _STALL = 30.0  # seconds without a byte
-_SETTINGS = {
-    "s3": (
-        "AWS_ENDPOINT_URL",
-        "AWS_ENDPOINT_URL_S3",
-        "AWS_REGION",
-        "AWS_DEFAULT_REGION",
-        "AWS_ACCESS_KEY_ID",
-        "AWS_SECRET_ACCESS_KEY",
-        "AWS_SESSION_TOKEN",
-        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST",
-        "AWS_SKIP_SIGNATURE",
-    ),
-    "gs": (
-        "GOOGLE_APPLICATION_CREDENTIALS",
-        "GOOGLE_SERVICE_ACCOUNT",
-        "GOOGLE_SKIP_SIGNATURE",
-        "GOOGLE_BASE_URL",
-        "STORAGE_EMULATOR_HOST",
-    ),
-    "az": (
-        "AZURE_STORAGE_ACCOUNT_NAME",
-        "AZURE_STORAGE_ACCOUNT_KEY",
-        "AZURE_STORAGE_ENDPOINT",
-        "AZURE_STORAGE_USE_EMULATOR",
-        "AZURE_STORAGE_SAS_KEY",
-    ),
-}
-_PERMANENT = re.compile(r"\b(?:status(?: code)?:? )(4(?!08|29)\d\d)\b")
+_LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STALL and _TRIES
+_STATUS = re.compile(r"status code: (\d{3})")
+_CODE = re.compile(r"<Code>([^<]*)</Code>|\"(?:reason|code)\": ?\"([A-Za-z]+)\"")
+_EXPLAINED = re.compile(r"<Message>([^<]*)</Message>|\"message\": ?\"([^\"]*)\"")
+_METADATA = ("169.254.", "metadata.google.internal", "metadata/identity")
+_METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
+_PASSING = {"RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "SlowDown"}
+_NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_PASSING |= {"rateLimitExceeded", "userRateLimitExceeded", "InternalError", "ServerBusy", "OperationTimedOut"}
 
 
 class StoreError(OSError):
@@ -98,17 +80,19 @@ class Bucket:
 
     Attributes:
       root: The URI that keys are appended to: "s3://bucket/".
-      client: The obstore store.
+      client: The obstore store, which makes each request once.
+      patient: One that makes the requests of an upload in parts again itself.
       ordered: Whether it lists keys in the order of their bytes, and from any key on.
     """
 
     root: str
     client: Any = field(compare=False)
+    patient: Any = field(compare=False, default=None)
     ordered: bool = True
 
     def uri(self, key: str) -> str:
         """The URI of a key."""
-        return self.root + key
+        return self.root + (urllib.parse.quote(key) if self.root.startswith("http") else key)
 
     def call(self, kind: str, key: str, request: Callable[[], T], read_back: Callable[[], T | None] | None = None) -> T:
         """Makes a request until it succeeds or asking again does not help.
@@ -124,19 +108,115 @@ class Bucket:
           OSError: FileNotFoundError, PermissionError, FileExistsError, VersionMismatch or StoreError.
         """
         start = time.monotonic()
-        for tries in range(1, _TRIES + 1):
+        most = int(os.environ.get(_LIMITS[1]) or _TRIES)
+        for tries in itertools.count(1):
             COUNTS.add(kind)
             try:
                 return request()
             except Exception as error:
+                failure = _Failure.of(error)
                 waited = time.monotonic() - start
-                if not _is_transient(error) or tries == _TRIES or waited > _PATIENCE:
+                last = tries >= (min(most, _METADATA_TRIES) if failure.of_metadata else most)
+                if not failure.passing or last or waited > _PATIENCE:
                     if tries > 1 and read_back and (answer := read_back()) is not None:
                         return answer
-                    _raise(error, self.uri(key), tries, waited)
+                    raise failure.as_error(self.uri(key), tries, waited) from None
             COUNTS.add("retry")
             time.sleep(random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tries))
         raise AssertionError("the last try returns or raises")
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a request failed.
+
+    Attributes:
+      error: What obstore, or the request itself, raised.
+      kind: The name of the error's class.
+      status: The HTTP status, where the store answered.
+      code: The store's own word for it, or "".
+      said: In words, on one line, without secrets.
+    """
+
+    error: Exception
+    kind: str
+    status: int | None
+    code: str
+    said: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "_Failure":
+        """Reads an error of obstore: a sentence, the answer's body and, behind them, pages for programmers."""
+        said = str(error).partition("\n\nDebug source:")[0]
+        status, code, explained = (pattern.search(said) for pattern in (_STATUS, _CODE, _EXPLAINED))
+        words = said.partition("\n")[0].partition("<?xml")[0].strip(" :")
+        if explained and (message := explained[1] or explained[2]):
+            words = f"{words}: {message}"
+        return cls(
+            error,
+            type(error).__name__,
+            int(status[1]) if status else None,
+            (code[1] or code[2] or "") if code else "",
+            redact(" ".join(words.split())),
+        )
+
+    @property
+    def of_metadata(self) -> bool:
+        """Whether credentials were asked for that only the provider's own machines have."""
+        return any(place in self.said for place in _METADATA)
+
+    @property
+    def passing(self) -> bool:
+        """Whether the same request may succeed when it is made again."""
+        if self.kind == "TryAgain" or self.code in _PASSING:
+            return True
+        if self.kind != "GenericError" or "redirect" in self.said:
+            return False
+        if self.status is None:  # no answer, or one that was cut off
+            return not any(store in self.said for store in ("InMemory", "LocalFileSystem"))
+        return (self.status >= 500 and self.status != 501) or self.status in (408, 425, 429) or self.of_metadata
+
+    def as_error(self, uri: str, tries: int, seconds: float) -> Exception:
+        """The OSError, of one line, that stands for it; other programs' errors are left as they are."""
+        after = f" (after {tries} tries in {seconds:.0f} s)" if tries > 1 else ""
+        place = redact(uri)
+        if self.of_metadata:
+            return PermissionError(
+                f"{place}: expected credentials in the environment or of this machine, found none{after}; set the "
+                f"provider's variables, AWS_SKIP_SIGNATURE=true or GOOGLE_SKIP_SIGNATURE=true for public data"
+            )
+        match self.kind, self.status:
+            case ("FileNotFoundError" | "NotFoundError", _) | ("GenericError", 404):
+                missing = "there is no such bucket" if self.code in _NO_BUCKET else "nothing is there"
+                return FileNotFoundError(f"{place}: {missing}{after}")
+            case "AlreadyExistsError", 409 if self.code not in ("", "BlobAlreadyExists"):
+                return StoreError(f"{place}: {self.said} ({self.code}){after}")
+            case "AlreadyExistsError", _:
+                return FileExistsError(f"{place}: is there already{after}")
+            case "PreconditionError", _:
+                return VersionMismatch(f"{place}: another version is there by now{after}")
+            case ("PermissionDeniedError" | "UnauthenticatedError" | "PermissionError", _) | (
+                "GenericError",
+                401 | 403,
+            ):
+                why = f" ({self.code})" if self.code else ""
+                return PermissionError(
+                    f"{place}: the store refused access{why}{after}; check credentials and permissions"
+                )
+            case "TryAgain", _:
+                return UnreachableError(f"{place}: {self.said}{after}")
+        if self.kind in (
+            "BaseError",
+            "GenericError",
+            "JoinError",
+            "NotSupportedError",
+            "InvalidPathError",
+            "ValueError",
+        ):
+            advice = "; set AWS_REGION to the bucket's region" if "redirect" in self.said else ""
+            kind = UnreachableError if self.passing else StoreError
+            return kind(f"{place}: {self.said}{after}{advice}")
+        return self.error
 
 
 def locate(uri: str) -> tuple[Bucket, str]:
@@ -146,8 +226,8 @@ def locate(uri: str) -> tuple[Bucket, str]:
       RequestError: nobody knows the scheme, or the URI holds a password.
     """
     scheme, _, rest = uri.partition("://")
-    if scheme not in SCHEMES:
-        known = ", ".join(f"{each}://" for each in SCHEMES)
+    if scheme not in clients.SCHEMES:
+        known = ", ".join(f"{each}://" for each in clients.SCHEMES)
         raise RequestError(f"expected a path, or a URI with one of {known}, found {redact(uri)}")
     authority, _, key = rest.partition("/")
     if (scheme == "file") == bool(authority):
@@ -155,13 +235,21 @@ def locate(uri: str) -> tuple[Bucket, str]:
         raise RequestError(f"expected {after} behind {scheme}://, found {redact(uri)}")
     if ":" in authority.partition("@")[0] and "@" in authority:
         raise RequestError(f"{redact(uri)}: expected no password in a URI; set the provider's environment variables")
-    settings = tuple(os.environ.get(name) for name in _SETTINGS.get("az" if scheme == "abfss" else scheme, ()))
-    return _bucket(scheme, authority, settings, os.getpid()), key
+    if scheme in ("http", "https"):
+        if "?" in key or "#" in key:
+            raise RequestError(f"{redact(uri)}: expected an address without ? and #, which nobody need sign in to read")
+        key = urllib.parse.unquote(key)
+    names = _settings(scheme)
+    return _bucket(scheme, authority, tuple(os.environ.get(name) for name in names), os.getpid()), key
+
+
+def _settings(scheme: str) -> tuple[str, ...]:
+    return clients.SETTINGS.get("az" if scheme == "abfss" else scheme, ()) + _LIMITS
 
 
 def plain_etag(etag: str | None) -> str:
-    """An ETag without its quotes and its mark of weakness, which stores give or leave out at will; "" for none."""
-    return (etag or "").removeprefix("W/").strip('"')
+    """An ETag without its quotes, which stores give or leave out at will; "" for none."""
+    return (etag or "").replace('"', "")
 
 
 def redact(text: str) -> str:
@@ -173,97 +261,17 @@ def redact(text: str) -> str:
 @lru_cache(maxsize=64)
 def _bucket(scheme: str, authority: str, settings: tuple[str | None, ...], process: int) -> Bucket:
     """The client of a bucket; a forked process makes its own, since threads and sockets do not come with it."""
-    from obstore import store  # only for those who need it
-
-    env = dict(zip(_SETTINGS.get("az" if scheme == "abfss" else scheme, ()), settings, strict=True))
     root = f"{scheme}://{authority}/"
     if scheme == "memory":
-        return Bucket(root, _memory(authority), ordered=False)
-    if scheme == "file":
-        return Bucket(root, store.LocalStore("/"), ordered=False)
-    options: dict[str, Any] = {
-        "client_options": {"connect_timeout": "10s", "read_timeout": f"{_STALL}s", "timeout": "300s"},
-        "retry_config": {"max_retries": 0, "retry_timeout": timedelta(seconds=_PATIENCE)},
-    }
-    make = {"s3": _s3, "gs": _gs, "az": _az, "abfss": _az}.get(scheme)
-    if make is None:
-        options["client_options"]["allow_http"] = scheme == "http"
-        return Bucket(root, store.HTTPStore.from_url(root, **options))
-    ordered = not authority.endswith("--x-s3")  # S3's directory buckets list in no order
-    return Bucket(root, make(authority, env, options), ordered)
+        memory = _memory(authority)
+        return Bucket(root, memory, memory, ordered=False)
+    env = dict(zip(_settings(scheme), settings, strict=True))
+    stall, tries = float(env[_LIMITS[0]] or _STALL), int(env[_LIMITS[1]] or _TRIES)
+    once, patient = (clients.make_client(scheme, authority, env, stall, retries) for retries in (0, tries - 1))
+    # S3's directory buckets list in no order
+    return Bucket(root, once, patient, ordered=scheme != "file" and not authority.endswith("--x-s3"))
 
 
 @cache
 def _memory(name: str) -> Any:
-    from obstore.store import MemoryStore
-
-    return MemoryStore()
-
-
-def _s3(bucket: str, env: dict[str, str | None], options: dict[str, Any]) -> Any:
-    """A client of Amazon S3, or of what speaks as it does at AWS_ENDPOINT_URL."""
-    from obstore.store import S3Store
-
-    endpoint = env["AWS_ENDPOINT_URL_S3"] or env["AWS_ENDPOINT_URL"]
-    config: dict[str, Any] = {"region": env["AWS_REGION"] or env["AWS_DEFAULT_REGION"] or "us-east-1"}
-    if endpoint:
-        config["endpoint"] = endpoint
-        options["client_options"]["allow_http"] = endpoint.startswith("http://")
-        if env["AWS_VIRTUAL_HOSTED_STYLE_REQUEST"] is None:
-            config["virtual_hosted_style_request"] = False
-    return S3Store(bucket, **config, **options)
-
-
-def _gs(bucket: str, env: dict[str, str | None], options: dict[str, Any]) -> Any:
-    """A client of Google Cloud Storage, or of the emulator at STORAGE_EMULATOR_HOST."""
-    from obstore.store import GCSStore
-
-    config: dict[str, Any] = {}
-    if emulator := env["STORAGE_EMULATOR_HOST"]:
-        config = {"base_url": emulator if "://" in emulator else f"http://{emulator}", "skip_signature": True}
-    if str(config.get("base_url") or env["GOOGLE_BASE_URL"]).startswith("http://"):
-        options["client_options"]["allow_http"] = True
-    return GCSStore(bucket, **config, **options)
-
-
-def _az(authority: str, env: dict[str, str | None], options: dict[str, Any]) -> Any:
-    """A client of Azure: `container` of AZURE_STORAGE_ACCOUNT_NAME, or `container@account.dfs.core.windows.net`."""
-    from obstore.store import AzureStore
-
-    container, _, host = authority.partition("@")
-    config: dict[str, Any] = {"account_name": host.partition(".")[0]} if host else {}
-    endpoint = env["AZURE_STORAGE_ENDPOINT"] or ""
-    if endpoint.startswith("http://") or env["AZURE_STORAGE_USE_EMULATOR"]:
-        options["client_options"]["allow_http"] = True
-    return AzureStore(container, **config, **options)
-
-
-def _is_transient(error: Exception) -> bool:
-    """Whether the same request may succeed when it is made again."""
-    from obstore.exceptions import GenericError
-
-    said = str(error)  # an upload in parts is gone where the answer to its completion was lost
-    return (isinstance(error, GenericError) and not _PERMANENT.search(said)) or "NoSuchUpload" in said
-
-
-def _raise(error: Exception, uri: str, tries: int, seconds: float) -> NoReturn:
-    """Raises the OSError, of one line, that stands for an error of obstore."""
-    from obstore import exceptions
-
-    after = f" (after {tries} tries in {seconds:.0f} s)" if tries > 1 else ""
-    said = redact(str(error).strip().partition("\n")[0])
-    place = redact(uri)
-    match error:
-        case FileNotFoundError() | exceptions.NotFoundError():
-            raise FileNotFoundError(f"{place}: nothing is there, or there is no such bucket{after}") from None
-        case exceptions.AlreadyExistsError():
-            raise FileExistsError(f"{place}: is there already{after}") from None
-        case exceptions.PreconditionError():
-            raise VersionMismatch(f"{place}: another version is there by now{after}") from None
-        case exceptions.PermissionDeniedError() | exceptions.UnauthenticatedError() | PermissionError():
-            raise PermissionError(f"{place}: refused: {said}; check the credentials{after}") from None
-        case _ if _is_transient(error):
-            raise UnreachableError(f"{place}: {said}{after}") from None
-        case exceptions.BaseError() | ValueError():
-            raise StoreError(f"{place}: {said}{after}") from None
-    raise error
+    return clients.make_client("memory", name, {}, _STALL, 0)
