@@ -10,8 +10,13 @@ endpoint's URL when it is ready.
 
 import argparse
 import asyncio
+import bisect
+import contextlib
 import datetime
+import math
 import os
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -34,6 +39,7 @@ class LatencyStore:
 
     root: Path
     requests: dict[str, int] = field(default_factory=dict)
+    _listed: dict[str, list[str]] = field(default_factory=dict)
 
     def answer(self, method: str, target: str, headers: dict[str, str]) -> bytes:
         """The whole answer to a request, its head included."""
@@ -58,39 +64,38 @@ class LatencyStore:
         """A page of keys, or of keys and common prefixes, after the one that the token or `start-after` names."""
         prefix, delimiter = parameters.get("prefix", ""), parameters.get("delimiter", "")
         after = parameters.get("continuation-token") or parameters.get("start-after", "")
-        entries: dict[str, os.stat_result | None] = {}
+        keys = self._keys(bucket)
+        entries: list[str] = []
         more = False
-        for key, status in self._keys(bucket, prefix):
-            cut = key.find(delimiter, len(prefix)) if delimiter else -1
-            entry = key if cut < 0 else key[: cut + len(delimiter)]
-            if entry <= after or entry in entries:
-                continue
-            if len(entries) == int(parameters.get("max-keys", _PAGE)):
-                more = True
-                break
-            entries[entry] = None if cut >= 0 else status
+        at = max(bisect.bisect_left(keys, prefix), bisect.bisect_right(keys, after))
+        while at < len(keys) and keys[at].startswith(prefix) and not more:
+            cut = keys[at].find(delimiter, len(prefix)) if delimiter else -1
+            entry = keys[at] if cut < 0 else keys[at][: cut + len(delimiter)]
+            if entry > after:
+                more = len(entries) == int(parameters.get("max-keys", _PAGE))
+                entries += [] if more else [entry]
+            at = at + 1 if cut < 0 else bisect.bisect_left(keys, entry + "\U0010ffff")
         body = [f"<IsTruncated>{str(more).lower()}</IsTruncated><KeyCount>{len(entries)}</KeyCount>"]
         if more:
-            body.append(f"<NextContinuationToken>{escape(list(entries)[-1])}</NextContinuationToken>")
-        for key, status in entries.items():
-            if status is None:
+            body.append(f"<NextContinuationToken>{escape(entries[-1])}</NextContinuationToken>")
+        for key in entries:
+            if delimiter and key.endswith(delimiter):
                 body.append(f"<CommonPrefixes><Prefix>{escape(key)}</Prefix></CommonPrefixes>")
-            else:
-                modified = _iso(status.st_mtime)
-                body.append(
-                    f"<Contents><Key>{escape(key)}</Key><LastModified>{modified}</LastModified>"
-                    f"<ETag>{_etag(status)}</ETag><Size>{status.st_size}</Size></Contents>"
-                )
+                continue
+            status = (self.root / bucket / key).stat()
+            body.append(
+                f"<Contents><Key>{escape(key)}</Key><LastModified>{_iso(status.st_mtime)}</LastModified>"
+                f"<ETag>{_etag(status)}</ETag><Size>{status.st_size}</Size></Contents>"
+            )
         return f"<ListBucketResult><Name>{bucket}</Name>{''.join(body)}</ListBucketResult>".encode()
 
-    def _keys(self, bucket: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-        """All keys of a bucket that begin with a prefix, sorted, each with its file's status."""
-        folder = self.root / bucket
-        top = folder / prefix.rpartition("/")[0]
-        paths = [Path(parent) / name for parent, _, names in os.walk(top) for name in names]
-        for key in sorted(path.relative_to(folder).as_posix() for path in paths):
-            if key.startswith(prefix):
-                yield key, (folder / key).stat()
+    def _keys(self, bucket: str) -> list[str]:
+        """All keys of a bucket, sorted; what is written later is not listed."""
+        if bucket not in self._listed:
+            folder = self.root / bucket
+            paths = [Path(parent) / name for parent, _, names in os.walk(folder) for name in names]
+            self._listed[bucket] = sorted(path.relative_to(folder).as_posix() for path in paths)
+        return self._listed[bucket]
 
 
 def _object(descriptor: int, method: str, asked: str | None) -> bytes:
@@ -147,6 +152,48 @@ class _Connection(asyncio.Protocol):
     def _send(self, method: str, target: str, headers: dict[str, str]) -> None:
         if not self._transport.is_closing():
             self._transport.write(self._store.answer(method, target, headers))
+
+
+@dataclass
+class Running:
+    """The store in a process of its own.
+
+    Attributes:
+      url: Its endpoint.
+      process: The process.
+    """
+
+    url: str
+    process: subprocess.Popen[str]
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to use it for s3://."""
+        keys = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
+        return {"AWS_ENDPOINT_URL": self.url, "AWS_REGION": "us-east-1", **keys}
+
+    def cpu(self) -> float:
+        """The CPU seconds that it took so far; NaN where the system does not tell."""
+        path = Path(f"/proc/{self.process.pid}/stat")
+        if not path.exists():
+            return math.nan
+        user, system = path.read_text().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@contextlib.contextmanager
+def running(root: Path, latency: float) -> Iterator[Running]:
+    """Serves a folder while the block lasts."""
+    command = [sys.executable, __file__, str(root), "--latency", str(latency)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            url = process.stdout.readline().strip()
+            if not url:
+                raise RuntimeError(f"{' '.join(command)}: expected a URL, found none; see its output above")
+            yield Running(url, process)
+        finally:
+            process.terminate()
 
 
 async def serve(root: Path, latency: float, port: int = 0) -> None:
