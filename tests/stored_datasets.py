@@ -252,4 +252,5 @@ def write_shard(folder: Path, name: str, records: Sequence[bytes], prefix: str =
     content = gzip.compress(content) if name.endswith(".gz") else content
     (folder / name).write_bytes(content)
     (folder / f"{name}.u64").write_bytes(offsets)
-    return ShardFile(f"{prefix}{folder / name}", f"{prefix}{folder / name}.u64", len(records), len(content))
+    sums = [hashlib.sha256(part).hexdigest() for part in (content, offsets)]
+    return ShardFile(f"{prefix}{folder / name}", f"{prefix}{folder / name}.u64", len(records), len(content), *sums)

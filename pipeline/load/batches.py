@@ -17,8 +17,9 @@ from ..cores import cores
 from ..errors import DamagedRecordError, DatasetError, RequestError
 from ..formats.decode import Arrays, allocate, dtype_of, item_shape
 from ..graph.executor import CompiledGraph
+from .ahead import Part, Use
 from .buffers import Buffers
-from .order import WHOLE, Order, Share, State, Step, Steps, check_int
+from .order import WHOLE, Integers, Order, Share, State, Step, Steps, check_int
 from .reader import Reader
 from .records import Damage
 
@@ -287,38 +288,42 @@ class Batches(Stateful):
             yield batch
         self.finish(iteration)
 
-    def run(self, steps: Iterable[Step], threads: int | None = None) -> Iterator[tuple[Step, dict[str, Any]]]:
+    def run(self, steps: Iterable[Step], workers: int = 1) -> Iterator[tuple[Step, dict[str, Any]]]:
         """Makes the batches of some steps, in order.
 
         Args:
           steps: What to make.
-          threads: Decoding threads, where their number was not asked for; None: one a core.
+          workers: How many processes on this machine make batches of the same iteration.
         """
-        return Closing(self._run(steps, self.options.threads or threads or cores()))
+        threads = self.options.threads or max(1, cores() // workers)
+        return Closing(self._run(steps, threads, Use(self.order, workers > 1 or self.options.share.count > 1, workers)))
 
-    def _run(self, steps: Iterable[Step], threads: int) -> Iterator[tuple[Step, dict[str, Any]]]:
+    def _run(self, steps: Iterable[Step], threads: int, use: Use) -> Iterator[tuple[Step, dict[str, Any]]]:
         """The batches of some steps, as many of them under way as are to be ready ahead."""
         parts = 1 if self._reader.batched else threads
         ahead = max(self.options.prefetch, threads) if self._reader.batched else self.options.prefetch
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
             begun: deque[_Begun] = deque()
+            blocks = self._reader.ahead(self._blocks(steps), use)
             try:
-                for block in self._blocks(steps):
-                    begun.append(self._submit(pool, block, parts))
+                for block, part in blocks:
+                    begun.append(self._submit(pool, block, parts, part))
+                    del part  # its memory goes with the last batch of it
                     if len(begun) > ahead:
                         yield from self._give(begun.popleft())
                 while begun:
                     yield from self._give(begun.popleft())
             finally:
                 for batch in begun:
-                    for part in batch.parts:
-                        part.cancel()
+                    for future in batch.parts:
+                        future.cancel()
+                blocks.close()
 
     def _blocks(self, steps: Iterable[Step]) -> Iterator["_Block"]:
         """The steps in blocks of one, or of as many as fill _BLOCK where examples are read many at once."""
         for group in _within_epochs(steps, -(-_BLOCK // self.options.batch_size)):
             positions = np.concatenate([step.positions for step in group])
-            numbers = self.order.examples(group[0].epoch, positions).tolist()  # a call for many costs what one costs
+            numbers = self.order.examples(group[0].epoch, positions)  # a call for many costs what one costs
             if self._reader.batched:
                 yield _Block(group, numbers)
                 continue
@@ -328,18 +333,22 @@ class Batches(Stateful):
                 yield _Block([step], numbers[start:stop])
                 start = stop
 
-    def _submit(self, pool: ThreadPoolExecutor, block: "_Block", parts: int) -> "_Begun":
-        numbers = block.numbers
+    def _submit(self, pool: ThreadPoolExecutor, block: "_Block", parts: int, part: Part | None) -> "_Begun":
+        numbers = block.numbers.tolist()
         inputs = allocate(self._reader.features, len(numbers), self._buffers.empty)
         outputs = self._compiled.allocate(len(numbers), inputs, self._buffers.empty) if self._compiled else inputs
         bounds = sorted({len(numbers) * part // parts for part in range(parts + 1)})
-        futures = [pool.submit(self._make, inputs, outputs, numbers, start, stop) for start, stop in pairwise(bounds)]
-        return _Begun(block, outputs, futures)
+        futures = [
+            pool.submit(self._make, inputs, outputs, numbers, start, stop, part) for start, stop in pairwise(bounds)
+        ]
+        return _Begun(block, numbers, outputs, futures)
 
-    def _make(self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int) -> Damage:
+    def _make(
+        self, inputs: Arrays, outputs: Arrays, numbers: list[int], start: int, stop: int, part: Part | None
+    ) -> Damage:
         """Fills some rows of a batch, and applies the graph to them; returns the rows that cannot be read."""
         rows = slice(start, stop)
-        damage = self._reader.fill_intact(inputs, numbers[rows], start)
+        damage = self._reader.fill_intact(inputs, numbers[rows], start, part)
         if self._compiled and len(damage) < stop - start:
             self._compiled.into(_rows(inputs, rows), _rows(outputs, rows))
         return {start + position: error for position, error in damage.items()}
@@ -354,7 +363,7 @@ class Batches(Stateful):
             batch = begun.arrays if len(begun.block.steps) == 1 else _rows(begun.arrays, slice(start, stop))
             damaged = sorted(row for row in damage if start <= row < stop)
             if damaged:
-                self._skip([damage[row] for row in damaged], [begun.block.numbers[row] for row in damaged])
+                self._skip([damage[row] for row in damaged], [begun.numbers[row] for row in damaged])
                 batch = self._without(batch, [row - start for row in damaged], stop - start)
             if batch:
                 yield step, batch
@@ -434,14 +443,30 @@ class _Block:
     """Batches that are made together: their steps, and the numbers of their examples."""
 
     steps: list[Step]
-    numbers: list[int]
+    numbers: Integers
+
+    @property
+    def epoch(self) -> int:
+        """The epoch that they are of."""
+        return self.steps[0].epoch
+
+    @property
+    def first(self) -> int:
+        """Where in the epoch they begin."""
+        return int(self.steps[0].positions[0])
+
+    @property
+    def end(self) -> int:
+        """Where in the epoch they end."""
+        return int(self.steps[-1].positions[-1]) + 1
 
 
 @dataclass(frozen=True)
 class _Begun:
-    """A block of batches that is being made: its arrays, and the parts that fill them."""
+    """A block of batches that is being made: its examples' numbers, its arrays, and the parts that fill them."""
 
     block: _Block
+    numbers: list[int]
     arrays: Arrays
     parts: list[Future[Damage]]
 

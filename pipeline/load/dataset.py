@@ -3,7 +3,6 @@
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from types import SimpleNamespace
@@ -19,9 +18,10 @@ from ..graph.transform import Transform
 from ..storage import files
 from . import show
 from .batches import Batches, make_options, with_state
+from .block_cache import BlockCache
 from .examples import Examples
 from .open_files import OpenFiles
-from .order import WINDOW, Order, Shuffle
+from .order import WINDOW, Order, Shuffle, check_int
 from .reader import Reader, RecordReader
 from .records import ShardRecords
 from .shard_files import shard_files
@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 Features = bool | Literal["host"]
 _BLOCK = 1024  # examples of which a column is read at a time
-_CHECKS = 8  # files that are checked at a time
+_BLOCKS = "penstock-blocks"  # the folder in a cache_dir, in which others may keep what they want
+_UNLISTED = ("http://", "https://")  # places that cannot be listed
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,18 @@ class SplitInfo:
     bytes: int
 
 
-def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False, trust: bool = False) -> "Dataset":
+def open_dataset(
+    uri: str | os.PathLike[str],
+    *,
+    verify: bool = False,
+    trust: bool = False,
+    cache_dir: str | os.PathLike[str] | None = None,
+    cache_bytes: int | None = None,
+) -> "Dataset":
     """Opens a committed dataset: reads its pointer and manifest, and checks that its files are there and whole.
+
+    A dataset in a store (`s3://`, `gs://`, ...) is read ahead of its use, in memory. With a `cache_dir`, what was read
+    is also kept on this machine's disk, for the epochs that follow and for other processes: docs/loading.md.
 
     Args:
       uri: The dataset's folder, as given to `penstock run --output`.
@@ -55,8 +66,13 @@ def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False, trust: bo
       trust: Whether the transform graph may do whatever it wants where TensorFlow runs it (`tf` with the saved graph,
         `export`). A graph is a program, which could read and write files: by default it is refused, before any of it
         runs, unless all of its operations are known to be harmless. docs/security.md has the whole of it.
+      cache_dir: A local folder in which parts of the shards are kept, if the dataset is in a store; processes may share
+        it, and datasets, too. None: nothing is written.
+      cache_bytes: What the folder may take at most, at any moment. None: 10 GiB, but no more than half of what the disk
+        has left.
 
     Raises:
+      RequestError: `cache_dir` cannot be written to, or `cache_bytes` is too small.
       NotCommittedError: there is no dataset, or none that was committed.
       DatasetError: a file is missing or damaged, or a newer penstock wrote it.
     """
@@ -64,16 +80,42 @@ def open_dataset(uri: str | os.PathLike[str], *, verify: bool = False, trust: bo
     if not uri:
         raise RequestError("expected the URI of a dataset's folder, found an empty string")
     uri = uri.rstrip("/") or "/"
-    dataset = Dataset(uri, Manifest.load(uri), trust)
-    with ThreadPoolExecutor(_CHECKS) as pool:  # stores take long to answer, but many at a time
-        for _ in pool.map(lambda file: _check_file(files.join(uri, file.path), file, verify), dataset.files()):
-            pass
+    dataset = Dataset(uri, Manifest.load(uri), trust, _cache(uri, cache_dir, cache_bytes))
+    stored = {files.join(uri, file.path): file for file in dataset.files()}
+    sizes = _listed_sizes(files.join(uri, dataset.generation))
+    for _ in files.map_files(lambda each: _check_file(each, stored[each], sizes.get(each), verify), stored):
+        pass
     return dataset
 
 
-def _check_file(uri: str, file: StoredFile, verify: bool) -> None:
+def _cache(uri: str, folder: str | os.PathLike[str] | None, limit: int | None) -> BlockCache | None:
+    """The cache of a dataset in a store; a local one has none."""
+    if folder is None:
+        if limit is not None:
+            raise RequestError(f"cache_bytes: expected a cache_dir with it, found {limit} alone; name a local folder")
+        return None
+    path = os.fspath(folder)
+    if not path or not files.is_local(path):
+        raise RequestError(f"cache_dir: expected a local folder, found {path!r}")
+    if files.is_local(uri):
+        return None
+    return BlockCache(os.path.join(path, _BLOCKS), None if limit is None else check_int("cache_bytes", limit, 1))
+
+
+def _listed_sizes(folder: str) -> dict[str, int]:
+    """The sizes of the files in a store's folder, by their URIs, as far as it lists them: it takes fewer requests."""
+    if files.is_local(folder) or folder.startswith(_UNLISTED):
+        return {}
     try:
-        size = files.size(uri)
+        return {info.uri: info.size for info in files.list_folder(folder)}
+    except OSError:  # who may read files may not list them everywhere
+        return {}
+
+
+def _check_file(uri: str, file: StoredFile, size: int | None, verify: bool) -> None:
+    """Checks a file's size, which is None where it is not known, and if it is asked for its content."""
+    try:
+        size = files.size(uri) if size is None else size
         if size != file.bytes:
             raise DatasetError(f"{uri}: expected {file.bytes} bytes, found {size}; run `penstock verify`")
         if verify and files.sha256(uri)[0] != file.sha256:
@@ -91,15 +133,17 @@ class Dataset:
       uri: The dataset's folder.
       manifest: What was made, of what, and where it is.
       trust: Whether the transform graph may do whatever it wants; see `open_dataset`.
+      cache: Where parts of its shards are kept, if it is in a store; None: nowhere.
       generation: The generation's id.
       splits: Split name to its counts.
       features: Feature name to what is stored of it.
     """
 
-    def __init__(self, uri: str, manifest: Manifest, trust: bool = False) -> None:
+    def __init__(self, uri: str, manifest: Manifest, trust: bool = False, cache: BlockCache | None = None) -> None:
         self.uri = uri
         self.manifest = manifest
         self.trust = trust
+        self.cache = cache
         self.generation = manifest.generation
         self.splits = {
             name: SplitInfo(name, split.examples, len(split.shards), split.bytes)
@@ -108,10 +152,10 @@ class Dataset:
         self.features = dict(manifest.features)
         self._open_files = OpenFiles()
 
-    def __getstate__(self) -> tuple[str, Manifest, bool]:
-        return self.uri, self.manifest, self.trust
+    def __getstate__(self) -> tuple[str, Manifest, bool, BlockCache | None]:
+        return self.uri, self.manifest, self.trust, self.cache
 
-    def __setstate__(self, state: tuple[str, Manifest, bool]) -> None:
+    def __setstate__(self, state: tuple[str, Manifest, bool, BlockCache | None]) -> None:
         self.__init__(*state)  # type: ignore[misc]
 
     def __repr__(self) -> str:
@@ -406,8 +450,8 @@ class Dataset:
         if shards and all(shard.uri.endswith(".parquet") for shard in shards):
             from .parquet import ParquetReader  # Arrow takes a while to import
 
-            return ParquetReader(shards, features_read, cache, self._open_files)
-        records = ShardRecords(shards, self._open_files)
+            return ParquetReader(shards, features_read, cache, self._open_files, self.cache)
+        records = ShardRecords(shards, self._open_files, self.cache)
         return RecordReader(records, Decoder(features_read, self.features), cache)
 
 

@@ -4,10 +4,11 @@ import contextlib
 import errno
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 from .locks import ProcessLock
 
+Result = TypeVar("Result")
 KEPT_BYTES = 1 << 30  # of files that are in memory as a whole
 _FILES = 256  # that are open at most
 
@@ -62,18 +63,26 @@ class OpenFiles:
         Raises:
           OSError: as `make` does; where the process has no descriptor left, after all others were let go.
         """
+        file, size = self.have_room(make)
+        with self._lock:
+            self._files[key] = file, size
+            self._let_some_go()
+        return file
+
+    def have_room(self, call: Callable[[], Result]) -> Result:
+        """What a call returns that opens files; where the process has no descriptor left, all others are let go.
+
+        Raises:
+          OSError: as the call does.
+        """
         try:
-            file, size = make()
+            return call()
         except OSError as error:
             if error.errno != errno.EMFILE:
                 raise
             with self._lock:
                 self._files.clear()
-            file, size = make()
-        with self._lock:
-            self._files[key] = file, size
-            self._let_some_go()
-        return file
+            return call()
 
     def _let_some_go(self) -> None:
         while len(self._files) > self._limit:

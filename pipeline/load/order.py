@@ -138,6 +138,25 @@ class Order:
         starts, moves = _shard_order(self.sizes, derive(self.seed, epoch, -2))
         return inside + moves[np.searchsorted(starts, inside, "right") - 1]
 
+    def turns(self, epoch: int, numbers: Integers) -> Integers:
+        """Where in an epoch some examples come at the latest: where their window ends, or the split.
+
+        Args:
+          epoch: From 0.
+          numbers: int64, indices into the split in the order of storage.
+        """
+        if self.shuffle is None:
+            return numbers + 1
+        if self.shuffle == "exact":
+            return np.full_like(numbers, self.count)
+        starts, moves = _shard_order(self.sizes, derive(self.seed, epoch, -2))
+        stored = starts + moves
+        by_place = np.lexsort((np.diff(starts, append=self.count), stored))  # an empty shard before the one it is at
+        shards = by_place[np.searchsorted(stored[by_place], numbers, "right") - 1]
+        turned = (numbers - moves[shards] - derive(self.seed, epoch, -1) % self.count) % self.count
+        ends: Integers = np.minimum((turned // self.window + 1) * self.window, self.count)
+        return ends
+
 
 @lru_cache(maxsize=8)
 def _shard_order(sizes: tuple[int, ...], seed: int) -> tuple[Integers, Integers]:

@@ -1,9 +1,11 @@
 """Reads Parquet shards: a row group at a time, which is kept, as NumPy arrays, while it is needed. Imports Arrow."""
 
 import errno
+import io
+import os
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
@@ -15,11 +17,15 @@ from ..errors import DamagedRecordError, DatasetError
 from ..formats.decode import Array, Arrays, dtype_of, missing
 from ..formats.features import Feature
 from ..storage import files
+from .ahead import Part, Storage
+from .block_cache import BlockCache
 from .locks import ProcessLock
 from .open_files import KEPT_BYTES, OpenFiles
 from .reader import Reader
-from .records import READ_ERRORS, Damage
-from .shard_files import ShardFile, side_by_side
+from .records import READ_ERRORS, Damage, Places
+from .shard_files import Integers, RemoteFile, ShardFile, ShardSource, fits, side_by_side, split_range
+
+_GROUP_BITS = 32  # of a row group's number in its shard
 
 
 class ParquetReader(Reader):
@@ -30,6 +36,7 @@ class ParquetReader(Reader):
       features: The columns that are read.
       cache: Whether to keep all examples, and not only some row groups.
       open_files: Keeps their files open; None: for this reader alone.
+      blocks: Where blocks of them are kept, if they are in a store; None: nowhere.
     """
 
     def __init__(
@@ -38,22 +45,30 @@ class ParquetReader(Reader):
         features: Mapping[str, Feature],
         cache: bool = False,
         open_files: OpenFiles | None = None,
+        blocks: BlockCache | None = None,
     ) -> None:
         super().__init__(features, [shard.records for shard in shards], batched=True, cache=cache)
-        self._shards = tuple(shards)
+        self.shards = tuple(shards)
         self._starts = list(accumulate(self.sizes, initial=0))
         self._arrays = [name for name, feature in features.items() if feature.shape != ()]
         self._locks = [ProcessLock() for _ in shards]
         self._kept_lock = ProcessLock()
         self._groups: dict[int, list[int]] = {}  # the number of the first row of each of a shard's row groups
+        self._blocks = blocks
+        self._keep = blocks is not None and fits(shards, blocks)
+        self._bounds: dict[int, list[tuple[int, int]]] = {}  # of the bytes of each of a remote shard's row groups
         self._open_files = OpenFiles() if open_files is None else open_files
         self._key = object()  # a file is read by one reader, with one lock
         self._kept: OrderedDict[tuple[int, int], tuple[Arrays, int]] = OrderedDict()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return ParquetReader, (self._shards, self.features, self.caches)
+        return ParquetReader, (self.shards, self.features, self.caches, None, self._blocks)
 
-    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+    @property
+    def remote(self) -> Storage | None:
+        return None if all(files.is_local(shard.uri) for shard in self.shards) else _RowGroups(self)
+
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None = None) -> Damage:
         damage = Damage()
         indices = np.asarray(numbers)
         shards = np.searchsorted(self._starts, indices, "right") - 1
@@ -61,14 +76,15 @@ class ParquetReader(Reader):
         def read(shard: int) -> Damage:
             positions = np.flatnonzero(shards == shard)
             try:
-                return self._read_shard(shard, indices[positions] - self._starts[shard], positions, arrays, first)
+                rows = indices[positions] - self._starts[shard]
+                return self._read_shard(shard, rows, positions, arrays, first, part)
             except READ_ERRORS as error:
                 return dict.fromkeys(positions.tolist(), error)
 
         there = np.unique(shards).tolist()
-        local = all(files.is_local(self._shards[shard].uri) for shard in there)
-        for part in map(read, there) if local else side_by_side(read, there):  # decoding takes the most, on a disk
-            damage |= part
+        local = all(files.is_local(self.shards[shard].uri) for shard in there)
+        for of_shard in map(read, there) if local else side_by_side(read, there):  # on a disk, decoding takes the most
+            damage |= of_shard
         return damage
 
     def example(self, number: int) -> dict[str, Any]:
@@ -84,15 +100,17 @@ class ParquetReader(Reader):
             example[name] = example[name].copy()
         return example
 
-    def _read_shard(self, shard: int, rows: Array, positions: Array, arrays: Arrays, first: int) -> Damage:
+    def _read_shard(
+        self, shard: int, rows: Array, positions: Array, arrays: Arrays, first: int, part: Part | None
+    ) -> Damage:
         """Reads rows of a shard to some positions of a batch, a row group at a time."""
         damage = Damage()
         starts = self._row_groups(shard)
-        groups = np.searchsorted(starts, rows, "right") - 1
+        groups = self.groups_of(shard, rows)
         for group in np.unique(groups).tolist():
             in_group = groups == group
             try:
-                columns = self._columns(shard, group)
+                columns = self._columns(shard, group, part)
             except READ_ERRORS as error:
                 damage |= dict.fromkeys(positions[in_group].tolist(), error)
                 continue
@@ -115,17 +133,50 @@ class ParquetReader(Reader):
         return self._open_files.open((self._key, shard), lambda: (self._open(shard), 0)) if file is None else file
 
     def _open(self, shard: int) -> Any:
-        file = _open(self._shards[shard])
+        source = self.source(shard)
+        try:
+            file = _open(self.shards[shard].uri, source)
+        except DatasetError:
+            if source is None or not source.forget():
+                raise
+            file = _open(self.shards[shard].uri, source)
+        if source is not None:
+            groups = map(file.metadata.row_group, range(file.num_row_groups))
+            self._bounds[shard] = [_byte_range(group, self.features) for group in groups]
         counts = [file.metadata.row_group(group).num_rows for group in range(file.num_row_groups)]
         if sum(counts) != self.sizes[shard]:
             raise DatasetError(
-                f"{self._shards[shard].uri}: expected {self.sizes[shard]} rows, found {sum(counts)}; "
+                f"{self.shards[shard].uri}: expected {self.sizes[shard]} rows, found {sum(counts)}; "
                 "run `penstock verify`"
             )
         self._groups[shard] = list(accumulate(counts[:-1], initial=0))
         return file
 
-    def _columns(self, shard: int, group: int) -> Arrays:
+    def source(self, shard: int) -> RemoteFile | None:
+        """A shard's content in its store; None: it is on a local disk."""
+        file = self.shards[shard]
+        if files.is_local(file.uri):
+            return None
+        return RemoteFile(file.uri, file.bytes, file.sha256, self._blocks, self._keep)
+
+    def bounds(self, shard: int) -> list[tuple[int, int]]:
+        """Where the columns that are read of each row group of a remote shard begin, and where they end.
+
+        Raises:
+          DatasetError: the shard is missing or damaged.
+        """
+        self._row_groups(shard)
+        return self._bounds[shard]
+
+    def groups_of(self, shard: int, rows: Array) -> Array:
+        """The row groups that rows of a shard are in. Errors as for `bounds`."""
+        return np.searchsorted(self._row_groups(shard), rows, "right") - 1
+
+    def keeps(self, shard: int, group: int) -> bool:
+        """Whether a row group is in memory."""
+        return (shard, group) in self._kept
+
+    def _columns(self, shard: int, group: int, part: Part | None = None) -> Arrays:
         """A row group's columns; those used longest ago are dropped, beyond what may be kept."""
         with self._kept_lock:
             kept = self._kept.get((shard, group))
@@ -137,29 +188,157 @@ class ParquetReader(Reader):
                 kept = self._kept.get((shard, group))
             if kept:
                 return kept[0]
-            columns, size = _read(self._shards[shard].uri, self._file(shard), group, self.features)
+            columns, size = self._read_group(shard, group, part)
             with self._kept_lock:
                 self._kept[shard, group] = columns, size
                 while len(self._kept) > 1 and sum(size for _, size in self._kept.values()) > KEPT_BYTES:
                     self._kept.popitem(last=False)
         return columns
 
+    def _read_group(self, shard: int, group: int, part: Part | None) -> tuple[Arrays, int]:
+        """A row group's columns and their size; of a remote shard from what was fetched ahead, or from its store."""
+        uri, file, source = self.shards[shard].uri, self._file(shard), self.source(shard)
+        if source is None:
+            return _read(uri, file, group, self.features)
+        begin, end = self._bounds[shard][group]
+        content = _staged(part, _piece(shard, group))
+        try:
+            if content is None:
+                content = b"".join(source.ranges(split_range(begin, end)))
+            return _read(uri, _from_memory(file, source, begin, content), group, self.features)
+        except DamagedRecordError:
+            if not source.forget(begin, end):
+                raise
+            content = b"".join(source.ranges(split_range(begin, end)))
+            return _read(uri, _from_memory(file, source, begin, content), group, self.features)
 
-def _open(shard: ShardFile) -> Any:
+
+def _piece(shard: Any, group: Any) -> Any:
+    """The number of a row group among all of a split."""
+    return shard << _GROUP_BITS | group
+
+
+def _staged(part: Part | None, piece: int) -> bytes | None:
+    """What was fetched ahead of a row group; None: nothing."""
+    pieces = np.array([piece])
+    if part is None or not part.has(pieces)[0]:
+        return None
+    chunk, start, stop = (int(values[0]) for values in part.find(pieces))
+    return part.content(chunk)[start:stop]
+
+
+class _RowGroups:
+    """The row groups of a reader's shards, in a store, as pieces that are fetched ahead."""
+
+    def __init__(self, reader: ParquetReader) -> None:
+        self._reader = reader
+        self.shards = reader.shards
+        self._starts = np.cumsum([0, *reader.sizes])
+        self._errors: dict[int, Exception] = {}
+
+    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """See `Storage.pieces`: those that are in memory need not be read."""
+        shards = np.searchsorted(self._starts, numbers, "right") - 1
+
+        def pieces_of(shard: int) -> Integers:
+            places = np.flatnonzero(shards == shard)
+            try:
+                groups = self._reader.groups_of(shard, numbers[places] - self._starts[shard])
+            except READ_ERRORS as error:
+                self._errors[shard] = error
+                groups = np.zeros(len(places), np.int64)
+            pieces: Integers = _piece(np.int64(shard), groups)
+            return pieces
+
+        pieces = np.empty(len(numbers), np.int64)
+        there = np.unique(shards).tolist()
+        for shard, of_shard in zip(there, side_by_side(pieces_of, there), strict=True):
+            pieces[shards == shard] = of_shard
+        unique, firsts = np.unique(pieces, return_index=True)
+        new = [not self._reader.keeps(*divmod(piece, 1 << _GROUP_BITS)) for piece in unique.tolist()]
+        return unique[new], firsts[new]
+
+    def places(self, pieces: Integers) -> Places:
+        """See `Storage.places`."""
+        shards, groups = np.divmod(pieces, 1 << _GROUP_BITS)
+        bounds = [
+            (0, 0) if shard in self._errors else self._reader.bounds(shard)[group]
+            for shard, group in zip(shards.tolist(), groups.tolist(), strict=True)
+        ]
+        begins, ends = np.array(bounds, np.int64).reshape(-1, 2).T
+        return Places(shards, begins, ends, self._errors)
+
+    def source(self, shard: int) -> ShardSource:
+        """See `Storage.source`."""
+        source = self._reader.source(shard)
+        assert source
+        return source
+
+
+class _Remote(io.RawIOBase):
+    """A file in a store for Arrow, some of which is in memory already.
+
+    Args:
+      source: The file.
+      start: Where that which is in memory begins.
+      content: What is in memory.
+    """
+
+    def __init__(self, source: RemoteFile, start: int = 0, content: bytes = b"") -> None:
+        super().__init__()
+        self._source, self._start, self._content = source, start, content
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._position = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self._source.size}[whence]
+        return self._position
+
+    def read(self, size: int = -1) -> bytes:
+        stop = self._source.size if size < 0 else min(self._position + size, self._source.size)
+        first, last = self._position - self._start, stop - self._start
+        inside = first >= 0 and last <= len(self._content)
+        content = self._content[first:last] if inside else self._source.read(self._position, stop)
+        self._position += len(content)
+        return content
+
+
+def _from_memory(file: Any, source: RemoteFile, start: int, content: bytes) -> Any:
+    """A Parquet file that was opened before, with a row group in memory."""
+    return pq.ParquetFile(_Remote(source, start, content), metadata=file.metadata, page_checksum_verification=True)
+
+
+def _byte_range(group: Any, names: Container[str]) -> tuple[int, int]:
+    """Where some columns of a row group begin, and where they end, as its metadata says."""
+    columns = [group.column(number) for number in range(group.num_columns)]
+    columns = [column for column in columns if column.path_in_schema.partition(".")[0] in names]
+    begins = [
+        min(column.data_page_offset, column.dictionary_page_offset or column.data_page_offset) for column in columns
+    ]
+    ends = [begin + column.total_compressed_size for begin, column in zip(begins, columns, strict=True)]
+    return min(begins, default=0), max(ends, default=0)
+
+
+def _open(uri: str, source: RemoteFile | None) -> Any:
     try:
-        if files.is_local(shard.uri):
-            files.size(shard.uri)  # refuses a pipe, for which Arrow would wait
-            return pq.ParquetFile(shard.uri, page_checksum_verification=True)
-        # columns that are near each other in one request, several at a time
-        return pq.ParquetFile(files.open_remote(shard.uri), page_checksum_verification=True, pre_buffer=True)
+        if source is None:
+            files.size(uri)  # refuses a pipe, for which Arrow would wait
+            return pq.ParquetFile(uri, page_checksum_verification=True)
+        return pq.ParquetFile(_Remote(source), page_checksum_verification=True)
     except FileNotFoundError as error:
-        raise DatasetError(f"{shard.uri}: a file of the dataset is missing; run `penstock verify`") from error
+        raise DatasetError(f"{uri}: a file of the dataset is missing; run `penstock verify`") from error
     except (pa.ArrowException, OSError) as error:
         if isinstance(error, OSError) and error.errno == errno.EMFILE:  # nothing is wrong with the file
             raise
-        raise DatasetError(
-            f"{shard.uri}: expected a whole Parquet file, found: {error}; run `penstock verify`"
-        ) from error
+        raise DatasetError(f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`") from error
 
 
 def _read(uri: str, file: Any, group: int, features: Mapping[str, Feature]) -> tuple[Arrays, int]:

@@ -12,14 +12,17 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import google_crc32c
 import numpy as np
 
+from ..errors import DamagedRecordError
 from ..formats import example_reader
 from ..formats.decode import Arrays, Decoder
 from ..formats.features import Feature
-from ..formats.tfrecord import FOOTER_SIZE
+from ..formats.tfrecord import FOOTER_SIZE, mask_crc
 from .records import READ_ERRORS, Damage, ShardRecords
-from .shard_files import Bytes
+from .shard_files import Bytes, copy_to
+from .staged import StagedRecords
 
 _LAYOUTS = 1 << 12  # layouts that are remembered at most
 _PATIENCE = 32  # how many more wrong guesses than right ones end guessing
@@ -114,7 +117,7 @@ class RawRecords:
         self._layouts: dict[int, Layout] = {}
         self._surplus = _PATIENCE  # right guesses minus wrong ones
 
-    def read(self, numbers: Sequence[int], arrays: Arrays, first: int) -> Damage:
+    def read(self, numbers: Sequence[int], arrays: Arrays, first: int, staged: StagedRecords | None = None) -> Damage:
         """Reads records into rows of a batch.
 
         All are read before the first is looked at: reading needs no lock of the interpreter's, all else does, and a
@@ -124,34 +127,45 @@ class RawRecords:
           numbers: The records', from 0.
           arrays: What `allocate` returned for the decoder's features.
           first: The row of the first of them.
+          staged: Where they are, if they were fetched ahead.
 
         Returns:
           The positions of records that are damaged, or do not hold what the manifest says, and why.
         """
         damage = Damage()
+        source = staged or self._records
         pixels = {name: arrays[name].reshape(len(arrays[name]), -1).view(np.uint8) for name in self._direct}
         begun: list[tuple[int, Layout, Bytes, list[Bytes]]] = []
         for position, number in enumerate(numbers):
             try:
                 layout = self._layouts.get(self._records.size(number)) if self._surplus > 0 else None
                 if layout is None:
-                    self._decode(self._records[number], number, arrays, first + position)
+                    self._decode(source[number], number, arrays, first + position)
                     continue
             except READ_ERRORS as error:
                 damage[position] = error
                 continue
             rest = np.empty(layout.size + FOOTER_SIZE, np.uint8)
             begun.append((position, layout, rest, layout.parts(rest, pixels, first + position)))
-        unread = self._records.read_into([(numbers[position], parts) for position, _, _, parts in begun])
+        unread = source.read_into([(numbers[position], parts) for position, _, _, parts in begun])
         for job, (position, layout, rest, parts) in enumerate(begun):
             try:
                 if job in unread:
                     raise unread[job]
-                self._records.check(numbers[position], parts)
+                self._check(numbers[position], parts)
                 self._take(layout, rest, parts, numbers[position], arrays, first + position)
             except READ_ERRORS as error:
                 damage[position] = error
         return damage
+
+    def _check(self, number: int, parts: list[Bytes]) -> None:
+        """Checks a record; reads it once more if it is damaged, as only what a cache has of it may be."""
+        try:
+            self._records.check(number, parts)
+        except DamagedRecordError:
+            record = self._records[number]
+            footer = mask_crc(google_crc32c.value(record)).to_bytes(FOOTER_SIZE, "little")
+            copy_to(memoryview(record + footer), parts)
 
     def _take(self, layout: Layout, rest: Bytes, parts: list[Bytes], number: int, arrays: Arrays, row: int) -> None:
         """Decodes what was not read directly; all of the record, where it is not laid out as it was taken to be."""

@@ -1,15 +1,20 @@
 """Fills rows of batches with examples by their number: the one interface between loading and how a split is stored."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..formats.decode import Arrays, Decoder, allocate
 from ..formats.features import Feature
+from ..storage import files
+from .ahead import Block, Part, Storage, Use, look_ahead
 from .raw import RawRecords, is_direct
 from .records import READ_ERRORS, Damage, ShardRecords
+from .shard_files import Integers
+from .staged import StagedRecords
 
 _FEW = 32  # rows that are decoded faster one by one
 _TRIED = 100  # examples, one of which can surely be read
@@ -56,13 +61,19 @@ class Reader(ABC):
         if damage:
             raise damage[min(damage)]
 
-    def fill_intact(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+    def fill_intact(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None = None) -> Damage:
         """As `fill`, of all examples that can be read; the others' rows are like another row, so that a graph runs.
+
+        Args:
+          arrays: As for `fill`.
+          numbers: As for `fill`.
+          first: As for `fill`.
+          part: What was fetched ahead of them.
 
         Returns:
           The positions in `numbers` of the others, and why. Where no example can be read, all rows are arbitrary.
         """
-        damage = self._fill(arrays, numbers, first)
+        damage = self._fill(arrays, numbers, first, part)
         intact = next((position for position in range(len(numbers)) if position not in damage), None)
         if intact is not None:
             for array in arrays.values():
@@ -92,15 +103,15 @@ class Reader(ABC):
             raise damage[0]
         return arrays
 
-    def _fill(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+    def _fill(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None) -> Damage:
         """As `fill_intact`, through the cache; arbitrary in the rows of the others."""
         if self._cache is None:
-            return self.read(arrays, numbers, first)
+            return self.read(arrays, numbers, first, part)
         damaged = Damage()
         new = [number for number in numbers if not self._cached[number]]
         if new:
             decoded = allocate(self.features, len(new))
-            damage = self.read(decoded, new, 0)
+            damage = self.read(decoded, new, 0, part)
             damaged = {new[position]: error for position, error in damage.items()}
             intact = [position for position in range(len(new)) if position not in damage]
             kept = [new[position] for position in intact]
@@ -112,8 +123,43 @@ class Reader(ABC):
         return {position: damaged[number] for position, number in enumerate(numbers) if number in damaged}
 
     @abstractmethod
-    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None = None) -> Damage:
         """As `fill_intact`, from storage; arbitrary in the rows of examples that cannot be read."""
+
+    @property
+    @abstractmethod
+    def remote(self) -> Storage | None:
+        """The split's shards, where it pays to read them ahead of batches; None: on a local disk it does not."""
+
+    def ahead(self, blocks: Iterable[Block], use: Use) -> Generator[tuple[Block, Part | None]]:
+        """Blocks of batches in their order, each with what was fetched ahead of it.
+
+        Args:
+          blocks: The blocks.
+          use: How they come.
+        """
+        storage = self.remote
+        if storage is None:
+            return ((block, None) for block in blocks)
+        return look_ahead(storage if self._cache is None else _NotCached(storage, self._cached), blocks, use)
+
+
+class _NotCached:
+    """A split's shards, of which only those pieces are read whose examples are not kept.
+
+    Args:
+      storage: The shards.
+      cached: bool [examples], whether each is kept by now.
+    """
+
+    def __init__(self, storage: Storage, cached: npt.NDArray[np.bool_]) -> None:
+        self._storage = storage
+        self._cached = cached
+        self.shards, self.places, self.source = storage.shards, storage.places, storage.source
+
+    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """See `Storage.pieces`."""
+        return self._storage.pieces(numbers[~self._cached[numbers]])
 
 
 class RecordReader(Reader):
@@ -134,10 +180,15 @@ class RecordReader(Reader):
     def __reduce__(self) -> tuple[Any, ...]:
         return RecordReader, (self.records, self._decoder, self.caches)
 
-    def read(self, arrays: Arrays, numbers: Sequence[int], first: int) -> Damage:
+    @property
+    def remote(self) -> Storage | None:
+        return None if all(files.is_local(shard.uri) for shard in self.records.shards) else self.records
+
+    def read(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None = None) -> Damage:
+        staged = StagedRecords(self.records, part) if part else None
         if self._raw and not self.batched:
-            return self._raw.read(numbers, arrays, first)
-        records, damage = self.records.read(numbers)
+            return self._raw.read(numbers, arrays, first, staged)
+        records, damage = (staged or self.records).read(numbers)
         many = self.batched and len(records) > _FEW
         left = self._decoder.write_all(records, arrays, first) if many else range(len(records))
         for position in left:

@@ -1,27 +1,42 @@
 """The stored records of a split: random access to the shards, wherever they are, with checksums."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from itertools import accumulate
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import google_crc32c
 import numpy as np
-import numpy.typing as npt
 
 from ..errors import DamagedRecordError, DatasetError
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
 from ..storage import files
+from .block_cache import BlockCache
 from .open_files import OpenFiles
-from .shard_files import Bytes, Item, OpenShards, Result, ShardFile, ShardSource, in_time, side_by_side
+from .shard_files import MOST, Bytes, Integers, Item, OpenShards, Result, ShardFile, ShardSource, in_time, side_by_side
 
-Integers: TypeAlias = npt.NDArray[np.int64]
 # The positions, among the numbers that were asked for, of the examples that cannot be given, and why.
 Damage: TypeAlias = dict[int, Exception]
 READ_ERRORS = (DatasetError, OSError)  # that concern some examples and not others
 
-_MOST = 1 << 23  # bytes that are read at a time, unless one record has more
+
+@dataclass(frozen=True)
+class Places:
+    """Where pieces of a split are.
+
+    Attributes:
+      shards: The shard of each.
+      begins: Where it begins there.
+      ends: Where it ends.
+      errors: Why some shards cannot be read.
+    """
+
+    shards: Integers
+    begins: Integers
+    ends: Integers
+    errors: Mapping[int, Exception] = field(default_factory=dict)
 
 
 class ShardRecords:
@@ -32,18 +47,19 @@ class ShardRecords:
     Args:
       shards: Their files.
       open_files: Keeps them open; None: for these records alone.
+      cache: Where blocks of them are kept, if they are in a store; None: nowhere.
     """
 
-    def __init__(self, shards: Sequence[ShardFile], open_files: OpenFiles | None = None) -> None:
+    def __init__(
+        self, shards: Sequence[ShardFile], open_files: OpenFiles | None = None, cache: BlockCache | None = None
+    ) -> None:
         self.shards = tuple(shards)
+        self.cache = cache
         self._starts = list(accumulate((shard.records for shard in shards), initial=0))
-        self._open = OpenShards(self.shards, OpenFiles() if open_files is None else open_files)
+        self._open = OpenShards(self.shards, OpenFiles() if open_files is None else open_files, cache)
 
-    def __getstate__(self) -> tuple[ShardFile, ...]:
-        return self.shards
-
-    def __setstate__(self, shards: tuple[ShardFile, ...]) -> None:
-        self.__init__(shards)  # type: ignore[misc]
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ShardRecords, (self.shards, None, self.cache)
 
     def __len__(self) -> int:
         return self._starts[-1]
@@ -69,7 +85,10 @@ class ShardRecords:
           DatasetError: its shard cannot be read.
         """
         shard, start, stop = self._find(number)
-        record, footer = self._open.source(shard).frame(start, stop)
+        source = self._open.source(shard)
+        record, footer = source.frame(start, stop)
+        if not _is_whole(google_crc32c.value(record), footer) and source.forget(start, stop):
+            record, footer = source.frame(start, stop)
         self._check(number, google_crc32c.value(record), footer)
         return record
 
@@ -85,7 +104,7 @@ class ShardRecords:
         records, damage = [b""] * len(numbers), Damage()
         indices = np.asarray(numbers, np.int64)
         order = np.argsort(indices, kind="stable")
-        shards = np.searchsorted(self._starts, indices[order], "right") - 1
+        shards = self.shards_of(indices[order])
         jobs = [(shard, order[shards == shard]) for shard in np.unique(shards).tolist()]
 
         def read(job: tuple[int, Integers]) -> Damage:
@@ -105,12 +124,48 @@ class ShardRecords:
     def _read_shard(self, shard: int, numbers: Integers, positions: list[int], records: list[bytes]) -> Damage:
         """Reads records of one shard, in the order of storage, to some positions of `records`."""
         try:
-            offsets = np.frombuffer(self._open.offsets(shard), np.int64)
-            inside = numbers - self._starts[shard]
-            damaged = _read_sorted(self._open.source(shard), offsets[inside], offsets[inside + 1], positions, records)
+            source = self._open.source(shard)
+            starts, stops = self.bounds(shard, numbers)
+            damaged = _read_sorted(source, starts, stops, positions, records)
+            if damaged and all(source.forget(int(starts[place]), int(stops[place])) for place in damaged):
+                again = _read_sorted(
+                    source, starts[damaged], stops[damaged], [positions[place] for place in damaged], records
+                )
+                damaged = [damaged[place] for place in again]
             return {positions[place]: self._damaged(int(numbers[place])) for place in damaged}
         except READ_ERRORS as error:
-            return dict.fromkeys(positions, error)
+            if files.is_local(self.shards[shard].uri):
+                return dict.fromkeys(positions, error)
+            return {
+                position: self.unread(int(number), error) for position, number in zip(positions, numbers, strict=True)
+            }
+
+    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """The records that some examples are, sorted, and where in `numbers` each comes first."""
+        return np.unique(numbers, return_index=True)
+
+    def places(self, pieces: Integers) -> Places:
+        """Where records are; reads the indexes of their shards, side by side."""
+        shards = self.shards_of(pieces)
+        return Places(shards, *self._open.places(shards, pieces - np.asarray(self._starts)[shards]))
+
+    def shards_of(self, numbers: Integers) -> Integers:
+        """The numbers of the shards that records are in."""
+        return np.searchsorted(self._starts, numbers, "right") - 1
+
+    def bounds(self, shard: int, numbers: Integers) -> tuple[Integers, Integers]:
+        """Where the frames of records in a shard begin and end, from its beginning. Errors as for `source`."""
+        offsets = np.asarray(self._open.offsets(shard))
+        inside = numbers - self._starts[shard]
+        return offsets[inside], offsets[inside + 1]
+
+    def source(self, shard: int) -> ShardSource:
+        """A shard's content.
+
+        Raises:
+          DatasetError: the shard or its index is missing or damaged.
+        """
+        return self._open.source(shard)
 
     def size(self, number: int) -> int:
         """A record's bytes, without its frame."""
@@ -170,12 +225,23 @@ class ShardRecords:
 
     def _check(self, number: int, crc: int, footer: bytes) -> None:
         # The length before the record is not read: a wrong offset shows in the checksum, too.
-        if mask_crc(crc) != int.from_bytes(footer, "little"):
+        if not _is_whole(crc, footer):
             raise self._damaged(number)
+
+    def unread(self, number: int, error: Exception) -> DatasetError:
+        """The error that says which record cannot be read."""
+        if isinstance(error, DatasetError):
+            return error
+        shard, inside = self.locate(number)
+        return DatasetError(f"{shard.uri}: record {inside}, example {number} of its split, cannot be read: {error}")
 
     def _damaged(self, number: int) -> DamagedRecordError:
         shard, inside = self.locate(number)
         return DamagedRecordError(f"{shard.uri}: record {inside} is damaged or truncated; run `penstock verify`")
+
+
+def _is_whole(crc: int, footer: bytes) -> bool:
+    return bool(mask_crc(crc) == int.from_bytes(footer, "little"))
 
 
 def _read_sorted(
@@ -200,7 +266,7 @@ def _read_sorted(
     return damaged
 
 
-def merge_ranges(starts: Integers, stops: Integers, gap: int, most: int = _MOST) -> list[tuple[int, int]]:
+def merge_ranges(starts: Integers, stops: Integers, gap: int, most: int = MOST) -> list[tuple[int, int]]:
     """Which sorted ranges of bytes are read together.
 
     Args:

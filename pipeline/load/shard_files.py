@@ -2,14 +2,13 @@
 
 import gzip
 import os
-import sys
 import time
 import zlib
-from array import array
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -19,28 +18,43 @@ from ..errors import DatasetError
 from ..formats.manifest import Shard
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
 from ..storage import files
+from .block_cache import BlockCache, Demand
 from .locks import ProcessLock
 from .open_files import OpenFiles
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
+Integers: TypeAlias = npt.NDArray[np.int64]
 Bounds: TypeAlias = Sequence[tuple[int, int]]  # where ranges of bytes begin and end
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+MOST = 8 << 20  # bytes that are read by one request, unless one record has more
 _SHORT = 4096  # bytes that are copied in less time than another call takes
 _REQUESTS = 16  # that are on their way at a time, where they take long
 _TRIED = 8  # reads of a local file that tell whether it is slow
+_FITS = 0.9  # of a cache that may be full of one split
 _SLOW = 4e-3  # seconds a read: more than 8 MB take from memory, less than a network's disk takes to answer
 
 
 @dataclass(frozen=True)
 class ShardFile:
-    """A stored shard: the URIs of its data and, but for Parquet, of its record offsets, its records and its bytes."""
+    """A stored shard.
+
+    Attributes:
+      uri: Where it is.
+      index_uri: Where the offsets of its records are; None: it is Parquet.
+      records: How many it has.
+      bytes: Its size.
+      sha256: Of its content.
+      index_sha256: Of its index.
+    """
 
     uri: str
     index_uri: str | None
     records: int
     bytes: int
+    sha256: str
+    index_sha256: str = ""
 
     @property
     def compressed(self) -> bool:
@@ -61,6 +75,8 @@ def shard_files(dataset: str, shards: Iterable[Shard]) -> list[ShardFile]:
             files.join(dataset, shard.index.path) if shard.index else None,
             shard.examples,
             shard.file.bytes,
+            shard.file.sha256,
+            shard.index.sha256 if shard.index else "",
         )
         for shard in shards
     ]
@@ -86,6 +102,9 @@ class ShardSource(Protocol):
 
     def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
         """As `fill`, for many offsets."""
+
+    def forget(self, start: int, stop: int) -> bool:
+        """Removes the bytes between two offsets from a cache, where they may be damaged; whether there is one."""
 
 
 class LocalFile:
@@ -125,6 +144,9 @@ class LocalFile:
         for _ in in_time(lambda job: self.fill(*job), jobs):
             pass
 
+    def forget(self, start: int, stop: int) -> bool:
+        return False
+
 
 class InMemoryFile:
     """A file that is in memory as a whole."""
@@ -141,27 +163,42 @@ class InMemoryFile:
         return (self._content[start:stop] for start, stop in bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        _copy(memoryview(self._content)[start:], parts)
+        copy_to(memoryview(self._content)[start:], parts)
 
     def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
         for start, parts in jobs:
             self.fill(start, parts)
 
+    def forget(self, start: int, stop: int) -> bool:
+        return False
+
 
 class RemoteFile:
-    """An object in a store: a range is one request, some of which are on their way at a time."""
+    """A file in a store, read by ranges, some of which are on their way at a time; from any thread.
 
-    gap = 1 << 19
+    Args:
+      uri: Where it is.
+      size: Its bytes.
+      sha256: Of its content: what blocks of it are called in a cache.
+      cache: Where blocks of it are kept; None: nowhere.
+      keep: Whether blocks are kept of which it is not known when they are needed next.
 
-    def __init__(self, uri: str) -> None:
-        self._file = files.open_remote(uri)
+    Attributes:
+      size: Its bytes.
+    """
+
+    gap = 1 << 17
+
+    def __init__(self, uri: str, size: int, sha256: str, cache: BlockCache | None = None, keep: bool = False) -> None:
+        self.size, self._uri, self._sha256, self._cache = size, uri, sha256, cache
+        self._demand = Demand() if keep else None
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
-        framed: bytes = self._read((start, stop))
+        framed = self.read(start, stop)
         return framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
 
     def ranges(self, bounds: Bounds) -> Iterator[bytes]:
-        return side_by_side(self._read, bounds)
+        return side_by_side(lambda each: self.read(*each), bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         self.fill_all([(start, parts)])
@@ -169,12 +206,83 @@ class RemoteFile:
     def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
         bounds = [(start, start + sum(part.nbytes for part in parts)) for start, parts in jobs]
         for content, (_, parts) in zip(self.ranges(bounds), jobs, strict=True):
-            _copy(memoryview(content), parts)
+            copy_to(memoryview(content), parts)
 
-    def _read(self, bounds: tuple[int, int]) -> bytes:
-        start, stop = bounds
-        content: bytes = self._file.read_at(stop - start, start)
-        return content
+    def forget(self, start: int = 0, stop: int | None = None) -> bool:
+        if self._cache is None:
+            return False
+        for number in self._numbers(start, self.size if stop is None else stop):
+            self._cache.drop((self._sha256, number))
+        return True
+
+    def content(self) -> bytes:
+        """All of it."""
+        return b"".join(self.ranges(split_range(0, self.size)))
+
+    def read(self, start: int, stop: int, demand: Demand | None = None) -> bytes:
+        """The bytes between two offsets, fewer at the end.
+
+        Args:
+          start: Of the first byte.
+          stop: Behind the last.
+          demand: Who wants blocks kept; None: what was said when it was opened.
+
+        Raises:
+          OSError: they cannot be read.
+        """
+        start, stop, demand = min(start, self.size), min(stop, self.size), demand or self._demand
+        if self._cache is None or start >= stop:
+            return self._request(start, stop)
+        parts = {number: self._cached(number, start, stop) for number in self._numbers(start, stop)}
+        missing = [number for number, part in parts.items() if part is None]
+        for _, run in groupby(enumerate(missing), lambda each: each[1] - each[0]):
+            numbers = [number for _, number in run]
+            parts[numbers[0]] = self._fetch(numbers, start, stop, demand)
+            parts.update(dict.fromkeys(numbers[1:], b""))
+        return b"".join(part for part in parts.values() if part)
+
+    def _numbers(self, start: int, stop: int) -> range:
+        """The blocks that have the bytes between two offsets."""
+        assert self._cache
+        return range(start // self._cache.block, -(-stop // self._cache.block))
+
+    def _cached(self, number: int, start: int, stop: int) -> bytes | None:
+        assert self._cache
+        first, size = number * self._cache.block, self._block_size(number)
+        bounds = max(0, start - first), min(size, stop - first)
+        return self._cache.read((self._sha256, number), size, *bounds)
+
+    def _block_size(self, number: int) -> int:
+        assert self._cache
+        return min(self._cache.block, self.size - number * self._cache.block)
+
+    def _fetch(self, numbers: Sequence[int], start: int, stop: int, demand: Demand | None) -> bytes:
+        """What some neighbouring blocks, which are not in the cache, have of the bytes between two offsets."""
+        assert self._cache
+        first = numbers[0] * self._cache.block
+        last = numbers[-1] * self._cache.block + self._block_size(numbers[-1])
+        start, stop = max(start, first), min(stop, last)
+        if demand is None:
+            return self._request(start, stop)
+        names = [(self._sha256, number) for number in numbers]
+        return self._cache.fill(
+            names,
+            [self._block_size(number) for number in numbers],
+            (start - first, stop - first),
+            lambda begin, end: self._request(first + begin, first + end),
+            demand,
+        )
+
+    def _request(self, start: int, stop: int) -> bytes:
+        try:
+            return files.read_range(self._uri, start, stop)
+        except FileNotFoundError as error:
+            raise _missing(self._uri) from error
+
+
+def split_range(start: int, stop: int) -> list[tuple[int, int]]:
+    """The bytes between two offsets, as ranges that are read by one request each."""
+    return [(first, min(first + MOST, stop)) for first in range(start, stop, MOST)]
 
 
 def in_time(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
@@ -189,8 +297,8 @@ def in_time(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[R
 
 def side_by_side(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """The results of some calls in their order, a few of which are under way at a time."""
-    if len(items) == 1:
-        yield call(items[0])
+    if len(items) < 2:
+        yield from map(call, items)
         return
     with ThreadPoolExecutor(max(1, min(_REQUESTS, len(items))), "penstock-read") as pool:
         begun: deque[Future[Result]] = deque()
@@ -206,7 +314,8 @@ def side_by_side(call: Callable[[Item], Result], items: Sequence[Item]) -> Itera
                 future.cancel()
 
 
-def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
+def copy_to(content: memoryview, parts: Sequence[Bytes]) -> None:
+    """Fills uint8 arrays with bytes, one after the other; with zeros where there are no more."""
     for part in parts:
         available = content[: part.nbytes]
         part[: len(available)] = available
@@ -217,85 +326,160 @@ def _copy(content: memoryview, parts: Sequence[Bytes]) -> None:
 class OpenShards:
     """The shards of a split, opened when they are first read.
 
-    Where records begin is kept of every shard that was ever open: 8 bytes a record.
+    Where records begin is kept of every shard that was ever read: 8 bytes a record.
 
     Args:
       shards: Their files.
       open_files: Keeps them open.
+      cache: Where blocks of them are kept, if they are in a store; None: nowhere.
     """
 
-    def __init__(self, shards: Sequence[ShardFile], open_files: OpenFiles) -> None:
+    def __init__(self, shards: Sequence[ShardFile], open_files: OpenFiles, cache: BlockCache | None = None) -> None:
         self._shards = shards
+        self._cache = cache
+        self._keep = cache is not None and fits(shards, cache)
         self._open_files = open_files
         self._opening = [ProcessLock() for _ in shards]
-        self._offsets: dict[int, array[int]] = {}
+        self._starts = np.cumsum([0, *(shard.records + 1 for shard in shards)])
+        self._all_offsets = np.empty(self._starts[-1], np.int64)  # memory is taken as they are read
+        self._offsets: dict[int, memoryview[int]] = {}
 
-    def offsets(self, shard: int) -> "array[int]":
+    def offsets(self, shard: int) -> "memoryview[int]":
         """Where a shard's records begin, and where the last one ends.
 
         Raises:
-          DatasetError: the shard or its index is missing or damaged.
+          DatasetError: the shard's index is missing or damaged.
         """
         offsets = self._offsets.get(shard)
         if offsets is None:
-            self._open(shard)
-            offsets = self._offsets[shard]
+            with self._opening[shard]:
+                offsets = self._offsets.get(shard)
+                if offsets is None:
+                    offsets = self._offsets[shard] = self._read_offsets(shard)
         return offsets
 
+    def _read_offsets(self, shard: int) -> "memoryview[int]":
+        part = self._all_offsets[self._starts[shard] : self._starts[shard + 1]]
+        part[:] = self._open_files.have_room(lambda: _read_offsets(self._shards[shard], self._cache))
+        return memoryview(part)  # type: ignore[arg-type]
+
+    def places(self, shards: Integers, numbers: Integers) -> tuple[Integers, Integers, dict[int, Exception]]:
+        """Where records begin in their shards, and where they end; reads indexes side by side.
+
+        Args:
+          shards: The shards of some records.
+          numbers: The records' numbers in them.
+
+        Returns:
+          The begins, the ends, and why the indexes of some shards cannot be read; of these they are 0.
+        """
+        unread = [shard for shard in np.unique(shards).tolist() if shard not in self._offsets]
+        errors: dict[int, Exception] = {}
+
+        def read(shard: int) -> None:
+            try:
+                self.offsets(shard)
+            except (DatasetError, OSError) as error:
+                errors[shard] = error
+
+        for _ in side_by_side(read, unread):
+            pass
+        places = self._starts[shards] + numbers
+        begins, ends = self._all_offsets[places], self._all_offsets[places + 1]
+        if errors:
+            unknown = np.isin(shards, list(errors))
+            begins[unknown], ends[unknown] = 0, 0
+        return begins, ends, errors
+
     def source(self, shard: int) -> ShardSource:
-        """A shard's content; it stays open as long as the caller refers to it. Errors as for `offsets`."""
+        """A shard's content; it stays open as long as the caller refers to it.
+
+        Raises:
+          DatasetError: the shard is missing or damaged.
+        """
         source: ShardSource | None = self._open_files.find(self._shards[shard].uri)
-        return self._open(shard) if source is None or shard not in self._offsets else source
+        return self._open(shard) if source is None else source
 
     def _open(self, shard: int) -> ShardSource:
         file = self._shards[shard]
+        size = self.offsets(shard)[-1]
 
         def make() -> tuple[ShardSource, int]:
-            source, self._offsets[shard] = _open_shard(file, self._offsets.get(shard))
-            return source, self._offsets[shard][-1] if file.compressed else 0
+            return _open_shard(file, size, self._cache, self._keep), size if file.compressed else 0
 
         with self._opening[shard]:
             source: ShardSource | None = self._open_files.find(file.uri)
-            if source is None or shard not in self._offsets:
-                source = self._open_files.open(file.uri, make)
-            return source
+            return self._open_files.open(file.uri, make) if source is None else source
 
 
-def _open_shard(shard: ShardFile, known: "array[int] | None") -> tuple[ShardSource, "array[int]"]:
-    """A shard's file, decompressed in memory if it is compressed, and where its records begin and the last one ends."""
+def fits(shards: Iterable[ShardFile], cache: BlockCache) -> bool:
+    """Whether a cache has room for all of some shards."""
+    return sum(shard.bytes + 8 * shard.records for shard in shards) < _FITS * cache.limit
+
+
+def _open_shard(shard: ShardFile, size: int, cache: BlockCache | None, keep: bool) -> ShardSource:
+    """A shard's file; decompressed in memory, to so many bytes, if it is compressed."""
     try:
-        offsets = _read_offsets(shard) if known is None else known
-        content = gzip.decompress(files.read_bytes(shard.uri)) if shard.compressed else None
-        _check_offsets(shard, offsets, shard.bytes if content is None else len(content))
-        if content is not None:
-            return InMemoryFile(content), offsets
-        if not shard.bytes:
-            return InMemoryFile(b""), offsets
-        return LocalFile(shard.uri) if files.is_local(shard.uri) else RemoteFile(shard.uri), offsets
+        if files.is_local(shard.uri):
+            if not shard.compressed:
+                return LocalFile(shard.uri) if shard.bytes else InMemoryFile(b"")
+            content = gzip.decompress(files.read_bytes(shard.uri))
+        else:
+            remote = RemoteFile(shard.uri, shard.bytes, shard.sha256, cache, keep)
+            if not shard.compressed:
+                return remote
+            content = _read_whole(remote, gzip.decompress)
     except FileNotFoundError as error:
-        raise DatasetError(
-            f"{error.filename or shard.uri}: a file of the dataset is missing; run `penstock verify`"
-        ) from error
+        raise _missing(error.filename or shard.uri) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise DatasetError(f"{shard.uri}: its compression is damaged ({error}); run `penstock verify`") from error
+    if len(content) != size:
+        raise _other_offsets(shard, len(content))
+    return InMemoryFile(content)
 
 
-def _read_offsets(shard: ShardFile) -> "array[int]":
+def _missing(uri: str) -> DatasetError:
+    return DatasetError(f"{uri}: a file of the dataset is missing; run `penstock verify`")
+
+
+def _read_whole(file: RemoteFile, parse: Callable[[bytes], Result]) -> Result:
+    """What a whole file says; where it is damaged, what it says in the store, and not in the cache."""
+    try:
+        return parse(file.content())
+    except (DatasetError, EOFError, gzip.BadGzipFile, zlib.error):
+        if not file.forget():
+            raise
+        return parse(file.content())
+
+
+def _read_offsets(shard: ShardFile, cache: BlockCache | None) -> Integers:
+    """Where the records of a shard begin, and the last one ends."""
     if shard.index_uri is None:
         raise DatasetError(f"{shard.uri}: expected an index of its records, found none; run the recipe again")
-    offsets = array("Q", files.read_bytes(shard.index_uri))
-    if sys.byteorder == "big":
-        offsets.byteswap()
-    return offsets
+    try:
+        if cache is None or files.is_local(shard.index_uri):
+            return _parse_offsets(shard, files.read_bytes(shard.index_uri))
+        index = RemoteFile(shard.index_uri, 8 * (shard.records + 1), shard.index_sha256, cache, keep=True)
+        return _read_whole(index, lambda content: _parse_offsets(shard, content))
+    except FileNotFoundError as error:
+        raise _missing(error.filename or shard.index_uri) from error
 
 
-def _check_offsets(shard: ShardFile, offsets: "array[int]", size: int) -> None:
-    if len(offsets) != shard.records + 1:
+def _parse_offsets(shard: ShardFile, content: bytes) -> Integers:
+    if len(content) != 8 * (shard.records + 1):
+        found = f"{len(content) / 8:g}"
         raise DatasetError(
-            f"{shard.index_uri}: expected {shard.records + 1} offsets, found {len(offsets)}; run `penstock verify`"
+            f"{shard.index_uri}: expected {shard.records + 1} offsets, found {found}; run `penstock verify`"
         )
-    bounds = np.frombuffer(offsets, np.uint64)
-    if bounds[0] != 0 or bounds[-1] != size or (bounds[1:] < bounds[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
-        raise DatasetError(
-            f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
-        )
+    offsets = np.frombuffer(content, "<u8")
+    if offsets[0] != 0 or (offsets[1:] < offsets[:-1] + np.uint64(HEADER_SIZE + FOOTER_SIZE)).any():
+        raise _other_offsets(shard, shard.bytes)
+    if not shard.compressed and offsets[-1] != shard.bytes:
+        raise _other_offsets(shard, shard.bytes)
+    return offsets.astype(np.int64)
+
+
+def _other_offsets(shard: ShardFile, size: int) -> DatasetError:
+    return DatasetError(
+        f"{shard.index_uri}: expected the offsets of records in {size} bytes, found others; run `penstock verify`"
+    )

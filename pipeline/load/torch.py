@@ -13,7 +13,6 @@ import torch
 import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
-from ..cores import cores
 from ..errors import RequestError
 from .batches import Batches, Closing, Iteration, Stateful
 from .order import Share, State
@@ -194,7 +193,7 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
                 said = self.batches.next_start
                 self._starts.change(turn, serial, begun, place_of(said))
 
-        made = self.batches.run(every(steps, turn.workers), max(1, cores() // turn.workers))
+        made = self.batches.run(every(steps, turn.workers), turn.workers)
         return self._make(iteration, cast("Iterator[tuple[WorkerStep, dict[str, Any]]]", made), publish)
 
     def _make(

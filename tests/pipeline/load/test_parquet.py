@@ -1,6 +1,7 @@
 """Parquet shards: a bounded number of open files, and only damaged row groups are lost."""
 
 import errno
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +30,13 @@ def reader(tmp_path: Path) -> ParquetReader:
         path = tmp_path / f"{shard}.parquet"
         table = pa.table({"n": numbers, "v": [[number] for number in numbers]})
         pq.write_table(table, path, row_group_size=GROUP, write_page_checksum=True, compression="none")
-        shards.append(ShardFile(str(path), None, ROWS, path.stat().st_size))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        shards.append(ShardFile(str(path), None, ROWS, path.stat().st_size, sha256))
     return ParquetReader(shards, FEATURES)
 
 
 def _damage(reader: ParquetReader, shard: int, group: int) -> None:
-    path = Path(reader._shards[shard].uri)
+    path = Path(reader.shards[shard].uri)
     column = pq.ParquetFile(path).metadata.row_group(group).column(0)
     content = bytearray(path.read_bytes())
     content[column.data_page_offset + column.total_compressed_size - 1] ^= 255

@@ -17,13 +17,17 @@ from stored_datasets import write_shard
 from penstock.pipeline.load import shard_files
 from penstock.pipeline.load.open_files import OpenFiles
 from penstock.pipeline.load.records import ShardRecords, merge_ranges
-from penstock.pipeline.load.shard_files import LocalFile, OpenShards, RemoteFile
+from penstock.pipeline.load.shard_files import LocalFile, OpenShards, RemoteFile, ShardFile
 
 SHARDS, RECORDS = 12, 30
 
 
 def _record(number: int) -> bytes:
     return b"%d " % number * (number % 7)
+
+
+def _remote(shard: ShardFile) -> RemoteFile:
+    return RemoteFile(f"file://{shard.uri}", shard.bytes, shard.sha256)
 
 
 @pytest.fixture
@@ -153,21 +157,21 @@ def test_a_file_that_ends_early_loses_what_is_cut_off(shards: list[Any], cut: in
 
 
 def test_a_store_has_several_requests_under_way(shards: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    file = RemoteFile(f"file://{shards[0].uri}")
+    file = _remote(shards[0])
     together = threading.Barrier(3, timeout=20)
 
-    def read(bounds: tuple[int, int]) -> bytes:
+    def read(start: int, stop: int) -> bytes:
         together.wait()
-        return b"%d" % bounds[0]
+        return b"%d" % start
 
-    monkeypatch.setattr(file, "_read", read)
+    monkeypatch.setattr(file, "read", read)
     assert list(file.ranges([(0, 1), (1, 2), (2, 3)])) == [b"0", b"1", b"2"]
 
 
 def test_no_thread_of_a_store_goes_on_when_its_reader_stops(shards: list[Any]) -> None:
-    file = RemoteFile(f"file://{shards[0].uri}")
+    file = _remote(shards[0])
     asked = []
-    file._read = lambda bounds: asked.append(bounds) or b""  # type: ignore[method-assign, func-returns-value]
+    file.read = lambda *bounds: asked.append(bounds) or b""  # type: ignore[method-assign, func-returns-value]
     ranges = file.ranges([(number, number + 1) for number in range(1000)])
     next(ranges)
     ranges.close()
@@ -176,7 +180,7 @@ def test_no_thread_of_a_store_goes_on_when_its_reader_stops(shards: list[Any]) -
 
 def test_memory_that_a_short_file_leaves_unwritten_is_cleared(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
-    for source in (LocalFile(str(tmp_path / "file")), RemoteFile(f"file://{tmp_path / 'file'}")):
+    for source in (LocalFile(str(tmp_path / "file")), RemoteFile(f"file://{tmp_path / 'file'}", 3, "")):
         parts = [np.full(2, 9, np.uint8), np.full(3, 9, np.uint8), np.full(2, 9, np.uint8)]
         source.fill(1, parts)
         assert [part.tolist() for part in parts] == [[98, 99], [0, 0, 0], [0, 0]]

@@ -1,0 +1,410 @@
+"""Fetches from a store what an iteration will read, before it is asked for: few requests, many at a time.
+
+The order says which examples come. They are taken a part at a time: of a part, the ranges of bytes that hold its
+records are sorted, and those near each other become one request of up to 8 MB; what lies between records is thrown
+away. Parts are small at first, so that the first batch is there soon, and then as large as memory allows: a whole
+window, if it fits, is read from its shards in one go, whatever the order in it. How many requests are under way follows
+from how long they take and how fast batches are used; where a batch has to wait, there are more.
+"""
+
+import math
+import os
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from itertools import chain, pairwise
+from typing import Generic, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .block_cache import BlockName, Demand, NextUse
+from .order import Integers, Order
+from .records import Places, merge_ranges
+from .shard_files import RemoteFile, ShardFile, ShardSource
+
+_MOST_BYTES = 384 << 20  # that are ready or being read, of all parts
+_LEAST_BYTES = 64 << 20
+_OF_MEMORY = 32  # the part of the machine's memory that they may take
+_UNDER_WAY = 64 << 20  # bytes that are asked for at a time
+_FIRST, _LEAST, _MOST = 16, 4, 64  # requests under way: at first, at least, at most
+_SECOND_PART = 4 << 20  # bytes; the first part is one block of batches
+_GROWTH = 8  # times as much has each part after it, until parts are as large as they may be
+
+
+class Upcoming(Protocol):
+    """A block of batches that will be made.
+
+    Attributes:
+      epoch: Its epoch.
+      numbers: int64, its examples, in the order of storage counted from 0.
+      first: Where in the epoch it begins, over all hosts.
+      end: Where it ends.
+    """
+
+    @property
+    def epoch(self) -> int: ...
+    @property
+    def numbers(self) -> Integers: ...
+    @property
+    def first(self) -> int: ...
+    @property
+    def end(self) -> int: ...
+
+
+Block = TypeVar("Block", bound=Upcoming)
+
+
+class Storage(Protocol):
+    """A split's shards, in pieces that are read as a whole: records, or row groups."""
+
+    @property
+    def shards(self) -> Sequence[ShardFile]: ...
+
+    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
+        """The sorted numbers of the pieces of some examples that must be read; where in `numbers` each comes first."""
+
+    def places(self, pieces: Integers) -> Places:
+        """Where pieces are; reads what it takes to know that."""
+
+    def source(self, shard: int) -> ShardSource:
+        """A shard's content."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """How a split is gone through.
+
+    Attributes:
+      order: Which example comes when.
+      shared: Whether other processes go through it in the same order about now.
+      workers: How many of these are on this machine, and share its memory.
+    """
+
+    order: Order
+    shared: bool = False
+    workers: int = 1
+
+
+@dataclass(eq=False)
+class _Chunk:
+    """Bytes of a shard that are fetched by one request: those of some pieces.
+
+    Attributes:
+      shard: The shard's number.
+      begins: Where the pieces begin.
+      ends: Where they end.
+      demand: Who wants them kept.
+      content: The pieces' bytes, one after the other.
+    """
+
+    shard: int
+    begins: Integers
+    ends: Integers
+    demand: Demand
+    content: Future[bytes] = field(default_factory=Future)
+
+    @property
+    def size(self) -> int:
+        return int(self.ends[-1] - self.begins[0])
+
+
+class Part:
+    """Pieces of a split that are fetched together.
+
+    Args:
+      pieces: Their numbers, sorted.
+      chunks: What is fetched.
+      chunk_of: The chunk that each piece is in.
+      starts: Where in its chunk each piece begins.
+      stops: Where it ends.
+      waits: Called when somebody needs what is not there yet.
+    """
+
+    def __init__(
+        self,
+        pieces: Integers,
+        chunks: Sequence[_Chunk],
+        chunk_of: Integers,
+        starts: Integers,
+        stops: Integers,
+        waits: Callable[[], None],
+    ) -> None:
+        self.pieces, self.chunks, self.chunk_of, self.starts, self.stops = pieces, chunks, chunk_of, starts, stops
+        self._waits = waits
+
+    def __len__(self) -> int:
+        return int((self.stops - self.starts).sum())
+
+    def find(self, pieces: Integers) -> tuple[Integers, Integers, Integers]:
+        """The chunks of some of its pieces, and where in them they begin and end."""
+        places = np.searchsorted(self.pieces, pieces)
+        return self.chunk_of[places], self.starts[places], self.stops[places]
+
+    def has(self, pieces: Integers) -> npt.NDArray[np.bool_]:
+        """Which of some pieces are in it."""
+        places = np.minimum(np.searchsorted(self.pieces, pieces), len(self.pieces) - 1)
+        return self.pieces[places] == pieces if len(self.pieces) else np.zeros(len(pieces), bool)
+
+    def content(self, chunk: int) -> bytes:
+        """What is fetched, when it is there.
+
+        Raises:
+          OSError: it cannot be read.
+          DatasetError: its shard is missing, or damaged.
+        """
+        future = self.chunks[chunk].content
+        if not future.done():
+            self._waits()
+        return future.result()
+
+
+def look_ahead(
+    storage: Storage, blocks: Iterable[Block], use: Use, budget: int | None = None
+) -> Generator[tuple[Block, Part | None]]:
+    """Blocks in their order, each with the part that has its examples; parts are fetched ahead.
+
+    Args:
+      storage: Where they are.
+      blocks: The blocks.
+      use: How they come.
+      budget: Bytes of parts that are there at a time, about; None: a part of the machine's memory.
+    """
+    budget = _default_budget(use.workers) if budget is None else budget
+    fetcher = _Fetcher(storage)
+    planner = ThreadPoolExecutor(1, "penstock-plan")
+    plans = _Plans(storage, blocks, use, fetcher)
+    begun: deque[tuple[int, Future[tuple[list[Block], Part] | None]]] = deque()
+    reserved = _Amount()
+    target, following, ended = 1, min(_SECOND_PART, budget // 2), False
+    try:
+        while True:
+            while not ended and (not begun or reserved.value + target <= budget):
+                reserved.add(target)
+                begun.append((target, planner.submit(plans.make, target)))
+                target, following = following, min(following * _GROWTH, budget // 2)
+            size, future = begun.popleft()
+            planned, since = future.result(), time.monotonic()
+            if planned is None:
+                return
+            taken, part = planned
+            weakref.finalize(part, reserved.add, -size)
+            for block in taken:
+                yield block, part
+            fetcher.adapt(len(part) / max(1e-6, time.monotonic() - since))
+            del planned, future, part  # the memory goes when the last batch of it is made
+    finally:
+        planner.shutdown(wait=False, cancel_futures=True)
+        fetcher.close()
+
+
+def _default_budget(workers: int) -> int:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return max(_LEAST_BYTES, min(_MOST_BYTES, memory // _OF_MEMORY) // workers)
+
+
+class _Amount:
+    """A number that threads, and what runs when memory is freed, add to."""
+
+    def __init__(self) -> None:
+        self._changes: deque[int] = deque()  # no lock: it may be changed while it is being changed
+
+    def add(self, amount: int) -> None:
+        self._changes.append(amount)
+
+    @property
+    def value(self) -> int:
+        return sum(list(self._changes))
+
+
+class _Plans(Generic[Block]):
+    """Cuts what is to come into parts, and has them fetched; called by one thread at a time."""
+
+    def __init__(self, storage: Storage, blocks: Iterable[Block], use: Use, fetcher: "_Fetcher") -> None:
+        self._storage, self._use, self._fetcher = storage, use, fetcher
+        self._blocks = iter(blocks)
+        self._live: list[weakref.ref[Part]] = []
+        sizes = [shard.bytes for shard in storage.shards]
+        counts = [max(1, shard.records) for shard in storage.shards]
+        self._starts = np.cumsum([0, *(shard.records for shard in storage.shards)])
+        self._weights = np.maximum(1.0, sizes) / np.array(counts)  # of an example, about, by shard
+        window = use.order.window if use.order.shuffle == "window" else 0
+        self._window = window * sum(sizes) / max(1, use.order.count)
+        self._window_examples = window
+        self._by_sha256 = {shard.sha256: number for number, shard in enumerate(storage.shards)}
+
+    def make(self, size: int) -> tuple[list[Block], Part] | None:
+        """The next blocks, of so many bytes about, and their part, which it begins to fetch; None: none is left."""
+        blocks = self._take(size)
+        if not blocks:
+            return None
+        pieces, firsts = self._storage.pieces(np.concatenate([block.numbers for block in blocks]))
+        demand = Demand(self._next_use(blocks[-1]), self._use.shared)
+        part, new = self._cut(pieces, firsts, demand)
+        self._live = [*(ref for ref in self._live if ref()), weakref.ref(part)]
+        self._fetcher.begin(new)
+        return blocks, part
+
+    def _take(self, size: int) -> list[Block]:
+        """The next blocks; where a whole window more would be too much, none of the next window."""
+        blocks: list[Block] = []
+        taken = 0.0
+        while taken < size and (block := next(self._blocks, None)) is not None:
+            if blocks and self._begins_window(block, blocks[-1]) and taken + self._window > size:
+                self._blocks = chain([block], self._blocks)
+                break
+            blocks.append(block)
+            taken += self._weights[np.searchsorted(self._starts, block.numbers, "right") - 1].sum()
+        return blocks
+
+    def _begins_window(self, block: Block, last: Block) -> bool:
+        examples = self._window_examples
+        return bool(examples) and (block.epoch, block.first // examples) != (last.epoch, last.first // examples)
+
+    def _cut(self, pieces: Integers, firsts: Integers, demand: Demand) -> tuple[Part, list[_Chunk]]:
+        """A part, and what of it is to be fetched, in the order in which it is needed; the rest other parts have."""
+        chunk_of = np.full(len(pieces), -1)
+        starts, stops = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
+        chunks: list[_Chunk] = []
+        for other in filter(None, (ref() for ref in self._live)):
+            there = np.flatnonzero((chunk_of < 0) & other.has(pieces))
+            numbers, starts[there], stops[there] = other.find(pieces[there])
+            used, chunk_of[there] = np.unique(numbers, return_inverse=True)
+            chunk_of[there] += len(chunks)
+            chunks += [other.chunks[number] for number in used.tolist()]
+        new = np.flatnonzero(chunk_of < 0)
+        places = self._storage.places(pieces[new])
+        fresh: list[tuple[int, _Chunk]] = []
+        for first, last in _groups(places, self._storage.shards):
+            inside = new[first:last]
+            chunk = _Chunk(int(places.shards[first]), places.begins[first:last], places.ends[first:last], demand)
+            if error := places.errors.get(chunk.shard):
+                chunk.content.set_exception(error)
+            else:
+                fresh.append((int(firsts[inside].min()), chunk))
+            lengths = chunk.ends - chunk.begins
+            chunk_of[inside] = len(chunks)
+            stops[inside] = np.cumsum(lengths)
+            starts[inside] = stops[inside] - lengths
+            chunks.append(chunk)
+        part = Part(pieces, chunks, chunk_of, starts, stops, self._fetcher.hurry)
+        return part, [chunk for _, chunk in sorted(fresh, key=lambda pair: pair[0])]
+
+    def _next_use(self, last: Block) -> NextUse:
+        """Tells, of blocks in a cache, how many examples come between a block of batches and those that are in them."""
+        epoch, position = last.epoch, last.end
+        order, shards = self._use.order, self._storage.shards
+
+        def next_use(names: Sequence[BlockName], size: int) -> list[float | None]:
+            known = [place for place, (sha256, _) in enumerate(names) if sha256 in self._by_sha256]
+            numbers = np.array([self._by_sha256[names[place][0]] for place in known], np.int64)
+            begins = np.array([names[place][1] * size for place in known])
+            counts = np.array([shard.records for shard in shards])[numbers]
+            inside = np.minimum(begins / self._weights[numbers], counts - 1).astype(np.int64)
+            examples = self._starts[numbers] + np.maximum(inside, 0)
+            turns = order.turns(epoch, examples)
+            later = np.where(turns > position, turns, order.count + order.turns(epoch + 1, examples)) - position
+            distances: list[float | None] = [None] * len(names)
+            for place, distance in zip(known, later.tolist(), strict=True):
+                distances[place] = distance
+            return distances
+
+        return next_use
+
+
+def _groups(places: Places, shards: Sequence[ShardFile]) -> Iterator[tuple[int, int]]:
+    """Which pieces are fetched together: (first, last + 1) of each group."""
+    breaks = np.flatnonzero(np.diff(places.shards)) + 1
+    for first, last in pairwise([0, *breaks.tolist(), len(places.shards)] if len(places.shards) else []):
+        if shards[int(places.shards[first])].compressed:  # it is read and decompressed as a whole
+            yield first, last
+            continue
+        begins, ends = places.begins[first:last], places.ends[first:last]
+        for start, stop in merge_ranges(begins, ends, RemoteFile.gap):
+            yield first + start, first + stop
+
+
+class _Fetcher:
+    """Fetches chunks in threads: as many at a time as it takes to have them when they are needed."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._pool = ThreadPoolExecutor(_MOST, "penstock-fetch")
+        self._lock = threading.Lock()
+        self._waiting: deque[_Chunk] = deque()
+        self._requests = self._bytes = 0  # under way
+        self._limit = _FIRST
+        self._seconds = self._mean = 0.0  # of a request, and its bytes: of the latest mostly
+        self._hurried = 0.0
+        self._closed = False
+
+    def begin(self, chunks: Iterable[_Chunk]) -> None:
+        """Fetches some more."""
+        with self._lock:
+            self._waiting.extend(chunks)
+        self._start()
+
+    def adapt(self, rate: float) -> None:
+        """Has as many requests under way as bring so many bytes a second, twice."""
+        with self._lock:
+            needed = 2 * rate * self._seconds / max(1.0, self._mean)
+            self._limit = min(max(math.ceil(needed), _LEAST), _MOST)
+
+    def hurry(self) -> None:
+        """Somebody waits: has more requests under way, unless that was asked for while the latest took."""
+        with self._lock:
+            if time.monotonic() - self._hurried < self._seconds:
+                return
+            self._hurried = time.monotonic()
+            self._limit = min(2 * self._limit, _MOST)
+        self._start()
+
+    def close(self) -> None:
+        """Begins no more; who waits for what was not begun gets a CancelledError."""
+        with self._lock:
+            self._closed = True
+            waiting, self._waiting = self._waiting, deque()
+        for chunk in waiting:
+            chunk.content.cancel()
+        self._pool.shutdown(wait=False)
+
+    def _start(self) -> None:
+        with self._lock:
+            while self._waiting and not self._closed:
+                size = self._waiting[0].size
+                if self._requests and (self._requests >= self._limit or self._bytes + size > _UNDER_WAY):
+                    return
+                self._requests += 1
+                self._bytes += size
+                self._pool.submit(self._fetch, self._waiting.popleft())
+
+    def _fetch(self, chunk: _Chunk) -> None:
+        begun = time.monotonic()
+        try:
+            chunk.content.set_result(_read(self._storage.source(chunk.shard), chunk))
+        except BaseException as error:
+            chunk.content.set_exception(error)
+        with self._lock:
+            self._requests -= 1
+            self._bytes -= chunk.size
+            weight = 0.1 if self._mean else 1.0
+            self._seconds += weight * (time.monotonic() - begun - self._seconds)
+            self._mean += weight * (chunk.size - self._mean)
+        self._start()
+
+
+def _read(source: ShardSource, chunk: _Chunk) -> bytes:
+    """The bytes of a chunk's pieces, without what lies between them."""
+    bounds = list(zip(chunk.begins.tolist(), chunk.ends.tolist(), strict=True))
+    if not isinstance(source, RemoteFile):
+        return b"".join(source.ranges(bounds))
+    first, last = bounds[0][0], bounds[-1][1]
+    content = source.read(first, last, chunk.demand)
+    if (chunk.begins[1:] == chunk.ends[:-1]).all():
+        return content
+    view = memoryview(content)
+    return b"".join([view[begin - first : end - first] for begin, end in bounds])

@@ -1,0 +1,73 @@
+"""Records that were fetched ahead, for those who read a batch."""
+
+from collections.abc import Sequence
+from concurrent.futures import CancelledError
+
+import google_crc32c
+import numpy as np
+
+from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, mask_crc
+from .ahead import Part
+from .records import READ_ERRORS, Damage, ShardRecords
+from .shard_files import Bytes, copy_to
+
+
+class StagedRecords:
+    """Records of a part: read as `ShardRecords` are.
+
+    One that is damaged is read again from its shard, as what a cache has of it may be damaged.
+
+    Args:
+      records: All records of the split.
+      part: The part.
+    """
+
+    def __init__(self, records: ShardRecords, part: Part) -> None:
+        self._records = records
+        self._part = part
+
+    def __getitem__(self, number: int) -> bytes:
+        """A record's bytes, checked; errors as for `ShardRecords`."""
+        records, damage = self.read([number])
+        if damage:
+            raise damage[0]
+        return records[0]
+
+    def read(self, numbers: Sequence[int]) -> tuple[list[bytes], Damage]:
+        """See `ShardRecords.read`."""
+        records, damage, footers = [b""] * len(numbers), Damage(), [0] * len(numbers)
+        for position, (content, start, stop) in enumerate(self._frames(numbers, damage)):
+            if position not in damage:
+                records[position] = content[start + HEADER_SIZE : stop - FOOTER_SIZE]
+                footers[position] = int.from_bytes(content[stop - FOOTER_SIZE : stop], "little")
+        crcs = np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))
+        for position in np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist():
+            if position not in damage:
+                try:
+                    records[position] = self._records[numbers[position]]
+                except READ_ERRORS as error:
+                    records[position], damage[position] = b"", error
+        return records, damage
+
+    def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Damage:
+        """See `ShardRecords.read_into`."""
+        damage = Damage()
+        frames = self._frames([number for number, _ in jobs], damage)
+        for position, (content, start, stop) in enumerate(frames):
+            if position not in damage:
+                copy_to(memoryview(content)[start + HEADER_SIZE : stop], jobs[position][1])
+        return damage
+
+    def _frames(self, numbers: Sequence[int], damage: Damage) -> list[tuple[bytes, int, int]]:
+        """The chunks of some records, and where in them their frames begin and end; notes those that cannot be read."""
+        chunks, starts, stops = self._part.find(np.asarray(numbers))
+        contents: dict[int, bytes] = {}
+        for chunk in np.unique(chunks).tolist():
+            try:
+                contents[chunk] = self._part.content(chunk)
+            except (*READ_ERRORS, CancelledError) as error:
+                contents[chunk] = b""
+                for position in np.flatnonzero(chunks == chunk).tolist():
+                    damage[position] = self._records.unread(numbers[position], error)
+        of_records = map(contents.__getitem__, chunks.tolist())
+        return list(zip(of_records, starts.tolist(), stops.tolist(), strict=True))
