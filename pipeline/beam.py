@@ -1,12 +1,12 @@
 """The whole Beam graph on one screen."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsList
+from apache_beam.pvalue import AsDict, AsList
 
 from .analysis.graph_writer import AnalyzeAndWriteGraph
 from .build.journal import Journal
@@ -17,22 +17,43 @@ from .errors import PenstockError
 from .formats import paths
 from .storage import files
 
+_GROUP = 64  # finished units whose journals are read side by side
+
 
 @dataclass(frozen=True)
 class Job:
-    """One run: what to make, and how to commit it."""
+    """One run.
+
+    Attributes:
+      make: What to make.
+      commit: How to commit it.
+      finished: The units that had a journal when the run began.
+    """
 
     make: MakeOptions
     commit: CommitOptions
+    finished: Collection[int] = ()
 
     @property
     def units(self) -> int:
         """How many units there are to make; those that gather after a global shuffle come on top."""
         return self.commit.plan.units - self.make.targets
 
+    @property
+    def groups(self) -> list[tuple[int, ...]]:
+        """The units in groups, the elements of the pipeline: one by one where there is work to do for each."""
+        finished = set() if self.make.emits_batches else set(self.finished)
+        alone = [(unit,) for unit in range(self.units) if unit not in finished]
+        return alone + list(batched(sorted(finished & set(range(self.units))), _GROUP))
+
+
+def batched(numbers: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
+    """Numbers in groups of a size; the last may be smaller."""
+    return (tuple(numbers[start : start + size]) for start in range(0, len(numbers), size))
+
 
 class Build(beam.PTransform):
-    """Unit numbers in; one outcome out, after the commit.
+    """Groups of unit numbers in (`Job.groups`); one outcome out, after the commit.
 
     Only unit numbers, journals and what the analyzers reduce cross a shuffle; a global shuffle goes by files.
     """
@@ -44,8 +65,7 @@ class Build(beam.PTransform):
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         job = self._job
         phases = job.make.analysis.phases
-        root = job.commit.literal_root
-        graph_path, temp_path = (files.join(root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
+        scratch = job.commit.scratch or ""
         # Large text files are scanned for their rows before any unit is made of them.
         ready = [AsList(units.pipeline | FindRows(job.make.scan))] if job.make.scan else []
         outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make), *ready).with_outputs(BATCHES, main="journals")
@@ -54,18 +74,20 @@ class Build(beam.PTransform):
         if phases == 0:
             start = units.pipeline | beam.Impulse()  # the commit writes the graph
         elif phases == 1:
-            start = outputs[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
+            start = outputs[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
         else:
             # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself. tf.Transform
             # copies what leads to its input for every phase, as far back as a shuffle. There must be none: what reads
             # from one shuffle is fused into one stage, which would keep the batches for the later phases.
             numbers = units.pipeline | beam.Impulse() | "Again" >> beam.FlatMap(lambda _: range(job.units))
-            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(journals))
+            by_unit = journals | "ByUnit" >> beam.Map(lambda journal: (journal.unit, journal))
+            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsDict(by_unit))
             # pa.RecordBatch
-            start = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, graph_path, temp_path)
+            start = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
         # one element, whatever it is
         if job.make.targets:
-            gathered = units | "Gather" >> beam.ParDo(GatherUnits(job.make), AsList(journals))
+            targets = units.pipeline | "Targets" >> beam.Create(range(job.make.targets))
+            gathered = targets | "Gather" >> beam.ParDo(GatherUnits(job.make), AsList(journals))
             journals = (journals, gathered) | beam.Flatten()
         return start | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
         # dict, the outcome
@@ -94,15 +116,12 @@ class ReadBack(beam.DoFn):
     def __init__(self, options: MakeOptions) -> None:
         self._options = options
 
-    def process(self, number: int, journals: Sequence[Journal]) -> Iterator[Any]:
-        finished = Journal.read_finished(self._options.root, number)
-        if finished is None:
-            raise PenstockError(f"expected unit {number} among {len(journals)} to be there, found it gone; run again")
-        yield from read_back(self._options, finished)
+    def process(self, number: int, journals: Mapping[int, Journal]) -> Iterator[Any]:
+        yield from read_back(self._options, journals[number])
 
 
 class Commit(beam.DoFn):
-    """A start signal and all journals in; the outcome out, and in the generation's outcome.json.
+    """A start signal and all journals in; the outcome out, and in a file of the run's.
 
     A refusal is an outcome and no exception: an engine would only retry it, and bury its words in a traceback.
     """
@@ -116,5 +135,6 @@ class Commit(beam.DoFn):
             outcome: dict[str, Any] = {"committed": self._options.generation_id}
         except PenstockError as error:
             outcome = {"refused": type(error).__name__, "message": str(error)}
-        files.write_bytes(files.join(self._options.root, paths.OUTCOME), json.dumps(outcome).encode())
+        uri = files.join(self._options.root, paths.outcome(self._options.run))
+        files.write_bytes(uri, json.dumps(outcome).encode())
         yield outcome

@@ -1,10 +1,12 @@
 """From a request to a job: everything that happens before an engine is started."""
 
+import datetime
 import hashlib
 import inspect
 import json
 import os
 import platform
+import uuid
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,7 +35,10 @@ from .storage import files
 
 if TYPE_CHECKING:
     from .beam import Job
+    from .build.journal import FinishedUnits
 
+_UNLISTED = ("http://", "https://")
+_UNWRITTEN = (*_UNLISTED, "file://")
 _SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg")
 
 
@@ -49,6 +54,7 @@ class RunRequest:
       threads: Examples prepared at a time by one worker; None: a core each.
       workers: Worker processes.
       isolate: Seconds that an example may take in a process of its own; None: no isolation.
+      single_writer: The user's word that nobody else writes the dataset meanwhile: its store may ignore conditions.
     """
 
     recipe: LoadedRecipe
@@ -58,6 +64,7 @@ class RunRequest:
     threads: int | None = None
     workers: int = 1
     isolate: float | None = None
+    single_writer: bool = False
 
     @property
     def worker_threads(self) -> int:
@@ -148,35 +155,68 @@ def preview(request: RunRequest, planned: PlannedRun) -> Sequence[str]:
 
 def _check_input(source: str) -> None:
     """Raises RequestError where the input cannot be read."""
-    if files.is_local(source) and not os.path.isdir(source):
-        found = "a file" if os.path.exists(source) else "nothing"
-        raise RequestError(f"--input: expected a folder, found {found} at {source}")
+    if files.is_local(source):
+        if not os.path.isdir(source):
+            found = "a file" if os.path.exists(source) else "nothing"
+            raise RequestError(f"--input: expected a folder, found {found} at {source}")
+        return
+    if source.startswith(_UNLISTED):  # files there are read by name: the source asks for them
+        return
+    try:
+        is_there = files.exists(source)
+    except OSError as error:
+        raise RequestError(f"--input: expected a folder that can be read, found: {error}") from error
+    if not is_there:
+        raise RequestError(f"--input: expected a folder, found nothing at {source}")
 
 
 def _check_places(source: str, output: str) -> None:
     """Raises RequestError where the input cannot be read, or the output would not have a folder of its own."""
     _check_input(source)
-    if not files.is_local(output):
-        raise RequestError(f"--output: expected a local folder, found {output}; object stores are not supported yet")
+    if files.is_local(output):
+        _check_local_output(output)
+    elif output.startswith(_UNWRITTEN):
+        raise RequestError(f"--output: expected a path, or a URI such as s3:// or gs://, found {output}")
+    for inner, outer in ((output, source), (source, output)):
+        if _is_within(inner, outer):
+            raise RequestError(
+                f"--output: expected a folder outside of --input, and none around it, found {output} for {source}"
+            )
+    if strangers := _strangers(output):
+        raise RequestError(
+            f"--output: expected an empty folder, a dataset or an unfinished run, found {strangers[0]!r} in {output}"
+        )
+
+
+def _check_local_output(output: str) -> None:
+    """Raises RequestError where a local folder cannot be written."""
     if os.path.exists(output) and not os.path.isdir(output):
         raise RequestError(f"--output: expected a folder, found a file at {output}")
-    inside = os.path.realpath(output).startswith(os.path.realpath(source).rstrip("/") + "/")
-    if inside or os.path.realpath(output) == os.path.realpath(source):
-        raise RequestError(f"--output: expected a folder outside of --input, found {output} in {source}")
     above = os.path.abspath(output)
     while not os.path.exists(above):
         above = os.path.dirname(above)
     if not os.path.isdir(above) or not os.access(above, os.W_OK):
         raise RequestError(f"--output: expected a place where {output} can be written, found {above}, which bars it")
-    strangers = (
-        os.path.isdir(output)
-        and not os.path.exists(files.join(output, paths.POINTER))
-        and [name for name in os.listdir(output) if not (paths.is_generation(name) or files.is_temporary(name))]
-    )
-    if strangers:
-        raise RequestError(
-            f"--output: expected an empty folder, a dataset or an unfinished run, found {strangers[0]!r} in {output}"
-        )
+
+
+def _is_within(inner: str, outer: str) -> bool:
+    """Whether a folder is another one, or lies in it."""
+    if files.is_local(inner) != files.is_local(outer):
+        return False
+    if files.is_local(inner):
+        inner, outer = os.path.realpath(inner), os.path.realpath(outer)
+    return f"{inner.rstrip('/')}/".startswith(f"{outer.rstrip('/')}/")
+
+
+def _strangers(output: str) -> list[str]:
+    """What is in a folder that is no dataset, and no part of an unfinished run either."""
+    try:
+        if (files.is_local(output) and not os.path.isdir(output)) or files.exists(files.join(output, paths.POINTER)):
+            return []
+        names = files.list_names(output)
+    except OSError as error:
+        raise RequestError(f"--output: expected a folder that can be read, found: {error}") from error
+    return [name for name in names if not (paths.is_generation(name) or files.is_temporary(name))]
 
 
 def _generation_id(request: RunRequest, digest: str) -> str:
@@ -202,7 +242,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     from .build.units import MakeOptions
     from .commit.commit import CommitOptions, PlanTotals
 
-    recipe, plan = request.recipe.recipe, planned.plan
+    recipe, plan, run = request.recipe.recipe, planned.plan, uuid.uuid4().hex
     budget = _budget(request)
     analysis = trace.trace(recipe.features, plan.features)
     preparer = plan.preparer(
@@ -222,6 +262,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     return Job(
         make=MakeOptions(
             root=root,
+            run=run,
             preparer=preparer,
             analysis=analysis,
             threads=request.worker_threads,
@@ -231,6 +272,8 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
         commit=CommitOptions(
             dataset=request.output,
             generation_id=planned.generation_id,
+            run=run,
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             origin=_origin(request, planned, preparer),
             plan=PlanTotals(
                 units=len(plan.units) + plan.targets,
@@ -245,7 +288,6 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             statistics=recipe.statistics,
             budget=budget,
             replaces=planned.current,
-            literal_root=files.join(request.output, planned.generation_id),
         ),
     )
 
@@ -271,29 +313,42 @@ def _budget(request: RunRequest) -> Budget:
         raise RequestError(f"--max-quarantined: {error}") from error
 
 
-def begin(job: "Job", planned: PlannedRun) -> None:
-    """Writes the plan and what it quarantines into the new generation.
+def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> None:
+    """Makes the new generation the run's own, and writes the plan and what it quarantines into it.
 
     A plan that is there from before is replaced: it may name the same input by other URIs, from another folder.
+
+    Args:
+      job: The run, which has the generation's lease.
+      planned: What is to be made.
+      before: What is there of the generation.
 
     Raises:
       RequestError: that plan was made for other units.
     """
+    from .build.claim import claim
     from .build.shards import write_lines
 
     root, units = job.make.root, planned.plan.units
     plan_uri = files.join(root, paths.PLAN)
-    if files.exists(plan_uri) and (before := plan_file.read_units(plan_uri)) != [unit for unit, _ in units]:
+    there = plan_file.read_units(plan_uri) if before.has_file(paths.PLAN) else None
+    if there is not None and there != [unit for unit, _ in units]:
         raise RequestError(
-            f"{root}: expected an unfinished run of {len(units)} units, found one of {len(before)}, or other ones: "
+            f"{root}: expected an unfinished run of {len(units)} units, found one of {len(there)}, or other ones: "
             "`prepare` gives other results than then; remove this folder and run again"
         )
+    claim(root, job.make.run)
     plan_file.write(plan_uri, units)
     if planned.plan.scans:
         plan_file.write(files.join(root, paths.NOMINAL), planned.plan.scans)
     inventory = planned.plan.inventory
-    write_lines(root, paths.PLAN_QUARANTINE, [example.to_line() for example in inventory.quarantined])
-    write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
+    for path, examples in (
+        (paths.PLAN_QUARANTINE, inventory.quarantined),
+        (paths.PLAN_FILTERED, inventory.filtered_examples),
+    ):
+        if not examples and before.has_file(path):
+            files.remove_files([files.join(root, path)])
+        write_lines(root, path, [example.to_line() for example in examples])
 
 
 def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:

@@ -43,7 +43,7 @@ def run(job: Job, workers: int = 1, arguments: Sequence[str] = (), module: Modul
         pickled_by_value(module, (beam_cloudpickle, cloudpickle)),  # Beam has a copy of its own
         beam.Pipeline(runner=make_runner(options), options=options) as pipeline,
     ):
-        _ = pipeline | "Units" >> beam.Create(range(job.units)) | Build(job)
+        _ = pipeline | "Units" >> beam.Create(job.groups) | Build(job)
 
 
 def make_runner(options: PipelineOptions) -> FnApiRunner:

@@ -1,28 +1,31 @@
 """Runs a recipe: the one way in, for the command line and for Python."""
 
 import contextlib
+import hashlib
 import json
-import os
+import tempfile
 import threading
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from ..pipeline.build.journal import Journal
+from ..pipeline.build.journal import FinishedUnits
+from ..pipeline.build.progress import read_progress
+from ..pipeline.commit.sealing import has_record
 from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, find_damage
-from ..pipeline.formats.pointer import Pointer, publish
+from ..pipeline.formats.pointer import Pointer, mark_removing, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, find_units, plan, prepare
 from ..pipeline.storage import files
-from ..pipeline.storage.locks import locked_folder
+from ..pipeline.storage.leases import Lease, leased_folder
 from .process import expect_preparing
 
 if TYPE_CHECKING:
     from ..pipeline.beam import Job
 
 _POLL = 0.5  # seconds between two looks at how far the units are
-_PATIENCE = 1.0  # seconds that a look at a generation, as `prune` takes, is waited for
 
 
 class Reporter(Protocol):
@@ -98,45 +101,83 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     reporter.stage("tracing the features")
     job = prepare(request, planned)
     reporter.traced([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
-    root = files.join(request.output, planned.generation_id)
-    os.makedirs(root, exist_ok=True)
-    with _alone(root):
+    with _alone(job.make.root, job.make.run) as lease:
         current = Pointer.read(request.output)
         if current != planned.current and current and current.generation == planned.generation_id:
             return Result("up_to_date", Manifest.load(request.output))  # another run has made it meanwhile
-        files.remove_temporaries(root)
-        files.remove(files.join(root, paths.PROGRESS))  # of a run that was killed
-        begin(job, planned)
+        before = _clear(job, current, lease)
+        begin(job, planned, before)
         if existing.manifest and _repair(job, planned, existing, reporter):
-            _remove_work(root)
+            _remove_work(job.make.root, lease)
             return Result("committed", existing.manifest)
         reporter.stage("making")
-        files.remove(files.join(root, paths.OUTCOME))
-        with files.literal_path(root) as literal, _Watch(root, job.commit.plan.units, reporter):
-            job = replace(job, commit=replace(job.commit, literal_root=literal))
-            _run_engine(job, request, beam_arguments)
-        _remove_work(root)
+        job = replace(
+            job,
+            finished=before.numbers(),
+            commit=replace(job.commit, superseded=_find_superseded(job.make.root, before)),
+        )
+        with _on_this_machine(job) as placed, _Watch(placed.make.progress, reporter):
+            _run_engine(placed, request, beam_arguments)
+        _remove_work(job.make.root, lease)
         manifest = Manifest.load(request.output)
+        reporter.progress(manifest.read, manifest.quarantined)
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest)
 
 
 @contextlib.contextmanager
-def _alone(generation: str) -> Iterator[None]:
+def _alone(generation: str, run: str) -> Iterator[Lease]:
     """Keeps other runs off a generation that this one makes, and `prune`, too.
 
-    Two runs of one job would write the same files: one's manifest would replace the other's after its commit.
+    Two runs of one job would do the same work twice, and the first to end would remove what the other still needs.
     """
-    with locked_folder(generation, patience=_PATIENCE) as locked:
-        if not locked:
+    with leased_folder(generation, paths.LEASE, run) as lease:
+        if lease is None:
             raise PenstockError(f"another run is making {generation}; wait for its end, then run again")
-        yield
+        yield lease
 
 
-def _remove_work(generation: str) -> None:
+def _clear(job: "Job", current: Pointer | None, lease: Lease) -> FinishedUnits:
+    """Removes from the generation what nobody will need; returns what is left."""
+    dataset, generation, root = job.commit.dataset, job.commit.generation_id, job.make.root
+    if current and generation in current.removing:  # by a `prune` that was killed, for its lease is ours
+        lease.remove(root)
+        mark_removing(dataset, [], [generation])
+    files.remove_temporaries(root)
+    return FinishedUnits(root)
+
+
+def _find_superseded(root: str, before: FinishedUnits) -> str | None:
+    """The checksum of a manifest.json that is to be made again; None: there is none, or its commit can be ended."""
+    if not before.has_file(paths.MANIFEST):
+        return None
+    content = files.read_bytes(files.join(root, paths.MANIFEST))
+    return None if has_record(root, content) else hashlib.sha256(content).hexdigest()
+
+
+@contextlib.contextmanager
+def _on_this_machine(job: "Job") -> Iterator["Job"]:
+    """The job with folders that its workers share, all of which are on this machine, as long as the block runs.
+
+    TensorFlow and tf.Transform write nowhere else: into the generation where that is local, since it may be much.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True))
+        scratch = None
+        if job.make.analysis.phases:
+            scratch = files.join(folder, "scratch")
+            if files.is_local(job.make.root):
+                literal = stack.enter_context(files.literal_path(job.make.root))
+                scratch = files.join(literal, paths.SCRATCH, job.make.run)
+        make = replace(job.make, progress=files.join(folder, "progress"))
+        yield replace(job, make=make, commit=replace(job.commit, scratch=scratch))
+
+
+def _remove_work(generation: str, lease: Lease) -> None:
     """Removes what only a run needs; where that fails it stays, for the dataset is committed all the same."""
-    with contextlib.suppress(OSError):
-        files.remove(files.join(generation, paths.WORK))
+    if lease.is_held():
+        with contextlib.suppress(OSError):
+            lease.remove(files.join(generation, paths.WORK))
 
 
 @dataclass(frozen=True)
@@ -163,6 +204,8 @@ def find_existing(dataset: str, planned: PlannedRun) -> Existing:
     """What is there of the generation that a plan would make."""
     current, generation = planned.current, planned.generation_id
     root = files.join(dataset, generation)
+    if current and generation in current.removing:
+        return Existing({})
     is_current = current is not None and current.generation == generation
     if not is_current and (
         not files.exists(files.join(root, paths.MANIFEST)) or files.exists(files.join(root, paths.WORK))
@@ -182,14 +225,14 @@ def find_existing(dataset: str, planned: PlannedRun) -> Existing:
 
 def _take(dataset: str, planned: PlannedRun, pointer: Pointer) -> None:
     """Points the dataset to a generation that is there and whole; writes nothing where all is as it should be."""
-    root = files.join(dataset, planned.generation_id)
+    root, run = files.join(dataset, planned.generation_id), uuid.uuid4().hex
     if pointer != planned.current:
-        with _alone(root):
+        with _alone(root, run):
             publish(dataset, pointer, planned.current)
     pointer.write_sum(dataset)
     if files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
-        with contextlib.suppress(PenstockError), _alone(root):
-            _remove_work(root)
+        with contextlib.suppress(PenstockError), _alone(root, run) as lease:
+            _remove_work(root, lease)
 
 
 def _repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Reporter) -> bool:
@@ -235,15 +278,14 @@ def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) 
     except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
         if _is_committed(job):  # whatever failed then, the dataset is there
             return
-        journals = [Journal.read_finished(job.commit.root, unit) for unit in range(job.commit.plan.units)]
-        finished = [journal for journal in journals if journal]
+        finished = list(FinishedUnits(job.commit.root).read(range(job.commit.plan.units)).values())
         if len(finished) == job.commit.plan.units:  # analyzers choke on nothing: say why there is nothing
             check_budget(job.commit, count(job.commit, finished), finished)
         raise PenstockError(
             f"the run failed, nothing was committed: {_root_cause(error)}\n"
             f"{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
         ) from error
-    outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.OUTCOME)))
+    outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.outcome(job.commit.run))))
     if "refused" in outcome:
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
@@ -262,13 +304,11 @@ def _root_cause(error: BaseException) -> str:
 
 
 class _Watch:
-    """Tells the reporter every half second how far the units are, from their journals and heartbeats."""
+    """Tells the reporter every half second how far the units are."""
 
-    def __init__(self, generation: str, units: int, reporter: Reporter) -> None:
-        self._generation = generation
-        self._units = units
+    def __init__(self, progress: str | None, reporter: Reporter) -> None:
+        self._progress = progress
         self._reporter = reporter
-        self._finished: dict[int, Journal] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
 
@@ -278,26 +318,8 @@ class _Watch:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         self._thread.join()
-        self._look()
 
     def _watch(self) -> None:
-        while not self._stop.wait(_POLL):
-            self._look()
-
-    def _look(self) -> None:
-        """Adds up what finished units and those at work have read, and tells it."""
-        read = quarantined = 0
-        for unit in range(self._units):
-            journal = self._finished.get(unit) or Journal.read_finished(self._generation, unit)
-            if journal:
-                self._finished[unit] = journal
-                read += journal.read
-                quarantined += sum(journal.quarantined.values())
-                continue
-            try:
-                beat = json.loads(files.read_bytes(files.join(self._generation, paths.unit_progress(unit))))
-                read += beat["read"]
-                quarantined += beat["quarantined"]
-            except OSError:
-                continue  # not begun
-        self._reporter.progress(read, quarantined)
+        while self._progress and not self._stop.wait(_POLL):
+            with contextlib.suppress(OSError):  # the run goes on whether it can be watched or not
+                self._reporter.progress(*read_progress(self._progress))

@@ -19,14 +19,18 @@ from .statistics import KnownStatistics
 from .trace import Analysis
 
 
-class AnalyzeAndWriteGraph(beam.PTransform):
-    """Runs tft's analyzers over RecordBatches and writes the transform graph; yields its path, once."""
+def places(scratch: str) -> tuple[str, str]:
+    """Where in a local folder the analysis writes the transform graph, and where its temporary files are."""
+    return files.join(scratch, "transform_graph"), files.join(scratch, "tmp")
 
-    def __init__(self, analysis: Analysis, graph_path: str, temp_path: str) -> None:
+
+class AnalyzeAndWriteGraph(beam.PTransform):
+    """Runs tft's analyzers over RecordBatches and writes the transform graph into a local folder; yields its path."""
+
+    def __init__(self, analysis: Analysis, scratch: str) -> None:
         super().__init__()
         self._analysis = analysis
-        self._graph_path = graph_path
-        self._temp_path = temp_path
+        self._graph_path, self._temp_path = places(scratch)
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:
         import tensorflow_transform.beam as tft_beam

@@ -106,8 +106,7 @@ def gather_segments(root: str, journals: Sequence[Journal], target: int, names: 
       names: Split to the shard's name.
     """
     unit = len(journals) + target
-    finished = Journal.read_finished(root, unit)
-    if finished:
+    if finished := Journal.read_finished(root, unit):
         return finished
     shards: dict[str, Shard] = {}
     for split, name in names.items():

@@ -1,7 +1,7 @@
 """What a finished unit leaves behind: the sign that it need not be made again, and all that the commit needs of it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -51,6 +51,7 @@ class Journal:
       labels: Split to label to count, of the examples that were written.
       segment_file: Its rows on their way to other units' shards, in a global shuffle; else None.
       summaries: The file with the summaries of columns and images, of the statistics' split only; None: there are none.
+      hashes: The file with the content hashes of its examples, for the duplicate report; None: there are none.
       notes: What happened to values of columns.
     """
 
@@ -63,6 +64,7 @@ class Journal:
     filtered_list: StoredFile | None = None
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     summaries: StoredFile | None = None
+    hashes: StoredFile | None = None
     segment_file: SegmentFile | None = None
     notes: Notes = field(default_factory=dict)
 
@@ -76,7 +78,8 @@ class Journal:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
         segments = self.segment_file.file if self.segment_file else None
-        return [file for file in (*shards, self.quarantine, self.filtered_list, self.summaries, segments) if file]
+        others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, segments)
+        return [file for file in (*shards, *others) if file]
 
     def write(self, root: str) -> None:
         """Makes the unit finished."""
@@ -97,7 +100,7 @@ class Journal:
             split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
             for split, shard in entry["shards"].items()
         }
-        optional = {name: _stored(entry[name]) for name in ("quarantine", "filtered_list", "summaries")}
+        optional = {name: _stored(entry[name]) for name in ("quarantine", "filtered_list", "summaries", "hashes")}
         notes = {
             (code, column): ColumnNote(**{**note, "place": tuple(note["place"])})
             for code, column, note in entry["notes"]
@@ -106,15 +109,72 @@ class Journal:
         return cls(**{**entry, "shards": shards, "segment_file": segment_file, "notes": notes, **optional})
 
     @classmethod
+    def load(cls, root: str, unit: int) -> "Journal | None":
+        """The journal of a unit; None where there is none, or where it is damaged. Its files may be damaged, too."""
+        return cls._read(files.join(root, paths.unit_journal(unit)))
+
+    @classmethod
     def read_finished(cls, root: str, unit: int) -> "Journal | None":
-        """The journal of a unit that is finished and whose files are there; None where not, or where it is damaged."""
-        uri = files.join(root, paths.unit_journal(unit))
-        try:
-            journal = cls.from_json(json.loads(files.read_bytes(uri)))
-            whole = all(files.size(files.join(root, file.path)) == file.bytes for file in journal.files)
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        """As `load`, but None, too, where one of its files is missing or of another size; each of them is asked for."""
+        journal = cls.load(root, unit)
+        if journal is None:
             return None
-        return journal if whole else None
+        try:
+            sizes = list(files.map_files(files.size, [files.join(root, file.path) for file in journal.files]))
+        except OSError:
+            return None
+        return journal if sizes == [file.bytes for file in journal.files] else None
+
+    @classmethod
+    def _read(cls, uri: str) -> "Journal | None":
+        try:
+            return cls.from_json(json.loads(files.read_bytes(uri)))
+        except (FileNotFoundError, ValueError, LookupError, TypeError, AttributeError):
+            return None
+
+
+class FinishedUnits:
+    """Which units of a generation are finished, found out by one listing of its files."""
+
+    def __init__(self, root: str) -> None:
+        """Lists the generation's files.
+
+        Raises:
+          OSError: they cannot be listed.
+        """
+        self._root = root
+        self._sizes = sizes_of(root)
+
+    def has_file(self, path: str) -> bool:
+        """Whether a file was there when the generation was listed."""
+        return path in self._sizes
+
+    def has_journal(self, unit: int) -> bool:
+        """Whether a unit had a journal then."""
+        return self.has_file(paths.unit_journal(unit))
+
+    def numbers(self) -> list[int]:
+        """The units that had a journal then, sorted."""
+        return sorted(unit for path in self._sizes if (unit := paths.unit_of_journal(path)) is not None)
+
+    def read(self, units: Iterable[int]) -> dict[int, Journal]:
+        """The journals of those of some units that are finished and whose files have their sizes; read side by side.
+
+        Raises:
+          OSError: a journal cannot be read.
+        """
+        journals: dict[int, Journal] = {}
+        uris = [files.join(self._root, paths.unit_journal(unit)) for unit in units if self.has_journal(unit)]
+        for journal in files.map_files(Journal._read, uris):
+            if journal and all(self._sizes.get(file.path) == file.bytes for file in journal.files):
+                journals[journal.unit] = journal
+        return journals
+
+
+def sizes_of(root: str) -> dict[str, int]:
+    """The bytes of each file of a generation, by its path in it."""
+    start = len(root.rstrip("/")) + 1
+    return {info.uri[start:]: info.size for info in files.list_folder(root)}
 
 
 def _stored(entry: Mapping[str, Any] | None) -> StoredFile | None:
@@ -127,22 +187,18 @@ def _segments(entry: Mapping[str, Any] | None) -> SegmentFile | None:
     return SegmentFile(StoredFile(**entry["file"]), tuple(Segment(**segment) for segment in entry["segments"]))
 
 
-def write_hashes(root: str, unit: int, hashes: Sequence[tuple[str, pa.RecordBatch]]) -> None:
-    """Writes split and content hashes (see `chunk.content_hashes`) of a unit's examples, for the duplicate report."""
+def encode_hashes(hashes: Sequence[tuple[str, pa.RecordBatch]]) -> bytes:
+    """Split and content hashes (see `chunk.content_hashes`) of a unit's examples, as an Arrow file."""
     batches = [batch.append_column("split", pa.repeat(split, len(batch))) for split, batch in hashes]
     table = pa.Table.from_batches(batches).cast(_HASHES).combine_chunks()  # an image has a batch of its own
-    options = pa.ipc.IpcWriteOptions(compression="zstd")
-    with (
-        files.create(files.join(root, paths.unit_hashes(unit))) as file,
-        pa.ipc.new_file(file, _HASHES, options=options) as writer,
-    ):
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_file(sink, _HASHES, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
-def read_hashes(root: str, unit: int) -> pa.Table:
+def read_hashes(root: str, journal: Journal) -> pa.Table:
     """The table (sha256, key, label, split) of a unit's examples; no rows where it has none."""
-    uri = files.join(root, paths.unit_hashes(unit))
-    if not files.exists(uri):
+    if journal.hashes is None:
         return _HASHES.empty_table()
-    with files.open_read(uri) as file:
-        return pa.ipc.open_file(file).read_all()
+    return pa.ipc.open_file(files.read_bytes(files.join(root, journal.hashes.path))).read_all()

@@ -31,11 +31,8 @@ def store(root: str, path: str, examples: int, content: bytes) -> StoredFile:
 
 
 def write_lines(root: str, path: str, lines: Sequence[bytes]) -> StoredFile | None:
-    """Writes a file of lines; None, and no file, where there are none."""
-    if not lines:
-        files.remove(files.join(root, path))  # of an attempt that was killed
-        return None
-    return store(root, path, len(lines), b"".join(lines))
+    """Writes a file of lines; None, and nothing is written, where there are none."""
+    return store(root, path, len(lines), b"".join(lines)) if lines else None
 
 
 class TfRecordShard:

@@ -1,9 +1,7 @@
 """Makes units: prepares a unit's examples, packs them into its shards, and hands the analyzers what they need."""
 
 import contextlib
-import json
 import logging
-import time
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +14,6 @@ from apache_beam.pvalue import TaggedOutput
 
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
-from ..errors import PenstockError
 from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
@@ -28,14 +25,14 @@ from ..prepare.preparer import Preparer
 from ..prepare.summaries import Summaries
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
-from . import journal
+from .claim import expect_claimed
 from .global_shuffle import SegmentWriter, gather_segments, read_segments
-from .journal import Journal
+from .journal import FinishedUnits, Journal, encode_hashes
+from .progress import ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, read_examples, store, write_lines
 
 BATCHES = "batches"
-_HEARTBEAT = 0.5  # seconds
 
 
 @dataclass(frozen=True)
@@ -44,19 +41,23 @@ class MakeOptions:
 
     Attributes:
       root: The generation's URI.
+      run: The run's id, unlike any other's.
       preparer: Prepares what the unit is to read.
       analysis: What the analyzers need.
       threads: Images or ranges prepared at a time by one worker.
       targets: In a global shuffle, how many units share their rows out among their shards; else 0.
       scan: How the rows of nominal ranges are found first; None where there are none.
+      progress: The folder where workers tell how far they are; None: nobody looks.
     """
 
     root: str
+    run: str
     preparer: Preparer
     analysis: Analysis
     threads: int = 1
     targets: int = 0
     scan: ScanOptions | None = None
+    progress: str | None = None
 
     @property
     def emits_batches(self) -> bool:
@@ -65,9 +66,10 @@ class MakeOptions:
 
 
 class MakeUnits(beam.DoFn):
-    """Unit numbers in; journals out, and RecordBatches for the analyzers under the tag `BATCHES`.
+    """Groups of unit numbers in; journals out, and RecordBatches for the analyzers under the tag `BATCHES`.
 
-    A unit whose journal is there is not made again: its batches are read back from its shards.
+    A unit whose journal is there is not made again: its batches are read back from its shards. What is there is found
+    out by one listing a worker: nothing is asked of the store about a unit that has just begun.
     """
 
     def __init__(self, options: MakeOptions) -> None:
@@ -76,20 +78,27 @@ class MakeUnits(beam.DoFn):
     def setup(self) -> None:
         self._ranges = ResolvedRanges(self._options.root)
         self._worker = self._options.preparer.start(self._options.threads)
+        self._units = FinishedUnits(self._options.root)
+        self._made: dict[int, Journal] = {}
+        self._progress = ProgressWriter(self._options.progress)
 
     def teardown(self) -> None:
+        self._progress.flush()
         self._worker.close()
 
-    def process(self, number: int, _resolved: Sequence[object] = ()) -> Iterator[Any]:
+    def process(self, numbers: Sequence[int], _resolved: Sequence[object] = ()) -> Iterator[Any]:
         options = self._options
-        finished = Journal.read_finished(options.root, number)
-        if finished is None:
-            finished = yield from self._make(number)
-        elif options.emits_batches:
-            for batch in read_back(options, finished):
-                yield TaggedOutput(BATCHES, batch)
-        _count(finished)
-        yield finished
+        journals = self._units.read(numbers)
+        for number in numbers:
+            finished = self._made.get(number) or journals.get(number)
+            if finished is None:
+                finished = self._made[number] = yield from self._make(number)
+            elif options.emits_batches:
+                for batch in read_back(options, finished):
+                    yield TaggedOutput(BATCHES, batch)
+            self._progress.tell(number, finished.read, sum(finished.quarantined.values()))
+            _count(finished)
+            yield finished
 
     def _make(self, number: int) -> Generator[Any, None, Journal]:
         options = self._options
@@ -97,50 +106,99 @@ class MakeUnits(beam.DoFn):
         pieces = self._ranges.resolve(pieces)
         has_statistics = options.preparer.statistics.split in unit.shards
         batcher = options.analysis.batcher() if has_statistics and options.emits_batches else None
-        return (yield from _make_unit(options, unit, self._worker.chunks(list(unit.shards), pieces), batcher))
+        chunks = self._worker.chunks(list(unit.shards), pieces)
+        return (yield from _make_unit(options, unit, chunks, batcher, self._units, self._progress))
 
 
 def _make_unit(
-    options: MakeOptions, unit: Unit, chunks: Iterable[Chunk], batcher: Batcher | None
+    options: MakeOptions,
+    unit: Unit,
+    chunks: Iterable[Chunk],
+    batcher: Batcher | None,
+    before: FinishedUnits,
+    progress: ProgressWriter,
 ) -> Generator[TaggedOutput, None, Journal]:
-    """Writes a unit's shards, quarantine, hashes, summaries and, last, its journal; yields batches while it does."""
+    """Writes a unit's shards, quarantine, hashes, summaries and, last, its journal; yields batches while it does.
+
+    Args:
+      options: What a worker must know.
+      unit: The unit.
+      chunks: What is in it.
+      batcher: Packs the batches; None: there are none.
+      before: What was there before; a journal of the unit is of no use then.
+      progress: Is told how far it is.
+
+    Raises:
+      PenstockError: another run makes the generation by now.
+    """
+    if before.has_journal(unit.index):
+        files.remove_files([files.join(options.root, paths.unit_journal(unit.index))])
     tally = _Tally()
     packer: ShardSet | SegmentWriter
     if options.targets:
         packer = SegmentWriter(options.root, unit.index, options.targets)
     else:
         packer = ShardSet(options.root, unit.shards, options.preparer.stored_schema)
-    with _heartbeat(options.root, unit.index) as heartbeat:
+    try:
         with _abandoned_on_error(packer):
             for chunk in chunks:
                 tally.take(chunk)
-                heartbeat.beat(tally)
+                progress.tell(unit.index, tally.read, len(tally.quarantined))
                 for name, split in chunk.splits.items():
                     packer.add(name, split.examples, split.positions)
                 if batcher:
                     yield from _tagged(batcher.add(chunk.analyzed))
             if batcher:
                 yield from _tagged(batcher.flush(tally.summaries))
+            _expect_first(options, unit.index)
             packed = packer.finish()
-        quarantine = [example.to_line() for example in tally.quarantined]
-        filtered = [example.to_line() for example in tally.filtered_examples]
-        finished = Journal(
-            unit=unit.index,
-            read=tally.read,
-            shards=packed.shards,
-            segment_file=packed.segment_file,
-            filtered=dict(tally.filtered),
-            quarantined=dict(Counter(example.code for example in tally.quarantined)),
-            quarantine=write_lines(options.root, paths.unit_quarantine(unit.index), quarantine),
-            filtered_list=write_lines(options.root, paths.unit_filtered(unit.index), filtered),
-            labels={split: dict(counts) for split, counts in tally.labels.items()},
-            summaries=_write_summaries(options.root, unit.index, tally.summaries),
-            notes=tally.notes,
-        )
-        if tally.hashes:
-            journal.write_hashes(options.root, unit.index, tally.hashes)
-        finished.write(options.root)
-        return finished
+    except _MadeElsewhere as other:
+        return other.journal
+    finished = Journal(
+        unit=unit.index,
+        read=tally.read,
+        shards=packed.shards,
+        segment_file=packed.segment_file,
+        filtered=dict(tally.filtered),
+        quarantined=dict(Counter(example.code for example in tally.quarantined)),
+        quarantine=_store_lines(options.root, paths.unit_quarantine(unit.index), tally.quarantined, before),
+        filtered_list=_store_lines(options.root, paths.unit_filtered(unit.index), tally.filtered_examples, before),
+        labels={split: dict(counts) for split, counts in tally.labels.items()},
+        summaries=_write_summaries(options.root, unit.index, tally.summaries),
+        hashes=_write_hashes(options.root, unit.index, tally.hashes),
+        notes=tally.notes,
+    )
+    finished.write(options.root)
+    return finished
+
+
+class _MadeElsewhere(Exception):
+    """Another attempt at the unit was faster."""
+
+    def __init__(self, journal: Journal) -> None:
+        super().__init__(journal.unit)
+        self.journal = journal
+
+
+def _expect_first(options: MakeOptions, unit: int) -> None:
+    """Raises where a unit's files may not be written: an example's failure may depend on the moment, and so may they.
+
+    Raises:
+      _MadeElsewhere: another attempt of this run has finished the unit: what it made stays.
+      PenstockError: another run makes the generation by now, or this one has ended.
+    """
+    expect_claimed(options.root, options.run)
+    if journal := Journal.load(options.root, unit):
+        raise _MadeElsewhere(journal)
+
+
+def _store_lines(
+    root: str, path: str, examples: Sequence[QuarantinedExample | FilteredExample], before: FinishedUnits
+) -> StoredFile | None:
+    """Writes a unit's list of examples; None where it is empty: then a list of an earlier attempt is removed."""
+    if not examples and before.has_file(path):
+        files.remove_files([files.join(root, path)])
+    return write_lines(root, path, [example.to_line() for example in examples])
 
 
 def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal]:
@@ -149,18 +207,25 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
         scan_here(options.scan)
     ranges = ResolvedRanges(options.root)
     worker = options.preparer.start(options.threads)
+    before = FinishedUnits(options.root)
     try:
         for number in numbers:
             unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
-            made = _make_unit(options, unit, worker.chunks(list(unit.shards), ranges.resolve(pieces)), None)
-            for _ in made:
-                pass
-            finished = Journal.read_finished(options.root, number)
-            if finished is None:
-                raise PenstockError(f"expected unit {number} to be made, found its files gone; run again")
-            yield finished
+            chunks = worker.chunks(list(unit.shards), ranges.resolve(pieces))
+            making = _make_unit(options, unit, chunks, None, before, ProgressWriter(None))
+            yield _last(making)
     finally:
         worker.close()
+
+
+def _last(making: Generator[Any, None, Journal]) -> Journal:
+    """What a unit's making comes to, without what it yields."""
+    while True:
+        try:
+            next(making)
+        except StopIteration as end:
+            journal: Journal = end.value
+            return journal
 
 
 @contextlib.contextmanager
@@ -209,38 +274,12 @@ class _Tally:
             self.notes = column_notes.merge(self.notes, chunk.notes)
 
 
-class _Heartbeat:
-    """Says how far a unit is, in a small local file that the progress display reads.
-
-    Two attempts at one unit may be at it side by side: each writes under a temporary name of its own.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._next = 0.0
-
-    def beat(self, tally: _Tally) -> None:
-        now = time.monotonic()
-        if self._path is None or now < self._next:
-            return
-        self._next = now + _HEARTBEAT
-        content = json.dumps({"read": tally.read, "quarantined": len(tally.quarantined)})
-        files.write_bytes(self._path, content.encode())
-
-
-@contextlib.contextmanager
-def _heartbeat(root: str, unit: int) -> Iterator[_Heartbeat]:
-    """A unit's heartbeat, which ends with its making, whether it succeeds or not."""
-    path = files.join(root, paths.unit_progress(unit)) if files.is_local(root) else None
-    try:
-        yield _Heartbeat(path)
-    finally:
-        if path:
-            files.remove(path)
-
-
 def _write_summaries(root: str, unit: int, collected: Summaries) -> StoredFile | None:
     return store(root, paths.unit_summaries(unit), 0, summaries.encode(collected)) if collected else None
+
+
+def _write_hashes(root: str, unit: int, hashes: Sequence[tuple[str, pa.RecordBatch]]) -> StoredFile | None:
+    return store(root, paths.unit_hashes(unit), 0, encode_hashes(hashes)) if hashes else None
 
 
 def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatch]:

@@ -1,8 +1,9 @@
 """The commit: checks a finished generation, writes its manifest, and points the dataset to it."""
 
-import datetime
 import hashlib
 import json
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from ...transforms.moments import Moments
 from ..analysis import graph_writer
 from ..analysis.requests import VocabularyRequest
 from ..analysis.trace import Analysis
-from ..build.journal import Journal
+from ..build.claim import expect_claimed
+from ..build.journal import Journal, sizes_of
 from ..build.shards import read_examples
 from ..errors import OverBudgetError, PenstockError
 from ..formats import paths
@@ -32,12 +34,12 @@ from ..formats.manifest import (
     TransformGraphEntry,
     stored_file,
 )
-from ..formats.pointer import Pointer, publish
+from ..formats.pointer import Pointer
 from ..formats.tfrecord import read_records
 from ..graph import exporter
 from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
-from ..prepare.summaries import Summaries, merge
+from ..prepare.summaries import Summaries, decode, merge
 from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
 from ..storage import files
@@ -45,9 +47,10 @@ from . import drift, duplicates, golden, statistics, suspects
 from .budget import Budget
 from .column_warnings import describe_notes
 from .duplicates import Duplicates
-from .examples import first_filtered, first_quarantined
+from .examples import Listed, first_filtered, first_quarantined
 from .golden import Golden
 from .joins import join_warnings
+from .sealing import Attempt, committed_already, seal
 
 _SHOWN_GROUPS = 20  # groups of duplicates that the manifest itself shows
 _NO_INTEGERS = b"-1"  # what tf.Transform writes into an empty vocabulary of integers
@@ -83,24 +86,30 @@ class CommitOptions:
     Attributes:
       dataset: The dataset's URI.
       generation_id: The generation's id.
+      run: The run's id, unlike any other's.
+      created: When the run began (ISO 8601, UTC).
       origin: What the generation is made from and by.
       plan: What the plan came to.
       analysis: What the analyzers were given.
       statistics: The split that statistics come from.
       budget: How many examples may be quarantined.
       replaces: The pointer when the run began.
-      literal_root: A path to the generation that TensorFlow takes for no pattern; see `files.literal_path`.
+      superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
+      scratch: A local folder that the analysis and the commit share; None where nothing is analyzed in the pipeline.
     """
 
     dataset: str
     generation_id: str
+    run: str
+    created: str
     origin: Origin
     plan: PlanTotals
     analysis: Analysis
     statistics: str
     budget: Budget
     replaces: Pointer | None
-    literal_root: str
+    superseded: str | None = None
+    scratch: str | None = None
 
     @property
     def root(self) -> str:
@@ -157,6 +166,8 @@ def check_budget(options: CommitOptions, totals: Totals, journals: Sequence[Jour
 def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
 
+    It may be called again, after it succeeded or stopped anywhere, and by several workers at a time: see `sealing`.
+
     Args:
       options: What was asked for.
       journals: Of all units, in any order.
@@ -165,16 +176,17 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
       OverBudgetError: too much was quarantined.
       PenstockError: a check failed; nothing was committed.
     """
+    if committed := committed_already(options.dataset, options.generation_id, options.replaces):
+        return committed
+    expect_claimed(options.root, options.run)
     journals = sorted(journals, key=lambda journal: journal.unit)
     totals = count(options, journals)
     check_budget(options, totals, journals)
     of_joins = join_warnings(journals)
     splits = _splits(options, journals, totals)
-    merged: Summaries = {}
-    for journal in journals:
-        merged = merge(merged, journal.read_summaries(options.root))
+    merged = _merge_summaries(options, journals)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
-    graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
+    graph, graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
     equal = duplicates.find_duplicates(options.root, journals)
     warnings = (
         *options.plan.warnings,
@@ -185,13 +197,22 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
         *_missing_labels(options, journals),
         *duplicates.warnings(equal, {name: split.examples for name, split in splits.items()}),
     )
-    quarantine = _quarantine(options, journals)
-    filtered = [file for file in (options.plan.filtered_list, *(journal.filtered_list for journal in journals)) if file]
+    quarantine, filtered = _quarantine(options, journals), _filtered(options, journals)
+    contents = {
+        **graph,
+        paths.GOLDEN: graph_outputs.encode(),
+        paths.STATISTICS: statistics.encode(summary),
+        paths.VALUES: drift.encode_values(merged),
+        **({paths.DUPLICATES: (json.dumps(equal.listed, indent=1) + "\n").encode()} if equal.groups else {}),
+    }
+    stored = {
+        path: stored_file(path, content).within(options.generation_id) for path, content in sorted(contents.items())
+    }
     manifest = Manifest(
         origin=options.origin,
         warnings=warnings,
         generation=options.generation_id,
-        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        created=options.created,
         read=totals.read,
         written=totals.written,
         filtered=totals.filtered.total(),
@@ -202,25 +223,39 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
             filtered_examples=first_filtered(options.root, filtered),
             quarantined_examples=first_quarantined(options.root, quarantine),
         ),
-        quarantine=tuple(file.within(options.generation_id) for file in quarantine),
-        filtered_lists=tuple(file.within(options.generation_id) for file in filtered),
+        quarantine=tuple(file.within(options.generation_id) for file, _ in quarantine),
+        filtered_lists=tuple(file.within(options.generation_id) for file, _ in filtered),
         features=options.analysis.features,
         splits=splits,
-        transform_graph=_graph_entry(options, _write(options, paths.GOLDEN, graph_outputs.encode())),
-        statistics=StatisticsEntry(
-            _write(options, paths.STATISTICS, statistics.encode(summary)),
-            options.statistics,
-            _write(options, paths.VALUES, drift.encode_values(merged)),
-        ),
-        duplicates=_duplicates_entry(options, equal),
+        transform_graph=_graph_entry(options, graph, stored),
+        statistics=StatisticsEntry(stored[paths.STATISTICS], options.statistics, stored[paths.VALUES]),
+        duplicates=_duplicates_entry(equal, stored.get(paths.DUPLICATES)),
     )
-    publish(options.dataset, manifest.write(options.dataset), options.replaces)
-    return manifest
+    expect_claimed(options.root, options.run)  # it took a while
+    return seal(options.dataset, Attempt(manifest, contents), options.superseded, options.replaces)
 
 
-def _quarantine(options: CommitOptions, journals: Sequence[Journal]) -> list[StoredFile]:
-    """The files of quarantined examples: the plan's, and those of the units."""
-    return [file for file in (options.plan.quarantine, *(journal.quarantine for journal in journals)) if file]
+def _quarantine(options: CommitOptions, journals: Sequence[Journal]) -> list[Listed]:
+    """The files of quarantined examples, the plan's and those of the units, and the reason codes in each."""
+    plan = options.plan
+    listed = [(plan.quarantine, plan.quarantined), *((each.quarantine, each.quarantined) for each in journals)]
+    return [(file, codes) for file, codes in listed if file]
+
+
+def _filtered(options: CommitOptions, journals: Sequence[Journal]) -> list[Listed]:
+    """The files of filtered examples, the plan's and those of the units, and the reasons in each."""
+    plan = options.plan
+    listed = [(plan.filtered_list, plan.filtered), *((each.filtered_list, each.filtered) for each in journals)]
+    return [(file, reasons) for file, reasons in listed if file]
+
+
+def _merge_summaries(options: CommitOptions, journals: Sequence[Journal]) -> Summaries:
+    """The summaries of all units, merged in their order; some files are read side by side."""
+    merged: Summaries = {}
+    uris = [files.join(options.root, each.summaries.path) for each in journals if each.summaries]
+    for content in files.map_files(files.read_bytes, uris):
+        merged = merge(merged, decode(content))
+    return merged
 
 
 def _missing_labels(options: CommitOptions, journals: Sequence[Journal]) -> list[str]:
@@ -239,11 +274,14 @@ def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals)
       PenstockError: a file is not as its journal says, or a split is empty.
     """
     shards: dict[str, list[Shard]] = {}
+    sizes = sizes_of(options.root)
     for journal in journals:
         for file in journal.files:
-            uri = files.join(options.root, file.path)
-            if files.size(uri) != file.bytes:
-                raise PenstockError(f"{uri}: expected {file.bytes} bytes, found {files.size(uri)}; run again")
+            if (size := sizes.get(file.path)) != file.bytes:
+                found = "nothing" if size is None else f"{size}"
+                raise PenstockError(
+                    f"{files.join(options.root, file.path)}: expected {file.bytes} bytes, found {found}; run again"
+                )
         for name, shard in journal.shards.items():
             shards.setdefault(name, []).append(shard.within(options.generation_id))
     splits = {name: SplitEntry(sum(shard.examples for shard in of), tuple(of)) for name, of in shards.items()}
@@ -269,20 +307,40 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
 
 def _finish_graph(
     options: CommitOptions, journals: Sequence[Journal], summaries: Summaries, summary: Mapping[str, Any]
-) -> tuple[Golden, list[str]]:
-    """Writes the graph, where the analysis did not, and its portable form; returns what it gives, and warnings.
+) -> tuple[dict[str, bytes], Golden, list[str]]:
+    """Makes the graph, or takes the analysis', and its portable form, in a local folder of this attempt's own.
+
+    Returns:
+      The graph's files by their paths in the generation; what it gives; and warnings.
 
     Raises:
       PenstockError: an output has not a row for every example or is not finite, or a vocabulary is empty.
     """
-    literal, temp_path = (files.join(options.literal_root, path) for path in (paths.TRANSFORM_GRAPH, paths.TEMPORARY))
+    with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
+        graph_path = files.join(folder, paths.TRANSFORM_GRAPH)
+        if options.scratch:
+            analyzed, temp_path = graph_writer.places(options.scratch)
+            shutil.copytree(analyzed, graph_path)
+        else:
+            temp_path = files.join(folder, "tmp")
+            graph_writer.write(options.analysis, summaries, graph_path, temp_path)
+        graph_writer.finish(graph_path, temp_path, options.generation_id, options.analysis.features)
+        outputs, warnings = _check_and_export(options, journals, summaries, summary, graph_path)
+        written = files.list_folder(graph_path)
+        return {info.uri[len(folder) + 1 :]: files.read_bytes(info.uri) for info in written}, outputs, warnings
+
+
+def _check_and_export(
+    options: CommitOptions,
+    journals: Sequence[Journal],
+    summaries: Summaries,
+    summary: Mapping[str, Any],
+    graph_path: str,
+) -> tuple[Golden, list[str]]:
+    """Checks a graph and writes its portable form beside it; returns what it gives, and warnings."""
     analysis = options.analysis
-    if not analysis.phases:
-        graph_writer.write(analysis, summaries, literal, temp_path)
-    graph_writer.finish(literal, temp_path, options.generation_id, analysis.features)
-    graph_path = files.join(options.root, paths.TRANSFORM_GRAPH)
     saved = SavedGraph(graph_path, analysis.features, trust=True)  # the recipe's own
-    _check_vocabularies(options, journals, summaries)
+    _check_vocabularies(options, journals, summaries, graph_path)
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)
     advice = "ds.tf runs the saved graph, and all else needs features=False"
@@ -339,7 +397,9 @@ def _is_never_finite(value: np.ndarray) -> bool:
     return value.dtype.kind == "f" and not np.isfinite(value.reshape(len(value), -1)).all(axis=1).any()
 
 
-def _check_vocabularies(options: CommitOptions, journals: Sequence[Journal], summaries: Summaries) -> None:
+def _check_vocabularies(
+    options: CommitOptions, journals: Sequence[Journal], summaries: Summaries, graph_path: str
+) -> None:
     """Raises PenstockError where a vocabulary is empty: where it holds only what tf.Transform writes into such a one.
 
     Of integers that is -1, which may be the one value that there is.
@@ -347,7 +407,7 @@ def _check_vocabularies(options: CommitOptions, journals: Sequence[Journal], sum
     columns = _columns(options.analysis)
     dummies = [NO_TOKENS] if _has_minus_one(columns, journals, summaries) else [NO_TOKENS, _NO_INTEGERS]
     signs = [[], *([prefix + dummy] for dummy in dummies for prefix in (b"", b"1 "))]  # alone, or with its count
-    for file in files.list_folder(files.join(options.root, paths.TRANSFORM_GRAPH, "transform_fn", "assets")):
+    for file in files.list_folder(files.join(graph_path, "transform_fn", "assets")):
         content = list(read_records(file.uri)) if file.uri.endswith(".gz") else files.read_bytes(file.uri).splitlines()
         if content in signs:
             raise PenstockError(
@@ -372,33 +432,28 @@ def _has_minus_one(columns: Sequence[str], journals: Sequence[Journal], summarie
     return False
 
 
-def _write(options: CommitOptions, path: str, content: bytes) -> StoredFile:
-    files.write_bytes(files.join(options.root, path), content)
-    return stored_file(path, content).within(options.generation_id)
-
-
-def _graph_entry(options: CommitOptions, golden_file: StoredFile) -> TransformGraphEntry:
-    """The manifest's entry of the transform graph, whose files are all written."""
-    folder = files.list_folder(files.join(options.root, paths.TRANSFORM_GRAPH))
-    stored = [stored_file(info.uri[len(options.root) + 1 :], files.read_bytes(info.uri)) for info in folder]
-    lines = "".join(f"{file.sha256}  {file.path}\n" for file in stored)
+def _graph_entry(
+    options: CommitOptions, graph: Mapping[str, bytes], stored: Mapping[str, StoredFile]
+) -> TransformGraphEntry:
+    """The manifest's entry of the transform graph, given its files' contents and what is stored of all files."""
+    folder = [stored_file(path, graph[path]) for path in sorted(graph)]
+    lines = "".join(f"{file.sha256}  {file.path}\n" for file in folder)
     return TransformGraphEntry(
         path=f"{options.generation_id}/{paths.TRANSFORM_GRAPH}",
         sha256=hashlib.sha256(lines.encode()).hexdigest(),
-        files=tuple(file.within(options.generation_id) for file in stored),
+        files=tuple(file.within(options.generation_id) for file in folder),
         outputs=options.analysis.outputs,
-        golden=golden_file,
+        golden=stored[paths.GOLDEN],
     )
 
 
-def _duplicates_entry(options: CommitOptions, found: Duplicates) -> DuplicatesEntry:
-    """Writes the duplicates, where there are any, and gives the manifest's entry of them."""
-    content = (json.dumps(found.listed, indent=1) + "\n").encode()
+def _duplicates_entry(found: Duplicates, file: StoredFile | None) -> DuplicatesEntry:
+    """The manifest's entry of the duplicates, and of the file that lists them."""
     return DuplicatesEntry(
         found.groups,
         found.across_splits,
         tuple(found.listed[:_SHOWN_GROUPS]),
-        _write(options, paths.DUPLICATES, content) if found.groups else None,
+        file,
         found.shared,
         found.contradicting,
     )

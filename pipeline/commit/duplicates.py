@@ -1,6 +1,8 @@
 """Exact duplicates among the examples that were written, found by the hashes of their contents, in bounded memory."""
 
 import math
+import os
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 
 from ..build.journal import Journal, read_hashes
+from ..storage import files
 
-_ROWS = 4_000_000  # hashes held at a time
+_ROWS = 4_000_000  # hashes looked at at a time
+_READS = 4  # units read at a time
 _LISTED = 10_000  # groups that are listed
 _MEMBERS = 20  # examples of a split that a listed group shows
 _UNLABELLED = -1
+_ROW = np.dtype([("first", "u8"), ("second", "u8"), ("unit", "i8"), ("row", "i8"), ("split", "i8"), ("label", "i8")])
 
-Hashes = Callable[[int], pa.Table]  # a unit's hashes (see `journal.write_hashes`), by its number
+Hashes = Callable[[int], pa.Table]  # a unit's hashes (see `journal.read_hashes`), by its number
 
 
 @dataclass
@@ -45,30 +50,33 @@ def find_duplicates(generation: str, journals: Iterable[Journal]) -> Duplicates:
       generation: The generation's URI.
       journals: Of all units.
     """
-    journals = list(journals)
-    total = sum(journal.read for journal in journals)
-    return group([journal.unit for journal in journals], lambda unit: read_hashes(generation, unit), total)
+    by_unit = {journal.unit: journal for journal in journals if journal.hashes}
+    total = sum(journal.read for journal in by_unit.values())
+    return group(list(by_unit), lambda unit: read_hashes(generation, by_unit[unit]), total)
 
 
 def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = _ROWS) -> Duplicates:
     """As `find_duplicates`, of what `read` gives for units.
 
-    Hashes are uniform: a pass over all of them for each part of their range holds that part alone.
+    Hashes are uniform: those of each part of their range go to a temporary file of its own, and one part is looked at
+    at a time.
 
     Args:
       units: The units.
-      read: Gives a unit's hashes.
+      read: Gives a unit's hashes, in any thread.
       total: How many there are of all units, or more.
-      rows_at_a_time: How many to hold.
+      rows_at_a_time: How many to look at.
     """
     found = Duplicates()
-    parts = max(1, math.ceil(total / rows_at_a_time))
     chosen: list[tuple[bool, list[tuple[int, int]]]] = []
-    for part in range(parts):
-        rows = _rows(units, read, part, parts)
-        chosen += _count(found, rows)
-        chosen.sort(key=lambda entry: not entry[0])  # stable: in the order of hashes otherwise
-        del chosen[_LISTED:]
+    with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
+        parts = _Parts(folder, max(1, math.ceil(total / rows_at_a_time)))
+        for unit, table in zip(units, files.map_files(read, units, _READS), strict=True):
+            parts.add(unit, table)
+        for rows in parts.take():
+            chosen += _count(found, rows)
+            chosen.sort(key=lambda entry: not entry[0])  # stable: in the order of hashes otherwise
+            del chosen[_LISTED:]
     found.listed = _list([members for _, members in chosen], read)
     return found
 
@@ -86,26 +94,35 @@ class _Rows:
     labels: np.ndarray  # int64, equal for equal labels
 
 
-def _rows(units: Sequence[int], read: Hashes, part: int, parts: int) -> _Rows:
-    """The examples of all units whose hashes lie in one of equal parts of the range."""
-    columns: list[list[np.ndarray]] = [[] for _ in range(6)]
-    names: dict[str, int] = {}
-    labels: dict[str, int] = {}
-    for unit in units:
-        table = read(unit)
+class _Parts:
+    """The examples of all units, in a file for each of equal parts of the hashes' range."""
+
+    def __init__(self, folder: str, count: int) -> None:
+        self._parts = [os.path.join(folder, str(part)) for part in range(count)]
+        self._names: dict[str, int] = {}
+        self._labels: dict[str, int] = {}
+
+    def add(self, unit: int, table: pa.Table) -> None:
+        """Takes a unit's hashes."""
         if not len(table):
-            continue
-        words = _words(table["sha256"])
+            return
+        words, count = _words(table["sha256"]), len(self._parts)
+        rows = np.empty(len(table), _ROW)
+        rows["first"], rows["second"] = words[:, 0], words[:, 1]
+        rows["unit"], rows["row"] = unit, np.arange(len(table))
+        rows["split"], rows["label"] = _codes(table["split"], self._names), _codes(table["label"], self._labels)
         # 32 bits are enough to choose, and leave room to multiply
-        inside = np.flatnonzero(((words[:, 0] >> np.uint64(32)) * np.uint64(parts)) >> np.uint64(32) == part)
-        columns[0].append(words[inside, 0])
-        columns[1].append(words[inside, 1])
-        columns[2].append(np.full(len(inside), unit))
-        columns[3].append(inside)
-        columns[4].append(_codes(table["split"], names)[inside])
-        columns[5].append(_codes(table["label"], labels)[inside])
-    kinds = [np.uint64, np.uint64, *[np.int64] * 4]
-    return _Rows([*names], *(np.concatenate([np.zeros(0, kinds[at]), *columns[at]]) for at in range(6)))
+        parts = ((words[:, 0] >> np.uint64(32)) * np.uint64(count)) >> np.uint64(32)
+        for part in np.unique(parts):
+            with open(self._parts[int(part)], "ab") as file:
+                file.write(rows[parts == part].tobytes())
+
+    def take(self) -> Iterator[_Rows]:
+        """Each part that is not empty, in the order of the hashes."""
+        for path in filter(os.path.exists, self._parts):
+            rows = np.fromfile(path, _ROW)
+            columns = (rows[name] for name in ("first", "second", "unit", "row", "split", "label"))
+            yield _Rows([*self._names], *map(np.ascontiguousarray, columns))
 
 
 def _words(hashes: pa.ChunkedArray) -> np.ndarray:
@@ -174,15 +191,17 @@ def _repeated(values: np.ndarray) -> np.ndarray:
 
 def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes) -> list[dict[str, Any]]:
     """What is shown of groups, given the count of each and then unit and row of its examples."""
-    wanted: dict[int, set[int]] = {}
+    shown: dict[int, set[int]] = {}
     for _, *members in groups:
         for unit, row in members:
-            wanted.setdefault(unit, set()).add(row)
+            shown.setdefault(unit, set()).add(row)
     entries: dict[tuple[int, int], dict[str, Any]] = {}
-    for unit, rows in wanted.items():
-        ordered = sorted(rows)
-        for row, entry in zip(ordered, read(unit).take(pa.array(ordered)).to_pylist(), strict=True):
-            entries[unit, row] = entry
+
+    def take(unit: int) -> pa.Table:
+        return read(unit).take(pa.array(sorted(shown[unit])))
+
+    for unit, table in zip(shown, files.map_files(take, shown, _READS), strict=True):
+        entries.update(zip(((unit, row) for row in sorted(shown[unit])), table.to_pylist(), strict=True))
     return [
         {
             "sha256": entries[members[0]]["sha256"].hex(),

@@ -308,7 +308,7 @@ class Manifest:
       origin: What the generation is made from and by.
       warnings: What was found to warn of, in words.
       generation: The generation's id.
-      created: When it was committed (ISO 8601, UTC).
+      created: When the run that made it began (ISO 8601, UTC).
       read: How many examples the source has: those written, filtered and quarantined.
       written: How many are in the shards.
       filtered: How many were left out for a reason that the recipe names.
@@ -471,33 +471,31 @@ class Manifest:
             raise DatasetError(f"{uri}: expected generation {generation}, found {manifest.generation}; {_AGAIN}")
         return manifest
 
-    def write(self, dataset: str) -> "Pointer":
-        """Writes the manifest and its checksum; returns the pointer that makes it current."""
-        content = self.encode()
-        pointer = Pointer.to(self.generation, content)
-        files.write_bytes(files.join(dataset, self.generation, paths.MANIFEST), content)
-        pointer.write_sum(dataset)
-        return pointer
-
 
 def find_damage(dataset: str, manifest: Manifest) -> dict[str, str]:
     """The files that are missing or of another size than the manifest says: path to what is wrong, with their URIs.
 
     It reads none of them; `commit.verify` does.
     """
+    start = len(dataset.rstrip("/")) + 1
+    listed = files.list_folder(files.join(dataset, manifest.generation))
+    sizes = {info.uri[start:]: info.size for info in listed}
     damage = {}
     for file in manifest.files():
-        uri = files.join(dataset, file.path)
-        try:
-            size = files.size(uri)
-        except FileNotFoundError:
-            damage[file.path] = f"{uri}: the file is missing"
-        except OSError as error:
-            damage[file.path] = f"{uri}: the file cannot be read: {error}"
-        else:
-            if size != file.bytes:
-                damage[file.path] = f"{uri}: expected {file.bytes} bytes, found {size}"
+        if sizes.get(file.path) != file.bytes and (fault := _fault(files.join(dataset, file.path), file.bytes)):
+            damage[file.path] = fault
     return damage
+
+
+def _fault(uri: str, expected: int) -> str | None:
+    """What is wrong with a file that was not listed with the bytes that are expected; None: it has them by now."""
+    try:
+        size = files.size(uri)
+    except FileNotFoundError:
+        return f"{uri}: the file is missing"
+    except OSError as error:
+        return f"{uri}: the file cannot be read: {error}"
+    return None if size == expected else f"{uri}: expected {expected} bytes, found {size}"
 
 
 def read_stored(dataset: str, file: StoredFile) -> bytes:

@@ -39,10 +39,10 @@ WORK = "_work"
 PLAN = "_work/plan.arrow"
 NOMINAL = "_work/nominal.arrow"
 RESOLVED = "_work/resolved.arrow"
-OUTCOME = "_work/outcome.json"
+RUN = "_work/run"
+LEASE = "_work/lease.json"
+SCRATCH = "_work/scratch"
 UNITS = "_work/units"
-PROGRESS = "_work/progress"
-TEMPORARY = "_work/tmp"
 
 _SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"
 _SHARD = re.compile(
@@ -149,6 +149,17 @@ def unit_segments(unit: int) -> str:
     return f"{UNITS}/{unit:05d}.tfrecord"
 
 
-def unit_progress(unit: int) -> str:
-    """The heartbeat of a unit that is being built."""
-    return f"{PROGRESS}/{unit:05d}.json"
+def unit_of_journal(path: str) -> int | None:
+    """The unit whose journal a path is; None: it is something else."""
+    match = re.fullmatch(rf"{UNITS}/(\d{{5,}})\.json", path)
+    return int(match[1]) if match else None
+
+
+def outcome(run: str) -> str:
+    """How a run ended."""
+    return f"{WORK}/outcomes/{run}.json"
+
+
+def commit_record(sha256: str) -> str:
+    """What an attempt at a commit writes, by the SHA-256 of its manifest.json."""
+    return f"{WORK}/commits/{sha256}.arrow"

@@ -156,21 +156,33 @@ def publish_locked(dataset: str, pointer: Pointer, replaces: Pointer | None) -> 
         files.write_bytes(files.join(dataset, paths.POINTER), pointer.to_bytes())
 
 
-def _is_due(dataset: str, pointer: Pointer, current: Pointer | None, replaces: Pointer | None) -> bool:
-    """Whether the pointer is still to be written; raises DatasetError where it may not be."""
-    if current == pointer:
-        return False
+def expect_replaceable(dataset: str, current: Pointer | None, generation: str, replaces: Pointer | None) -> None:
+    """Raises DatasetError where a generation may not become current.
+
+    Args:
+      dataset: The dataset's URI.
+      current: Its pointer as it is.
+      generation: What is to become current.
+      replaces: The pointer when the run began.
+    """
     if current != replaces:
         winner = current.generation if current else "none"
         raise DatasetError(
             f"{dataset}: another run committed generation {winner} while this one was at work; "
             "nothing of it was touched: run again to put this one in its place"
         )
-    if current and pointer.generation in current.removing:
+    if current and generation in current.removing:
         raise DatasetError(
-            f"{files.join(dataset, pointer.generation)}: expected a generation that stays, found `penstock prune` "
-            "removing it; run again when it has ended"
+            f"{files.join(dataset, generation)}: expected a generation that stays, found `penstock prune` removing it; "
+            "run again when it has ended"
         )
+
+
+def _is_due(dataset: str, pointer: Pointer, current: Pointer | None, replaces: Pointer | None) -> bool:
+    """Whether the pointer is still to be written; raises DatasetError where it may not be."""
+    if current == pointer:
+        return False
+    expect_replaceable(dataset, current, pointer.generation, replaces)
     return True
 
 

@@ -31,6 +31,7 @@ from .objects import FileInfo, FileVersion, RemoteFile
 from .stores import StoreError, UnreachableError, VersionMismatch
 
 __all__ = ["FileInfo", "FileVersion", "StoreError", "UnreachableError", "VersionMismatch"]
+A = TypeVar("A")
 T = TypeVar("T")
 _BLOCK = 1 << 20  # bytes
 _READ_AHEAD = 128 << 10  # bytes
@@ -204,22 +205,23 @@ def describe(uri: str) -> FileInfo:
     return objects.head(uri)
 
 
-def map_files(function: Callable[[str], T], uris: Iterable[str]) -> Iterator[T]:
+def map_files(function: Callable[[A], T], uris: Iterable[A], calls: int = _CALLS) -> Iterator[T]:
     """What a function says of each file, in order; some are looked at side by side.
 
     Args:
-      function: Takes a URI, in any thread.
+      function: Takes a URI, or whatever stands for a file, in any thread.
       uris: The files.
+      calls: How many at a time; up to four times as many results wait to be taken.
 
     Raises:
       OSError: what the function raised for the first of them that it failed for.
     """
     pending: collections.deque[Future[T]] = collections.deque()
-    pool = ThreadPoolExecutor(_CALLS)
+    pool = ThreadPoolExecutor(calls)
     try:
         for uri in uris:
             pending.append(pool.submit(function, uri))
-            if len(pending) >= 4 * _CALLS:
+            if len(pending) >= 4 * calls:
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()

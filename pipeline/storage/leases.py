@@ -106,7 +106,7 @@ def leased_folder(
     """Holds the exclusive use of a folder while the block runs.
 
     Args:
-      folder: The folder; a local one must be there.
+      folder: The folder; a local one is made where there is none.
       name: The lease object's path in it, on a store.
       run: What the caller is at, unlike any other's.
       patience: Seconds to wait for another owner: on a local disk for its end, by default one second; on a store for a
@@ -117,9 +117,10 @@ def leased_folder(
       The lease; None where another still has it.
 
     Raises:
-      OSError: there is no such folder, or the store fails.
+      OSError: the folder cannot be made, or the store fails.
     """
     if files.is_local(folder):
+        os.makedirs(folder, exist_ok=True)
         with locked_folder(folder, 1.0 if patience is None else patience) as locked:
             yield Lease() if locked else None
         return

@@ -203,7 +203,7 @@ def test_an_unfinished_run_is_resumed_from_another_folder(
     output = tmp_path / "unfinished"
     monkeypatch.chdir(dataset.source.parent)
     with monkeypatch.context() as patch:
-        patch.setattr(commit, "publish", fail)
+        patch.setattr(commit, "seal", fail)
         with pytest.raises(Exception, match="no more power"):
             run_job(RECIPE, Path("raw"), output, HASH, max_quarantined="1")
     generation = next(path for path in output.iterdir() if path.is_dir())

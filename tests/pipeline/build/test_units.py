@@ -171,25 +171,6 @@ def test_masks_keep_their_classes(tmp_path: Path):
         assert set(np.unique(mask)) <= {1, 2, 3}
 
 
-def test_a_heartbeat_ends_with_its_unit_and_two_attempts_do_not_meet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    from penstock.pipeline.build import units
-
-    monkeypatch.setattr(units, "_HEARTBEAT", 0)
-    path = tmp_path / "_work/progress/00003.json"
-
-    def make() -> None:
-        with units._heartbeat(str(tmp_path), 3) as first, units._heartbeat(str(tmp_path), 3) as second:
-            for heartbeat in (first, second, first):
-                heartbeat.beat(units._Tally(read=7))
-            assert json.loads(path.read_text()) == {"read": 7, "quarantined": 0}
-            assert [file.name for file in path.parent.iterdir()] == ["00003.json"]
-            raise RuntimeError("the unit fails")
-
-    with pytest.raises(RuntimeError, match="the unit fails"):
-        make()
-    assert list(path.parent.iterdir()) == []
-
-
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"unit": 0}', b'{"unit": 0, "read": 1, "shards": 5}'])
 def test_a_damaged_journal_is_none(tmp_path: Path, content: bytes):
     from penstock.pipeline.build.journal import Journal

@@ -21,9 +21,13 @@ def stored(root: Path, path: str, *examples: FilteredExample | QuarantinedExampl
 def test_the_first_of_each_reason_is_its_example(tmp_path: Path):
     one = stored(tmp_path, "a.jsonl", FilteredExample("a:1", "old"), FilteredExample("a:2", "old"))
     two = stored(tmp_path, "b.jsonl", FilteredExample("b:1", "new"), FilteredExample("b:2", "old"))
-    assert first_filtered(str(tmp_path), [one, two]) == {"old": "a:1", "new": "b:1"}
+    listed = [(one, {"old": 2}), (two, {"new": 1, "old": 1})]
+    assert first_filtered(str(tmp_path), listed) == {
+        "old": "a:1",
+        "new": "b:1",
+    }
     bad = stored(tmp_path, "c.jsonl", QuarantinedExample("c:1", "file:c", "read", "wrong_type", "expected a number"))
-    assert first_quarantined(str(tmp_path), [bad]) == {"wrong_type": "c:1: expected a number"}
+    assert first_quarantined(str(tmp_path), [(bad, {"wrong_type": 1})]) == {"wrong_type": "c:1: expected a number"}
 
 
 def test_a_damaged_list_is_named(tmp_path: Path):

@@ -219,7 +219,10 @@ def test_a_pointer_to_another_generations_manifest_is_refused(tmp_path: Path):
 
 def test_a_generation_is_known_by_the_checksum_beside_its_manifest(tmp_path: Path):
     manifest = Manifest.from_json(manifest_content(GENERATIONS[0]))
-    pointer = manifest.write(str(tmp_path))
+    (tmp_path / GENERATIONS[0]).mkdir()
+    (tmp_path / GENERATIONS[0] / "manifest.json").write_bytes(manifest.encode())
+    pointer = Pointer.to(GENERATIONS[0], manifest.encode())
+    pointer.write_sum(str(tmp_path))
     assert Manifest.read_generation(str(tmp_path), GENERATIONS[0]) == (manifest, pointer)
     path = tmp_path / GENERATIONS[0] / "manifest.sha256"
     content = (tmp_path / GENERATIONS[0] / "manifest.json").read_bytes()

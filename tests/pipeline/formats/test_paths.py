@@ -59,5 +59,7 @@ def test_generation_ids():
 
 def test_units_have_files_of_their_own():
     units = (0, 7, 100000)
-    makers = (paths.unit_quarantine, paths.unit_journal, paths.unit_hashes, paths.unit_progress)
+    makers = (paths.unit_quarantine, paths.unit_journal, paths.unit_hashes, paths.unit_summaries)
     assert len({make(unit) for make in makers for unit in units}) == len(makers) * len(units)
+    for unit in units:
+        assert [paths.unit_of_journal(make(unit)) for make in makers] == [None, unit, None, None]

@@ -1,0 +1,66 @@
+"""What a finished unit leaves, and how it is found again: by one listing."""
+
+import itertools
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from penstock.pipeline.build.journal import FinishedUnits, Journal, encode_hashes, read_hashes
+from penstock.pipeline.build.shards import store
+from penstock.pipeline.formats.manifest import Shard
+from penstock.pipeline.storage import files, stores
+
+_NUMBERS = itertools.count()
+
+
+@pytest.fixture(params=["local", "store"])
+def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return str(tmp_path / "g") if request.param == "local" else f"memory://journal-{next(_NUMBERS)}/d/g"
+
+
+def finish(root: str, unit: int) -> Journal:
+    shard = Shard(store(root, f"data/{unit}", 3, b"shard"), store(root, f"index/{unit}", 3, b"index"))
+    journal = Journal(unit=unit, read=3, shards={"train": shard}, quarantined={"bad": unit})
+    journal.write(root)
+    return journal
+
+
+def test_finished_units_are_found_with_their_journals(root: str):
+    journals = [finish(root, unit) for unit in (0, 2, 7)]
+    store(root, "_work/units/00001.arrow", 0, b"of a unit without a journal")
+    units = FinishedUnits(root)
+    assert units.numbers() == [0, 2, 7]
+    assert [units.has_journal(unit) for unit in range(4)] == [True, False, True, False]
+    assert units.read(range(8)) == {journal.unit: journal for journal in journals}
+    assert units.read([1, 2]) == {2: journals[1]}
+
+
+def test_a_unit_whose_files_are_damaged_is_not_finished(root: str):
+    for unit in range(4):
+        finish(root, unit)
+    files.remove(files.join(root, "data/0"))
+    files.write_bytes(files.join(root, "index/1"), b"inde")
+    files.write_bytes(files.join(root, "_work/units/00002.json"), b"{")
+    units = FinishedUnits(root)
+    assert units.read(range(4)).keys() == {3}
+    assert [Journal.read_finished(root, unit) is not None for unit in range(4)] == [False, False, False, True]
+
+
+def test_what_is_not_there_costs_one_request(root: str):
+    before = stores.COUNTS.snapshot()
+    units = FinishedUnits(root)
+    assert units.read(range(1000)) == {}
+    assert units.numbers() == []
+    assert not units.has_file("quarantine/unit-00000.jsonl")
+    after = stores.COUNTS.snapshot()
+    made = {kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] != before.get(kind, 0)}
+    assert made == ({"list": 1} if root.startswith("memory") else {})
+
+
+def test_hashes_are_read_back(root: str):
+    batch = pa.record_batch({"sha256": pa.array([b"a" * 32], pa.binary(32)), "key": ["k"], "label": ["l"]})
+    content = encode_hashes([("train", batch), ("test", batch)])
+    journal = Journal(unit=0, read=2, shards={}, hashes=store(root, "_work/units/00000.arrow", 0, content))
+    assert read_hashes(root, journal)["split"].to_pylist() == ["train", "test"]
+    assert len(read_hashes(root, Journal(unit=1, read=0, shards={}))) == 0
