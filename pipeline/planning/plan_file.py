@@ -25,6 +25,7 @@ _SCHEMAS = {
         + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
         + [("source", _TEXT), ("root", _TEXT), ("duplicates", pa.binary())]
         + [(name, _WHOLE) for name in ("number", "file_begin", "file_end")]
+        + [("by_lines", pa.bool_())]
     ),
 }
 

@@ -31,7 +31,7 @@ from .row_errors import shorten
 from .sampling import Excerpt, choose_excerpts, whole_rows
 from .table_schema import TableSchema, with_rules
 from .text_encoding import Utf8Stream
-from .text_ranges import text_ranges
+from .text_ranges import text_ranges, whole_lines
 
 _THREADS = 16
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
@@ -61,6 +61,9 @@ class Csv:
         from all files, or from parts of them all where these are larger than 128 MiB. `"*": "auto"` is every other
         column. None: all, inferred. What is inferred loses nothing: numbers that begin with a zero, integers beyond
         int64 and ids such as 12e4 are strings; a later value that is not of its column's type costs its row.
+      quoted_newlines: Whether a field in quotes, or after `escape`, may hold line ends. False: every line is a row, and
+        large files need not be read twice to find where rows begin. A row's number, in its key, is then the byte at
+        which it begins (in what a compressed file holds), and its split by hash follows that.
       nonfinite: What is done with NaN, infinities and numbers beyond float32's range, for all columns or by name:
         "missing" makes them missing values, "keep" keeps them, "quarantine" quarantines the row.
     """
@@ -75,6 +78,7 @@ class Csv:
     escape: str | None = None
     strip: bool = True
     columns: Columns = None
+    quoted_newlines: bool = True
     nonfinite: Policies = "missing"
 
     def __post_init__(self) -> None:
@@ -105,7 +109,9 @@ class Csv:
         """What reading one range needs to know."""
         quote = ord(self.quote) if self.quote else None
         escape = ord(self.escape) if self.escape else None
-        dialect = row_boundaries.Dialect(ord(self.delimiter), quote, self.strip, escape=escape)
+        dialect = row_boundaries.Dialect(
+            ord(self.delimiter), quote, self.strip, escape=escape, quoted_newlines=self.quoted_newlines
+        )
         missing = tuple(token.strip(" \t") if self.strip else token for token in self.missing)
         return Format(
             dialect, missing, self.nonfinite, "UTF-8" if text_encoding.is_utf8(self.encoding) else self.encoding
@@ -164,21 +170,22 @@ class Csv:
                     f"{record_range.uri}: expected the columns {lacks}, found {names}; "
                     "the file changed after it was listed: run again"
                 )
+            part = row_blocks.part_of(record_range, block)
+            offsets = None if self.quoted_newlines else self._offsets(block)
             if block.too_long:
-                yield row_blocks.read_too_long(record_range, block, schema.columns)
+                yield row_blocks.read_too_long(part, block, schema.columns, None if offsets is None else block.place)
                 continue
-            first_row, first_line = record_range.first_row + block.row, record_range.first_line + block.line
-            part = replace(record_range, first_row=first_row, first_line=first_line)
             text = Text(text_encoding.to_utf8(block.data, self._row_encoding), names)
-            rows = csv_rows.read_rows(part, text, schema.columns, form)
+            rows = csv_rows.read_rows(part, text, schema.columns, form, offsets)
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
 
     def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
         """Fetches a range's bytes, and the file's beginning, which has the columns' names; see `FetchableSource`."""
-        uri, begin, end = record_range.uri, record_range.begin, record_range.end
-        if self._is_stream(uri):
+        if self._is_stream(record_range.uri):
             return None
+        record_range = row_blocks.with_last_line(record_range)
+        uri, begin, end = record_range.uri, record_range.begin, record_range.end
         if begin <= _HEAD and end - begin <= row_blocks.LONGEST_ROW:
             return FileParts({0: reader.read(uri, 0, end)})
         parts = row_blocks.fetch_range(record_range, reader)
@@ -186,21 +193,34 @@ class Csv:
             return parts
         return FileParts({0: reader.keep(uri, 0, _HEAD), **parts.contents})
 
+    def _offsets(self, block: RowBlock) -> np.ndarray:
+        """Where the rows of a block begin."""
+        data = np.frombuffer(block.data, np.uint8)
+        boundaries = block.boundaries or row_boundaries.find_boundaries(data, self.format.dialect)
+        offsets: np.ndarray = block.place + boundaries.starts[boundaries.filled(data)]
+        return offsets
+
     def _blocks(self, record_range: RecordRange, names: Sequence[str] = ()) -> Iterator[tuple[Sequence[str], RowBlock]]:
-        """The rows of a range, and the names of their columns, which the file is asked for where they are not given."""
+        """The rows of a range, and the names of their columns, which the file is asked for where they are not given.
+
+        A block's place is counted from the beginning of what the file holds.
+        """
         uri, dialect = record_range.uri, self.format.dialect
         if self._is_stream(uri):
             with self._open_text(uri, PenstockError) as file:
                 head = self._read_head(file, uri, _FIRST_HEAD)
                 for block in row_blocks.row_blocks(file, dialect, uri, PenstockError, head=head.text[head.begin :]):
-                    yield head.names, block
+                    yield head.names, replace(block, place=head.begin + block.place)
             return
         names = names or self.names or ()
         if not names:
             with self._open_text(uri, PenstockError, record_range.parts) as file:
                 names = self._read_head(file, uri, _FIRST_HEAD).names
-        for block in row_blocks.range_blocks(record_range, dialect):
-            yield names, block
+        lines = whole_lines(record_range)
+        if lines is None:
+            return
+        for block in row_blocks.range_blocks(lines, dialect):
+            yield names, replace(block, place=lines.begin + block.place)
 
     def row_dialect(self, record_range: RecordRange) -> row_boundaries.Dialect:
         """How a range's text is cut into fields; see `DelimitedSource`."""

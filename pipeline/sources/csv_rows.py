@@ -87,8 +87,18 @@ class _RangeRows:
         return self.data[self.starts[number] : self.ends[number]].tobytes()
 
 
-def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Format) -> Rows:
-    """Reads the rows of a range, or some of them, whose first row and line the range then gives."""
+def read_rows(
+    record_range: RecordRange, text: Text, schema: pa.Schema, form: Format, names: np.ndarray | None = None
+) -> Rows:
+    """Reads the rows of a range, or some of them, whose first row and line the range then gives.
+
+    Args:
+      record_range: Where they are.
+      text: The rows.
+      schema: The columns to read.
+      form: How fields are cut and understood.
+      names: What stands for the rows' numbers: int64, ascending, one for each row that is no blank line.
+    """
     array = np.frombuffer(text.data, np.uint8)
     quoted = any(mark is not None and bytes([mark]) in text.data for mark in (form.dialect.quote, form.dialect.escape))
     rows: _RangeRows | None = None
@@ -120,17 +130,19 @@ def read_rows(record_range: RecordRange, text: Text, schema: pa.Schema, form: Fo
         removed |= dict(zip(numbers[places].tolist(), (row_error for _, row_error in misfits), strict=True))
         numbers = np.delete(numbers, places)
 
+    count = len(numbers) + len(removed)
+    row_numbers = np.arange(record_range.first_row, record_range.first_row + count) if names is None else names
+
     def describe(number: int) -> tuple[str, str]:
         nonlocal rows
         rows = rows or _RangeRows(array, form)
-        row = rows.row(number - record_range.first_row)
-        line = record_range.first_line + int(
-            np.searchsorted(rows.boundaries.lines, rows.starts[number - record_range.first_row])
-        )
-        return f"{record_range.uri}, line {line}", hashlib.sha256(row.rstrip(b"\r\n")).hexdigest()
+        position = int(np.searchsorted(row_numbers, number))
+        line = int(np.searchsorted(rows.boundaries.lines, rows.starts[position]))
+        place = f"byte {number}" if record_range.first_line < 0 else f"line {record_range.first_line + line}"
+        return f"{record_range.uri}, {place}", hashlib.sha256(rows.row(position).rstrip(b"\r\n")).hexdigest()
 
-    others = {record_range.first_row + number: row_error for number, row_error in removed.items()}
-    return collect_rows(record_range, batch, record_range.first_row + numbers, errors, others, describe, notes)
+    others = {int(row_numbers[position]): row_error for position, row_error in removed.items()}
+    return collect_rows(record_range, batch, row_numbers[numbers], errors, others, describe, notes)
 
 
 @dataclass

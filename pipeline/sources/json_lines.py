@@ -102,11 +102,10 @@ class JsonLines:
         """Reads a range, a compressed file a part at a time; see `StreamingSource`."""
         before = 0
         for block in _blocks(record_range):
+            part = row_blocks.part_of(record_range, block)
             if block.too_long:
-                yield row_blocks.read_too_long(record_range, block, schema.columns)
+                yield row_blocks.read_too_long(part, block, schema.columns)
                 continue
-            first_row, first_line = record_range.first_row + block.row, record_range.first_line + block.line
-            part = replace(record_range, first_row=first_row, first_line=first_line)
             rows = self._read_lines(part, block.data, schema)
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0

@@ -70,8 +70,10 @@ class RecordRange:
       root: In a join, the input folder, from which the joined table is read.
       duplicates: The numbers of rows that are left out since they equal an earlier one: int64, as bytes.
       number: Of a nominal range, its number among all of the input.
-      file_begin: Of a nominal range, where the rows of its file begin; -1 elsewhere.
-      file_end: Of a nominal range, where they end; -1 elsewhere.
+      file_begin: Of a nominal range, and of one by lines, where the rows of its file begin; -1 elsewhere.
+      file_end: Of these, where they end; -1 elsewhere.
+      by_lines: Whether every line is a row: then the range is cut at any byte, and its rows are those of the lines
+        that begin after its first byte, up to the one that begins at its end.
       parts: What was fetched of the file, for reading the range; None, and the file is read.
 
     A **nominal** range is cut at any byte. Its rows are those that begin in it, and no row's number is known: it must
@@ -92,12 +94,13 @@ class RecordRange:
     number: int = -1
     file_begin: int = -1
     file_end: int = -1
+    by_lines: bool = False
     parts: FileParts | None = field(default=None, compare=False, repr=False)
 
     @property
     def is_nominal(self) -> bool:
-        """Whether it is cut at any byte."""
-        return self.file_end >= 0
+        """Whether it is cut at any byte, and must be resolved."""
+        return self.file_end >= 0 and not self.by_lines
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """Whole rows of text, a block at a time: in bounded memory, whatever the file holds and however long its rows are."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,7 @@ from .row_errors import RowError
 
 LONGEST_ROW = 64 << 20  # bytes
 _BLOCK = 8 << 20
+_LINE = 1 << 16  # bytes
 _LF, _CR = b"\n", b"\r"
 
 
@@ -111,11 +112,34 @@ def fetch_range(record_range: RecordRange, reader: RangeReader) -> FileParts | N
     return FileParts({begin: reader.read(uri, begin, end)}) if end - begin <= LONGEST_ROW else None
 
 
-def read_too_long(record_range: RecordRange, block: RowBlock, schema: pa.Schema) -> Rows:
-    """What there is of a row that is too long: a problem."""
-    number = record_range.first_row + block.row
+def with_last_line(record_range: RecordRange) -> RecordRange:
+    """A range with as many further bytes as the last of its lines most likely has, where it is cut by lines."""
+    if not record_range.by_lines:
+        return record_range
+    return replace(record_range, end=min(record_range.file_end, record_range.end + _LINE))
+
+
+def part_of(record_range: RecordRange, block: RowBlock) -> RecordRange:
+    """A range whose first row and line are those of a block of it; -1 where they are not known."""
+    first_row = record_range.first_row + block.row if record_range.first_row >= 0 else -1
+    first_line = record_range.first_line + block.line if record_range.first_line >= 0 else -1
+    return replace(record_range, first_row=first_row, first_line=first_line)
+
+
+def read_too_long(record_range: RecordRange, block: RowBlock, schema: pa.Schema, number: int | None = None) -> Rows:
+    """What there is of a row that is too long: a problem.
+
+    Args:
+      record_range: Has the row's line, and its number, unless that is `number`.
+      block: The row.
+      schema: The columns.
+      number: What stands for its number.
+    """
+    number = record_range.first_row if number is None else number
     message = f"expected at most {LONGEST_ROW} bytes in a row, found {block.too_long}"
-    where = f"{record_range.uri}, line {record_range.first_line + block.line}"
+    where = f"{record_range.uri}, line {record_range.first_line}"
+    if record_range.first_line < 0:
+        where = f"{record_range.uri}, byte {number}"
     return collect_rows(
         record_range,
         pa.RecordBatch.from_pylist([], schema=schema),

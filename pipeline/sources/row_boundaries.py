@@ -28,6 +28,7 @@ class Dialect:
       strip: Whether blanks around them do not count.
       skip_blanks: Whether a line of blanks alone is no row, as an empty one is none.
       escape: The byte before one that is to be text; None: there is none.
+      quoted_newlines: Whether a line end may be in a quoted field, or escaped; else each one ends a row.
     """
 
     delimiter: int
@@ -35,6 +36,7 @@ class Dialect:
     strip: bool
     skip_blanks: bool = False
     escape: int | None = None
+    quoted_newlines: bool = True
 
     @property
     def letter(self) -> int:
@@ -98,17 +100,24 @@ def find_boundaries(
       whole_lines: Whether the buffer's end is known to end a line, even if it is a CR.
     """
     if dialect.escape is not None and len(escaped := escaped_bytes(data, dialect.escape)):
-        masked = mask_escaped(data, escaped, dialect)
+        masked, lines = mask_escaped(data, escaped, dialect), line_ends(data, at_end or whole_lines)
+        if not dialect.quoted_newlines:
+            masked[lines] = _LF
         found = find_boundaries(masked, replace(dialect, escape=None), at_end, whole_lines)
         if escaped[-1] == len(data) and at_end:
             found = replace(found, unclosed=np.union1d(found.unclosed, len(found.ends) - 1), well_formed=False)
-        return replace(found, lines=line_ends(data, at_end or whole_lines))
+        if not dialect.quoted_newlines and len(ended := np.intersect1d(escaped, _line_begins(data, lines))):
+            rows = np.searchsorted(found.ends, ended, "right")
+            found = replace(found, unclosed=np.union1d(found.unclosed, rows[rows < len(found.ends)]), well_formed=False)
+        return replace(found, lines=lines)
     lines = line_ends(data, at_end or whole_lines)
     quotes = np.flatnonzero(data == dialect.quote) if dialect.quote is not None else lines[:0]
     if not len(quotes):
         return RowBoundaries(_finish(lines + 1, data, at_end), lines)
     if _well_formed(data, quotes, dialect):
         outside = np.searchsorted(quotes, lines) % 2 == 0
+        if not dialect.quoted_newlines and (not outside.all() or len(quotes) % 2):
+            return _find_by_quotes(data, quotes, lines, dialect, at_end)
         if len(quotes) % 2 == 0:
             return RowBoundaries(_finish(lines[outside] + 1, data, at_end), lines)
         if not at_end and len(data) <= LONGEST_FIELD:  # the last quoted field goes on after the buffer
@@ -132,6 +141,12 @@ def mask_escaped(data: np.ndarray, escaped: np.ndarray, dialect: Dialect) -> np.
     masked = data.copy()
     masked[escaped - 1] = masked[escaped[escaped < len(data)]] = dialect.letter
     return masked
+
+
+def _line_begins(data: np.ndarray, lines: np.ndarray) -> np.ndarray:
+    """Positions of the first byte of every line end."""
+    begins: np.ndarray = lines - ((data[lines] == _LF) & (data[lines - 1] == _CR) & (lines > 0))
+    return begins
 
 
 def line_ends(data: np.ndarray, at_end: bool) -> np.ndarray:
@@ -202,13 +217,15 @@ def _find_by_quotes(
         last = index + 1
         while last + 1 < count and places[last + 1] == places[last] + 1:
             last += 2
-        if last >= count and not at_end and len(content) - begin <= LONGEST_FIELD:
-            unfinished = begin
-            break
         line = bisect.bisect(line_ends, begin)
         stop = line_ends[line] if line < len(line_ends) else len(content)
-        closes = last < count and _closes(content, places[last], boundary, blanks_known)
-        if last >= count or places[last] - begin > LONGEST_FIELD or (places[last] > stop and not closes):
+        ends_here = last < count and (dialect.quoted_newlines or places[last] < stop)
+        is_cut = len(content) - begin <= LONGEST_FIELD if dialect.quoted_newlines else stop == len(content)
+        if not ends_here and is_cut and not at_end:
+            unfinished = begin
+            break
+        closes = ends_here and _closes(content, places[last], boundary, blanks_known)
+        if not ends_here or places[last] - begin > LONGEST_FIELD or (places[last] > stop and not closes):
             unclosed.append(begin)
             index = bisect.bisect(places, stop)
             continue

@@ -66,6 +66,10 @@ def whole_rows(excerpt: Excerpt, dialect: Dialect) -> tuple[Excerpt, str]:
       PenstockError: the file cannot be read, or became shorter.
     """
     record_range = excerpt.record_range
+    if record_range.by_lines and record_range.begin > record_range.file_begin:
+        return replace(excerpt, record_range=replace(record_range, first_line=1)), (
+            f"{record_range.uri}, after byte {record_range.begin}"
+        )
     if not record_range.is_nominal:
         return excerpt, record_range.uri
     if record_range.begin == record_range.file_begin:

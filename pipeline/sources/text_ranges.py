@@ -1,19 +1,20 @@
 """Cuts a text file into ranges of whole rows, which can be read alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
-from ..errors import RequestError
+from ..errors import PenstockError, RequestError
 from ..storage.files import FileInfo
-from .file_content import Stream, open_content
+from .file_content import Stream, open_content, read_fully
 from .listing import RecordRange
 from .row_blocks import RowBlock, row_blocks
-from .row_boundaries import Dialect
+from .row_boundaries import Dialect, line_ends
 
 READ_WHOLE = 128 << 20  # bytes of text that the launcher reads to find its rows, as it does to infer its types
 _MOST_RANGES = 1 << 17  # of larger inputs
+_BLOCK = 1 << 16  # bytes that are read to find a line's end
 
 
 @dataclass(frozen=True)
@@ -44,8 +45,9 @@ def text_ranges(
     Raises:
       RequestError: the file cannot be read, or became shorter.
     """
-    if total > READ_WHOLE:
-        return nominal_ranges(info, key, max(range_bytes, total // _MOST_RANGES), begin, first_line)
+    if total > READ_WHOLE or not dialect.quoted_newlines:
+        ranges = nominal_ranges(info, key, max(range_bytes, total // _MOST_RANGES), begin, first_line)
+        return [replace(record_range, by_lines=not dialect.quoted_newlines) for record_range in ranges]
     parts = -(-(info.size - begin) // range_bytes)
     with open_content(info.uri, RequestError, begin) as file:
         cuts = scan(file, begin, info.size, parts, dialect, info.uri)
@@ -95,6 +97,41 @@ def nominal_ranges(
         )
         for place, after in pairwise(bounds)
     ]
+
+
+def whole_lines(record_range: RecordRange) -> RecordRange | None:
+    """A range with the lines that are its own, if any; where one begins is looked for at its two ends.
+
+    Raises:
+      PenstockError: the file cannot be read.
+    """
+    if not record_range.by_lines:
+        return record_range
+    begin, end = record_range.begin, record_range.end
+    if begin > record_range.file_begin:
+        begin = _next_line(record_range, begin)
+    if end < record_range.file_end:
+        end = _next_line(record_range, end)
+    if begin == end:
+        return None
+    return replace(record_range, begin=begin, end=end, size=end - begin, by_lines=False, file_begin=-1, file_end=-1)
+
+
+def _next_line(record_range: RecordRange, place: int) -> int:
+    """Where the first line begins after a byte; the file's end where none does."""
+    with open_content(record_range.uri, PenstockError, place, record_range.parts) as file:
+        data = b""
+        while place < record_range.file_end:
+            data += read_fully(file, min(_BLOCK, record_range.file_end - place - len(data)))
+            at_end = place + len(data) >= record_range.file_end
+            ends = line_ends(np.frombuffer(data, np.uint8), at_end)
+            if len(ends):
+                return place + int(ends[0]) + 1
+            if at_end:
+                break
+            kept = data.endswith(b"\r")
+            place, data = place + len(data) - kept, data[len(data) - kept :]
+    return record_range.file_end
 
 
 def scan(file: Stream, begin: int, end: int, parts: int, dialect: Dialect, uri: str) -> list[Cut]:

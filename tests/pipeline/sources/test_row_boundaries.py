@@ -1,12 +1,14 @@
 """Rows cut anywhere are the rows of Python's csv module, whatever the text and the range size."""
 
 import csv
+import gzip
 import io
 import random
+import re
 
 import pytest
 
-from penstock.pipeline.sources import row_blocks, row_boundaries
+from penstock.pipeline.sources import row_blocks, row_boundaries, text_ranges
 from penstock.pipeline.sources.csv import Csv
 
 SIZES = [50, 137, 1000, 4096, 1 << 30]
@@ -113,7 +115,7 @@ JUNK = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(20))
 def test_any_bytes_give_the_same_rows_and_problems_whatever_the_range_size(tmp_path, monkeypatch, read_all, seed):
     pick = random.Random(seed)
     body = b"".join(pick.choices(JUNK, k=pick.randint(1, 600)))
@@ -128,3 +130,37 @@ def test_any_bytes_give_the_same_rows_and_problems_whatever_the_range_size(tmp_p
     for size in (10, 60, 400):
         read = read_all(source, tmp_path, size)
         assert (read.rows, read.numbers, read.problems) == (whole.rows, whole.numbers, whole.problems)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_quoted_newlines_every_line_is_a_row(tmp_path, monkeypatch, read_all, seed):
+    pick = random.Random(seed)
+    content = b"a,b\n1,x\n" + b"".join(pick.choices(JUNK, k=pick.randint(1, 150)))
+    (tmp_path / "t.csv").write_bytes(content)
+    (tmp_path / "t.csv.gz").write_bytes(gzip.compress(content))
+    options = {
+        "columns": {"a": "string", "b": "string"},
+        "escape": "\\" if seed % 3 else None,
+        "strip": bool(seed % 2),
+        "quoted_newlines": False,
+    }
+    lines, place = {}, 4
+    for line in re.findall(rb"(?:[^\r\n]*(?:\r\n|\r|\n))|[^\r\n]+$", content[4:]):
+        if line.strip(b"\r\n"):
+            lines[place] = line
+        place += len(line)
+    alone = {}
+    for place, line in lines.items():
+        (tmp_path / "line.csv").write_bytes(b"a,b\n1,x\n" + line)
+        read = read_all(Csv("line.csv", **options), tmp_path)
+        alone[place] = read.rows[1] if len(read.rows) > 1 else read.problems[0].code
+    monkeypatch.setattr(text_ranges, "_BLOCK", pick.choice([1, 2, 1 << 16]))
+    monkeypatch.setattr(row_blocks, "_BLOCK", pick.choice([16, 100, 8 << 20]))
+    for pattern, size in (("t.csv", 1 << 30), ("t.csv", 3), ("t.csv", 50), ("t.csv", 200), ("t.csv.gz", 50)):
+        read = read_all(Csv(pattern, **options), tmp_path, size)
+        found = dict(zip(read.numbers, read.rows, strict=True)) | read.codes
+        assert found == alone, (pattern, size)
+        assert read.numbers == sorted(read.numbers)
+    assert all(record_range.by_lines for record_range in Csv("t.csv", **options).find(str(tmp_path), 3).ranges) or (
+        len(content) < 8
+    )
