@@ -30,6 +30,14 @@ _LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STAL
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>|\"(?:reason|code)\": ?\"([A-Za-z]+)\"")
 _EXPLAINED = re.compile(r"<Message>([^<]*)</Message>|\"message\": ?\"([^\"]*)\"")
+_REQUEST = re.compile(r"^Generic \w+ error: (?:[\w ]*: )?(?:Error performing .*? in \S+ - )?")  # what is known anyway
+_LOST = re.compile(r"HttpError \{\s*kind: (\w+)")
+_LOST_WORDS = {
+    "Connect": "no connection",
+    "Decode": "the answer makes no sense",
+    "Interrupted": "the connection was lost",
+    "Timeout": "no answer in time",
+}
 _METADATA = ("169.254.", "metadata.google.internal", "metadata/identity")
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _PASSING = {"RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "SlowDown"}
@@ -147,11 +155,15 @@ class _Failure:
     @classmethod
     def of(cls, error: Exception) -> "_Failure":
         """Reads an error of obstore: a sentence, the answer's body and, behind them, pages for programmers."""
-        said = str(error).partition("\n\nDebug source:")[0]
+        said, _, debug = str(error).partition("\n\nDebug source:")
         status, code, explained = (pattern.search(said) for pattern in (_STATUS, _CODE, _EXPLAINED))
         words = said.partition("\n")[0].partition("<?xml")[0].strip(" :")
+        if not any(place in words for place in _METADATA):
+            words = _REQUEST.sub("", words)
         if explained and (message := explained[1] or explained[2]):
             words = f"{words}: {message}"
+        if lost := _LOST.search(debug):
+            words = f"{words} ({_LOST_WORDS.get(lost[1], lost[1])})"
         return cls(
             error,
             type(error).__name__,
