@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -29,7 +28,7 @@ from .planning.recipe import LoadedRecipe
 from .prepare import summaries
 from .prepare.isolate import pickled_by_value
 from .prepare.preparer import Preparer, StatisticsSpec
-from .sources.quarantine import FilteredExample, QuarantinedExample
+from .sources.quarantine import FilteredExample
 from .sources.record_source import RecordSource
 from .storage import files
 
@@ -280,8 +279,8 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
                 read=plan.inventory.read,
                 filtered=plan.inventory.filtered,
                 filtered_list=_stored(paths.PLAN_FILTERED, plan.inventory.filtered_examples),
-                quarantined=Counter(example.code for example in plan.inventory.quarantined),
-                quarantine=_stored(paths.PLAN_QUARANTINE, plan.inventory.quarantined),
+                quarantined=plan.inventory.quarantined.counts,
+                quarantine=plan.inventory.quarantined.stored(paths.PLAN_QUARANTINE),
                 warnings=(*planned.warnings, *analysis.warnings),
             ),
             analysis=analysis,
@@ -330,25 +329,27 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> None:
     from .build.shards import write_lines
 
     root, units = job.make.root, planned.plan.units
-    plan_uri = files.join(root, paths.PLAN)
-    there = plan_file.read_units(plan_uri) if before.has_file(paths.PLAN) else None
-    if there is not None and there != [unit for unit, _ in units]:
+    units_uri = files.join(root, paths.PLAN_UNITS)
+    there = plan_file.read_units(units_uri) if before.has_file(paths.PLAN) else None
+    if there is not None and there != units.units:
         raise RequestError(
             f"{root}: expected an unfinished run of {len(units)} units, found one of {len(there)}, or other ones: "
             "`prepare` gives other results than then; remove this folder and run again"
         )
     claim(root, job.make.run)
-    plan_file.write(plan_uri, units)
+    files.write_bytes(files.join(root, paths.PLAN_UNITS), units.lines())
+    units.write(files.join(root, paths.PLAN))
     if planned.plan.scans:
-        plan_file.write(files.join(root, paths.NOMINAL), planned.plan.scans)
+        planned.plan.scans.write(files.join(root, paths.NOMINAL))
     inventory = planned.plan.inventory
-    for path, examples in (
-        (paths.PLAN_QUARANTINE, inventory.quarantined),
-        (paths.PLAN_FILTERED, inventory.filtered_examples),
+    for path, count in (
+        (paths.PLAN_QUARANTINE, len(inventory.quarantined)),
+        (paths.PLAN_FILTERED, len(inventory.filtered_examples)),
     ):
-        if not examples and before.has_file(path):
+        if not count and before.has_file(path):
             files.remove_files([files.join(root, path)])
-        write_lines(root, path, [example.to_line() for example in examples])
+    inventory.quarantined.write(files.join(root, paths.PLAN_QUARANTINE))
+    write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
 
 
 def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
@@ -361,7 +362,7 @@ def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
     if planned.plan.targets:
         return None
     owners = {paths.PLAN_QUARANTINE: -1, paths.PLAN_FILTERED: -1}  # `begin` writes them
-    for unit, _ in planned.plan.units:
+    for unit in planned.plan.units.units:
         owners[paths.unit_quarantine(unit.index)] = owners[paths.unit_filtered(unit.index)] = unit.index
         for shard in unit.shards.values():
             owners[shard.path] = owners[shard.index_path] = unit.index
@@ -370,8 +371,8 @@ def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
     return sorted({owners[path] for path in damaged} - {-1})
 
 
-def _stored(path: str, examples: Sequence[QuarantinedExample] | Sequence[FilteredExample]) -> StoredFile | None:
-    """The file that `begin` writes of examples that the plan sets aside; None where there are none."""
+def _stored(path: str, examples: Sequence[FilteredExample]) -> StoredFile | None:
+    """The file that `begin` writes of examples that the plan filters; None where there are none."""
     lines = [example.to_line() for example in examples]
     return stored_file(path, b"".join(lines), len(lines)) if lines else None
 

@@ -4,7 +4,6 @@ import contextlib
 import json
 import sys
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,6 @@ from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.planning.plan import Plan
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.planning.step_configs import step_name
-from ..pipeline.sources.quarantine import first_of_each
 from .process import spoken_if_possible
 from .run import Existing, Reporter, Result, Silent, find_existing
 
@@ -165,7 +163,7 @@ def _warn(console: Console, warnings: Sequence[str]) -> None:
 
 def _count_planned(planned: PlannedRun) -> int | None:
     """How many examples the units hold, where that is known."""
-    counts = [unit.examples for unit, _ in planned.plan.units]
+    counts = [unit.examples for unit in planned.plan.units.units]
     return None if min(counts) < 0 else sum(counts)
 
 
@@ -242,10 +240,12 @@ def _found(plan: Plan) -> dict[str, Any]:
         },
         "split_rule": dict(plan.split_rule),
         "filtered": dict(plan.inventory.filtered),
-        "quarantined": dict(Counter(example.code for example in plan.inventory.quarantined)),
+        "quarantined": dict(plan.inventory.quarantined.counts),
         "examples": {
             "filtered": {example.reason: example.key for example in reversed(plan.inventory.filtered_examples)},
-            "quarantined": first_of_each(plan.inventory.quarantined),
+            "quarantined": {
+                code: f"{first.key}: {first.message}" for code, (first, *_) in plan.inventory.quarantined.first.items()
+            },
         },
         "columns": {
             column.name: {"type": str(column.type), "reason": plan.raw.reasons.get(column.name, "")}

@@ -8,12 +8,14 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -311,3 +313,27 @@ def write(folder: Path, files: Mapping[str, str | bytes]) -> Path:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content.encode() if isinstance(content, str) else content)
     return folder
+
+
+def list_images(source: Any, root: str) -> Any:
+    """What an image source lists: its references, problems, filtered examples, warnings and digest."""
+    listing = source.find(root)
+    filtered, examples = listing.table.filtered()
+    return SimpleNamespace(
+        references=list(listing.table.references(listing.table.query(order="files.key"))),
+        problems=list(listing.table.quarantined()),
+        filtered=filtered,
+        filtered_examples=examples,
+        warnings=listing.warnings,
+        digest=listing.digest,
+    )
+
+
+def reference_table(keys: Sequence[str]) -> Any:
+    """A table of references with these keys."""
+    from penstock.pipeline.sources.references import FileListing, ReferenceTable
+
+    columns = {"key": pa.array(keys, pa.string()), "uri": keys, "size": [1] * len(keys)}
+    table = ReferenceTable()
+    table.add(FileListing(iter([pa.RecordBatch.from_pydict(columns)])))
+    return table

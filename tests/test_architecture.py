@@ -61,7 +61,7 @@ ROOMS = {
     "errors": "",
     "splitmix": "",
     "cores": "",
-    "storage": "",
+    "storage": "cores",
     "formats": "storage",
     "graph": "formats storage",
     "sources": "formats storage",

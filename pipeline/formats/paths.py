@@ -42,6 +42,7 @@ RESOLVED = "_work/resolved.arrow"
 RUN = "_work/run"
 LEASE = "_work/lease.json"
 SCRATCH = "_work/scratch"
+PLAN_UNITS = "_work/units.jsonl"
 UNITS = "_work/units"
 
 _SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"

@@ -1,31 +1,66 @@
-"""Cuts what is to be read into units: references by split, ranges of a table with all splits in every unit."""
+"""Cuts what is to be read into units: references by split, ranges of a table with all splits in every unit.
+
+Neither the number of workers nor how fast they are has a part in it, so that the same input gives the same shards
+wherever it is prepared. How long an image takes is estimated from its bytes.
+"""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from ..errors import RequestError
 from ..formats.paths import ShardName
-from ..sources.listing import RecordRange, Reference
+from ..sources.listing import RecordRange
 from ..splits.hashing import hash64
 from .plan_file import Unit
 
 SHARD_BYTES = 64 << 20  # few enough files for millions of examples, small enough to redo
 SCAN_BYTES = 64 << 20  # of text that one task scans for rows: less than a second of work
+_LEAST_SHARD_BYTES = 4 << 20
+_UNITS = 256  # enough for 32 workers to have 8 each; beyond it units are as large as shards should be
+_UNIT_SECONDS = 10  # of one core, estimated; shorter units are not worth their beginning and end
+_EXAMPLE_NS, _BYTE_NS = 200_000, 25  # of an image: decoding, resizing and encoding photos on one core
+_COUNTED_SECONDS = 60  # where all takes no longer, units of equal numbers are as good as of equal times
 
 
-def cut_references(
-    splits: Mapping[str, Sequence[Reference]],
-    shards: int | Mapping[str, int] | None,
-    example_bytes: float,
-    gzip: bool,
-) -> list[tuple[Unit, Sequence[Reference]]]:
-    """Cuts each split into units of equal size, by the number of shards asked for or by about 64 MiB a shard.
+@dataclass(frozen=True)
+class SplitTotals:
+    """What a split holds.
+
+    Attributes:
+      examples: How many examples.
+      input_bytes: The bytes of their payloads.
+      labels: How many examples have each label.
+    """
+
+    examples: int
+    input_bytes: int
+    labels: Mapping[str, int]
+
+    @property
+    def nanoseconds(self) -> int:
+        """About how long its examples take on one core."""
+        return self.examples * _EXAMPLE_NS + self.input_bytes * _BYTE_NS
+
+    @property
+    def seconds(self) -> float:
+        """About how long its examples take on one core."""
+        return self.nanoseconds / 1e9
+
+
+def count_units(
+    splits: Mapping[str, SplitTotals], shards: int | Mapping[str, int] | None, example_bytes: float
+) -> dict[str, int]:
+    """How many units each split becomes.
+
+    As many as are asked for; else about 64 MiB a shard, or less where there would be too few units for many workers.
 
     Args:
-      splits: The examples by split.
-      shards: How many shards a split gets: one number, or by split; None decides by size.
-      example_bytes: The mean bytes of a prepared example, for deciding by size.
-      gzip: Whether shards are compressed.
+      splits: The splits.
+      shards: How many shards a split gets: one number, or by split; None decides by size and time.
+      example_bytes: The mean bytes of a prepared example.
 
     Raises:
       RequestError: `shards` names a split that is not there, or leaves one out.
@@ -34,20 +69,56 @@ def cut_references(
         raise RequestError(
             f"Recipe(shards=...): expected a number for each split of {sorted(splits)}, found {sorted(shards)}"
         )
-    units: list[tuple[Unit, Sequence[Reference]]] = []
-    for split, references in splits.items():
-        total = len(references)
+    counts = {}
+    for split, totals in splits.items():
         if shards is None:
-            count = math.ceil(total * example_bytes / SHARD_BYTES)
+            size = totals.examples * example_bytes
+            finer = min(_UNITS, totals.seconds / _UNIT_SECONDS, size / _LEAST_SHARD_BYTES)
+            count = max(math.ceil(size / SHARD_BYTES), math.floor(finer))
         else:
             count = shards[split] if isinstance(shards, Mapping) else shards
-        count = max(1, min(count, total))
-        for shard in range(count):
-            rows = references[shard * total // count : (shard + 1) * total // count]
-            name = ShardName(split, shard, count, gzip)
-            size = sum(reference.size for reference in rows)
-            units.append((Unit(len(units), {split: name}, len(rows), size), rows))
-    return units
+        counts[split] = max(1, min(count, totals.examples))
+    return counts
+
+
+class SplitCut:
+    """Where a split that is read in its order is cut into units: each of about the same estimated time.
+
+    Where the whole takes a minute at most, units have the same number of examples instead.
+    """
+
+    def __init__(self, totals: SplitTotals, count: int) -> None:
+        """Begins at the split's first example.
+
+        Args:
+          totals: What the split holds.
+          count: How many units it becomes, of one example at least.
+        """
+        self._examples, self._count = totals.examples, count
+        self._by_number = totals.seconds <= _COUNTED_SECONDS
+        total = totals.examples if self._by_number else totals.nanoseconds
+        self._begins = np.array([unit * total // count for unit in range(1, count)], np.int64)
+        self._row, self._cost, self._lead = 0, 0, 0
+
+    def units(self, sizes: np.ndarray) -> np.ndarray:
+        """The unit of each of the next examples, from 0.
+
+        Args:
+          sizes: int64 [examples], the bytes of their payloads.
+
+        Returns:
+          int64 [examples].
+        """
+        costs = np.ones(len(sizes), np.int64) if self._by_number else _EXAMPLE_NS + _BYTE_NS * sizes
+        ends = self._cost + np.cumsum(costs)
+        rows = self._row + np.arange(len(sizes))
+        units = np.searchsorted(self._begins, ends - costs, "right")
+        # No unit is empty: each example is in the last one's unit or the next, and enough remain for those to come.
+        leads = np.minimum(np.minimum.accumulate(units - rows), self._lead)
+        units = np.maximum(rows + leads, self._count - (self._examples - rows))
+        self._row += len(sizes)
+        self._cost, self._lead = int(ends[-1]), int(leads[-1])
+        return units
 
 
 def cut_scans(ranges: Iterable[RecordRange]) -> list[tuple[Unit, list[RecordRange]]]:

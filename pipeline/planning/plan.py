@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...transforms.image import Resize
 from ..errors import PenstockError, RequestError
 from ..formats import paths
 from ..formats.example_writer import encode
 from ..formats.features import Feature, describe_columns, stored_schema
+from ..formats.paths import ShardName
 from ..prepare.images import ImagePreparer, ImageSteps
 from ..prepare.preparer import Preparer, StatisticsSpec
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
@@ -34,11 +37,11 @@ from ..splits.hashing import hash_rows
 from ..splits.rows import split_names
 from ..splits.rules import NOT_LISTED
 from . import sample
-from .cut import cut_ranges, cut_references, cut_scans
+from .cut import SplitCut, count_units, cut_ranges, cut_scans
 from .duplicates import mark_duplicates
-from .plan_file import Piece, Unit
+from .plan_file import PlannedUnits, Unit, of_ranges
 from .recipe import Recipe
-from .selection import Inventory, select
+from .selection import Inventory, Selection, select
 
 RANGE_BYTES = 1 << 20  # of a record file: what a thread takes at a time
 _TRIED_RANGES = 8
@@ -52,7 +55,7 @@ class SplitPlan:
     examples: int
     shards: int
     input_bytes: int
-    labels: dict[str, int]
+    labels: Mapping[str, int]
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Plan:
       inventory: What the input holds.
       splits: Split name to its plan.
       units: The pieces of work, and what each is to read.
-      scans: The tasks that find the rows of nominal ranges first, and these ranges.
+      scans: The tasks that find the rows of nominal ranges first, and these ranges; None where there are none.
       targets: In a global shuffle by files, among how many units' shards all rows are shared out; else 0.
       features: What every prepared example holds.
       preparer: Gives what prepares the units, once it is known what statistics need of the examples.
@@ -104,8 +107,8 @@ class Plan:
 
     inventory: Inventory
     splits: Mapping[str, SplitPlan]
-    units: Sequence[tuple[Unit, Sequence[Piece]]]
-    scans: Sequence[tuple[Unit, Sequence[RecordRange]]]
+    units: PlannedUnits
+    scans: PlannedUnits | None
     targets: int
     features: Mapping[str, Feature]
     preparer: Callable[[StatisticsSpec], Preparer]
@@ -136,35 +139,60 @@ def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = N
 def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Plan:
     """The plan of images: every reference is listed, and a unit holds one split."""
     selection = select(recipe, source, root, threads)
-    steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, selection.joined)
-    taken = sample.take(steps, selection.splits[recipe.statistics], timeout)
-    units = cut_references(selection.splits, recipe.shards, taken.example_bytes, recipe.compression == "gzip")
-    shards = Counter(split for unit, _ in units for split in unit.shards)
-    count = sum(len(references) for references in selection.splits.values())
+    joined = selection.table.schema
+    steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, joined)
+    taken = sample.take(steps, selection.first(recipe.statistics, sample.TRIED), timeout)
+    counts = count_units(selection.splits, recipe.shards, taken.example_bytes)
+    count = sum(totals.examples for totals in selection.splits.values())
+    warnings = [*selection.inventory.warnings, *_warn_of_bars(recipe.prepare)]
+    quarantined = Counter(example.code for example in taken.quarantined) + selection.inventory.quarantined.counts
+    shown = {code: examples[0] for code, examples in selection.inventory.quarantined.first.items()}
     return Plan(
-        inventory=replace(
-            selection.inventory, warnings=[*selection.inventory.warnings, *_warn_of_bars(recipe.prepare)]
-        ),
+        inventory=replace(selection.inventory, warnings=warnings),
         splits={
-            name: SplitPlan(
-                len(references),
-                shards[name],
-                sum(reference.size for reference in references),
-                dict(sorted(Counter(reference.label for reference in references if reference.label).items())),
-            )
-            for name, references in selection.splits.items()
+            name: SplitPlan(totals.examples, counts[name], totals.input_bytes, totals.labels)
+            for name, totals in selection.splits.items()
         },
-        units=units,
-        scans=(),
+        units=PlannedUnits(_cut_references(selection, counts, recipe.compression == "gzip")),
+        scans=None,
         targets=0,  # a global shuffle is the plan's own: references are in the order of a hash
         features=taken.features,
         preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
         table_schema=None,
-        raw=selection.joined,
+        raw=joined,
         estimate=Estimate(count * taken.example_bytes, count * taken.seconds),
-        known_losses=KnownLosses.of(selection.inventory.read, (*selection.inventory.quarantined, *taken.quarantined)),
+        known_losses=KnownLosses(
+            selection.inventory.read, quarantined, first_of_each([*shown.values(), *taken.quarantined])
+        ),
         split_rule=describe_rule(selection.rule),
     )
+
+
+def _cut_references(
+    selection: Selection, counts: Mapping[str, int], gzip: bool
+) -> Iterator[tuple[Unit, pa.RecordBatch]]:
+    """The units of all splits, and the references that each reads."""
+    cuts = {split: SplitCut(totals, counts[split]) for split, totals in selection.splits.items()}
+    parts: list[pa.RecordBatch] = []
+    index, current = 0, ("", 0)
+
+    def unit() -> tuple[Unit, pa.RecordBatch]:
+        split, number = current
+        (batch,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
+        size = pc.sum(pc.max_element_wise(batch["size"], 0)).as_py()
+        return Unit(index, {split: ShardName(split, number, counts[split], gzip)}, len(batch), size), batch
+
+    for split, part in selection.ordered():
+        numbers = cuts[split].units(np.maximum(np.asarray(part["size"]), 0))
+        begins = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist()]
+        for begin, end in zip(begins, [*begins[1:], len(part)], strict=True):
+            place = split, int(numbers[begin])
+            if parts and place != current:
+                yield unit()
+                index, parts = index + 1, []
+            current = place
+            parts.append(part.slice(begin, end - begin))
+    yield unit()
 
 
 def _warn_of_bars(steps: Sequence[object]) -> list[str]:
@@ -224,7 +252,8 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     if recipe.deduplicate:
         ranges = _resolve(partial(nominal.resolve_all, source, ranges, threads))
         ranges = mark_duplicates(preparer(StatisticsSpec(recipe.statistics)), ranges, threads)
-    units = cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix)
+    units = of_ranges(cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix))
+    scans = cut_scans(record_range for record_range in ranges if record_range.is_nominal)
     known = all(record_range.rows >= 0 for record_range in listing.ranges)
     return Plan(
         inventory=Inventory(
@@ -234,7 +263,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         ),
         splits={name: SplitPlan(-1, len(units), size // len(names), {}) for name in names},
         units=units,
-        scans=cut_scans(record_range for record_range in ranges if record_range.is_nominal),
+        scans=of_ranges(scans) if scans else None,
         targets=len(units) if recipe.shuffle == "global" else 0,
         features=features,
         preparer=preparer,

@@ -1,11 +1,14 @@
 """The plan file: which examples are in which unit. It holds references and ranges, never payloads.
 
 It is an Arrow file of one record batch a unit, so that workers get a unit's number and read its references themselves:
-nothing but small integers goes through the engine, and a resumed run finds the same units.
+nothing but small integers goes through the engine, and a resumed run finds the same units. What a unit is stands beside
+its batch; all units alone are in a small file of their own.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,21 +16,21 @@ import pyarrow as pa
 
 from ..formats.paths import ShardName
 from ..sources.listing import RecordRange, Reference
+from ..sources.references import to_references
 from ..storage import files
+from ..storage.scratch import ScratchFolder
 
 Piece = Reference | RecordRange
 _TEXT, _WHOLE = pa.string(), pa.int64()
-_KINDS = {Reference: "Reference", RecordRange: "Range"}  # what a plan file calls what its units read
-_SCHEMAS = {
-    Reference: pa.schema([("size", _WHOLE)] + [(name, _TEXT) for name in ("key", "uri", "label", "mask", "columns")]),
-    RecordRange: pa.schema(
-        [("uri", _TEXT), ("key", _TEXT)]
-        + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
-        + [("source", _TEXT), ("root", _TEXT), ("duplicates", pa.binary())]
-        + [(name, _WHOLE) for name in ("number", "file_begin", "file_end")]
-        + [("by_lines", pa.bool_())]
-    ),
-}
+_RANGES = pa.schema(
+    [("uri", _TEXT), ("key", _TEXT)]
+    + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
+    + [("source", _TEXT), ("root", _TEXT), ("duplicates", pa.binary())]
+    + [(name, _WHOLE) for name in ("number", "file_begin", "file_end")]
+    + [("by_lines", pa.bool_())],
+    metadata={"kind": "Range"},
+)
+_UNIT = b"unit"
 
 
 @dataclass(frozen=True)
@@ -47,40 +50,71 @@ class Unit:
     size: int
 
 
-def write(uri: str, units: Sequence[tuple[Unit, Sequence[Piece]]]) -> None:
-    """Writes the plan file."""
-    kind: Any = type(units[0][1][0])
-    schema = _SCHEMAS[kind]
-    metadata = {"kind": _KINDS[kind], "units": json.dumps([_unit_to_json(unit) for unit, _ in units])}
-    with files.create(uri) as file, pa.ipc.new_file(file, schema.with_metadata(metadata)) as writer:
-        for _, pieces in units:
-            rows = [_to_row(piece) for piece in pieces]
-            columns = [pa.array([row[field.name] for row in rows], field.type) for field in schema]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+class PlannedUnits:
+    """The units of a plan, in a plan file in a temporary folder until a run takes it.
+
+    Attributes:
+      units: The units, without what they read.
+    """
+
+    def __init__(self, units: Iterator[tuple[Unit, pa.RecordBatch]]) -> None:
+        """Writes the file.
+
+        Args:
+          units: The units, one at least, and the columns of what each reads: of references as
+            `ReferenceTable.named` gives them, or of ranges.
+        """
+        self._folder = ScratchFolder()
+        self._path = os.path.join(self._folder.path, "plan.arrow")
+        self.units: list[Unit] = []
+        writer: Any = None
+        with open(self._path, "wb") as file:
+            for unit, batch in units:
+                writer = writer or pa.ipc.new_file(file, batch.schema)
+                writer.write_batch(batch, custom_metadata={_UNIT: json.dumps(_unit_to_json(unit))})
+                self.units.append(unit)
+            writer.close()
+
+    def __len__(self) -> int:
+        return len(self.units)
+
+    def __iter__(self) -> Iterator[tuple[Unit, list[Any]]]:
+        """Every unit, and what it reads."""
+        return (read_unit(self._path, unit.index) for unit in self.units)
+
+    def write(self, uri: str) -> None:
+        """Writes the plan file."""
+        with open(self._path, "rb") as source, files.create(uri) as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+
+    def lines(self) -> bytes:
+        """The units alone, as `read_units` reads them."""
+        return b"".join(json.dumps(_unit_to_json(unit)).encode() + b"\n" for unit in self.units)
+
+
+def of_ranges(units: Sequence[tuple[Unit, Sequence[RecordRange]]]) -> PlannedUnits:
+    """The units of a table."""
+    return PlannedUnits((unit, _to_batch(ranges)) for unit, ranges in units)
+
+
+def _to_batch(ranges: Sequence[RecordRange]) -> pa.RecordBatch:
+    columns = [pa.array([getattr(each, field.name) for each in ranges], field.type) for field in _RANGES]
+    return pa.RecordBatch.from_arrays(columns, schema=_RANGES)
 
 
 def read_units(uri: str) -> list[Unit]:
-    """The units of a plan file, without what they read."""
-    with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        return [_unit_from_json(entry) for entry in json.loads(reader.schema.metadata[b"units"])]
+    """The units of a file of units alone."""
+    return [_unit_from_json(json.loads(line)) for line in files.read_bytes(uri).splitlines()]
 
 
 def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
     """One unit of a plan file, and its references or ranges."""
     with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        metadata = reader.schema.metadata
-        unit = _unit_from_json(json.loads(metadata[b"units"])[number])
-        batch = reader.get_batch(number)
-    rows = batch.to_pylist()
-    if metadata[b"kind"].decode() == _KINDS[RecordRange]:
-        return unit, [RecordRange(**row) for row in rows]
-    return unit, [Reference(**{**row, "columns": json.loads(row["columns"] or "null")}) for row in rows]
-
-
-def _to_row(piece: Piece) -> dict[str, Any]:
-    if isinstance(piece, RecordRange):
-        return asdict(piece)
-    return {**piece._asdict(), "columns": json.dumps(piece.columns) if piece.columns is not None else None}
+        batch, metadata = reader.get_batch_with_custom_metadata(number)
+    unit = _unit_from_json(json.loads(metadata[_UNIT]))
+    if (batch.schema.metadata or {}).get(b"kind") == b"Range":
+        return unit, [RecordRange(**row) for row in batch.to_pylist()]
+    return unit, list(to_references(batch))
 
 
 def _unit_to_json(unit: Unit) -> dict[str, Any]:

@@ -2,9 +2,10 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -12,20 +13,36 @@ import pyarrow as pa
 from ..errors import RequestError
 from ..formats import paths
 from ..formats.features import LABEL
+from ..prepare.threads import ordered_map
 from ..sources.file_patterns import digest_files
 from ..sources.images import Images
 from ..sources.join import ImageJoin
-from ..sources.listing import ImageListing, Reference
-from ..sources.quarantine import FilteredExample, QuarantinedExample, limit
-from ..sources.table_schema import NO_COLUMNS, TableSchema
+from ..sources.listing import Reference
+from ..sources.quarantine import FilteredExample, QuarantineFile
+from ..sources.references import ReferenceTable
 from ..splits.columns import Strata, fit, reads_columns, split_batch
-from ..splits.hashing import hash64
+from ..splits.hashing import hash_keys
 from ..splits.labels import missing_labels
-from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
+from ..splits.lists import assign_lists
+from ..splits.rules import DUPLICATE, NOT_LISTED, ByGlob, ByHash, ByList, ByPath, Splits
 from ..storage import files
+from .cut import SplitTotals
 from .recipe import Recipe, SplitRule
 
-_SHOWN = 2  # examples named in an error
+_UNSPLIT, _UNCHOSEN = 1 << 20, 1 << 21  # steps of `left_out`, after those of the source
+_PLACED = pa.schema(
+    [
+        ("rid", pa.int64()),
+        ("split", pa.string()),
+        ("place", pa.uint64()),
+        ("code", pa.string()),
+        ("message", pa.string()),
+    ]
+)
+_CONTENTS = pa.schema([("rid", pa.int64()), ("content", pa.string())])
+
+Splitted = tuple[pa.Array, Mapping[int, tuple[str, str]]]  # splits (missing: none); why some have none, by row
+SplitBatch = Callable[[pa.RecordBatch], Splitted]
 
 
 @dataclass(frozen=True)
@@ -43,7 +60,7 @@ class Inventory:
 
     read: int
     digest: str
-    quarantined: Sequence[QuarantinedExample] = ()
+    quarantined: QuarantineFile = field(default_factory=QuarantineFile)
     filtered: Mapping[str, int] = field(default_factory=dict)
     filtered_examples: Sequence[FilteredExample] = ()
     warnings: Sequence[str] = ()
@@ -55,15 +72,32 @@ class Selection:
 
     Attributes:
       inventory: What the input holds.
-      splits: Split name to its references in their stored order.
-      joined: The columns that are joined to the images.
+      splits: Split name to what it holds.
+      table: The references, with a table `placed`: the split of each and its place among the split's.
       rule: The rule that gave them, fitted where it must be.
     """
 
     inventory: Inventory
-    splits: Mapping[str, Sequence[Reference]]
-    joined: TableSchema
+    splits: Mapping[str, SplitTotals]
+    table: ReferenceTable
     rule: Splits | Strata
+
+    def first(self, split: str, count: int) -> list[Reference]:
+        """The first references of a split, in their stored order."""
+        query = self.table.query(
+            tables="JOIN placed USING (rid)", where=f"split = '{split}'", order=f"place, files.key LIMIT {count}"
+        )
+        return list(self.table.references(query))
+
+    def ordered(self) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """All references, split by split and in their stored order: parts of a split, as `ReferenceTable.named`."""
+        names = list(self.splits)
+        number = f"list_position({names!r}, split)"
+        query = self.table.query(f"{number} AS number", "JOIN placed USING (rid)", "number, place, files.key")
+        for batch in self.table.database.batches(query):
+            numbers, begins = np.unique(np.asarray(batch["number"]), return_index=True)
+            for at, begin, end in zip(numbers.tolist(), begins, [*begins[1:], len(batch)], strict=True):
+                yield names[at - 1], self.table.named(batch.slice(begin, end - begin))
 
 
 def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:
@@ -79,77 +113,130 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
       RequestError: nothing is found, or the recipe's rules do not fit what is there.
     """
     listing = source.find(root)
-    rule = recipe.split_rule
-    names, fitted, warnings, unsplit = _assign(rule, listing, root)
-    problems = [*listing.problems, *unsplit.values()]
+    table, rule = listing.table, recipe.split_rule
+    fitted, warnings = _place(table, rule, f"order{recipe.seed}" if recipe.shuffle else None, root)
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
-    filtered, filtered_examples = Counter(listing.filtered), list(listing.filtered_examples)
-    splits: dict[str, list[Reference]] = {name: [] for name in rule.names() or []}
-    listed = [reference for reference, name in zip(listing.references, names, strict=True) if name is not None]
-    duplicates = _duplicates(listed, threads) if recipe.deduplicate else {}
-    for reference, name in zip(listing.references, names, strict=True):
-        if reference.key in unsplit:
-            continue
-        if name is None or reference.key in duplicates:
-            reason = NOT_LISTED if name is None else DUPLICATE
-            filtered[reason] += 1
-            filtered_examples.append(FilteredExample(reference.key, reason))
-        else:
-            splits.setdefault(name, []).append(reference)
-    for references in splits.values() if recipe.shuffle else ():
-        references.sort(key=lambda reference: (hash64(reference.key, f"order{recipe.seed}"), reference.key))
-    labels = {
-        name: Counter(reference.label for reference in references if reference.label)
-        for name, references in splits.items()
-    }
-    inventory = Inventory(
-        read=len(listing.references) + len(listing.problems) + listing.filtered.total(),
-        digest=digest,
-        quarantined=problems,
-        filtered=filtered,
-        filtered_examples=limit(filtered_examples),
-        warnings=[*listing.warnings, *warnings, *missing_labels(labels), *_contradictions(duplicates)],
+    table.leave_out(
+        f"SELECT rid, {_UNSPLIT} AS step, 'split' AS stage, code, message FROM placed WHERE code IS NOT NULL"
     )
-    _check_splits({name: len(references) for name, references in splits.items()}, inventory, recipe)
-    return Selection(inventory, splits, listing.schema or NO_COLUMNS, fitted)
+    table.leave_out(f"SELECT rid, {_UNCHOSEN} AS step, '{NOT_LISTED}' AS code FROM placed WHERE split IS NULL")
+    contradictions = _leave_out_duplicates(table, threads) if recipe.deduplicate else []
+    splits = _total(table, rule)
+    filtered, filtered_examples = table.filtered()
+    missing = missing_labels({name: totals.labels for name, totals in splits.items()})
+    inventory = Inventory(
+        read=table.listed(),
+        digest=digest,
+        quarantined=QuarantineFile(table.quarantined()),
+        filtered=filtered,
+        filtered_examples=filtered_examples,
+        warnings=[*listing.warnings, *warnings, *missing, *contradictions],
+    )
+    _check_splits({name: totals.examples for name, totals in splits.items()}, inventory, recipe)
+    return Selection(inventory, splits, table, fitted)
 
 
-def _assign(
-    rule: SplitRule, listing: ImageListing, root: str
-) -> tuple[list[str | None], Splits | Strata, list[str], dict[str, QuarantinedExample]]:
-    """The split of each image, None for one that is in none; the fitted rule; warnings; those that can be in none."""
-    references = listing.references
-    keys = [reference.key for reference in references]
-    if not reads_columns(rule):
-        assigned, warnings = rule.assign(keys, root)
-        return assigned, rule, warnings, {}
-    batch = _joined_columns(listing)
+def _place(table: ReferenceTable, rule: SplitRule, salt: str | None, root: str) -> tuple[Splits | Strata, list[str]]:
+    """Makes the table `placed`: the split of each reference, or why it has none, and its place.
+
+    Args:
+      table: The references.
+      rule: Gives the splits.
+      salt: Of the hash by which they are ordered; None orders them by their keys.
+      root: The input folder.
+
+    Returns:
+      The rule, fitted where it must be; and warnings.
+    """
+    fitted: Splits | Strata = rule
+    warnings: list[str] = []
+    query = table.query()
+    split: SplitBatch
+    if isinstance(rule, ByList):
+        warnings = assign_lists(rule, table, root)
+        query = table.query("listed_splits.split", "LEFT JOIN listed_splits USING (rid)")
+
+        def split(batch: pa.RecordBatch) -> Splitted:
+            return batch["split"], {}
+
+    elif reads_columns(rule):
+        fitted, warnings, split = _by_columns(table, rule)
+    else:
+        assert isinstance(rule, ByHash | ByPath | ByGlob)
+
+        def split(batch: pa.RecordBatch) -> Splitted:
+            return rule.assign(batch["key"]), {}
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for batch in table.database.batches(query):
+            names, errors = split(batch)
+            places = pa.array(hash_keys(batch["key"], salt)) if salt else pa.nulls(len(batch), pa.uint64())
+            why = [errors.get(row, (None, None)) for row in range(len(batch))] if errors else []
+            codes, messages = (
+                (pa.array(column, pa.string()) for column in zip(*why, strict=True))
+                if why
+                else 2 * (pa.nulls(len(batch), pa.string()),)
+            )
+            yield pa.RecordBatch.from_arrays([batch["rid"], names, places, codes, messages], schema=_PLACED)
+
+    table.database.create("placed", _PLACED, batches())
+    return fitted, warnings
+
+
+def _by_columns(table: ReferenceTable, rule: SplitRule) -> tuple[Splits | Strata, list[str], SplitBatch]:
+    """The rule by which columns decide, fitted; warnings; and what gives a batch its splits, or says why not."""
     names = list(rule.names() or [])
+    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query()})") > 0
 
-    def hashes() -> np.ndarray:
-        return np.array([hash64(key, "split") for key in keys], np.uint64)
+    def columns(batch: pa.RecordBatch) -> pa.RecordBatch:
+        joined = [batch[f"c{at}"].cast(each.type) for at, each in enumerate(table.schema.columns)]
+        labels = [batch["label"]] if has_labels else []
+        all_names = [*table.schema.columns.names, *([LABEL] if has_labels else [])]
+        return pa.RecordBatch.from_arrays([*joined, *labels], all_names)
+
+    def parts() -> Iterator[tuple[pa.RecordBatch, Callable[[], np.ndarray]]]:
+        for batch in table.database.batches(table.query()):
+            yield columns(batch), partial(hash_keys, batch["key"], "split")
+
+    def explained(error: RequestError) -> RequestError:
+        return RequestError(f"{error}; expected a column that is joined to the images, or 'label'")
 
     try:
-        fitted, warnings = fit(rule, names, lambda: [(batch, hashes)])
-        codes, errors = split_batch(fitted, names, batch, hashes)
+        fitted, warnings = fit(rule, names, parts)
     except RequestError as error:
-        what = "expected a column that is joined to the images, or 'label'"
-        raise RequestError(f"{error}; {what}") from error
-    unsplit = {
-        keys[row]: QuarantinedExample(keys[row], references[row].uri, "split", error.code, error.message)
-        for row, error in errors.items()
-    }
-    return [None if code < 0 else names[code] for code in codes.tolist()], fitted, warnings, unsplit
+        raise explained(error) from error
+
+    def split(batch: pa.RecordBatch) -> Splitted:
+        try:
+            codes, errors = split_batch(fitted, names, columns(batch), partial(hash_keys, batch["key"], "split"))
+        except RequestError as error:
+            raise explained(error) from error
+        positions = pa.array(codes, mask=codes < 0)
+        return pa.array(names, pa.string()).take(positions), {
+            row: (error.code, error.message) for row, error in errors.items()
+        }
+
+    return fitted, warnings, split
 
 
-def _joined_columns(listing: ImageListing) -> pa.RecordBatch:
-    """What is joined to the images, as columns; and their label, where they have one."""
-    schema = listing.schema.columns if listing.schema else pa.schema([])
-    rows = [reference.columns or {} for reference in listing.references]
-    columns = {field.name: pa.array([row.get(field.name) for row in rows], field.type) for field in schema}
-    labels = pa.array([reference.label for reference in listing.references], pa.string())
-    return pa.RecordBatch.from_pydict({**columns, **({} if labels.null_count == len(labels) else {LABEL: labels})})
+def _total(table: ReferenceTable, rule: SplitRule) -> dict[str, SplitTotals]:
+    """What each split holds: those that the rule names, and then those that the input does."""
+    placed = table.query("split", "JOIN placed USING (rid)")
+    rows = table.database.rows(
+        "SELECT split, label, count(*), sum(greatest(size, 0))::BIGINT, min(key) "
+        f"FROM ({placed}) GROUP BY split, label ORDER BY label"
+    )
+    first = dict.fromkeys(rule.names() or [], "")  # the key that a split is met at
+    examples, sizes, labels = Counter[str](), Counter[str](), dict[str, dict[str, int]]()
+    for split, label, count, size, key in rows:
+        first[split] = min(first.get(split, key), key)
+        examples[split] += count
+        sizes[split] += size
+        if label:
+            labels.setdefault(split, {})[label] = count
+    names = sorted(first, key=lambda name: first[name])
+    return {name: SplitTotals(examples[name], sizes[name], labels.get(name, {})) for name in names}
 
 
 def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recipe) -> None:
@@ -177,68 +264,94 @@ def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recip
 
 def _left_out(inventory: Inventory) -> str:
     """How many examples the plan leaves out, by their reasons, with what was looked for of the first two of each."""
-    reasons: dict[str, list[QuarantinedExample]] = {}
-    for example in inventory.quarantined:
-        reasons.setdefault(example.code, []).append(example)
     parts = [
-        f"{len(examples)} by {code} ({'; '.join(f'{each.key}: {each.message}' for each in examples[:_SHOWN])})"
-        for code, examples in sorted(reasons.items(), key=lambda item: -len(item[1]))
+        f"{count} by {code} ({'; '.join(f'{each.key}: {each.message}' for each in inventory.quarantined.first[code])})"
+        for code, count in inventory.quarantined.counts.most_common()
     ]
     parts += [f"{count} filtered by {reason}" for reason, count in inventory.filtered.items()]
     left_out = len(inventory.quarantined) + sum(inventory.filtered.values())
     return f"of {inventory.read} examples, {left_out} are left out: {', '.join(parts)}" if parts else ""
 
 
-def _contradictions(duplicates: Mapping[str, tuple[Reference, Reference]]) -> list[str]:
-    """Warnings of duplicates that have another label, mask or joined columns than what they equal.
+def _leave_out_duplicates(table: ReferenceTable, threads: int) -> list[str]:
+    """Leaves out images whose payload equals that of one with a smaller key; returns warnings of contradictions.
 
-    Args:
-      duplicates: That, and the duplicate, by the duplicate's key.
+    Payloads are equal where their sizes and their MD5 are, which stores tell by the ETag of an object that was written
+    in one piece; of others the payloads are hashed. Those that cannot be read are left to make.
     """
-    pairs = list(duplicates.values())
-    contradicting: dict[str, list[tuple[Reference, Reference]]] = {
-        "label": [pair for pair in pairs if pair[0].label != pair[1].label],
-        "mask": [pair for pair in pairs if _have_other_masks(*pair)],
-        "columns": [pair for pair in pairs if pair[0].columns != pair[1].columns],
-    }
-    return [
-        f"{len(found)} images that are left out as duplicates contradict the {what} of the one that stays: such as "
-        f"{found[0][0].key} ({getattr(found[0][0], what)}) = {found[0][1].key} ({getattr(found[0][1], what)}); fix "
-        f"the {what}, or leave both out"
-        for what, found in contradicting.items()
-        if found
-    ]
+    database, usable = table.database, table.query()
+    by_etag = "regexp_full_match(etag, '[0-9a-f]{32}')"
+    repeated = f"SELECT hash(etag, size) AS h FROM ({usable}) WHERE {by_etag} GROUP BY h HAVING count(*) > 1"
+    database.run(
+        f"CREATE TABLE contents AS SELECT rid, concat(etag, ':', size) AS content FROM ({usable}) "
+        f"WHERE {by_etag} AND hash(etag, size) IN ({repeated})"
+    )
+    database.append(
+        "contents", _CONTENTS, _hash_payloads(table, f"({usable}) WHERE NOT coalesce({by_etag}, false)", threads)
+    )
+    first = "first_value(rid) OVER (PARTITION BY content ORDER BY key)"
+    database.run(
+        f"CREATE TABLE duplicates AS SELECT rid, kept FROM (SELECT rid, {first} AS kept FROM contents "
+        "JOIN files USING (rid)) WHERE rid <> kept"
+    )
+    warnings = _contradictions(table)
+    table.leave_out(f"SELECT rid, {_UNCHOSEN} AS step, '{DUPLICATE}' AS code FROM duplicates")
+    return warnings
 
 
-def _have_other_masks(first: Reference, second: Reference) -> bool:
-    if first.mask is None or second.mask is None or first.mask == second.mask:
-        return first.mask != second.mask
-    try:
-        return files.read_bytes(first.mask) != files.read_bytes(second.mask)
-    except OSError:
-        return False  # the run tells
+def _hash_payloads(table: ReferenceTable, among: str, threads: int) -> Iterator[pa.RecordBatch]:
+    """The hashes of payloads that have as many bytes as another one, as rows of `contents`."""
 
-
-def _duplicates(references: Sequence[Reference], threads: int) -> dict[str, tuple[Reference, Reference]]:
-    """Examples whose payload equals that of one with a smaller key: by their key, that one and they themselves.
-
-    Those that cannot be read are left to make.
-    """
-
-    def digest(reference: Reference) -> bytes | None:
+    def digest(uri: str) -> str | None:
         try:
-            return hashlib.sha256(files.read_bytes(reference.uri)).digest()
+            return files.sha256(uri)[0]
         except OSError:
             return None
 
-    by_size = Counter(reference.size for reference in references)
-    candidates = [reference for reference in references if by_size[reference.size] > 1]
-    seen: dict[bytes, Reference] = {}
-    duplicates: dict[str, tuple[Reference, Reference]] = {}
+    shared = f"SELECT size FROM {among} GROUP BY size HAVING count(*) > 1"
     with ThreadPoolExecutor(threads) as pool:
-        for reference, sha256 in zip(candidates, pool.map(digest, candidates), strict=True):
-            if sha256 in seen:
-                duplicates[reference.key] = (seen[sha256], reference)  # references come in the order of their keys
-            elif sha256 is not None:
-                seen[sha256] = reference
-    return duplicates
+        for batch in table.database.batches(f"SELECT rid, uri FROM {among} AND size IN ({shared})"):
+            digests = list(ordered_map(pool, digest, batch["uri"].to_pylist(), 4 * threads))
+            hashed = pa.RecordBatch.from_arrays([batch["rid"], pa.array(digests, pa.string())], schema=_CONTENTS)
+            yield hashed.filter(hashed["content"].is_valid())
+
+
+def _contradictions(table: ReferenceTable) -> list[str]:
+    """Warnings of duplicates that have another label, mask or joined columns than what they equal."""
+    database = table.database
+    database.run(
+        f"CREATE TABLE described AS SELECT * FROM ({table.query()}) WHERE rid IN "
+        "(SELECT rid FROM duplicates UNION SELECT kept FROM duplicates)"
+    )
+    pairs = "FROM duplicates JOIN described AS own USING (rid) JOIN described AS kept ON kept.rid = duplicates.kept"
+    columns = [f"own.c{at} IS DISTINCT FROM kept.c{at}" for at in range(len(table.schema.columns))]
+    warnings = []
+    for what, differs in (
+        ("label", "own.label IS DISTINCT FROM kept.label"),
+        ("mask", "own.mask IS DISTINCT FROM kept.mask"),
+        ("columns", " OR ".join(columns) or "false"),
+    ):
+        count, first = 0, None
+        query = f"SELECT kept.rid AS kept, own.rid AS own, kept.mask AS kept_mask, own.mask AS own_mask {pairs} WHERE "
+        for batch in database.batches(f"{query} {differs} ORDER BY own.key"):
+            for row in batch.to_pylist():
+                if what != "mask" or _have_other_masks(row["kept_mask"], row["own_mask"]):
+                    count += 1
+                    first = first or (row["kept"], row["own"])
+        if first:
+            kept, own = (next(table.references(f"SELECT * FROM described WHERE rid = {rid}")) for rid in first)
+            warnings.append(
+                f"{count} images that are left out as duplicates contradict the {what} of the one that stays: such as "
+                f"{kept.key} ({getattr(kept, what)}) = {own.key} ({getattr(own, what)}); fix the {what}, or leave both "
+                "out"
+            )
+    return warnings
+
+
+def _have_other_masks(first: str | None, second: str | None) -> bool:
+    if first is None or second is None or first == second:
+        return first != second
+    try:
+        return files.read_bytes(first) != files.read_bytes(second)
+    except OSError:
+        return False  # the run tells

@@ -1,12 +1,19 @@
 """The files that a source reads: patterns under the input folder, what matches them, and a hash over it."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import RequestError
 from ..storage import files, globs
 from ..storage.files import FileInfo
+from ..storage.scratch import BATCH_ROWS
+from .references import FILES, NOT_A_FILE, FileListing
 
 EXPECTED_FILE = "expected a file that can be read, found"
 _NOT_UTF8 = "a name that is not UTF-8; rename it"
@@ -21,6 +28,7 @@ _LITTER_NAMES = {
     "ehthumbs.db": "previews that Windows keeps",
     "desktop.ini": "settings of Windows' Explorer",
 }
+_LITTER = r"(?i)(^|/)(\._|" + "|".join(re.escape(name) for name in [*_LITTER_FOLDERS, *_LITTER_NAMES]) + ")"
 
 
 def check_patterns(source: str, pattern: str | Sequence[str]) -> tuple[str, ...]:
@@ -60,20 +68,109 @@ def find_files(root: str, pattern: str) -> MatchedFiles:
       OSError: the store cannot be listed.
     """
     matches = globs.glob(root, pattern)
-    if pattern.rpartition("/")[2].startswith("."):
+    if _names_litter(pattern):
         return MatchedFiles(matches.files, matches.unreadable, matches.warnings)
     litter = {key: kind for key in [*matches.files, *matches.unreadable] if (kind := _litter(key)) is not None}
     if litter:
-        first = min(litter)
-        matches.warnings.append(
-            f"{len(litter)} files that match {pattern!r} were passed over, such as {globs.printable(first)}: "
-            f"{litter[first]}, not data; remove them, or name them by a pattern whose file name begins with a dot"
-        )
+        matches.warnings.append(_litter_warning(pattern, len(litter), min(litter)))
     return MatchedFiles(
         {key: info for key, info in matches.files.items() if key not in litter},
         {key: kind for key, kind in matches.unreadable.items() if key not in litter},
         matches.warnings,
     )
+
+
+def list_files(root: str, patterns: Sequence[str], what: str) -> FileListing:
+    """The files that match, as columns; what the warnings tell is the reader's to say of what matches and is no file.
+
+    Args:
+      root: The input folder.
+      patterns: Patterns below it; a file that several match comes several times.
+      what: What the files are, for the message where a pattern matches none; empty: that is no error.
+
+    Raises:
+      RequestError: a pattern matches nothing; raised while the batches are taken.
+    """
+    listing = FileListing(iter(()))
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        for pattern in patterns:
+            warnings: list[str] = []
+            count = 0
+            for batch in _list_pattern(root, pattern, warnings):
+                count += len(batch)
+                yield batch
+            listing.warnings += [warning for warning in warnings if warning not in listing.warnings]
+            if what and not count:
+                raise nothing_matches(root, pattern, what, warnings)
+
+    listing.batches = batches()
+    return listing
+
+
+def _list_pattern(root: str, pattern: str, warnings: list[str]) -> Iterator[pa.RecordBatch]:
+    """What a pattern matches, as columns; adds to the warnings."""
+    if files.is_local(root):
+        matched = find_files(root, pattern)
+        warnings += matched.warnings
+        yield from _to_batches(root, matched)
+        return
+    count, first = 0, ""
+    for batch in globs.list_batches(root, pattern):
+        is_litter = _is_litter(batch["key"]) if not _names_litter(pattern) else pa.repeat(False, len(batch))
+        litter = batch["key"].filter(is_litter)
+        count += len(litter)
+        first = min([first] * bool(first) + litter.to_pylist(), default="")
+        kept = batch.filter(pc.invert(is_litter))
+        prefix = pa.scalar(files.join(root, ""))
+        seconds = pc.divide(kept["modified"].cast(pa.int64()).cast(pa.float64()), 1e6)
+        nothing = pa.nulls(len(kept), pa.string())
+        uris = pc.binary_join_element_wise(prefix, kept["key"], "")
+        yield pa.RecordBatch.from_arrays(
+            [kept["key"], uris, kept["size"], kept["etag"], seconds, nothing, nothing], schema=FILES
+        )
+    if count:
+        warnings.append(_litter_warning(pattern, count, first))
+
+
+def _is_litter(keys: pa.Array) -> pa.Array:
+    """Whether each of many keys is litter; see `_litter`."""
+    candidates = pc.match_substring_regex(keys, _LITTER)
+    if not pc.any(candidates).as_py():
+        return candidates
+    return pa.array([_litter(key) is not None for key in keys.to_pylist()])
+
+
+def _names_litter(pattern: str) -> bool:
+    """Whether a pattern asks for what would be passed over."""
+    return pattern.rpartition("/")[2].startswith(".")
+
+
+def _litter_warning(pattern: str, count: int, first: str) -> str:
+    return (
+        f"{count} files that match {pattern!r} were passed over, such as {globs.printable(first)}: "
+        f"{_litter(first)}, not data; remove them, or name them by a pattern whose file name begins with a dot"
+    )
+
+
+def _to_batches(root: str, matched: MatchedFiles) -> Iterator[pa.RecordBatch]:
+    """What a pattern matches, as columns."""
+    unreadable = ((key, FileInfo(files.join(root, key), -1, 0.0), kind) for key, kind in matched.unreadable.items())
+    entries = chain(((key, info, None) for key, info in matched.files.items()), unreadable)
+    while taken := list(islice(entries, BATCH_ROWS)):
+        rows = [_to_row(key, info, kind) for key, info, kind in taken]
+        yield pa.RecordBatch.from_arrays(
+            [pa.array(column, each.type) for column, each in zip(zip(*rows, strict=True), FILES, strict=True)],
+            schema=FILES,
+        )
+
+
+def _to_row(key: str, info: FileInfo, kind: str | None) -> tuple[str | float | None, ...]:
+    """A file's values of `FILES`."""
+    code, message = (NOT_A_FILE, kind) if kind else (None, None)
+    if not kind and not (is_utf8(key) and is_utf8(info.uri)):
+        code, message = "name_not_utf8", "expected a file name in UTF-8, found another; rename it"
+    return globs.printable(key), globs.printable(info.uri), info.size, info.etag, info.modified, code, message
 
 
 def match_files(root: str, patterns: Sequence[str], warnings: list[str]) -> dict[str, FileInfo]:
@@ -127,8 +224,9 @@ def _litter(key: str) -> str | None:
 
 
 def digest_files(infos: Iterable[tuple[str, FileInfo]]) -> str:
-    """SHA-256 over (relative path, size, time of change), in the order given."""
+    """SHA-256 over relative path, size, and ETag or else time of change, in the order given."""
     digest = hashlib.sha256()
     for key, info in infos:
-        digest.update(f"{key}\0{info.size}\0{info.modified!r}\n".encode("utf-8", "surrogateescape"))
+        version = info.etag or repr(info.modified)
+        digest.update(f"{key}\0{info.size}\0{version}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()

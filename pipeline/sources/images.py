@@ -1,23 +1,21 @@
 """Images in folders, with labels and masks: found by patterns, joined by key."""
 
+import hashlib
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
+
+import pyarrow as pa
 
 from ...transforms.image_codec import Decode
 from ..errors import RequestError
 from ..storage import files
-from ..storage.files import FileInfo
-from ..storage.globs import normalized, printable
-from . import key_lists
-from .file_patterns import EXPECTED_FILE, check_patterns, digest_files, find_files, is_utf8, nothing_matches
-from .listing import ImageListing, Reference
-from .masks import MaskIndex, MaskRule, fields_of
-from .quarantine import FilteredExample, QuarantinedExample
-
-NOT_A_FILE = "not_a_file"  # the reason by which links to nothing, pipes and the like are filtered
+from ..storage.globs import normalized
+from . import key_lists, names
+from .file_patterns import EXPECTED_FILE, check_patterns, digest_files, list_files
+from .masks import MaskRule, fields_of, find_masks
+from .references import NOT_A_FILE, ImageListing, ReferenceTable, forms
 
 
 @dataclass(frozen=True)
@@ -89,104 +87,99 @@ class Images:
         Raises:
           RequestError: a pattern matches nothing, or labels or masks are ambiguous.
         """
-        listing = ImageListing(references=[])
-        images, unreadable = self._match(root, listing.warnings)
-        masks = MaskIndex(self._mask_rule, root) if self._mask_rule else None
-        labels = self._labels(root, list(images), listing.warnings)
-        for key, info in images.items():
-            mask = masks.find(key) if masks else None
-            problem = self._problem(key, info, labels.get(key), masks, mask)
-            if problem:
-                listing.problems.append(problem)
-            else:
-                listing.references.append(
-                    Reference(key, info.uri, info.size, labels.get(key), mask.uri if mask else None)
-                )
-        for key in unreadable:
-            listing.filtered[NOT_A_FILE] += 1
-            listing.filtered_examples.append(FilteredExample(printable(key), NOT_A_FILE))
-        if unreadable:
-            key, kind = next(iter(unreadable.items()))
-            listing.warnings.append(
-                f"{len(unreadable)} of {len(images) + len(unreadable)} images are left out ({NOT_A_FILE}), such as "
-                f"{printable(key)}: {EXPECTED_FILE} {kind}; fetch them (git annex get, dvc pull), or remove their names"
-            )
-        listing.warnings += _warn_of_forms("names of images", images) + _warn_of_forms("labels", labels.values())
-        listing.warnings += masks.warnings() if masks else []
-        masked = sorted(masks.files.items()) if masks else []
+        table = ReferenceTable()
+        found = list_files(root, check_patterns("Images", self.pattern), "images")
+        table.add(replace(found, batches=map(self._labelled, found.batches)))
+        warnings = [*found.warnings]
         lists = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
-        listed = [(path, files.describe(files.join(root, path))) for path in lists]
-        lost = [(key, FileInfo(files.join(root, key), -1, 0.0)) for key in unreadable]
-        listing.digest = digest_files([*images.items(), *masked, *listed, *lost])
-        return listing
-
-    def _match(self, root: str, warnings: list[str]) -> tuple[dict[str, FileInfo], dict[str, str]]:
-        """The images, and what cannot be read of what the patterns match, by key, sorted."""
-        images: dict[str, FileInfo] = {}
-        unreadable: dict[str, str] = {}
-        for pattern in check_patterns("Images", self.pattern):
-            matched = find_files(root, pattern)
-            warnings += [warning for warning in matched.warnings if warning not in warnings]
-            if not matched.files and not matched.unreadable:
-                raise nothing_matches(root, pattern, "images", matched.warnings)
-            images |= matched.files
-            unreadable |= matched.unreadable
-        return dict(sorted(images.items())), dict(sorted(unreadable.items()))
-
-    def _problem(
-        self, key: str, info: FileInfo, label: str | None, masks: MaskIndex | None, mask: FileInfo | None
-    ) -> QuarantinedExample | None:
-        """Why an image cannot be prepared, as far as listing tells."""
-        if not all(is_utf8(name) for name in (key, info.uri, mask.uri if mask else "")):
-            return _plan_problem(
-                key, info.uri, "name_not_utf8", "expected a file name in UTF-8, found another; rename it"
-            )
-        if info.size > self.max_bytes:
-            return _plan_problem(
-                key, info.uri, "too_large", f"expected at most {self.max_bytes} bytes, found {info.size}"
-            )
-        if self.label is not None and not label:
-            return _plan_problem(key, info.uri, "label_missing", f"expected a label by {self.label!r}, found none")
-        if masks and mask is None:
-            return _plan_problem(key, info.uri, *masks.why_not(key))
-        return None
-
-    def _labels(self, root: str, keys: Sequence[str], warnings: list[str]) -> dict[str, str]:
-        """Key to label, of the images that have one."""
-        if self.label is None:
-            return {}
-        if isinstance(self.label, Folder):
-            return {key: folder for key in keys if (folder := _folder(key, self.label.depth))}
         if isinstance(self.label, key_lists.KeyList):
-            return self._table_labels(self.label, root, keys, warnings)
-        pattern = re.compile(self.label)
-        by_key = "/" in self.label
-        labels = {}
-        for key in keys:
-            name = key if by_key else fields_of(key)["stem"]
-            if match := pattern.fullmatch(name) or pattern.fullmatch(normalized(name)):
-                groups = match.groupdict()
-                labels[key] = groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
-        return labels
+            warnings += _label_by_list(table, self.label, root)
+        warnings += _leave_out_what_is_no_file(table)
+        warnings += _warn_of_forms("names of images", "key", table) + _warn_of_forms("labels", "label", table)
+        self._leave_out_problems(table)
+        digests = [table.digest("files")]
+        if self._mask_rule:
+            warnings += find_masks(table, self._mask_rule, root)
+            digests.append(table.digest("masks"))
+        depends_on = [(path, files.describe(files.join(root, path))) for path in [*lists, *found.depends_on]]
+        digest = hashlib.sha256("\n".join([*digests, digest_files(depends_on)]).encode()).hexdigest()
+        return ImageListing(table, warnings, digest)
 
-    def _table_labels(
-        self, table: key_lists.KeyList, root: str, keys: Sequence[str], warnings: list[str]
-    ) -> dict[str, str]:
-        """Key to label, by a list file."""
-        index, uri = key_lists.KeyIndex(keys), files.join(root, table.path)
-        labels: dict[str, str] = {}
-        strangers = []
-        for entry in table.read(root, index, warnings):
-            if entry.key is None:
-                strangers.append(entry.name)
-            elif labels.setdefault(entry.key, entry.value) != entry.value:
-                raise RequestError(
-                    f"{uri}: {entry.name!r} has the labels {labels[entry.key]!r} and {entry.value!r}, expected one"
-                )
-        warnings += index.warnings(uri)
-        if strangers:
-            warnings.append(f"{uri} labels {len(strangers)} examples that the input lacks, such as {strangers[0]!r}")
-        return labels
+    def _labelled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch of files with the labels that keys tell."""
+        if not isinstance(self.label, str | Folder):
+            return batch
+        find = self._label_of
+        labels = pa.array([find(key) or None for key in batch["key"].to_pylist()], pa.string())
+        return batch.append_column("label", labels)
+
+    @cached_property
+    def _label_of(self) -> Callable[[str], str | None]:
+        """Gives the label that a key tells; None where it tells none."""
+        if isinstance(self.label, Folder):
+            depth = self.label.depth
+            return lambda key: _folder(key, depth)
+        assert isinstance(self.label, str)
+        pattern, by_key = re.compile(self.label), "/" in self.label
+
+        def label(key: str) -> str | None:
+            name = key if by_key else fields_of(key)["stem"]
+            match = pattern.fullmatch(name) or pattern.fullmatch(normalized(name))
+            if match is None:
+                return None
+            groups = match.groupdict()
+            return groups["label"] if "label" in groups else match[1 if pattern.groups else 0]
+
+        return label
+
+    def _leave_out_problems(self, table: ReferenceTable) -> None:
+        """Leaves out what cannot be prepared, as far as listing tells."""
+        table.leave_out("SELECT rid, 0 AS step, 'plan' AS stage, code, message FROM files WHERE code IS NOT NULL")
+        table.leave_out(
+            "SELECT rid, 0 AS step, 'plan' AS stage, 'too_large' AS code, concat('expected at most ', ?::BIGINT, "
+            "' bytes, found ', size) AS message FROM files WHERE size > ?",
+            self.max_bytes,
+            self.max_bytes,
+        )
+        if self.label is not None:
+            table.leave_out(
+                f"SELECT rid, 0 AS step, 'plan' AS stage, 'label_missing' AS code, ? AS message FROM ({table.query()}) "
+                "WHERE label IS NULL OR label = ''",
+                f"expected a label by {self.label!r}, found none",
+            )
+
+
+def _label_by_list(table: ReferenceTable, labels: key_lists.KeyList, root: str) -> list[str]:
+    """Takes the labels of a list file; returns warnings."""
+    uri, warnings = files.join(root, labels.path), list[str]()
+    names.load_names(table, "label_names", labels.read(root, partial(names.index_of, table, names.ALL), warnings))
+    named = names.find_named(table, "label_names", uri)
+    if twice := names.check_one_value(table, "label_names", named.table):
+        name, before, value = twice
+        raise RequestError(f"{uri}: {name!r} has the labels {before!r} and {value!r}, expected one")
+    table.database.run(
+        f"CREATE TABLE labels AS SELECT rid, any_value(value) AS label FROM {named.table} JOIN label_names USING (row) "
+        "GROUP BY rid"
+    )
+    table.set_label("LEFT JOIN labels USING (rid)", "labels.label")
+    warnings += named.warnings
+    if named.strangers:
+        warnings.append(f"{uri} labels {named.strangers} examples that the input lacks, such as {named.stranger!r}")
+    return warnings
+
+
+def _leave_out_what_is_no_file(table: ReferenceTable) -> list[str]:
+    """Filters what matches and cannot be read; returns a warning of it."""
+    ((count, key, kind),) = table.database.rows(
+        f"SELECT count(*), min(key), arg_min(message, key) FROM files WHERE code = '{NOT_A_FILE}'"
+    )
+    if not count:
+        return []
+    table.leave_out(f"SELECT rid, 0 AS step, code FROM files WHERE code = '{NOT_A_FILE}'")
+    return [
+        f"{count} of {table.listed()} images are left out ({NOT_A_FILE}), such as {key}: {EXPECTED_FILE} {kind}; "
+        "fetch them (git annex get, dvc pull), or remove their names"
+    ]
 
 
 def folder(depth: int = -1) -> Folder:
@@ -204,21 +197,23 @@ def _folder(key: str, depth: int) -> str | None:
     return folders[depth] if -len(folders) <= depth < len(folders) else None
 
 
-def _warn_of_forms(what: str, names: Iterable[str]) -> list[str]:
-    """A warning where names look alike but differ in their Unicode form."""
-    forms: dict[str, set[str]] = defaultdict(set)
-    for name in names:
-        if not name.isascii():
-            forms[normalized(name)].add(name)
-    alike = [sorted(form) for form in forms.values() if len(form) > 1]
+def _warn_of_forms(what: str, column: str, table: ReferenceTable) -> list[str]:
+    """A warning where the values of a column look alike but differ in their Unicode form."""
+    query = (
+        f"SELECT {column} AS name, min(key) AS first FROM ({table.query()}) WHERE strlen({column}) > length({column}) "
+        "GROUP BY name"
+    )
+    batches = (batch.append_column("form", forms(batch["name"])) for batch in table.database.batches(query))
+    schema = pa.schema([("name", pa.string()), ("first", pa.string()), ("form", pa.string())])
+    table.database.create("spelled", schema, batches)
+    several = "SELECT form, min(first) AS first FROM spelled GROUP BY form HAVING count(*) > 1"
+    alike = table.database.value(f"SELECT count(*) FROM ({several})")
+    names = f"SELECT name FROM spelled WHERE form = (SELECT form FROM ({several}) ORDER BY first LIMIT 1) ORDER BY name"
+    shown = [name for (name,) in table.database.rows(f"{names} LIMIT 2")]
+    table.database.run("DROP TABLE spelled")
     if not alike:
         return []
-    first, second, *_ = alike[0]
     return [
-        f"{len(alike)} {what} stand there in several Unicode forms (NFC and NFD), such as {printable(first)} "
-        f"({first!a} and {second!a}); they are taken for different ones: rename them if they are not"
+        f"{alike} {what} stand there in several Unicode forms (NFC and NFD), such as {shown[0]} "
+        f"({shown[0]!a} and {shown[1]!a}); they are taken for different ones: rename them if they are not"
     ]
-
-
-def _plan_problem(key: str, uri: str, code: str, message: str) -> QuarantinedExample:
-    return QuarantinedExample(printable(key), printable(uri), "plan", code, printable(message))

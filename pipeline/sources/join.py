@@ -10,20 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
-from ..formats.column_notes import JOIN, ColumnNote, describe_notes, merge, merge_all
-from . import key_lists, near_keys, nominal
+from ..formats.column_notes import JOIN, ColumnNote, Notes, describe_notes, merge, merge_all
+from . import near_keys, nominal
 from .file_content import FileParts, RangeReader
 from .images import Images
-from .listing import ImageListing, RecordListing, RecordRange
-from .quarantine import LISTED, FilteredExample
+from .listing import RecordListing, RecordRange
+from .names import NAMES, USABLE, aliases, find_named
+from .quarantine import LISTED, FilteredExample, QuarantinedExample
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
+from .references import ImageListing, ReferenceTable, forms
 from .row_boundaries import Dialect
 from .table_schema import ColumnRules, TableSchema
 
@@ -187,69 +188,125 @@ class ImageJoin:
           RequestError: the images or the table are not as they should be.
         """
         listing = self.left.find(root)
-        table, digest = self.right.find(root)
-        columns = table.columns
+        right = self.right.source.find(root, _RANGE_BYTES)
+        check_key(right.schema.columns, self.right.key, "the joined table")
+        schema = _without_key(right.schema, self.right.key)
         uri = f"the column {self.right.key!r} of the joined table"
-        binary = [column.name for column in columns.schema if pa.types.is_binary(column.type)]
+        binary = [column.name for column in schema.columns if pa.types.is_binary(column.type)]
         if binary:
             raise RequestError(f"join: expected columns of strings and numbers beside images, found bytes in {binary}")
-        rows = self._match_rows(table, uri, listing)
-        lacking = [reference.key for reference in listing.references if reference.key not in rows]
-        if lacking:
+        table = listing.table
+        rows = f"joined_{len(table.schema.columns)}"
+        notes = self._load_rows(table, rows, right)
+        named, warnings = _match_rows(table, rows, uri)
+        _check_columns(table, schema)
+        columns = [f"{rows}.v{at}" for at in range(len(schema.columns))]
+        selected = ", ".join(["rid", *(f"v{at}" for at in range(len(schema.columns)))])
+        join = f"LEFT JOIN (SELECT {selected} FROM {named} JOIN {rows} USING (row)) AS {rows} USING (rid)"
+        lacking = f"SELECT rid, key FROM ({table.query()}) ANTI JOIN {named} USING (rid)"
+        ((count, key),) = table.database.rows(f"SELECT count(*), min(key) FROM ({lacking})")
+        if count:
             left_out = "left out" if self.right.how == "inner" else "without its columns"
-            listing.warnings.append(
-                f"{len(lacking)} of {len(listing.references)} images have no row in {uri}, such as {lacking[0]!r}: "
-                f"they are {left_out}"
+            warnings.append(
+                f"{count} of {table.count()} images have no row in {uri}, such as {key!r}: they are {left_out}"
             )
-        kept = []
-        missing: dict[str, Any] = dict.fromkeys(columns.column_names)
-        values = columns.to_pylist()
-        for reference in listing.references:
-            if reference.key not in rows and self.right.how == "inner":
-                listing.filtered[NO_MATCH] += 1
-                listing.filtered_examples.append(FilteredExample(reference.key, NO_MATCH))
-                continue
-            joined = values[rows[reference.key]] if reference.key in rows else missing
-            taken = {"key", "image", "mask"} | ({"label"} if reference.label is not None else set())
-            clashes = sorted(joined.keys() & ((reference.columns or {}).keys() | taken))
-            if clashes:
-                raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
-            kept.append(reference._replace(columns={**(reference.columns or {}), **joined}))
-        listing.references = kept
-        before = listing.schema or TableSchema(pa.schema([]), {})
-        listing.schema = TableSchema(
-            pa.schema([*before.columns, *columns.schema]),
-            {**before.rules, **table.rules},
-            reasons={**before.reasons, **table.reasons},
-        )
-        listing.digest += digest
-        listing.warnings += table.warnings
+        if self.right.how == "inner":
+            table.leave_out(
+                f"SELECT rid, {len(table.schema.columns) + 1} AS step, '{NO_MATCH}' AS code FROM ({lacking})"
+            )
+        table.add_columns(join, columns, schema)
+        listing.warnings += [*warnings, *right.warnings, *describe_notes(notes)]
+        listing.digest += right.digest
         return listing
 
-    def _match_rows(self, table: IndexedTable, uri: str, listing: ImageListing) -> dict[str, int]:
-        """The row of each image that has one; warns of rows that belong to no image."""
-        index = key_lists.KeyIndex([reference.key for reference in listing.references])
-        rows: dict[str, int] = {}
-        strangers = []
-        for name, row in table.rows.items():
-            key = index.find(name, uri) if name else None
-            if key is None:
-                strangers.append(name)
-            elif rows.setdefault(key, row) != row:
-                raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
-        near = near_keys.hint(strangers, index.aliases()) if strangers else ""
-        if strangers:
-            listing.warnings.append(
-                f"{len(strangers)} rows of {uri} belong to no image, such as {strangers[0]!r}"
-                f"{f'; {near}' if near else ''}"
-            )
-        if not rows and listing.references:
+    def _load_rows(self, table: ReferenceTable, rows: str, right: RecordListing) -> Notes:
+        """Makes a table of the joined table's rows that have a key: what `names.find_named` takes, and v0, v1, ….
+
+        Raises:
+          RequestError: a row does not fit, or a key stands there twice.
+        """
+        names = [name for name in right.schema.columns.names if name != self.right.key]
+        values = [pa.field(f"v{at}", right.schema.columns.field(name).type) for at, name in enumerate(names)]
+        schema = pa.schema([*NAMES, *values])
+        problems: list[QuarantinedExample] = []
+        count, notes = 0, merge_all([])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            nonlocal count, notes
+            for record_range in nominal.resolve_all(self.right.source, right.ranges, _THREADS):
+                for part in stream_rows(self.right.source, record_range, right.schema):
+                    problems.extend(part.problems)
+                    notes = merge(notes, part.notes)
+                    keys = part.batch.column(self.right.key).cast(pa.string())
+                    numbers = pa.array(np.arange(count, count + len(keys)))
+                    count += len(keys)
+                    columns = [numbers, keys, forms(keys), *(part.batch.column(name) for name in names)]
+                    yield pa.RecordBatch.from_arrays(columns, schema=schema).filter(keys.is_valid())
+
+        table.database.create(rows, schema, batches())
+        if problems:
             raise RequestError(
-                f"join: expected {uri} to name some of the images, such as {listing.references[0].key!r}, found none: "
-                f"it holds {strangers[:2]}; {near or 'numbers with leading zeros must be declared as strings'}"
+                f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
+                f"{problems[0].message}; fix it, or declare its columns as strings"
             )
-        listing.warnings += index.warnings(uri)
-        return rows
+        for name, times in table.database.rows(
+            f"SELECT name, count(*) FROM {rows} GROUP BY name HAVING count(*) > 1 ORDER BY min(row) LIMIT 1"
+        ):
+            raise RequestError(
+                f"join: expected every key to stand once in the joined table, found {name!r} {times} times in "
+                f"its column {self.right.key!r}; remove the other rows"
+            )
+        return notes
+
+
+def _without_key(schema: TableSchema, key: str) -> TableSchema:
+    return TableSchema(
+        pa.schema([column for column in schema.columns if column.name != key]),
+        {name: rules for name, rules in schema.rules.items() if name != key},
+        reasons={name: reason for name, reason in schema.reasons.items() if name != key},
+    )
+
+
+def _match_rows(table: ReferenceTable, rows: str, uri: str) -> tuple[str, list[str]]:
+    """The table that tells which row is which image's; and warnings of rows that belong to no image.
+
+    Raises:
+      RequestError: two rows belong to one image, or none to any.
+    """
+    database = table.database
+    named = find_named(table, rows, uri, USABLE)
+    second = f"SELECT *, row_number() OVER (PARTITION BY rid ORDER BY row) AS n FROM {named.table}"
+    for (key,) in database.rows(f"SELECT key FROM ({second}) JOIN files USING (rid) WHERE n = 2 ORDER BY row LIMIT 1"):
+        raise RequestError(f"join: expected one row for the image {key}, found two in {uri}")
+    strangers = f"SELECT name FROM {rows} ANTI JOIN {named.table} USING (row) ORDER BY row"
+    shown = [name for (name,) in database.rows(f"{strangers} LIMIT 2")]
+    searched = (
+        name
+        for batch in database.batches(f"{strangers} LIMIT {near_keys.SEARCHED}")
+        for name in batch["name"].to_pylist()
+    )
+    near = near_keys.hint(searched, aliases(table, USABLE)) if shown else ""
+    if not database.rows(f"FROM {named.table} LIMIT 1") and table.count():
+        key = database.value(f"SELECT min(key) FROM ({table.query()})")
+        raise RequestError(
+            f"join: expected {uri} to name some of the images, such as {key!r}, found none: "
+            f"it holds {shown}; {near or 'numbers with leading zeros must be declared as strings'}"
+        )
+    if not shown:
+        return named.table, named.warnings
+    warning = f"{named.strangers} rows of {uri} belong to no image, such as {shown[0]!r}{f'; {near}' if near else ''}"
+    return named.table, [warning, *named.warnings]
+
+
+def _check_columns(table: ReferenceTable, schema: TableSchema) -> None:
+    """Raises RequestError where columns that are joined have the names of others."""
+    if not table.count():
+        return
+    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query()})")
+    taken = {"key", "image", "mask", *table.schema.columns.names} | ({"label"} if has_labels else set())
+    clashes = sorted(taken & {*schema.columns.names})
+    if clashes:
+        raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ..errors import RequestError
@@ -15,58 +15,32 @@ from . import blank_lists
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 
 
-@dataclass(frozen=True)
-class ListEntry:
-    """A line of a list.
-
-    Attributes:
-      name: How the line names the example.
-      key: The example; None where there is none of that name.
-      value: What the line says of it.
-    """
-
-    name: str
-    key: str | None
-    value: str = ""
-
-
 class KeyIndex:
-    """Finds examples by the names that lists use for them.
+    """Tells what names lists use for examples.
 
     A list's name may be the example's key, the same without its extension, its file name, or its stem, whatever the
     Unicode form.
 
     Attributes:
       most_blanks: The most blanks in a row of characters that names an example: how far a name may reach in a line.
-      reformed: Names that are those of examples only after both are brought to one Unicode form, with the key.
     """
 
-    def __init__(self, keys: Iterable[str]) -> None:
+    def __init__(self, keys: Iterable[str], suffixes: Collection[str], most_blanks: int) -> None:
+        """Takes the keys that some names may lead to, and what of all examples' keys matters for lines.
+
+        Args:
+          keys: Those keys.
+          suffixes: The extensions of all examples' keys, in lower case.
+          most_blanks: See the attribute.
+        """
         self._keys = set(keys)
         self._indexes: list[dict[str, list[str]]] = [defaultdict(list) for _ in _ALIASES]
         for key in self._keys:
             for index, alias in zip(self._indexes, _ALIASES, strict=True):
                 index[normalized(alias(key))].append(key)
-        self._suffixes = {_suffix(key) for key in self._keys} - {""}
-        self.most_blanks = max((len(key.split()) - 1 for key in self._keys), default=0)
-        self.reformed: dict[str, str] = {}
+        self._suffixes = suffixes
+        self.most_blanks = most_blanks
         self._last: tuple[str, Sequence[str]] = ("", self._look_up(""))
-
-    def find(self, name: str, uri: str) -> str | None:
-        """The key that `name` leads to; None where no example has it.
-
-        Raises:
-          RequestError: several examples have it.
-        """
-        keys = self.keys(name)
-        if len(keys) > 1:
-            raise RequestError(
-                f"{uri}: {name!r} names {len(keys)} examples ({', '.join(sorted(keys)[:2])}, …), expected one; "
-                "write the path relative to the input instead"
-            )
-        if keys and not any(alias(keys[0]) == name for alias in _ALIASES):
-            self.reformed[name] = keys[0]
-        return keys[0] if keys else None
 
     def keys(self, name: str) -> Sequence[str]:
         """The keys that `name` may lead to, by the most exact way that there is one."""
@@ -83,10 +57,6 @@ class KeyIndex:
                 return [key for key in keys if alias(key) == name] or keys
         return []
 
-    def aliases(self) -> Iterator[str]:
-        """All names that lead to examples."""
-        return (alias for index in self._indexes for alias in index)
-
     def has_file(self, name: str) -> bool:
         """Whether `name` is an example's key or file name, not only what is left of these without the extension."""
         suffix = _suffix(name)
@@ -96,15 +66,8 @@ class KeyIndex:
         """Whether one of these words ends like the examples' file names."""
         return any(_suffix(word) in self._suffixes for word in words.split())
 
-    def warnings(self, uri: str) -> list[str]:
-        """What should be known of the names that were found."""
-        if not self.reformed:
-            return []
-        name, key = next(iter(self.reformed.items()))
-        return [
-            f"{uri}: {len(self.reformed)} names are those of examples but for their Unicode form (NFC and NFD), such "
-            f"as {name!r} and {key!r}; they were matched"
-        ]
+
+IndexOf = Callable[[Sequence[str]], KeyIndex]  # gives an index that knows of all that lines of a list may name
 
 
 @dataclass(frozen=True)
@@ -116,7 +79,7 @@ class KeyList:
         cut every line into as many columns, else with blanks: how far a name with blanks reaches is then told by the
         examples that there are, and what can be read in several ways is refused.
       key: The column that names the example: a header's name, or a position from 0 where there is no header.
-      value: The column to take; likewise.
+      value: The column to take; likewise. None takes none.
 
     A list's key may be the example's key, the same without its extension, its file name, or its stem; it must lead to
     one example.
@@ -124,76 +87,91 @@ class KeyList:
 
     path: str
     key: str | int = 0
-    value: str | int = 1
+    value: str | int | None = 1
 
-    def read(self, root: str, index: KeyIndex, warnings: list[str]) -> list[ListEntry]:
-        """All lines; see `read_list`.
+    def read(self, root: str, index_of: IndexOf, warnings: list[str]) -> Iterator[tuple[str, str]]:
+        """Name and value of all lines; see `read_list`.
 
         Raises:
           RequestError: as `read_list`.
         """
-        return read_list(files.join(root, self.path), index, self.key, self.value, warnings)
+        return read_list(files.join(root, self.path), index_of, self.key, self.value, warnings)
 
 
 def read_list(
-    uri: str, index: KeyIndex, key: str | int, value: str | int | None, warnings: list[str]
-) -> list[ListEntry]:
+    uri: str, index_of: IndexOf, key: str | int, value: str | int | None, warnings: list[str]
+) -> Iterator[tuple[str, str]]:
     """Reads a list; blank lines and, in whitespace-separated lists, lines that start with `#` are passed over.
+
+    Lists that commas or tabs cut by their name's extension are read a line at a time; others are held in memory.
 
     Args:
       uri: The list.
-      index: The examples.
+      index_of: Gives an index of the examples.
       key: The column that names the example: a header's name, or a position from 0.
       value: The column to take, likewise; None takes none.
       warnings: What may be read otherwise than it is meant is added to them.
 
+    Yields:
+      How each line names its example, and the value; without a column to take, the name again or nothing.
+
     Raises:
-      RequestError: the file cannot be read, a line lacks a column, names several examples, or can be read in several
-        ways.
+      RequestError: the file cannot be read, a line lacks a column, or can be read in several ways.
     """
-    text = _read_text(uri)
     has_header = isinstance(key, str) or isinstance(value, str)
+    if delimiter := _DELIMITERS.get(uri.rpartition(".")[2].lower()):
+        rows = _csv_rows(uri, delimiter)
+        header = [name.strip() for name in next(rows, [])] if has_header else []
+        yield from _pairs(_checked_widths(rows, len(header), 1 + has_header, uri), uri, header, key, value)
+        return
     columns = [column for column in (key, value) if isinstance(column, int)]
-    delimiter = _DELIMITERS.get(uri.rpartition(".")[2].lower())
-    lines = [] if delimiter else _lines(text, index)
-    rows = list(_csv_rows(text, delimiter, uri)) if delimiter else _cut_at_tabs(lines, max(columns, default=0) + 1)
-    if rows is None:
-        header = lines.pop(0)[1].split() if has_header and lines else []
-        positions = (_position(key, header, uri), None if value is None else _position(value, header, uri))
-        chosen = blank_lists.cut(uri, lines, index, *positions, len(header) or None, warnings)
-        return [ListEntry(name, index.find(name, uri), taken) for name, taken in chosen]
-    header = [name.strip() for name in rows.pop(0)] if has_header and rows else []
-    if delimiter:
-        _check_widths(rows, len(header), 2 if has_header else 1, uri)
+    text = _read_text(uri)
+    index = index_of([line for _, line in _stripped(text)])
+    lines = [
+        (number, line)
+        for number, line in _stripped(text)
+        if not line.startswith("#") or index.keys(line) or index.keys(line.split()[0])
+    ]
+    cut = _cut_at_tabs(lines, max(columns, default=0) + 1)
+    if cut is not None:
+        header = [name.strip() for name in cut.pop(0)] if has_header and cut else []
+        yield from _pairs(iter(cut), uri, header, key, value)
+        return
+    header = lines.pop(0)[1].split() if has_header and lines else []
+    positions = (_position(key, header, uri), None if value is None else _position(value, header, uri))
+    yield from blank_lists.cut(uri, lines, index, *positions, len(header) or None, warnings)
+
+
+def _pairs(
+    rows: Iterator[list[str]], uri: str, header: Sequence[str], key: str | int, value: str | int | None
+) -> Iterator[tuple[str, str]]:
+    """The name and the value of each row."""
     key_at = _position(key, header, uri)
     value_at = key_at if value is None else _position(value, header, uri)
-    entries = []
-    for number, row in enumerate(rows, 2 if has_header else 1):
+    for number, row in enumerate(rows, 2 if header else 1):
         if len(row) <= max(key_at, value_at):
             raise RequestError(
                 f"{uri}, row {number}: expected at least {max(key_at, value_at) + 1} columns, found {len(row)}: {row}; "
                 "fix the row, or name other columns in the recipe"
             )
-        name = row[key_at].strip()
-        entries.append(ListEntry(name, index.find(name, uri), row[value_at].strip()))
-    return entries
+        yield row[key_at].strip(), row[value_at].strip()
+
+
+def _stripped(text: str) -> Iterator[tuple[int, str]]:
+    """The lines that are not blank, with their numbers, without blanks around them."""
+    stripped = ((number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1))
+    return ((number, line) for number, line in stripped if line)
 
 
 def _read_text(uri: str) -> str:
     try:
         return files.read_bytes(uri).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise RequestError(f"expected a UTF-8 list at {uri}, found: {error}; check the recipe's path") from error
+        raise _no_list(uri, error) from error
 
 
-def _lines(text: str, index: KeyIndex) -> list[tuple[int, str]]:
-    """The lines that say something, with their numbers; one that begins with # does where an example is called so."""
-    stripped = ((number, line.strip()) for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1))
-    return [
-        (number, line)
-        for number, line in stripped
-        if line and (not line.startswith("#") or index.keys(line) or index.keys(line.split()[0]))
-    ]
+def _no_list(uri: str, error: Exception) -> RequestError:
+    return RequestError(f"expected a UTF-8 list at {uri}, found: {error}; check the recipe's path")
 
 
 def _cut_at_tabs(lines: Sequence[tuple[int, str]], least: int) -> list[list[str]] | None:
@@ -203,8 +181,8 @@ def _cut_at_tabs(lines: Sequence[tuple[int, str]], least: int) -> list[list[str]
     return rows if len(lengths) == 1 and min(lengths) >= max(2, least) else None
 
 
-def _check_widths(rows: Sequence[Sequence[str]], width: int, first: int, uri: str) -> None:
-    """Checks that no row has more columns than the header, or than others where there is none: a value may be cut.
+def _checked_widths(rows: Iterator[list[str]], width: int, first: int, uri: str) -> Iterator[list[str]]:
+    """The rows, none of which may have more columns than the header, or than others where there is none.
 
     Args:
       rows: The rows; empty columns at their ends do not count.
@@ -213,25 +191,41 @@ def _check_widths(rows: Sequence[Sequence[str]], width: int, first: int, uri: st
       uri: The list.
 
     Raises:
-      RequestError: one has more.
+      RequestError: one has more: a value may be cut. Without a header that is known after the last row.
     """
-    widths = [max((at for at, value in enumerate(row, 1) if value.strip()), default=0) for row in rows]
-    most = width or min(map(len, rows), default=0)
-    for number, (row, found) in enumerate(zip(rows, widths, strict=True), first):
-        if found > most:
-            others = "the header has" if width else "others have"
-            raise RequestError(
-                f"{uri}, row {number}: expected {most} columns, as {others}, found {found}: {list(row)}; put values "
-                "that hold the delimiter between double quotes"
-            )
+    first_of_width: dict[int, tuple[int, list[str]]] = {}
+    least: int | None = None
+    for number, row in enumerate(rows, first):
+        found = max((at for at, value in enumerate(row, 1) if value.strip()), default=0)
+        if width and found > width:
+            raise _too_wide(uri, number, row, found, width, "the header has")
+        first_of_width.setdefault(found, (number, row))
+        least = len(row) if least is None else min(least, len(row))
+        yield row
+    if not width and least is not None:
+        wider = [(*place, found) for found, place in first_of_width.items() if found > least]
+        if wider:
+            raise _too_wide(uri, *min(wider), least, "others have")
 
 
-def _csv_rows(text: str, delimiter: str, uri: str) -> Iterator[list[str]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+def _too_wide(uri: str, number: int, row: Sequence[str], found: int, expected: int, others: str) -> RequestError:
+    return RequestError(
+        f"{uri}, row {number}: expected {expected} columns, as {others}, found {found}: {list(row)}; put values "
+        "that hold the delimiter between double quotes"
+    )
+
+
+def _csv_rows(uri: str, delimiter: str) -> Iterator[list[str]]:
     try:
-        yield from (row for row in reader if row)
-    except csv.Error as error:
-        raise RequestError(f"{uri}, line {reader.line_num}: {error}; is a quote left open? fix the list") from error
+        with files.open_read(uri) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
+            reader = csv.reader(text, delimiter=delimiter, strict=True)
+            try:
+                yield from (row for row in reader if row)
+            except csv.Error as error:
+                words = f"{uri}, line {reader.line_num}: {error}; is a quote left open? fix the list"
+                raise RequestError(words) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise _no_list(uri, error) from error
 
 
 def _position(column: str | int, header: Sequence[str], uri: str) -> int:

@@ -1,11 +1,9 @@
 """What listing a source gives: of images, a reference to each; of a table, the ranges that it is read by."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from .file_content import FileParts
-from .quarantine import FilteredExample, QuarantinedExample
 from .table_schema import TableSchema
 
 
@@ -19,6 +17,7 @@ class Reference(NamedTuple):
       label: Its label, where the source gives one.
       mask: Where its mask is, where the source has masks.
       columns: Its values of the columns that are joined to it; None where nothing is joined.
+      etag: The store's ETag of its payload, as listed; empty where there is none.
     """
 
     key: str
@@ -27,29 +26,7 @@ class Reference(NamedTuple):
     label: str | None = None
     mask: str | None = None
     columns: dict[str, Any] | None = None
-
-
-@dataclass
-class ImageListing:
-    """What there is of images.
-
-    Attributes:
-      references: The examples, in the order of their keys.
-      problems: Examples that were found but cannot be prepared (no mask, no label, …).
-      warnings: What the user should know: unmatched masks, list rows without an example, ….
-      filtered: Filter reason to count, of examples that the source itself leaves out.
-      filtered_examples: These examples.
-      schema: The columns that are joined to the examples; None where there are none.
-      digest: A hash over every file that was found: relative path, bytes and time of change.
-    """
-
-    references: list[Reference]
-    problems: list[QuarantinedExample] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-    filtered: Counter[str] = field(default_factory=Counter)
-    filtered_examples: list[FilteredExample] = field(default_factory=list)
-    schema: TableSchema | None = None
-    digest: str = ""
+    etag: str = ""
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,27 @@
 
 import re
 import string
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
 
 from ..errors import RequestError
 from ..storage import files
-from ..storage.files import FileInfo
-from ..storage.globs import escape_glob, normalized, printable
-from .file_patterns import find_files
+from ..storage.globs import escape_glob, normalized
+from .file_patterns import list_files
+from .references import FILES, NOT_A_FILE, FileListing, ReferenceTable, forms
 
 FIELDS = ("stem", "dir", "name")
 _SHOWN = 3  # files named in a warning
+_IS_FILE = f"(masks.code IS DISTINCT FROM '{NOT_A_FILE}')"
+_BY_NAME = [("name", pa.string()), ("form", pa.string())]
+_MASKS = pa.schema([*FILES, ("mid", pa.int64()), *_BY_NAME])
+_NAMES = pa.schema([("rid", pa.int64()), *_BY_NAME])
+_LEFT_OUT = pa.schema(
+    [("rid", pa.int64()), ("step", pa.int32()), ("stage", pa.string()), ("code", pa.string()), ("message", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -77,117 +85,170 @@ class MaskRule:
         return re.sub("//+", "/", self.template.format(**fields)).lstrip("/")  # {dir} may be empty
 
 
-class MaskIndex:
-    """The masks below an input folder, and which of them belong to which images."""
+def find_masks(table: ReferenceTable, rule: MaskRule, root: str) -> list[str]:
+    """Pairs the images with their masks, and leaves out those that have none.
 
-    def __init__(self, rule: MaskRule, root: str) -> None:
-        """Lists them.
+    Args:
+      table: The images.
+      rule: Where their masks are.
+      root: The input folder.
 
-        Raises:
-          RequestError: there are none, or several have one stem where they pair by it.
-        """
-        self._rule = rule
-        matched = find_files(root, rule.pattern)
-        if not matched.files and not matched.unreadable:
-            at = files.join(root, rule.template)
-            notes = "".join(f"; {warning}" for warning in matched.warnings)
-            raise RequestError(f"expected masks at {at}, found none; check Images(mask=...){notes}")
-        self._unreadable = matched.unreadable
-        self._warnings = matched.warnings
-        self.files: Mapping[str, FileInfo] = matched.files
-        self._names = self.files if rule.is_template else self._by_stem()
-        self._used: dict[str, list[str]] = defaultdict(list)  # a mask's URI to the images that it serves
-        self._reformed: list[str] = []
+    Returns:
+      Warnings.
 
-    def find(self, key: str) -> FileInfo | None:
-        """The mask of an image; None where there is none.
+    Raises:
+      RequestError: there are no masks, or they are ambiguous.
+    """
+    listing = list_files(root, [rule.pattern], "")
+    load_masks(table, rule, listing)
+    if not table.database.value("SELECT count(*) FROM masks"):
+        notes = "".join(f"; {warning}" for warning in listing.warnings)
+        at = files.join(root, rule.template)
+        raise RequestError(f"expected masks at {at}, found none; check Images(mask=...){notes}")
+    if not rule.is_template:
+        _check_stems(table)
+    table.database.create("mask_names", _NAMES, _names_of_masks(table, rule))
+    table.database.run(
+        "CREATE TABLE mask_of AS SELECT rid, mid, false AS reformed FROM mask_names JOIN masks "
+        f"ON mask_names.name = masks.name WHERE {_IS_FILE}"
+    )
+    table.database.run(
+        "INSERT INTO mask_of SELECT rid, any_value(mid), true "
+        "FROM (FROM mask_names ANTI JOIN mask_of USING (rid)) AS lost "
+        f"JOIN masks ON coalesce(lost.form, lost.name) = masks.form WHERE {_IS_FILE} GROUP BY rid HAVING count(*) = 1"
+    )
+    _check_pairs(table, rule)
+    table.set_mask("LEFT JOIN mask_of USING (rid) LEFT JOIN masks USING (mid)", "masks.uri")
+    table.database.append("left_out", _LEFT_OUT, _without_masks(table, rule))
+    return listing.warnings + _warnings(table)
 
-        Raises:
-          RequestError: it pairs by its stem with another image too, or is the image itself.
-        """
-        name = self._rule.path(key) if self._rule.is_template else fields_of(key)["stem"]
-        if name is None:
-            return None
-        mask = self._names.get(name)
-        if mask is None and len(others := self._by_form.get(normalized(name), [])) == 1:
-            mask = self._names[others[0]]
-            self._reformed.append(key)
-        if mask is None:
-            return None
-        images = self._used[mask.uri]
-        images.append(key)
-        if len(images) > 1 and not self._rule.is_template:
-            raise RequestError(
-                f"{mask.uri} pairs by its stem with {key} and another image, expected one; use a template with {{dir}}"
+
+def load_masks(table: ReferenceTable, rule: MaskRule, listing: FileListing) -> None:
+    """Makes the table `masks`: the listed files with a number, and by what images find them."""
+    count = 0
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        nonlocal count
+        for batch in listing.batches:
+            keys = batch["key"]
+            names = (
+                keys
+                if rule.is_template
+                else pa.array([fields_of(key)["stem"] for key in keys.to_pylist()], pa.string())
             )
-        if mask.uri.endswith(f"/{key}") and self.files.get(key) is mask:
-            raise RequestError(
-                f"Images(mask={self._rule.template!r}): expected a mask beside {key}, found the image itself; fix the "
-                "template, or leave masks out of the pattern of the images"
-            )
-        return mask
+            numbers = pa.array(np.arange(count, count + len(batch)))
+            count += len(batch)
+            columns = [batch.column(each.name) for each in FILES]
+            yield pa.RecordBatch.from_arrays([*columns, numbers, names, forms(names)], schema=_MASKS)
 
-    def why_not(self, key: str) -> tuple[str, str]:
-        """Why an image has no mask: a code and words."""
-        if not self._rule.is_template:
-            return "mask_missing", f"expected a mask of its stem at {self._rule.template}, found none"
-        path = self._rule.path(key)
-        if path is None:
-            return "mask_missing", f"expected a key that Images(parts={self._rule.parts!r}) matches, found {key}"
-        if path in self._unreadable:
-            return "mask_unreadable", f"expected its mask at {path}, found {self._unreadable[path]}"
-        if others := self._by_form.get(normalized(path)):
-            return (
-                "mask_missing",
-                f"expected its mask at {path}, found {len(others)} whose names differ only in their Unicode form",
-            )
-        return "mask_missing", f"expected its mask at {path}, found none"
+    table.database.create("masks", _MASKS, batches())
 
-    def warnings(self) -> list[str]:
-        """What the user should know once all images have their masks."""
-        warnings = list(self._warnings)
-        orphans = [info.uri for _, info in sorted(self.files.items()) if info.uri not in self._used]
-        if orphans:
-            names = ", ".join(map(printable, orphans[:_SHOWN]))
-            warnings.append(f"{len(orphans)} masks belong to no image: {names}{'…' * (len(orphans) > _SHOWN)}")
-        if self._unreadable:
-            path, kind = next(iter(self._unreadable.items()))
-            warnings.append(f"{len(self._unreadable)} masks cannot be read, such as {printable(path)}: found {kind}")
-        shared = {uri: images for uri, images in self._used.items() if len(images) > 1}
-        if shared:
-            uri, images = next(iter(shared.items()))
-            warnings.append(
-                f"{len(shared)} masks serve several images, such as {printable(uri)} for {printable(images[0])} and "
-                f"{printable(images[1])}; if each image has its own, name it with {{dir}} or parts=... in "
-                "Images(mask=...)"
-            )
-        if self._reformed:
-            warnings.append(
-                f"{len(self._reformed)} images and their masks have names of another Unicode form (NFC and NFD), such "
-                f"as {self._reformed[0]}; they were matched"
-            )
-        return warnings
 
-    @cached_property
-    def _by_form(self) -> Mapping[str, Sequence[str]]:
-        """Name in Unicode's form NFC to the names as they are, of those that are not ASCII."""
-        forms: dict[str, list[str]] = defaultdict(list)
-        for name in self._names:
-            if not name.isascii():
-                forms[normalized(name)].append(name)
-        return forms
+def _names_of_masks(table: ReferenceTable, rule: MaskRule) -> Iterator[pa.RecordBatch]:
+    """By what each image finds its mask."""
+    for batch in table.database.batches(f"SELECT rid, key FROM files WHERE code IS DISTINCT FROM '{NOT_A_FILE}'"):
+        keys = batch["key"].to_pylist()
+        names = pa.array([rule.path(key) if rule.is_template else fields_of(key)["stem"] for key in keys], pa.string())
+        yield pa.RecordBatch.from_arrays([batch["rid"], names, forms(names)], schema=_NAMES)
 
-    def _by_stem(self) -> dict[str, FileInfo]:
-        masks: dict[str, FileInfo] = {}
-        for key, info in self.files.items():
-            stem = fields_of(key)["stem"]
-            if stem in masks:
-                raise RequestError(
-                    f"the masks {masks[stem].uri} and {info.uri} have one stem, expected one mask for an image; "
-                    "use a template with {dir}"
-                )
-            masks[stem] = info
-        return masks
+
+def _check_stems(table: ReferenceTable) -> None:
+    """Raises RequestError where several masks have one stem."""
+    ordered = "PARTITION BY name ORDER BY key"
+    several = table.database.rows(
+        f"SELECT before, uri FROM (SELECT key, uri, lag(uri) OVER ({ordered}) AS before, "
+        f"row_number() OVER ({ordered}) AS n FROM masks WHERE {_IS_FILE}) WHERE n = 2 ORDER BY key LIMIT 1"
+    )
+    for first, second in several:
+        raise RequestError(
+            f"the masks {first} and {second} have one stem, expected one mask for an image; use a template with {{dir}}"
+        )
+
+
+def _check_pairs(table: ReferenceTable, rule: MaskRule) -> None:
+    """Raises RequestError where a mask pairs by its stem with several images, or is the image itself."""
+    pairs = "FROM mask_of JOIN masks USING (mid) JOIN files USING (rid)"
+    several = table.database.rows(
+        "SELECT uri, key FROM (SELECT masks.uri, files.key, row_number() OVER "
+        f"(PARTITION BY mid ORDER BY files.key) AS n {pairs}) WHERE n = 2 ORDER BY key LIMIT 1"
+    )
+    for uri, key in several if not rule.is_template else ():
+        raise RequestError(
+            f"{uri} pairs by its stem with {key} and another image, expected one; use a template with {{dir}}"
+        )
+    for (key,) in table.database.rows(
+        f"SELECT files.key {pairs} WHERE masks.key = files.key AND masks.uri = files.uri ORDER BY files.key LIMIT 1"
+    ):
+        raise RequestError(
+            f"Images(mask={rule.template!r}): expected a mask beside {key}, found the image itself; fix the "
+            "template, or leave masks out of the pattern of the images"
+        )
+
+
+def _without_masks(table: ReferenceTable, rule: MaskRule) -> Iterator[pa.RecordBatch]:
+    """Why images have no mask, as rows of `left_out`."""
+    query = (
+        "SELECT rid, files.key, mask_names.name, lost.message, alike.count FROM files JOIN mask_names USING (rid) "
+        f"LEFT JOIN (SELECT name, message FROM masks WHERE NOT {_IS_FILE}) AS lost ON lost.name = mask_names.name "
+        "LEFT JOIN (SELECT form, count(*) AS count FROM masks WHERE form IS NOT NULL GROUP BY form) AS alike "
+        "ON alike.form = coalesce(mask_names.form, mask_names.name) "
+        "ANTI JOIN mask_of USING (rid) ANTI JOIN left_out USING (rid)"
+    )
+    for batch in table.database.batches(query):
+        reasons = [
+            _why_not(rule, *values)
+            for values in zip(*(batch[name].to_pylist() for name in ("key", "name", "message", "count")), strict=True)
+        ]
+        codes, messages = (pa.array(column, pa.string()) for column in zip(*reasons, strict=True))
+        constants = pa.array([0] * len(batch), pa.int32()), pa.array(["plan"] * len(batch))
+        yield pa.RecordBatch.from_arrays([batch["rid"], *constants, codes, messages], schema=_LEFT_OUT)
+
+
+def _why_not(rule: MaskRule, key: str, path: str | None, kind: str | None, alike: int | None) -> tuple[str, str]:
+    """Why an image has no mask: a code and words."""
+    if not rule.is_template:
+        return "mask_missing", f"expected a mask of its stem at {rule.template}, found none"
+    if path is None:
+        return "mask_missing", f"expected a key that Images(parts={rule.parts!r}) matches, found {key}"
+    if kind is not None:
+        return "mask_unreadable", f"expected its mask at {path}, found {kind}"
+    if alike:
+        return (
+            "mask_missing",
+            f"expected its mask at {path}, found {alike} whose names differ only in their Unicode form",
+        )
+    return "mask_missing", f"expected its mask at {path}, found none"
+
+
+def _warnings(table: ReferenceTable) -> list[str]:
+    """What the user should know once all images have their masks."""
+    database, warnings = table.database, []
+    orphans = f"FROM masks ANTI JOIN mask_of USING (mid) WHERE {_IS_FILE}"
+    if count := database.value(f"SELECT count(*) {orphans}"):
+        names = ", ".join(uri for (uri,) in database.rows(f"SELECT uri {orphans} ORDER BY key LIMIT {_SHOWN}"))
+        warnings.append(f"{count} masks belong to no image: {names}{'…' * (count > _SHOWN)}")
+    ((count, path, kind),) = database.rows(
+        f"SELECT count(*), min(key), arg_min(message, key) FROM masks WHERE NOT {_IS_FILE}"
+    )
+    if count:
+        warnings.append(f"{count} masks cannot be read, such as {path}: found {kind}")
+    shared = "SELECT mid FROM mask_of GROUP BY mid HAVING count(*) > 1"
+    users = f"FROM mask_of JOIN masks USING (mid) JOIN files USING (rid) WHERE mid IN ({shared})"
+    if count := database.value(f"SELECT count(*) FROM ({shared})"):
+        ((mid, uri),) = database.rows(f"SELECT mid, masks.uri {users} ORDER BY files.key LIMIT 1")
+        first, second = database.rows(f"SELECT files.key {users} AND mid = ? ORDER BY files.key LIMIT 2", mid)
+        warnings.append(
+            f"{count} masks serve several images, such as {uri} for {first[0]} and "
+            f"{second[0]}; if each image has its own, name it with {{dir}} or parts=... in "
+            "Images(mask=...)"
+        )
+    ((count, key),) = database.rows("SELECT count(*), min(key) FROM mask_of JOIN files USING (rid) WHERE reformed")
+    if count:
+        warnings.append(
+            f"{count} images and their masks have names of another Unicode form (NFC and NFD), such "
+            f"as {key}; they were matched"
+        )
+    return warnings
 
 
 def fields_of(key: str) -> dict[str, str]:

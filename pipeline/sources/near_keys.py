@@ -6,7 +6,7 @@ from itertools import islice
 
 from ..storage.globs import normalized
 
-_SEARCHED = 1 << 20  # keys of the other side that are looked through
+SEARCHED = 1 << 20  # keys of the other side that are looked through
 
 
 def hint(missing: Iterable[str], others: Iterable[str]) -> str:
@@ -21,7 +21,7 @@ def hint(missing: Iterable[str], others: Iterable[str]) -> str:
         by_form.setdefault(_form(key), key)
     if not by_form:
         return ""
-    for other in islice(others, _SEARCHED):
+    for other in islice(others, SEARCHED):
         key = by_form.get(_form(other), other)
         if key != other:
             return (

@@ -1,8 +1,16 @@
 """What is said of an example that cannot be used, or isn't wanted."""
 
+import hashlib
 import json
-from collections.abc import Iterable
+import os
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+
+from ..formats.manifest import StoredFile
+from ..storage import files
+from ..storage.scratch import ScratchFolder
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,55 @@ class QuarantinedExample:
     def to_line(self) -> bytes:
         """The line, a JSON object."""
         return json.dumps(asdict(self), sort_keys=True).encode() + b"\n"
+
+
+SHOWN = 2  # examples of one reason that an error names
+
+
+class QuarantineFile:
+    """Quarantined examples, as lines of a file in a temporary folder until a run takes it.
+
+    Attributes:
+      counts: Reason code to how many.
+      first: Reason code to the first few.
+    """
+
+    def __init__(self, examples: Iterable[QuarantinedExample] = ()) -> None:
+        self._folder = ScratchFolder()
+        self._path = os.path.join(self._folder.path, "quarantine.jsonl")
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, list[QuarantinedExample]] = {}
+        digest, self._size = hashlib.sha256(), 0
+        with open(self._path, "wb") as file:
+            for example in examples:
+                line = example.to_line()
+                file.write(line)
+                digest.update(line)
+                self._size += len(line)
+                self.counts[example.code] += 1
+                if self.counts[example.code] <= SHOWN:
+                    self.first.setdefault(example.code, []).append(example)
+        self._sha256 = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return self.counts.total()
+
+    def __iter__(self) -> Iterator[QuarantinedExample]:
+        with open(self._path, "rb") as file:
+            for line in file:
+                yield QuarantinedExample(**json.loads(line))
+
+    def stored(self, path: str) -> StoredFile | None:
+        """The file at a path of a generation that `write` makes; None where there are no examples."""
+        return StoredFile(path, len(self), self._size, self._sha256) if len(self) else None
+
+    def write(self, uri: str) -> None:
+        """Writes the file; without examples removes what an earlier run left there."""
+        if not len(self):
+            files.remove(uri)
+            return
+        with open(self._path, "rb") as source, files.create(uri) as target:
+            shutil.copyfileobj(source, target)
 
 
 def first_of_each(examples: Iterable[QuarantinedExample]) -> dict[str, str]:

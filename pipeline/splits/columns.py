@@ -18,7 +18,7 @@ from ...transforms.step import as_json
 from ..errors import PenstockError, RequestError
 from ..sources.row_errors import RowError
 from ..splitmix import GOLDEN_GAMMA, mix64
-from .hashing import hash64, split_bounds
+from .hashing import hash_keys, pick_splits
 from .rules import ByColumn, ByHash, ByTime, Splits
 from .times import moment, read_times
 
@@ -96,9 +96,7 @@ def split_batch(
         positions = pa.compute.index_in(_texts(column), pa.array(written, pa.string()))
         return np.asarray(positions.fill_null(-1)).astype(np.int64), {}
     assert isinstance(rule, ByHash)
-    bounds = np.array([min(upper, _LAST) for _, upper in split_bounds(rule.fractions)], np.uint64)
-    found = _hash_columns(batch, rule.columns) if rule.columns else hashes()
-    return np.minimum(np.searchsorted(bounds, found, "right"), len(bounds) - 1), {}
+    return pick_splits(_hash_columns(batch, rule.columns) if rule.columns else hashes(), rule.fractions), {}
 
 
 def fit(
@@ -268,5 +266,5 @@ def _hash_columns(batch: pa.RecordBatch, names: Sequence[str]) -> np.ndarray:
 def _hash_values(values: pa.Array, salt: str) -> np.ndarray:
     """A 64-bit hash of each value's text; a missing value hashes like the empty text."""
     encoded = _texts(values).fill_null("").dictionary_encode()
-    hashes = np.array([hash64(text, salt) for text in encoded.dictionary.to_pylist()], np.uint64)
+    hashes = hash_keys(encoded.dictionary, salt)
     return hashes[np.asarray(encoded.indices)] if len(hashes) else np.zeros(0, np.uint64)

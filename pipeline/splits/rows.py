@@ -26,7 +26,7 @@ def split_names(rule: Splits, keys: Sequence[str]) -> list[str]:
             "column=..."
         )
     if isinstance(rule, ByGlob):
-        assigned, _ = rule.assign(keys, "")
+        assigned = rule.assign(pa.array(keys, pa.string())).to_pylist()
         for name in rule.names():
             if name not in assigned:
                 raise RequestError(
@@ -58,5 +58,6 @@ def split_rows(
     """
     if isinstance(rule, ColumnRule):
         return split_batch(rule, names, batch, lambda: hash_rows(key, numbers, "split"))
-    (name,), _ = rule.assign([key], "")
+    assert isinstance(rule, ByPath | ByGlob)  # `split_names` refuses others
+    (name,) = rule.assign(pa.array([key], pa.string())).to_pylist()
     return np.full(len(batch), -1 if name is None else list(names).index(name)), {}

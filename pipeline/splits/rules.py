@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Protocol
 
+import pyarrow as pa
+
 from ..errors import RequestError
-from ..sources import key_lists
-from ..storage import files
 from ..storage.globs import matches_glob
-from .hashing import hash64, pick_split, split_bounds
+from .hashing import hash_keys, pick_splits, split_bounds
 from .times import Time, instant
 
 NOT_LISTED = "in_no_split"
@@ -18,7 +18,7 @@ DUPLICATE = "duplicate"
 
 
 class Splits(Protocol):
-    """Gives each key its split."""
+    """Gives each example its split: by its key (`KeyRule`), by lists (`ByList`), or by columns (see `columns`)."""
 
     def names(self) -> Sequence[str] | None:
         """The splits that must come out; None where the input decides."""
@@ -26,8 +26,12 @@ class Splits(Protocol):
     def files(self) -> Sequence[str]:
         """Files under the input that the assignment depends on."""
 
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        """The split of each key, None for a key that is in none, and warnings in words.
+
+class KeyRule(Splits, Protocol):
+    """Gives each key its split, whatever other keys there are."""
+
+    def assign(self, keys: pa.Array) -> pa.Array:
+        """The split of each key, as strings; missing for a key that is in none.
 
         Raises:
           RequestError: the rule does not fit the keys.
@@ -78,10 +82,11 @@ class ByHash:
     def files(self) -> Sequence[str]:
         return []
 
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        bounds = split_bounds(self.fractions)
-        names = keys if self.group is None else [find_group(self.group, "group", key) for key in keys]
-        return [pick_split(hash64(name, "split"), bounds) for name in names], []
+    def assign(self, keys: pa.Array) -> pa.Array:
+        if self.group is not None:
+            keys = pa.array([find_group(self.group, "group", key) for key in keys.to_pylist()], pa.string())
+        picked = pick_splits(hash_keys(keys, "split"), self.fractions)
+        return pa.array(list(self.fractions), pa.string()).take(pa.array(picked))
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,8 @@ class ByPath:
     def files(self) -> Sequence[str]:
         return []
 
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        return [find_group(self.pattern, "split", key) for key in keys], []
+    def assign(self, keys: pa.Array) -> pa.Array:
+        return pa.array([find_group(self.pattern, "split", key) for key in keys.to_pylist()], pa.string())
 
 
 @dataclass(frozen=True)
@@ -119,26 +124,6 @@ class ByList:
     def files(self) -> Sequence[str]:
         return list(self.lists.values())
 
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        index = key_lists.KeyIndex(keys)
-        splits: dict[str, str] = {}
-        warnings: list[str] = []
-        for split, path in self.lists.items():
-            uri = files.join(root, path)
-            strangers = []
-            for entry in key_lists.read_list(uri, index, 0, None, warnings):
-                if entry.key is None:
-                    strangers.append(entry.name)
-                elif splits.setdefault(entry.key, split) != split:
-                    raise RequestError(
-                        f"{uri}: {entry.name!r} is in split {split!r} and in {splits[entry.key]!r}, expected one; "
-                        "take it out of one list"
-                    )
-            if strangers:
-                warnings.append(f"{uri} names {len(strangers)} examples that the input lacks, such as {strangers[0]!r}")
-        warnings += index.warnings("by_list")
-        return [splits.get(key) for key in keys], warnings
-
 
 @dataclass(frozen=True)
 class ByGlob:
@@ -156,9 +141,12 @@ class ByGlob:
     def files(self) -> Sequence[str]:
         return []
 
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
+    def assign(self, keys: pa.Array) -> pa.Array:
         patterns = self.patterns.items()
-        return [next((name for name, pattern in patterns if matches_glob(pattern, key)), None) for key in keys], []
+        splits = [
+            next((name for name, pattern in patterns if matches_glob(pattern, key)), None) for key in keys.to_pylist()
+        ]
+        return pa.array(splits, pa.string())
 
 
 @dataclass(frozen=True)
@@ -178,9 +166,6 @@ class ByColumn:
 
     def files(self) -> Sequence[str]:
         return []
-
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        raise NotImplementedError("the values of a column decide, not keys: see `splits.columns`")
 
 
 @dataclass(frozen=True)
@@ -231,9 +216,6 @@ class ByTime:
 
     def files(self) -> Sequence[str]:
         return []
-
-    def assign(self, keys: Sequence[str], root: str) -> tuple[list[str | None], list[str]]:
-        raise NotImplementedError("the values of a column decide, not keys: see `splits.columns`")
 
 
 def by_hash(

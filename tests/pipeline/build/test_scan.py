@@ -10,6 +10,7 @@ from helpers import Made, contents, plan_job, request, run_job, write
 
 from penstock.pipeline import Csv, JsonLines, Recipe, Union, by_hash, by_time, join
 from penstock.pipeline.build import scan
+from penstock.pipeline.build.journal import FinishedUnits
 from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats import paths
 from penstock.pipeline.job import begin, plan, prepare
@@ -121,7 +122,7 @@ def test_what_is_scanned_is_not_scanned_again(tmp_path: Path, monkeypatch: pytes
     )
     planned = plan(asked)
     job = prepare(asked, planned)
-    begin(job, planned)
+    begin(job, planned, FinishedUnits(job.make.root))
     options = job.make.scan
     assert options is not None
     scanned = []
@@ -140,7 +141,7 @@ def test_what_is_scanned_is_not_scanned_again(tmp_path: Path, monkeypatch: pytes
     Path(options.table).unlink()
     (Path(options.root) / paths.scan(1)).unlink()
     scan.scan_here(options)
-    assert sorted(scanned) == [each.number for each in planned.plan.scans[1][1]]
+    assert sorted(scanned) == [each.number for each in list(planned.plan.scans)[1][1]]
     assert Path(options.table).read_bytes() == table
 
 
@@ -163,7 +164,7 @@ def test_a_file_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     )
     planned = plan(asked)
     job = prepare(asked, planned)
-    begin(job, planned)
+    begin(job, planned, FinishedUnits(job.make.root))
     content = (tables / "a.csv").read_bytes()
     (tables / "a.csv").write_bytes(content[: len(content) // 2])
     assert job.make.scan is not None

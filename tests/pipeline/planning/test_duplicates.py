@@ -54,7 +54,7 @@ def test_the_numbers_of_duplicates_come_back_from_the_plan_file(tmp_path: Path):
 
     raw = write(tmp_path, {"a.csv": "n\n1\n2\n1\n1\n"})
     plan = plan_job(Recipe(source=Csv("a.csv"), deduplicate=True), raw)
-    plan_file.write(str(tmp_path / "plan.arrow"), plan.units)
+    plan.units.write(str(tmp_path / "plan.arrow"))
     _, (record_range,) = plan_file.read_unit(str(tmp_path / "plan.arrow"), 0)
     assert np.frombuffer(record_range.duplicates, np.int64).tolist() == [2, 3]
 

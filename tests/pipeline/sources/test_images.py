@@ -3,6 +3,7 @@ import unicodedata
 from pathlib import Path
 
 import pytest
+from helpers import list_images
 
 from penstock.pipeline import Images, RequestError, folder, table
 from penstock.pipeline.sources.quarantine import FilteredExample
@@ -16,17 +17,17 @@ def touch(root: Path, *paths: str) -> str:
 
 
 def labels(source: Images, root: str) -> dict[str, str | None]:
-    return {reference.key: reference.label for reference in source.find(root).references}
+    return {reference.key: reference.label for reference in list_images(source, root).references}
 
 
 def masks(source: Images, root: str) -> dict[str, str]:
-    found = source.find(root).references
+    found = list_images(source, root).references
     return {reference.key: reference.mask.removeprefix(f"{root}/") for reference in found if reference.mask}
 
 
 def test_keys_are_paths_relative_to_the_input(tmp_path: Path):
     root = touch(tmp_path, "b/2.jpg", "b/1.jpg", "a.jpg", "b/c/3.jpg", "b/4.png", "b/notes.txt")
-    listing = Images(["*.jpg", "b/*.png", "b/**/*.jpg"]).find(root)
+    listing = list_images(Images(["*.jpg", "b/*.png", "b/**/*.jpg"]), root)
     keys = [reference.key for reference in listing.references]
     assert keys == ["a.jpg", "b/1.jpg", "b/2.jpg", "b/4.png", "b/c/3.jpg"]
     assert [reference.uri for reference in listing.references] == [f"{root}/{key}" for key in keys]
@@ -36,13 +37,13 @@ def test_keys_are_paths_relative_to_the_input(tmp_path: Path):
 
 def test_patterns_may_match_a_file_twice(tmp_path: Path):
     root = touch(tmp_path, "a/1.jpg")
-    assert len(Images(["a/*", "**/*.jpg"]).find(root).references) == 1
+    assert len(list_images(Images(["a/*", "**/*.jpg"]), root).references) == 1
 
 
 def test_every_pattern_must_match_something(tmp_path: Path):
     root = touch(tmp_path, "a/1.jpg")
     with pytest.raises(RequestError, match=r"expected images at .*/b/\*\.jpg, found none; check --input"):
-        Images(["a/*.jpg", "b/*.jpg"]).find(root)
+        list_images(Images(["a/*.jpg", "b/*.jpg"]), root)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_labels_by_rule(tmp_path: Path, label, expected: str):
 @pytest.mark.parametrize("label", [r"dog_\d+", r"cat", r"(cat_)?(?P<label>x*)\d*(_\d+)?", folder(2), folder(-3)])
 def test_an_example_without_a_label_is_quarantined(tmp_path: Path, label):
     root = touch(tmp_path, "pets/house/cat_01.jpg")
-    listing = Images("**/*.jpg", label=label).find(root)
+    listing = list_images(Images("**/*.jpg", label=label), root)
     assert listing.references == []
     (problem,) = listing.problems
     assert (problem.key, problem.stage, problem.code) == ("pets/house/cat_01.jpg", "plan", "label_missing")
@@ -86,7 +87,7 @@ def test_labels_by_list(tmp_path: Path, name: str, content: str, columns):
     (tmp_path / name).write_text(content)
     source = Images("*/*.jpg", label=table(name, *columns))
     assert labels(source, root) == {"a/1.jpg": "cat", "b/2.jpg": "dog"}
-    listing = source.find(root)
+    listing = list_images(source, root)
     assert [(problem.key, problem.code) for problem in listing.problems] == [("b/3.jpg", "label_missing")]
     (warning,) = listing.warnings
     assert "labels 1 examples that the input lacks, such as 'stranger'" in warning
@@ -99,7 +100,7 @@ def test_a_list_may_repeat_itself_but_not_contradict_itself(tmp_path: Path):
     assert labels(source, root) == {"a/1.jpg": "cat"}
     (tmp_path / "labels.csv").write_text("1,cat\na/1.jpg,dog\n")
     with pytest.raises(RequestError, match=r"'a/1.jpg' has the labels 'cat' and 'dog', expected one"):
-        source.find(root)
+        list_images(source, root)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +135,7 @@ def test_stems_with_the_characters_of_patterns(tmp_path: Path):
 
 def test_an_image_without_its_mask_is_quarantined_and_a_mask_without_its_image_told(tmp_path: Path):
     root = touch(tmp_path, "images/1.jpg", "images/2.jpg", "masks/1.png", *(f"masks/x{n}.png" for n in range(5)))
-    listing = Images("images/*.jpg", mask="masks/{stem}.png").find(root)
+    listing = list_images(Images("images/*.jpg", mask="masks/{stem}.png"), root)
     assert [reference.key for reference in listing.references] == ["images/1.jpg"]
     (problem,) = listing.problems
     assert (problem.key, problem.code, problem.stage) == ("images/2.jpg", "mask_missing", "plan")
@@ -149,23 +150,23 @@ def test_masks_must_be_somewhere(tmp_path: Path):
     root = touch(tmp_path, "images/1.jpg")
     for mask in ("masks/{stem}.png", "masks/*.png"):
         with pytest.raises(RequestError, match=r"expected masks at .*masks/.*found none"):
-            Images("images/*.jpg", mask=mask).find(root)
+            list_images(Images("images/*.jpg", mask=mask), root)
 
 
 def test_a_pattern_needs_stems_that_are_unique(tmp_path: Path):
     root = touch(tmp_path, "a/1.jpg", "b/1.jpg", "masks/1.png")
     with pytest.raises(RequestError, match=r"pairs by its stem with b/1.jpg and another image.*use a template"):
-        Images("?/*.jpg", mask="masks/*.png").find(root)
+        list_images(Images("?/*.jpg", mask="masks/*.png"), root)
     root = touch(tmp_path, "masks/other/1.png")
     with pytest.raises(RequestError, match="have one stem, expected one mask"):
-        Images("a/*.jpg", mask="masks/**/*.png").find(root)
+        list_images(Images("a/*.jpg", mask="masks/**/*.png"), root)
 
 
 def test_a_template_may_give_images_one_mask_which_is_told(tmp_path: Path):
     root = touch(tmp_path, "day/1.jpg", "night/1.jpg", "day/2.jpg", "masks/1.png", "masks/2.png")
     source = Images("*/*.jpg", mask="masks/{stem}.png")
     assert len(masks(source, root)) == 3
-    (warning,) = source.find(root).warnings
+    (warning,) = list_images(source, root).warnings
     assert warning.startswith("1 masks serve several images, such as ")
     assert "masks/1.png for day/1.jpg and night/1.jpg" in warning
 
@@ -173,7 +174,7 @@ def test_a_template_may_give_images_one_mask_which_is_told(tmp_path: Path):
 def test_a_mask_is_not_the_image_itself(tmp_path: Path):
     root = touch(tmp_path, "a/1.png")
     with pytest.raises(RequestError, match=r"expected a mask beside a/1.png, found the image itself"):
-        Images("a/*.png", mask="{dir}/{stem}.png").find(root)
+        list_images(Images("a/*.png", mask="{dir}/{stem}.png"), root)
 
 
 CITYSCAPES = {
@@ -188,7 +189,7 @@ def test_masks_by_parts_of_the_path(tmp_path: Path):
     root = touch(tmp_path, *(path.format(at) for path in (image, mask) for at in range(2)), "gtFine/train/bonn/x.json")
     assert masks(Images(**CITYSCAPES), root) == {image.format(at): mask.format(at) for at in range(2)}
     touch(tmp_path, "leftImg8bit/train/bonn/other.png", image.format(7))
-    listing = Images(**CITYSCAPES).find(root)
+    listing = list_images(Images(**CITYSCAPES), root)
     assert len(listing.references) == 2
     reasons = [(problem.code, problem.message) for problem in listing.problems]
     parts = f"Images(parts={CITYSCAPES['parts']!r})"
@@ -208,7 +209,7 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path):
     root = touch(tmp_path, "images/1.jpg", "images/2.jpg", "masks/1.png")
     (tmp_path / "images/3.jpg").symlink_to("/annex/gone")
     (tmp_path / "masks/2.png").symlink_to("2.png")
-    listing = Images("images/*.jpg", mask="masks/{stem}.png").find(root)
+    listing = list_images(Images("images/*.jpg", mask="masks/{stem}.png"), root)
     assert [reference.key for reference in listing.references] == ["images/1.jpg"]
     assert [(problem.key, problem.code, problem.message) for problem in listing.problems] == [
         (
@@ -230,7 +231,7 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path):
 )
 def test_what_systems_leave_beside_files_is_passed_over_and_told(tmp_path: Path, path: str):
     root = touch(tmp_path, "images/1.jpg", path)
-    listing = Images("**/*.jpg").find(root)
+    listing = list_images(Images("**/*.jpg"), root)
     assert [reference.key for reference in listing.references] == ["images/1.jpg"]
     assert listing.problems == []
     (warning,) = listing.warnings
@@ -239,13 +240,13 @@ def test_what_systems_leave_beside_files_is_passed_over_and_told(tmp_path: Path,
 
 def test_hidden_files_are_taken_where_the_pattern_says_so(tmp_path: Path):
     root = touch(tmp_path, "._1.jpg")
-    assert len(Images("._*.jpg").find(root).references) == 1
+    assert len(list_images(Images("._*.jpg"), root).references) == 1
 
 
 def test_litter_alone_is_no_image(tmp_path: Path):
     root = touch(tmp_path, "images/._1.jpg")
     with pytest.raises(RequestError, match=r"found none.*1 files that match .* were passed over"):
-        Images("images/*.jpg").find(root)
+        list_images(Images("images/*.jpg"), root)
 
 
 def test_masks_and_labels_pair_whatever_the_unicode_form(tmp_path: Path):
@@ -253,7 +254,7 @@ def test_masks_and_labels_pair_whatever_the_unicode_form(tmp_path: Path):
     root = touch(tmp_path, f"images/{decomposed}.jpg", f"masks/{composed}.png")
     (tmp_path / "labels.csv").write_text(f"{composed}.jpg,7\n")
     for mask in ("masks/{stem}.png", "masks/*.png"):
-        listing = Images("images/*.jpg", mask=mask, label=table("labels.csv")).find(root)
+        listing = list_images(Images("images/*.jpg", mask=mask, label=table("labels.csv")), root)
         (reference,) = listing.references
         assert (reference.label, reference.mask) == ("7", f"{root}/masks/{composed}.png")
         by_list, by_mask = listing.warnings
@@ -270,7 +271,7 @@ def test_a_rule_for_labels_matches_whatever_the_unicode_form(tmp_path: Path):
 def test_names_that_differ_only_in_their_unicode_form_are_told(tmp_path: Path):
     composed, decomposed = (unicodedata.normalize(form, "é") for form in ("NFC", "NFD"))
     root = touch(tmp_path, f"{composed}/1.jpg", f"{decomposed}/1.jpg")
-    keys, labels = Images("*/*.jpg", label=folder()).find(root).warnings
+    keys, labels = list_images(Images("*/*.jpg", label=folder()), root).warnings
     assert keys.startswith("1 names of images stand there in several Unicode forms")
     assert labels.startswith("1 labels stand there in several Unicode forms")
 
@@ -279,14 +280,14 @@ def test_the_digest_sees_a_list_whose_name_has_the_characters_of_patterns(tmp_pa
     root = touch(tmp_path, "1.jpg")
     (tmp_path / "labels[1].csv").write_text("1,cat\n")
     source = Images("*.jpg", label=table("labels[1].csv"))
-    before = source.find(root).digest
+    before = list_images(source, root).digest
     (tmp_path / "labels[1].csv").write_text("1,tiger\n")
-    assert source.find(root).digest != before
+    assert list_images(source, root).digest != before
 
 
 def test_a_file_that_is_too_large_is_quarantined_unread(tmp_path: Path):
     root = touch(tmp_path, "1.jpg", "longer name.jpg")
-    listing = Images("*.jpg", max_bytes=6).find(root)
+    listing = list_images(Images("*.jpg", max_bytes=6), root)
     assert [reference.key for reference in listing.references] == ["1.jpg"]
     assert [(problem.key, problem.code) for problem in listing.problems] == [("longer name.jpg", "too_large")]
 
@@ -295,7 +296,7 @@ def test_a_file_name_that_is_no_utf8_is_quarantined(tmp_path: Path):
     root = touch(tmp_path, "1.jpg")
     with open(os.fsencode(root) + b"/caf\xe9.jpg", "wb"):
         pass
-    listing = Images("*.jpg").find(root)
+    listing = list_images(Images("*.jpg"), root)
     assert [reference.key for reference in listing.references] == ["1.jpg"]
     assert [(problem.key, problem.code) for problem in listing.problems] == [(r"caf\udce9.jpg", "name_not_utf8")]
 
@@ -306,7 +307,7 @@ def test_the_digest_sees_every_change(tmp_path: Path):
     source = Images("images/*.jpg", mask="masks/{stem}.png", label=table("labels.csv"))
 
     def digest() -> str:
-        return source.find(root).digest
+        return list_images(source, root).digest
 
     first = digest()
     (tmp_path / "other.txt").write_text("nobody reads it")

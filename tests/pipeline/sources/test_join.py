@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers import list_images
 from PIL import Image
 
 from penstock.pipeline.errors import PenstockError, RequestError
@@ -80,7 +81,7 @@ def test_rows_without_a_key_match_nothing(write, read_all):
     root = write(l="k,x\n1,10\n,20\n", r="k,y\n,a\n1,b\n,c\n")
     assert [row["y"] for row in read_all(join(Csv("l.csv"), Csv("r.csv"), on="k"), root).rows] == ["b", None]
     Image.fromarray(np.zeros((2, 2, 3), np.uint8)).save(root / "1.png")
-    listing = join(Images("*.png"), Csv("r.csv"), on="k").find(str(root))
+    listing = list_images(join(Images("*.png"), Csv("r.csv"), on="k"), str(root))
     assert [reference.columns for reference in listing.references] == [{"y": "b"}]
 
 

@@ -1,15 +1,39 @@
 import unicodedata
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
+from helpers import reference_table
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.sources.key_lists import KeyIndex, KeyList, read_list
+from penstock.pipeline.sources import names
+from penstock.pipeline.sources.key_lists import KeyList
 
 
-def read(table: KeyList, root: Path, *keys: str) -> list[tuple[str, str]]:
+def read(table: KeyList, root: Path, *keys: str, warnings: list[str] | None = None) -> list[tuple[str, str]]:
     """Name and value of each line."""
-    return [(entry.name, entry.value) for entry in table.read(str(root), KeyIndex(keys), [])]
+    index_of = partial(names.index_of, reference_table(keys), names.ALL)
+    return list(table.read(str(root), index_of, [] if warnings is None else warnings))
+
+
+def find(keys: Sequence[str], *written: str) -> tuple[list[str | None], list[str]]:
+    """The key that each name leads to, None where it leads to none, and warnings."""
+    table = reference_table(keys)
+    names.load_names(table, "written", [(name, "") for name in written])
+    named = names.find_named(table, "written", "l.csv")
+    found = table.database.rows(
+        f"SELECT key FROM written LEFT JOIN {named.table} USING (row) LEFT JOIN files USING (rid) ORDER BY row"
+    )
+    assert named.strangers == found.count((None,))
+    return [key for (key,) in found], named.warnings
+
+
+def matched(table: KeyList, root: Path, keys: Sequence[str]) -> list[tuple[str | None, str]]:
+    """The key that each line of a list leads to, and its value."""
+    lines = read(table, root, *keys)
+    found, _ = find(keys, *(name for name, _ in lines))
+    return list(zip(found, (value for _, value in lines), strict=True))
 
 
 KEYS = ["a/1.jpg", "a/2.jpg", "b/2.jpg", "b/3.tar.gz", "b/.hidden", "4"]
@@ -32,17 +56,17 @@ KEYS = ["a/1.jpg", "a/2.jpg", "b/2.jpg", "b/3.tar.gz", "b/.hidden", "4"]
     ],
 )
 def test_an_example_is_found_by_its_names(name: str, key: str | None):
-    assert KeyIndex(KEYS).find(name, "list.txt") == key
+    assert find(KEYS, name)[0] == [key]
 
 
 def test_a_name_of_two_examples_is_an_error():
     for name in ("2", "2.jpg"):
         with pytest.raises(RequestError, match=r"names 2 examples .*write the path relative to the input"):
-            KeyIndex(KEYS).find(name, "list.txt")
+            find(KEYS, "1", name, "nowhere")
 
 
 def test_an_exact_key_wins_over_another_examples_alias():
-    assert KeyIndex(["x", "x.jpg", "a/x"]).find("x", "list.txt") == "x"
+    assert find(["x", "x.jpg", "a/x"], "x", "x.jpg", "a/x")[0] == ["x", "x.jpg", "a/x"]
 
 
 @pytest.mark.parametrize(
@@ -99,8 +123,7 @@ BLANKS = ["images/cat.jpg", "images/cat 2.jpg", "images/dog.jpg", "images/dog 2.
 )
 def test_names_with_blanks_are_not_cut(tmp_path: Path, lines: str, keys: list[str | None]):
     (tmp_path / "l.txt").write_text(lines)
-    entries = read_list(str(tmp_path / "l.txt"), KeyIndex(BLANKS), 0, None, [])
-    assert [entry.key for entry in entries] == keys
+    assert [key for key, _ in matched(KeyList("l.txt", value=None), tmp_path, BLANKS)] == keys
 
 
 @pytest.mark.parametrize(
@@ -113,14 +136,13 @@ def test_names_with_blanks_are_not_cut(tmp_path: Path, lines: str, keys: list[st
 )
 def test_values_after_names_with_blanks(tmp_path: Path, lines: str, pairs: list[tuple[str, str]]):
     (tmp_path / "l.txt").write_text(lines)
-    entries = KeyList("l.txt").read(str(tmp_path), KeyIndex(BLANKS), [])
-    assert [(entry.key, entry.value) for entry in entries] == pairs
+    assert matched(KeyList("l.txt"), tmp_path, BLANKS) == pairs
 
 
 def test_a_value_before_a_name_with_blanks(tmp_path: Path):
     (tmp_path / "l.txt").write_text("class file\n4 dog.jpg\n3 cat 2.jpg\n")
-    entries = KeyList("l.txt", "file", "class").read(str(tmp_path), KeyIndex(BLANKS), [])
-    assert [(entry.key, entry.value) for entry in entries] == [("images/dog.jpg", "4"), ("images/cat 2.jpg", "3")]
+    pairs = matched(KeyList("l.txt", "file", "class"), tmp_path, BLANKS)
+    assert pairs == [("images/dog.jpg", "4"), ("images/cat 2.jpg", "3")]
 
 
 @pytest.mark.parametrize(
@@ -136,39 +158,32 @@ def test_a_value_before_a_name_with_blanks(tmp_path: Path):
 def test_what_can_be_read_in_several_ways_is_refused(tmp_path: Path, lines: str, value: int | None, message: str):
     (tmp_path / "l.txt").write_text(lines)
     with pytest.raises(RequestError, match=message) as raised:
-        read_list(str(tmp_path / "l.txt"), KeyIndex(BLANKS), 0, value, [])
+        read(KeyList("l.txt", value=value), tmp_path, *BLANKS)
     assert "write the list as .csv or .tsv" in str(raised.value)
 
 
 def test_words_behind_a_value_are_told_where_they_are_no_numbers(tmp_path: Path):
     warnings: list[str] = []
     (tmp_path / "l.txt").write_text("cat.jpg 1 1 2\ndog.jpg 2 1 3\n")
-    KeyList("l.txt").read(str(tmp_path), KeyIndex(BLANKS), warnings)
+    read(KeyList("l.txt"), tmp_path, *BLANKS, warnings=warnings)
     assert warnings == []
     (tmp_path / "l.txt").write_text("cat.jpg persian cat\ndog.jpg golden retriever\n")
-    KeyList("l.txt").read(str(tmp_path), KeyIndex(BLANKS), warnings)
+    read(KeyList("l.txt"), tmp_path, *BLANKS, warnings=warnings)
     (warning,) = warnings
     assert "line 1: 'persian' was taken from 'cat.jpg persian cat', and what follows it was not" in warning
 
 
 def test_a_line_that_begins_with_a_hash_is_no_comment_where_it_names_an_example(tmp_path: Path):
     (tmp_path / "l.txt").write_text("#1.jpg\n#2.jpg\n")
-    entries = read_list(str(tmp_path / "l.txt"), KeyIndex(["a/#1.jpg"]), 0, None, [])
-    assert [entry.key for entry in entries] == ["a/#1.jpg"]
+    assert matched(KeyList("l.txt", value=None), tmp_path, ["a/#1.jpg"]) == [("a/#1.jpg", "")]
 
 
 def test_names_are_found_whatever_their_unicode_form():
     composed, decomposed = ("a/" + unicodedata.normalize(form, "Müller") + ".jpg" for form in ("NFC", "NFD"))
-    index = KeyIndex([decomposed, "a/2.jpg"])
-    for name in (composed, composed[2:], composed[:-4], composed[2:-4]):
-        assert index.find(name, "l.csv") == decomposed
-    (warning,) = index.warnings("l.csv")
-    assert "l.csv: 4 names are those of examples but for their Unicode form" in warning
-    assert KeyIndex(["a/2.jpg"]).warnings("l.csv") == []
-    both = KeyIndex([composed, decomposed])
-    assert both.find(composed[2:-4], "l.csv") == composed
-    assert both.find(decomposed[2:-4], "l.csv") == decomposed
-    assert both.warnings("l.csv") == []
+    keys, warnings = find([decomposed, "a/2.jpg"], composed, composed[2:], composed[:-4], composed[2:-4])
+    assert keys == [decomposed] * 4
+    assert "l.csv: 4 names are those of examples but for their Unicode form" in "".join(warnings)
+    assert find([composed, decomposed], composed[2:-4], decomposed[2:-4]) == ([composed, decomposed], [])
 
 
 @pytest.mark.parametrize(
@@ -194,11 +209,11 @@ def test_empty_columns_at_the_end_of_a_csv_list_do_not_count(tmp_path: Path):
 
 
 def test_a_line_that_names_two_examples_is_warned_of(tmp_path: Path):
-    index = KeyIndex(["a/1.jpg", "a/2.jpg", "7.jpg"])
+    keys = ["a/1.jpg", "a/2.jpg", "7.jpg"]
     for line, words in (("1.jpg 2.jpg", "'1.jpg' was taken from '1.jpg 2.jpg', and '2.jpg'"), ("1.jpg a/1.jpg 7", "")):
         (tmp_path / "l.txt").write_text(f"{line}\n")
         warnings: list[str] = []
-        (entry,) = read_list(str(tmp_path / "l.txt"), index, 0, None, warnings)
-        assert entry.key == "a/1.jpg"
+        ((name, _),) = read(KeyList("l.txt", value=None), tmp_path, *keys, warnings=warnings)
+        assert find(keys, name)[0] == ["a/1.jpg"]
         assert len(warnings) == bool(words)
         assert words in "".join(warnings)

@@ -1,8 +1,10 @@
 """Splits must never move: what these literals pin is in every dataset that was ever written."""
 
+import numpy as np
+import pyarrow as pa
 import pytest
 
-from penstock.pipeline.splits.hashing import hash64, pick_split, split_bounds
+from penstock.pipeline.splits.hashing import hash64, hash_keys, pick_splits, split_bounds
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 
@@ -18,6 +20,7 @@ SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 )
 def test_hashes_are_these_for_good(text: str, salt: str, expected: int):
     assert hash64(text, salt) == expected
+    assert hash_keys(pa.array([text, "x", text]), salt).tolist() == [expected, hash64("x", salt), expected]
 
 
 def test_a_name_that_is_no_utf8_has_a_hash():
@@ -29,17 +32,16 @@ def test_bounds_divide_the_range_by_the_shares():
     assert [name for name, _ in bounds] == ["train", "validation", "test"]
     assert bounds[0][1] == round(0.8 * 2**64)
     assert bounds[-1][1] == 2**64
-    assert pick_split(0, bounds) == "train"
-    assert pick_split(bounds[0][1] - 1, bounds) == "train"
-    assert pick_split(bounds[0][1], bounds) == "validation"
-    assert pick_split(2**64 - 1, bounds) == "test"
+    first = bounds[0][1]
+    hashes = np.array([0, first - 1, first, 2**64 - 1], np.uint64)
+    assert pick_splits(hashes, SHARES).tolist() == [0, 0, 1, 2]
 
 
 def test_shares_come_out_about_right():
-    bounds = split_bounds(SHARES)
-    picked = [pick_split(hash64(f"images/{number}.jpg", "split"), bounds) for number in range(20_000)]
-    for name, share in SHARES.items():
-        assert abs(picked.count(name) / len(picked) - share) < 0.01
+    keys = pa.array([f"images/{number}.jpg" for number in range(20_000)])
+    picked = np.bincount(pick_splits(hash_keys(keys, "split"), SHARES))
+    for count, share in zip(picked.tolist(), SHARES.values(), strict=True):
+        assert abs(count / len(keys) - share) < 0.01
 
 
 @pytest.mark.parametrize(
