@@ -198,6 +198,29 @@ def _check_local_output(output: str) -> None:
         raise RequestError(f"--output: expected a place where {output} can be written, found {above}, which bars it")
 
 
+def expect_writable(request: RunRequest) -> None:
+    """Tries to write where the output is to be, if that is on a store; what it writes there it removes again.
+
+    Raises:
+      RequestError: it cannot be written; or the store ignores the conditions that let one of two runs win, and the user
+        did not say that there is only one.
+    """
+    output = request.output
+    if files.is_local(output):
+        return
+    _check_places(request.input, output)
+    try:
+        keeps_conditions = files.probe_conditions(output)
+    except OSError as error:
+        raise RequestError(f"--output: expected a folder that can be written, found: {error}") from error
+    if not keeps_conditions and not request.single_writer:
+        raise RequestError(
+            f"--output: expected a store that refuses to create what is there, found that the one of {output} ignores "
+            "conditions: of two runs the second would overwrite what the first committed; take another store, or give "
+            "--single-writer if nothing else ever writes there while a run does"
+        )
+
+
 def _is_within(inner: str, outer: str) -> bool:
     """Whether a folder is another one, or lies in it."""
     if files.is_local(inner) != files.is_local(outer):
@@ -215,7 +238,7 @@ def _strangers(output: str) -> list[str]:
         names = files.list_names(output)
     except OSError as error:
         raise RequestError(f"--output: expected a folder that can be read, found: {error}") from error
-    return [name for name in names if not (paths.is_generation(name) or files.is_temporary(name))]
+    return [name for name in names if not (paths.is_generation(name) or files.is_leftover(name))]
 
 
 def _generation_id(request: RunRequest, digest: str) -> str:

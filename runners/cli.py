@@ -86,6 +86,11 @@ class _RunCommand(click.Command):
     show_default=True,
     help="With --isolate: seconds that one example may take.",
 )
+@click.option(
+    "--single-writer",
+    is_flag=True,
+    help="Write to a store that ignores conditions: your word that nothing else writes the dataset meanwhile.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, and touch nothing.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
@@ -99,6 +104,7 @@ def run(
     max_quarantined: str,
     isolate: bool,
     timeout: float,
+    single_writer: bool,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -128,6 +134,7 @@ def run(
             threads,
             workers,
             timeout if isolate else None,
+            single_writer,
         )
         if dry_run:
             planned = plan(request)

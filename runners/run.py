@@ -17,7 +17,7 @@ from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, find_damage
 from ..pipeline.formats.pointer import Pointer, mark_removing, publish
-from ..pipeline.job import PlannedRun, RunRequest, begin, find_units, plan, prepare
+from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_units, plan, prepare
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease, leased_folder
 from .process import expect_preparing
@@ -89,6 +89,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     """
     expect_preparing()
     reporter = reporter or Silent()
+    expect_writable(request)
     reporter.stage("planning")
     planned = plan(request)
     reporter.planned(planned)

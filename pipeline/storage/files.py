@@ -315,6 +315,11 @@ def is_temporary(name: str) -> bool:
     return re.fullmatch(r".+\.[0-9a-f]{32}\.tmp", name, re.DOTALL) is not None
 
 
+def is_leftover(name: str) -> bool:
+    """Whether a killed run may have left a file of this name in a dataset: a temporary one, or a probe of its store."""
+    return is_temporary(name) or name.startswith(objects.PROBE)
+
+
 def remove_temporaries(folder: str) -> None:
     """Removes what killed runs left behind below a local folder."""
     for info in list_folder(folder) if is_local(folder) else []:

@@ -19,6 +19,7 @@ from typing import IO, Any, cast
 from ..errors import RequestError
 from .stores import Bucket, StoreError, TryAgain, VersionMismatch, locate, plain_etag
 
+PROBE = "_PROBE-"  # what the names of objects begin with that only try a store
 PART = 8 << 20  # bytes of an upload in parts, and of a read ahead
 _MOST_PARTS = 9_000  # of an upload; stores take 10,000
 _UPLOADS = 4  # parts of one object at a time
@@ -407,7 +408,7 @@ def keeps_conditions(folder: str) -> bool:
     Raises:
       OSError: it cannot be written, read or removed.
     """
-    uri = f"{folder.rstrip('/')}/_PROBE-{uuid.uuid4().hex}"
+    uri = f"{folder.rstrip('/')}/{PROBE}{uuid.uuid4().hex}"
     try:
         first = put_if(uri, b"1", None)
         with contextlib.suppress(FileExistsError):

@@ -1,0 +1,235 @@
+"""Runs whose input and output are on a store: the same bytes as on a disk, and no request for what is known."""
+
+import itertools
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import Committed, contents, draw, request, standard_recipe, write
+
+from penstock.pipeline import Csv, DatasetError, Images, NotCommittedError, PenstockError, Recipe, RequestError
+from penstock.pipeline.commit import commit as commit_step
+from penstock.pipeline.formats.manifest import Manifest, find_damage
+from penstock.pipeline.formats.pointer import Pointer
+from penstock.pipeline.storage import files, leases, objects, stores
+from penstock.runners.run import run
+
+_NUMBERS = itertools.count()
+HASH = "b" * 64
+
+
+def store() -> str:
+    return f"memory://run-{next(_NUMBERS)}"
+
+
+def upload(folder: Path, uri: str) -> str:
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            files.write_bytes(files.join(uri, str(path.relative_to(folder))), path.read_bytes())
+    return uri
+
+
+def download(uri: str, folder: Path) -> Path:
+    for info in files.list_folder(uri):
+        path = folder / info.uri[len(uri) + 1 :]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(files.read_bytes(info.uri))
+    return folder
+
+
+def stable(found: dict[str, str]) -> dict[str, str]:
+    """All but what tells the time, or is TensorFlow's; the generation's id follows from times of change on a disk."""
+    named = ("manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb", "golden.json")
+    return {path.partition("/")[2]: digest for path, digest in found.items() if not path.endswith(named)}
+
+
+def run_on(source: object, output: object, recipe: Any = None, hash: str = HASH, **options: Any) -> Any:
+    return run(request(recipe or standard_recipe(), source, output, hash, **options))  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("raw"), 24, masks=True)
+
+
+@pytest.fixture(scope="module")
+def local(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("local") / "dataset"
+    run_on(raw, path)
+    return path
+
+
+def test_from_a_store_to_a_store_come_the_bytes_of_a_local_run(raw: Path, local: Path, tmp_path: Path):
+    bucket = store()
+    output = f"{bucket}/dataset"
+    result = run_on(upload(raw, f"{bucket}/raw"), output)
+    assert result.status == "committed"
+    here = download(output, tmp_path / "here")
+    assert stable(contents(here)) == stable(contents(local))
+    assert len(Committed(here, raw, result.manifest).examples("train")) == result.manifest.splits["train"].examples
+    assert not [info.uri for info in files.list_folder(output) if "_work" in info.uri or "PROBE" in info.uri]
+    assert run_on(f"{bucket}/raw", output).status == "up_to_date"
+
+
+def count(action: Callable[[], object]) -> dict[str, int]:
+    before = stores.COUNTS.snapshot()
+    action()
+    after = stores.COUNTS.snapshot()
+    return {kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] > before.get(kind, 0)}
+
+
+def test_a_unit_costs_its_files_and_two_looks(tmp_path: Path):
+    """Each of the files that it writes, the plan's part of it, and before it writes: whose the generation is by now."""
+    source = write(tmp_path, {"a.csv": "x\n" + "".join(f"{number}\n" for number in range(600))})
+    costs = {}
+    for units in (1, 5):
+        recipe = Recipe(source=Csv("*.csv"), shards=units)
+        costs[units] = count(lambda recipe=recipe: run_on(source, f"{store()}/dataset", recipe))
+    assert "retry" not in costs[5]
+    more = {kind: (costs[5].get(kind, 0) - costs[1].get(kind, 0)) / 4 for kind in costs[5]}
+    assert more["put"] == 5  # shard, index, summaries, hashes, journal
+    assert more["head"] == 0
+    assert more["list"] == 0
+    assert more["get"] <= 7  # claim, journal; hashes and summaries at the commit; the plan
+
+
+@pytest.mark.slow
+def test_a_run_that_died_is_resumed_and_what_it_made_is_not_made_again(raw: Path, tmp_path: Path):
+    output = f"{store()}/dataset"
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("no more power")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(commit_step, "seal", fail)
+        with pytest.raises(PenstockError, match="6 of 6 units are finished; run again to resume"):
+            run_on(raw, output)
+    with pytest.raises(NotCommittedError, match="a run has not ended yet, or has failed"):
+        Manifest.load(output)
+    made = [info for info in files.list_folder(output) if "/data/" in info.uri]
+    assert len(made) == 6
+    result = run_on(raw, output)
+    assert result.status == "committed"
+    assert [info for info in files.list_folder(output) if "/data/" in info.uri] == made
+
+
+def test_another_run_at_the_same_generation_is_refused(raw: Path, monkeypatch: pytest.MonkeyPatch):
+    from penstock.pipeline import job
+
+    monkeypatch.setattr(leases, "STALE", 1.0)
+    output = f"{store()}/dataset"
+    planned = job.plan(request(standard_recipe(), raw, output, HASH))
+    root = files.join(output, planned.generation_id)
+    with (
+        leases.leased_folder(root, "_work/lease.json", "other", stale=1.0),
+        pytest.raises(PenstockError, match=r"another run is making .*; wait for its end, then run again"),
+    ):
+        run_on(raw, output)
+    assert Pointer.read(output) is None
+
+
+def test_a_store_that_ignores_conditions_is_refused_unless_there_is_one_writer(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def ignore(uri: str, content: bytes, version: object) -> Any:
+        objects.put(uri, content)
+        return objects.get(uri)[1]
+
+    monkeypatch.setattr(objects, "put_if", ignore)
+    output = f"{store()}/dataset"
+    with pytest.raises(RequestError, match=r"ignores conditions: of two runs .* give --single-writer if nothing else"):
+        run_on(raw, output)
+    assert files.list_folder(output) == []
+    assert run_on(raw, output, single_writer=True).status == "committed"
+
+
+def test_an_output_that_cannot_be_written_is_told_before_anything_is_listed(monkeypatch: pytest.MonkeyPatch, raw: Path):
+    def refuse(*_: Any) -> None:
+        raise PermissionError("memory://b/d/x: refused")
+
+    monkeypatch.setattr(objects, "put_if", refuse)
+    monkeypatch.setattr(objects, "put", refuse)
+    with pytest.raises(RequestError, match="--output: expected a folder that can be written, found: memory://b/d/x"):
+        run_on(raw, f"{store()}/dataset")
+
+
+@pytest.mark.parametrize(
+    ("source", "output", "words"),
+    [
+        ("{0}/raw", "{0}/raw", "outside of --input"),
+        ("{0}/raw", "{0}/raw/x", "outside of --input"),
+        ("{0}/raw/", "{0}/raw/x", "outside of --input"),
+        ("{0}/raw", "{0}", "outside of --input"),
+        ("{0}/nothing", "{0}/d", "--input: expected a folder, found nothing at"),
+        ("{0}/raw", "{0}/other", "expected an empty folder, a dataset or an unfinished run, found 'a.txt'"),
+        ("{0}/raw", "https://example.org/d", "expected a path, or a URI such as s3://"),
+        ("{0}/raw", "file:///tmp/d", "expected a path, or a URI such as s3://"),
+    ],
+)
+def test_places_are_checked_first(raw: Path, source: str, output: str, words: str):
+    bucket = store()
+    upload(raw / "images", f"{bucket}/raw/images")
+    files.write_bytes(f"{bucket}/other/a.txt", b"a")
+    with pytest.raises(RequestError, match=words):
+        run_on(source.format(bucket), output.format(bucket))
+
+
+def test_folders_beside_each_other_are_no_parts_of_each_other(raw: Path):
+    bucket = store()
+    upload(raw, f"{bucket}/raw")
+    assert run_on(f"{bucket}/raw", f"{bucket}/raw2").status == "committed"
+
+
+def test_a_dataset_whose_files_are_gone_is_made_again(raw: Path):
+    output = f"{store()}/dataset"
+    manifest = run_on(raw, output).manifest
+    shard = manifest.splits["train"].shards[0].path
+    files.remove(files.join(output, shard))
+    result = run_on(raw, output)
+    assert result.status == "committed"
+    assert files.size(files.join(output, shard)) == manifest.splits["train"].shards[0].file.bytes
+    files.remove(files.join(output, manifest.generation, "statistics/golden.json"))
+    assert run_on(raw, output).status == "committed"
+    assert run_on(raw, output).status == "up_to_date"
+    files.remove(files.join(output, manifest.generation, "manifest.json"))
+    with pytest.raises(DatasetError):
+        Manifest.load(output)
+    assert run_on(raw, output).status == "committed"
+    assert os.path.basename(Manifest.load(output).generation) == manifest.generation
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_commit_that_is_done_twice_is_done_once(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
+):
+    """As when a worker dies between its commit and the engine's hearing of it; TensorFlow writes another graph then."""
+    from penstock.pipeline import beam
+    from penstock.pipeline.analysis import graph_writer
+
+    process, finish, outcomes = beam.Commit.process, graph_writer.finish, []
+
+    def twice(self: Any, start: object, journals: Any) -> Any:
+        outcomes.extend(process(self, start, journals))
+        committed = Manifest.load(self._options.dataset)
+        outcomes.extend(process(self, start, journals))
+        patch.setattr(commit_step, "committed_already", lambda *_: None)  # as for an attempt at the same time
+        outcomes.extend(process(self, start, journals))
+        assert Manifest.load(self._options.dataset) == committed
+        yield outcomes[-1]
+
+    def finish_otherwise(graph_path: str, *arguments: Any) -> None:
+        finish(graph_path, *arguments)
+        with open(os.path.join(graph_path, "transform_fn", "saved_model.pb"), "ab") as file:
+            file.write(bytes([0x78, next(_NUMBERS) % 128]))  # a field that nobody knows
+
+    monkeypatch.setattr(beam.Commit, "process", twice)
+    monkeypatch.setattr(graph_writer, "finish", finish_otherwise)
+    output = str(tmp_path / "dataset") if local else f"{store()}/dataset"
+    with pytest.MonkeyPatch.context() as patch:
+        manifest = run_on(raw, output, Recipe(source=Images("images/*.png"))).manifest
+    assert outcomes == [{"committed": manifest.generation}] * 3
+    assert find_damage(output, manifest) == {}
+    for file in manifest.files():
+        assert files.sha256(files.join(output, file.path)) == (file.sha256, file.bytes)
