@@ -41,12 +41,13 @@ class StagedRecords:
                 records[position] = content[start + HEADER_SIZE : stop - FOOTER_SIZE]
                 footers[position] = int.from_bytes(content[stop - FOOTER_SIZE : stop], "little")
         crcs = np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))
-        for position in np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist():
-            if position not in damage:
-                try:
-                    records[position] = self._records[numbers[position]]
-                except READ_ERRORS as error:
-                    records[position], damage[position] = b"", error
+        damaged = np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist()
+        again = [position for position in damaged if position not in damage]
+        if again:
+            contents, errors = self._records.read([numbers[position] for position in again])
+            for place, position in enumerate(again):
+                records[position] = contents[place]
+            damage |= {again[place]: error for place, error in errors.items()}
         return records, damage
 
     def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Damage:
