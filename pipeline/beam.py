@@ -11,7 +11,7 @@ from apache_beam.pvalue import AsDict, AsList
 from .analysis.graph_writer import AnalyzeAndWriteGraph
 from .build.journal import Journal
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
-from .build.units import BATCHES, GatherUnits, MakeOptions, MakeUnits, read_back
+from .build.units import BATCHES, MakeOptions, MakeUnits, ShuffleGlobally, read_back
 from .commit.commit import CommitOptions, commit
 from .errors import PenstockError
 from .formats import paths
@@ -86,8 +86,7 @@ class Build(beam.PTransform):
             start = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
         # one element, whatever it is
         if job.make.targets:
-            targets = units.pipeline | "Targets" >> beam.Create(range(job.make.targets))
-            gathered = targets | "Gather" >> beam.ParDo(GatherUnits(job.make), AsList(journals))
+            gathered = journals | "Shuffle" >> ShuffleGlobally(job.make)
             journals = (journals, gathered) | beam.Flatten()
         return start | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
         # dict, the outcome

@@ -289,6 +289,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             analysis=analysis,
             threads=request.worker_threads,
             targets=plan.targets,
+            splits=tuple(plan.splits),
             scan=scan,
         ),
         commit=CommitOptions(

@@ -3,9 +3,16 @@
 Each unit writes its prepared rows into one file, sorted by the shard that they belong to; then each shard gathers its
 rows from all these files and puts them in order. Where a row goes follows from its position, a hash of its file and
 number, so the bytes depend on nothing else. What crosses an engine's shuffle is held in memory or billed; a file isn't.
+
+Of many units and shards that would be too many parts to read, the square of them. Then it takes two steps: shards that
+follow each other are a group, of about as many as there are groups; a unit's rows are sorted by group. For each group
+of units and each group of shards, one task brings the rows together and sorts them by shard; a shard gathers its rows
+from one file of each group of units. So each step reads as many parts of a file as the root of the number of units.
 """
 
+import hashlib
 import io
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,59 +20,100 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..formats import paths
-from ..formats.manifest import Shard, StoredFile
+from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
 from ..storage import files
-from .journal import Journal, Segment, SegmentFile
+from .journal import Journal, SegmentFile
 from .record_buffer import RecordBuffer
 from .shards import Packed, TfRecordShard
 
+ONE_STEP = 256  # units, up to which each shard reads of each unit's file
 _POSITION = struct.Struct("<Q")
+_INDEX = np.dtype("<u8")
+
+Rows = dict[str, list[tuple[int, bytes]]]  # split to position and serialized example
+
+
+def group_size(targets: int) -> int:
+    """How many targets, and how many units, are a group; 1 where the shuffle takes one step."""
+    return 1 if targets <= ONE_STEP else math.isqrt(targets - 1) + 1
+
+
+def count_groups(targets: int) -> int:
+    """How many groups there are of the targets, and of the units."""
+    return -(-targets // group_size(targets))
 
 
 @dataclass
 class SegmentWriter:
-    """Takes a unit's rows, and writes them sorted by split and target shard."""
+    """Takes rows, and writes them sorted by bucket: by target, or by group of targets.
+
+    Attributes:
+      root: The generation's URI.
+      path: The file's path, without its suffix.
+      splits: The splits' names.
+      targets: How many targets there are.
+      first: The first target of the first bucket.
+      width: How many targets a bucket has.
+      buckets: How many buckets there are.
+    """
 
     root: str
-    unit: int
+    path: str
+    splits: Sequence[str]
     targets: int
+    first: int
+    width: int
+    buckets: int
+
+    @classmethod
+    def of_unit(cls, root: str, unit: int, splits: Sequence[str], targets: int) -> "SegmentWriter":
+        """The writer of a unit's rows."""
+        return cls(root, paths.unit_segments(unit), splits, targets, 0, group_size(targets), count_groups(targets))
 
     def __post_init__(self) -> None:
-        self._records: dict[str, RecordBuffer] = {}
-        self._positions: dict[str, list[np.ndarray]] = {}
+        self._records = {split: RecordBuffer() for split in sorted(self.splits)}
+        self._positions: dict[str, list[np.ndarray]] = {split: [np.zeros(0, np.uint64)] for split in self._records}
 
     def add(self, split: str, records: Sequence[bytes], positions: np.ndarray | None) -> None:
-        """Takes rows with their positions."""
+        """Takes rows of a split with their positions."""
         assert positions is not None  # a shuffle has a seed
-        self._records.setdefault(split, RecordBuffer()).extend(records)
-        self._positions.setdefault(split, []).append(positions)
+        self._records[split].extend(records)
+        self._positions[split].append(positions)
 
     def finish(self) -> Packed:
-        """Writes the file; says which part of it holds what."""
-        path = paths.unit_segments(self.unit)
-        segments: list[Segment] = []
-        with files.create(files.join(self.root, path)) as file:
+        """Writes the file, and its index: where each bucket's rows of each split begin, and where the last ones end."""
+        positions = [np.concatenate(each) for each in self._positions.values()]
+        cells = np.concatenate(
+            [
+                ((targets_of(each, self.targets) - self.first) // self.width) * len(positions) + number
+                for number, each in enumerate(positions)
+            ]
+        )
+        order = np.argsort(cells, kind="stable")
+        bounds = np.searchsorted(cells[order], np.arange(self.buckets * len(positions) + 1))
+        begins = np.cumsum([0, *map(len, positions)])
+        splits = np.searchsorted(begins, order, "right") - 1
+        rows, buffers = order - begins[splits], list(self._records.values())
+        with files.create(files.join(self.root, f"{self.path}.tfrecord")) as file:
             writer = RecordWriter(file)
-            for split, records in sorted(self._records.items()):
-                positions = np.concatenate(self._positions[split])
-                targets = targets_of(positions, self.targets)
-                order = np.argsort(targets, kind="stable")
-                bounds = np.searchsorted(targets[order], np.arange(self.targets + 1))
-                for target in range(self.targets):
-                    rows = order[bounds[target] : bounds[target + 1]].tolist()
-                    begin = writer.offsets[-1]
-                    writer.append(_POSITION.pack(int(positions[row])) + records[row] for row in rows)
-                    if rows:
-                        segments.append(Segment(split, target, begin, writer.offsets[-1], len(rows)))
-                records.close()
+            writer.append(
+                _POSITION.pack(int(positions[split][row])) + buffers[split][row]
+                for split, row in zip(splits.tolist(), rows.tolist(), strict=True)
+            )
             sha256 = writer.finish()
-        stored = StoredFile(path, writer.records, writer.size, sha256)
-        return Packed({}, SegmentFile(stored, tuple(segments)))
+        self._close()
+        stored = StoredFile(f"{self.path}.tfrecord", writer.records, writer.size, sha256)
+        index = np.array(writer.offsets)[bounds].astype(_INDEX).tobytes()
+        files.write_bytes(files.join(self.root, f"{self.path}.u64"), index)  # last: with it the file is complete
+        return Packed({}, SegmentFile(stored, stored_file(f"{self.path}.u64", index, len(bounds))))
 
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind: there is none before `finish`."""
+        self._close()
+
+    def _close(self) -> None:
         for records in self._records.values():
             records.close()
 
@@ -81,40 +129,119 @@ def targets_of(positions: np.ndarray, targets: int) -> np.ndarray:
     return ((high * np.uint64(targets)) >> np.uint64(32)).astype(np.int64)
 
 
-def read_segments(root: str, journal: Journal, split: str, target: int | None) -> Iterator[tuple[int, bytes]]:
-    """Position and serialized example of the rows of a unit's file that are of a split and, if given, of a target."""
-    if journal.segment_file is None:
-        return
-    segments = journal.segment_file.segments
-    chosen = [segment for segment in segments if segment.split == split and target in (None, segment.target)]
-    uri = files.join(root, journal.segment_file.file.path)
-    with files.open_read(uri) as file:
-        for segment in chosen:
-            file.seek(segment.begin)
-            for record in parse_records(io.BytesIO(file.read(segment.end - segment.begin)), uri):
-                (position,) = _POSITION.unpack_from(record)
-                yield position, record[_POSITION.size :]
-
-
-def gather_segments(root: str, journals: Sequence[Journal], target: int, names: Mapping[str, ShardName]) -> Journal:
-    """Writes a target's shards of all splits from every unit's file, unless that was done before.
+def read_bucket(root: str, path: str, splits: Sequence[str], bucket: int) -> Rows:
+    """The rows of a bucket of a segment file.
 
     Args:
       root: The generation's URI.
-      journals: Of all units whose rows are in segment files.
+      path: The file's path, without its suffix.
+      splits: The splits' names.
+      bucket: The bucket.
+    """
+    uri = files.join(root, f"{path}.tfrecord")
+    names, size = sorted(splits), _INDEX.itemsize
+    first = bucket * len(names)
+    content = files.read_range(files.join(root, f"{path}.u64"), first * size, (first + len(names) + 1) * size)
+    begins = np.frombuffer(content, _INDEX).tolist()
+    data = files.read_range(uri, begins[0], begins[-1])
+    return {
+        split: list(_parse(data[begins[number] - begins[0] : begins[number + 1] - begins[0]], uri))
+        for number, split in enumerate(names)
+    }
+
+
+def read_split(root: str, path: str, splits: Sequence[str], split: str) -> Iterator[bytes]:
+    """The serialized examples of one split in a segment file."""
+    names = sorted(splits)
+    begins = np.frombuffer(files.read_bytes(files.join(root, f"{path}.u64")), _INDEX).tolist()
+    uri = files.join(root, f"{path}.tfrecord")
+    with files.open_read(uri) as file:
+        for cell in range(names.index(split), len(begins) - 1, len(names)):
+            file.seek(begins[cell])
+            for _, example in _parse(file.read(begins[cell + 1] - begins[cell]), uri):
+                yield example
+
+
+def _parse(data: bytes, uri: str) -> Iterator[tuple[int, bytes]]:
+    for record in parse_records(io.BytesIO(data), uri):
+        (position,) = _POSITION.unpack_from(record)
+        yield position, record[_POSITION.size :]
+
+
+@dataclass(frozen=True)
+class SegmentPath:
+    """Where a segment file is.
+
+    Attributes:
+      path: Its path, without its suffix.
+      group: The group of targets that its rows are for; None: they are for all.
+    """
+
+    path: str
+    group: int | None = None
+
+
+def combine(
+    root: str, segment_files: Sequence[tuple[int, str]], targets: int, task: int, splits: Sequence[str]
+) -> SegmentPath:
+    """Brings the rows of a group of units for a group of targets together, unless that was done before.
+
+    Args:
+      root: The generation's URI.
+      segment_files: Unit, and its segment file's SHA-256, of all units.
+      targets: How many targets there are.
+      task: Which two groups.
+      splits: The splits' names.
+    """
+    width, groups = group_size(targets), count_groups(targets)
+    units, bucket = divmod(task, groups)
+    members = sorted(segment_files)[units * width : (units + 1) * width]
+    digest = hashlib.sha256("".join(sha256 for _, sha256 in members).encode()).hexdigest()[:16]
+    combined = SegmentPath(paths.combined_segments(units, bucket, digest), bucket)
+    if files.exists(files.join(root, f"{combined.path}.u64")):
+        return combined
+    writer = SegmentWriter(
+        root, combined.path, splits, targets, bucket * width, 1, min(width, targets - bucket * width)
+    )
+
+    def read(unit: int) -> Rows:
+        return read_bucket(root, paths.unit_segments(unit), splits, bucket)
+
+    for rows in files.map_files(read, [unit for unit, _ in members]):
+        for split, entries in rows.items():
+            writer.add(split, [example for _, example in entries], np.array([at for at, _ in entries], np.uint64))
+    writer.finish()
+    return combined
+
+
+def gather(
+    root: str, sources: Sequence[SegmentPath], targets: int, target: int, names: Mapping[str, ShardName]
+) -> Journal:
+    """Writes a target's shards of all splits, unless that was done before.
+
+    Args:
+      root: The generation's URI.
+      sources: The units' files, where the shuffle takes one step; else all combined ones.
+      targets: How many targets there are; as many as units.
       target: The target.
       names: Split to the shard's name.
     """
-    unit = len(journals) + target
-    if finished := Journal.read_finished(root, unit):
+    finished = Journal.read_finished(root, targets + target)
+    if finished:
         return finished
+    width = group_size(targets)
+    group, bucket = (None, target) if width == 1 else divmod(target, width)
+    places = [source.path for source in sources if source.group == group]
+    rows: Rows = {split: [] for split in names}
+    for part in files.map_files(lambda path: read_bucket(root, path, list(names), bucket), places):
+        for split, entries in part.items():
+            rows[split] += entries
     shards: dict[str, Shard] = {}
     for split, name in names.items():
-        rows = [row for journal in journals for row in read_segments(root, journal, split, target)]
-        rows.sort()  # by position; equal ones by content, so the order of the journals does not matter
         writer = TfRecordShard(root, name)
-        writer.add([record for _, record in rows], None)
+        # by position; equal ones by content, so the order of the files does not matter
+        writer.add([record for _, record in sorted(rows.pop(split))], None)
         shards[split] = writer.finish()
-    finished = Journal(unit=unit, read=0, shards=shards)
+    finished = Journal(unit=targets + target, read=0, shards=shards)
     finished.write(root)
     return finished

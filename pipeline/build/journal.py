@@ -18,22 +18,16 @@ _HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("label", 
 
 
 @dataclass(frozen=True)
-class Segment:
-    """A part of a segment file: whose rows (split and target) lie between which bytes, and how many."""
-
-    split: str
-    target: int
-    begin: int
-    end: int
-    rows: int
-
-
-@dataclass(frozen=True)
 class SegmentFile:
-    """The file with a unit's rows where a global shuffle sends them to other units' shards, and what is where in it."""
+    """The file with a unit's rows where a global shuffle sends them to other units' shards.
+
+    Attributes:
+      file: The file.
+      index: Where in it the rows are that belong to the same shards.
+    """
 
     file: StoredFile
-    segments: tuple[Segment, ...]
+    index: StoredFile
 
 
 @dataclass
@@ -77,8 +71,8 @@ class Journal:
     def files(self) -> list[StoredFile]:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
-        segments = self.segment_file.file if self.segment_file else None
-        others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, segments)
+        segments = (self.segment_file.file, self.segment_file.index) if self.segment_file else ()
+        others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, *segments)
         return [file for file in (*shards, *others) if file]
 
     def write(self, root: str) -> None:
@@ -184,7 +178,7 @@ def _stored(entry: Mapping[str, Any] | None) -> StoredFile | None:
 def _segments(entry: Mapping[str, Any] | None) -> SegmentFile | None:
     if entry is None:
         return None
-    return SegmentFile(StoredFile(**entry["file"]), tuple(Segment(**segment) for segment in entry["segments"]))
+    return SegmentFile(StoredFile(**entry["file"]), StoredFile(**entry["index"]))
 
 
 def encode_hashes(hashes: Sequence[tuple[str, pa.RecordBatch]]) -> bytes:

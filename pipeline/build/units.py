@@ -10,7 +10,7 @@ from typing import Any
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
+from apache_beam.pvalue import AsList, TaggedOutput
 
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
@@ -26,7 +26,7 @@ from ..prepare.summaries import Summaries
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from .claim import expect_claimed
-from .global_shuffle import SegmentWriter, gather_segments, read_segments
+from .global_shuffle import SegmentPath, SegmentWriter, combine, count_groups, gather, group_size, read_split
 from .journal import FinishedUnits, Journal, encode_hashes
 from .progress import ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
@@ -46,6 +46,7 @@ class MakeOptions:
       analysis: What the analyzers need.
       threads: Images or ranges prepared at a time by one worker.
       targets: In a global shuffle, how many units share their rows out among their shards; else 0.
+      splits: The splits' names.
       scan: How the rows of nominal ranges are found first; None where there are none.
       progress: The folder where workers tell how far they are; None: nobody looks.
     """
@@ -56,6 +57,7 @@ class MakeOptions:
     analysis: Analysis
     threads: int = 1
     targets: int = 0
+    splits: Sequence[str] = ()
     scan: ScanOptions | None = None
     progress: str | None = None
 
@@ -136,7 +138,7 @@ def _make_unit(
     tally = _Tally()
     packer: ShardSet | SegmentWriter
     if options.targets:
-        packer = SegmentWriter(options.root, unit.index, options.targets)
+        packer = SegmentWriter.of_unit(options.root, unit.index, list(unit.shards), options.targets)
     else:
         packer = ShardSet(options.root, unit.shards, options.preparer.stored_schema)
     try:
@@ -296,20 +298,55 @@ def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatc
 def _stored_examples(options: MakeOptions, finished: Journal) -> Iterator[bytes]:
     split = options.preparer.statistics.split
     if finished.segment_file:
-        return (example for _, example in read_segments(options.root, finished, split, None))
+        return read_split(options.root, paths.unit_segments(finished.unit), options.splits, split)
     return read_examples(files.join(options.root, finished.shards[split].file.path))
 
 
-class GatherUnits(beam.DoFn):
-    """Unit numbers and, aside, all journals in; the journals of the units' shards out. For a global shuffle."""
+class ShuffleGlobally(beam.PTransform):
+    """Journals of units with segment files in; the journals of the targets' shards out."""
+
+    def __init__(self, options: MakeOptions) -> None:
+        super().__init__()
+        self._options = options
+
+    def expand(self, journals: beam.PCollection) -> beam.PCollection:
+        options, pipeline = self._options, journals.pipeline
+        sources = journals | "Units" >> beam.Map(lambda journal: SegmentPath(paths.unit_segments(journal.unit)))
+        if group_size(options.targets) > 1:
+            segments = journals | "Segments" >> beam.Map(_segment_file)
+            tasks = pipeline | "Pairs" >> beam.Create(range(count_groups(options.targets) ** 2))
+            sources = tasks | "Combine" >> beam.ParDo(CombineSegments(options), AsList(segments))
+        targets = pipeline | "Targets" >> beam.Create(range(options.targets))
+        return targets | "Gather" >> beam.ParDo(GatherTargets(options), AsList(sources))
+
+
+def _segment_file(journal: Journal) -> tuple[int, str]:
+    """A unit, and the SHA-256 of its segment file."""
+    assert journal.segment_file is not None
+    return journal.unit, journal.segment_file.file.sha256
+
+
+class CombineSegments(beam.DoFn):
+    """Pairs of groups and, aside, all segment files in; combined files out."""
 
     def __init__(self, options: MakeOptions) -> None:
         self._options = options
 
-    def process(self, number: int, journals: list[Journal]) -> Iterator[Journal]:
-        root = self._options.root
-        unit, _ = plan_file.read_unit(files.join(root, paths.PLAN), number)
-        yield gather_segments(root, sorted(journals, key=lambda journal: journal.unit), number, unit.shards)
+    def process(self, task: int, segments: Sequence[tuple[int, str]]) -> Iterator[SegmentPath]:
+        options = self._options
+        yield combine(options.root, segments, options.targets, task, options.splits)
+
+
+class GatherTargets(beam.DoFn):
+    """Targets and, aside, what their rows are gathered from in; the journals of their shards out."""
+
+    def __init__(self, options: MakeOptions) -> None:
+        self._options = options
+
+    def process(self, target: int, sources: Sequence[SegmentPath]) -> Iterator[Journal]:
+        options = self._options
+        unit, _ = plan_file.read_unit(files.join(options.root, paths.PLAN), target)
+        yield gather(options.root, sources, options.targets, target, unit.shards)
 
 
 def _count(finished: Journal) -> None:

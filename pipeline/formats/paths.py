@@ -146,8 +146,13 @@ def unit_summaries(unit: int) -> str:
 
 
 def unit_segments(unit: int) -> str:
-    """A unit's prepared rows, on their way to other units' shards."""
-    return f"{UNITS}/{unit:05d}.tfrecord"
+    """A unit's prepared rows, on their way to other units' shards: a .tfrecord, and its index, a .u64."""
+    return f"{UNITS}/{unit:05d}"
+
+
+def combined_segments(units: int, targets: int, digest: str) -> str:
+    """The rows of a group of units for the shards of a group: a .tfrecord, and its index, a .u64."""
+    return f"{WORK}/segments/{units:05d}-{targets:05d}-{digest}"
 
 
 def unit_of_journal(path: str) -> int | None:

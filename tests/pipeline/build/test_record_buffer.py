@@ -77,7 +77,7 @@ def test_a_shard_and_a_segment_file_are_the_same_in_little_memory(tmp_path: Path
         monkeypatch.setattr("penstock.pipeline.build.global_shuffle.RecordBuffer", lambda most=most: RecordBuffer(most))
         root = tmp_path / str(most)
         shard = TfRecordShard(str(root), ShardName("train", 0, 1, False))
-        writer = SegmentWriter(str(root), 0, 3)
+        writer = SegmentWriter.of_unit(str(root), 0, ["train"], 3)
         for part in parts():
             shard.add(RECORDS[part], POSITIONS[part])
             writer.add("train", RECORDS[part], POSITIONS[part])
