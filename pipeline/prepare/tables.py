@@ -15,7 +15,7 @@ from ...transforms.columns import Vectorized, Where
 from ..formats.column_notes import merge
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature, describe_columns
-from ..sources.file_content import RangeReader
+from ..sources.file_content import PartReader
 from ..sources.listing import RecordRange
 from ..sources.record_source import RecordSource, Rows, stream_rows, with_parts
 from ..sources.table_schema import TableSchema
@@ -263,7 +263,7 @@ class TableWorker:
         self._pool = ThreadPoolExecutor(threads, "prepare")
         self._limits = FetchLimits.for_threads(threads, _FETCHED_RANGES, _FETCHED_BYTES)
         self._fetchers = ThreadPoolExecutor(self._limits.requests, "fetch")
-        self._reader = RangeReader()
+        self._reader = PartReader()
 
     def close(self) -> None:
         """Ends the threads."""

@@ -22,7 +22,7 @@ from ..storage.files import FileInfo
 from . import column_types, csv_rows, inference, row_blocks, row_boundaries, text_encoding
 from .column_types import SCALARS, Columns, Policies, reads_all
 from .csv_rows import Format, Looked, Text
-from .file_content import FileParts, RangeReader, Stream, compression, open_content, read_fully
+from .file_content import LONGEST_PART, FileParts, PartReader, Stream, compression, open_content, open_range, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
@@ -33,7 +33,7 @@ from .table_schema import TableSchema, with_rules
 from .text_encoding import Utf8Stream
 from .text_ranges import text_ranges, whole_lines
 
-_THREADS = 16
+_THREADS = 32
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
 _BOM = codecs.BOM_UTF8
 _DELIMITERS = ",;\t|"
@@ -121,12 +121,12 @@ class Csv:
         """Lists the ranges; see `RecordSource`."""
         warnings: list[str] = []
         matched = match_files(root, check_patterns("Csv", self.pattern), warnings)
-        uris = [info.uri for info in matched.values()]
+        infos = list(matched.values())
         with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
             heads = list(
-                pool.map(lambda at: self._head(uris[at], _SAMPLE if at < _SAMPLED else _HEAD), range(len(uris)))
+                pool.map(lambda at: self._head(infos[at], _SAMPLE if at < _SAMPLED else _HEAD), range(len(infos)))
             )
-            warnings += [f"{uri} holds no rows" for uri, head in zip(uris, heads, strict=True) if head.is_empty]
+            warnings += [f"{info.uri} holds no rows" for info, head in zip(infos, heads, strict=True) if head.is_empty]
             filled = [
                 _InputFile(key, info, head)
                 for (key, info), head in zip(matched.items(), heads, strict=True)
@@ -134,7 +134,7 @@ class Csv:
             ]
             if not filled:
                 raise RequestError(
-                    f"expected rows in the {len(uris)} files that match {self.pattern!r}, found none; check the input"
+                    f"expected rows in the {len(infos)} files that match {self.pattern!r}, found none; check the input"
                 )
             chosen = self._choose_columns(filled)
             self._check_delimiter(filled[0])
@@ -145,10 +145,10 @@ class Csv:
                 for record_range in file_ranges
             ]
             unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
-            names = {each.info.uri: each.head.names for each in filled}
+            by_uri = {each.info.uri: each.head for each in filled}
             excerpts = choose_excerpts(ranges)
             looked = list(
-                pool.map(lambda excerpt: self._look(excerpt, names[excerpt.record_range.uri], unknown), excerpts)
+                pool.map(lambda excerpt: self._look(excerpt, by_uri[excerpt.record_range.uri], unknown), excerpts)
             )
         schema, reasons = self._schema(chosen, looked, warnings)
         table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip, reasons)
@@ -180,13 +180,13 @@ class Csv:
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts | None:
         """Fetches a range's bytes, and the file's beginning, which has the columns' names; see `FetchableSource`."""
         if self._is_stream(record_range.uri):
             return None
         record_range = row_blocks.with_last_line(record_range)
         uri, begin, end = record_range.uri, record_range.begin, record_range.end
-        if begin <= _HEAD and end - begin <= row_blocks.LONGEST_ROW:
+        if begin <= _HEAD and end - begin <= LONGEST_PART:
             return FileParts({0: reader.read(uri, 0, end)})
         parts = row_blocks.fetch_range(record_range, reader)
         if parts is None or self.names is not None:
@@ -215,7 +215,7 @@ class Csv:
         names = names or self.names or ()
         if not names:
             with self._open_text(uri, PenstockError, record_range.parts) as file:
-                names = self._read_head(file, uri, _FIRST_HEAD).names
+                names = self._read_head(file, uri, max(1, min(_FIRST_HEAD, record_range.begin))).names
         lines = whole_lines(record_range)
         if lines is None:
             return
@@ -246,20 +246,22 @@ class Csv:
                 column_types.select(self.columns, other.head.names, other.info.uri)
         return chosen
 
-    def _look(self, excerpt: Excerpt, names: Sequence[str], columns: Sequence[str]) -> tuple[str, Looked]:
-        """How the values of columns are written in a part of a file, whose names these are; and which file it is."""
+    def _look(self, excerpt: Excerpt, head: "_Head", columns: Sequence[str]) -> tuple[str, Looked]:
+        """How the values of columns are written in a part of a file, whose beginning this is; and which file it is."""
         looked, size = Looked(), 0
         try:
             excerpt, where = whole_rows(excerpt, self.format.dialect)
             record_range = excerpt.record_range
-            for _, block in self._blocks(record_range, names):
+            if record_range.end <= len(head.text) and not self._is_stream(record_range.uri):
+                record_range = replace(record_range, parts=FileParts({0: head.text}))
+            for _, block in self._blocks(record_range, head.names):
                 data = block.data
                 if excerpt.is_cut:
                     ends = row_boundaries.find_boundaries(
                         np.frombuffer(data, np.uint8), self.format.dialect, False
                     ).ends
                     data = data[: int(ends[-1])] if len(ends) else b""
-                text = Text(text_encoding.to_utf8(data, self._row_encoding), names)
+                text = Text(text_encoding.to_utf8(data, self._row_encoding), head.names)
                 first_line = record_range.first_line + block.line
                 looked.merge(csv_rows.look(text, columns, self.format, where, first_line))
                 size += len(block.data)
@@ -328,9 +330,12 @@ class Csv:
 
     # A file's beginning.
 
-    def _head(self, uri: str, size: int) -> "_Head":
-        with self._open_text(uri, RequestError) as file:
-            return self._read_head(file, uri, size)
+    def _head(self, info: FileInfo, size: int) -> "_Head":
+        if self._is_stream(info.uri):
+            with self._open_text(info.uri, RequestError) as file:
+                return self._read_head(file, info.uri, size)
+        with open_range(info.uri, RequestError, 0, min(size, info.size), file_size=info.size) as file:
+            return self._read_head(file, info.uri, size)
 
     def _read_head(self, file: Stream, uri: str, size: int) -> "_Head":
         data = b""

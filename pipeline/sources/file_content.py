@@ -1,6 +1,6 @@
 """What files hold: a file may be compressed as a whole, which its suffix tells; it is then one range, a stream.
 
-Of a file in a store, parts are fetched before they are needed, many at a time; see `RangeReader`.
+Of a file in a store, parts are fetched before they are needed, many at a time; see `PartReader`.
 """
 
 import contextlib
@@ -17,6 +17,8 @@ from ..errors import PenstockError
 from ..storage import files
 from ..storage.files import UnreachableError
 
+UNKNOWN_SIZE = -1
+LONGEST_PART = 64 << 20  # bytes that are fetched at once; what is longer is read bit by bit
 _PIECE = 8 << 20  # bytes of a request: longer parts are fetched by several of them side by side
 _PIECES = 8  # of one part at a time
 _KEPT = 64 << 20  # bytes of files' beginnings and ends
@@ -56,11 +58,11 @@ class FileParts:
 
     Attributes:
       contents: Where each part begins, and its bytes.
-      file_size: The file's bytes; -1 where nobody asked.
+      file_size: The file's bytes; UNKNOWN_SIZE where nobody asked.
     """
 
     contents: Mapping[int, bytes]
-    file_size: int = -1
+    file_size: int = UNKNOWN_SIZE
 
     @property
     def size(self) -> int:
@@ -82,8 +84,8 @@ class FileParts:
         return b""
 
 
-class RangeReader:
-    """Reads ranges of files in stores. May be used from many threads.
+class PartReader:
+    """Reads parts of files in stores. May be used from many threads.
 
     It keeps what every range of a file needs, as its header, so that a store is asked for it once.
     """
@@ -168,17 +170,23 @@ def _weight(key: tuple[str, int, int]) -> int:
     return len(uri) + 256 + end - begin
 
 
-def read_in_pieces(uri: str, begin: int, end: int) -> bytes:
+def read_in_pieces(uri: str, begin: int, end: int, etag: str = "") -> bytes:
     """The bytes of a file from one offset to before another; many are asked for by several requests side by side.
 
+    Args:
+      uri: The file.
+      begin: The first byte.
+      end: The one after the last.
+      etag: The ETag that the object must have; empty: any.
+
     Raises:
-      OSError: they cannot be read.
+      OSError: they cannot be read; VersionMismatch: the object has another ETag.
     """
     if files.is_local(uri) or end - begin <= 2 * _PIECE:
-        return files.read_range(uri, begin, end)
+        return files.read_range(uri, begin, end, etag)
     begins = range(begin, end, _PIECE)
     with ThreadPoolExecutor(min(_PIECES, len(begins))) as pool:
-        return b"".join(pool.map(lambda at: files.read_range(uri, at, min(at + _PIECE, end)), begins))
+        return b"".join(pool.map(lambda at: files.read_range(uri, at, min(at + _PIECE, end), etag), begins))
 
 
 @contextlib.contextmanager
@@ -212,6 +220,34 @@ def open_content(
         yield _File(file, content, uri, error)
 
 
+@contextlib.contextmanager
+def open_range(
+    uri: str,
+    error: type[PenstockError],
+    begin: int,
+    end: int,
+    parts: FileParts | None = None,
+    file_size: int = UNKNOWN_SIZE,
+) -> Iterator[Stream]:
+    """Opens a file that is not compressed for reading a range, which takes one request of a store unless it is long.
+
+    Args:
+      uri: The file.
+      error: What to raise.
+      begin: The first byte.
+      end: The one after the last; what is behind it can be read too.
+      parts: What was fetched of the file.
+      file_size: The file's bytes, where they are known: a store is not asked for what follows them.
+
+    Raises:
+      PenstockError: `error`, here and from every read, if the file cannot be read.
+    """
+    if parts is None and not files.is_local(uri) and end - begin <= LONGEST_PART:
+        parts = FileParts({begin: PartReader(error).read(uri, begin, end)}, file_size)
+    with open_content(uri, error, begin, parts) as file:
+        yield file
+
+
 @dataclass(frozen=True)
 class _File:
     """A file, and what it holds; they differ where it is compressed."""
@@ -242,7 +278,7 @@ class _FetchedFile:
 
     def read(self, count: int) -> bytes:
         content = b"" if self._rest else self._parts.read(self._position, count)
-        if not content and count:
+        if not content and count and self._position != self._parts.file_size:
             self._rest = self._rest or self._later.enter_context(open_content(self._uri, self._error, self._position))
             content = self._rest.read(count)
         self._position += len(content)

@@ -18,7 +18,7 @@ from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
 from ..formats.column_notes import JOIN, ColumnNote, Notes, describe_notes, merge, merge_all
 from . import near_keys, nominal
-from .file_content import FileParts, RangeReader
+from .file_content import FileParts, PartReader
 from .images import Images
 from .listing import RecordListing, RecordRange
 from .names import NAMES, USABLE, aliases, find_named
@@ -398,7 +398,7 @@ class TableJoin:
         for rows in stream_rows(self.left, record_range, schema.left):
             yield self._join(record_range, rows, table, schema)
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts | None:
         """Fetches what reading a range of the left side takes; see `FetchableSource`."""
         assert isinstance(schema, JoinSchema)
         return with_parts(self.left, record_range, schema.left, reader).parts

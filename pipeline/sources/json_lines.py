@@ -20,7 +20,7 @@ from ..formats.column_notes import LEFT_OUT, ColumnNote
 from ..storage.files import FileInfo
 from . import column_types, json_nesting, row_blocks, row_boundaries, utf8
 from .column_types import REST, Columns, Policies
-from .file_content import FileParts, RangeReader, Stream, compression, open_content, read_fully
+from .file_content import FileParts, PartReader, Stream, compression, open_content, open_range, read_fully
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
 from .listing import RecordListing, RecordRange
@@ -32,7 +32,7 @@ from .table_schema import TableSchema, with_rules
 from .text_ranges import text_ranges
 from .typed_evidence import BEYOND, MIXED, NESTED, Kind, TypedEvidence, infer_typed, merge_evidence
 
-_THREADS = 16
+_THREADS = 32
 _FEW = 8  # lines that are looked at one by one
 _MOST_LINES = 2048  # that are read at once with all their keys: a table of as many columns as there are keys
 _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
@@ -110,7 +110,7 @@ class JsonLines:
             yield replace(rows, size=None if block.position is None else block.position - before)
             before = block.position or 0
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts | None:
         """Fetches a range's bytes; see `FetchableSource`."""
         return None if compression(record_range.uri) else row_blocks.fetch_range(record_range, reader)
 
@@ -262,7 +262,7 @@ def _list_ranges(key: str, info: FileInfo, range_bytes: int, total: int) -> list
         return []
     if compression(info.uri) or info.size <= range_bytes:
         return [RecordRange(info.uri, key, 0, info.size, 0, -1, info.size, 1)]
-    with open_content(info.uri, RequestError) as file:
+    with open_range(info.uri, RequestError, 0, len(_BOM)) as file:
         begin = len(_BOM) if read_fully(file, len(_BOM)) == _BOM else 0
     return text_ranges(info, key, _LINES, range_bytes, total, begin)
 

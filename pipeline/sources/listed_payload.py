@@ -1,4 +1,4 @@
-"""A payload or a mask, an object or a member of an archive: read by one request, if it is what was listed."""
+"""A payload or a mask, an object or a member of an archive: read if it is what was listed, by one request or few."""
 
 import hashlib
 import re
@@ -9,8 +9,10 @@ from ..storage.files import VersionMismatch
 from . import zip_members
 from .archive_members import ArchiveError
 from .archives import MemberAddress, version_of
+from .file_content import read_in_pieces
 
 UNKNOWN = -1  # bytes of an object whose list does not tell
+_LONG = 32 << 20  # bytes of an object of a store that several requests read side by side
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _LIST_AGAIN = "it changed after it was listed: run again, or list it again"
 
@@ -28,7 +30,7 @@ def file_of(uri: str) -> str:
 
 
 def read_payload(uri: str, size: int = UNKNOWN, etag: str = "", limit: int | None = None) -> bytes:
-    """The bytes of a payload, by one request.
+    """The bytes of a payload, by one request unless it is long.
 
     Args:
       uri: Where it is, or a member's address.
@@ -43,25 +45,36 @@ def read_payload(uri: str, size: int = UNKNOWN, etag: str = "", limit: int | Non
     """
     address = MemberAddress.parse(uri)
     try:
-        content = _read_object(uri, etag, limit) if address is None else _read_member(address, limit)
+        content = _read_object(uri, size, etag, limit) if address is None else _read_member(address, limit)
     except FileNotFoundError as error:
         raise Rejected("missing", f"expected an object at {name_of(uri)}, found none; {_LIST_AGAIN}") from error
     except VersionMismatch as error:
-        raise Rejected("changed", f"expected the archive that was listed, found another; {_LIST_AGAIN}") from error
+        raise Rejected("changed", f"expected the object that was listed, found another; {_LIST_AGAIN}") from error
     if size != UNKNOWN and len(content) != size:
         raise Rejected("changed", f"expected {size} bytes, as listed, found {len(content)}; {_LIST_AGAIN}")
     return content
 
 
-def _read_object(uri: str, etag: str, limit: int | None) -> bytes:
+def _read_object(uri: str, size: int, etag: str, limit: int | None) -> bytes:
+    if size >= _LONG and not files.is_local(uri) and (limit is None or size <= limit):
+        info = files.describe(uri)
+        if info.size == size and info.etag:  # the pieces are of one version, which is looked at as any other
+            content = read_in_pieces(uri, 0, size, info.etag)
+            if _is_another(content, etag, info.etag):
+                raise _changed(etag, info.etag)
+            return content
     if not etag or files.is_local(uri):
         content, told = files.read_bytes(uri, limit), ""
     else:
         content, version = files.read_versioned(uri, limit)
         told = version.etag
     if _is_another(content, etag, told):
-        raise Rejected("changed", f"expected the ETag {etag}, as listed, found {told or 'other bytes'}; {_LIST_AGAIN}")
+        raise _changed(etag, told)
     return content
+
+
+def _changed(listed: str, told: str) -> Rejected:
+    return Rejected("changed", f"expected the ETag {listed}, as listed, found {told or 'other bytes'}; {_LIST_AGAIN}")
 
 
 def _is_another(content: bytes, listed: str, told: str) -> bool:

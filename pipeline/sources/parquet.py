@@ -11,7 +11,7 @@ from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types, parquet_files
 from .column_types import REST, Columns, Inferred, Policies
-from .file_content import FileParts, RangeReader
+from .file_content import FileParts, PartReader
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .parquet_files import UnreadableError
@@ -86,7 +86,7 @@ class Parquet:
         numbers = np.arange(batch.num_rows, dtype=np.int64) + record_range.first_row
         return collect_rows(record_range, batch, numbers, errors, notes=notes)
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts:
         """Fetches the columns' bytes and the footer; see `FetchableSource`."""
         begin, end, names = record_range.begin, record_range.end, schema.columns.names
         try:

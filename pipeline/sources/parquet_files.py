@@ -14,7 +14,7 @@ from ..storage import files
 from ..storage.child_process import ChildPool, ChildProcess
 from ..storage.files import FileInfo
 from . import parquet_child
-from .file_content import FileParts, RangeReader, read_in_pieces
+from .file_content import FileParts, PartReader, read_in_pieces
 
 _MODULE = "penstock.pipeline.sources.parquet_child"
 _TIMEOUT = 60.0  # seconds, and one more for each of
@@ -35,12 +35,12 @@ def metadata(info: FileInfo) -> tuple[pa.Schema, list[tuple[int, int]]]:
       RequestError: a file in a store cannot be read.
       UnreadableError: it is no Parquet file, or it makes the process that reads it crash or hang.
     """
-    parts = None if files.is_local(info.uri) else _footer(info.uri, info.size, RangeReader(RequestError).read)
+    parts = None if files.is_local(info.uri) else _footer(info.uri, info.size, PartReader(RequestError).read)
     schema, groups = _request(info.uri, 0, parts, "metadata")
     return pa.ipc.read_schema(pa.py_buffer(schema)), groups
 
 
-def fetch_groups(uri: str, begin: int, end: int, names: Sequence[str], size: int, reader: RangeReader) -> FileParts:
+def fetch_groups(uri: str, begin: int, end: int, names: Sequence[str], size: int, reader: PartReader) -> FileParts:
     """What `read_groups` takes of a file in a store: its footer, asked for once a file, and the columns' bytes.
 
     Args:
@@ -81,7 +81,7 @@ def read_groups(
       UnreadableError: they cannot be read, or make the process that reads them crash or hang.
     """
     if parts is None and not files.is_local(uri):
-        parts = fetch_groups(uri, begin, end, names, size, RangeReader())
+        parts = fetch_groups(uri, begin, end, names, size, PartReader())
     content = _request(uri, size, parts, "read_groups", begin, end, list(names))
     return pa.ipc.open_stream(pa.py_buffer(content)).read_all()
 

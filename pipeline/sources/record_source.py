@@ -11,7 +11,7 @@ import pyarrow as pa
 from ..formats.column_notes import Notes, merge_all
 from ..storage import files
 from . import column_types
-from .file_content import FileParts, RangeReader
+from .file_content import FileParts, PartReader
 from .listing import RecordListing, RecordRange
 from .quarantine import FilteredExample, QuarantinedExample, limit
 from .row_boundaries import Dialect
@@ -73,7 +73,7 @@ class StreamingSource(RecordSource, Protocol):
 class FetchableSource(RecordSource, Protocol):
     """A source that can say which parts of a file it takes to read a range."""
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts | None:
         """Fetches what reading a range of a file in a store takes; None where it is better read bit by bit.
 
         Raises:
@@ -81,9 +81,7 @@ class FetchableSource(RecordSource, Protocol):
         """
 
 
-def with_parts(
-    source: RecordSource, record_range: RecordRange, schema: TableSchema, reader: RangeReader
-) -> RecordRange:
+def with_parts(source: RecordSource, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> RecordRange:
     """A range with the parts of its file that it takes to read it, where these are in a store.
 
     Raises:

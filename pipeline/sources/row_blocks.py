@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..errors import PenstockError
 from . import row_boundaries
-from .file_content import FileParts, RangeReader, Stream, open_content, read_fully
+from .file_content import LONGEST_PART, FileParts, PartReader, Stream, open_range, read_fully
 from .listing import RecordRange
 from .record_source import Rows, collect_rows
 from .row_boundaries import Dialect, RowBoundaries
@@ -52,7 +52,8 @@ def range_blocks(record_range: RecordRange, dialect: Dialect) -> Iterator[RowBlo
       PenstockError: the file cannot be read, or became shorter.
     """
     size = record_range.end - record_range.begin
-    with open_content(record_range.uri, PenstockError, record_range.begin, record_range.parts) as file:
+    begin, end = record_range.begin, record_range.end
+    with open_range(record_range.uri, PenstockError, begin, end, record_range.parts) as file:
         if size > LONGEST_ROW:
             yield from row_blocks(file, dialect, record_range.uri, PenstockError, size)
         else:
@@ -102,14 +103,14 @@ def row_blocks(
             buffer.fill()
 
 
-def fetch_range(record_range: RecordRange, reader: RangeReader) -> FileParts | None:
-    """The bytes of a range of a file that is not compressed; None of one that is read in several blocks.
+def fetch_range(record_range: RecordRange, reader: PartReader) -> FileParts | None:
+    """The bytes of a range of a file that is not compressed; None of one that is read bit by bit.
 
     Raises:
       PenstockError: they cannot be read.
     """
     uri, begin, end = record_range.uri, record_range.begin, record_range.end
-    return FileParts({begin: reader.read(uri, begin, end)}) if end - begin <= LONGEST_ROW else None
+    return FileParts({begin: reader.read(uri, begin, end)}) if end - begin <= LONGEST_PART else None
 
 
 def with_last_line(record_range: RecordRange) -> RecordRange:

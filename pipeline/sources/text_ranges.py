@@ -7,7 +7,7 @@ import numpy as np
 
 from ..errors import PenstockError, RequestError
 from ..storage.files import FileInfo
-from .file_content import Stream, open_content, read_fully
+from .file_content import Stream, open_content, open_range, read_fully
 from .listing import RecordRange
 from .row_blocks import RowBlock, row_blocks
 from .row_boundaries import Dialect, line_ends
@@ -119,7 +119,8 @@ def whole_lines(record_range: RecordRange) -> RecordRange | None:
 
 def _next_line(record_range: RecordRange, place: int) -> int:
     """Where the first line begins after a byte; the file's end where none does."""
-    with open_content(record_range.uri, PenstockError, place, record_range.parts) as file:
+    stop = min(place + _BLOCK, record_range.file_end)
+    with open_range(record_range.uri, PenstockError, place, stop, record_range.parts) as file:
         data = b""
         while place < record_range.file_end:
             data += read_fully(file, min(_BLOCK, record_range.file_end - place - len(data)))

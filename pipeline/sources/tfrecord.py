@@ -6,6 +6,7 @@ The format has no index and no count: a file that was cut exactly between two re
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import KW_ONLY, dataclass, replace
 from typing import IO
 
@@ -20,7 +21,16 @@ from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types, feature_lists
 from .column_types import REST, Columns, Policies, reads_all
-from .file_content import FileParts, RangeReader, Stream, compression, open_content, read_fully
+from .file_content import (
+    LONGEST_PART,
+    FileParts,
+    PartReader,
+    Stream,
+    compression,
+    open_content,
+    open_range,
+    read_fully,
+)
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
 from .listing import RecordListing, RecordRange
@@ -30,7 +40,7 @@ from .sampling import Excerpt, choose_excerpts
 from .table_schema import TableSchema, with_rules
 from .typed_evidence import NESTED, TypedEvidence, infer_typed, merge_evidence
 
-_THREADS = 16
+_THREADS = 32
 _BLOCK, _LARGE_BLOCK = 8 << 20, 64 << 20
 LONGEST_RECORD = 256 << 20  # bytes
 
@@ -98,10 +108,10 @@ class TfRecord:
                 "the file changed after it was listed: run again"
             )
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts | None:
         """Fetches a range's bytes, unless it is read in several blocks; see `FetchableSource`."""
         uri, begin, end = record_range.uri, record_range.begin, record_range.end
-        if compression(uri) or end - begin > _LARGE_BLOCK:
+        if compression(uri) or end - begin > LONGEST_PART:
             return None
         return FileParts({begin: reader.read(uri, begin, end)})
 
@@ -241,10 +251,15 @@ class _Frames:
 
 def _range_frames(record_range: RecordRange) -> Iterator[_Frames]:
     """The records of a range: all at once, unless it is long or compressed."""
-    uri = record_range.uri
-    size = None if compression(uri) else record_range.end - record_range.begin
-    with open_content(uri, PenstockError, record_range.begin, record_range.parts) as file:
+    size = None if compression(record_range.uri) else record_range.end - record_range.begin
+    with _open(record_range, PenstockError) as file:
         yield from _frame_blocks(file, record_range, PenstockError, size, _BLOCK if size is None else _LARGE_BLOCK)
+
+
+def _open(record_range: RecordRange, error: type[PenstockError]) -> AbstractContextManager[Stream]:
+    """Opens a file at a range's beginning."""
+    uri, begin, end = record_range.uri, record_range.begin, record_range.end
+    return open_content(uri, error) if compression(uri) else open_range(uri, error, begin, end, record_range.parts)
 
 
 def _frame_blocks(
@@ -420,7 +435,7 @@ def _look(excerpt: Excerpt) -> dict[str, TypedEvidence]:
     size = None if is_open else record_range.end - record_range.begin
     seen: dict[str, TypedEvidence] = {}
     looked = number = 0
-    with open_content(record_range.uri, RequestError, record_range.begin) as file:
+    with _open(record_range, RequestError) as file:
         block = min(_BLOCK, excerpt.size) if is_open else _LARGE_BLOCK
         for frames in _frame_blocks(file, record_range, RequestError, size, block):
             _look_at_frames(frames, record_range.uri, record_range.first_row + number, seen)

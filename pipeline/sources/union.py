@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from ..errors import RequestError
-from .file_content import FileParts, RangeReader
+from .file_content import FileParts, PartReader
 from .listing import RecordListing, RecordRange
 from .nominal import row_dialect
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
@@ -76,7 +76,7 @@ class Union:
         for rows in stream_rows(self.sources[name], replace(record_range, source=inner), schema.tables[name]):
             yield self._with_all_columns(rows, name, schema.columns)
 
-    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: RangeReader) -> FileParts | None:
+    def fetch(self, record_range: RecordRange, schema: TableSchema, reader: PartReader) -> FileParts | None:
         """Fetches what reading a range takes; see `FetchableSource`."""
         assert isinstance(schema, UnionSchema)
         name, _, inner = record_range.source.partition(_STEP)

@@ -84,16 +84,17 @@ def root(tmp_path: Path) -> str:
     return uri
 
 
-def worker_of(source: Any, root: str) -> tuple[Any, Any]:
+def worker_of(source: Any, root: str, stored: pa.Schema = STORED) -> tuple[Any, Any]:
     listing = source.find(root, RANGE)
     steps = TableSteps(source, listing.schema, [], by_hash({"train": 0.5, "test": 0.5}), ("train", "test"))
-    stored = STORED.append(pa.field("x", pa.int64())) if "x" in listing.schema.columns.names else STORED
+    if "x" in listing.schema.columns.names:
+        stored = stored.append(pa.field("x", pa.int64()))
     return TablePreparer(steps, stored, True, 0, StatisticsSpec("train")).start(threads=2), listing
 
 
-def made(source: Any, root: str) -> tuple[list[Any], int, dict[str, int]]:
+def made(source: Any, root: str, stored: pa.Schema = STORED) -> tuple[list[Any], int, dict[str, int]]:
     """What a unit of all ranges becomes; how many ranges there are; and the requests that it took."""
-    worker, listing = worker_of(source, root)
+    worker, listing = worker_of(source, root, stored)
     before = stores.COUNTS.snapshot()
     try:
         chunks = list(worker.chunks(["train", "test"], listing.ranges))
@@ -126,18 +127,46 @@ def test_what_a_store_gives_is_what_a_disk_does(root: str, tmp_path: Path, kind:
         "jsonl": {"get": ranges},
         "tfrecord": {"get": ranges},
         "parquet": {"head": 1, "get": groups + 1},  # the footer once
-        "csv.gz": {"head": 1, "get": 1},
+        "csv.gz": {"get": 1},
         "union": {"head": 1, "get": ranges + 2},
     }
     if kind != "join":  # of which a worker reads the right side, too
         assert requests == expected[kind]
 
 
+@pytest.mark.parametrize(
+    ("source", "content"),
+    [
+        (Csv("*.csv"), csv_rows(NUMBERS[:100]).encode()),
+        (Csv("*.csv", names=["n", "s"]), csv_rows(NUMBERS[:100]).encode()),
+        (JsonLines("*.csv"), json_rows(NUMBERS[:100]).encode()),
+        (TfRecord("*.csv"), records(NUMBERS[:100])),
+        (Parquet("*.csv"), parquet(NUMBERS[:100])),
+    ],
+    ids=["csv", "csv-without-header", "jsonl", "tfrecord", "parquet"],
+)
+def test_small_files_take_one_request_each_to_plan_and_one_or_two_to_make(source: Any, content: bytes):
+    uri = f"memory://tables-{next(_names)}"
+    for number in range(5):
+        files.write_bytes(f"{uri}/{number}.csv", content)
+    before = stores.COUNTS.snapshot()
+    listing = source.find(uri, RANGE)
+    after = stores.COUNTS.snapshot()
+    assert len(listing.ranges) == 5
+    assert after["get"] - before.get("get", 0) == 5
+    assert after.get("head", 0) == before.get("head", 0)
+    _, _, requests = made(
+        source, uri, pa.schema([(name, listing.schema.columns.field(name).type) for name in ("n", "s")])
+    )
+    assert requests in ({"get": 5}, {"get": 5, "head": 5})
+    assert "head" not in requests or isinstance(source, Parquet)
+
+
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "tfrecord", "parquet"])
 def test_a_store_that_fails_while_a_unit_is_made_fails_the_unit(root: str, kind: str, monkeypatch: pytest.MonkeyPatch):
     worker, listing = worker_of(SOURCES[kind], root)
 
-    def fail(uri: str, begin: int, end: int) -> bytes:
+    def fail(uri: str, begin: int, end: int, etag: str) -> bytes:
         raise files.UnreachableError(f"{uri}: no answer (after 10 tries in 60 s)")
 
     monkeypatch.setattr(files, "read_range", fail)

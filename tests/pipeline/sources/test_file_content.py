@@ -9,7 +9,14 @@ import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.sources import file_content
-from penstock.pipeline.sources.file_content import FileParts, RangeReader, open_content, read_fully, read_in_pieces
+from penstock.pipeline.sources.file_content import (
+    FileParts,
+    PartReader,
+    open_content,
+    open_range,
+    read_fully,
+    read_in_pieces,
+)
 from penstock.pipeline.storage import files, stores
 
 CONTENT = np.random.default_rng(0).bytes(100_000)
@@ -49,8 +56,18 @@ def test_a_file_of_which_parts_were_fetched_reads_as_a_whole_one(uri, begin):
     assert gets() > before
 
 
+def test_a_store_is_not_asked_for_what_follows_the_end_of_a_file(uri):
+    before = gets()
+    with open_range(uri, PenstockError, 99_000, 100_000, file_size=100_000) as file:
+        assert read_fully(file, 5000) == CONTENT[99_000:]
+    assert gets() == before + 1
+    with open_range(uri, PenstockError, 98_000, 99_000) as file:
+        assert read_fully(file, 5000) == CONTENT[98_000:]
+    assert gets() > before + 2
+
+
 def test_what_is_kept_is_asked_for_once_by_all_threads(uri):
-    reader = RangeReader()
+    reader = PartReader()
     barrier = threading.Barrier(8)
 
     def ask(_):
@@ -66,7 +83,7 @@ def test_what_is_kept_is_asked_for_once_by_all_threads(uri):
 
 def test_what_is_kept_is_bounded_by_bytes(uri, monkeypatch):
     monkeypatch.setattr(file_content, "_KEPT", 20_000)
-    reader = RangeReader()
+    reader = PartReader()
     for begin in range(0, 90_000, 5_000):
         assert reader.keep(uri, begin, begin + 5_000) == CONTENT[begin : begin + 5_000]
         reader.keep(uri, 0, 5_000)  # is used again and again, and stays
@@ -80,7 +97,7 @@ def test_what_is_kept_is_bounded_by_bytes(uri, monkeypatch):
 
 
 def test_a_failure_is_not_kept(uri):
-    reader = RangeReader(RequestError)
+    reader = PartReader(RequestError)
     other = uri.replace("x.bin", "y.bin")
     for ask in (lambda: reader.keep(other, 0, 5), lambda: reader.size(other), lambda: reader.read(other, 0, 5)):
         with pytest.raises(RequestError, match=r"y\.bin: expected a file that can be read, found: .*; make it again"):
@@ -95,7 +112,7 @@ def test_a_store_that_does_not_answer_is_no_file_to_make_again(uri, monkeypatch)
 
     monkeypatch.setattr(files, "read_range", fail)
     with pytest.raises(PenstockError, match="expected the store to answer, found: no answer; run again when it does"):
-        RangeReader().read(uri, 0, 5)
+        PartReader().read(uri, 0, 5)
 
 
 def test_long_parts_are_read_side_by_side(uri, monkeypatch):
@@ -112,6 +129,6 @@ def test_long_parts_are_read_side_by_side(uri, monkeypatch):
     before = gets()
     assert read_in_pieces(uri, 500, 2_500) == CONTENT[500:2_500]
     assert gets() == before + 1
-    assert RangeReader().read_all(uri, [(5, 10), (20, 40), (90, 95)]) == {
+    assert PartReader().read_all(uri, [(5, 10), (20, 40), (90, 95)]) == {
         begin: CONTENT[begin:end] for begin, end in [(5, 10), (20, 40), (90, 95)]
     }

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 from helpers import stored, tar, zipped
 
+from penstock.pipeline.sources import file_content, listed_payload
 from penstock.pipeline.sources.archives import look_into
 from penstock.pipeline.sources.listed_payload import name_of, read_payload
-from penstock.pipeline.storage import files
+from penstock.pipeline.storage import files, stores
 from penstock.transforms.outcome import Rejected
 
 
@@ -110,3 +111,26 @@ def test_a_damaged_member_is_told(tmp_path: Path):
     path.write_bytes(stored({"1.jpg": b"payload"}).replace(b"payload", b"pay?oad"))
     (found,) = look_into([("a.zip", files.describe(str(path)))], ["*"])
     assert code(found.members[0].uri) == "damaged_member"
+
+
+def test_a_long_object_is_read_by_several_requests(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(listed_payload, "_LONG", 1000)
+    monkeypatch.setattr(file_content, "_PIECE", 300)
+    content, uri = bytes(range(256)) * 5, "memory://long-payloads/a.tif"
+    files.write_bytes(uri, content)
+    before = stores.COUNTS.snapshot()
+    etag = files.describe(uri).etag
+    for listed in ("", etag, hashlib.md5(content).hexdigest()):
+        assert read_payload(uri, len(content), listed) == content
+    assert stores.COUNTS.snapshot()["get"] - before.get("get", 0) == 3 * 5
+    assert code(uri, size=len(content) - 1) == "changed"
+    assert code(uri, size=len(content), etag=hashlib.md5(b"").hexdigest()) == "changed"
+    read_range = files.read_range
+
+    def replace_meanwhile(*arguments: object) -> bytes:
+        found = read_range(*arguments)  # type: ignore[arg-type]
+        files.write_bytes(uri, content[::-1])
+        return found
+
+    monkeypatch.setattr(files, "read_range", replace_meanwhile)
+    assert code(uri, size=len(content)) == "changed"

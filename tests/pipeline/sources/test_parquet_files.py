@@ -15,7 +15,7 @@ import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.sources import parquet_child, parquet_files
-from penstock.pipeline.sources.file_content import FileParts, RangeReader
+from penstock.pipeline.sources.file_content import FileParts, PartReader
 from penstock.pipeline.sources.parquet import Parquet
 from penstock.pipeline.sources.parquet_files import UnreadableError
 from penstock.pipeline.storage import files, stores
@@ -93,7 +93,7 @@ def test_a_store_that_fails_costs_one_request(monkeypatch):
     pool = ChildPool(lambda: ChildProcess(MODULE), 1)
     monkeypatch.setattr(parquet_files, "_children", lambda process: pool)
 
-    def fail(uri, begin, end):
+    def fail(uri, begin, end, etag=""):
         raise files.UnreachableError("reset by peer (after 10 tries in 60 s)")
 
     with monkeypatch.context() as patch:
@@ -128,7 +128,7 @@ def test_only_the_bytes_of_the_columns_are_fetched(monkeypatch):
     assert len(groups) == 4
     for names in (["a.b"], ["x"], ["l"], ["a.b", "l"], ["l", "x", "a.b"]):
         before = stores.COUNTS.snapshot()
-        reader = RangeReader()
+        reader = PartReader()
         for begin, end in ((1, 3), (0, 1), (3, 4)):
             fetched = parquet_files.fetch_groups(uri, begin, end, names, 0, reader)
             with monkeypatch.context() as patch:  # what was fetched is enough
@@ -156,7 +156,7 @@ def test_a_small_file_is_fetched_whole():
     uri = "memory://small/t.parquet"
     files.write_bytes(uri, encoded(TABLE))
     before = stores.COUNTS.snapshot()
-    fetched = parquet_files.fetch_groups(uri, 0, 1, ["i", "s", "l"], 0, RangeReader())
+    fetched = parquet_files.fetch_groups(uri, 0, 1, ["i", "s", "l"], 0, PartReader())
     assert parquet_files.read_groups(uri, 0, 1, ["i", "s", "l"], 0, fetched) == TABLE
     after = stores.COUNTS.snapshot()
     assert {kind: count - before.get(kind, 0) for kind, count in after.items() if count != before.get(kind, 0)} == {
