@@ -244,7 +244,7 @@ def _gs(bucket: str, env: Mapping[str, str | None]) -> tuple[dict[str, Any], str
         except ImportError:
             raise RequestError(
                 "GOOGLE_APPLICATION_CREDENTIALS is of a kind that takes the package google-auth, which is not "
-                "installed: install google-auth and requests"
+                "installed: install penstock[gcs]"
             ) from None
         config["credential_provider"] = GoogleCredentialProvider()
     return config, env["GOOGLE_BASE_URL"] or ""

@@ -19,7 +19,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from .stores import Bucket, StoreError, locate
+from ..errors import RequestError
+from .stores import Bucket, StoreError, locate, redact
 
 WAYS = 32
 SCHEMA = pa.schema(
@@ -64,7 +65,12 @@ def list_batches(uri: str, pattern: KeyPattern | None = None, ways: int = WAYS) 
 
     Raises:
       OSError: the store cannot be listed.
+      RequestError: a web server cannot.
     """
+    if uri.startswith(("https:", "http:")):
+        raise RequestError(
+            f"{redact(uri)}: expected a store that lists what it has, found a web server; name each file"
+        )
     bucket, key = locate(uri)
     lister = _Lister(bucket, key.rstrip("/"), pattern)
     yield from lister.run(ways if bucket.ordered else 1)

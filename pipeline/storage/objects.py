@@ -61,7 +61,7 @@ def head(uri: str) -> FileInfo:
     bucket, key = locate(uri)
     try:
         meta = bucket.call("head", key, lambda: bucket.client.head(key))
-    except (StoreError, PermissionError):
+    except (StoreError, PermissionError, FileNotFoundError):
         if not uri.startswith(("https:", "http:")):
             raise
         # some servers refuse to tell without giving

@@ -16,7 +16,7 @@ import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache, lru_cache
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from ..errors import RequestError
 from . import clients
@@ -97,6 +97,9 @@ class Bucket:
     client: Any = field(compare=False)
     patient: Any = field(compare=False, default=None)
     ordered: bool = True
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a bucket's client may hold credentials, and is not pickled: pass on the URI")
 
     def uri(self, key: str) -> str:
         """The URI of a key."""
