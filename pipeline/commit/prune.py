@@ -1,13 +1,15 @@
 """Removes generations that no pointer names."""
 
 import os
+import uuid
 from collections.abc import Iterator
 
 from ..errors import DatasetError, NotCommittedError
 from ..formats import paths
 from ..formats.manifest import Manifest, find_damage
-from ..formats.pointer import Pointer, locked_dataset
+from ..formats.pointer import Pointer, locked_dataset, mark_removing
 from ..storage import files
+from ..storage.leases import leased_folder
 from ..storage.locks import locked_folder
 
 
@@ -40,7 +42,8 @@ def find_unused(dataset: str) -> list[str]:
 def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
     """Removes what `find_unused` finds, but for what runs are at work on.
 
-    A generation is renamed first, while nobody can commit or resume it: what is half removed is no generation.
+    What is half removed is no generation: nobody can commit or resume it. On a local disk it is renamed first, while
+    the dataset is locked; on a store the pointer says so, and its lease is held.
 
     Yields:
       A generation's URI, and whether it was removed; not if a run is at work on it.
@@ -48,6 +51,10 @@ def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
     Raises:
       NotCommittedError, DatasetError: as `find_unused`.
     """
+    return (_remove_locally if files.is_local(dataset) else _remove_from_store)(dataset)
+
+
+def _remove_locally(dataset: str) -> Iterator[tuple[str, bool]]:
     doomed = []
     with locked_dataset(dataset):
         for uri in find_unused(dataset):
@@ -67,3 +74,23 @@ def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
     for uri, target in doomed:
         files.remove(target)
         yield uri, True
+
+
+def _remove_from_store(dataset: str) -> Iterator[tuple[str, bool]]:
+    """Removes each generation under its lease, while the pointer names it: it cannot become current."""
+    unused, run = find_unused(dataset), uuid.uuid4().hex
+    current = Pointer.read(dataset)
+    gone = set(current.removing if current else ()) - set(map(_generation, unused))
+    mark_removing(dataset, [], gone)  # by a removal that was killed at its very end
+    for uri in unused:
+        with leased_folder(uri, paths.LEASE, run) as lease:
+            if lease:
+                mark_removing(dataset, [_generation(uri)])
+                lease.remove(uri)
+        if lease:
+            mark_removing(dataset, [], [_generation(uri)])
+        yield uri, lease is not None
+
+
+def _generation(uri: str) -> str:
+    return uri.rpartition("/")[2]

@@ -7,9 +7,11 @@ from itertools import islice
 from ..build.shards import read_examples
 from ..errors import DatasetError
 from ..formats import paths
-from ..formats.manifest import Manifest, StoredFile, read_stored
+from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..storage import files
 from .golden import Golden
+
+_SHARDS = 8  # whose records are read at a time
 
 
 def verify(dataset: str, graph: bool = True, trust: bool = False) -> Iterator[str]:
@@ -26,8 +28,7 @@ def verify(dataset: str, graph: bool = True, trust: bool = False) -> Iterator[st
     """
     manifest = Manifest.load(dataset)
     whole = True
-    for file in manifest.files():
-        fault = _check_file(dataset, file)
+    for fault in files.map_files(lambda file: _check_file(dataset, file), manifest.files()):
         if fault:
             whole = False
             yield fault
@@ -60,17 +61,8 @@ def _check_counts(dataset: str, manifest: Manifest) -> Iterator[str]:
     """Counts the examples in every shard, and compares all sums that the manifest gives."""
     written = 0
     for name, split in manifest.splits.items():
-        for shard in split.shards:
-            uri = files.join(dataset, shard.path)
-            try:
-                count = sum(1 for _ in read_examples(uri))
-            except FileNotFoundError:
-                continue  # reported with the files
-            except (DatasetError, OSError, EOFError, gzip.BadGzipFile) as error:
-                yield f"{uri}: its records cannot be read: {error}"
-                continue
-            if count != shard.examples:
-                yield f"{uri}: expected {shard.examples} examples, found {count}"
+        faults = files.map_files(lambda shard: _check_examples(dataset, shard), split.shards, _SHARDS)
+        yield from filter(None, faults)
         in_shards = sum(shard.examples for shard in split.shards)
         if in_shards != split.examples:
             yield f"split {name!r}: expected {split.examples} examples, found {in_shards} in its shards"
@@ -85,6 +77,18 @@ def _check_counts(dataset: str, manifest: Manifest) -> Iterator[str]:
     lines = sum(file.examples or 0 for file in manifest.quarantine)
     if lines != manifest.quarantined:
         yield f"expected {manifest.quarantined} quarantined examples, found {lines} in the quarantine files"
+
+
+def _check_examples(dataset: str, shard: Shard) -> str | None:
+    """Counts the examples in a shard; what is wrong with it, in words."""
+    uri = files.join(dataset, shard.path)
+    try:
+        count = sum(1 for _ in read_examples(uri))
+    except FileNotFoundError:
+        return None  # reported with the files
+    except (DatasetError, OSError, EOFError, gzip.BadGzipFile) as error:
+        return f"{uri}: its records cannot be read: {error}"
+    return None if count == shard.examples else f"{uri}: expected {shard.examples} examples, found {count}"
 
 
 def _check_graph(dataset: str, manifest: Manifest, trust: bool) -> Iterator[str]:

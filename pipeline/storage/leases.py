@@ -21,6 +21,7 @@ from .locks import locked_folder
 STALE = 60.0  # seconds without a change after which a lease may be taken over
 _BEAT = 10.0  # seconds between two renewals
 _POLL = 1.0  # seconds between two looks at another's lease
+_BULK = 1000  # objects that are removed between two looks at the lease
 _SAFE = 0.75  # of STALE: so long after its last renewal an owner may still act as one
 
 
@@ -95,7 +96,11 @@ class Lease:
         return True
 
     def remove(self, folder: str) -> None:
-        """Removes a folder of what is held, and all that is in it but the lease itself."""
+        """Removes a folder of what is held, and all that is in it but the lease itself.
+
+        Raises:
+          OSError: not everything could be removed; or the lease was lost meanwhile.
+        """
         files.remove(folder)
 
 
@@ -176,7 +181,13 @@ class _StoreLease(Lease):
         return not self._lost and time.monotonic() - self._written < _SAFE * self._stale
 
     def remove(self, folder: str) -> None:
-        files.remove_files(info.uri for info in files.list_folder(folder) if info.uri != self._uri)
+        uris = [info.uri for info in files.list_folder(folder) if info.uri != self._uri]
+        for start in range(0, len(uris), _BULK):
+            if not self.is_held():
+                raise files.StoreError(
+                    f"{self._uri}: expected this process to have the lease, found it lost; run again"
+                )
+            files.remove_files(uris[start : start + _BULK])
 
     def release(self) -> None:
         """Gives the lease back: marks it, so that nobody takes over what is then removed."""
