@@ -28,6 +28,7 @@ from .planning.recipe import LoadedRecipe
 from .prepare import summaries
 from .prepare.isolate import pickled_by_value
 from .prepare.preparer import Preparer, StatisticsSpec
+from .prepare.tables import TablePreparer
 from .sources.quarantine import FilteredExample
 from .sources.record_source import RecordSource
 from .storage import files
@@ -363,6 +364,9 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> None:
     claim(root, job.make.run)
     files.write_bytes(files.join(root, paths.PLAN_UNITS), units.lines())
     units.write(files.join(root, paths.PLAN))
+    if isinstance(job.make.preparer, TablePreparer):
+        for table, digest in job.make.preparer.joins():
+            table.keep(files.join(root, paths.JOINED), digest)
     if planned.plan.scans:
         planned.plan.scans.write(files.join(root, paths.NOMINAL))
     inventory = planned.plan.inventory

@@ -23,6 +23,7 @@ from ..prepare import summaries
 from ..prepare.chunk import Chunk
 from ..prepare.preparer import Preparer
 from ..prepare.summaries import Summaries
+from ..prepare.tables import TablePreparer
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from .claim import expect_claimed
@@ -79,6 +80,9 @@ class MakeUnits(beam.DoFn):
 
     def setup(self) -> None:
         self._ranges = ResolvedRanges(self._options.root)
+        if isinstance(self._options.preparer, TablePreparer):
+            for table, _ in self._options.preparer.joins():
+                table.use_folder(files.join(self._options.root, paths.JOINED))
         self._worker = self._options.preparer.start(self._options.threads)
         self._units = FinishedUnits(self._options.root)
         self._made: dict[int, Journal] = {}

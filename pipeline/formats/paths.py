@@ -43,6 +43,7 @@ RUN = "_work/run"
 LEASE = "_work/lease.json"
 SCRATCH = "_work/scratch"
 PLAN_UNITS = "_work/units.jsonl"
+JOINED = "_work/joined"
 UNITS = "_work/units"
 
 _SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"

@@ -16,6 +16,7 @@ from ..formats.column_notes import merge
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature, describe_columns
 from ..sources.file_content import PartReader
+from ..sources.join import JoinTable, joins_of
 from ..sources.listing import RecordRange
 from ..sources.record_source import RecordSource, Rows, stream_rows, with_parts
 from ..sources.table_schema import TableSchema
@@ -196,6 +197,10 @@ class TablePreparer:
     def encodings(self) -> dict[str, Any]:
         """Empty: no feature of a table is an image."""
         return {}
+
+    def joins(self) -> Iterator[tuple[JoinTable, str]]:
+        """The tables that are joined, with the hashes over their files."""
+        return joins_of(self.steps.source, self.steps.schema)
 
     def start(self, threads: int) -> "TableWorker":
         """A worker that prepares so many ranges at a time."""

@@ -1,15 +1,19 @@
 """Several sources joined by key into one example.
 
-Joins work on references and light columns: the right side is a table that fits into memory, the left side is images,
-whose payloads are read once, later, or a table of any size, which is read range by range.
+The right side is a table of any size: a small one is held in memory, of a large one a file is made, in which rows are
+found by key (`joined_table`). The left side is images, whose payloads are read once, later, or a table of any size,
+which is read range by range.
 """
 
+import hashlib
 import json
+import os
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import pyarrow as pa
@@ -17,64 +21,58 @@ import pyarrow as pa
 from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
 from ..formats.column_notes import JOIN, ColumnNote, Notes, describe_notes, merge, merge_all
-from . import near_keys, nominal
-from .file_content import FileParts, PartReader
+from ..storage import files
+from . import joined_table, near_keys, nominal
+from .file_content import FileParts, PartReader, compression
 from .images import Images
+from .joined_table import DiskTable, JoinedTable, LocalFolder, MemoryTable, TableNotes, copy, in_memory, write_sorted
 from .listing import RecordListing, RecordRange
 from .names import NAMES, USABLE, aliases, find_named
 from .quarantine import LISTED, FilteredExample, QuarantinedExample
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
 from .references import ImageListing, ReferenceTable, forms
 from .row_boundaries import Dialect
-from .table_schema import ColumnRules, TableSchema
+from .table_schema import TableSchema
 
 NO_MATCH = "no_match"
 _RANGE_BYTES = 8 << 20
 _THREADS = 16
+_SWELL = 4  # a table is about so many times as large as the file that it is compressed into
 _COMPARED = 4  # ranges whose keys are compared while planning
 _NOTED_ROWS = 1 << 17  # of the joined table, of which a unit notes which ones it met
 _KEYS = (pa.int64(), pa.float64(), pa.string())
 
 
-@dataclass(frozen=True)
-class IndexedTable:
-    """A table in memory, to join with.
-
-    Attributes:
-      columns: Its columns, without the key.
-      rules: How these are read.
-      reasons: Why these are of their types.
-      warnings: What the user should know of the table.
-      rows: Key, as a string, to row. Rows without a key are in none of it: nothing matches them.
-    """
-
-    columns: pa.Table
-    rules: Mapping[str, ColumnRules]
-    reasons: Mapping[str, str]
-    warnings: Sequence[str]
-    rows: Mapping[str, int]
-
-
 class TableCache:
-    """Keeps a joined table in memory, so that the threads of a process read it once and share it.
+    """Keeps a joined table, so that the threads of a process read it once and share it.
 
     A pickled copy begins empty: workers are sent names of files, not the table.
+
+    Attributes:
+      folder: Where a run keeps the files of joined tables; None: nowhere.
     """
 
     def __init__(self) -> None:
+        self.folder: str | None = None
+        self.table: JoinedTable | None = None
         self._lock = threading.Lock()
         self._version: tuple[str, str] | None = None
-        self._table: IndexedTable | None = None
+        self._local: LocalFolder | None = None
 
     def __reduce__(self) -> tuple[type["TableCache"], tuple[()]]:
         return TableCache, ()
 
-    def get(self, root: str, digest: str, load: Callable[[], IndexedTable]) -> IndexedTable:
+    def get(self, root: str, digest: str, load: Callable[[], JoinedTable]) -> JoinedTable:
         """The table of that folder and digest; loaded where another one, or none, is kept."""
         with self._lock:
-            if self._table is None or self._version != (root, digest):
-                self._table, self._version = load(), (root, digest)
-            return self._table
+            if self.table is None or self._version != (root, digest):
+                self.table, self._version = load(), (root, digest)
+            return self.table
+
+    def local_path(self, name: str) -> str:
+        """Where a file can be kept on this machine, as long as the cache is used."""
+        self._local = self._local or LocalFolder()
+        return os.path.join(self._local.path, name)
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,7 @@ class JoinTable:
         if self.how not in ("left", "inner"):
             raise RequestError(f"join(how=...): expected 'left' or 'inner', found {self.how!r}")
 
-    def find(self, root: str) -> tuple[IndexedTable, str]:
+    def find(self, root: str) -> tuple[JoinedTable, str]:
         """The table as its files are now, and a hash over these.
 
         Raises:
@@ -111,46 +109,83 @@ class JoinTable:
         listing = self.source.find(root, _RANGE_BYTES)
         return self._cache.get(root, listing.digest, lambda: self._load(listing)), listing.digest
 
-    def read(self, root: str, digest: str) -> IndexedTable:
+    def read(self, root: str, digest: str, on_disk: bool) -> JoinedTable:
         """The table as `find` listed it.
+
+        Args:
+          root: The input folder.
+          digest: The hash over its files.
+          on_disk: Whether it is too large for memory: then the run keeps a file of it.
 
         Raises:
           PenstockError: its files changed since.
         """
-        return self._cache.get(root, digest, lambda: self._load(self._list_again(root, digest)))
+        return self._cache.get(root, digest, lambda: self._read(root, digest, on_disk))
 
-    def _list_again(self, root: str, digest: str) -> RecordListing:
+    def keep(self, folder: str, digest: str) -> None:
+        """Writes the file of a table that is too large for memory to a run's folder, unless it is there.
+
+        Raises:
+          OSError: it cannot be written.
+        """
+        if isinstance(self._cache.table, DiskTable):
+            uri = files.join(folder, self._file_name(digest))
+            if not files.exists(uri):
+                copy(self._cache.table.path, uri)
+
+    def use_folder(self, folder: str) -> None:
+        """Has workers take the files that `keep` wrote to a folder."""
+        self._cache.folder = folder
+
+    def _file_name(self, digest: str) -> str:
+        return f"{hashlib.sha256(json.dumps([digest, self.key]).encode()).hexdigest()[:32]}.arrow"
+
+    def _read(self, root: str, digest: str, on_disk: bool) -> JoinedTable:
+        if on_disk and self._cache.folder is not None:
+            name = self._file_name(digest)
+            path = files.join(self._cache.folder, name)
+            if not files.is_local(path):
+                remote, path = path, self._cache.local_path(name)
+                copy(remote, path)
+            if os.path.exists(path):
+                return DiskTable(path)
         listing = self.source.find(root, _RANGE_BYTES)
         if listing.digest != digest:
             raise PenstockError("join: the joined table changed after it was listed; run again")
-        return listing
+        return self._load(listing)
 
-    def _load(self, listing: RecordListing) -> IndexedTable:
+    def _load(self, listing: RecordListing) -> JoinedTable:
         """Reads the table and finds each key's row."""
         check_key(listing.schema.columns, self.key, "the joined table")
-        ranges = nominal.resolve_all(self.source, listing.ranges, _THREADS)
-        parts = [self.source.read(record_range, listing.schema) for record_range in ranges]
-        problems = [problem for part in parts for problem in part.problems]
-        if problems:
-            raise RequestError(
-                f"join: expected every row of the joined table to fit, found {len(problems)} that do not; the first: "
-                f"{problems[0].message}; fix it, or declare its columns as strings"
-            )
-        table = pa.Table.from_batches([part.batch for part in parts], listing.schema.columns)
-        keys = table[self.key].cast(pa.string()).to_pylist()
-        rows = {key: row for row, key in enumerate(keys) if key is not None}
-        if len(rows) < len(keys) - keys.count(None):
-            counts = Counter(keys)
-            name = next(key for key in rows if counts[key] > 1)
-            raise RequestError(
-                f"join: expected every key to stand once in the joined table, found {name!r} {counts[name]} times in "
-                f"its column {self.key!r}; remove the other rows"
-            )
-        rules = {name: each for name, each in listing.schema.rules.items() if name != self.key}
-        reasons = {name: each for name, each in listing.schema.reasons.items() if name != self.key}
-        notes = merge_all(part.notes for part in parts)
-        warnings = [*listing.warnings, *describe_notes(notes)]
-        return IndexedTable(table.drop_columns([self.key]).combine_chunks(), rules, reasons, warnings, rows)
+        notes = merge_all([])
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            nonlocal notes
+            count, first = 0, ""
+            for record_range in nominal.resolve_all(self.source, listing.ranges, _THREADS):
+                for part in stream_rows(self.source, record_range, listing.schema):
+                    first = first or next((problem.message for problem in part.problems), "")
+                    count += len(part.problems)
+                    notes = merge(notes, part.notes)
+                    yield part.batch
+            if count:
+                raise RequestError(
+                    f"join: expected every row of the joined table to fit, found {count} that do not; the first: "
+                    f"{first}; fix it, or declare its columns as strings"
+                )
+
+        schema = listing.schema.columns
+        size = sum(each.size * (_SWELL if compression(each.uri) else 1) for each in listing.ranges)
+        if size <= joined_table.IN_MEMORY:
+            columns, rows = in_memory(batches(), schema, self.key)
+            table: JoinedTable = MemoryTable(columns, rows)
+        else:
+            path = self._cache.local_path(self._file_name(listing.digest))
+            write_sorted(batches(), schema, self.key, size, path)
+            table = DiskTable(path)
+        without_key = _without_key(listing.schema, self.key)
+        table.notes = TableNotes(without_key.rules, without_key.reasons, [*listing.warnings, *describe_notes(notes)])
+        return table
 
 
 def check_key(schema: pa.Schema, name: str, where: str) -> None:
@@ -309,6 +344,20 @@ def _check_columns(table: ReferenceTable, schema: TableSchema) -> None:
         raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
 
 
+@runtime_checkable
+class JoiningSource(Protocol):
+    """A source that tables are joined in."""
+
+    def joins(self, schema: TableSchema) -> Iterator[tuple[JoinTable, str]]:
+        """These tables, with the hashes over their files."""
+
+
+def joins_of(source: RecordSource, schema: TableSchema) -> Iterator[tuple[JoinTable, str]]:
+    """The tables that are joined in a source of tables, with the hashes over their files."""
+    if isinstance(source, JoiningSource):
+        yield from source.joins(schema)
+
+
 @dataclass(frozen=True)
 class JoinSchema(TableSchema):
     """The columns of a table and of the one that is joined to it.
@@ -316,10 +365,12 @@ class JoinSchema(TableSchema):
     Attributes:
       left: The left side's schema.
       digest: The joined table's, by which a worker knows that it reads what was listed.
+      on_disk: Whether the joined table is too large for memory.
     """
 
     left: TableSchema
     digest: str
+    on_disk: bool
 
 
 @dataclass(frozen=True)
@@ -329,27 +380,40 @@ class TableJoin:
     left: RecordSource
     right: JoinTable
 
+    def joins(self, schema: TableSchema) -> Iterator[tuple[JoinTable, str]]:
+        """The tables that are joined, with the hashes over their files."""
+        assert isinstance(schema, JoinSchema)
+        yield from joins_of(self.left, schema.left)
+        yield self.right, schema.digest
+
     def find(self, root: str, range_bytes: int) -> RecordListing:
         """Lists the left side's ranges; see `RecordSource`."""
         listing = self.left.find(root, range_bytes)
         table, digest = self.right.find(root)
-        left, right = listing.schema.columns, table.columns.schema
+        left, right = listing.schema.columns, table.schema
         check_key(left, self.right.left_key, "the left side")
         clashes = sorted(set(right.names) & set(left.names))
         if clashes:
             raise RequestError(f"join: expected columns of new names, found {clashes} on both sides; rename them")
-        rules = {**listing.schema.rules, **table.rules}
-        reasons = {**listing.schema.reasons, **table.reasons}
-        warnings = [*listing.warnings, *table.warnings, *self._compare_first_keys(listing, table)]
+        rules = {**listing.schema.rules, **table.notes.rules}
+        reasons = {**listing.schema.reasons, **table.notes.reasons}
+        warnings = [*listing.warnings, *table.notes.warnings, *self._compare_first_keys(listing, table)]
         return replace(
             listing,
             ranges=[replace(record_range, root=root) for record_range in listing.ranges],
-            schema=JoinSchema(pa.schema([*left, *right]), rules, listing.schema, digest, reasons=reasons),
+            schema=JoinSchema(
+                pa.schema([*left, *right]),
+                rules,
+                listing.schema,
+                digest,
+                isinstance(table, DiskTable),
+                reasons=reasons,
+            ),
             warnings=warnings,
             digest=listing.digest + digest,
         )
 
-    def _compare_first_keys(self, listing: RecordListing, table: IndexedTable) -> list[str]:
+    def _compare_first_keys(self, listing: RecordListing, table: JoinedTable) -> list[str]:
         """A warning where keys of the first rows, and those of some in between, match nothing but for their writing.
 
         Raises:
@@ -364,16 +428,17 @@ class TableJoin:
             if sample is None:
                 continue
             parts = stream_rows(self.left, sample, listing.schema)
-            names = next(parts).batch.column(self.right.left_key).cast(pa.string()).to_pylist()
+            names = next(parts).batch.column(self.right.left_key).cast(pa.string())
+            places = table.find(names)
             count += len(names)
-            missing |= {name: None for name in names if name is not None and name not in table.rows}
-            matches = any(name in table.rows for name in names)
+            missing |= dict.fromkeys(names.filter(places.is_null()).drop_null().to_pylist())
+            matches = places.null_count < len(names)
             if matches:
                 break
             are_all = are_all and next(parts, None) is None
-        near = near_keys.hint(missing, table.rows)
+        near = near_keys.hint(missing, table.keys())
         if count and not matches:
-            held = [*islice(table.rows, 2)]
+            held = [*islice(table.keys(), 2)]
             words = (
                 f"expected keys of {self.right.left_key!r} in the column {self.right.key!r} of the joined table, found "
                 f"none of {[*missing][:2]} there: it holds {held}; {near or 'see that the two columns mean the same'}"
@@ -394,7 +459,7 @@ class TableJoin:
     def stream(self, record_range: RecordRange, schema: TableSchema) -> Iterator[Rows]:
         """Reads a range of the left side, in its parts, and joins them; see `StreamingSource`."""
         assert isinstance(schema, JoinSchema)
-        table = self.right.read(record_range.root, schema.digest)
+        table = self.right.read(record_range.root, schema.digest, schema.on_disk)
         for rows in stream_rows(self.left, record_range, schema.left):
             yield self._join(record_range, rows, table, schema)
 
@@ -403,10 +468,10 @@ class TableJoin:
         assert isinstance(schema, JoinSchema)
         return with_parts(self.left, record_range, schema.left, reader).parts
 
-    def _join(self, record_range: RecordRange, rows: Rows, table: IndexedTable, schema: JoinSchema) -> Rows:
+    def _join(self, record_range: RecordRange, rows: Rows, table: JoinedTable, schema: JoinSchema) -> Rows:
         """Rows of the left side with the columns of the table."""
-        names = rows.batch.column(self.right.left_key).cast(pa.string()).to_pylist()
-        places = pa.array([table.rows.get(name) for name in names], pa.int64())
+        names = rows.batch.column(self.right.left_key).cast(pa.string())
+        places = table.find(names)
         notes = merge(rows.notes, _note(self.right, table, schema.digest, names, places))
         batch, numbers, filtered = rows.batch, rows.numbers, Counter(rows.filtered)
         examples = list(rows.filtered_examples)
@@ -417,13 +482,12 @@ class TableJoin:
             batch, numbers = batch.filter(matched), numbers[np.asarray(matched)]
             filtered[NO_MATCH] += places.null_count
             places = places.drop_null()
-        columns = [column.take(places).combine_chunks() for column in table.columns.columns]
-        joined = pa.RecordBatch.from_arrays([*batch.columns, *columns], schema=schema.columns)
+        joined = pa.RecordBatch.from_arrays([*batch.columns, *table.take(places)], schema=schema.columns)
         return replace(rows, batch=joined, numbers=numbers, filtered=filtered, filtered_examples=examples, notes=notes)
 
 
 def _note(
-    right: JoinTable, table: IndexedTable, digest: str, names: Sequence[str | None], places: pa.Array
+    right: JoinTable, table: JoinedTable, digest: str, names: pa.StringArray, places: pa.Int64Array
 ) -> dict[tuple[str, str], ColumnNote]:
     """How many of these rows match nothing, and which rows of the joined table match: of a large one, every n-th.
 
@@ -434,13 +498,13 @@ def _note(
       names: The left side's keys.
       places: int64, the rows that they match; missing where there is none.
     """
-    count = table.columns.num_rows
+    count = table.count
     stride = max(1, -(-count // _NOTED_ROWS))
     matched = np.asarray(places.drop_null(), np.int64)
     bits = np.zeros(-(-count // stride), bool)
     bits[matched[matched % stride == 0] // stride] = True
     seen = np.packbits(bits, bitorder="little").tobytes()[::-1].hex()
-    example = next((str(names[at]) for at in np.flatnonzero(np.asarray(places.is_null())).tolist()), "")
+    example = next((str(names[at].as_py()) for at in np.flatnonzero(np.asarray(places.is_null())).tolist()), "")
     which = json.dumps([right.left_key, right.key, count, stride, digest[:8]])
     return {(JOIN, which): ColumnNote(places.null_count, len(names), example, seen=seen)}
 
@@ -452,7 +516,7 @@ def join(
 
     Args:
       left: Images, a table, or what `join` gave.
-      right: A table that fits into memory.
+      right: A table.
       on: The column to join on; two names where they differ: (left, right). Images are found by the right side's
         column: their key, the same without its extension, their file name, or its stem.
       how: "left" or "inner"; see `JoinTable`.

@@ -7,6 +7,7 @@ import pyarrow as pa
 
 from ..errors import RequestError
 from .file_content import FileParts, PartReader
+from .join import JoinTable, joins_of
 from .listing import RecordListing, RecordRange
 from .nominal import row_dialect
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
@@ -81,6 +82,12 @@ class Union:
         assert isinstance(schema, UnionSchema)
         name, _, inner = record_range.source.partition(_STEP)
         return with_parts(self.sources[name], replace(record_range, source=inner), schema.tables[name], reader).parts
+
+    def joins(self, schema: TableSchema) -> Iterator[tuple[JoinTable, str]]:
+        """The tables that are joined in its tables; see `JoiningSource`."""
+        assert isinstance(schema, UnionSchema)
+        for name, source in self.sources.items():
+            yield from joins_of(source, schema.tables[name])
 
     def row_dialect(self, record_range: RecordRange) -> Dialect:
         """How the text of the table that a range belongs to is cut into fields; see `DelimitedSource`."""
