@@ -228,6 +228,8 @@ def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="Decoding threads.  [default: cores]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="For each.")
+@click.option("--cache-dir", metavar="FOLDER", help="Where parts of a dataset in a store are kept.  [default: nowhere]")
+@click.option("--cache-bytes", type=click.IntRange(1), help="What they take at most.  [default: 10 GiB]")
 @click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def load(
@@ -237,6 +239,8 @@ def load(
     batch_size: int,
     threads: int | None,
     seconds: float,
+    cache_dir: str | None,
+    cache_bytes: int | None,
     trust: bool,
     as_json: bool,
 ) -> None:
@@ -246,17 +250,17 @@ def load(
         from ..pipeline.load.measure import ADAPTERS, bottleneck, rates
 
         _quiet_libraries(preparing=False)
-        opened = open_dataset(dataset, trust=trust)
+        opened = open_dataset(dataset, trust=trust, cache_dir=cache_dir, cache_bytes=cache_bytes)
         measured = []
         for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
             measured.append(rate)
             if not as_json:
                 click.echo(f"{rate.name:24} {_in_words(rate)}")
         if as_json:
-            entry = {"rates": [rate.to_json() for rate in measured], "bottleneck": bottleneck(measured)}
+            entry = {"rates": [rate.to_json() for rate in measured], "bottleneck": bottleneck(measured, opened.remote)}
             click.echo(json.dumps(entry, indent=2))
         else:
-            click.echo(f"bottleneck: {bottleneck(measured)}")
+            click.echo(f"bottleneck: {bottleneck(measured, opened.remote)}")
 
 
 def _in_words(rate: Any) -> str:

@@ -168,6 +168,11 @@ class Dataset:
         """Examples in all splits."""
         return sum(split.examples for split in self.splits.values())
 
+    @property
+    def remote(self) -> bool:
+        """Whether it is in a store, and not on this machine's disks."""
+        return not files.is_local(self.uri)
+
     def files(self) -> Iterator[StoredFile]:
         """Every file that the manifest lists; paths are relative to the dataset."""
         return self.manifest.files()
@@ -427,7 +432,7 @@ class Dataset:
           without: Outputs that it does not give.
 
         Raises:
-          RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
+          RequestError: something is in the folder, it cannot be written to, or an output cannot be given.
         """
         from ..serving.export import export
 

@@ -77,7 +77,7 @@ def rates(
     seconds: float = 3.0,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Rate]:
-    """Measures reading alone, then each adapter, without features and with them.
+    """Measures reading alone, where a disk is read, then each adapter, without features and with them.
 
     Args:
       dataset: The dataset.
@@ -97,7 +97,9 @@ def rates(
             examples = numbers.order.examples(step.epoch, step.positions).tolist()
             yield {"records": [records[number] for number in examples]}
 
-    if source.has_records:
+    if (
+        source.has_records and not dataset.remote
+    ):  # from a store, loaders read ahead, and this would wait for each record
         yield measure("read alone, one thread", read, seconds, clock)
     for adapter in adapters:
         for features in (False, True):
@@ -113,8 +115,13 @@ def rates(
                 yield Rate(name, 0.0, 0.0, 0.0, str(error))
 
 
-def bottleneck(measured: Iterable[Rate]) -> str:
-    """What slows loading down, in words, from what `rates` gave."""
+def bottleneck(measured: Iterable[Rate], remote: bool = False) -> str:
+    """What slows loading down, in words, from what `rates` gave.
+
+    Args:
+      measured: The rates.
+      remote: Whether the dataset is in a store.
+    """
     by_name = {rate.name: rate for rate in measured if not rate.problem}
     read, decoded = by_name.get("read alone, one thread"), by_name.get("numpy, decoded")
     featured = by_name.get("numpy, features")
@@ -122,6 +129,11 @@ def bottleneck(measured: Iterable[Rate]) -> str:
         return "unknown: measure the numpy adapter, too"
     if read and read.cores < 0.6 and read.examples < 2 * decoded.examples:
         return "the storage: reading waits for it; bring the data nearer, or load with more threads"
+    if remote and decoded.cores < 0.6 * cores():
+        return (
+            f"the store, or other work on this machine: loading used {decoded.cores:.1f} of {cores()} cores; give a "
+            "cache_dir with room for the split, which later epochs are read from, or load in the store's region"
+        )
     if decoded.cores < 0.6 * cores():
         return (
             f"other work on this machine: loading got {decoded.cores:.1f} of {cores()} cores; measure when it is idle"

@@ -3,6 +3,8 @@
 import keyword
 import os
 import re
+import shutil
+import tempfile
 import uuid
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +14,13 @@ import tensorflow as tf
 
 from ..errors import RequestError
 from ..formats.features import IMAGE, LABEL, MASK, Feature
+from ..graph.graph_copy import MODEL
 from ..graph.savedmodel import SavedGraph
 from ..graph.transform import Transform
 from ..storage import files
 from . import images, isolated, rows
 
+_READ_ONLY = ("http://", "https://")
 _UNKNOWN = (LABEL, MASK)  # what nobody knows of what a model is asked about
 
 
@@ -62,7 +66,7 @@ def export(
       without: Outputs that it does not give.
 
     Raises:
-      RequestError: something is in the folder, TensorFlow cannot write there, or an output cannot be given.
+      RequestError: something is in the folder, it cannot be written to, or an output cannot be given.
     """
     _check_place(path)
     saved = SavedGraph(transform.path, features, transform.trust)
@@ -105,27 +109,25 @@ def _rows_of(values: Any) -> Any:
 
 
 def _check_place(path: str) -> None:
-    """Finds out before any work whether a SavedModel can be written there."""
-    scheme, separator, _ = path.partition("://")
-    schemes = [known for known in tf.io.gfile.get_registered_schemes() if known]
-    if separator and scheme not in schemes:
-        raise RequestError(
-            f"{path}: expected a local folder, or a place that TensorFlow can write to ({', '.join(schemes)}), found "
-            f"{scheme}://; export to a local folder and copy it"
-        )
+    """Finds out before any work whether something is there already, as far as that can be told."""
+    if not path:
+        raise RequestError("expected a new folder for the export, found no name; name one")
+    if path.startswith(_READ_ONLY):
+        raise RequestError(f"{path}: expected a place that can be written to, found a web server; name another one")
     try:
-        taken = tf.io.gfile.exists(path) and not (tf.io.gfile.isdir(path) and not tf.io.gfile.listdir(path))
-    except tf.errors.OpError as error:
-        raise RequestError(f"{path}: expected a place that can be written to, found: {error.message}") from error
-    if not path or taken:
-        there = "something there" if path else "no name"
-        raise RequestError(f"{path}: expected a new folder for the export, found {there}; name another one")
+        taken = files.exists(path) and not (files.is_local(path) and os.path.isdir(path) and not os.listdir(path))
+    except OSError as error:
+        raise RequestError(f"{path}: expected a place that can be written to, found: {error}") from error
+    if taken:
+        raise RequestError(f"{path}: expected a new folder for the export, found something there; name another one")
 
 
 def _write(path: str, save: Callable[[str], Any]) -> None:
-    """Writes a folder: on a local disk whole or not at all."""
+    """Writes a folder: on a local disk whole or not at all, in a store the model's own file last."""
     if not files.is_local(path):
-        save(path)
+        with tempfile.TemporaryDirectory(prefix="penstock-") as local:
+            save(local)
+            _upload(local, path)
         return
     path = os.path.abspath(path)
     folder, name = os.path.dirname(path), f"{uuid.uuid4().hex}.tmp"
@@ -138,6 +140,17 @@ def _write(path: str, save: Callable[[str], Any]) -> None:
     except BaseException:
         files.remove(temporary)
         raise
+
+
+def _upload(folder: str, uri: str) -> None:
+    """Writes a SavedModel's files to a store; without its last one, it is none."""
+    names = [os.path.relpath(info.uri, folder) for info in files.list_folder(folder)]
+    for name in sorted(names, key=lambda name: name == MODEL):
+        try:
+            with open(os.path.join(folder, name), "rb") as source, files.create(files.join(uri, name)) as target:
+                shutil.copyfileobj(source, target)
+        except OSError as error:
+            raise RequestError(f"{uri}: expected a place that can be written to, found: {error}") from error
 
 
 @dataclass(frozen=True)

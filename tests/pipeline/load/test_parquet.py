@@ -2,17 +2,23 @@
 
 import errno
 import hashlib
+import pickle
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from slow_store import SlowStore, serve
 
 from penstock.pipeline import DatasetError
 from penstock.pipeline.formats.decode import allocate
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.load.batches import Batches, LoadOptions
+from penstock.pipeline.load.block_cache import BlockCache
 from penstock.pipeline.load.open_files import OpenFiles
 from penstock.pipeline.load.order import Order
 from penstock.pipeline.load.parquet import ParquetReader
@@ -85,3 +91,68 @@ def test_only_the_rows_of_a_damaged_row_group_are_lost(reader: ParquetReader) ->
     rows = [row for batch in loader for row in batch["n"].tolist()]
     assert rows == [row for row in range(600) if not 230 <= row < 260]
     assert loader.skipped == 30
+
+
+@pytest.fixture
+def remote(tmp_path: Path, reader: ParquetReader) -> Iterator[tuple[ParquetReader, SlowStore]]:
+    """The same shards in a store, with a cache of blocks that has room for them."""
+    with serve(tmp_path, delay=0.02) as store:
+        shards = [replace(shard, uri=f"{store.uri}/{Path(shard.uri).name}") for shard in reader.shards]
+        blocks = BlockCache(str(tmp_path / "blocks"), 1 << 22, 1 << 9)
+        yield ParquetReader(shards, FEATURES, blocks=blocks), store
+
+
+def _rows(reader: ParquetReader, shuffle: Literal["window", "exact"] | None, **options: Any) -> list[int]:
+    rows: list[int] = []
+    for batch in Batches(reader, Order(reader.sizes, shuffle, 1, 50), LoadOptions(batch_size=16, **options)):
+        assert [values.tolist() for values in batch["v"]] == [[number] for number in batch["n"].tolist()]
+        rows += batch["n"].tolist()
+    return rows
+
+
+@pytest.mark.parametrize("shuffle", [None, "window", "exact"])
+def test_a_store_gives_the_rows_of_a_disk_in_few_requests(
+    reader: ParquetReader, remote: tuple[ParquetReader, SlowStore], shuffle: Any
+) -> None:
+    in_store, store = remote
+    in_store = ParquetReader(in_store.shards, FEATURES)
+    assert _rows(in_store, shuffle) == _rows(reader, shuffle)
+    # of each of six files its footer, and its row groups together
+    assert len(store.requests) <= 18
+    store.requests.clear()
+    assert _rows(in_store, shuffle) == _rows(reader, shuffle)  # row groups are kept
+    assert store.requests == []
+
+
+def test_row_groups_come_from_the_cache_and_damaged_ones_from_the_store(
+    reader: ParquetReader, remote: tuple[ParquetReader, SlowStore], tmp_path: Path
+) -> None:
+    in_store, store = remote
+    assert _rows(in_store, "exact") == _rows(reader, "exact")
+    store.requests.clear()
+    assert _rows(pickle.loads(pickle.dumps(in_store)), "exact") == _rows(reader, "exact")
+    assert store.requests == []
+    assert pickle.loads(pickle.dumps(in_store)).example(333)["n"] == 333
+    assert store.requests == []
+    for path in (tmp_path / "blocks").glob("*.*"):
+        path.write_bytes(bytes(255 - byte for byte in path.read_bytes()))
+    assert _rows(pickle.loads(pickle.dumps(in_store)), "exact") == _rows(reader, "exact")
+    assert store.requests != []
+    store.requests.clear()
+    assert _rows(pickle.loads(pickle.dumps(in_store)), "exact") == _rows(reader, "exact")
+    assert store.requests == []
+
+
+def test_damage_in_a_store_loses_its_row_group_alone(
+    reader: ParquetReader, remote: tuple[ParquetReader, SlowStore]
+) -> None:
+    _damage(reader, 1, 2)
+    in_store, store = remote
+    for blocks in (in_store._blocks, None):
+        again = ParquetReader(in_store.shards, FEATURES, blocks=blocks)
+        with pytest.warns(UserWarning, match=r"1.parquet: row group 2 is damaged.*its 30 rows cannot be read"):
+            rows = _rows(again, "exact", skip_damaged=True)
+        assert sorted(rows) == [row for row in range(len(reader)) if not 160 <= row < 190]
+    (store.root / "3.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"3.parquet: a file of the dataset is missing"):
+        _rows(ParquetReader(in_store.shards, FEATURES), "window")

@@ -2,14 +2,16 @@
 
 import json
 import warnings
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch_rank
+from slow_store import serve
 
-from penstock.pipeline import RequestError
+from penstock.pipeline import RequestError, open_dataset
 from penstock.pipeline.load import Dataset
 
 from .adapters import ONCE, TWICE, all_differences, row_numbers
@@ -33,6 +35,32 @@ def test_torch_workers_keep_the_order(dataset: Dataset, workers: int) -> None:
 
     loader = dataset.torch("train", 4, **TWICE)
     assert all_differences(torch.utils.data.DataLoader(loader, batch_size=None, num_workers=workers), dataset) == []
+
+
+@pytest.fixture
+def remote(tmp_path: Path, dataset: Dataset) -> Iterator[Dataset]:
+    """The dataset in a store, from which this process has read already."""
+    with serve(Path(dataset.uri).parent, delay=0.01) as store:
+        opened = open_dataset(
+            f"{store.uri}/{Path(dataset.uri).name}", cache_dir=tmp_path / "cache", cache_bytes=1 << 25
+        )
+        assert opened.source("train")[0]["row"] == 0
+        yield opened
+
+
+@pytest.mark.extras("torch")
+def test_forked_workers_read_a_store(dataset: Dataset, remote: Dataset) -> None:
+    loader = remote.torch("train", 4, **TWICE)
+    assert next(iter(loader))  # threads of this process are reading
+    loader.restore(remote.torch("train", 4, **TWICE).state())
+    assert all_differences(_workers(loader, 2, multiprocessing_context="fork"), dataset) == []
+
+
+@pytest.mark.extras("torch")
+@pytest.mark.slow
+def test_spawned_workers_read_a_store(dataset: Dataset, remote: Dataset) -> None:
+    loader = remote.torch("train", 4, **TWICE)
+    assert all_differences(_workers(loader, 2, multiprocessing_context="spawn"), dataset) == []
 
 
 @pytest.mark.extras("torch")

@@ -12,6 +12,7 @@ from helpers import draw, run_job
 from penstock.pipeline import Csv, Images, JsonLines, Recipe, RequestError, open_dataset
 from penstock.pipeline.load import Dataset
 from penstock.pipeline.serving import export as exporting
+from penstock.pipeline.storage import files
 from penstock.transforms import image
 
 NAMES = ("self", "class", "a", "A", "größe", "Größe", "1st", "_x", "x y", "x_y", "given", "name", "x1st")
@@ -171,11 +172,28 @@ def test_the_folder_may_be_empty_and_what_is_above_it_is_made(
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("s3://bucket/x", "found s3://; export to a local folder"), ("memory://x", "memory"), ("", "name")],
+    [("https://host/x", "found a web server"), ("sftp://host/x", "sftp://"), ("", "name")],
 )
-def test_places_that_tensorflow_cannot_write_to(photos: Dataset, path: str, words: str) -> None:
+def test_places_that_cannot_be_written_to(photos: Dataset, path: str, words: str) -> None:
     with pytest.raises(RequestError, match=words):
         photos.export(path)
+
+
+def test_a_store_gets_all_files_and_the_models_own_last(
+    photos: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    create = files.create
+    monkeypatch.setattr(files, "create", lambda uri: written.append(uri) or create(uri))
+    assert photos.export("memory://served/pets/1", outputs=["twice"]).path == "memory://served/pets/1"
+    assert written[-1] == "memory://served/pets/1/saved_model.pb"
+    for info in files.list_folder("memory://served/pets/1"):
+        target = tmp_path / info.uri.removeprefix("memory://served/pets/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(files.read_bytes(info.uri))
+    assert set(tf.saved_model.load(str(tmp_path / "1")).signatures) == {"serving_default"}
+    with pytest.raises(RequestError, match="expected a new folder for the export, found something there"):
+        photos.export("memory://served/pets/1")
 
 
 def test_an_interrupted_export_leaves_nothing(photos: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
