@@ -4,6 +4,7 @@ It imports everything once and forks, so that a run costs no imports. A line hol
 
 - `at`: the end of a path. The run is killed before that file gets its name, or after (`when`).
 - `after`: a number of seconds, after which the run is killed.
+- `pid`: a file that the run's process id is written to.
 - `stop`: as `at`, but the run is only stopped there; it goes on when the next line has been done.
 
 For every line its exit code is written (negative: by a signal; null: stopped).
@@ -26,7 +27,10 @@ from penstock.runners import cli, direct, run  # noqa: F401
 
 
 def arm(order: dict[str, Any]) -> None:
-    """Makes this process kill or stop itself."""
+    """Makes this process kill or stop itself, or tells who may."""
+    if "pid" in order:
+        with open(order["pid"], "w") as file:
+            file.write(str(os.getpid()))
     if "after" in order:
         timer = threading.Timer(order["after"], os.kill, (os.getpid(), signal.SIGKILL))
         timer.daemon = True

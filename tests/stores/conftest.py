@@ -136,12 +136,10 @@ def folder_names() -> Callable[[], str]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Half a second without a byte is a stall, and the pauses between tries are short."""
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half a second without a byte is a stall; six tries, and short pauses between them."""
     from penstock.pipeline.storage import stores
 
-    monkeypatch.setattr(stores, "_STALL", 0.5)
+    monkeypatch.setenv("PENSTOCK_STORE_TIMEOUT", "0.5")
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "6")
     monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.002)
-    stores._bucket.cache_clear()
-    yield
-    stores._bucket.cache_clear()
