@@ -1,0 +1,169 @@
+"""Several attempts at one unit: of one run, of two runs, and what they leave."""
+
+import itertools
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers import contents, draw, request, standard_recipe, write
+
+from penstock.pipeline import Csv, PenstockError, Recipe, job
+from penstock.pipeline.build.claim import claim, expect_claimed
+from penstock.pipeline.build.journal import FinishedUnits, Journal
+from penstock.pipeline.build.units import MakeUnits, make_units
+from penstock.pipeline.storage import files, stores
+from penstock.transforms.outcome import Rejected
+
+_NUMBERS = itertools.count()
+
+
+def store() -> str:
+    return f"memory://attempts-{next(_NUMBERS)}/dataset"
+
+
+def begin(recipe: Recipe, source: Path, output: str, **options: Any) -> Any:
+    """A job whose plan is written, and no unit made."""
+    asked = request(recipe, source, output, "a" * 64, **options)  # type: ignore[arg-type]
+    planned = job.plan(asked)
+    prepared = job.prepare(asked, planned)
+    job.begin(prepared, planned, FinishedUnits(prepared.make.root))
+    return prepared
+
+
+def make(prepared: Any, numbers: Any) -> list[Journal]:
+    """What a worker gives for units."""
+    maker = MakeUnits(prepared.make)
+    maker.setup()
+    try:
+        return [each for each in maker.process(numbers) if isinstance(each, Journal)]
+    finally:
+        maker.teardown()
+
+
+def written(root: str) -> dict[str, bytes]:
+    return {info.uri[len(root) + 1 :]: files.read_bytes(info.uri) for info in files.list_folder(root)}
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("raw"), 24, masks=True)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rows = "".join(f"{number},{number % 7 / 3},word {number % 11}\n" for number in range(3000))
+    return write(tmp_path_factory.mktemp("table"), {f"{name}.csv": f"n,x,t\n{rows}" for name in "ab"})
+
+
+@pytest.mark.parametrize("kind", ["images", "table", "parquet"])
+def test_two_attempts_write_the_same_bytes_journal_and_summaries_too(raw: Path, table: Path, tmp_path: Path, kind: str):
+    recipes = {
+        "images": standard_recipe(),
+        "table": Recipe(source=Csv("*.csv"), shards=3),
+        "parquet": Recipe(source=Csv("*.csv"), shards=3, format="parquet"),
+    }
+    found = []
+    for threads in (1, 5):
+        prepared = begin(
+            recipes[kind], raw if kind == "images" else table, str(tmp_path / f"{threads}"), threads=threads
+        )
+        make(prepared, range(prepared.units))
+        found.append(contents(Path(prepared.make.root)))
+        found[-1].pop("_work/run")
+    assert {path for path in found[0] if found[0][path] != found[1].get(path)} == set()
+    assert any(path.endswith(".summaries") for path in found[0])
+    assert any(path.endswith(".json") for path in found[0])
+
+
+FLAKY: list[int] = []
+
+
+def flaky(example: dict[str, Any]) -> dict[str, Any]:
+    """Fails for one example as long as it is told to."""
+    if FLAKY and example["key"].endswith("_004.png"):
+        raise Rejected("late", "the decoder ran out of time")
+    return example
+
+
+def test_an_attempt_that_comes_second_leaves_what_the_first_has_made(raw: Path):
+    """An example's failure may depend on the moment: the two would write different bytes under one name."""
+    prepared = begin(standard_recipe(prepare=[flaky], splits={"train": 1}, shards=1), raw, store())
+    late = MakeUnits(prepared.make)
+    late.setup()  # when nothing was there
+    FLAKY.append(1)
+    try:
+        (first,) = make(prepared, [0])
+    finally:
+        FLAKY.clear()
+    before = written(prepared.make.root)
+    (second,) = [each for each in late.process([0]) if isinstance(each, Journal)]
+    late.teardown()
+    assert first == second
+    assert first.quarantined == {"late": 1}
+    assert written(prepared.make.root) == before
+
+
+@pytest.mark.parametrize("claimed", ["another run", None])
+def test_a_late_worker_of_another_run_writes_nothing(table: Path, claimed: str | None):
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=2), table, store())
+    make(prepared, [0])
+    root = prepared.make.root
+    if claimed:
+        claim(root, claimed)
+    else:
+        files.remove(files.join(root, "_work/run"))  # the run that it was of has ended
+    before = written(root)
+    with pytest.raises(PenstockError, match=f"found run {claimed or 'none'}; this one ends here"):
+        make(prepared, [1])
+    assert written(root) == before
+    claim(root, prepared.make.run)
+    expect_claimed(root, prepared.make.run)
+    make(prepared, [1])
+
+
+def test_a_list_that_an_earlier_attempt_left_goes(raw: Path):
+    """It quarantined an example that the next attempt does not."""
+    prepared = begin(standard_recipe(prepare=[flaky], splits={"train": 1}, shards=1), raw, store())
+    root = prepared.make.root
+    FLAKY.append(1)
+    try:
+        (first,) = make(prepared, [0])
+    finally:
+        FLAKY.clear()
+    assert first.quarantined == {"late": 1}
+    files.remove(files.join(root, "_work/units/00000.json"))  # it died before its journal
+    (second,) = make(prepared, [0])
+    assert second.quarantined == {}
+    assert not files.exists(files.join(root, "quarantine/unit-00000.jsonl"))
+
+
+def test_finished_units_cost_one_read_each_whatever_they_are_made_of(table: Path):
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=40), table, store())
+    make(prepared, range(prepared.units))
+    before = stores.COUNTS.snapshot()
+    assert len(make(prepared, range(prepared.units))) == prepared.units
+    after = stores.COUNTS.snapshot()
+    made = {kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] != before.get(kind, 0)}
+    assert made == {"list": 1, "get": prepared.units}
+
+
+def test_a_damaged_unit_is_made_again(table: Path):
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=3), table, store())
+    journals = make(prepared, range(3))
+    path = journals[1].shards["train"].path
+    files.write_bytes(files.join(prepared.make.root, path), b"cut")
+    assert make(prepared, range(3)) == journals
+    assert files.size(files.join(prepared.make.root, path)) == journals[1].shards["train"].file.bytes
+    files.remove(files.join(prepared.make.root, path))
+    assert list(make_units(prepared.make, [1])) == [journals[1]]
+
+
+def test_groups_are_read_together_and_work_is_handed_out_alone(table: Path):
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=100), table, store())
+    numbers = [(unit,) for unit in range(0, 100, 50)]
+    groups = replace(prepared, finished=[unit for unit in range(100) if unit % 50]).groups
+    assert groups[:2] == numbers
+    assert [len(group) for group in groups] == [1, 1, 64, 34]
+    assert sorted(itertools.chain(*groups)) == list(range(100))
+    assert prepared.groups == [(unit,) for unit in range(100)]
