@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import RequestError
 from ..formats import paths
@@ -33,11 +34,14 @@ _UNSPLIT, _UNCHOSEN = 1 << 20, 1 << 21  # steps of `left_out`, after those of th
 _PLACED = pa.schema(
     [
         ("rid", pa.int64()),
-        ("split", pa.string()),
+        ("number", pa.int32()),
         ("place", pa.uint64()),
-        ("code", pa.string()),
-        ("message", pa.string()),
+        ("size", pa.int64()),
+        ("label", pa.string()),
     ]
+)
+_ERRORS = pa.schema(
+    [("rid", pa.int64()), ("step", pa.int32()), ("stage", pa.string()), ("code", pa.string()), ("message", pa.string())]
 )
 _CONTENTS = pa.schema([("rid", pa.int64()), ("content", pa.string())])
 
@@ -75,29 +79,34 @@ class Selection:
       splits: Split name to what it holds.
       table: The references, with a table `placed`: the split of each and its place among the split's.
       rule: The rule that gave them, fitted where it must be.
+      by_key: Whether a split is in the order of its keys, and not of its places.
     """
 
     inventory: Inventory
     splits: Mapping[str, SplitTotals]
     table: ReferenceTable
     rule: Splits | Strata
+    by_key: bool
 
     def first(self, split: str, count: int) -> list[Reference]:
         """The first references of a split, in their stored order."""
-        query = self.table.query(
-            tables="JOIN placed USING (rid)", where=f"split = '{split}'", order=f"place, files.key LIMIT {count}"
+        tables, order = ("placed JOIN files USING (rid)", "key") if self.by_key else ("placed", "place")
+        rids = self.table.database.rows(
+            f"SELECT rid FROM {tables} ANTI JOIN left_out USING (rid) WHERE number = ? ORDER BY {order} LIMIT ?",
+            list(self.splits).index(split),
+            count,
         )
-        return list(self.table.references(query))
+        chosen = ", ".join(str(rid) for (rid,) in rids) or "NULL"
+        return list(self.table.references(self.table.query(order="place, files.key", where=f"rid IN ({chosen})")))
 
     def ordered(self) -> Iterator[tuple[str, pa.RecordBatch]]:
         """All references, split by split and in their stored order: parts of a split, as `ReferenceTable.named`."""
         names = list(self.splits)
-        number = f"list_position({names!r}, split)"
-        query = self.table.query(f"{number} AS number", "JOIN placed USING (rid)", "number, place, files.key")
+        query = self.table.query(*self.table.columns, "number", order="number, place, files.key")
         for batch in self.table.database.batches(query):
             numbers, begins = np.unique(np.asarray(batch["number"]), return_index=True)
-            for at, begin, end in zip(numbers.tolist(), begins, [*begins[1:], len(batch)], strict=True):
-                yield names[at - 1], self.table.named(batch.slice(begin, end - begin))
+            for number, begin, end in zip(numbers.tolist(), begins, [*begins[1:], len(batch)], strict=True):
+                yield names[number], self.table.named(batch.slice(begin, end - begin))
 
 
 def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:
@@ -114,15 +123,11 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     """
     listing = source.find(root)
     table, rule = listing.table, recipe.split_rule
-    fitted, warnings = _place(table, rule, f"order{recipe.seed}" if recipe.shuffle else None, root)
+    fitted, names, warnings = _place(table, rule, f"order{recipe.seed}" if recipe.shuffle else None, root)
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
-    table.leave_out(
-        f"SELECT rid, {_UNSPLIT} AS step, 'split' AS stage, code, message FROM placed WHERE code IS NOT NULL"
-    )
-    table.leave_out(f"SELECT rid, {_UNCHOSEN} AS step, '{NOT_LISTED}' AS code FROM placed WHERE split IS NULL")
     contradictions = _leave_out_duplicates(table, threads) if recipe.deduplicate else []
-    splits = _total(table, rule)
+    splits = _total(table, names)
     filtered, filtered_examples = table.filtered()
     missing = missing_labels({name: totals.labels for name, totals in splits.items()})
     inventory = Inventory(
@@ -134,11 +139,15 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
         warnings=[*listing.warnings, *warnings, *missing, *contradictions],
     )
     _check_splits({name: totals.examples for name, totals in splits.items()}, inventory, recipe)
-    return Selection(inventory, splits, table, fitted)
+    return Selection(inventory, splits, table, fitted, by_key=not recipe.shuffle)
 
 
-def _place(table: ReferenceTable, rule: SplitRule, salt: str | None, root: str) -> tuple[Splits | Strata, list[str]]:
-    """Makes the table `placed`: the split of each reference, or why it has none, and its place.
+def _place(
+    table: ReferenceTable, rule: SplitRule, salt: str | None, root: str
+) -> tuple[Splits | Strata, list[str], list[str]]:
+    """Makes the table `placed`: the number of each reference's split, and its place; leaves out those in no split.
+
+    What is counted and shown of all stands there too, so that other tables are joined once for it.
 
     Args:
       table: The references.
@@ -147,20 +156,21 @@ def _place(table: ReferenceTable, rule: SplitRule, salt: str | None, root: str) 
       root: The input folder.
 
     Returns:
-      The rule, fitted where it must be; and warnings.
+      The rule, fitted where it must be; the splits in their order; and warnings.
     """
     fitted: Splits | Strata = rule
     warnings: list[str] = []
-    query = table.query()
+    query = table.query("key", "size", "label")
     split: SplitBatch
     if isinstance(rule, ByList):
         warnings = assign_lists(rule, table, root)
-        query = table.query("listed_splits.split", "LEFT JOIN listed_splits USING (rid)")
+        query = table.query("key", "size", "label", "split", tables="LEFT JOIN listed_splits USING (rid)")
 
         def split(batch: pa.RecordBatch) -> Splitted:
             return batch["split"], {}
 
     elif reads_columns(rule):
+        query = table.query()
         fitted, warnings, split = _by_columns(table, rule)
     else:
         assert isinstance(rule, ByHash | ByPath | ByGlob)
@@ -168,26 +178,52 @@ def _place(table: ReferenceTable, rule: SplitRule, salt: str | None, root: str) 
         def split(batch: pa.RecordBatch) -> Splitted:
             return rule.assign(batch["key"]), {}
 
-    def batches() -> Iterator[pa.RecordBatch]:
-        for batch in table.database.batches(query):
-            names, errors = split(batch)
-            places = pa.array(hash_keys(batch["key"], salt)) if salt else pa.nulls(len(batch), pa.uint64())
-            why = [errors.get(row, (None, None)) for row in range(len(batch))] if errors else []
-            codes, messages = (
-                (pa.array(column, pa.string()) for column in zip(*why, strict=True))
-                if why
-                else 2 * (pa.nulls(len(batch), pa.string()),)
-            )
-            yield pa.RecordBatch.from_arrays([batch["rid"], names, places, codes, messages], schema=_PLACED)
+    first = dict.fromkeys(rule.names() or [], "")  # split to the key at which the input names it
+    failed = 0
 
-    table.database.create("placed", _PLACED, batches())
-    return fitted, warnings
+    def placed() -> Iterator[pa.RecordBatch]:
+        nonlocal failed
+        for batch in table.database.batches(query):
+            splits, errors = split(batch)
+            failed += len(errors)
+            if rule.names() is None:
+                keys = pa.table({"split": splits, "key": batch["key"]}).group_by("split").aggregate([("key", "min")])
+                for name, key in zip(keys["split"].to_pylist(), keys["key_min"].to_pylist(), strict=True):
+                    first[name] = min(first.get(name, key), key)
+            numbers = pc.index_in(splits, pa.array(list(first), pa.string()))
+            places = pa.array(hash_keys(batch["key"], salt)) if salt else pa.nulls(len(batch), pa.uint64())
+            columns = [batch["rid"], numbers, places, batch["size"], batch["label"]]
+            yield pa.RecordBatch.from_arrays(columns, schema=_PLACED).filter(numbers.is_valid())
+
+    table.database.create("placed", _PLACED, placed())
+    if failed:
+        table.database.append("left_out", _ERRORS, _errors(table, query, split))
+    if table.count() > table.database.value("SELECT count(*) FROM placed"):
+        unplaced = f"({table.query('key')}) ANTI JOIN placed USING (rid)"
+        table.leave_out(f"SELECT rid, {_UNCHOSEN} AS step, '{NOT_LISTED}' AS code FROM {unplaced}")
+    table.join({"label": "placed.label"}, "JOIN placed USING (rid)")
+    names = sorted(first, key=lambda name: first[name])
+    if names != list(first):
+        ranks = [names.index(name) for name in first]
+        table.database.run(f"UPDATE placed SET number = {ranks}[number + 1]")
+    return fitted, names, warnings
+
+
+def _errors(table: ReferenceTable, query: str, split: SplitBatch) -> Iterator[pa.RecordBatch]:
+    """Why references cannot be in any split, as rows of `left_out`."""
+    for batch in table.database.batches(query):
+        _, errors = split(batch)
+        if errors:
+            rids = batch["rid"].take(pa.array(list(errors)))
+            codes, messages = (pa.array(column, pa.string()) for column in zip(*errors.values(), strict=True))
+            constants = pa.repeat(pa.scalar(_UNSPLIT, pa.int32()), len(rids)), pa.repeat("split", len(rids))
+            yield pa.RecordBatch.from_arrays([rids, *constants, codes, messages], schema=_ERRORS)
 
 
 def _by_columns(table: ReferenceTable, rule: SplitRule) -> tuple[Splits | Strata, list[str], SplitBatch]:
     """The rule by which columns decide, fitted; warnings; and what gives a batch its splits, or says why not."""
     names = list(rule.names() or [])
-    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query()})") > 0
+    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query('label')})") > 0
 
     def columns(batch: pa.RecordBatch) -> pa.RecordBatch:
         joined = [batch[f"c{at}"].cast(each.type) for at, each in enumerate(table.schema.columns)]
@@ -220,23 +256,21 @@ def _by_columns(table: ReferenceTable, rule: SplitRule) -> tuple[Splits | Strata
     return fitted, warnings, split
 
 
-def _total(table: ReferenceTable, rule: SplitRule) -> dict[str, SplitTotals]:
-    """What each split holds: those that the rule names, and then those that the input does."""
-    placed = table.query("split", "JOIN placed USING (rid)")
+def _total(table: ReferenceTable, names: Sequence[str]) -> dict[str, SplitTotals]:
+    """What each split holds."""
     rows = table.database.rows(
-        "SELECT split, label, count(*), sum(greatest(size, 0))::BIGINT, min(key) "
-        f"FROM ({placed}) GROUP BY split, label ORDER BY label"
+        "SELECT number, label, count(*), sum(greatest(size, 0))::BIGINT FROM placed ANTI JOIN left_out USING (rid) "
+        "GROUP BY number, label ORDER BY label"
     )
-    first = dict.fromkeys(rule.names() or [], "")  # the key that a split is met at
-    examples, sizes, labels = Counter[str](), Counter[str](), dict[str, dict[str, int]]()
-    for split, label, count, size, key in rows:
-        first[split] = min(first.get(split, key), key)
-        examples[split] += count
-        sizes[split] += size
+    examples, sizes, labels = Counter[int](), Counter[int](), dict[int, dict[str, int]]()
+    for number, label, count, size in rows:
+        examples[number] += count
+        sizes[number] += size
         if label:
-            labels.setdefault(split, {})[label] = count
-    names = sorted(first, key=lambda name: first[name])
-    return {name: SplitTotals(examples[name], sizes[name], labels.get(name, {})) for name in names}
+            labels.setdefault(number, {})[label] = count
+    return {
+        name: SplitTotals(examples[number], sizes[number], labels.get(number, {})) for number, name in enumerate(names)
+    }
 
 
 def _check_splits(counts: Mapping[str, int], inventory: Inventory, recipe: Recipe) -> None:
@@ -279,16 +313,16 @@ def _leave_out_duplicates(table: ReferenceTable, threads: int) -> list[str]:
     Payloads are equal where their sizes and their MD5 are, which stores tell by the ETag of an object that was written
     in one piece; of others the payloads are hashed. Those that cannot be read are left to make.
     """
-    database, usable = table.database, table.query()
-    by_etag = "regexp_full_match(etag, '[0-9a-f]{32}')"
-    repeated = f"SELECT hash(etag, size) AS h FROM ({usable}) WHERE {by_etag} GROUP BY h HAVING count(*) > 1"
+    database = table.database
+    by_etag = "coalesce(regexp_full_match(files.etag, '[0-9a-f]{32}'), false)"
+    usable = table.query("etag", "size", where=by_etag)
+    repeated = f"SELECT hash(etag, size) AS h FROM ({usable}) GROUP BY h HAVING count(*) > 1"
     database.run(
         f"CREATE TABLE contents AS SELECT rid, concat(etag, ':', size) AS content FROM ({usable}) "
-        f"WHERE {by_etag} AND hash(etag, size) IN ({repeated})"
+        f"WHERE hash(etag, size) IN ({repeated})"
     )
-    database.append(
-        "contents", _CONTENTS, _hash_payloads(table, f"({usable}) WHERE NOT coalesce({by_etag}, false)", threads)
-    )
+    usable = table.query("uri", "size", where=f"NOT {by_etag}")
+    database.append("contents", _CONTENTS, _hash_payloads(table, usable, threads))
     first = "first_value(rid) OVER (PARTITION BY content ORDER BY key)"
     database.run(
         f"CREATE TABLE duplicates AS SELECT rid, kept FROM (SELECT rid, {first} AS kept FROM contents "
@@ -299,7 +333,7 @@ def _leave_out_duplicates(table: ReferenceTable, threads: int) -> list[str]:
     return warnings
 
 
-def _hash_payloads(table: ReferenceTable, among: str, threads: int) -> Iterator[pa.RecordBatch]:
+def _hash_payloads(table: ReferenceTable, usable: str, threads: int) -> Iterator[pa.RecordBatch]:
     """The hashes of payloads that have as many bytes as another one, as rows of `contents`."""
 
     def digest(uri: str) -> str | None:
@@ -308,9 +342,9 @@ def _hash_payloads(table: ReferenceTable, among: str, threads: int) -> Iterator[
         except OSError:
             return None
 
-    shared = f"SELECT size FROM {among} GROUP BY size HAVING count(*) > 1"
+    shared = f"SELECT size FROM ({usable}) GROUP BY size HAVING count(*) > 1"
     with ThreadPoolExecutor(threads) as pool:
-        for batch in table.database.batches(f"SELECT rid, uri FROM {among} AND size IN ({shared})"):
+        for batch in table.database.batches(f"SELECT rid, uri FROM ({usable}) WHERE size IN ({shared})"):
             digests = list(ordered_map(pool, digest, batch["uri"].to_pylist(), 4 * threads))
             hashed = pa.RecordBatch.from_arrays([batch["rid"], pa.array(digests, pa.string())], schema=_CONTENTS)
             yield hashed.filter(hashed["content"].is_valid())
@@ -319,6 +353,8 @@ def _hash_payloads(table: ReferenceTable, among: str, threads: int) -> Iterator[
 def _contradictions(table: ReferenceTable) -> list[str]:
     """Warnings of duplicates that have another label, mask or joined columns than what they equal."""
     database = table.database
+    if not database.value("SELECT count(*) FROM duplicates"):
+        return []
     database.run(
         f"CREATE TABLE described AS SELECT * FROM ({table.query()}) WHERE rid IN "
         "(SELECT rid FROM duplicates UNION SELECT kept FROM duplicates)"

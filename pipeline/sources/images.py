@@ -143,8 +143,8 @@ class Images:
         )
         if self.label is not None:
             table.leave_out(
-                f"SELECT rid, 0 AS step, 'plan' AS stage, 'label_missing' AS code, ? AS message FROM ({table.query()}) "
-                "WHERE label IS NULL OR label = ''",
+                "SELECT rid, 0 AS step, 'plan' AS stage, 'label_missing' AS code, ? AS message "
+                f"FROM ({table.query('label')}) WHERE label IS NULL OR label = ''",
                 f"expected a label by {self.label!r}, found none",
             )
 
@@ -154,14 +154,14 @@ def _label_by_list(table: ReferenceTable, labels: key_lists.KeyList, root: str) 
     uri, warnings = files.join(root, labels.path), list[str]()
     names.load_names(table, "label_names", labels.read(root, partial(names.index_of, table, names.ALL), warnings))
     named = names.find_named(table, "label_names", uri)
-    if twice := names.check_one_value(table, "label_names", named.table):
-        name, before, value = twice
-        raise RequestError(f"{uri}: {name!r} has the labels {before!r} and {value!r}, expected one")
     table.database.run(
-        f"CREATE TABLE labels AS SELECT rid, any_value(value) AS label FROM {named.table} JOIN label_names USING (row) "
-        "GROUP BY rid"
+        "CREATE TABLE labels AS SELECT rid, min(value) AS label, max(value) AS other "
+        f"FROM {named.table} JOIN label_names USING (row) GROUP BY rid"
     )
-    table.set_label("LEFT JOIN labels USING (rid)", "labels.label")
+    if table.database.rows("SELECT rid FROM labels WHERE label <> other LIMIT 1"):
+        name, before, value = names.first_contradiction(table, "label_names", named.table)
+        raise RequestError(f"{uri}: {name!r} has the labels {before!r} and {value!r}, expected one")
+    table.join({"label": "labels.label"}, "LEFT JOIN labels USING (rid)")
     warnings += named.warnings
     if named.strangers:
         warnings.append(f"{uri} labels {named.strangers} examples that the input lacks, such as {named.stranger!r}")
@@ -200,8 +200,8 @@ def _folder(key: str, depth: int) -> str | None:
 def _warn_of_forms(what: str, column: str, table: ReferenceTable) -> list[str]:
     """A warning where the values of a column look alike but differ in their Unicode form."""
     query = (
-        f"SELECT {column} AS name, min(key) AS first FROM ({table.query()}) WHERE strlen({column}) > length({column}) "
-        "GROUP BY name"
+        f"SELECT {column} AS name, min(key) AS first FROM ({table.query('key', 'label')}) "
+        f"WHERE strlen({column}) > length({column}) GROUP BY name"
     )
     batches = (batch.append_column("form", forms(batch["name"])) for batch in table.database.batches(query))
     schema = pa.schema([("name", pa.string()), ("first", pa.string()), ("form", pa.string())])

@@ -238,7 +238,7 @@ class ImageJoin:
         columns = [f"{rows}.v{at}" for at in range(len(schema.columns))]
         selected = ", ".join(["rid", *(f"v{at}" for at in range(len(schema.columns)))])
         join = f"LEFT JOIN (SELECT {selected} FROM {named} JOIN {rows} USING (row)) AS {rows} USING (rid)"
-        lacking = f"SELECT rid, key FROM ({table.query()}) ANTI JOIN {named} USING (rid)"
+        lacking = f"SELECT rid, key FROM ({table.query('key')}) ANTI JOIN {named} USING (rid)"
         ((count, key),) = table.database.rows(f"SELECT count(*), min(key) FROM ({lacking})")
         if count:
             left_out = "left out" if self.right.how == "inner" else "without its columns"
@@ -249,7 +249,7 @@ class ImageJoin:
             table.leave_out(
                 f"SELECT rid, {len(table.schema.columns) + 1} AS step, '{NO_MATCH}' AS code FROM ({lacking})"
             )
-        table.add_columns(join, columns, schema)
+        table.add_columns(columns, join, schema)
         listing.warnings += [*warnings, *right.warnings, *describe_notes(notes)]
         listing.digest += right.digest
         return listing
@@ -322,7 +322,7 @@ def _match_rows(table: ReferenceTable, rows: str, uri: str) -> tuple[str, list[s
     )
     near = near_keys.hint(searched, aliases(table, USABLE)) if shown else ""
     if not database.rows(f"FROM {named.table} LIMIT 1") and table.count():
-        key = database.value(f"SELECT min(key) FROM ({table.query()})")
+        key = database.value(f"SELECT min(key) FROM ({table.query('key')})")
         raise RequestError(
             f"join: expected {uri} to name some of the images, such as {key!r}, found none: "
             f"it holds {shown}; {near or 'numbers with leading zeros must be declared as strings'}"
@@ -337,7 +337,7 @@ def _check_columns(table: ReferenceTable, schema: TableSchema) -> None:
     """Raises RequestError where columns that are joined have the names of others."""
     if not table.count():
         return
-    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query()})")
+    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query('label')})")
     taken = {"key", "image", "mask", *table.schema.columns.names} | ({"label"} if has_labels else set())
     clashes = sorted(taken & {*schema.columns.names})
     if clashes:

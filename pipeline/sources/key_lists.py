@@ -196,11 +196,15 @@ def _checked_widths(rows: Iterator[list[str]], width: int, first: int, uri: str)
     first_of_width: dict[int, tuple[int, list[str]]] = {}
     least: int | None = None
     for number, row in enumerate(rows, first):
-        found = max((at for at, value in enumerate(row, 1) if value.strip()), default=0)
+        found = len(row)
+        while found and not row[found - 1].strip():
+            found -= 1
         if width and found > width:
             raise _too_wide(uri, number, row, found, width, "the header has")
-        first_of_width.setdefault(found, (number, row))
-        least = len(row) if least is None else min(least, len(row))
+        if found not in first_of_width:
+            first_of_width[found] = number, row
+        if least is None or len(row) < least:
+            least = len(row)
         yield row
     if not width and least is not None:
         wider = [(*place, found) for found, place in first_of_width.items() if found > least]

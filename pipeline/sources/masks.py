@@ -118,7 +118,7 @@ def find_masks(table: ReferenceTable, rule: MaskRule, root: str) -> list[str]:
         f"JOIN masks ON coalesce(lost.form, lost.name) = masks.form WHERE {_IS_FILE} GROUP BY rid HAVING count(*) = 1"
     )
     _check_pairs(table, rule)
-    table.set_mask("LEFT JOIN mask_of USING (rid) LEFT JOIN masks USING (mid)", "masks.uri")
+    table.join({"mask": "masks.uri"}, "LEFT JOIN mask_of USING (rid) LEFT JOIN masks USING (mid)")
     table.database.append("left_out", _LEFT_OUT, _without_masks(table, rule))
     return listing.warnings + _warnings(table)
 

@@ -61,15 +61,13 @@ def load_names(references: ReferenceTable, names: str, lines: Iterable[tuple[str
     references.database.create(names, _VALUED, batches())
 
 
-def check_one_value(references: ReferenceTable, names: str, table: str) -> tuple[str, str, str] | None:
-    """The first name in a table of names whose reference another line gives another value before; None of none.
+def first_contradiction(references: ReferenceTable, names: str, table: str) -> tuple[str, str, str]:
+    """The first name in a table of names, of which there is one, whose reference a line before gives another value.
 
     Returns:
       The name, the value that was there before, and its own.
     """
     named = f"SELECT row, rid, name, value FROM {table} JOIN {names} USING (row)"
-    if not references.database.rows(f"SELECT rid FROM ({named}) GROUP BY rid HAVING min(value) <> max(value) LIMIT 1"):
-        return None
     first = "first_value(value) OVER (PARTITION BY rid ORDER BY row)"
     (found,) = references.database.rows(
         f"SELECT name, before, value FROM (SELECT *, {first} AS before FROM ({named})) WHERE value <> before "

@@ -1,7 +1,7 @@
 """The references of a source of images, as tables on disk: what is listed, joined to it, and left out of it."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,13 +81,17 @@ class ReferenceTable:
     def __init__(self) -> None:
         self.database = ScratchDatabase()
         self.schema = NO_COLUMNS
-        self._label, self._mask = "files.label", "files.mask"
-        self._columns: list[str] = []
-        self._joins: list[str] = []
+        names = ("key", "uri", "size", "etag", "label", "mask")
+        self._columns = {name: (f"files.{name}", "") for name in names}  # to an expression, and how its table is joined
         self._rows = 0
         self.database.run(
             "CREATE TABLE left_out (rid BIGINT, step INTEGER, stage VARCHAR, code VARCHAR, message VARCHAR)"
         )
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that `query` knows."""
+        return list(self._columns)
 
     def add(self, listing: FileListing) -> None:
         """Takes all files of a listing, once.
@@ -97,7 +101,7 @@ class ReferenceTable:
         """
         schema = listing.schema or NO_COLUMNS
         self.schema = schema
-        self._columns = [f"files.c{at}" for at in range(len(schema.columns))]
+        self.join({f"c{at}": f"files.c{at}" for at in range(len(schema.columns))}, "")
         columns = [*FILES, *_FURTHER, *(pa.field(f"c{at}", each.type) for at, each in enumerate(schema.columns))]
         stored = pa.schema(columns)
         self.database.create("files", stored, (self._to_row_group(batch, stored) for batch in listing.batches))
@@ -135,20 +139,19 @@ class ReferenceTable:
             )
         self.database.run("DROP TABLE repeated")
 
-    def set_label(self, join: str, label: str) -> None:
-        """Takes labels from another table from now on."""
-        self._joins.append(join)
-        self._label = label
+    def join(self, columns: Mapping[str, str], join: str) -> None:
+        """Takes columns from another table from now on.
 
-    def set_mask(self, join: str, mask: str) -> None:
-        """Takes masks from another table from now on."""
-        self._joins.append(join)
-        self._mask = mask
+        Args:
+          columns: Names to expressions of that table: `label`, `mask`, `c0`, ….
+          join: How it is joined to `files`.
+        """
+        self._columns |= {name: (expression, join) for name, expression in columns.items()}
 
-    def add_columns(self, join: str, columns: Sequence[str], schema: TableSchema) -> None:
-        """Adds columns of another table to those that are stored with the examples."""
-        self._joins.append(join)
-        self._columns += columns
+    def add_columns(self, columns: Sequence[str], join: str, schema: TableSchema) -> None:
+        """Adds columns of another table, given as for `join`, to those that are stored with the examples."""
+        first = len(self.schema.columns)
+        self.join({f"c{at}": expression for at, expression in enumerate(columns, first)}, join)
         self.schema = TableSchema(
             pa.schema([*self.schema.columns, *schema.columns]),
             {**self.schema.rules, **schema.rules},
@@ -161,20 +164,23 @@ class ReferenceTable:
             f"INSERT INTO left_out BY NAME SELECT * FROM ({query}) WHERE rid NOT IN (SELECT rid FROM left_out)", *values
         )
 
-    def query(self, columns: str = "", tables: str = "", order: str = "", where: str = "") -> str:
-        """A query of the references that are not left out: rid, key, uri, size, etag, label, mask, c0, c1, ….
+    def query(self, *columns: str, tables: str = "", order: str = "", where: str = "") -> str:
+        """A query of the references that are not left out: `rid` and columns.
 
         Args:
-          columns: Further columns.
-          tables: Further joins, by `rid`.
+          columns: key, uri, size, etag, label, mask, c0, c1, …, or what further tables have; none: all but the latter.
+          tables: Further joins.
           order: What to sort by.
           where: What must hold.
         """
-        joined = "".join(f", {column} AS c{at}" for at, column in enumerate(self._columns))
+        terms, joins = ["rid"], dict[str, None]()
+        for name in columns or self._columns:
+            expression, join = self._columns.get(name, (name, ""))
+            terms.append(f"{expression} AS {name}")
+            joins[join] = None
         return (
-            f"SELECT rid, files.key, files.uri, files.size, files.etag, {self._label} AS label, {self._mask} AS mask"
-            f"{joined}{f', {columns}' if columns else ''} FROM files {' '.join(self._joins)} {tables} "
-            f"ANTI JOIN left_out USING (rid){f' WHERE {where}' if where else ''}{f' ORDER BY {order}' if order else ''}"
+            f"SELECT {', '.join(terms)} FROM files {' '.join(joins)} {tables} ANTI JOIN left_out USING (rid)"
+            f"{f' WHERE {where}' if where else ''}{f' ORDER BY {order}' if order else ''}"
         )
 
     def references(self, query: str) -> Iterator[Reference]:

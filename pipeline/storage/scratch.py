@@ -13,7 +13,7 @@ from ..cores import cores
 from ..errors import PenstockError
 
 BATCH_ROWS = 1 << 15
-_MEMORY = "600MiB"  # of the tables and of each query together; what is beyond it goes to the folder
+_MEMORY = "768MiB"  # of the tables and of each query together; what is beyond it goes to the folder
 _THREADS = 4  # each has buffers of its own
 
 
