@@ -8,6 +8,7 @@ attempt is not made again.
 import itertools
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
@@ -18,11 +19,12 @@ import pyarrow as pa
 from ..errors import PenstockError
 from ..formats import paths
 from ..planning import plan_file
+from ..prepare.fetch import RangeFetcher
 from ..prepare.threads import ordered_map
 from ..sources import nominal
 from ..sources.listing import RecordRange
 from ..sources.record_source import RecordSource
-from ..sources.row_scan import Outcome, RangeScan, resolve
+from ..sources.row_scan import Outcome, RangeScan, fetch_window, resolve
 from ..storage import files
 
 _RESOLVED = ("begin", "end", "first_row", "rows", "first_line")
@@ -96,8 +98,9 @@ def scan_task(options: ScanOptions, task: int) -> None:
     if files.exists(options.table) or files.exists(uri):
         return
     _, ranges = plan_file.read_unit(files.join(options.root, paths.NOMINAL), task)
-    with ThreadPoolExecutor(options.threads, "scan") as pool:
-        scans = list(ordered_map(pool, lambda each: nominal.scan(options.source, each), ranges, 2 * options.threads))
+    with ThreadPoolExecutor(options.threads, "scan") as pool, closing(RangeFetcher(options.threads)) as fetcher:
+        fetched = fetcher.ahead(fetch_window, ranges)
+        scans = list(ordered_map(pool, lambda each: nominal.scan(options.source, each), fetched, 2 * options.threads))
     rows = [
         (position, scan.lines, *astuple(outcome)) for position, scan in enumerate(scans) for outcome in scan.outcomes
     ]

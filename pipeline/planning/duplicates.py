@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 
 import numpy as np
 
 from ..errors import PenstockError, RequestError
+from ..prepare.fetch import RangeFetcher
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
 from ..sources.listing import RecordRange
@@ -33,8 +35,8 @@ def mark_duplicates(preparer: TablePreparer, ranges: Sequence[RecordRange], thre
             raise RequestError(str(error)) from error
         return numbers, np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 4)[:, :2].copy()
 
-    with ThreadPoolExecutor(threads) as pool:
-        parts = list(ordered_map(pool, hashes, ranges, 2 * threads))
+    with ThreadPoolExecutor(threads) as pool, closing(RangeFetcher(threads)) as fetcher:
+        parts = list(ordered_map(pool, hashes, fetcher.ahead(preparer.steps.fetch, ranges), 2 * threads))
     is_duplicate = _equal_an_earlier(np.concatenate([words for _, words in parts]))
     marked, begin = [], 0
     for record_range, (numbers, _) in zip(ranges, parts, strict=True):

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -20,6 +21,7 @@ from ..formats import paths
 from ..formats.example_writer import encode
 from ..formats.features import Feature, describe_columns, stored_schema
 from ..formats.paths import ShardName
+from ..prepare.fetch import RangeFetcher
 from ..prepare.images import ImagePreparer, ImageSteps
 from ..prepare.preparer import Preparer, StatisticsSpec
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
@@ -291,8 +293,8 @@ def _fit_splits(steps: TableSteps, ranges: Sequence[RecordRange], threads: int) 
 
     def parts() -> Iterator[tuple[pa.RecordBatch, Hashes]]:
         resolved = _resolve(partial(nominal.resolve_all, steps.source, ranges, threads))
-        with ThreadPoolExecutor(threads) as pool:
-            for batch, hashes in ordered_flat_map(pool, part, resolved, 2 * threads):
+        with ThreadPoolExecutor(threads) as pool, closing(RangeFetcher(threads)) as fetcher:
+            for batch, hashes in ordered_flat_map(pool, part, fetcher.ahead(steps.fetch, resolved), 2 * threads):
                 if len(batch):
                     yield batch, hashes
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,17 +24,13 @@ from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
-from ..storage import files
 from .chunk import Chunk, SplitExamples, content_hashes
-from .fetch import FetchLimits, fetch_ahead
+from .fetch import RangeFetcher
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .steps import PreparedRows, apply_step, conform, quarantined
 from .summaries import summarize
 from .threads import ordered_flat_map
-
-_FETCHED_RANGES = 16  # at a time for each thread that parses: 100 MB/s of each, where an answer takes 160 ms
-_FETCHED_BYTES = 128 << 20
 
 
 @dataclass(frozen=True)
@@ -59,6 +55,10 @@ class TableSteps:
     def by_example(self) -> bool:
         """Whether a function works on one example at a time: then the values tell the columns and their types."""
         return not all(isinstance(function, Vectorized | Where) for function in self.functions)
+
+    def fetch(self, record_range: RecordRange, reader: PartReader) -> RecordRange:
+        """A range with what it takes of a file in a store; see `RangeFetcher`."""
+        return with_parts(self.source, record_range, self.schema, reader)
 
     def prepare(self, record_range: RecordRange) -> Iterator[PreparedRows]:
         """Reads a range, gives its rows their splits, and applies the functions; a part of the range at a time.
@@ -266,25 +266,17 @@ class TableWorker:
         self._preparer = preparer
         self._window = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "prepare")
-        self._limits = FetchLimits.for_threads(threads, _FETCHED_RANGES, _FETCHED_BYTES)
-        self._fetchers = ThreadPoolExecutor(self._limits.requests, "fetch")
-        self._reader = PartReader()
+        self._fetcher = RangeFetcher(threads)
 
     def close(self) -> None:
         """Ends the threads."""
-        self._fetchers.shutdown(wait=False, cancel_futures=True)
+        self._fetcher.close()
         self._pool.shutdown()
 
     def chunks(self, splits: Collection[str], pieces: Sequence[RecordRange]) -> Iterator[Chunk]:
         """Chunks of each range; every unit holds all splits."""
-        ranges: Iterable[RecordRange] = pieces
-        if not all(files.is_local(record_range.uri) for record_range in pieces):
-            ranges = fetch_ahead(self._fetchers, self._fetch, pieces, lambda each: each.size, self._limits)
+        ranges = self._fetcher.ahead(self._preparer.steps.fetch, pieces)
         return ordered_flat_map(self._pool, self._preparer, ranges, self._window)
-
-    def _fetch(self, record_range: RecordRange) -> RecordRange:
-        steps = self._preparer.steps
-        return with_parts(steps.source, record_range, steps.schema, self._reader)
 
 
 def _unprepared(rows: Rows) -> PreparedRows:

@@ -17,7 +17,7 @@ import numpy as np
 
 from ..errors import PenstockError
 from . import row_blocks, row_boundaries
-from .file_content import open_content, read_in_pieces
+from .file_content import FileParts, PartReader, open_content, read_in_pieces
 from .listing import RecordRange
 from .row_boundaries import Dialect
 from .text_ranges import rows_before
@@ -260,11 +260,27 @@ def _follow_entries(record_range: RecordRange, dialect: Dialect) -> "tuple[_Wind
             ahead *= _MORE
 
 
-def _read_window(record_range: RecordRange, dialect: Dialect, behind: int, ahead: int) -> "_Window":
+def fetch_window(record_range: RecordRange, reader: PartReader) -> RecordRange:
+    """A nominal range with the bytes that it mostly takes to scan it.
+
+    Raises:
+      PenstockError: the file cannot be read.
+    """
+    base, stop = _window_bounds(record_range, _BEHIND, _AHEAD)
+    return replace(record_range, parts=FileParts({base: reader.read(record_range.uri, base, stop)}))
+
+
+def _window_bounds(record_range: RecordRange, behind: int, ahead: int) -> tuple[int, int]:
     base = max(record_range.file_begin, record_range.begin - behind)
-    stop = min(record_range.file_end, record_range.end + ahead)
+    return base, min(record_range.file_end, record_range.end + ahead)
+
+
+def _read_window(record_range: RecordRange, dialect: Dialect, behind: int, ahead: int) -> "_Window":
+    base, stop = _window_bounds(record_range, behind, ahead)
+    content = record_range.parts.read(base, stop - base) if record_range.parts else b""
     try:
-        content = read_in_pieces(record_range.uri, base, stop)
+        if len(content) < stop - base:
+            content = read_in_pieces(record_range.uri, base, stop)
     except OSError as error:
         raise PenstockError(
             f"{record_range.uri}: expected {stop - base} bytes from byte {base} on, found: {error}; if the file "

@@ -17,9 +17,10 @@ from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats.example_writer import serialize
 from penstock.pipeline.formats.features import describe
 from penstock.pipeline.formats.tfrecord import RecordWriter
+from penstock.pipeline.prepare.fetch import RangeFetcher
 from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.prepare.tables import TablePreparer, TableSteps
-from penstock.pipeline.sources import parquet_files
+from penstock.pipeline.sources import parquet_files, row_scan, text_ranges
 from penstock.pipeline.splits.rules import by_hash
 from penstock.pipeline.storage import files, stores
 
@@ -186,3 +187,22 @@ def test_a_file_that_is_gone_fails_the_unit_by_name(root: str, kind: str):
             list(worker.chunks(["train", "test"], listing.ranges))
     finally:
         worker.close()
+
+
+def test_ranges_are_scanned_for_rows_by_one_request_each(root: str, tmp_path: Path):
+    dialect = Csv("t.csv").format.dialect
+    begin = len("n,s\n")
+    from_disk, from_store = (
+        text_ranges.nominal_ranges(files.describe(f"{folder}/t.csv"), "t.csv", RANGE, begin)
+        for folder in (str(tmp_path), root)
+    )
+    fetcher = RangeFetcher(2)
+    before = stores.COUNTS.snapshot()
+    scans = [row_scan.scan_range(each, dialect) for each in fetcher.ahead(row_scan.fetch_window, from_store)]
+    after = stores.COUNTS.snapshot()
+    fetcher.close()
+    assert scans == [row_scan.scan_range(each, dialect) for each in from_disk]
+    assert fetcher.ahead(row_scan.fetch_window, from_disk) is from_disk
+    assert len(scans) > 8
+    assert after["get"] - before["get"] == len(scans)
+    assert after.get("head", 0) == before.get("head", 0)
