@@ -59,6 +59,11 @@ SETTINGS: Mapping[str, tuple[str, ...]] = {
     ),
 }
 """The environment variables that lead to another client. obstore heeds more of them; these are looked at each call."""
+_AWS_ROLES = (
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+)
 _EMULATED_AZURE = "http://127.0.0.1:10000"
 
 
@@ -158,14 +163,8 @@ def _s3(bucket: str, env: Mapping[str, str | None]) -> tuple[dict[str, Any], str
     endpoint = env["AWS_ENDPOINT_URL_S3"] or env["AWS_ENDPOINT_URL"] or ""
     config: dict[str, Any] = {}
     region = env["AWS_REGION"] or env["AWS_DEFAULT_REGION"]
-    keyless = (
-        "AWS_WEB_IDENTITY_TOKEN_FILE",
-        "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
-        "AWS_CONTAINER_CREDENTIALS_FULL_URI",
-    )
-    if not _is_true(env["AWS_SKIP_SIGNATURE"]) and (
-        env["AWS_PROFILE"] or not (env["AWS_ACCESS_KEY_ID"] or any(env[name] for name in keyless))
-    ):
+    elsewhere = any(env[name] for name in _AWS_ROLES) and not env["AWS_PROFILE"]
+    if not (env["AWS_ACCESS_KEY_ID"] or elsewhere or _is_true(env["AWS_SKIP_SIGNATURE"])):
         profile = _aws_profile(env)
         config |= _aws_credentials(env["AWS_PROFILE"] or "default", profile)
         region = region or profile.get("region")

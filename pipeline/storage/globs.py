@@ -18,6 +18,7 @@ from . import files, listing
 from .files import FileInfo
 
 _SHOWN = 3  # paths named in a warning
+_LITERAL = re.compile(r"[\x20-\x7e]*?(?=[^\x20-\x7e]|[*?\[]|\Z)")  # what is so in either Unicode form
 _KINDS = ((stat.S_ISFIFO, "a named pipe"), (stat.S_ISSOCK, "a socket"))
 
 
@@ -62,13 +63,17 @@ def list_batches(root: str, pattern: str) -> Iterator[pa.RecordBatch]:
     Raises:
       OSError: the store cannot be listed.
     """
-    literal = re.split(r"[*?\[]", pattern, maxsplit=1)[0].rpartition("/")[0]
-    if not literal:
-        yield from listing.list_batches(root, _Pattern(pattern))
-        return
-    for batch in listing.list_batches(files.join(root, literal), _Pattern(pattern[len(literal) + 1 :])):
-        keys = pc.binary_join_element_wise(pa.scalar(literal), batch.column("key"), "/")
-        yield batch.set_column(0, listing.SCHEMA.field("key"), keys)
+    match = _LITERAL.match(pattern)
+    literal = match[0] if match else ""
+    folder, slash, prefix = literal.rpartition("/")
+    batches = listing.list_batches(
+        files.join(root, folder) if folder else root, _Pattern(pattern[len(folder + slash) :]), prefix=prefix
+    )
+    for batch in batches:
+        if folder:
+            keys = pc.binary_join_element_wise(pa.scalar(folder), batch.column("key"), "/")
+            batch = batch.set_column(0, listing.SCHEMA.field("key"), keys)
+        yield batch
 
 
 def compile_glob(pattern: str) -> re.Pattern[str]:

@@ -52,7 +52,9 @@ class KeyPattern(Protocol):
         """The outermost folder around a key that none of them can be in, if any."""
 
 
-def list_batches(uri: str, pattern: KeyPattern | None = None, ways: int = WAYS) -> Iterator[pa.RecordBatch]:
+def list_batches(
+    uri: str, pattern: KeyPattern | None = None, ways: int = WAYS, prefix: str = ""
+) -> Iterator[pa.RecordBatch]:
     """The objects below a folder of a store, in no order, each once: batches of `SCHEMA`.
 
     What other programs write to stand for a folder (objects without content whose key ends in `/` or `_$folder$`) is
@@ -62,6 +64,7 @@ def list_batches(uri: str, pattern: KeyPattern | None = None, ways: int = WAYS) 
       uri: The folder.
       pattern: Which keys to list; all if not given. Folders that it cannot match in are passed over.
       ways: How many requests to make at a time.
+      prefix: What all keys begin with that the pattern matches; others may be told too, if there is no pattern.
 
     Raises:
       OSError: the store cannot be listed.
@@ -72,8 +75,23 @@ def list_batches(uri: str, pattern: KeyPattern | None = None, ways: int = WAYS) 
             f"{redact(uri)}: expected a store that lists what it has, found a web server; name each file"
         )
     bucket, key = locate(uri)
-    lister = _Lister(bucket, key.rstrip("/"), pattern)
-    yield from lister.run(ways if bucket.ordered else 1)
+    folder = key.rstrip("/")
+    lister = _Lister(bucket, folder, pattern)
+    if not bucket.ordered:
+        yield from lister.run(_KeyRange(""), 1)
+    elif prefix:
+        start = f"{folder}/{prefix}" if folder else prefix
+        yield from lister.run(_KeyRange(_before(start), start + _BEYOND), ways)
+    else:
+        yield from lister.run(_KeyRange(""), ways)
+
+
+def _before(key: str) -> str:
+    """A key behind all that are before a key, or at least before it: listing begins behind it."""
+    last = ord(key[-1]) - 1
+    if last <= ord(" ") or 0xD800 <= last <= 0xDFFF:
+        return key[:-1].rstrip("/")
+    return key[:-1] + chr(last) + _BEYOND
 
 
 @dataclass(eq=False, slots=True)
@@ -146,9 +164,8 @@ class _Lister:
     _begun: int = 1  # ranges
     _closed: bool = False
 
-    def run(self, ways: int) -> Iterator[pa.RecordBatch]:
-        """Lists everything: the first page here, and if that is not all, the others by threads."""
-        keys = _KeyRange("")
+    def run(self, keys: _KeyRange, ways: int) -> Iterator[pa.RecordBatch]:
+        """Lists a range: the first page here, and if that is not all, the others by threads."""
         pages = self._list(keys)
         for batch in pages:
             yield from [batch] if batch.num_rows else []

@@ -149,7 +149,7 @@ def names(uri: str) -> list[str]:
     """The names of the objects in a folder, and of the folders in it, sorted."""
     bucket, key = locate(uri)
     folder = key.rstrip("/")
-    answer = bucket.call("list", folder, lambda: bucket.client.list_with_delimiter(folder or None))
+    answer = bucket.call("list", folder, lambda: bucket.patient.list_with_delimiter(folder or None))  # of many pages
     paths = [entry["path"] for entry in answer["objects"]] + list(answer["common_prefixes"])
     return sorted({path.rpartition("/")[2] for path in paths if path != folder})
 

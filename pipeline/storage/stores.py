@@ -38,7 +38,7 @@ _LOST_WORDS = {
     "Interrupted": "the connection was lost",
     "Timeout": "no answer in time",
 }
-_METADATA = ("169.254.", "metadata.google.internal", "metadata/identity")
+_METADATA = ("/latest/api/token", "/latest/meta-data", "computeMetadata", "metadata/identity", "//169.254.170.2")
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _PASSING = {"RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "SlowDown"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}

@@ -44,6 +44,7 @@ def test_keys_of_the_environment_come_before_a_profile(home, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAENV")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "other")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("AWS_PROFILE", "other")
     assert _s3_settings() == {"region": "eu-central-1"}, "the keys are left to obstore, which reads the environment"
 
 
@@ -78,6 +79,23 @@ def test_a_profile_that_takes_boto3_says_so(home, monkeypatch):
         RequestError, match=r"profile sso has no keys .* install penstock\[s3\], or set AWS_ACCESS_KEY_ID"
     ):
         files.read_bytes("s3://b/k")
+
+
+def test_no_credentials_at_all_are_said_soon(s3, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_METADATA_ENDPOINT", s3.url)
+    with pytest.raises(PermissionError, match=r"s3://b/k: expected credentials .* AWS_SKIP_SIGNATURE=true"):
+        files.read_bytes("s3://b/k")
+    assert len(s3.requests) <= 2 * 3
+
+
+def test_public_data_is_read_without_credentials(s3, monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    s3.objects["b"]["x"] = b"1"
+    assert files.read_bytes("s3://b/x") == b"1"
 
 
 def test_a_profile_that_is_not_there_is_named(monkeypatch):

@@ -136,6 +136,37 @@ def test_folders_that_a_pattern_cannot_match_in_are_passed_over(listed):
     assert len(listed(Listed(keys), pattern="**/*")) == len(keys)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "count", "requests"),
+    [
+        ("d/img_015*.jpg", 10, 1),
+        ("d/img_0150.jpg", 1, 1),
+        ("d/img_0*", 1000, 150),
+        ("d/x 1/*", 1, 1),
+        ("d/x *", 1, 1),
+        ("d/é*", 2, 2000),
+        ("d/e*/x", 1, 1),
+        ("nothing/*.jpg", 0, 1),
+        ("d/!.jpg", 1, 1),
+    ],
+)
+def test_a_glob_lists_only_keys_that_begin_as_it_does(pattern, count, requests, listed, monkeypatch):
+    names = [f"img_{number:04}.jpg" for number in range(5000)] + [
+        "x 1/y",
+        "x 1",
+        "é1",
+        "e\u0301x",
+        "e\u0301/x",
+        "!.jpg",
+    ]
+    store = Listed([f"p/d/{name}" for name in names] + [f"p/e/{number}" for number in range(100)])
+    monkeypatch.setattr(listing, "locate", lambda uri: (Bucket("s3://b/", store), uri.removeprefix("s3://b/")))
+    found = globs.glob("s3://b/p", pattern).files
+    assert len(found) == count
+    assert all(globs.matches_glob(pattern, key) for key in found)
+    assert store.requests <= requests
+
+
 def test_objects_that_stand_for_folders_are_no_files(listed):
     store = Listed(["p/", "p/a/", "p/a-b", "p/a/1", "p/empty/", "p/z_$folder$/"])
     assert sorted(listed(store)) == ["a-b", "a/1"]
