@@ -16,15 +16,18 @@ if TYPE_CHECKING:
     from .load import Dataset as Dataset
     from .load import open_dataset as open_dataset
     from .planning.recipe import Recipe as Recipe
+    from .sources.archive_files import sibling as sibling
     from .sources.bigquery import BigQuery as BigQuery
     from .sources.csv import Csv as Csv
     from .sources.csv import tsv as tsv
     from .sources.images import Images as Images
     from .sources.images import folder as folder
     from .sources.images import table as table
+    from .sources.inventory import inventory as inventory
     from .sources.join import join as join
     from .sources.json_lines import JsonLines as JsonLines
     from .sources.parquet import Parquet as Parquet
+    from .sources.reference_lists import references as references
     from .sources.sql import Sql as Sql
     from .sources.tfrecord import TfRecord as TfRecord
     from .sources.union import Union as Union
@@ -47,12 +50,15 @@ _MODULES = {
     ),
     ".load": ("Dataset", "open_dataset"),
     ".planning.recipe": ("Recipe",),
+    ".sources.archive_files": ("sibling",),
     ".sources.bigquery": ("BigQuery",),
     ".sources.csv": ("Csv", "tsv"),
     ".sources.images": ("Images", "folder", "table"),
+    ".sources.inventory": ("inventory",),
     ".sources.join": ("join",),
     ".sources.json_lines": ("JsonLines",),
     ".sources.parquet": ("Parquet",),
+    ".sources.reference_lists": ("references",),
     ".sources.sql": ("Sql",),
     ".sources.tfrecord": ("TfRecord",),
     ".sources.union": ("Union",),

@@ -1,15 +1,21 @@
 """The real data of `../shared/data`: what its README says about it must come out."""
 
+import hashlib
+import io
 import json
+import tarfile
+import zipfile
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet
 import pytest
 from helpers import REPOSITORY, Committed, draw, pixels, run_job
 from PIL import Image
 
-from penstock.pipeline import Images, Recipe, by_list
+from penstock.pipeline import Images, Recipe, by_list, references, sibling
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.planning.recipe import load_recipe
 from penstock.transforms import image
@@ -46,6 +52,58 @@ def test_pets_come_out_with_their_masks(real_data: Path, tmp_path: Path):
             assert set(np.unique(expected)) <= {1, 2, 3}
             assert stem.startswith(example["label"].decode())
     assert list(verify(str(tmp_path))) == []
+
+
+@pytest.mark.slow
+def test_pets_in_archives_and_by_a_list_are_those_in_the_folder(real_data: Path, tmp_path: Path):
+    pets, stem = real_data / "pets", r"(?P<label>.+)_\d+"
+    photos = sorted((pets / "images").glob("*.jpg"))
+    masks = {photo: pets / "annotations" / "trimaps" / f"{photo.stem}.png" for photo in photos}
+    photos = [photo for photo in photos if masks[photo].exists()]
+
+    def by_stem(name: str, source: Images, root: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
+        recipe = Recipe(source=source, prepare=[image.resize(64, 64)], splits={"train": 0.8, "test": 0.2})
+        made = run_job(recipe, root, tmp_path / "out" / name)
+        assert made.manifest.quarantined == 0
+        return {
+            Path(example["key"].decode()).stem: (example["image"], example["mask"], example["label"])
+            for split in made.manifest.splits
+            for example in made.examples(split)
+        }
+
+    raw = tmp_path / "raw"
+    raw.mkdir()
+    with zipfile.ZipFile(raw / "pets.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for photo in photos:
+            archive.write(photo, f"images/{photo.name}")
+            archive.write(masks[photo], f"trimaps/{photo.stem}.png")
+    for number in range(3):
+        with tarfile.open(raw / f"{number}.tar", "w") as archive:
+            for photo in photos[number::3]:
+                archive.add(photo, f"./{photo.stem}.jpg")
+                archive.add(masks[photo], f"./{photo.stem}.seg.png")
+                label = photo.stem.rpartition("_")[0].encode()
+                info = tarfile.TarInfo(f"./{photo.stem}.cls")
+                info.size = len(label)
+                archive.addfile(info, io.BytesIO(label))
+    rows = [
+        {
+            "uri": str(photo),
+            "mask": str(masks[photo]),
+            "label": photo.stem.rpartition("_")[0],
+            "size": photo.stat().st_size,
+            "etag": hashlib.md5(photo.read_bytes()).hexdigest(),
+        }
+        for photo in photos
+    ]
+    pyarrow.parquet.write_table(pa.Table.from_pylist(rows), raw / "list.parquet")
+    expected = by_stem("folder", Images("images/*.jpg", mask="annotations/trimaps/{stem}.png", label=stem), pets)
+    zipped = Images("pets.zip!/images/*.jpg", mask="pets.zip!/trimaps/{stem}.png", label=stem)
+    tarred = Images("*.tar!/*.jpg", mask="{dir}/{stem}.seg.png", label=sibling(".cls"))
+    listed = Images(uris=references("list.parquet", mask="mask", label="label"))
+    assert len(expected) > 590
+    for name, source in {"zip": zipped, "tar": tarred, "list": listed}.items():
+        assert by_stem(name, source, raw) == expected, name
 
 
 @pytest.mark.slow

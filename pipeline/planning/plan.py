@@ -142,7 +142,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
     """The plan of images: every reference is listed, and a unit holds one split."""
     selection = select(recipe, source, root, threads)
     joined = selection.table.schema
-    steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, joined)
+    steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, joined, source.max_bytes)
     taken = sample.take(steps, selection.first(recipe.statistics, sample.TRIED), timeout)
     counts = count_units(selection.splits, recipe.shards, taken.example_bytes)
     count = sum(totals.examples for totals in selection.splits.values())

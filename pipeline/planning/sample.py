@@ -51,7 +51,7 @@ def take(steps: ImageSteps, references: Sequence[Reference], timeout: float | No
     prepared: list[Prepared] = []
     quarantined: list[QuarantinedExample] = []
     isolated = IsolatedPreparer(steps, 1, timeout) if timeout else None
-    reader = PayloadReader()
+    reader = PayloadReader(steps.max_bytes)
     start = time.perf_counter()
     tried = 0
     for reference in islice(references, TRIED):

@@ -11,13 +11,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ...transforms.outcome import Rejected
 from ..errors import RequestError
 from ..formats import paths
 from ..formats.features import LABEL
 from ..prepare.threads import ordered_map
+from ..sources.archive_members import file_of
 from ..sources.file_patterns import digest_files
 from ..sources.images import Images
 from ..sources.join import ImageJoin
+from ..sources.listed_payload import read_payload
 from ..sources.listing import Reference
 from ..sources.quarantine import FilteredExample, QuarantineFile
 from ..sources.references import ReferenceTable
@@ -223,7 +226,8 @@ def _errors(table: ReferenceTable, query: str, split: SplitBatch) -> Iterator[pa
 def _by_columns(table: ReferenceTable, rule: SplitRule) -> tuple[Splits | Strata, list[str], SplitBatch]:
     """The rule by which columns decide, fitted; warnings; and what gives a batch its splits, or says why not."""
     names = list(rule.names() or [])
-    has_labels = table.database.value(f"SELECT count(label) FROM ({table.query('label')})") > 0
+    is_joined = LABEL in table.schema.columns.names
+    has_labels = not is_joined and table.database.value(f"SELECT count(label) FROM ({table.query('label')})") > 0
 
     def columns(batch: pa.RecordBatch) -> pa.RecordBatch:
         joined = [batch[f"c{at}"].cast(each.type) for at, each in enumerate(table.schema.columns)]
@@ -338,8 +342,8 @@ def _hash_payloads(table: ReferenceTable, usable: str, threads: int) -> Iterator
 
     def digest(uri: str) -> str | None:
         try:
-            return files.sha256(uri)[0]
-        except OSError:
+            return files.sha256(uri)[0] if file_of(uri) == uri else hashlib.sha256(read_payload(uri)).hexdigest()
+        except (OSError, Rejected):
             return None
 
     shared = f"SELECT size FROM ({usable}) GROUP BY size HAVING count(*) > 1"
@@ -388,6 +392,6 @@ def _have_other_masks(first: str | None, second: str | None) -> bool:
     if first is None or second is None or first == second:
         return first != second
     try:
-        return files.read_bytes(first) != files.read_bytes(second)
-    except OSError:
+        return read_payload(first) != read_payload(second)
+    except (OSError, Rejected):
         return False  # the run tells

@@ -30,7 +30,7 @@ from ..formats.features import (
     is_pixels,
     overflow_to_infinity,
 )
-from ..sources.listed_payload import name_of
+from ..sources.archive_members import name_of
 from ..sources.listing import Reference
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
@@ -54,12 +54,14 @@ class ImageSteps:
       functions: The recipe's `prepare`.
       encode: Feature name to how its pixels are stored; the rest: JPEG for `image` of 8 bit, PNG for all else.
       joined: The columns that are joined to the examples; a value may be missing.
+      max_bytes: Larger payloads are not read.
     """
 
     decode: Decode
     functions: Sequence[Callable[[dict[str, Any]], dict[str, Any]]] = ()
     encode: Mapping[str, Jpeg | Png | Raw] = field(default_factory=dict)
     joined: TableSchema = NO_COLUMNS
+    max_bytes: int = 256 << 20
 
     @cached_property
     def joined_features(self) -> Mapping[str, Feature]:
@@ -87,7 +89,7 @@ class ImageSteps:
           payloads: Its payloads; None, and they are read.
         """
         try:
-            payloads = payloads or read_payloads(reference)
+            payloads = payloads or read_payloads(reference, self.max_bytes)
         except (Rejected, OSError) as error:
             return unreadable(reference, error)
         sha256 = hashlib.sha256(payloads.image).hexdigest()
@@ -220,7 +222,7 @@ class ImageWorker:
         self._threads, self._limits = threads, FetchLimits.for_threads(threads)
         self._pool = ThreadPoolExecutor(threads, "prepare")
         self._fetchers = ThreadPoolExecutor(self._limits.requests, "fetch")
-        self._reader = PayloadReader()
+        self._reader = PayloadReader(preparer.steps.max_bytes)
         self._fetching: FetchingMap[Reference, Any, Any] | None = None
         self._isolated = IsolatedPreparer(preparer, threads, preparer.timeout) if preparer.timeout else None
 

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 
 from ..errors import PenstockError
-from ..sources.listed_payload import name_of
+from ..sources.archive_members import name_of
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import START, ChildPool, ChildProcess, read_message, serve_parent, write_message

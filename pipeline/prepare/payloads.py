@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from ...transforms.outcome import Rejected
 from ..errors import PenstockError
-from ..sources.listed_payload import file_of, name_of, read_payload
+from ..sources.archive_members import file_of, name_of
+from ..sources.listed_payload import read_payload
 from ..sources.listing import Reference
 from ..sources.quarantine import QuarantinedExample
 from ..storage import files
@@ -34,15 +35,15 @@ class Payloads:
         return len(self.image) + len(self.mask or b"")
 
 
-def read_payloads(reference: Reference) -> Payloads:
-    """The payloads of an example.
+def read_payloads(reference: Reference, limit: int) -> Payloads:
+    """The payloads of an example, each of which may have `limit` bytes.
 
     Raises:
       Rejected: one of them is not there, or not what was listed.
       OSError: one of them cannot be read.
     """
-    image = read_payload(reference.uri, reference.size)
-    return Payloads(image, read_payload(reference.mask) if reference.mask else None)
+    image = read_payload(reference.uri, reference.size, reference.etag, limit)
+    return Payloads(image, read_payload(reference.mask, limit=limit) if reference.mask else None)
 
 
 def is_remote(reference: Reference) -> bool:
@@ -76,7 +77,9 @@ class PayloadReader:
     input would go to the quarantine.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        """Reads nothing yet; `limit` is how many bytes a payload may have."""
+        self._limit = limit
         self._lock = threading.Lock()
         self._failures = 0  # in a row
         self._readable = ""  # the URI of an object that could be read
@@ -88,7 +91,7 @@ class PayloadReader:
           PenstockError: the store cannot be read.
         """
         try:
-            payloads = read_payloads(reference)
+            payloads = read_payloads(reference, self._limit)
         except Rejected as error:
             return unreadable(reference, error)
         except OSError as error:

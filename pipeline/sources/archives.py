@@ -4,7 +4,6 @@ What stands before `!/` matches archives, what follows their members; further `!
 Nothing is unpacked to a disk: a member's address says which bytes of the archive it is.
 """
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,19 +14,13 @@ from ..errors import RequestError
 from ..storage import files
 from ..storage.files import FileInfo
 from ..storage.globs import matches_glob, printable
-from .archive_members import ArchiveError, Member, Packing, keep_last
+from .archive_members import INSIDE, ArchiveError, Member, MemberAddress, keep_last, version_of
 from .file_patterns import is_utf8
-from .range_reader import RangeReader, whole_file
+from .index_reader import IndexReader, whole_file
 from .tar_members import read_tar
 from .zip_members import STORED, data_begin, read_zip
 
-INSIDE = "!/"
 _THREADS = 8  # archives of a store that are looked into at a time: each waits for one answer after another
-_ADDRESS = re.compile(
-    r"(?P<shown>.*)#(?:tar|zip):(?P<archive>[0-9]+):(?P<begin>[0-9]+):(?P<length>[0-9]+):(?P<size>[0-9]+)"
-    r"(?::(?P<method>[0-9]+):(?P<packed>[0-9]+):(?P<crc>[0-9a-f]{8}))?:(?P<version>.*)",
-    re.DOTALL,
-)
 _STREAMS = {
     b"\x1f\x8b": "gzip",
     b"BZh": "bzip2",
@@ -39,64 +32,8 @@ _STREAMS = {
 }
 
 
-@dataclass(frozen=True)
-class MemberAddress:
-    """Where a member's bytes are.
-
-    Attributes:
-      archive: The URI of the archive; where archives are in archives, of the outermost.
-      path: The member in it: `cat/1.jpg`, or `inner.tar!/cat/1.jpg`.
-      begin: Where to read from in the archive's file.
-      length: How much to read.
-      size: The member's bytes.
-      packing: How a zip file holds it; None where the bytes that are read are the member's.
-      version: Which version of the archive that is; see `version_of`.
-    """
-
-    archive: str
-    path: str
-    begin: int
-    length: int
-    size: int
-    packing: Packing | None
-    version: str
-
-    @property
-    def name(self) -> str:
-        """The member as messages show it."""
-        return f"{self.archive}{INSIDE}{self.path}"
-
-    def __str__(self) -> str:
-        """The address as one string, as references hold it."""
-        place = f"{len(self.archive)}:{self.begin}:{self.length}:{self.size}"
-        if self.packing is None:
-            return f"{self.name}#tar:{place}:{self.version}"
-        method, packed, crc = self.packing
-        return f"{self.name}#zip:{place}:{method}:{packed}:{crc:08x}:{self.version}"
-
-    @classmethod
-    def parse(cls, uri: str) -> "MemberAddress | None":
-        """The address that a string is; None for any other URI."""
-        match = _ADDRESS.fullmatch(uri) if INSIDE in uri else None
-        if match is None:
-            return None
-        shown, cut = match["shown"], int(match["archive"])
-        if shown[cut : cut + len(INSIDE)] != INSIDE:
-            return None
-        packing = None
-        if match["method"]:
-            packing = Packing(int(match["method"]), int(match["packed"]), int(match["crc"], 16))
-        begin, length, size = int(match["begin"]), int(match["length"]), int(match["size"])
-        return cls(shown[:cut], shown[cut + len(INSIDE) :], begin, length, size, packing, match["version"])
-
-
-def version_of(info: FileInfo) -> str:
-    """What tells a file from what it is after a change: its store's ETag, or its bytes and time of change."""
-    return info.etag or f"{info.size}-{info.modified!r}"
-
-
 class FoundMember(NamedTuple):
-    """A member that matches.
+    """A member that matches, or whose content was asked for.
 
     Attributes:
       key: The archive's path relative to the input, `!/`, and the member's in it.
@@ -104,6 +41,7 @@ class FoundMember(NamedTuple):
       size: Its bytes.
       problem: A code and words, where it cannot be read; ("", "") where it can.
       content: Its bytes, where they were asked for.
+      matches: Whether it matches the pattern; others come for their content.
     """
 
     key: str
@@ -111,6 +49,7 @@ class FoundMember(NamedTuple):
     size: int
     problem: tuple[str, str]
     content: bytes | None
+    matches: bool = True
 
 
 @dataclass(frozen=True)
@@ -163,7 +102,7 @@ def look_into(
         except (ArchiveError, OSError) as error:
             message = f"{printable(info.uri)}: {printable(str(error))}"
             raise RequestError(f"{message}; or leave it out of the pattern") from error
-        return ArchiveContent([_found(key, address, member) for address, member in members], warnings)
+        return ArchiveContent([_found(key, *each) for each in members], warnings)
 
     threads = 1 if all(files.is_local(info.uri) for _, info in archives) else _THREADS
     remaining = iter(archives)
@@ -176,14 +115,16 @@ def look_into(
 
 
 def _matching(
-    reader: RangeReader,
+    reader: IndexReader,
     path: str,
     patterns: tuple[str, ...],
     keep: Callable[[str], bool],
     info: FileInfo,
     warnings: list[str],
-) -> Iterator[tuple[MemberAddress, Member]]:
-    """The members that match, with their addresses; goes into archives in the archive where a pattern says so.
+) -> Iterator[tuple[MemberAddress, Member, bool]]:
+    """The members that match or have content, with their addresses, and whether they match.
+
+    Goes into archives in the archive where a pattern says so.
 
     Args:
       reader: The archive.
@@ -201,20 +142,21 @@ def _matching(
     if repeated:
         warnings.append(f"{where} holds {repeated} members whose names follow once more in it: the last ones are taken")
     for member in members:
-        if not matches_glob(patterns[0], member.name) and member.content is None:
+        matches = matches_glob(patterns[0], member.name)
+        if not matches and member.content is None:
             continue
         if is_last:
             begin = reader.begin + member.begin
             address = MemberAddress(
                 info.uri, path + member.name, begin, member.length, member.size, member.packing, version_of(info)
             )
-            yield address, member
+            yield address, member, matches
         else:
             inner = _inner(reader, member)
             yield from _matching(inner, f"{path}{member.name}{INSIDE}", patterns[1:], keep, info, warnings)
 
 
-def _read_index(reader: RangeReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
+def _read_index(reader: IndexReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
     """All members, and warnings; which kind of archive it is, its first bytes tell, or those at its end."""
     head = reader.read(0, 512)
     for mark, kind in _STREAMS.items():
@@ -238,7 +180,7 @@ def _is_tar(head: bytes) -> bool:
     return digits.isdigit() and not set(digits) & set(b"89") and int(digits, 8) == total
 
 
-def _inner(reader: RangeReader, member: Member) -> RangeReader:
+def _inner(reader: IndexReader, member: Member) -> IndexReader:
     """An archive in an archive.
 
     Raises:
@@ -256,10 +198,10 @@ def _inner(reader: RangeReader, member: Member) -> RangeReader:
     return reader.part(begin, member.size)
 
 
-def _found(key: str, address: MemberAddress, member: Member) -> FoundMember:
+def _found(key: str, address: MemberAddress, member: Member, matches: bool) -> FoundMember:
     """The member by its key; one whose name is not UTF-8 cannot be read, for keys are."""
     name = f"{key}{INSIDE}{address.path}"
     if not is_utf8(name):
         problem = "name_not_utf8", "expected a member's name in UTF-8, found another; pack it under another name"
-        return FoundMember(printable(name), printable(str(address)), member.size, problem, None)
-    return FoundMember(name, str(address), member.size, member.problem, member.content)
+        return FoundMember(printable(name), printable(str(address)), member.size, problem, None, matches)
+    return FoundMember(name, str(address), member.size, member.problem, member.content, matches)

@@ -13,9 +13,14 @@ from ..errors import RequestError
 from ..storage import files
 from ..storage.globs import normalized
 from . import key_lists, names
-from .file_patterns import EXPECTED_FILE, check_patterns, digest_files, list_files
+from .archive_files import Sibling, list_with_members
+from .archive_members import INSIDE
+from .archives import split_pattern
+from .file_patterns import EXPECTED_FILE, check_patterns, digest_files
 from .masks import MaskRule, fields_of, find_masks
-from .references import NOT_A_FILE, ImageListing, ReferenceTable, forms
+from .record_source import RecordSource
+from .reference_lists import References
+from .references import NOT_A_FILE, FileListing, ImageListing, ReferenceTable, forms
 
 
 @dataclass(frozen=True)
@@ -31,32 +36,41 @@ class Folder:
 
 @dataclass(frozen=True)
 class Images:
-    r"""Image files under the input folder.
+    r"""Image files: under the input folder, in archives there, or named by a list.
 
     Attributes:
       pattern: Glob pattern, or several: `*` and `?` stay in a folder, `**/` is any number of folders. An example's key
-        is the file's path relative to the input.
+        is the file's path relative to the input. `train.zip!/**/*.jpg` matches members of zip and tar files; see
+        `archives`. None, where `uris` names them all.
       label: Where labels come from. A regular expression: matched in full against the stem of the file name, or, where
         it has a `/`, against the whole key; its group `label`, else its first group, else the whole is the label.
-        `folder()`: the folder's name. `table(path, key, value)`: a CSV, TSV or whitespace-separated list. None: none.
+        `folder()`: the folder's name. `table(path, key, value)`: a CSV, TSV or whitespace-separated list.
+        `sibling(suffix)`: a member of the same archive. None: none, or those of `uris`.
       mask: Where masks are: a template of the path with `{stem}`, `{dir}`, `{name}` of the image and the groups of
-        `parts`, or a glob pattern whose files pair with the images by stem. None: there are none.
+        `parts`, or a glob pattern whose files pair with the images by stem. None: there are none, or those of `uris`.
       decode: How payloads become pixels.
       max_bytes: Larger payloads are not read but quarantined.
       parts: A regular expression that must match an image's whole key; its named groups are fields of `mask`. Of
         Cityscapes: `r"leftImg8bit/(?P<city>.+)/(?P<base>[^/]+)_leftImg8bit\.png"`, with
         `mask="gtFine/{city}/{base}_gtFine_labelIds.png"`.
+      uris: A list of the images instead of listing them: a path such as "list.parquet", a table, `references(...)` or
+        `inventory(...)`. Of its objects, `pattern` takes those whose key it matches.
     """
 
-    pattern: str | Sequence[str]
-    label: str | Folder | key_lists.KeyList | None = None
+    pattern: str | Sequence[str] | None = None
+    label: str | Folder | key_lists.KeyList | Sibling | None = None
     mask: str | None = None
     decode: Decode = field(default_factory=Decode)
     max_bytes: int = 256 << 20
     parts: str | None = None
+    uris: str | Sequence[str] | RecordSource | References | None = None
 
     def __post_init__(self) -> None:
-        check_patterns("Images", self.pattern)
+        if self.pattern is not None or self.uris is None:
+            for pattern in check_patterns("Images", self.pattern or ""):
+                _check_archives(pattern)
+        if self.uris is not None:
+            self._check_list()
         if self.mask is not None and not isinstance(self.mask, str):
             raise RequestError(
                 "Images(mask=...): expected a template such as 'masks/{stem}.png' or a pattern, found "
@@ -64,6 +78,7 @@ class Images:
             )
         if self.mask is not None:
             check_patterns("Images", self.mask)
+            _check_archives(self.mask)
         elif self.parts is not None:
             raise RequestError(f"Images(parts={self.parts!r}): expected a mask=... that its groups are for, found none")
         if isinstance(self.label, str):
@@ -71,11 +86,36 @@ class Images:
                 re.compile(self.label)
             except re.error as error:
                 raise RequestError(f"Images(label=...): {self.label!r} is no regular expression: {error}") from error
-        elif self.label is not None and not isinstance(self.label, Folder | key_lists.KeyList):
+        elif self.label is not None and not isinstance(self.label, Folder | key_lists.KeyList | Sibling):
             raise RequestError(
-                f"Images(label=...): expected a regular expression, folder() or table(...), found {self.label!r}"
+                "Images(label=...): expected a regular expression, folder(), table(...) or sibling(...), found "
+                f"{self.label!r}"
             )
         _ = self._mask_rule
+
+    def _check_list(self) -> None:
+        """Raises RequestError where the list cannot be one, or says what other arguments say too."""
+        listed = self._references
+        assert listed is not None
+        for name, ours, theirs in (("label", self.label, listed.label), ("mask", self.mask, listed.mask)):
+            if ours is not None and theirs is not None:
+                raise RequestError(f"Images({name}=..., uris=...): expected one of them to tell the {name}, found both")
+        inside = [pattern for pattern in (*self._patterns, self.mask or "") if INSIDE in pattern]
+        if isinstance(self.label, Sibling) or inside:
+            raise RequestError(
+                f"Images(uris=...): expected no archives, found {inside or self.label!r}; name archives by patterns, "
+                "without uris"
+            )
+
+    @cached_property
+    def _references(self) -> References | None:
+        if self.uris is None or isinstance(self.uris, References):
+            return self.uris
+        return References(self.uris)
+
+    @property
+    def _patterns(self) -> tuple[str, ...]:
+        return check_patterns("Images", self.pattern) if self.pattern is not None else ()
 
     @cached_property
     def _mask_rule(self) -> MaskRule | None:
@@ -88,7 +128,7 @@ class Images:
           RequestError: a pattern matches nothing, or labels or masks are ambiguous.
         """
         table = ReferenceTable()
-        found = list_files(root, check_patterns("Images", self.pattern), "images")
+        found = self._list(root)
         table.add(replace(found, batches=map(self._labelled, found.batches)))
         warnings = [*found.warnings]
         lists = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
@@ -97,13 +137,32 @@ class Images:
         warnings += _leave_out_what_is_no_file(table)
         warnings += _warn_of_forms("names of images", "key", table) + _warn_of_forms("labels", "label", table)
         self._leave_out_problems(table)
-        digests = [table.digest("files")]
+        digests = [table.digest("files"), found.digest]
         if self._mask_rule:
-            warnings += find_masks(table, self._mask_rule, root)
-            digests.append(table.digest("masks"))
+            masks = self._list_masks(self._mask_rule, root)
+            warnings += find_masks(table, self._mask_rule, masks, root)
+            digests += [table.digest("masks"), masks.digest]
         depends_on = [(path, files.describe(files.join(root, path))) for path in [*lists, *found.depends_on]]
         digest = hashlib.sha256("\n".join([*digests, digest_files(depends_on)]).encode()).hexdigest()
         return ImageListing(table, warnings, digest)
+
+    def _list(self, root: str) -> FileListing:
+        """The images."""
+        if self._references:
+            return self._references.list_files(root, self._patterns)
+        return list_with_members(
+            root, self._patterns, "images", self.label if isinstance(self.label, Sibling) else None
+        )
+
+    def _list_masks(self, rule: MaskRule, root: str) -> FileListing:
+        """The masks: where images are in archives, those that a template looks for beside them are too."""
+        if self._references:
+            return replace(self._references.of_masks().list_files(root, [rule.pattern]), schema=None)
+        archived = [pattern.rpartition(INSIDE)[0] for pattern in self._patterns if INSIDE in pattern]
+        if archived and rule.template.startswith("{dir}/"):
+            beside = replace(rule, template=rule.template.removeprefix("{dir}/")).pattern
+            return list_with_members(root, [f"{archive}{INSIDE}**/{beside}" for archive in archived], "")
+        return list_with_members(root, [rule.pattern], "")
 
     def _labelled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of files with the labels that keys tell."""
@@ -194,7 +253,16 @@ def table(path: str, key: str | int = 0, value: str | int = 1) -> key_lists.KeyL
 
 def _folder(key: str, depth: int) -> str | None:
     folders = key.split("/")[:-1]
-    return folders[depth] if -len(folders) <= depth < len(folders) else None
+    if not -len(folders) <= depth < len(folders):
+        return None
+    name = folders[depth]
+    return name[:-1].rpartition(".")[0] or name[:-1] if name.endswith(INSIDE[:-1]) else name  # of an archive
+
+
+def _check_archives(pattern: str) -> None:
+    """Raises RequestError where a pattern does not say what is in archives."""
+    if INSIDE in pattern:
+        split_pattern(pattern)
 
 
 def _warn_of_forms(what: str, column: str, table: ReferenceTable) -> list[str]:

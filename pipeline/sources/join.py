@@ -216,6 +216,11 @@ class ImageJoin:
         """How payloads become pixels."""
         return self.left.decode
 
+    @property
+    def max_bytes(self) -> int:
+        """Larger payloads are not read."""
+        return self.left.max_bytes
+
     def find(self, root: str) -> ImageListing:
         """Lists the images, each with its row's columns.
 

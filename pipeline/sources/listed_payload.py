@@ -5,28 +5,15 @@ import re
 
 from ...transforms.outcome import Rejected
 from ..storage import files
-from ..storage.files import VersionMismatch
+from ..storage.files import FileTooLargeError, VersionMismatch
 from . import zip_members
-from .archive_members import ArchiveError
-from .archives import MemberAddress, version_of
+from .archive_members import ArchiveError, MemberAddress, name_of, version_of
 from .file_content import read_in_pieces
 
 UNKNOWN = -1  # bytes of an object whose list does not tell
 _LONG = 32 << 20  # bytes of an object of a store that several requests read side by side
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _LIST_AGAIN = "it changed after it was listed: run again, or list it again"
-
-
-def name_of(uri: str) -> str:
-    """A payload as messages show it: its URI; of a member of an archive, the archive's and the member's name."""
-    address = MemberAddress.parse(uri)
-    return address.name if address else uri
-
-
-def file_of(uri: str) -> str:
-    """The file that holds a payload: itself, or the archive that it is a member of."""
-    address = MemberAddress.parse(uri)
-    return address.archive if address else uri
 
 
 def read_payload(uri: str, size: int = UNKNOWN, etag: str = "", limit: int | None = None) -> bytes:
@@ -46,6 +33,8 @@ def read_payload(uri: str, size: int = UNKNOWN, etag: str = "", limit: int | Non
     address = MemberAddress.parse(uri)
     try:
         content = _read_object(uri, size, etag, limit) if address is None else _read_member(address, limit)
+    except FileTooLargeError as error:
+        raise Rejected("too_large", f"expected at most {limit} bytes, found more") from error
     except FileNotFoundError as error:
         raise Rejected("missing", f"expected an object at {name_of(uri)}, found none; {_LIST_AGAIN}") from error
     except VersionMismatch as error:

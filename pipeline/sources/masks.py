@@ -11,7 +11,6 @@ import pyarrow as pa
 from ..errors import RequestError
 from ..storage import files
 from ..storage.globs import escape_glob, normalized
-from .file_patterns import list_files
 from .references import FILES, NOT_A_FILE, FileListing, ReferenceTable, forms
 
 FIELDS = ("stem", "dir", "name")
@@ -85,12 +84,13 @@ class MaskRule:
         return re.sub("//+", "/", self.template.format(**fields)).lstrip("/")  # {dir} may be empty
 
 
-def find_masks(table: ReferenceTable, rule: MaskRule, root: str) -> list[str]:
+def find_masks(table: ReferenceTable, rule: MaskRule, listing: FileListing, root: str) -> list[str]:
     """Pairs the images with their masks, and leaves out those that have none.
 
     Args:
       table: The images.
       rule: Where their masks are.
+      listing: All masks.
       root: The input folder.
 
     Returns:
@@ -99,7 +99,6 @@ def find_masks(table: ReferenceTable, rule: MaskRule, root: str) -> list[str]:
     Raises:
       RequestError: there are no masks, or they are ambiguous.
     """
-    listing = list_files(root, [rule.pattern], "")
     load_masks(table, rule, listing)
     if not table.database.value("SELECT count(*) FROM masks"):
         notes = "".join(f"; {warning}" for warning in listing.warnings)

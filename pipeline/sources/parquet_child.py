@@ -1,4 +1,4 @@
-"""Reads Parquet files in a process of its own: a damaged one can make Arrow crash, hang, or ask for all memory.
+"""Reads Parquet and ORC files in a process of its own: a damaged one can make Arrow crash, hang, or ask for all memory.
 
 A request is (function, path or None, arguments). Of a file that is not local, the parent reads what the child asks for.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 import pyarrow as pa
+import pyarrow.orc
 import pyarrow.parquet
 
 from ..storage.child_process import read_message, serve_parent, write_message
@@ -92,6 +93,22 @@ def read_groups(file: Any, begin: int, end: int, names: list[str]) -> bytes:
     """
     with _open_parquet(file) as parquet:
         table = parquet.read_row_groups(range(begin, end), names, use_threads=False)
+    return _serialize(table)
+
+
+def orc_metadata(file: Any) -> tuple[bytes, int]:
+    """The columns of an ORC file, serialized, and how many stripes it has."""
+    orc = pyarrow.orc.ORCFile(file)
+    return orc.schema.serialize().to_pybytes(), orc.nstripes
+
+
+def read_stripe(file: Any, number: int, names: list[str]) -> bytes:
+    """A stripe's columns as an Arrow stream; see `read_groups`."""
+    return _serialize(pa.Table.from_batches([pyarrow.orc.ORCFile(file).read_stripe(number, names)]))
+
+
+def _serialize(table: pa.Table) -> bytes:
+    """A table that holds together, as an Arrow stream."""
     try:
         table.validate(full=True)
     except pa.ArrowInvalid:
@@ -169,7 +186,8 @@ class ParentFile:
 def main() -> None:
     """Answers requests until the parent closes the pipe."""
     requests, answers = serve_parent()
-    functions = {function.__name__: function for function in (metadata, column_spans, read_groups)}
+    of_files = (metadata, column_spans, read_groups, orc_metadata, read_stripe)
+    functions = {function.__name__: function for function in of_files}
     while request := read_message(requests):
         name, path, size, arguments = pickle.loads(request)
         answer: tuple[str, Any]

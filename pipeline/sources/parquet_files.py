@@ -1,4 +1,4 @@
-"""What Parquet files hold, read so that a damaged one costs itself and not this process; see `parquet_child`."""
+"""What Parquet and ORC files hold: a damaged one costs itself and not this process; see `parquet_child`."""
 
 import atexit
 import functools
@@ -83,6 +83,34 @@ def read_groups(
     if parts is None and not files.is_local(uri):
         parts = fetch_groups(uri, begin, end, names, size, PartReader())
     content = _request(uri, size, parts, "read_groups", begin, end, list(names))
+    return pa.ipc.open_stream(pa.py_buffer(content)).read_all()
+
+
+def orc_metadata(info: FileInfo) -> tuple[pa.Schema, int]:
+    """The columns of an ORC file, and how many stripes it has.
+
+    Raises:
+      UnreadableError: it is no ORC file, or it makes the process that reads it crash or hang.
+    """
+    parts = None if files.is_local(info.uri) else FileParts({}, info.size)
+    schema, stripes = _request(info.uri, 0, parts, "orc_metadata")
+    return pa.ipc.read_schema(pa.py_buffer(schema)), stripes
+
+
+def read_stripe(uri: str, number: int, names: Sequence[str], size: int) -> pa.Table:
+    """A stripe's columns.
+
+    Args:
+      uri: The file.
+      number: The stripe.
+      names: The columns.
+      size: About its bytes.
+
+    Raises:
+      UnreadableError: it cannot be read, or makes the process that reads it crash or hang.
+    """
+    parts = None if files.is_local(uri) else FileParts({}, files.size(uri))
+    content = _request(uri, size, parts, "read_stripe", number, list(names))
     return pa.ipc.open_stream(pa.py_buffer(content)).read_all()
 
 

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from ..errors import RequestError
 from ..storage.globs import normalized
 from ..storage.scratch import ScratchDatabase
+from .archive_members import name_of
 from .listing import Reference
 from .quarantine import LISTED, FilteredExample, QuarantinedExample
 from .table_schema import NO_COLUMNS, TableSchema
@@ -43,6 +44,7 @@ class FileListing:
       schema: Columns that are stored with the examples; None where there are none.
       warnings: What the user should know, once all batches are taken.
       depends_on: Files beside these that the listing depends on.
+      digest: A hash over what else it depends on, once all batches are taken.
       unique: Whether equal keys are the same file, as where several patterns match it; else they are refused.
     """
 
@@ -50,6 +52,7 @@ class FileListing:
     schema: TableSchema | None = None
     warnings: list[str] = field(default_factory=list)
     depends_on: list[str] = field(default_factory=list)
+    digest: str = ""
     unique: bool = True
 
 
@@ -112,6 +115,8 @@ class ReferenceTable:
         count = len(batch)
         names = {name: f"c{at}" for at, name in enumerate(self.schema.columns.names)}
         arrays = {names.get(name, name): batch.column(name) for name in batch.schema.names}
+        if "label" in names:  # as it is stored; what counts labels takes it as a string
+            arrays["label"] = batch.column("label").cast(pa.string())
         arrays["rid"] = pa.array(np.arange(self._rows, self._rows + count))
         arrays["form"] = forms(batch["key"])
         self._rows += count
@@ -214,7 +219,7 @@ class ReferenceTable:
         )
         for batch in self.database.batches(query):
             for row in batch.to_pylist():
-                yield QuarantinedExample(**row)
+                yield QuarantinedExample(**{**row, "uri": name_of(row["uri"])})
 
     def filtered(self) -> tuple[Counter[str], list[FilteredExample]]:
         """How many are left out by each reason, and the first of each, step by step and in the order of their keys."""

@@ -5,7 +5,8 @@ import tarfile
 from collections.abc import Callable
 
 from .archive_members import SIBLING_BYTES, ArchiveError, Member, clean_name
-from .range_reader import RangeReader
+from .index_reader import IndexReader
+from .references import NOT_A_FILE
 
 _BLOCK = 512
 _HEADER_BYTES = 1 << 20  # a name or a list of attributes may have so many
@@ -20,7 +21,7 @@ _KINDS = {
 class _Cursor:
     """A reader with a place, as `tarfile` reads files."""
 
-    def __init__(self, file: RangeReader) -> None:
+    def __init__(self, file: IndexReader) -> None:
         self._file = file
         self._at = 0
 
@@ -38,7 +39,7 @@ class _Cursor:
         return self._at
 
 
-def read_tar(file: RangeReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
+def read_tar(file: IndexReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
     """The members, folders left out, in their order; and warnings.
 
     Args:
@@ -61,8 +62,8 @@ def read_tar(file: RangeReader, keep: Callable[[str], bool]) -> tuple[list[Membe
             if info.islnk() or info.issym():
                 folder = posixpath.dirname(name) if info.issym() else ""
                 links.append((len(members), posixpath.normpath(posixpath.join(folder, info.linkname))))
-                found = f"found a link to {info.linkname!r}, which the tar file lacks"
-                members.append(Member(name, 0, 0, 0, None, ("not_a_file", f"expected a file, {found}")))
+                kind = f"a link to {info.linkname!r}, which the tar file lacks"
+                members.append(Member(name, 0, 0, 0, None, (NOT_A_FILE, kind)))
             else:
                 members.append(_member(name, info, file, keep))
     except (tarfile.TarError, ValueError, OverflowError) as error:
@@ -73,16 +74,16 @@ def read_tar(file: RangeReader, keep: Callable[[str], bool]) -> tuple[list[Membe
     return members, warnings
 
 
-def _member(name: str, info: tarfile.TarInfo, file: RangeReader, keep: Callable[[str], bool]) -> Member:
+def _member(name: str, info: tarfile.TarInfo, file: IndexReader, keep: Callable[[str], bool]) -> Member:
     begin, size = info.offset_data, info.size
     if info.issparse() or not info.isreg():
-        found = "a sparse one" if info.issparse() else _KINDS.get(info.type, f"one of type {info.type!r}")
-        return Member(name, size, begin, size, None, ("not_a_file", f"expected a regular file, found {found}"))
+        kind = "a sparse file" if info.issparse() else _KINDS.get(info.type, f"a member of type {info.type!r}")
+        return Member(name, size, begin, size, None, (NOT_A_FILE, kind))
     content = file.read(begin, size) if size <= SIBLING_BYTES and keep(name) else None
     return Member(name, size, begin, size, content=content)
 
 
-def _check_end(file: RangeReader, end: int, members: list[Member]) -> list[str]:
+def _check_end(file: IndexReader, end: int, members: list[Member]) -> list[str]:
     """Warnings about what follows the last member; `tarfile` ends in silence where it finds no header.
 
     Raises:

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from .archive_members import SIBLING_BYTES, ArchiveError, Member, Packing, clean_name
-from .range_reader import RangeReader
+from .index_reader import IndexReader
+from .references import NOT_A_FILE
 
 STORED, DEFLATED = 0, 8
 _METHODS = {1: "shrink", 6: "implode", 9: "deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz", 99: "AES"}
@@ -24,7 +25,7 @@ _ENCRYPTED, _UTF8 = 0x1, 0x800
 _UNIX = 3
 
 
-def read_zip(file: RangeReader, keep: Callable[[str], bool]) -> list[Member]:
+def read_zip(file: IndexReader, keep: Callable[[str], bool]) -> list[Member]:
     """The members, folders left out, in the order of the directory.
 
     Args:
@@ -55,7 +56,7 @@ def read_zip(file: RangeReader, keep: Callable[[str], bool]) -> list[Member]:
     ]
 
 
-def _find_directory(file: RangeReader) -> tuple[int, int, int, int]:
+def _find_directory(file: IndexReader) -> tuple[int, int, int, int]:
     """Where the directory begins, its bytes, its entries, and how many bytes stand before the zip file itself."""
     tail = file.read(max(0, file.size - _LONGEST_COMMENT - _END.size), _LONGEST_COMMENT + _END.size)
     at = len(tail) - _END.size
@@ -81,7 +82,7 @@ def _find_directory(file: RangeReader) -> tuple[int, int, int, int]:
     return end - size, size, count, shift
 
 
-def _zip64_end(file: RangeReader, end: int, offset: int) -> tuple[int, int, int, int, int]:
+def _zip64_end(file: IndexReader, end: int, offset: int) -> tuple[int, int, int, int, int]:
     """Entries, bytes, offset and disk of a large zip file's directory, and where it ends."""
     for at in (offset, end - _LOCATOR.size - _END64.size):  # the second where something stands before the zip file
         record = file.read(at, _END64.size) if at >= 0 else b""
@@ -91,7 +92,7 @@ def _zip64_end(file: RangeReader, end: int, offset: int) -> tuple[int, int, int,
     raise ArchiveError("expected the record that ends a large zip file's directory, found none; make it again")
 
 
-def _entries(file: RangeReader, begin: int, size: int, shift: int) -> Iterator[tuple[str, tuple[int, int], Member]]:
+def _entries(file: IndexReader, begin: int, size: int, shift: int) -> Iterator[tuple[str, tuple[int, int], Member]]:
     """Each entry's name as it is written, the bytes that it takes at least (begin, end), and the member."""
     at, directory_end = begin, begin + size
     while at < directory_end:
@@ -161,7 +162,7 @@ def _problem(flags: int, method: int, mode: int, packed: int, unpacked: int) -> 
         found = _METHODS.get(method, f"method {method}")
         return "unsupported_compression", f"expected deflate or no compression, found {found}; pack the member so"
     if stat.S_ISLNK(mode):
-        return "not_a_file", "expected a file, found a symbolic link; pack what it leads to"
+        return NOT_A_FILE, "a symbolic link"
     if (method == STORED and packed != unpacked) or unpacked > packed * _DEFLATE_RATIO + 64:
         found = f"{packed} bytes that unpack to {unpacked}"
         return "damaged_member", f"expected sizes that fit each other, found {found}; make the zip file again"
@@ -178,7 +179,7 @@ def _check_apart(places: list[tuple[int, int]], directory: int) -> None:
         raise ArchiveError("expected members of the zip file that lie one after another, found some that overlap")
 
 
-def _read(file: RangeReader, member: Member) -> bytes | None:
+def _read(file: IndexReader, member: Member) -> bytes | None:
     """A small member's content; None where it is damaged, which reading it for good tells."""
     assert member.packing is not None
     data = file.read(member.begin, member.length)

@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 from . import objects
 from .locks import locked_folder
 from .objects import FileInfo, FileVersion, RemoteFile
-from .stores import StoreError, UnreachableError, VersionMismatch
+from .stores import FileTooLargeError, StoreError, UnreachableError, VersionMismatch
 
-__all__ = ["FileInfo", "FileVersion", "StoreError", "UnreachableError", "VersionMismatch"]
+__all__ = ["FileInfo", "FileTooLargeError", "FileVersion", "StoreError", "UnreachableError", "VersionMismatch"]
 A = TypeVar("A")
 T = TypeVar("T")
 _BLOCK = 1 << 20  # bytes
@@ -111,7 +111,7 @@ def read_bytes(uri: str, limit: int | None = None) -> bytes:
                 file.seek(0)
             content = file.read() if limit is None else file.read(size_limit + 1)
         if limit is not None and len(content) > limit:
-            raise OSError(f"{uri}: expected at most {limit} bytes, found more; remove it")
+            raise FileTooLargeError(f"{uri}: expected at most {limit} bytes, found more; remove it")
         return content
     return objects.get(uri, limit)[0]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from ..errors import RequestError
-from .stores import Bucket, StoreError, TryAgain, VersionMismatch, locate, plain_etag
+from .stores import Bucket, FileTooLargeError, StoreError, TryAgain, VersionMismatch, locate, plain_etag
 
 PROBE = "_PROBE-"  # what the names of objects begin with that only try a store
 PART = 8 << 20  # bytes of an upload in parts, and of a read ahead
@@ -90,7 +90,7 @@ def get(uri: str, limit: int | None = None) -> tuple[bytes, FileVersion]:
             answer = bucket.client.get(key)
             meta = answer.meta
             if limit is not None and meta["size"] > limit:
-                raise OSError(f"{uri}: expected at most {limit} bytes, found {meta['size']}; remove it")
+                raise FileTooLargeError(f"{uri}: expected at most {limit} bytes, found {meta['size']}; remove it")
         elif begin < meta["size"]:
             answer = bucket.client.get(key, options=_options(begin, meta["size"], meta["e_tag"]))
         else:

@@ -57,6 +57,10 @@ class TryAgain(Exception):
     """A request failed in a way that only its caller knows to be passing."""
 
 
+class FileTooLargeError(OSError):
+    """A file has more bytes than it may have."""
+
+
 class VersionMismatch(StoreError):
     """A file was to be replaced, and another version of it is there by now."""
 

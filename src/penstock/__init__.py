@@ -36,8 +36,11 @@ if TYPE_CHECKING:
     from .pipeline import by_path as by_path
     from .pipeline import by_time as by_time
     from .pipeline import folder as folder
+    from .pipeline import inventory as inventory
     from .pipeline import join as join
     from .pipeline import open_dataset as open_dataset
+    from .pipeline import references as references
+    from .pipeline import sibling as sibling
     from .pipeline import table as table
     from .pipeline import tsv as tsv
 

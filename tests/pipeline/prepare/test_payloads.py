@@ -41,7 +41,7 @@ def test_payloads_are_read_from_a_store_and_a_disk(tmp_path: Any):
     (tmp_path / "mask.png").write_bytes(b"mask")
     files.write_bytes("memory://payloads/a.jpg", b"image")
     example = Reference("a.jpg", "memory://payloads/a.jpg", 5, mask=str(tmp_path / "mask.png"))
-    assert read_payloads(example) == PayloadReader()(example) == Payloads(b"image", b"mask")
+    assert read_payloads(example, 1 << 20) == PayloadReader(1 << 20)(example) == Payloads(b"image", b"mask")
     assert Payloads(b"image", b"mask").size == 9
     assert is_remote(example)
     assert is_remote(Reference("a", "/a", 1, mask="s3://b/m"))
@@ -50,7 +50,7 @@ def test_payloads_are_read_from_a_store_and_a_disk(tmp_path: Any):
 
 @pytest.mark.parametrize("error", [FileNotFoundError("gone"), PermissionError("no"), OSError("bad request")])
 def test_an_object_that_cannot_be_read_costs_its_example(fail: Refuse, error: OSError):
-    read = PayloadReader()
+    read = PayloadReader(1 << 20)
     fail("s3://b/bad", error)
     assert read(reference("good")) == Payloads(b"data")
     for _ in range(100):
@@ -63,7 +63,7 @@ def test_an_object_that_cannot_be_read_costs_its_example(fail: Refuse, error: OS
 
 
 def test_objects_that_are_gone_are_never_the_store_s_fault(fail: Refuse):
-    read = PayloadReader()
+    read = PayloadReader(1 << 20)
     fail("s3://b/", FileNotFoundError("gone"))
     assert all(isinstance(read(reference(str(number))), QuarantinedExample) for number in range(100))
 
@@ -71,11 +71,11 @@ def test_objects_that_are_gone_are_never_the_store_s_fault(fail: Refuse):
 def test_a_store_that_does_not_answer_fails_the_run(fail: Refuse):
     fail("s3://b/", UnreachableError("s3://b/x: no answer (after 10 tries in 60 s)"))
     with pytest.raises(PenstockError, match=r"expected the store to answer.*after 10 tries.*run again"):
-        PayloadReader()(reference("x"))
+        PayloadReader(1 << 20)(reference("x"))
 
 
 def test_a_store_that_refuses_what_it_gave_before_fails_the_run(fail: Refuse):
-    read = PayloadReader()
+    read = PayloadReader(1 << 20)
     read(reference("good"))
     fail("s3://b/", PermissionError("s3://b/x: refused"))
     with pytest.raises(PenstockError, match=r"let objects be read as before.*credentials"):
@@ -83,7 +83,7 @@ def test_a_store_that_refuses_what_it_gave_before_fails_the_run(fail: Refuse):
 
 
 def test_a_store_that_refuses_everything_from_the_start_fails_the_run(fail: Refuse):
-    read = PayloadReader()
+    read = PayloadReader(1 << 20)
     fail("s3://b/", PermissionError("s3://b/x: refused"))
     for number in range(payloads._IN_A_ROW - 1):
         assert isinstance(read(reference(str(number))), QuarantinedExample)
@@ -92,7 +92,7 @@ def test_a_store_that_refuses_everything_from_the_start_fails_the_run(fail: Refu
 
 
 def test_servers_of_the_web_may_each_be_gone(fail: Refuse):
-    read = PayloadReader()
+    read = PayloadReader(1 << 20)
     fail("https://gone.example", UnreachableError("no answer"))
     for number in range(100):
         assert isinstance(read(reference(str(number), "https://gone.example")), QuarantinedExample)
@@ -105,7 +105,7 @@ def test_servers_of_the_web_may_each_be_gone(fail: Refuse):
 
 
 def test_files_of_a_disk_cost_their_examples_however_many(fail: Refuse):
-    read = PayloadReader()
+    read = PayloadReader(1 << 20)
     fail("/data", PermissionError("no"))
     assert all(isinstance(read(reference(str(number), "/data")), QuarantinedExample) for number in range(100))
 

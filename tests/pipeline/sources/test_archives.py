@@ -7,11 +7,10 @@ import pytest
 from helpers import stored, tar, zipped
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.sources.archive_members import Packing
+from penstock.pipeline.sources.archive_members import MemberAddress, Packing
 from penstock.pipeline.sources.archives import (
     ArchiveContent,
     FoundMember,
-    MemberAddress,
     is_archive_pattern,
     look_into,
     split_pattern,

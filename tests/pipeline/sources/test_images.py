@@ -345,7 +345,7 @@ def test_the_digest_sees_every_change(tmp_path: Path):
         ({"mask": "masks/*.png", "parts": "(?P<base>.+)"}, "expected its groups in"),
         ({"parts": "(?P<base>.+)"}, r"expected a mask=\.\.\. that its groups are for"),
         ({"label": "(cat"}, "no regular expression"),
-        ({"label": 3}, r"expected a regular expression, folder\(\) or table"),
+        ({"label": 3}, r"expected a regular expression, folder\(\), table\(...\) or sibling"),
     ],
 )
 def test_mistakes_in_a_source_are_named(fields, message: str):

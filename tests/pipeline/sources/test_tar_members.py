@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from penstock.pipeline.sources.archive_members import ArchiveError, Member
-from penstock.pipeline.sources.range_reader import RangeReader
+from penstock.pipeline.sources.index_reader import IndexReader
 from penstock.pipeline.sources.tar_members import read_tar
 
 FILES = {"cat/1.jpg": b"one" * 500, "cat/2.jpg": b"", "dog/3.jpg": bytes(range(256)) * 20}
@@ -33,7 +33,7 @@ def special(name: str, kind: bytes, to: str = "") -> tarfile.TarInfo:
 
 
 def read(data: bytes, keep: Callable[[str], bool] = lambda name: False, block: int = 512) -> list[Member]:
-    found, warnings = read_tar(RangeReader(lambda begin, size: data[begin : begin + size], 0, len(data), block), keep)
+    found, warnings = read_tar(IndexReader(lambda begin, size: data[begin : begin + size], 0, len(data), block), keep)
     assert warnings == []
     return found
 
@@ -72,8 +72,8 @@ def test_folders_are_no_members_and_others_than_files_are_told():
     )
     problems = {member.name: member.problem for member in read(data) if member.problem[0]}
     assert problems == {
-        "pipe": ("not_a_file", "expected a regular file, found a named pipe"),
-        "d": ("not_a_file", "expected a regular file, found a device"),
+        "pipe": ("not_a_file", "a named pipe"),
+        "d": ("not_a_file", "a device"),
     }
 
 
@@ -103,7 +103,7 @@ def test_sparse_files_are_told():
     with tarfile.open(fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT) as archive:
         archive.addfile(info, io.BytesIO(b"0\n".ljust(512, b"\0")))
     (member,) = read(buffer.getvalue())
-    assert member.problem == ("not_a_file", "expected a regular file, found a sparse one")
+    assert member.problem == ("not_a_file", "a sparse file")
 
 
 def test_a_small_members_content_comes_with_it_where_it_is_asked_for():
@@ -119,7 +119,7 @@ def test_payloads_are_passed_over():
         asked.append(length)
         return data[begin : begin + length]
 
-    assert len(read_tar(RangeReader(read_at, 0, len(data), 1024), lambda name: False)[0]) == 10
+    assert len(read_tar(IndexReader(read_at, 0, len(data), 1024), lambda name: False)[0]) == 10
     assert sum(asked) < 100_000
 
 
@@ -131,7 +131,7 @@ def test_small_members_share_a_read():
         asked.append(length)
         return data[begin : begin + length]
 
-    assert len(read_tar(RangeReader(read_at, 0, len(data), 1 << 18), lambda name: False)[0]) == 1000
+    assert len(read_tar(IndexReader(read_at, 0, len(data), 1 << 18), lambda name: False)[0]) == 1000
     assert len(asked) <= 2 + len(data) // (1 << 18)
 
 
@@ -144,14 +144,14 @@ def test_a_tar_file_that_is_cut_off_is_refused(cut: int):
 
 def test_one_that_is_cut_between_members_is_warned_of():
     data = pack(FILES, tarfile.USTAR_FORMAT)[: 512 + 1536]
-    found, warnings = read_tar(RangeReader(lambda begin, size: data[begin : begin + size], 0, len(data), 512), bool)
+    found, warnings = read_tar(IndexReader(lambda begin, size: data[begin : begin + size], 0, len(data), 512), bool)
     assert [member.name for member in found] == ["cat/1.jpg"]
     assert warnings == ["ends without the blocks of zeros that end a tar file: members may have been cut off"]
 
 
 def test_joined_tar_files_are_warned_of():
     data = pack(FILES) + pack({"4.jpg": b"4"})
-    _, warnings = read_tar(RangeReader(lambda begin, size: data[begin : begin + size], 0, len(data), 512), bool)
+    _, warnings = read_tar(IndexReader(lambda begin, size: data[begin : begin + size], 0, len(data), 512), bool)
     assert warnings == ["goes on behind its end, as joined tar files do: what follows is not read"]
 
 
@@ -184,4 +184,4 @@ def test_damage_anywhere_is_an_archive_error_or_none(seed: int, format: int):
             return damaged[begin : begin + size]
 
         with contextlib.suppress(ArchiveError):
-            read_tar(RangeReader(read_at, 0, len(data), 512), bool)
+            read_tar(IndexReader(read_at, 0, len(data), 512), bool)

@@ -10,7 +10,7 @@ import pytest
 
 from penstock.pipeline.sources import zip_members
 from penstock.pipeline.sources.archive_members import ArchiveError, Member
-from penstock.pipeline.sources.range_reader import RangeReader
+from penstock.pipeline.sources.index_reader import IndexReader
 
 FILES = {"cat/1.jpg": b"one" * 500, "cat/2.jpg": b"", "dog/3.jpg": bytes(range(256)) * 20}
 
@@ -27,8 +27,8 @@ def pack(
     return buffer.getvalue()
 
 
-def reader(data: bytes, block: int = 64) -> RangeReader:
-    return RangeReader(lambda begin, length: data[begin : begin + length], 0, len(data), block)
+def reader(data: bytes, block: int = 64) -> IndexReader:
+    return IndexReader(lambda begin, length: data[begin : begin + length], 0, len(data), block)
 
 
 def members(data: bytes, keep: Callable[[str], bool] = lambda name: False) -> dict[str, Member]:

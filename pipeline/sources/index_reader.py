@@ -10,7 +10,7 @@ STORE_BLOCK = 4 << 20  # bytes that come in about the time of one answer: to rea
 
 
 @dataclass
-class RangeReader:
+class IndexReader:
     """Reads bytes by their place, and some that follow, which are mostly asked for next.
 
     Attributes:
@@ -41,15 +41,15 @@ class RangeReader:
             self._data, self._data_begin = self.read_at(self.begin + begin, count), begin
         return self._data[begin - self._data_begin : end - self._data_begin]
 
-    def part(self, begin: int, size: int) -> "RangeReader":
+    def part(self, begin: int, size: int) -> "IndexReader":
         """A part of it, as a file of its own."""
-        return RangeReader(self.read_at, self.begin + begin, min(size, self.size - begin), self.block)
+        return IndexReader(self.read_at, self.begin + begin, min(size, self.size - begin), self.block)
 
 
-def whole_file(uri: str, size: int) -> RangeReader:
+def whole_file(uri: str, size: int) -> IndexReader:
     """A reader of a whole file, whose bytes are known."""
 
     def read_at(begin: int, length: int) -> bytes:
         return files.read_range(uri, begin, begin + length)
 
-    return RangeReader(read_at, 0, size, LOCAL_BLOCK if files.is_local(uri) else STORE_BLOCK)
+    return IndexReader(read_at, 0, size, LOCAL_BLOCK if files.is_local(uri) else STORE_BLOCK)

@@ -1,16 +1,16 @@
-from penstock.pipeline.sources.range_reader import RangeReader
+from penstock.pipeline.sources.index_reader import IndexReader
 
 CONTENT = bytes(range(256)) * 40
 
 
-def reader(block: int) -> tuple[RangeReader, list[tuple[int, int]]]:
+def reader(block: int) -> tuple[IndexReader, list[tuple[int, int]]]:
     asked: list[tuple[int, int]] = []
 
     def read_at(begin: int, length: int) -> bytes:
         asked.append((begin, length))
         return CONTENT[begin : begin + length]
 
-    return RangeReader(read_at, 0, len(CONTENT), block), asked
+    return IndexReader(read_at, 0, len(CONTENT), block), asked
 
 
 def test_bytes_that_follow_cost_no_further_read():
