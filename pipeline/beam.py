@@ -27,11 +27,13 @@ class Job:
     Attributes:
       make: What to make.
       commit: How to commit it.
+      order: The units, those first that take longest.
       finished: The units that had a journal when the run began.
     """
 
     make: MakeOptions
     commit: CommitOptions
+    order: Sequence[int]
     finished: Collection[int] = ()
 
     @property
@@ -43,7 +45,7 @@ class Job:
     def groups(self) -> list[tuple[int, ...]]:
         """The units in groups, the elements of the pipeline: one by one where there is work to do for each."""
         finished = set() if self.make.emits_batches else set(self.finished)
-        alone = [(unit,) for unit in range(self.units) if unit not in finished]
+        alone = [(unit,) for unit in self.order if unit not in finished]
         return alone + list(batched(sorted(finished & set(range(self.units))), _GROUP))
 
 

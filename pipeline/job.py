@@ -98,7 +98,8 @@ def plan(request: RunRequest) -> PlannedRun:
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
     with pickled_by_value(request.recipe.module):
-        new_plan = make_plan(request.recipe.recipe, request.input, request.worker_threads, request.isolate)
+        root = files.absolute(request.input)
+        new_plan = make_plan(request.recipe.recipe, root, request.worker_threads, request.isolate)
     warnings = list(new_plan.inventory.warnings)
     if new_plan.table_schema is not None:
         warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
@@ -134,7 +135,7 @@ def check(recipe: LoadedRecipe, source: str | None = None) -> Plan | None:
         if source is None:
             return None
         _check_input(source)
-        return make_plan(recipe.recipe, source, threads=1)
+        return make_plan(recipe.recipe, files.absolute(source), threads=1)
 
 
 def preview(request: RunRequest, planned: PlannedRun) -> Sequence[str]:
@@ -313,6 +314,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             budget=budget,
             replaces=planned.current,
         ),
+        order=plan.units.largest_first(),
     )
 
 
@@ -429,7 +431,7 @@ def _origin(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Ori
             **{name: version(name) for name in packages},
         },
         options={
-            "input": request.input,
+            "input": files.absolute(request.input),
             "format": recipe.format,
             "compression": recipe.compression,
             "shuffle": recipe.shuffle,

@@ -82,6 +82,10 @@ class PlannedUnits:
         """Every unit, and what it reads."""
         return (read_unit(self._path, unit.index) for unit in self.units)
 
+    def largest_first(self) -> list[int]:
+        """The units' numbers, in the order in which all are done soonest: those that read most first."""
+        return sorted(range(len(self.units)), key=lambda number: -self.units[number].size)
+
     def write(self, uri: str) -> None:
         """Writes the plan file."""
         with open(self._path, "rb") as source, files.create(uri) as target:

@@ -49,6 +49,11 @@ def is_local(uri: str) -> bool:
     return "://" not in uri
 
 
+def absolute(uri: str) -> str:
+    """The one way to write where a folder is, however it was spelled: an absolute path, and no slash at the end."""
+    return os.path.abspath(uri) if is_local(uri) else uri.rstrip("/")
+
+
 def open_read(uri: str) -> BinaryIO:
     """Opens a file for reading bytes.
 

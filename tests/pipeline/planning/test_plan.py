@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from helpers import LABEL, draw, plan_job, save
+from helpers import LABEL, draw, plan_job, request, save
 
 from penstock.pipeline import Images, Recipe, RequestError, by_folder, by_hash, by_list, by_path, table
 from penstock.transforms import image
@@ -222,3 +222,24 @@ def test_duplicates_with_other_masks_are_told(tmp_path: Path):
     assert warning.startswith("1 images that are left out as duplicates contradict the mask of the one that stays")
     shutil.copy(tmp_path / "masks/cat_001.png", tmp_path / "masks/cat_009.png")
     assert plan_job(recipe, tmp_path).inventory.warnings == []
+
+
+def test_how_the_input_is_spelled_does_not_matter(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from penstock.pipeline.job import plan
+
+    monkeypatch.chdir(raw.parent)
+    recipe = Recipe(source=Images("images/*.png", label=LABEL, mask="masks/{stem}.png"), shards=2)
+    planned = [
+        plan(request(recipe, source, tmp_path, hash="0" * 64))
+        for source in (raw, f"{raw}/", f"{raw}/./images/..", raw.name, f"./{raw.name}//")
+    ]
+    first, *others = [(each.generation_id, list(each.plan.units)) for each in planned]
+    assert all(other == first for other in others)
+    assert first[1][0][1][0].uri.startswith(f"{raw}/images/")
+
+
+def test_the_units_that_read_most_come_first(tmp_path: Path):
+    for number in range(9):
+        save(tmp_path / f"{number}.png", np.random.default_rng(number).integers(0, 256, (8 + 8 * number, 8, 3)))
+    recipe = Recipe(source=Images("*.png"), prepare=[image.resize(4, 4)], shards=3, shuffle=None)
+    assert plan_job(recipe, tmp_path).units.largest_first() == [2, 1, 0]
