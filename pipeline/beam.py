@@ -9,6 +9,7 @@ import apache_beam as beam
 from apache_beam.pvalue import AsDict, AsList
 
 from .analysis.graph_writer import AnalyzeAndWriteGraph
+from .build.duplicates import DuplicateOptions, FindDuplicates, HashUnits
 from .build.journal import Journal
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
 from .build.units import BATCHES, MakeOptions, MakeUnits, ShuffleGlobally, read_back
@@ -70,6 +71,8 @@ class Build(beam.PTransform):
         scratch = job.commit.scratch or ""
         # Large text files are scanned for their rows before any unit is made of them.
         ready = [AsList(units.pipeline | FindRows(job.make.scan))] if job.make.scan else []
+        if job.make.duplicates:
+            ready = [AsList(units.pipeline | FindAllDuplicates(job.make.duplicates, ready))]
         outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make), *ready).with_outputs(BATCHES, main="journals")
         journals = outputs["journals"]
         # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
@@ -109,6 +112,22 @@ class FindRows(beam.PTransform):
             | "Scanned" >> beam.Impulse()
             | "Resolve" >> beam.ParDo(ResolveRanges(self._options), AsList(scanned))
         )
+
+
+class FindAllDuplicates(beam.PTransform):
+    """A pipeline in; signals out, once it is known which rows equal earlier ones."""
+
+    def __init__(self, options: DuplicateOptions, ready: Sequence[AsList]) -> None:
+        super().__init__()
+        self._options = options
+        self._ready = ready
+
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
+        options = self._options
+        units = pipeline | "Hashed" >> beam.Create(range(options.units))
+        hashed = units | "Hash" >> beam.ParDo(HashUnits(options), *self._ready)
+        partitions = pipeline | "Partitions" >> beam.Create(range(options.partitions))
+        return partitions | "Duplicates" >> beam.ParDo(FindDuplicates(options), AsList(hashed))
 
 
 class ReadBack(beam.DoFn):

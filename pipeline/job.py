@@ -262,6 +262,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     """
     from .analysis import trace
     from .beam import Job
+    from .build.duplicates import DuplicateOptions
     from .build.scan import ScanOptions
     from .build.units import MakeOptions
     from .commit.commit import CommitOptions, PlanTotals
@@ -283,6 +284,10 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     if plan.scans:
         assert isinstance(recipe.source, RecordSource)
         scan = ScanOptions(root, recipe.source, len(plan.scans), request.worker_threads)
+    duplicates = None
+    if plan.finds_duplicates:
+        assert isinstance(preparer, TablePreparer)
+        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.worker_threads)
     return Job(
         make=MakeOptions(
             root=root,
@@ -293,6 +298,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             targets=plan.targets,
             splits=tuple(plan.splits),
             scan=scan,
+            duplicates=duplicates,
         ),
         commit=CommitOptions(
             dataset=request.output,

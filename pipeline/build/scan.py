@@ -1,7 +1,7 @@
 """Finds, in the pipeline and before any unit is made, where the rows of large text files begin; see `sources/row_scan`.
 
 A plan then has nominal ranges. Each task scans some of them, and leaves a small file; one step puts these together to
-a table: the rows that each range has, 40 bytes a range, from which units are read. What is there from an earlier
+a table: the rows that each range has, 48 bytes a range, from which units are read. What is there from an earlier
 attempt is not made again.
 """
 
@@ -28,7 +28,7 @@ from ..sources.row_scan import Outcome, RangeScan, fetch_window, resolve
 from ..storage import files
 
 _RESOLVED = ("begin", "end", "first_row", "rows", "first_line")
-_TABLE = pa.schema([(name, pa.int64()) for name in _RESOLVED])
+_TABLE = pa.schema([(name, pa.int64()) for name in ("number", *_RESOLVED)])
 _OUTCOMES = [each.name for each in fields(Outcome)]
 _SCANS = pa.schema([(name, pa.int64()) for name in ("range", "range_lines", *_OUTCOMES)])
 _READERS = 32  # of the tasks' files at a time
@@ -125,15 +125,13 @@ def write_table(options: ScanOptions) -> None:
     Raises:
       PenstockError: a file changed while it was scanned.
     """
-    parts: list[pa.RecordBatch] = []
+    rows: list[tuple[int, ...]] = []
     for ranges, scans in _by_file(options):
-        resolved = {
-            each.number: each for each in resolve(ranges, scans, nominal.row_dialect(options.source, ranges[0]))
-        }
-        found = [resolved.get(each.number, replace(each, first_row=0, rows=0)) for each in ranges]
-        columns = [pa.array([getattr(each, name) for each in found], pa.int64()) for name in _RESOLVED]
-        parts.append(pa.record_batch(columns, schema=_TABLE))
-    _write(options.table, pa.Table.from_batches(parts).combine_chunks().to_batches()[0])
+        resolved = resolve(ranges, scans, nominal.row_dialect(options.source, ranges[0]))
+        rows += [tuple(getattr(each, name) for name in _TABLE.names) for each in resolved]
+    values = np.array(rows, np.int64).reshape(-1, len(_TABLE))
+    columns = [pa.array(np.ascontiguousarray(column)) for column in values.T]
+    _write(options.table, pa.record_batch(columns, schema=_TABLE))
 
 
 def _by_file(options: ScanOptions) -> Iterator[tuple[list[RecordRange], list[RangeScan]]]:
@@ -168,10 +166,11 @@ class ResolvedRanges:
             return record_range
         if self._columns is None:
             batch = _read(self._uri)
-            self._columns = {name: batch[name].to_numpy() for name in _RESOLVED}
-        begin, end, first_row, rows, first_line = (int(self._columns[name][record_range.number]) for name in _RESOLVED)
-        if not rows:
+            self._columns = {name: batch[name].to_numpy() for name in _TABLE.names}
+        row = int(np.searchsorted(self._columns["number"], record_range.number))
+        if row == len(self._columns["number"]) or self._columns["number"][row] != record_range.number:
             return None
+        begin, end, first_row, rows, first_line = (int(self._columns[name][row]) for name in _RESOLVED)
         return replace(
             record_range,
             begin=begin,
@@ -180,7 +179,6 @@ class ResolvedRanges:
             rows=rows,
             size=end - begin,
             first_line=first_line,
-            number=-1,
             file_begin=-1,
             file_end=-1,
         )

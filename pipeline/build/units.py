@@ -26,7 +26,9 @@ from ..prepare.summaries import Summaries
 from ..prepare.tables import TablePreparer
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
+from . import duplicates
 from .claim import expect_claimed
+from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentPath, SegmentWriter, combine, count_groups, gather, group_size, read_split
 from .journal import FinishedUnits, Journal, encode_hashes
 from .progress import ProgressWriter
@@ -49,6 +51,7 @@ class MakeOptions:
       targets: In a global shuffle, how many units share their rows out among their shards; else 0.
       splits: The splits' names.
       scan: How the rows of nominal ranges are found first; None where there are none.
+      duplicates: How rows that are to be left out are found first; None where there are none, or the plan has them.
       progress: The folder where workers tell how far they are; None: nobody looks.
     """
 
@@ -60,6 +63,7 @@ class MakeOptions:
     targets: int = 0
     splits: Sequence[str] = ()
     scan: ScanOptions | None = None
+    duplicates: DuplicateOptions | None = None
     progress: str | None = None
 
     @property
@@ -81,8 +85,7 @@ class MakeUnits(beam.DoFn):
     def setup(self) -> None:
         self._ranges = ResolvedRanges(self._options.root)
         if isinstance(self._options.preparer, TablePreparer):
-            for table, _ in self._options.preparer.joins():
-                table.use_folder(files.join(self._options.root, paths.JOINED))
+            self._options.preparer.use_joined(self._options.root)
         self._worker = self._options.preparer.start(self._options.threads)
         self._units = FinishedUnits(self._options.root)
         self._made: dict[int, Journal] = {}
@@ -110,6 +113,8 @@ class MakeUnits(beam.DoFn):
         options = self._options
         unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
         pieces = self._ranges.resolve(pieces)
+        if options.duplicates:
+            pieces = duplicates.mark(options.duplicates, number, pieces)
         has_statistics = options.preparer.statistics.split in unit.shards
         batcher = options.analysis.batcher() if has_statistics and options.emits_batches else None
         chunks = self._worker.chunks(list(unit.shards), pieces)
@@ -211,13 +216,18 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
     """Makes some units of a plan in this process, whatever there is of them already; yields their journals."""
     if options.scan:
         scan_here(options.scan)
+    if options.duplicates:
+        duplicates.find_here(options.duplicates)
     ranges = ResolvedRanges(options.root)
     worker = options.preparer.start(options.threads)
     before = FinishedUnits(options.root)
     try:
         for number in numbers:
             unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
-            chunks = worker.chunks(list(unit.shards), ranges.resolve(pieces))
+            pieces = ranges.resolve(pieces)
+            if options.duplicates:
+                pieces = duplicates.mark(options.duplicates, number, pieces)
+            chunks = worker.chunks(list(unit.shards), pieces)
             making = _make_unit(options, unit, chunks, None, before, ProgressWriter(None))
             yield _last(making)
     finally:

@@ -131,6 +131,16 @@ def scan(task: int) -> str:
     return f"{WORK}/scans/{task:05d}.arrow"
 
 
+def unit_contents(unit: int) -> str:
+    """The hashes of a unit's rows, by partition, among which duplicates are looked for."""
+    return f"{WORK}/contents/{unit:05d}.u64"
+
+
+def duplicates(partition: int) -> str:
+    """The rows that equal an earlier one, by unit, whose hashes are in a partition."""
+    return f"{WORK}/duplicates/{partition:05d}.u64"
+
+
 def unit_journal(unit: int) -> str:
     """The JSON that says a unit is finished, and what came out of it."""
     return f"{UNITS}/{unit:05d}.json"

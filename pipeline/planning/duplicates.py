@@ -1,4 +1,7 @@
-"""Which rows of a table equal an earlier one, found before any unit is made: each unit leaves out its own."""
+"""Which rows of a table equal an earlier one, found before any unit is made: each unit leaves out its own.
+
+Of a table of more than `sources.text_ranges.READ_WHOLE` bytes workers find them: see `build/duplicates`.
+"""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,7 +40,7 @@ def mark_duplicates(preparer: TablePreparer, ranges: Sequence[RecordRange], thre
 
     with ThreadPoolExecutor(threads) as pool, closing(RangeFetcher(threads)) as fetcher:
         parts = list(ordered_map(pool, hashes, fetcher.ahead(preparer.steps.fetch, ranges), 2 * threads))
-    is_duplicate = _equal_an_earlier(np.concatenate([words for _, words in parts]))
+    is_duplicate = equal_an_earlier(np.concatenate([words for _, words in parts]))
     marked, begin = [], 0
     for record_range, (numbers, _) in zip(ranges, parts, strict=True):
         end = begin + len(numbers)
@@ -46,7 +49,7 @@ def mark_duplicates(preparer: TablePreparer, ranges: Sequence[RecordRange], thre
     return marked
 
 
-def _equal_an_earlier(words: np.ndarray) -> np.ndarray:
+def equal_an_earlier(words: np.ndarray) -> np.ndarray:
     """Whether a row equals one before it: uint64 [rows, words] to bool [rows]."""
     order = np.lexsort(words.T)  # stable: equal rows keep their order
     ordered = words[order]

@@ -1,7 +1,6 @@
 """The plan of a run: what would be made of the input as it is. Lists and samples it; writes nothing."""
 
 import hashlib
-import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +26,7 @@ from ..prepare.preparer import Preparer, StatisticsSpec
 from ..prepare.steps import PreparedRows, conform, is_untyped, unite
 from ..prepare.tables import FirstRows, TablePreparer, TableSteps
 from ..prepare.threads import ordered_flat_map
-from ..sources import nominal
+from ..sources import nominal, text_ranges
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.listing import RecordListing, RecordRange
@@ -111,6 +110,7 @@ class Plan:
     splits: Mapping[str, SplitPlan]
     units: PlannedUnits
     scans: PlannedUnits | None
+    finds_duplicates: bool
     targets: int
     features: Mapping[str, Feature]
     preparer: Callable[[StatisticsSpec], Preparer]
@@ -157,6 +157,7 @@ def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads:
         },
         units=PlannedUnits(_cut_references(selection, counts, recipe.compression == "gzip")),
         scans=None,
+        finds_duplicates=False,
         targets=0,  # a global shuffle is the plan's own: references are in the order of a hash
         features=taken.features,
         preparer=partial(ImagePreparer, steps, taken.features, timeout=timeout),
@@ -246,12 +247,9 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     output_bytes = size * stored.nbytes / first_size
     suffix = (recipe.format, recipe.compression == "gzip")
     preparer = partial(TablePreparer, steps, schema, serialized, seed)
-    numbers = itertools.count()
-    ranges = [
-        replace(record_range, number=next(numbers)) if record_range.is_nominal else record_range
-        for record_range in listing.ranges
-    ]
-    if recipe.deduplicate:
+    ranges = [replace(record_range, number=number) for number, record_range in enumerate(listing.ranges)]
+    by_workers = recipe.deduplicate and size > text_ranges.READ_WHOLE
+    if recipe.deduplicate and not by_workers:
         ranges = _resolve(partial(nominal.resolve_all, source, ranges, threads))
         ranges = mark_duplicates(preparer(StatisticsSpec(recipe.statistics)), ranges, threads)
     units = of_ranges(cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix))
@@ -266,6 +264,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         splits={name: SplitPlan(-1, len(units), size // len(names), {}) for name in names},
         units=units,
         scans=of_ranges(scans) if scans else None,
+        finds_duplicates=by_workers,
         targets=len(units) if recipe.shuffle == "global" else 0,
         features=features,
         preparer=preparer,

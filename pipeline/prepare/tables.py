@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ...transforms.columns import Vectorized, Where
+from ..formats import paths
 from ..formats.column_notes import merge
 from ..formats.example_writer import encode
 from ..formats.features import LABEL, Feature, describe_columns
@@ -24,6 +25,7 @@ from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
+from ..storage import files
 from .chunk import Chunk, SplitExamples, content_hashes
 from .fetch import RangeFetcher
 from .preparer import StatisticsSpec
@@ -201,6 +203,11 @@ class TablePreparer:
     def joins(self) -> Iterator[tuple[JoinTable, str]]:
         """The tables that are joined, with the hashes over their files."""
         return joins_of(self.steps.source, self.steps.schema)
+
+    def use_joined(self, root: str) -> None:
+        """Has joined tables be read from a generation, where a run keeps files of large ones."""
+        for table, _ in self.joins():
+            table.use_folder(files.join(root, paths.JOINED))
 
     def start(self, threads: int) -> "TableWorker":
         """A worker that prepares so many ranges at a time."""

@@ -46,7 +46,7 @@ class RecordRange:
       source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
       duplicates: The numbers of rows that are left out since they equal an earlier one: int64, as bytes.
-      number: Of a nominal range, its number among all of the input.
+      number: Its number among all ranges of a plan.
       file_begin: Of a nominal range, and of one by lines, where the rows of its file begin; -1 elsewhere.
       file_end: Of these, where they end; -1 elsewhere.
       by_lines: Whether every line is a row: then the range is cut at any byte, and its rows are those of the lines

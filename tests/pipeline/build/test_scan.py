@@ -89,9 +89,8 @@ def test_workers_find_the_rows_that_the_launcher_finds(
     [
         {"splits": by_time("n", shares={"train": 0.7, "test": 0.3})},
         {"splits": by_hash({"train": 0.7, "test": 0.3}, stratify="five"), "shuffle": "global"},
-        {"deduplicate": True, "splits": {"train": 0.7, "test": 0.3}},
     ],
-    ids=["by time", "stratified, in global order", "without duplicates"],
+    ids=["by time", "stratified, in global order"],
 )
 def test_what_needs_all_rows_gets_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Path, fields: Any):
     here, there = both(
