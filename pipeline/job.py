@@ -177,11 +177,12 @@ def _check_places(source: str, output: str) -> None:
     if files.is_local(output):
         _check_local_output(output)
     elif output.startswith(_UNWRITTEN):
-        raise RequestError(f"--output: expected a path, or a URI such as s3:// or gs://, found {output}")
+        raise RequestError(f"--output: expected a path, or a URI such as s3:// or gs://, found {files.redact(output)}")
     for inner, outer in ((output, source), (source, output)):
         if _is_within(inner, outer):
             raise RequestError(
-                f"--output: expected a folder outside of --input, and none around it, found {output} for {source}"
+                f"--output: expected a folder outside of --input, and none around it, found {files.redact(output)} for "
+                f"{files.redact(source)}"
             )
     if strangers := _strangers(output):
         raise RequestError(

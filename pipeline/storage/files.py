@@ -28,9 +28,17 @@ if TYPE_CHECKING:
 from . import objects
 from .locks import locked_folder
 from .objects import FileInfo, FileVersion, RemoteFile
-from .stores import FileTooLargeError, StoreError, UnreachableError, VersionMismatch
+from .stores import FileTooLargeError, StoreError, UnreachableError, VersionMismatch, redact
 
-__all__ = ["FileInfo", "FileTooLargeError", "FileVersion", "StoreError", "UnreachableError", "VersionMismatch"]
+__all__ = [
+    "FileInfo",
+    "FileTooLargeError",
+    "FileVersion",
+    "StoreError",
+    "UnreachableError",
+    "VersionMismatch",
+    "redact",
+]
 A = TypeVar("A")
 T = TypeVar("T")
 _BLOCK = 1 << 20  # bytes

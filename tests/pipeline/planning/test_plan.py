@@ -115,6 +115,16 @@ def test_the_output_holds_nothing_of_anybody_else(raw: Path, tmp_path: Path):
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.parametrize(
+    "place", ["https://h/x?X-Amz-Signature=secret", "s3://user:secret@b/x", "foo://user:secret@b/x"]
+)
+def test_what_is_secret_in_an_address_is_not_told(raw: Path, tmp_path: Path, place: str):
+    for source, output in ((place, tmp_path), (raw, place)):
+        with pytest.raises(RequestError, match=r"…|h/x") as caught:
+            plan_job(Recipe(source=SOURCE), source, output)
+        assert "secret" not in str(caught.value)
+
+
 def test_sizes_that_differ_are_named_with_what_to_do(tmp_path: Path):
     for number in range(6):
         save(tmp_path / "images" / f"{number}.png", np.zeros((4 + number, 4, 3)))
