@@ -181,6 +181,12 @@ class Cli:
         return self("run", recipe, "--input", source, "--output", output or self.folder / "dataset", *arguments)
 
 
+def quarantined(generation: Path) -> list[dict[str, Any]]:
+    """The lines of a generation's quarantine."""
+    paths = sorted((generation / "quarantine").glob("*.jsonl"))
+    return [json.loads(line) for path in paths for line in path.read_text().splitlines()]
+
+
 @dataclass(frozen=True)
 class Committed:
     """A committed dataset, what it was made from, and the manifest that `run` returned."""
@@ -196,6 +202,10 @@ class Committed:
     @property
     def graph(self) -> str:
         return str(self.generation / "transform_graph")
+
+    @property
+    def quarantine(self) -> list[dict[str, Any]]:
+        return quarantined(self.generation)
 
     def examples(self, split: str) -> list[dict[str, Any]]:
         return read_shards(self.path, self.manifest, split)
@@ -268,12 +278,7 @@ class Made:
 
     @property
     def quarantine(self) -> list[dict[str, Any]]:
-        lines = [
-            line
-            for file in sorted((self.generation / "quarantine").glob("*.jsonl"))
-            for line in file.read_text().splitlines()
-        ]
-        return [json.loads(line) for line in lines]
+        return quarantined(self.generation)
 
     def records(self, split: str = "train") -> list[bytes]:
         """The stored examples, in their order."""

@@ -63,7 +63,8 @@ def test_pets_in_archives_and_by_a_list_are_those_in_the_folder(real_data: Path,
 
     def by_stem(name: str, source: Images, root: Path) -> dict[str, tuple[bytes, bytes, bytes]]:
         recipe = Recipe(source=source, prepare=[image.resize(64, 64)], splits={"train": 0.8, "test": 0.2})
-        made = run_job(recipe, root, tmp_path / "out" / name)
+        output = tmp_path / "out" / name
+        made = Committed(output, root, run_job(recipe, root, output).manifest)
         assert made.manifest.quarantined == 0
         return {
             Path(example["key"].decode()).stem: (example["image"], example["mask"], example["label"])

@@ -32,7 +32,7 @@ from .record_source import RecordSource
 from .reference_lists import OpenedList, References
 
 _MANIFEST_BYTES = 64 << 20
-_HEAD = 1 << 16
+_HEAD_BYTES = 1 << 16
 _S3_NAMES = {  # the columns that are read, as CSV reports and the others call them
     "Bucket": "bucket",
     "Key": "key",
@@ -198,7 +198,7 @@ def _find(config: Any, *names: str) -> Any:
 
 def _first_row(uri: str, delimiter: str) -> list[str]:
     with open_content(uri, RequestError) as file:
-        head = read_fully(file, _HEAD).decode("utf-8-sig", "replace")
+        head = read_fully(file, _HEAD_BYTES).decode("utf-8-sig", "replace")
     return next(csv.reader(io.StringIO(head, newline=""), delimiter=delimiter), [])
 
 

@@ -21,6 +21,12 @@ from .references import FILES
 _BATCH_ROWS = 1 << 16
 _ADDRESS = r"!/.*#(?:tar|zip):[0-9]+:"
 _OTHER_SPELLINGS = {"s3a://": "s3://", "s3n://": "s3://", "file:///": "/"}
+_SIGNATURE = r"(?i)^https?://[^?]*\?(?:.*&)?(?:x-amz-signature|x-goog-signature|signature|sig|[a-z_-]*token)="
+_PASSWORD = r"://[^/@]*:[^/@]*@"
+_UNSIGNED = (
+    "expected a URI without a signature or a password, which would be stored with the dataset, found one; name the "
+    "object by its store's scheme, and set credentials in the environment"
+)
 _EXPECTED_URI = (
     f"expected a path below the input, or a URI with one of {', '.join(f'{each}://' for each in sorted(SCHEMES))}, "
     "found another"
@@ -133,7 +139,7 @@ class RowReader:
         return warnings
 
     def _batch(self, batch: pa.RecordBatch, row: pa.Array, list_uri: str) -> pa.RecordBatch:
-        """The references of a batch of rows; those without a URI or a key go by the names of the rows."""
+        """The references of a batch of rows; one that lacks a URI or a key, or tells a secret, has the row's name."""
         names = self._columns
         uri, path, outside = self._place(_fill(names.uri, batch, names.decode))
         key = batch.column(names.key).cast(pa.string()) if names.key else path
@@ -152,10 +158,13 @@ class RowReader:
         if mask is not None:
             problems.append((_missing(mask), "mask_missing", f"expected a mask by {names.mask!r}, found none"))
             problems.append((mask_outside, "mask_unsupported_uri", _EXPECTED_URI))
+        secret = pc.or_(_signed(uri), _signed(mask)) if mask is not None else _signed(uri)
+        problems.insert(0, (secret, "signed_uri", _UNSIGNED))
+        nameless = pc.or_(pc.or_(_missing(key), _missing(uri)), secret)
         code, message = _first_problem(problems, len(batch))
         columns = {
-            "key": pc.if_else(pc.or_(_missing(key), _missing(uri)), row, key),
-            "uri": pc.if_else(_missing(uri), list_uri, uri),
+            "key": pc.if_else(nameless, row, key),
+            "uri": pc.if_else(pc.or_(_missing(uri), secret), list_uri, uri),
             "size": pc.fill_null(batch.column(names.size), -1) if names.size else pa.repeat(-1, len(batch)),
             "etag": _etag(batch, names),
             "modified": pa.repeat(0.0, len(batch)),
@@ -163,7 +172,7 @@ class RowReader:
             "message": message,
         }
         columns |= {"label": label} if label is not None else {}
-        columns |= {"mask": mask} if mask is not None else {}
+        columns |= {"mask": pc.if_else(secret, pa.scalar(None, pa.string()), mask)} if mask is not None else {}
         columns |= {name: batch.column(name) for name in names.others}
         made = pa.RecordBatch.from_pydict(columns)
         if not self._patterns:
@@ -201,6 +210,15 @@ class RowReader:
         if _any(is_below):
             path = pc.if_else(is_below, pc.utf8_slice_codeunits(uri, len(self._root)), path)
         return uri, path, pc.or_(outside, pc.invert(pc.or_(is_known, is_below)))
+
+
+def _signed(uri: pa.Array) -> pa.Array:
+    """Which URIs hold a password, or a signature or a token, as links that are made for some time do."""
+    signed = pa.repeat(False, len(uri))
+    for character, pattern in (("?", _SIGNATURE), ("@", _PASSWORD)):
+        if _any(pc.match_substring(uri, character)):
+            signed = pc.or_(signed, pc.fill_null(pc.match_substring_regex(uri, pattern), False))
+    return signed
 
 
 def _spelled(uri: pa.Array) -> pa.Array:

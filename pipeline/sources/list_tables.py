@@ -17,7 +17,7 @@ from .json_lines import JsonLines
 from .parquet import Parquet
 from .record_source import RecordSource
 
-_HEAD = 1 << 16  # bytes in which the names of a list's columns are looked for
+_HEAD_BYTES = 1 << 16  # bytes in which the names of a list's columns are looked for
 _SEPARATOR = "\x1f"  # a character that no URI holds: a list of URIs alone has one column
 URI = "uri"  # the column of such a list
 
@@ -102,21 +102,26 @@ def parquet_names(uri: str) -> list[str]:
         raise RequestError(f"{uri}: expected a Parquet file, found: {error}; make it again, or fix the path") from error
 
 
-def _first_line(uri: str) -> str:
+def _head(uri: str) -> str:
     with open_content(uri, RequestError) as file:
-        head = read_fully(file, _HEAD)
-    return re.split(r"\r\n|\r|\n", head.decode("utf-8-sig", "replace"), maxsplit=1)[0]
+        return read_fully(file, _HEAD_BYTES).decode("utf-8-sig", "replace")
 
 
 def _csv_names(uri: str, delimiter: str) -> list[str]:
-    return [name.strip() for name in next(csv.reader(io.StringIO(_first_line(uri)), delimiter=delimiter), [])]
+    return [name.strip() for name in next(csv.reader(io.StringIO(_head(uri), newline=""), delimiter=delimiter), [])]
 
 
 def _json_names(uri: str) -> list[str]:
-    try:
-        row = json.loads(_first_line(uri))
-    except ValueError as error:
-        raise RequestError(f"{uri}: expected an object a line, found: {error}; fix the list") from error
-    if not isinstance(row, dict):
-        raise RequestError(f"{uri}: expected an object a line, found {type(row).__name__}; fix the list")
-    return list(row)
+    """The keys of the first rows: one may lack some."""
+    lines = [line for line in _head(uri).splitlines() if line.strip()]
+    rows = []
+    for number, line in enumerate(lines):
+        try:
+            rows.append(json.loads(line))
+        except ValueError as error:
+            if not number:
+                raise RequestError(f"{uri}: expected an object a line, found: {error}; fix the list") from error
+            break  # a line that the head cuts off, or one that reading the list tells of
+    if not all(isinstance(row, dict) for row in rows):
+        raise RequestError(f"{uri}: expected an object a line, found others; fix the list")
+    return list(dict.fromkeys(name for row in rows for name in row))

@@ -149,6 +149,25 @@ def test_a_row_that_names_no_example_is_told(tmp_path: Path, row: dict[str, Any]
     assert all(other["uri"] for other in others)
 
 
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "https://b.s3.amazonaws.com/1.jpg?X-Amz-Algorithm=AWS4&X-Amz-Signature=secret",
+        "https://storage.googleapis.com/b/1.jpg?X-Goog-Signature=secret",
+        "https://a.blob.core.windows.net/c/1.jpg?sv=2024&sig=secret&se=1",
+        "http://host/1.jpg?access_token=secret",
+        "https://user:secret@host/1.jpg",
+    ],
+)
+def test_a_signature_in_a_uri_is_refused_and_shown_nowhere(tmp_path: Path, uri: str):
+    write(tmp_path / "list.jsonl", [{"uri": uri, "mask": "1.png"}, {"uri": "2.jpg", "mask": uri}])
+    rows = found(references("list.jsonl", mask="mask"), tmp_path)
+    assert [(row["key"], row["code"]) for row in rows] == [(f"list.jsonl:{n}", "signed_uri") for n in (0, 1)]
+    assert "secret" not in str(rows)
+    write(tmp_path / "list.jsonl", [{"uri": "https://host/show?id=7&signature_of=x", "mask": "1.png"}])
+    assert found(references("list.jsonl", mask="mask"), tmp_path)[0]["key"] == "host/show?id=7&signature_of=x"
+
+
 def test_rows_that_do_not_fit_are_quarantined_with_their_place(tmp_path: Path):
     (tmp_path / "list.csv").write_text("uri,size\ns3://a/1.jpg,5\ns3://a/2.jpg,many\n")
     rows = found(references("list.csv"), tmp_path)
@@ -178,6 +197,12 @@ def test_columns_are_chosen_by_their_usual_names(tmp_path: Path):
     assert (row["size"], row["etag"]) == (-1, "")
     write(tmp_path / "2.csv", [{"URL": "https://h/1.jpg", "path": "a"}])
     assert column(references("2.csv"), tmp_path, "uri") == ["https://h/1.jpg"]
+
+
+def test_a_row_may_lack_what_others_have(tmp_path: Path):
+    write(tmp_path / "list.jsonl", [{"uri": "s3://a/1.jpg"}, {"uri": "s3://a/2.jpg", "size": 3, "etag": "ee"}])
+    rows = found(references("list.jsonl"), tmp_path)
+    assert [(row["size"], row["etag"]) for row in rows] == [(-1, ""), (3, "ee")]
 
 
 def test_patterns_choose_among_the_objects(tmp_path: Path):
