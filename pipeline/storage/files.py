@@ -361,7 +361,8 @@ def sync_folder(path: str) -> None:
 def remove(uri: str) -> None:
     """Removes a file or a whole folder, if it is there; of a link the link."""
     if not is_local(uri):
-        objects.remove_objects([uri, *(info.uri for info in list_folder(uri))])
+        objects.remove_objects([uri])
+        objects.remove_objects(info.uri for info in list_folder(uri))
     elif os.path.isdir(uri) and not os.path.islink(uri):
         shutil.rmtree(uri)
     else:

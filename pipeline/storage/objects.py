@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from ..errors import RequestError
-from .stores import Bucket, FileTooLargeError, StoreError, TryAgain, VersionMismatch, locate, plain_etag
+from .stores import COUNTS, Bucket, FileTooLargeError, StoreError, TryAgain, VersionMismatch, locate, plain_etag
 
 PROBE = "_PROBE-"  # what the names of objects begin with that only try a store
 PART = 8 << 20  # bytes of an upload in parts, and of a read ahead
@@ -27,6 +27,7 @@ _FIRST_READ = 1 << 20  # bytes
 _LEAST_READ = 128 << 10  # bytes
 _READS = 4  # ahead, at a time
 _DELETES = 1000  # objects in one request
+_DELETES_AT_ONCE = 8  # requests
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +353,7 @@ def _put_parts(uri: str, file: IO[bytes], length: int) -> None:
 
     def request() -> None:
         file.seek(0)
+        COUNTS.add("put", -(-length // part) + 1)
         bucket.patient.put(key, file, use_multipart=True, chunk_size=part, max_concurrency=_UPLOADS)
 
     bucket.call("put", key, request)
@@ -469,7 +471,7 @@ def remove_objects(uris: Iterable[str]) -> None:
     if len(bulks) == 1:
         _remove_keys(*bulks[0])
     elif bulks:
-        with ThreadPoolExecutor(min(8, len(bulks))) as pool:
+        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
             deque(pool.map(lambda bulk: _remove_keys(*bulk), bulks), maxlen=0)
 
 
@@ -479,8 +481,10 @@ def _remove_keys(bucket: Bucket, keys: list[str]) -> None:
         with contextlib.suppress(FileNotFoundError):
             bucket.call("delete", keys[0], lambda: bucket.client.delete(keys[0]))
         return
+    if bucket.root.startswith("gs:"):
+        COUNTS.add("delete", len(keys) - 1)  # which it removes one by one
     try:
         bucket.call("delete", keys[0], lambda: bucket.client.delete(keys))
     except FileNotFoundError:
-        for key in keys:
-            _remove_keys(bucket, [key])
+        with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
+            deque(pool.map(lambda key: _remove_keys(bucket, [key]), keys), maxlen=0)

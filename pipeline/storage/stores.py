@@ -72,10 +72,10 @@ class RequestCounts:
     _counts: collections.Counter[str] = field(default_factory=collections.Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def add(self, kind: str) -> None:
-        """Counts one."""
+    def add(self, kind: str, number: int = 1) -> None:
+        """Counts one, or some."""
         with self._lock:
-            self._counts[kind] += 1
+            self._counts[kind] += number
 
     def snapshot(self) -> dict[str, int]:
         """The counts until now."""

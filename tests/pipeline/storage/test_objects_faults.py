@@ -4,11 +4,12 @@ import itertools
 import random
 
 import pytest
-from s3_stub import FAULTS, SECRET, S3Stub, etag
+from s3_stub import FAULTS, SECRET, STATUSES, S3Stub, etag
 
 from penstock.pipeline.storage import files, objects, stores
 from penstock.pipeline.storage.files import UnreachableError, VersionMismatch
 
+FEW = ("429", "reset", "stall", "lost", "cut")
 CONTENT = bytes(range(256)) * 4000  # bytes: more than a part of the tests
 
 
@@ -46,7 +47,7 @@ READS = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FEW)
 @pytest.mark.parametrize("read", READS)
 def test_a_read_is_made_again(read, fault, s3):
     _keep(s3, "d/x")
@@ -72,7 +73,7 @@ WRITES = {
 }
 
 
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("fault", FEW)
 @pytest.mark.parametrize("write", WRITES)
 def test_a_write_is_made_again(write, fault, s3):
     _fails(s3, fault, 1 if fault == "stall" else 3)
@@ -106,6 +107,14 @@ def test_a_listing_of_many_pages_tells_every_key_once_whatever_is_cut(s3):
     s3.fault = lambda kind: rng.choice([*[None] * 6, "cut", "500", "reset"])
     assert [info.uri for info in files.list_folder("s3://b/d")] == [f"s3://b/{name}" for name in names]
     assert {info.etag for info in files.list_folder("s3://b/d")} == {etag(b"1").strip('"')}
+
+
+@pytest.mark.parametrize("fault", STATUSES)
+def test_each_status_that_passes_is_asked_again(fault, s3):
+    _fails(s3, fault, 4)
+    files.write_bytes("s3://b/x", b"1")
+    _fails(s3, fault, 4)
+    assert files.read_bytes("s3://b/x") == b"1"
 
 
 def test_a_creation_that_was_applied_unheard_is_ones_own(s3):
@@ -251,6 +260,24 @@ def test_an_empty_object_is_read_by_every_way(s3):
     assert _read_sequentially("s3://b/x") == b""
     assert files.open_remote("s3://b/x").read_at(5, 0) == b""
     assert files.sha256("s3://b/x")[1] == 0
+
+
+def test_requests_are_counted_by_kind(s3):
+    before = stores.COUNTS.snapshot()
+    _create_in_parts("s3://b/x")
+    files.write_bytes("s3://b/y", b"1")
+    files.read_bytes("s3://b/x")
+    files.exists("s3://b/z")
+    files.list_folder("s3://b")
+    files.remove_files(["s3://b/x", "s3://b/y"])
+    after = stores.COUNTS.snapshot()
+    counted = {
+        kind: after.get(kind, 0) - before.get(kind, 0) for kind in ("put", "get", "head", "list", "delete", "retry")
+    }
+    assert counted == {"put": 7, "get": 1, "head": 1, "list": 2, "delete": 1, "retry": 0}
+    uploads = ("put", "create", "part", "complete")
+    assert counted["put"] == sum(s3.requests.count(kind) for kind in uploads)
+    assert len(s3.requests) == sum(counted.values())
 
 
 def test_a_small_object_is_read_by_one_request(s3):
