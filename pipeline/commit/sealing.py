@@ -86,8 +86,8 @@ class _LocalPlace:
         uri = files.join(self.root, paths.MANIFEST)
         try:
             there = files.read_bytes(uri)
-        except FileNotFoundError:
-            there = None
+        except OSError:
+            there = None  # nothing is there, or what is no file
         if there is None or _sha256(there) == superseded:
             files.write_bytes(uri, content)
             return content

@@ -130,6 +130,53 @@ def test_another_run_at_the_same_generation_is_refused(raw: Path, monkeypatch: p
     assert Pointer.read(output) is None
 
 
+def test_a_run_whose_generation_became_anothers_stops_before_it_commits(raw: Path, monkeypatch: pytest.MonkeyPatch):
+    from penstock.pipeline.build.claim import claim
+
+    def claim_then_commit(options: Any, journals: Any) -> Any:
+        claim(options.root, "another run")
+        return commit(options, journals)
+
+    commit, output = commit_step.commit, f"{store()}/dataset"
+    monkeypatch.setattr("penstock.pipeline.beam.commit", claim_then_commit)
+    with pytest.raises(PenstockError, match="found run another run; this one ends here"):
+        run_on(raw, output)
+    assert Pointer.read(output) is None
+    monkeypatch.undo()
+    assert run_on(raw, output).status == "committed"
+
+
+def test_what_a_late_worker_of_an_earlier_run_says_is_not_this_runs_outcome(raw: Path, monkeypatch: pytest.MonkeyPatch):
+    from penstock.pipeline.beam import Commit
+
+    process = Commit.process
+
+    def late(self: Any, *arguments: Any) -> Any:
+        yield from process(self, *arguments)
+        refusal = b'{"refused": "OverBudgetError", "message": "too many"}'
+        files.write_bytes(files.join(self._options.root, "_work/outcomes/earlier.json"), refusal)
+
+    monkeypatch.setattr(Commit, "process", late)
+    assert run_on(raw, f"{store()}/dataset").status == "committed"
+
+
+def test_a_generation_that_prune_was_killed_at_is_made_anew(raw: Path):
+    from penstock.pipeline.formats.pointer import mark_removing
+
+    output = f"{store()}/dataset"
+    old = run_on(raw, output).manifest
+    new = run_on(raw, output, Recipe(source=Images("images/*.png")), "d" * 64).manifest
+    mark_removing(output, [old.generation])
+    files.remove(files.join(output, old.splits["train"].shards[0].path))
+    result = run_on(raw, output)
+    assert (result.status, result.manifest.splits) == ("committed", old.splits)
+    assert find_damage(output, result.manifest) == {}
+    current = Pointer.read(output)
+    assert current
+    assert current.removing == ()
+    assert find_damage(output, new) == {}
+
+
 def test_a_store_that_ignores_conditions_is_refused_unless_there_is_one_writer(
     raw: Path, monkeypatch: pytest.MonkeyPatch
 ):
