@@ -291,6 +291,15 @@ def _bucket(scheme: str, authority: str, settings: tuple[str | None, ...], proce
     return Bucket(root, once, patient, ordered=scheme != "file" and not authority.endswith("--x-s3"))
 
 
-@cache
+_MEMORY = threading.Lock()
+
+
 def _memory(name: str) -> Any:
+    """The memory of a name: one of the process, whoever asks for it first and at the same time."""
+    with _MEMORY:
+        return _make_memory(name)
+
+
+@cache
+def _make_memory(name: str) -> Any:
     return clients.make_client("memory", name, {}, _STALL, 0)

@@ -1,13 +1,15 @@
 """Stores by the facade: a store in memory does what a folder does."""
 
 import contextlib
+import time
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from penstock.pipeline.errors import RequestError
-from penstock.pipeline.storage import files, globs
+from penstock.pipeline.storage import clients, files, globs
 
 
 @pytest.fixture
@@ -126,3 +128,18 @@ def test_a_version_is_not_read_beyond_a_limit(tmp_path: Path):
         assert files.read_versioned(uri, 4)[0] == b"0123"
         with pytest.raises(OSError, match="at most 3 bytes"):
             files.read_versioned(uri, 3)
+
+
+def test_a_memory_is_one_also_where_several_threads_are_the_first(monkeypatch: pytest.MonkeyPatch):
+    make = clients.make_client
+
+    def make_slowly(*arguments: Any) -> Any:
+        time.sleep(0.05)
+        return make(*arguments)
+
+    monkeypatch.setattr(clients, "make_client", make_slowly)
+    name = uuid.uuid4().hex
+    uris = [f"memory://first-{name}/{number}" for number in range(8)]
+    for _ in files.map_files(lambda uri: files.write_bytes(uri, b"x"), uris):
+        pass
+    assert all(files.exists(uri) for uri in uris)
