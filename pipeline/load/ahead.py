@@ -27,9 +27,9 @@ from .order import Integers, Order
 from .records import Places, merge_ranges
 from .shard_files import RemoteFile, ShardFile, ShardSource
 
-_MOST_BYTES = 384 << 20  # that are ready or being read, of all parts
-_LEAST_BYTES = 64 << 20
-_OF_MEMORY = 32  # the part of the machine's memory that they may take
+_MOST_BYTES = 768 << 20  # that are ready or being read, of all parts, and no more than ...
+_OF_MEMORY = 16  # ... this part of the machine's memory
+_LEAST_BYTES = 128 << 20  # where more is of no use, or there is no more
 _UNDER_WAY = 64 << 20  # bytes that are asked for at a time
 _FIRST, _LEAST, _MOST = 16, 4, 64  # requests under way: at first, at least, at most
 _SECOND_PART = 4 << 20  # bytes; the first part is one block of batches
@@ -99,14 +99,22 @@ class _Chunk:
       begins: Where the pieces begin.
       ends: Where they end.
       demand: Who wants them kept.
-      content: The pieces' bytes, one after the other.
+      memory: Has the pieces' bytes, one after the other, and those of other chunks.
+      start: Where they begin in it.
+      done: Is there when they are.
     """
 
     shard: int
     begins: Integers
     ends: Integers
     demand: Demand
-    content: Future[bytes] = field(default_factory=Future)
+    memory: "_Memory"
+    start: int
+    done: Future[None] = field(default_factory=Future)
+
+    def view(self) -> memoryview:
+        """The pieces' bytes, as long as the chunk is there."""
+        return self.memory.view[self.start : self.start + int((self.ends - self.begins).sum())]
 
     @property
     def size(self) -> int:
@@ -150,17 +158,18 @@ class Part:
         places = np.minimum(np.searchsorted(self.pieces, pieces), len(self.pieces) - 1)
         return self.pieces[places] == pieces if len(self.pieces) else np.zeros(len(pieces), bool)
 
-    def content(self, chunk: int) -> bytes:
-        """What is fetched, when it is there.
+    def content(self, chunk: int) -> memoryview:
+        """What is fetched, when it is there; it must not be used longer than the part.
 
         Raises:
           OSError: it cannot be read.
           DatasetError: its shard is missing, or damaged.
         """
-        future = self.chunks[chunk].content
-        if not future.done():
+        done = self.chunks[chunk].done
+        if not done.done():
             self._waits()
-        return future.result()
+        done.result()
+        return self.chunks[chunk].view()
 
 
 def look_ahead(
@@ -174,7 +183,7 @@ def look_ahead(
       use: How they come.
       budget: Bytes of parts that are there at a time, about; None: a part of the machine's memory.
     """
-    budget = _default_budget(use.workers) if budget is None else budget
+    budget = _default_budget(storage, use) if budget is None else budget
     fetcher = _Fetcher(storage)
     planner = ThreadPoolExecutor(1, "penstock-plan")
     plans = _Plans(storage, blocks, use, fetcher)
@@ -202,9 +211,13 @@ def look_ahead(
         fetcher.close()
 
 
-def _default_budget(workers: int) -> int:
+def _default_budget(storage: Storage, use: Use) -> int:
+    """Enough for two windows, or the whole split where its order is exact, as far as the machine's memory allows."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return max(_LEAST_BYTES, min(_MOST_BYTES, memory // _OF_MEMORY) // workers)
+    most = min(_MOST_BYTES, memory // _OF_MEMORY) // use.workers
+    of_split = sum(shard.bytes for shard in storage.shards) / max(1, use.order.count)
+    together = {None: 0, "window": use.order.window, "exact": use.order.count}[use.order.shuffle]
+    return int(max(_LEAST_BYTES // use.workers, min(most, 2.1 * together * of_split)))
 
 
 class _Amount:
@@ -221,6 +234,27 @@ class _Amount:
         return sum(list(self._changes))
 
 
+@dataclass(eq=False)
+class _Memory:
+    """Bytes that the chunks of a part have."""
+
+    view: memoryview
+
+
+class _Memories:
+    """Memory of parts, used again when nothing of them is needed: paging it in costs as much as filling it."""
+
+    def __init__(self) -> None:
+        self._free: deque[npt.NDArray[np.uint8]] = deque(maxlen=1)
+
+    def take(self, size: int) -> _Memory:
+        """So many bytes."""
+        array = self._free.pop() if self._free and size <= len(self._free[0]) <= 2 * size else np.empty(size, np.uint8)
+        memory = _Memory(array.data)
+        weakref.finalize(memory, self._free.append, array)
+        return memory
+
+
 class _Plans(Generic[Block]):
     """Cuts what is to come into parts, and has them fetched; called by one thread at a time."""
 
@@ -228,6 +262,7 @@ class _Plans(Generic[Block]):
         self._storage, self._use, self._fetcher = storage, use, fetcher
         self._blocks = iter(blocks)
         self._live: list[weakref.ref[Part]] = []
+        self._memories = _Memories()
         sizes = [shard.bytes for shard in storage.shards]
         counts = [max(1, shard.records) for shard in storage.shards]
         self._starts = np.cumsum([0, *(shard.records for shard in storage.shards)])
@@ -279,14 +314,23 @@ class _Plans(Generic[Block]):
         new = np.flatnonzero(chunk_of < 0)
         places = self._storage.places(pieces[new])
         fresh: list[tuple[int, _Chunk]] = []
+        memory, used_bytes = self._memories.take(int((places.ends - places.begins).sum())), 0
         for first, last in _groups(places, self._storage.shards):
             inside = new[first:last]
-            chunk = _Chunk(int(places.shards[first]), places.begins[first:last], places.ends[first:last], demand)
+            chunk = _Chunk(
+                int(places.shards[first]),
+                places.begins[first:last],
+                places.ends[first:last],
+                demand,
+                memory,
+                used_bytes,
+            )
             if error := places.errors.get(chunk.shard):
-                chunk.content.set_exception(error)
+                chunk.done.set_exception(error)
             else:
                 fresh.append((int(firsts[inside].min()), chunk))
             lengths = chunk.ends - chunk.begins
+            used_bytes += int(lengths.sum())
             chunk_of[inside] = len(chunks)
             stops[inside] = np.cumsum(lengths)
             starts[inside] = stops[inside] - lengths
@@ -369,7 +413,7 @@ class _Fetcher:
             self._closed = True
             waiting, self._waiting = self._waiting, deque()
         for chunk in waiting:
-            chunk.content.cancel()
+            chunk.done.cancel()
         self._pool.shutdown(wait=False)
 
     def _start(self) -> None:
@@ -385,9 +429,10 @@ class _Fetcher:
     def _fetch(self, chunk: _Chunk) -> None:
         begun = time.monotonic()
         try:
-            chunk.content.set_result(_read(self._storage.source(chunk.shard), chunk))
+            _read(self._storage.source(chunk.shard), chunk)
+            chunk.done.set_result(None)
         except BaseException as error:
-            chunk.content.set_exception(error)
+            chunk.done.set_exception(error)
         with self._lock:
             self._requests -= 1
             self._bytes -= chunk.size
@@ -397,14 +442,22 @@ class _Fetcher:
         self._start()
 
 
-def _read(source: ShardSource, chunk: _Chunk) -> bytes:
-    """The bytes of a chunk's pieces, without what lies between them."""
-    bounds = list(zip(chunk.begins.tolist(), chunk.ends.tolist(), strict=True))
+def _read(source: ShardSource, chunk: _Chunk) -> None:
+    """Reads a chunk's pieces, without what lies between them, to where they belong."""
+    target = chunk.view()
     if not isinstance(source, RemoteFile):
-        return b"".join(source.ranges(bounds))
-    first, last = bounds[0][0], bounds[-1][1]
-    content = source.read(first, last, chunk.demand)
-    if (chunk.begins[1:] == chunk.ends[:-1]).all():
-        return content
-    view = memoryview(content)
-    return b"".join([view[begin - first : end - first] for begin, end in bounds])
+        _copy(source.ranges(list(zip(chunk.begins.tolist(), chunk.ends.tolist(), strict=True))), target)
+        return
+    first = int(chunk.begins[0])
+    content = source.view(first, int(chunk.ends[-1]), chunk.demand)
+    breaks = np.flatnonzero(chunk.begins[1:] != chunk.ends[:-1]) + 1
+    stretches = zip([0, *breaks.tolist()], [*breaks.tolist(), len(chunk.begins)], strict=True)
+    _copy((content[chunk.begins[i] - first : chunk.ends[j - 1] - first] for i, j in stretches), target)
+
+
+def _copy(parts: Iterable[bytes | memoryview], target: memoryview) -> None:
+    """Copies bytes to one place, one after the other."""
+    done = 0
+    for part in parts:
+        target[done : done + len(part)] = part
+        done += len(part)

@@ -119,9 +119,9 @@ class BlockCache:
         names: Sequence[BlockName],
         sizes: Sequence[int],
         needed: tuple[int, int],
-        fetch: Callable[[int, int], bytes],
+        fetch: Callable[[int, int], bytes | memoryview],
         demand: Demand,
-    ) -> bytes:
+    ) -> memoryview:
         """Some bytes of neighbouring blocks that are not here; a block is fetched whole, and kept, where there is room.
 
         Args:
@@ -159,12 +159,12 @@ class BlockCache:
                 inside = (start - starts[place], stop - starts[place])
                 awaited = self._await(names[place], sizes[place], *inside)
                 parts[place] = fetch(start, stop) if awaited is None else awaited
-        return b"".join(parts)
+        return memoryview(parts[0] if len(parts) == 1 else b"".join(parts))
 
     def drop(self, name: BlockName) -> None:
         """Removes a block that turned out to be damaged."""
         with self._locked() as usage, contextlib.suppress(OSError):
-            _write_usage(usage, _read_usage(usage) - _remove(self._path(name)))
+            _write_usage(usage, _read_usage(usage) - _remove(self._path(name), fcntl.LOCK_EX))
 
     def _path(self, name: BlockName) -> str:
         return os.path.join(self.folder, f"{name[0]}.{name[1]}")
@@ -215,7 +215,8 @@ class BlockCache:
             done = 0
             while done < len(content):
                 done += os.pwrite(descriptor, content[done:], done)
-            os.replace(path + _PART, path)
+            with self._locked():  # who counts anew could miss a file that is renamed meanwhile
+                os.replace(path + _PART, path)
             _close(descriptor)
         except OSError as error:
             self._warn(error)
@@ -334,14 +335,19 @@ def _cost(size: int) -> int:
     return -(-size // _PAGE) * _PAGE + _ENTRY
 
 
-def _remove(path: str) -> int:
-    """Removes a file that nobody has locked, and frees its space even where one has it open; returns how much."""
+def _remove(path: str, lock: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int:
+    """Removes a file that nobody has locked, and frees its space even where one has it open; returns how much.
+
+    Args:
+      path: The file.
+      lock: How it is locked: waiting for its readers, or leaving it alone where there are any.
+    """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return 0
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, lock)
         if not _is_at(descriptor, path):
             return 0
         cost = _cost(os.fstat(descriptor).st_size)

@@ -224,7 +224,7 @@ def _staged(part: Part | None, piece: int) -> bytes | None:
     if part is None or not part.has(pieces)[0]:
         return None
     chunk, start, stop = (int(values[0]) for values in part.find(pieces))
-    return part.content(chunk)[start:stop]
+    return bytes(part.content(chunk)[start:stop])
 
 
 class _RowGroups:

@@ -187,7 +187,7 @@ class RemoteFile:
       size: Its bytes.
     """
 
-    gap = 1 << 17
+    gap = 1 << 18
 
     def __init__(self, uri: str, size: int, sha256: str, cache: BlockCache | None = None, keep: bool = False) -> None:
         self.size, self._uri, self._sha256, self._cache = size, uri, sha256, cache
@@ -219,8 +219,12 @@ class RemoteFile:
         """All of it."""
         return b"".join(self.ranges(split_range(0, self.size)))
 
-    def read(self, start: int, stop: int, demand: Demand | None = None) -> bytes:
-        """The bytes between two offsets, fewer at the end.
+    def read(self, start: int, stop: int) -> bytes:
+        """The bytes between two offsets, fewer at the end. Errors as for `view`."""
+        return bytes(self.view(start, stop))
+
+    def view(self, start: int, stop: int, demand: Demand | None = None) -> memoryview:
+        """As `read`, without a copy of what the store answered.
 
         Args:
           start: Of the first byte.
@@ -233,13 +237,16 @@ class RemoteFile:
         start, stop, demand = min(start, self.size), min(stop, self.size), demand or self._demand
         if self._cache is None or start >= stop:
             return self._request(start, stop)
-        parts = {number: self._cached(number, start, stop) for number in self._numbers(start, stop)}
+        parts: dict[int, bytes | memoryview | None] = {
+            number: self._cached(number, start, stop) for number in self._numbers(start, stop)
+        }
         missing = [number for number, part in parts.items() if part is None]
         for _, run in groupby(enumerate(missing), lambda each: each[1] - each[0]):
             numbers = [number for _, number in run]
             parts[numbers[0]] = self._fetch(numbers, start, stop, demand)
             parts.update(dict.fromkeys(numbers[1:], b""))
-        return b"".join(part for part in parts.values() if part)
+        there = [part for part in parts.values() if part]
+        return memoryview(there[0] if len(there) == 1 else b"".join(there))
 
     def _numbers(self, start: int, stop: int) -> range:
         """The blocks that have the bytes between two offsets."""
@@ -256,7 +263,7 @@ class RemoteFile:
         assert self._cache
         return min(self._cache.block, self.size - number * self._cache.block)
 
-    def _fetch(self, numbers: Sequence[int], start: int, stop: int, demand: Demand | None) -> bytes:
+    def _fetch(self, numbers: Sequence[int], start: int, stop: int, demand: Demand | None) -> memoryview:
         """What some neighbouring blocks, which are not in the cache, have of the bytes between two offsets."""
         assert self._cache
         first = numbers[0] * self._cache.block
@@ -273,9 +280,9 @@ class RemoteFile:
             demand,
         )
 
-    def _request(self, start: int, stop: int) -> bytes:
+    def _request(self, start: int, stop: int) -> memoryview:
         try:
-            return files.read_range(self._uri, start, stop)
+            return files.view_range(self._uri, start, stop)
         except FileNotFoundError as error:
             raise _missing(self._uri) from error
 

@@ -11,6 +11,8 @@ from .ahead import Part
 from .records import READ_ERRORS, Damage, ShardRecords
 from .shard_files import Bytes, copy_to
 
+_NEAR = 4  # times the bytes of records that are copied with what lies between them
+
 
 class StagedRecords:
     """Records of a part: read as `ShardRecords` are.
@@ -38,7 +40,7 @@ class StagedRecords:
         records, damage, footers = [b""] * len(numbers), Damage(), [0] * len(numbers)
         for position, (content, start, stop) in enumerate(self._frames(numbers, damage)):
             if position not in damage:
-                records[position] = content[start + HEADER_SIZE : stop - FOOTER_SIZE]
+                records[position] = bytes(content[start + HEADER_SIZE : stop - FOOTER_SIZE])
                 footers[position] = int.from_bytes(content[stop - FOOTER_SIZE : stop], "little")
         crcs = np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))
         damaged = np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist()
@@ -59,13 +61,22 @@ class StagedRecords:
                 copy_to(memoryview(content)[start + HEADER_SIZE : stop], jobs[position][1])
         return damage
 
-    def _frames(self, numbers: Sequence[int], damage: Damage) -> list[tuple[bytes, int, int]]:
-        """The chunks of some records, and where in them their frames begin and end; notes those that cannot be read."""
+    def _frames(self, numbers: Sequence[int], damage: Damage) -> list[tuple[bytes | memoryview, int, int]]:
+        """The bytes of some records, and where in them their frames begin and end; notes those that cannot be read.
+
+        Records of one chunk that are near each other are copied together: many are short.
+        """
         chunks, starts, stops = self._part.find(np.asarray(numbers))
-        contents: dict[int, bytes] = {}
+        contents: dict[int, bytes | memoryview] = {}
         for chunk in np.unique(chunks).tolist():
             try:
-                contents[chunk] = self._part.content(chunk)
+                content = contents[chunk] = self._part.content(chunk)
+                inside = np.flatnonzero(chunks == chunk)
+                first, last = int(starts[inside].min()), int(stops[inside].max())
+                if len(inside) > 1 and last - first < _NEAR * (stops[inside] - starts[inside]).sum():
+                    contents[chunk] = bytes(content[first:last])
+                    starts[inside] -= first
+                    stops[inside] -= first
             except (*READ_ERRORS, CancelledError) as error:
                 contents[chunk] = b""
                 for position in np.flatnonzero(chunks == chunk).tolist():

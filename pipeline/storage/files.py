@@ -161,12 +161,17 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
     Raises:
       OSError: it is not there, cannot be read, or ends before; VersionMismatch: it has another ETag.
     """
+    return bytes(view_range(uri, begin, end, etag))
+
+
+def view_range(uri: str, begin: int, end: int, etag: str = "") -> memoryview:
+    """As `read_range`, without a copy of what a store answered."""
     if begin == end:
-        return b""
+        return memoryview(b"")
     if is_local(uri):
         with open_read(uri) as file:
             file.seek(begin)
-            content = file.read(end - begin)
+            content = memoryview(file.read(end - begin))
     else:
         content = objects.get_range(uri, begin, end, etag)
     if len(content) != end - begin:

@@ -106,8 +106,8 @@ def get(uri: str, limit: int | None = None) -> tuple[bytes, FileVersion]:
     return content, _version(meta)
 
 
-def get_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
-    """The bytes of an object from one offset to before another, fewer where it ends before.
+def get_range(uri: str, begin: int, end: int, etag: str = "") -> memoryview:
+    """The bytes of an object from one offset to before another, fewer where it ends before; not copied.
 
     Args:
       uri: The object.
@@ -121,7 +121,7 @@ def get_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
     """
     bucket, key = locate(uri)
     options = _options(begin, end, etag)
-    return bucket.call("get", key, lambda: bytes(bucket.client.get(key, options=options).bytes()))
+    return bucket.call("get", key, lambda: memoryview(bucket.client.get(key, options=options).bytes()))
 
 
 def _options(begin: int, end: int, etag: str | None) -> dict[str, Any]:
@@ -192,7 +192,7 @@ class RemoteFile(io.RawIOBase):
         end = min(offset + nbytes, self._size)
         if end <= offset:
             return b""
-        content = get_range(self.uri, offset, end, self.etag)
+        content = bytes(get_range(self.uri, offset, end, self.etag))
         if len(content) != end - offset:
             raise StoreError(f"{self.uri}: expected the bytes {offset} to {end}, found {len(content)} of them")
         return content

@@ -191,7 +191,7 @@ def test_a_store_gets_all_files_and_the_models_own_last(
         target = tmp_path / info.uri.removeprefix("memory://served/pets/")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(files.read_bytes(info.uri))
-    assert set(tf.saved_model.load(str(tmp_path / "1")).signatures) == {"serving_default"}
+    assert "serving_default" in tf.saved_model.load(str(tmp_path / "1")).signatures
     with pytest.raises(RequestError, match="expected a new folder for the export, found something there"):
         photos.export("memory://served/pets/1")
 
