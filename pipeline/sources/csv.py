@@ -18,11 +18,22 @@ import numpy as np
 import pyarrow as pa
 
 from ..errors import PenstockError, RequestError
+from ..storage import files
 from ..storage.files import FileInfo
 from . import column_types, csv_rows, inference, row_blocks, row_boundaries, text_encoding
 from .column_types import SCALARS, Columns, Policies, reads_all
 from .csv_rows import Format, Looked, Text
-from .file_content import LONGEST_PART, FileParts, PartReader, Stream, compression, open_content, open_range, read_fully
+from .file_content import (
+    LONGEST_PART,
+    FileParts,
+    PartReader,
+    Stream,
+    compression,
+    open_content,
+    open_range,
+    read_fully,
+    reading_threads,
+)
 from .file_patterns import check_patterns, digest_files, match_files
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
@@ -33,7 +44,6 @@ from .table_schema import TableSchema, with_rules
 from .text_encoding import Utf8Stream
 from .text_ranges import text_ranges, whole_lines
 
-_THREADS = 32
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
 _BOM = codecs.BOM_UTF8
 _DELIMITERS = ",;\t|"
@@ -121,12 +131,13 @@ class Csv:
         """Lists the ranges; see `RecordSource`."""
         warnings: list[str] = []
         matched = match_files(root, check_patterns("Csv", self.pattern), warnings)
-        infos = list(matched.values())
-        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
-            heads = list(
-                pool.map(lambda at: self._head(infos[at], _SAMPLE if at < _SAMPLED else _HEAD), range(len(infos)))
-            )
-            warnings += [f"{info.uri} holds no rows" for info, head in zip(infos, heads, strict=True) if head.is_empty]
+        infos = {info.uri: info for info in matched.values()}
+        samples = dict.fromkeys(list(infos)[:_SAMPLED], _SAMPLE)
+        heads = list(files.map_files(lambda uri: self._head(infos[uri], samples.get(uri, _HEAD)), infos))
+        with ThreadPoolExecutor(reading_threads(infos.values())) as pool:
+            warnings += [
+                f"{info.uri} holds no rows" for info, head in zip(infos.values(), heads, strict=True) if head.is_empty
+            ]
             filled = [
                 _InputFile(key, info, head)
                 for (key, info), head in zip(matched.items(), heads, strict=True)

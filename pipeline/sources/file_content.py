@@ -6,7 +6,7 @@ Of a file in a store, parts are fetched before they are needed, many at a time; 
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, Protocol
@@ -15,10 +15,11 @@ import pyarrow as pa
 
 from ..errors import PenstockError
 from ..storage import files
-from ..storage.files import UnreachableError
+from ..storage.files import FileInfo, UnreachableError
 
 UNKNOWN_SIZE = -1
 LONGEST_PART = 64 << 20  # bytes that are fetched at once; what is longer is read bit by bit
+_READERS = 16  # each holds about 30 MB of what it looks at
 _PIECE = 8 << 20  # bytes of a request: longer parts are fetched by several of them side by side
 _PIECES = 8  # of one part at a time
 _KEPT = 64 << 20  # bytes of files' beginnings and ends
@@ -28,6 +29,11 @@ _CODECS = {"gz": "gzip", "bz2": "bz2", "zst": "zstd", "lz4": "lz4"}
 def compression(uri: str) -> str | None:
     """How the file is compressed, as Arrow names it; None: it is not."""
     return _CODECS.get(uri.rpartition(".")[2].lower())
+
+
+def reading_threads(infos: Collection[FileInfo]) -> int:
+    """How many threads read parts of files while they are listed: stores answer late, and many at a time."""
+    return min(_READERS, len(infos)) if all(files.is_local(info.uri) for info in infos) else _READERS
 
 
 class Readable(Protocol):

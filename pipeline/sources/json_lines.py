@@ -20,7 +20,16 @@ from ..formats.column_notes import LEFT_OUT, ColumnNote
 from ..storage.files import FileInfo
 from . import column_types, json_nesting, row_blocks, row_boundaries, utf8
 from .column_types import REST, Columns, Policies
-from .file_content import FileParts, PartReader, Stream, compression, open_content, open_range, read_fully
+from .file_content import (
+    FileParts,
+    PartReader,
+    Stream,
+    compression,
+    open_content,
+    open_range,
+    read_fully,
+    reading_threads,
+)
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
 from .listing import RecordListing, RecordRange
@@ -32,7 +41,6 @@ from .table_schema import TableSchema, with_rules
 from .text_ranges import text_ranges
 from .typed_evidence import BEYOND, MIXED, NESTED, Kind, TypedEvidence, infer_typed, merge_evidence
 
-_THREADS = 32
 _FEW = 8  # lines that are looked at one by one
 _MOST_LINES = 2048  # that are read at once with all their keys: a table of as many columns as there are keys
 _LINES = row_boundaries.Dialect(delimiter=0, quote=None, strip=False, skip_blanks=True)
@@ -81,7 +89,7 @@ class JsonLines:
         """Lists the ranges; see `RecordSource`."""
         warnings: list[str] = []
         matched = match_files(root, check_patterns("JsonLines", self.pattern), warnings)
-        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
+        with ThreadPoolExecutor(reading_threads(matched.values())) as pool:
             ranges = []
             total = sum(info.size for info in matched.values() if not compression(info.uri))
             parts = pool.map(lambda item: _list_ranges(item[0], item[1], range_bytes, total), matched.items())

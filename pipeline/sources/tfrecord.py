@@ -30,6 +30,7 @@ from .file_content import (
     open_content,
     open_range,
     read_fully,
+    reading_threads,
 )
 from .file_patterns import check_patterns, digest_files, match_files
 from .inference import Cell
@@ -40,7 +41,6 @@ from .sampling import Excerpt, choose_excerpts
 from .table_schema import TableSchema, with_rules
 from .typed_evidence import NESTED, TypedEvidence, infer_typed, merge_evidence
 
-_THREADS = 32
 _BLOCK, _LARGE_BLOCK = 8 << 20, 64 << 20
 LONGEST_RECORD = 256 << 20  # bytes
 
@@ -76,7 +76,7 @@ class TfRecord:
         warnings: list[str] = []
         matched = match_files(root, check_patterns("TfRecord", self.pattern), warnings)
         ranges = []
-        with ThreadPoolExecutor(min(_THREADS, len(matched))) as pool:
+        with ThreadPoolExecutor(reading_threads(matched.values())) as pool:
             parts = pool.map(lambda item: _cut_records(item[0], item[1], range_bytes), matched.items())
             for info, file_ranges in zip(matched.values(), parts, strict=True):
                 if not file_ranges:
