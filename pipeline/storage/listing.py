@@ -340,6 +340,7 @@ class _Lister:
             ],
             schema=SCHEMA,
         )
+        batch = batch.filter(pc.not_equal(batch.column("key"), ""))  # an object of the folder's own key and a /
         if self.pattern is not None:
             batch = batch.filter(self.pattern.select(batch.column("key")))
         empty = pc.indices_nonzero(pc.equal(batch.column("size"), 0)).to_pylist()
@@ -350,7 +351,7 @@ class _Lister:
 
     def _is_folder(self, key: str) -> bool:
         """Whether an object without content stands for a folder: its key, which is told without its last /, is none."""
-        if not key or key.endswith("_$folder$"):
+        if key.endswith("_$folder$"):
             return True
         if "." in key.rpartition("/")[2]:
             return False  # an empty file, with a suffix; folders rarely have one, and need not be empty

@@ -86,24 +86,28 @@ def get(uri: str, limit: int | None = None) -> tuple[bytes, FileVersion]:
 
     def request() -> None:
         nonlocal meta
-        begin = sum(map(len, parts))
-        if not begin:
+        if not parts:
             answer = bucket.client.get(key)
             meta = answer.meta
             if limit is not None and meta["size"] > limit:
                 raise FileTooLargeError(f"{uri}: expected at most {limit} bytes, found {meta['size']}; remove it")
-        elif begin < meta["size"]:
-            answer = bucket.client.get(key, options=_options(begin, meta["size"], meta["e_tag"]))
         else:
-            return
-        for part in answer.stream(min_chunk_size=PART):
-            parts.append(bytes(part))
+            answer = bucket.client.get(key, options=_options(sum(map(len, parts)), meta["size"], meta["e_tag"]))
+        before = len(parts)
+        try:
+            for part in answer.stream(min_chunk_size=PART):
+                parts.append(bytes(part))
+        except Exception:
+            if len(parts) == before:
+                raise
+            COUNTS.add("retry")  # by another call, for this one brought something
 
-    bucket.call("get", key, request)
-    content = parts[0] if len(parts) == 1 else b"".join(parts)
-    if len(content) != meta["size"]:
-        raise StoreError(f"{uri}: expected {meta['size']} bytes, found {len(content)}")
-    return content, _version(meta)
+    while meta is None or sum(map(len, parts)) < meta["size"]:
+        received = len(parts)
+        bucket.call("get", key, request)
+        if len(parts) == received and meta["size"]:
+            raise StoreError(f"{uri}: expected {meta['size']} bytes, found {sum(map(len, parts))}")
+    return parts[0] if len(parts) == 1 else b"".join(parts), _version(meta)
 
 
 def get_range(uri: str, begin: int, end: int, etag: str = "") -> memoryview:

@@ -39,6 +39,11 @@ _LOST_WORDS = {
     "Timeout": "no answer in time",
 }
 _METADATA = ("/latest/api/token", "/latest/meta-data", "computeMetadata", "metadata/identity", "//169.254.170.2")
+_ADVICE = {
+    "redirect": "; set AWS_REGION to the bucket's region",
+    "parse path": "; a key with an empty part, . or .., or a control character cannot be read: rename the object",
+    "invalid path": "; a key with an empty part, . or .., or a control character cannot be read: rename the object",
+}
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _PASSING = {"RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "SlowDown"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
@@ -232,7 +237,7 @@ class _Failure:
             "InvalidPathError",
             "ValueError",
         ):
-            advice = "; set AWS_REGION to the bucket's region" if "redirect" in self.said else ""
+            advice = next((each for words, each in _ADVICE.items() if words in self.said), "")
             kind = UnreachableError if self.passing else StoreError
             return kind(f"{place}: {self.said}{after}{advice}")
         return self.error

@@ -248,10 +248,22 @@ def test_a_body_that_is_cut_off_goes_on_where_it_was(s3, monkeypatch):
     monkeypatch.setattr(
         handler, "_send", lambda self, *args, **kw: (sent.append(len(args[1])), send(self, *args, **kw))
     )
-    _fails(s3, "cut", 3)
-    assert files.read_bytes("s3://b/x") == CONTENT
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "2")
+    _fails(s3, "cut", 6)
+    assert files.read_bytes("s3://b/x") == CONTENT, "tries are counted of what brings nothing"
     assert sent[0] == len(CONTENT)
     assert all(later < 0.8 * earlier for earlier, later in itertools.pairwise(sent))
+
+
+@pytest.mark.parametrize("key", ["d//x", "d/./x", "d/a\tb"])
+def test_a_folder_with_a_key_that_cannot_be_read_says_which(key, s3):
+    _keep(s3, "d/ok", key)
+    with pytest.raises(
+        stores.StoreError, match=r"s3://b/d: .*; a key with an empty part.*: rename the object"
+    ) as caught:
+        files.list_folder("s3://b/d")
+    assert key.replace("\t", " ") in str(caught.value)
+    assert len(s3.requests) == 1
 
 
 def test_an_empty_object_is_read_by_every_way(s3):
