@@ -113,7 +113,9 @@ class ScratchDatabase:
         def guarded() -> Iterator[pa.RecordBatch]:
             try:
                 yield from batches
-            except BaseException as error:  # the database would hand on its words alone
+            except GeneratorExit:  # the database takes no more
+                raise
+            except BaseException as error:  # of which the database would hand on the words alone
                 errors.append(error)
                 raise
 
