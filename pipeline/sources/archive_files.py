@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import RequestError
 from ..formats.features import LABEL
+from .archive_members import INSIDE, MemberAddress
 from .archives import ArchiveContent, FoundMember, is_archive_pattern, look_into, split_pattern
 from .file_patterns import digest_files, find_files, list_files, nothing_matches
 from .references import FILES, FileListing
@@ -85,13 +87,25 @@ def list_with_members(root: str, patterns: Sequence[str], what: str, labels: Sib
     listing = FileListing(iter(()), warnings=plain.warnings, depends_on=plain.depends_on)
 
     def batches() -> Iterator[pa.RecordBatch]:
-        yield from plain.batches
+        yield from map(_refuse_addresses, plain.batches)
         for pattern in patterns:
             if is_archive_pattern(pattern):
                 yield from _members(root, pattern, what, labels, listing)
 
     listing.batches = batches()
     return listing
+
+
+def _refuse_addresses(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Files whose names read as the address of a member are no examples: other bytes would be read for them."""
+    if not pc.match_substring(batch["uri"], INSIDE).true_count:
+        return batch
+    is_address = pa.array([MemberAddress.parse(uri) is not None for uri in batch["uri"].to_pylist()])
+    words = "expected a name that is no address of an archive's member, found one that is; rename it"
+    code = pc.if_else(is_address, "unsupported_uri", batch["code"])
+    message = pc.if_else(is_address, words, batch["message"])
+    columns = {**{name: batch[name] for name in batch.schema.names}, "code": code, "message": message}
+    return pa.RecordBatch.from_pydict(columns)
 
 
 def _members(

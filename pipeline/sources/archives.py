@@ -97,7 +97,7 @@ def look_into(
         key, info = archive
         warnings: list[str] = []
         try:
-            reader = whole_file(info.uri, info.size)
+            reader = whole_file(info)
             members = list(_matching(reader, "", tuple(patterns), keep, info, warnings))
         except (ArchiveError, OSError) as error:
             message = f"{printable(info.uri)}: {printable(str(error))}"
@@ -159,14 +159,14 @@ def _matching(
 def _read_index(reader: IndexReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
     """All members, and warnings; which kind of archive it is, its first bytes tell, or those at its end."""
     head = reader.read(0, 512)
+    if _is_tar(head):  # whose first bytes are a name, which may be as those of other files
+        return read_tar(reader, keep)
     for mark, kind in _STREAMS.items():
         if head.startswith(mark):
             raise ArchiveError(
                 f"expected a tar or zip file, whose members can be read alone, found {kind}; unpack it to a tar file"
             )
-    if head[:2] == b"PK" or not _is_tar(head):
-        return read_zip(reader, keep), []
-    return read_tar(reader, keep)
+    return read_zip(reader, keep), []
 
 
 def _is_tar(head: bytes) -> bool:
@@ -175,9 +175,10 @@ def _is_tar(head: bytes) -> bool:
         return False
     if not head.strip(b"\0"):
         return True
-    digits = head[148:156].strip(b" \0")
-    total = sum(head) - sum(head[148:156]) + 8 * ord(" ")
-    return digits.isdigit() and not set(digits) & set(b"89") and int(digits, 8) == total
+    digits, others = head[148:156].strip(b" \0"), head[:148] + b" " * 8 + head[156:]
+    total = sum(others)
+    signed = total - 256 * sum(byte > 127 for byte in others)  # as some old programs have it
+    return digits.isdigit() and not set(digits) & set(b"89") and int(digits, 8) in (total, signed)
 
 
 def _inner(reader: IndexReader, member: Member) -> IndexReader:

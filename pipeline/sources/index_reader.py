@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..storage import files
+from ..storage.files import FileInfo
 
 LOCAL_BLOCK = 1 << 14
 STORE_BLOCK = 4 << 20  # bytes that come in about the time of one answer: to read on costs no more than to ask again
@@ -46,10 +47,10 @@ class IndexReader:
         return IndexReader(self.read_at, self.begin + begin, min(size, self.size - begin), self.block)
 
 
-def whole_file(uri: str, size: int) -> IndexReader:
-    """A reader of a whole file, whose bytes are known."""
+def whole_file(info: FileInfo) -> IndexReader:
+    """A reader of a whole file, as it was listed; of one in a store that has another ETag by now, nothing is read."""
 
     def read_at(begin: int, length: int) -> bytes:
-        return files.read_range(uri, begin, begin + length)
+        return files.read_range(info.uri, begin, begin + length, info.etag)
 
-    return IndexReader(read_at, 0, size, LOCAL_BLOCK if files.is_local(uri) else STORE_BLOCK)
+    return IndexReader(read_at, 0, info.size, LOCAL_BLOCK if files.is_local(info.uri) else STORE_BLOCK)

@@ -100,6 +100,16 @@ def test_labels_of_json_siblings(tmp_path: Path):
     ]
 
 
+def test_a_file_that_is_called_as_a_member_is_no_example(tmp_path: Path):
+    secret, name = tmp_path / "secret", f"x!/1.jpg#tar:{len(str(tmp_path)) + 2}:0:3:3:"
+    secret.write_bytes(b"key")
+    (tmp_path / "x!").mkdir()
+    (tmp_path / name).write_bytes(b"1")
+    (tmp_path / "x!" / "2.jpg").write_bytes(b"2")
+    rows = found(tmp_path, "**/*.jpg*")
+    assert {row["key"]: row["code"] for row in rows} == {"x!/2.jpg": None, name: "unsupported_uri"}
+
+
 def test_siblings_are_no_images_and_of_members_alone(tmp_path: Path):
     (tmp_path / "0.tar").write_bytes(tar({"0.jpg": b"1", "0.txt": b"a"}))
     assert [row["key"] for row in found(tmp_path, "0.tar!/*.jpg", labels=sibling(".txt"))] == ["0.tar!/0.jpg"]

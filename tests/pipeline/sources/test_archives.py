@@ -94,6 +94,11 @@ def test_what_is_no_archive_is_refused_by_name(tmp_path: Path, content: bytes, w
     assert str(tmp_path / "train.tar") in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["PK.jpg", "BZh9.jpg", "Rar!.jpg"])
+def test_a_tar_file_may_begin_with_any_name(tmp_path: Path, name: str):
+    assert keys(look(tmp_path, {"a.tar": tar({name: b"x"})}, "a.tar!/*")) == [f"a.tar!/{name}"]
+
+
 def test_an_empty_archive_has_no_members(tmp_path: Path):
     assert keys(look(tmp_path, {"a.tar": tar({})}, "a.tar!/*")) == []
     assert keys(look(tmp_path, {"a.zip": zipped({})}, "a.zip!/*")) == []
