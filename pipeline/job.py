@@ -23,6 +23,7 @@ from .formats import paths, raw_schema
 from .formats.manifest import Origin, RecipeName, StoredFile, stored_file
 from .formats.pointer import Pointer
 from .planning import plan_file, step_configs
+from .planning.payloads import PayloadHasher
 from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe
 from .prepare import summaries
@@ -89,8 +90,13 @@ class PlannedRun:
     warnings: Sequence[str]
 
 
-def plan(request: RunRequest) -> PlannedRun:
-    """Lists the input, assigns splits, tries a few examples, and cuts units. Writes nothing.
+def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun:
+    """Lists the input, assigns splits, tries a few examples, and cuts units. Writes nothing itself.
+
+    Args:
+      request: What is asked for.
+      hasher: Hashes the payloads of many images, where duplicates are left out; its first argument is a folder of the
+        generation to be made, where it may keep what it needs. None: they are hashed here.
 
     Raises:
       RequestError: the recipe, the input or the output is not as it should be.
@@ -99,11 +105,19 @@ def plan(request: RunRequest) -> PlannedRun:
     current = Pointer.read(request.output)
     with pickled_by_value(request.recipe.module):
         root = files.absolute(request.input)
-        new_plan = make_plan(request.recipe.recipe, root, request.worker_threads, request.isolate)
+        hash_payloads = _in_folder(request, hasher) if hasher else None
+        new_plan = make_plan(request.recipe.recipe, root, request.worker_threads, request.isolate, hash_payloads)
     warnings = list(new_plan.inventory.warnings)
     if new_plan.table_schema is not None:
         warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
     return PlannedRun(new_plan, _generation_id(request, new_plan.inventory.digest), current, warnings)
+
+
+def _in_folder(request: RunRequest, hasher: PayloadHasher) -> PayloadHasher:
+    """A hasher that is told of a folder, where the original is told of a hash over the input."""
+    return lambda digest, candidates: hasher(
+        files.join(request.output, paths.payload_hashes(_generation_id(request, digest))), candidates
+    )
 
 
 def check(recipe: LoadedRecipe, source: str | None = None) -> Plan | None:
@@ -241,7 +255,8 @@ def _strangers(output: str) -> list[str]:
         names = files.list_names(output)
     except OSError as error:
         raise RequestError(f"--output: expected a folder that can be read, found: {error}") from error
-    return [name for name in names if not (paths.is_generation(name) or files.is_leftover(name))]
+    ours = (paths.is_generation, paths.is_payload_hashes, files.is_leftover)
+    return [name for name in names if not any(is_ours(name) for is_ours in ours)]
 
 
 def _generation_id(request: RunRequest, digest: str) -> str:

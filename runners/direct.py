@@ -15,6 +15,7 @@ from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProv
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
 from ..pipeline.beam import Build, Job
+from ..pipeline.build.payload_hashes import HashOptions, HashPayloads
 from ..pipeline.prepare.isolate import pickled_by_value
 
 
@@ -44,6 +45,22 @@ def run(job: Job, workers: int = 1, arguments: Sequence[str] = (), module: Modul
         beam.Pipeline(runner=make_runner(options), options=options) as pipeline,
     ):
         _ = pipeline | "Units" >> beam.Create(job.groups) | Build(job)
+
+
+def hash_payloads(options: HashOptions, workers: int = 1, arguments: Sequence[str] = ()) -> None:
+    """Hashes payloads, to find duplicates among them.
+
+    Args:
+      options: What to hash.
+      workers: Worker processes.
+      arguments: Further Beam options.
+
+    Raises:
+      RuntimeError: a task failed; its cause is in the message.
+    """
+    beam_options = pipeline_options(workers, arguments)
+    with beam.Pipeline(runner=make_runner(beam_options), options=beam_options) as pipeline:
+        _ = pipeline | "Tasks" >> beam.Create(range(options.tasks)) | "Hash" >> beam.ParDo(HashPayloads(options))
 
 
 def make_runner(options: PipelineOptions) -> FnApiRunner:

@@ -23,6 +23,8 @@ from ..pipeline.storage.leases import Lease, leased_folder
 from .process import expect_preparing
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from ..pipeline.beam import Job
 
 _POLL = 0.5  # seconds between two looks at how far the units are
@@ -91,7 +93,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     reporter = reporter or Silent()
     expect_writable(request)
     reporter.stage("planning")
-    planned = plan(request)
+    planned = plan(request, _PayloadHasher(request, reporter, beam_arguments))
     reporter.planned(planned)
     existing = find_existing(request.output, planned)
     if existing.manifest and existing.pointer and not existing.damage:
@@ -124,6 +126,31 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         reporter.progress(manifest.read, manifest.quarantined)
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest)
+
+
+@dataclass(frozen=True)
+class _PayloadHasher:
+    """Has the engine hash payloads while a plan waits for it: a `PayloadHasher` that is told of a folder."""
+
+    request: RunRequest
+    reporter: Reporter
+    beam_arguments: Sequence[str]
+
+    def __call__(self, folder: str, candidates: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
+        from ..pipeline.build.payload_hashes import HashOptions, read_hashes, write_tasks
+        from . import direct
+
+        self.reporter.stage("hashing payloads")
+        tasks = write_tasks(folder, candidates)
+        try:
+            options = HashOptions(folder, tasks, self.request.worker_threads)
+            direct.hash_payloads(options, self.request.workers, self.beam_arguments)
+        except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
+            raise PenstockError(
+                f"payloads could not be hashed, nothing was committed: {_root_cause(error)}; run again to resume"
+            ) from error
+        yield from read_hashes(folder, tasks)
+        files.remove(folder)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from ..storage.locks import locked_folder
 
 
 def find_unused(dataset: str) -> list[str]:
-    """The URIs of generations other than the current one, finished or not, and of those that are half removed.
+    """The URIs of generations other than the current one, finished or not, of half removed ones, and of hashes.
 
     Raises:
       NotCommittedError: there is no current generation; an unfinished one can still be resumed.
@@ -35,7 +35,9 @@ def find_unused(dataset: str) -> list[str]:
     return [
         files.join(dataset, name)
         for name in files.list_names(dataset)
-        if paths.is_removed(name) or (paths.is_generation(name) and name != manifest.generation)
+        if paths.is_removed(name)
+        or paths.is_payload_hashes(name)
+        or (paths.is_generation(name) and name != manifest.generation)
     ]
 
 
@@ -60,7 +62,7 @@ def _remove_locally(dataset: str) -> Iterator[tuple[str, bool]]:
         for uri in find_unused(dataset):
             folder, name = os.path.split(uri)
             target = uri
-            if not paths.is_removed(name):
+            if paths.is_generation(name):
                 target = files.join(folder, paths.removed(name))
                 with locked_folder(uri, patience=0) as held:
                     if held:
@@ -83,6 +85,10 @@ def _remove_from_store(dataset: str) -> Iterator[tuple[str, bool]]:
     gone = set(current.removing if current else ()) - set(map(_generation, unused))
     mark_removing(dataset, [], gone)  # by a removal that was killed at its very end
     for uri in unused:
+        if paths.is_payload_hashes(uri.rpartition("/")[2]):
+            files.remove(uri)
+            yield uri, True
+            continue
         with leased_folder(uri, paths.LEASE, run) as lease:
             if lease:
                 mark_removing(dataset, [_generation(uri)])

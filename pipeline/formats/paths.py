@@ -3,6 +3,7 @@
     DATASET/
       _DATASET.json                                   pointer to the current generation
       <generation>.removed/                           what `penstock prune` is about to remove
+      <generation>.hashes/                            hashes of payloads, while a run looks for duplicates
       <generation>/
         manifest.json
         manifest.sha256                               its checksum, as sha256sum writes it
@@ -65,6 +66,16 @@ def is_generation(name: str) -> bool:
 def removed(generation: str) -> str:
     """What a generation's folder is called while it is removed: nobody takes it for a generation any more."""
     return f"{generation}.removed"
+
+
+def payload_hashes(generation: str) -> str:
+    """A folder beside a generation that is to be made, with hashes of its payloads, until it is planned."""
+    return f"{generation}.hashes"
+
+
+def is_payload_hashes(name: str) -> bool:
+    """Whether a folder is such a one."""
+    return name.endswith(".hashes") and is_generation(name.removesuffix(".hashes"))
 
 
 def is_removed(name: str) -> bool:

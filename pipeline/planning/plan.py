@@ -40,6 +40,7 @@ from ..splits.rules import NOT_LISTED
 from . import sample
 from .cut import SplitCut, count_units, cut_ranges, cut_scans
 from .duplicates import mark_duplicates
+from .payloads import PayloadHasher
 from .plan_file import PlannedUnits, Unit, of_ranges
 from .recipe import Recipe
 from .selection import Inventory, Selection, select
@@ -121,7 +122,9 @@ class Plan:
     split_rule: Mapping[str, Any]
 
 
-def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe, root: str, threads: int, timeout: float | None = None, hasher: PayloadHasher | None = None
+) -> Plan:
     """Lists the input, assigns splits, tries a few examples, and cuts units.
 
     Args:
@@ -129,18 +132,26 @@ def make_plan(recipe: Recipe, root: str, threads: int, timeout: float | None = N
       root: The input folder.
       threads: How many payloads or ranges to read at a time, where duplicates or splits need a look at all of them.
       timeout: Seconds that an image may take in a process of its own; None tries them in this one.
+      hasher: Hashes the payloads of many images, where duplicates are left out; None: they are hashed here.
 
     Raises:
       RequestError: the recipe does not fit the input.
     """
     if isinstance(recipe.source, Images | ImageJoin):
-        return _plan_images(recipe, recipe.source, root, threads, timeout)
+        return _plan_images(recipe, recipe.source, root, threads, timeout, hasher)
     return _plan_table(recipe, recipe.source, root, threads, timeout)
 
 
-def _plan_images(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, timeout: float | None) -> Plan:
+def _plan_images(
+    recipe: Recipe,
+    source: Images | ImageJoin,
+    root: str,
+    threads: int,
+    timeout: float | None,
+    hasher: PayloadHasher | None,
+) -> Plan:
     """The plan of images: every reference is listed, and a unit holds one split."""
-    selection = select(recipe, source, root, threads)
+    selection = select(recipe, source, root, threads, hasher)
     joined = selection.table.schema
     steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, joined, source.max_bytes)
     taken = sample.take(steps, selection.first(recipe.statistics, sample.TRIED), timeout)

@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,8 +14,6 @@ from ...transforms.outcome import Rejected
 from ..errors import RequestError
 from ..formats import paths
 from ..formats.features import LABEL
-from ..prepare.threads import ordered_map
-from ..sources.archive_members import file_of
 from ..sources.file_patterns import digest_files
 from ..sources.images import Images
 from ..sources.join import ImageJoin
@@ -30,7 +27,9 @@ from ..splits.labels import missing_labels
 from ..splits.lists import assign_lists
 from ..splits.rules import DUPLICATE, NOT_LISTED, ByGlob, ByHash, ByList, ByPath, Splits
 from ..storage import files
+from . import payloads
 from .cut import SplitTotals
+from .payloads import CONTENTS, PayloadHasher, hash_here
 from .recipe import Recipe, SplitRule
 
 _UNSPLIT, _UNCHOSEN = 1 << 20, 1 << 21  # steps of `left_out`, after those of the source
@@ -46,7 +45,6 @@ _PLACED = pa.schema(
 _ERRORS = pa.schema(
     [("rid", pa.int64()), ("step", pa.int32()), ("stage", pa.string()), ("code", pa.string()), ("message", pa.string())]
 )
-_CONTENTS = pa.schema([("rid", pa.int64()), ("content", pa.string())])
 
 Splitted = tuple[pa.Array, Mapping[int, tuple[str, str]]]  # splits (missing: none); why some have none, by row
 SplitBatch = Callable[[pa.RecordBatch], Splitted]
@@ -112,7 +110,9 @@ class Selection:
                 yield names[number], self.table.named(batch.slice(begin, end - begin))
 
 
-def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) -> Selection:
+def select(
+    recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, hasher: PayloadHasher | None = None
+) -> Selection:
     """Lists the source and gives every example its split and its position.
 
     Args:
@@ -120,6 +120,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
       source: Its source.
       root: The input folder.
       threads: How many payloads to hash at a time, where duplicates are to be left out.
+      hasher: Hashes many payloads; None: they are hashed here, however many.
 
     Raises:
       RequestError: nothing is found, or the recipe's rules do not fit what is there.
@@ -129,7 +130,7 @@ def select(recipe: Recipe, source: Images | ImageJoin, root: str, threads: int) 
     fitted, names, warnings = _place(table, rule, f"order{recipe.seed}" if recipe.shuffle else None, root)
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
-    contradictions = _leave_out_duplicates(table, threads) if recipe.deduplicate else []
+    contradictions = _leave_out_duplicates(table, threads, digest, hasher) if recipe.deduplicate else []
     splits = _total(table, names)
     filtered, filtered_examples = table.filtered()
     missing = missing_labels({name: totals.labels for name, totals in splits.items()})
@@ -311,7 +312,7 @@ def _left_out(inventory: Inventory) -> str:
     return f"of {inventory.read} examples, {left_out} are left out: {', '.join(parts)}" if parts else ""
 
 
-def _leave_out_duplicates(table: ReferenceTable, threads: int) -> list[str]:
+def _leave_out_duplicates(table: ReferenceTable, threads: int, digest: str, hasher: PayloadHasher | None) -> list[str]:
     """Leaves out images whose payload equals that of one with a smaller key; returns warnings of contradictions.
 
     Payloads are equal where their sizes and their MD5 are, which stores tell by the ETag of an object that was written
@@ -325,8 +326,8 @@ def _leave_out_duplicates(table: ReferenceTable, threads: int) -> list[str]:
         f"CREATE TABLE contents AS SELECT rid, concat(etag, ':', size) AS content FROM ({usable}) "
         f"WHERE hash(etag, size) IN ({repeated})"
     )
-    usable = table.query("uri", "size", where=f"NOT {by_etag}")
-    database.append("contents", _CONTENTS, _hash_payloads(table, usable, threads))
+    usable = table.query("uri", "size", "key", where=f"NOT {by_etag}")
+    database.append("contents", CONTENTS, _hash_payloads(table, usable, threads, digest, hasher))
     first = "first_value(rid) OVER (PARTITION BY content ORDER BY key)"
     database.run(
         f"CREATE TABLE duplicates AS SELECT rid, kept FROM (SELECT rid, {first} AS kept FROM contents "
@@ -337,21 +338,16 @@ def _leave_out_duplicates(table: ReferenceTable, threads: int) -> list[str]:
     return warnings
 
 
-def _hash_payloads(table: ReferenceTable, usable: str, threads: int) -> Iterator[pa.RecordBatch]:
+def _hash_payloads(
+    table: ReferenceTable, usable: str, threads: int, digest: str, hasher: PayloadHasher | None
+) -> Iterator[pa.RecordBatch]:
     """The hashes of payloads that have as many bytes as another one, as rows of `contents`."""
-
-    def digest(uri: str) -> str | None:
-        try:
-            return files.sha256(uri)[0] if file_of(uri) == uri else hashlib.sha256(read_payload(uri)).hexdigest()
-        except (OSError, Rejected):
-            return None
-
     shared = f"SELECT size FROM ({usable}) GROUP BY size HAVING count(*) > 1"
-    with ThreadPoolExecutor(threads) as pool:
-        for batch in table.database.batches(f"SELECT rid, uri FROM ({usable}) WHERE size IN ({shared})"):
-            digests = list(ordered_map(pool, digest, batch["uri"].to_pylist(), 4 * threads))
-            hashed = pa.RecordBatch.from_arrays([batch["rid"], pa.array(digests, pa.string())], schema=_CONTENTS)
-            yield hashed.filter(hashed["content"].is_valid())
+    among = f"FROM ({usable}) WHERE size IN ({shared})"
+    candidates = table.database.batches(f"SELECT rid, uri, size {among} ORDER BY key")
+    if hasher and table.database.value(f"SELECT sum(greatest(size, 0)) {among}") > payloads.READ_HERE:
+        return hasher(digest, candidates)
+    return hash_here(candidates, threads)
 
 
 def _contradictions(table: ReferenceTable) -> list[str]:
