@@ -32,6 +32,7 @@ MOST = 8 << 20  # bytes that are read by one request, unless one record has more
 _SHORT = 4096  # bytes that are copied in less time than another call takes
 _REQUESTS = 16  # that are on their way at a time, where they take long
 _TRIED = 8  # reads of a local file that tell whether it is slow
+_FEW_SHARDS = 64  # of which all indexes are read when one is needed
 _FITS = 0.9  # of a cache that may be full of one split
 _SLOW = 4e-3  # seconds a read: more than 8 MB take from memory, less than a network's disk takes to answer
 
@@ -381,6 +382,8 @@ class OpenShards:
           The begins, the ends, and why the indexes of some shards cannot be read; of these they are 0.
         """
         unread = [shard for shard in np.unique(shards).tolist() if shard not in self._offsets]
+        if unread and len(self._shards) <= _FEW_SHARDS:  # all at once: soon they are needed, too
+            unread = [shard for shard in range(len(self._shards)) if shard not in self._offsets]
         errors: dict[int, Exception] = {}
 
         def read(shard: int) -> None:
