@@ -163,7 +163,7 @@ def test_groups_are_read_together_and_work_is_handed_out_alone(table: Path):
     prepared = begin(Recipe(source=Csv("*.csv"), shards=100), table, store())
     numbers = [(unit,) for unit in range(0, 100, 50)]
     groups = replace(prepared, finished=[unit for unit in range(100) if unit % 50]).groups
-    assert groups[:2] == numbers
+    assert sorted(groups[:2]) == numbers  # those that read most come first
     assert [len(group) for group in groups] == [1, 1, 64, 34]
     assert sorted(itertools.chain(*groups)) == list(range(100))
-    assert prepared.groups == [(unit,) for unit in range(100)]
+    assert sorted(prepared.groups) == [(unit,) for unit in range(100)]
