@@ -26,7 +26,7 @@ class _Cursor:
         self._at = 0
 
     def read(self, count: int) -> bytes:
-        if count > _HEADER_BYTES:
+        if not 0 <= count <= _HEADER_BYTES:
             raise ArchiveError(f"expected a member's header of at most {_HEADER_BYTES} bytes, found one of {count}")
         data = self._file.read(self._at, count)
         self._at += len(data)
@@ -55,6 +55,8 @@ def read_tar(file: IndexReader, keep: Callable[[str], bool]) -> tuple[list[Membe
     try:
         archive = tarfile.TarFile(fileobj=_Cursor(file), encoding="utf-8", errors="surrogateescape")  # type: ignore[arg-type]
         while (info := archive.next()) is not None:
+            if info.size < 0 or archive.offset <= info.offset:  # tarfile would read it again and again
+                raise ArchiveError(f"expected a tar file, found {info.name!r} of {info.size} bytes; make it again")
             archive.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all
             name = clean_name(info.name)
             if info.isdir() or not name:
@@ -66,7 +68,7 @@ def read_tar(file: IndexReader, keep: Callable[[str], bool]) -> tuple[list[Membe
                 members.append(Member(name, 0, 0, 0, None, (NOT_A_FILE, kind)))
             else:
                 members.append(_member(name, info, file, keep))
-    except (tarfile.TarError, ValueError, OverflowError) as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:
         at = "" if not members else f" after {members[-1].name!r}"
         raise ArchiveError(f"expected a tar file, found{at}: {error}; make it again") from error
     warnings = _check_end(file, archive.offset, members)

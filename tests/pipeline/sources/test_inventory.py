@@ -232,3 +232,13 @@ def test_a_manifest_leads_to_no_other_folders(tmp_path):
     files.write_bytes(f"{tmp_path}/secret.csv", b"a,b\n")
     with pytest.raises(RequestError, match="expected record files"):
         inventory(MANIFEST).list_files(f"{tmp_path}/in")
+
+
+@pytest.mark.parametrize(("form", "schema", "suffix", "write"), REPORTS)
+def test_a_damaged_file_of_a_report_is_refused_by_name(tmp_path, form, schema, suffix, write):
+    files.write_bytes(f"{tmp_path}/{MANIFEST}", manifest(form, schema, [f"1.{suffix}"]))
+    content = write(OBJECTS)
+    for damaged in (content[: len(content) // 2], content[:-20] + bytes(20)):
+        files.write_bytes(f"{tmp_path}/p/raw/daily/data/1.{suffix}", damaged)
+        with pytest.raises(RequestError, match=rf"1\.{suffix}"):
+            listed(str(tmp_path))

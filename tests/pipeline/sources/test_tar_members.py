@@ -171,6 +171,23 @@ def test_a_header_that_makes_up_a_large_name_takes_no_memory():
         read(data)
 
 
+@pytest.mark.parametrize("size", [-1, -512, -1024, -(1 << 40)])
+def test_a_member_of_less_than_no_bytes_is_refused(size: int):
+    info = tarfile.TarInfo("a.jpg")
+    info.size = size
+    data = pack({"1.jpg": b"1"})[:1024] + info.tobuf(tarfile.GNU_FORMAT) + bytes(2048)
+    with pytest.raises(ArchiveError, match=r"expected a tar file, found|header of at most"):
+        read(data)
+
+
+def test_a_chain_of_headers_does_not_exhaust_the_stack():
+    info = tarfile.TarInfo("long")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 2
+    data = (info.tobuf(tarfile.GNU_FORMAT) + b"a\0".ljust(512, b"\0")) * 5000 + bytes(1024)
+    with pytest.raises(ArchiveError, match="expected a tar file"):
+        read(data)
+
+
 @pytest.mark.parametrize("seed", range(10))
 @pytest.mark.parametrize("format", FORMATS)
 def test_damage_anywhere_is_an_archive_error_or_none(seed: int, format: int):
