@@ -319,14 +319,14 @@ def _leave_out_duplicates(table: ReferenceTable, threads: int, digest: str, hash
     in one piece; of others the payloads are hashed. Those that cannot be read are left to make.
     """
     database = table.database
-    by_etag = "coalesce(regexp_full_match(files.etag, '[0-9a-f]{32}'), false)"
-    usable = table.query("etag", "size", where=by_etag)
+    is_md5 = "length(files.etag) = 32"  # of an ETag without quotes; checked where two are equal
+    usable = table.query("etag", "size", where=is_md5)
     repeated = f"SELECT hash(etag, size) AS h FROM ({usable}) GROUP BY h HAVING count(*) > 1"
     database.run(
         f"CREATE TABLE contents AS SELECT rid, concat(etag, ':', size) AS content FROM ({usable}) "
-        f"WHERE hash(etag, size) IN ({repeated})"
+        f"WHERE hash(etag, size) IN ({repeated}) AND regexp_full_match(etag, '[0-9a-f]+')"
     )
-    usable = table.query("uri", "size", "key", where=f"NOT {by_etag}")
+    usable = table.query("uri", "size", "key", where=f"({is_md5}) IS NOT TRUE")
     database.append("contents", CONTENTS, _hash_payloads(table, usable, threads, digest, hasher))
     first = "first_value(rid) OVER (PARTITION BY content ORDER BY key)"
     database.run(

@@ -197,9 +197,12 @@ def _checked_widths(rows: Iterator[list[str]], width: int, first: int, uri: str)
     least: int | None = None
     for number, row in enumerate(rows, first):
         found = len(row)
+        if found <= width or (found == least and least in first_of_width):  # as most rows are
+            yield row
+            continue
         while found and not row[found - 1].strip():
             found -= 1
-        if width and found > width:
+        if found > width > 0:
             raise _too_wide(uri, number, row, found, width, "the header has")
         if found not in first_of_width:
             first_of_width[found] = number, row
@@ -224,7 +227,9 @@ def _csv_rows(uri: str, delimiter: str) -> Iterator[list[str]]:
         with files.open_read(uri) as file, io.TextIOWrapper(file, "utf-8-sig", newline="") as text:
             reader = csv.reader(text, delimiter=delimiter, strict=True)
             try:
-                yield from (row for row in reader if row)
+                for row in reader:
+                    if row:
+                        yield row
             except csv.Error as error:
                 words = f"{uri}, line {reader.line_num}: {error}; is a quote left open? fix the list"
                 raise RequestError(words) from error
