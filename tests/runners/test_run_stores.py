@@ -280,3 +280,23 @@ def test_a_commit_that_is_done_twice_is_done_once(
     assert find_damage(output, manifest) == {}
     for file in manifest.files():
         assert files.sha256(files.join(output, file.path)) == (file.sha256, file.bytes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["global", "parquet", "phases"])
+def test_tables_are_the_same_on_a_store(tmp_path: Path, kind: str):
+    import tensorflow_transform as tft
+
+    def features(inputs: Any) -> dict[str, Any]:
+        scaled = tft.scale_to_z_score(inputs["x"])
+        return {"x": tft.scale_to_z_score(scaled**2)}  # two passes, each over the shards
+
+    fields = {"global": {"shuffle": "global"}, "parquet": {"format": "parquet"}, "phases": {"features": features}}
+    rows = "".join(f"{number},{number % 9 / 7}\n" for number in range(2000))
+    source = write(tmp_path / "raw", {f"{name}.csv": f"n,x\n{rows}" for name in "abc"})
+    recipe = Recipe(source=Csv("*.csv"), shards=3, splits={"train": 0.8, "test": 0.2}, **fields[kind])
+    run_on(source, tmp_path / "local", recipe)
+    output = f"{store()}/dataset"
+    run_on(source, output, recipe)
+    here = download(output, tmp_path / "here")
+    assert stable(contents(here)) == stable(contents(tmp_path / "local"))
