@@ -140,14 +140,13 @@ def _version(answer: Any) -> FileVersion:
 
 
 def exists(uri: str) -> bool:
-    """Whether there is an object at a URI, or one below it."""
-    try:
-        head(uri)
-        return True
-    except FileNotFoundError:
-        bucket, key = locate(uri)
-        prefix = key.rstrip("/")
-        return bool(bucket.call("list", prefix, lambda: next(iter(bucket.client.list(prefix, chunk_size=1)), None)))
+    """Whether there is an object at a URI, or one below it; at a bucket's own, whether there is one in it."""
+    bucket, key = locate(uri)
+    if prefix := key.rstrip("/"):
+        with contextlib.suppress(FileNotFoundError):
+            head(uri)
+            return True
+    return bool(bucket.call("list", prefix, lambda: next(iter(bucket.client.list(prefix, chunk_size=1)), None)))
 
 
 def names(uri: str) -> list[str]:

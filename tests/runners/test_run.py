@@ -95,7 +95,7 @@ def unfinish(dataset: Committed, tmp_path: Path) -> Path:
         raise RuntimeError("no more power")
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(commit, "publish", fail)
+        patch.setattr(commit, "seal", fail)
         with pytest.raises(PenstockError, match="no more power"):
             run_job(RECIPE, dataset.source, output, HASH)
     assert not (output / "_DATASET.json").exists()
@@ -176,6 +176,7 @@ def test_a_killed_runs_leftovers_are_gone_after_the_next(dataset: Committed, tmp
     output = unfinish(dataset, tmp_path)
     generation = output / dataset.manifest.generation
     for folder in (output, generation, generation / "data", generation / "transform_graph" / "transform_fn"):
+        folder.mkdir(parents=True, exist_ok=True)
         (folder / f"x.{'0' * 32}.tmp").write_bytes(b"left behind")
     run_job(RECIPE, dataset.source, output, HASH)
     assert not list(output.rglob("*.tmp"))

@@ -143,3 +143,13 @@ def test_a_memory_is_one_also_where_several_threads_are_the_first(monkeypatch: p
     for _ in files.map_files(lambda uri: files.write_bytes(uri, b"x"), uris):
         pass
     assert all(files.exists(uri) for uri in uris)
+
+
+def test_a_bucket_is_there_where_something_is_in_it():
+    bucket = f"memory://{uuid.uuid4().hex}"
+    assert not files.exists(bucket)
+    files.write_bytes(f"{bucket}/folder/a", b"a")
+    assert files.exists(bucket)
+    assert files.exists(f"{bucket}/")
+    assert files.exists(f"{bucket}/folder")
+    assert not files.exists(f"{bucket}/fold")
