@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
 from ..planning import plan_file
-from ..planning.plan_file import Unit
+from ..planning.plan_file import PlanReader, Unit
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
 from ..prepare.preparer import Preparer
@@ -36,6 +37,7 @@ from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, read_examples, store, write_lines
 
 BATCHES = "batches"
+_WRITES = 4  # of a unit's files at a time, beside its shards
 
 
 @dataclass(frozen=True)
@@ -87,12 +89,14 @@ class MakeUnits(beam.DoFn):
         if isinstance(self._options.preparer, TablePreparer):
             self._options.preparer.use_joined(self._options.root)
         self._worker = self._options.preparer.start(self._options.threads)
+        self._plan = PlanReader(files.join(self._options.root, paths.PLAN))
         self._units = FinishedUnits(self._options.root)
         self._made: dict[int, Journal] = {}
         self._progress = ProgressWriter(self._options.progress)
 
     def teardown(self) -> None:
         self._progress.flush()
+        self._plan.close()
         self._worker.close()
 
     def process(self, numbers: Sequence[int], _resolved: Sequence[object] = ()) -> Iterator[Any]:
@@ -111,7 +115,7 @@ class MakeUnits(beam.DoFn):
 
     def _make(self, number: int) -> Generator[Any, None, Journal]:
         options = self._options
-        unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
+        unit, pieces = self._plan.read(number)
         pieces = self._ranges.resolve(pieces)
         if options.duplicates:
             pieces = duplicates.mark(options.duplicates, number, pieces)
@@ -162,25 +166,38 @@ def _make_unit(
             if batcher:
                 yield from _tagged(batcher.flush(tally.summaries))
             _expect_first(options, unit.index)
-            packed = packer.finish()
     except _MadeElsewhere as other:
         return other.journal
-    finished = Journal(
-        unit=unit.index,
-        read=tally.read,
-        shards=packed.shards,
-        segment_file=packed.segment_file,
-        filtered=dict(tally.filtered),
-        quarantined=dict(Counter(example.code for example in tally.quarantined)),
-        quarantine=_store_lines(options.root, paths.unit_quarantine(unit.index), tally.quarantined, before),
-        filtered_list=_store_lines(options.root, paths.unit_filtered(unit.index), tally.filtered_examples, before),
-        labels={split: dict(counts) for split, counts in tally.labels.items()},
-        summaries=_write_summaries(options.root, unit.index, tally.summaries),
-        hashes=_write_hashes(options.root, unit.index, tally.hashes),
-        notes=tally.notes,
-    )
+    finished = _write_files(options.root, unit.index, tally, packer, before)
     finished.write(options.root)
     return finished
+
+
+def _write_files(
+    root: str, unit: int, tally: "_Tally", packer: ShardSet | SegmentWriter, before: FinishedUnits
+) -> Journal:
+    """Writes a unit's files side by side, since a store answers each write late; gives the journal that lists them."""
+    with ThreadPoolExecutor(_WRITES, "write") as pool:
+        quarantine = pool.submit(_store_lines, root, paths.unit_quarantine(unit), tally.quarantined, before)
+        filtered = pool.submit(_store_lines, root, paths.unit_filtered(unit), tally.filtered_examples, before)
+        summaries = pool.submit(_write_summaries, root, unit, tally.summaries)
+        hashes = pool.submit(_write_hashes, root, unit, tally.hashes)
+        with _abandoned_on_error(packer):
+            packed = packer.finish()
+        return Journal(
+            unit=unit,
+            read=tally.read,
+            shards=packed.shards,
+            segment_file=packed.segment_file,
+            filtered=dict(tally.filtered),
+            quarantined=dict(Counter(example.code for example in tally.quarantined)),
+            quarantine=quarantine.result(),
+            filtered_list=filtered.result(),
+            labels={split: dict(counts) for split, counts in tally.labels.items()},
+            summaries=summaries.result(),
+            hashes=hashes.result(),
+            notes=tally.notes,
+        )
 
 
 class _MadeElsewhere(Exception):
@@ -198,9 +215,11 @@ def _expect_first(options: MakeOptions, unit: int) -> None:
       _MadeElsewhere: another attempt of this run has finished the unit: what it made stays.
       PenstockError: another run makes the generation by now, or this one has ended.
     """
-    expect_claimed(options.root, options.run)
-    if journal := Journal.load(options.root, unit):
-        raise _MadeElsewhere(journal)
+    with ThreadPoolExecutor(1) as pool:  # both are asked for at once
+        journal = pool.submit(Journal.load, options.root, unit)
+        expect_claimed(options.root, options.run)
+        if found := journal.result():
+            raise _MadeElsewhere(found)
 
 
 def _store_lines(
@@ -220,10 +239,11 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
         duplicates.find_here(options.duplicates)
     ranges = ResolvedRanges(options.root)
     worker = options.preparer.start(options.threads)
+    plan = PlanReader(files.join(options.root, paths.PLAN))
     before = FinishedUnits(options.root)
     try:
         for number in numbers:
-            unit, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), number)
+            unit, pieces = plan.read(number)
             pieces = ranges.resolve(pieces)
             if options.duplicates:
                 pieces = duplicates.mark(options.duplicates, number, pieces)
@@ -231,6 +251,7 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
             making = _make_unit(options, unit, chunks, None, before, ProgressWriter(None))
             yield _last(making)
     finally:
+        plan.close()
         worker.close()
 
 

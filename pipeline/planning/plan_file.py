@@ -5,12 +5,14 @@ nothing but small integers goes through the engine, and a resumed run finds the 
 its batch; all units alone are in a small file of their own.
 """
 
+import contextlib
+import io
 import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -31,6 +33,7 @@ _RANGES = pa.schema(
     metadata={"kind": "Range"},
 )
 _UNIT = b"unit"
+_READ = 1 << 20  # bytes that are asked of a store at least: mostly all of a unit's
 
 
 @dataclass(frozen=True)
@@ -111,14 +114,51 @@ def read_units(uri: str) -> list[Unit]:
     return [_unit_from_json(json.loads(line)) for line in files.read_bytes(uri).splitlines()]
 
 
+class PlanReader:
+    """Reads units of a plan file, which is opened when the first one is read: of a store each takes a request then."""
+
+    def __init__(self, uri: str) -> None:
+        self._uri = uri
+        self._opened = contextlib.ExitStack()
+        self._reader: Any = None
+
+    def __enter__(self) -> "PlanReader":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, number: int) -> tuple[Unit, list[Any]]:
+        """A unit, and its references or ranges.
+
+        Raises:
+          OSError: it cannot be read.
+        """
+        if self._reader is None:
+            file = self._opened.enter_context(_open(self._uri))
+            self._reader = self._opened.enter_context(pa.ipc.open_file(file))
+        batch, metadata = self._reader.get_batch_with_custom_metadata(number)
+        unit = _unit_from_json(json.loads(metadata[_UNIT]))
+        if (batch.schema.metadata or {}).get(b"kind") == b"Range":
+            return unit, [RecordRange(**row) for row in batch.to_pylist()]
+        return unit, list(to_references(batch))
+
+    def close(self) -> None:
+        """Closes the file."""
+        self._reader = None
+        self._opened.close()
+
+
+def _open(uri: str) -> BinaryIO:
+    if files.is_local(uri):
+        return files.open_read(uri)
+    return cast(BinaryIO, io.BufferedReader(files.open_remote(uri), _READ))
+
+
 def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
     """One unit of a plan file, and its references or ranges."""
-    with files.open_read(uri) as file, pa.ipc.open_file(file) as reader:
-        batch, metadata = reader.get_batch_with_custom_metadata(number)
-    unit = _unit_from_json(json.loads(metadata[_UNIT]))
-    if (batch.schema.metadata or {}).get(b"kind") == b"Range":
-        return unit, [RecordRange(**row) for row in batch.to_pylist()]
-    return unit, list(to_references(batch))
+    with PlanReader(uri) as plan:
+        return plan.read(number)
 
 
 def _unit_to_json(unit: Unit) -> dict[str, Any]:
