@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 import pyarrow as pa
-import pyarrow.orc
 import pyarrow.parquet
 
 from ..storage.child_process import read_message, serve_parent, write_message
@@ -98,13 +97,13 @@ def read_groups(file: Any, begin: int, end: int, names: list[str]) -> bytes:
 
 def orc_metadata(file: Any) -> tuple[bytes, int]:
     """The columns of an ORC file, serialized, and how many stripes it has."""
-    orc = pyarrow.orc.ORCFile(file)
+    orc = _open_orc(file)
     return orc.schema.serialize().to_pybytes(), orc.nstripes
 
 
 def read_stripe(file: Any, number: int, names: list[str]) -> bytes:
     """A stripe's columns as an Arrow stream; see `read_groups`."""
-    return _serialize(pa.Table.from_batches([pyarrow.orc.ORCFile(file).read_stripe(number, names)]))
+    return _serialize(pa.Table.from_batches([_open_orc(file).read_stripe(number, names)]))
 
 
 def _serialize(table: pa.Table) -> bytes:
@@ -138,6 +137,12 @@ def _as_bytes(kind: pa.DataType) -> pa.DataType:
 
 def _open_parquet(file: Any) -> Any:
     return pa.parquet.ParquetFile(file, page_checksum_verification=True)
+
+
+def _open_orc(file: Any) -> Any:
+    from pyarrow import orc  # only for those who have such files
+
+    return orc.ORCFile(file)
 
 
 class ParentFile:

@@ -14,7 +14,6 @@ import pyarrow as pa
 from ..errors import PenstockError, RequestError
 from ..formats.features import IMAGE, KEY, LABEL, MASK
 from .list_rows import ListColumns, RowReader, fields_of
-from .list_tables import first_file, list_format, split_patterns
 from .listing import RecordRange
 from .record_source import RecordSource, Rows, stream_rows
 from .references import FileListing
@@ -88,6 +87,8 @@ class References:
             patterns = [self.table] if isinstance(self.table, str) else self.table
             if not patterns or not all(isinstance(pattern, str) and pattern for pattern in patterns):
                 raise RequestError(f"references(table): expected a path such as 'list.parquet', found {self.table!r}")
+            from .list_tables import list_format  # the formats of all tables: only for those who name a list
+
             list_format(patterns[0])
         elif not isinstance(self.table, RecordSource | ListFinder):
             raise RequestError(
@@ -151,6 +152,8 @@ class References:
         if isinstance(self.table, RecordSource):
             names = self.table.find(root, _RANGE_BYTES).schema.columns.names
             return OpenedList(self.table, root, self._choose(names))
+        from .list_tables import first_file, list_format, split_patterns
+
         folder, patterns = split_patterns(root, [self.table] if isinstance(self.table, str) else self.table)
         form, first = list_format(patterns[0]), first_file(folder, patterns)
         columns = self._choose(form.names(first))
