@@ -59,6 +59,20 @@ class Upcoming(Protocol):
 Block = TypeVar("Block", bound=Upcoming)
 
 
+@dataclass(frozen=True)
+class Stretch:
+    """Neighbouring examples, in the order of storage: see `Upcoming`."""
+
+    first: int
+    end: int
+    epoch: int = 0
+
+    @property
+    def numbers(self) -> Integers:
+        """int64, the examples."""
+        return np.arange(self.first, self.end)
+
+
 class Storage(Protocol):
     """A split's shards, in pieces that are read as a whole: records, or row groups."""
 

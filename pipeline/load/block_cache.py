@@ -323,7 +323,7 @@ def _dispensable(entries: Sequence[_Entry], name: BlockName, block: int, demand:
     *distances, own = demand.next_use([*(entry.name for entry in entries), name], block)
     idle = time.time() - _IN_USE
     unknown = [entry for entry, distance in zip(entries, distances, strict=True) if distance is None]
-    unknown = [entry for entry in unknown if demand.shared or entry.used < idle]
+    unknown = [entry for entry in unknown if entry.used < idle]
     needed_by = 0.0 if demand.shared or own is None else own
     known = [(distance, entry) for entry, distance in zip(entries, distances, strict=True) if distance is not None]
     later = sorted(((d, e) for d, e in known if d > needed_by), key=lambda pair: pair[0], reverse=True)

@@ -17,6 +17,7 @@ from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
 from ..storage import files
 from . import show
+from .ahead import Stretch, Use
 from .batches import Batches, make_options, with_state
 from .block_cache import BlockCache
 from .examples import Examples
@@ -241,8 +242,9 @@ class Dataset:
             raise RequestError(f"column: expected one of the stored features {without_pixels}, found {name!r}")
         reader = self._reader(split, False, names=[name])
         values = allocate(reader.features, len(reader))
-        for start in range(0, len(reader), _BLOCK):
-            reader.fill(values, range(start, min(start + _BLOCK, len(reader))), start)
+        stretches = (Stretch(start, min(start + _BLOCK, len(reader))) for start in range(0, len(reader), _BLOCK))
+        for stretch, part in reader.ahead(stretches, Use(Order(reader.sizes))):
+            reader.fill(values, range(stretch.first, stretch.end), stretch.first, part)
         return values[name]
 
     @cached_property

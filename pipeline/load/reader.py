@@ -45,19 +45,20 @@ class Reader(ABC):
         """Whether it keeps decoded examples."""
         return self._cache is not None
 
-    def fill(self, arrays: Arrays, numbers: Sequence[int], first: int) -> None:
+    def fill(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None = None) -> None:
         """Writes the examples with the given numbers into the rows from `first` on.
 
         Args:
           arrays: What `allocate` returned for these features.
           numbers: From 0 to len - 1.
           first: The row of the first of them.
+          part: What was fetched ahead of them.
 
         Raises:
           DamagedRecordError: an example is damaged, or not what the manifest says.
           DatasetError: a shard cannot be read.
         """
-        damage = self.fill_intact(arrays, numbers, first)
+        damage = self.fill_intact(arrays, numbers, first, part)
         if damage:
             raise damage[min(damage)]
 
@@ -68,7 +69,7 @@ class Reader(ABC):
           arrays: As for `fill`.
           numbers: As for `fill`.
           first: As for `fill`.
-          part: What was fetched ahead of them.
+          part: As for `fill`.
 
         Returns:
           The positions in `numbers` of the others, and why. Where no example can be read, all rows are arbitrary.

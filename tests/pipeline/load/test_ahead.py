@@ -206,6 +206,12 @@ def test_a_read_that_fails_names_its_file_and_its_example(store: SlowStore, monk
     assert given == list(range(300))
 
 
+def test_a_column_is_read_ahead_too(store: SlowStore, root: Path) -> None:
+    remote = _opened(store)
+    assert remote.column("train", "label").tolist() == open_dataset(root / "plain").column("train", "label").tolist()
+    assert len(store.requests) == len(SIZES) + 3
+
+
 def test_a_read_that_fails_once_is_made_again(store: SlowStore) -> None:
     failed: set[str] = set()
 
