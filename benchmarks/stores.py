@@ -7,7 +7,8 @@ are under way; the local files are in the page cache. It takes CPU time from wha
 would: how much is a row of its own. Its bandwidth is that of the machine, so what is measured is latency and the CPU
 time of requests, and not the width of a line.
 
-Photos of two megapixels become 224x224 JPEG; the census (UCI Adult), many times over, becomes TFRecord. Whole processes
+Photos of two megapixels become 224x224 JPEG; the census (UCI Adult), many times over, becomes TFRecord; and photos that
+were prepared are loaded, shuffled, for several epochs, through a cache with room for a tenth of them. Whole processes
 are measured, from start to exit; a rate is marginal: the additional examples of a large input divided by the additional
 time. All series run in alternation for several rounds; a ratio is computed for each round, and the median is reported
 with the smallest and the largest.
@@ -35,10 +36,11 @@ from rich.console import Console
 
 HERE = Path(__file__).parent
 SHARED = HERE.parent.parent / "shared/data"
-SECTIONS = ("images", "tables")
+SECTIONS = ("images", "tables", "loading")
 CORES = os.cpu_count() or 1
 PHOTO = (1200, 1600)  # width, height
 DISTINCT = 100  # photos; the rest are copies
+LEAST_CACHE = 8 << 20  # bytes that a cache must have
 BAR = Bar(0.90, at_least=True)
 
 IMAGES = """
@@ -50,6 +52,17 @@ recipe = Recipe(
     prepare=[image.resize(224, 224)],
     encode={"image": image.jpeg(90)},
     splits={"train": 1.0},
+)
+"""
+LOADED = """
+from penstock import Images, Recipe, folder
+from penstock.transforms import image
+
+recipe = Recipe(
+    source=Images("*/*/*.jpg", label=folder()),
+    prepare=[image.resize(224, 224, fit="cover")],
+    features=lambda inputs: {"image": image.standardize(inputs, "image")},
+    encode={"image": image.jpeg(90)},
 )
 """
 TABLES = """
@@ -143,6 +156,31 @@ def _enlarge(content: bytes) -> bytes:
     return out.getvalue()
 
 
+def loading_series(bench: Bench) -> Iterator[Series]:
+    """Loads the same prepared photos; a run fails where the cache takes more than it may."""
+    photos = _photos.load(bench.options.photos)
+    _photos.write(photos, bench.options.loaded, bench.root.parent / "loaded-photos")
+    dataset = bench.root / "loaded" / "dataset"
+    recipe = bench.recipe("loading", LOADED)
+    run(recipe(str(bench.root.parent / "loaded-photos"), dataset), bench.store.environment)
+    data = sum(file.stat().st_size for file in dataset.rglob("*.tfrecord"))
+    command = [sys.executable, str(HERE / "_load_epochs.py")]
+    sizes = (bench.options.loaded // 2, int(2.5 * bench.options.loaded))
+
+    def load(where: str, count: int, cache: Sequence[str] = ()) -> Run:
+        return run([*command, where, str(count), *cache], bench.store.environment)
+
+    def in_store(count: int) -> Run:
+        before = bench.store.cpu()
+        with tempfile.TemporaryDirectory(dir=bench.root.parent) as folder:
+            done = load("s3://loaded/dataset", count, [folder, str(max(LEAST_CACHE, data // 10))])
+        bench.store_cpu.setdefault(("loading", count), []).append(bench.store.cpu() - before)
+        return done
+
+    yield Series("loading_local", lambda count: load(str(dataset), count), sizes)
+    yield Series("loading_store", in_store, sizes)
+
+
 class Results:
     """The series by name, and the rows of the report."""
 
@@ -152,7 +190,7 @@ class Results:
 
     def rows(self) -> Iterator[Row]:
         for section in self._bench.options.only:
-            yield from self._compared(section, BAR if section == "images" else None)
+            yield from self._compared(section, None if section == "tables" else BAR)
 
     def _compared(self, name: str, bar: Bar | None) -> Iterator[Row]:
         """Rows of the rates in the store and on the disk, their CPU time, and the store's own."""
@@ -160,7 +198,7 @@ class Results:
             yield Row(f"{name} from a store", "", "no data: see --census")
             return
         ours, local = self._series[f"{name}_store"], self._series[f"{name}_local"]
-        unit = "images/s" if name == "images" else "rows/s"
+        unit = "rows/s" if name == "tables" else "images/s"
         for cpu in (False, True):
             a, b = ours.rates(cpu), local.rates(cpu)
             by_round = ratios(a, b)
@@ -192,7 +230,7 @@ def main() -> None:
         root.mkdir()
         with _latency_store.running(root, options.latency) as store:
             bench = Bench(root, store, options)
-            makers = {"images": images_series, "tables": tables_series}
+            makers = {"images": images_series, "tables": tables_series, "loading": loading_series}
             series = [one for section in options.only for one in makers[section](bench)]
             console = Console(stderr=True, highlight=False)
             for one in warm_up(series):
@@ -212,7 +250,8 @@ def main() -> None:
 def _notes(options: argparse.Namespace) -> list[str]:
     notes = [
         f"a store on this machine that answers after {1000 * options.latency:.0f} ms; {options.images} images of "
-        f"{PHOTO[0]}x{PHOTO[1]}, {options.copies} copies of the census, on {CORES} cores; medians of {options.rounds} "
+        f"{PHOTO[0]}x{PHOTO[1]}, {options.copies} copies of the census, {options.loaded} prepared photos loaded 2.5 "
+        f"times with a cache for a tenth of them, on {CORES} cores; medians of {options.rounds} "
         f"rounds; load average now {os.getloadavg()[0]:.1f}",
         "a rate is (examples of the large run - small run) / (seconds of the large run - small run), whole processes",
     ]
@@ -235,6 +274,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--census", type=Path, default=SHARED / "census", metavar="FOLDER", help="has adult.data")
     parser.add_argument("--latency", type=float, default=0.15, help="seconds to the first byte (default: %(default)s)")
     parser.add_argument("--images", type=int, help="the large input; the small one is a tenth (default: 2000)")
+    parser.add_argument("--loaded", type=int, help="prepared photos that are loaded (default: 10000)")
     parser.add_argument("--copies", type=int, help="of the census in the large input (default: 40)")
     parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
     parser.add_argument("--quick", action="store_true", help="400 images, one round: a minute or two")
@@ -242,6 +282,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     options = parser.parse_args()
     options.images = options.images or (400 if options.quick else 2000)
+    options.loaded = options.loaded or (1000 if options.quick else 10_000)
     options.copies = options.copies or (4 if options.quick else 40)
     options.rounds = options.rounds or (1 if options.quick else 3)
     options.only = options.only or list(SECTIONS)

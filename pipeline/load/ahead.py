@@ -282,6 +282,7 @@ class _Plans(Generic[Block]):
         self._starts = np.cumsum([0, *(shard.records for shard in storage.shards)])
         self._weights = np.maximum(1.0, sizes) / np.array(counts)  # of an example, about, by shard
         window = use.order.window if use.order.shuffle == "window" else 0
+        self._most = max(1, 2 * sum(sizes))  # of what comes more than twice, no more is fetched
         self._window = window * sum(sizes) / max(1, use.order.count)
         self._window_examples = window
         self._by_sha256 = {shard.sha256: number for number, shard in enumerate(storage.shards)}
@@ -301,7 +302,7 @@ class _Plans(Generic[Block]):
     def _take(self, size: int) -> list[Block]:
         """The next blocks; where a whole window more would be too much, none of the next window."""
         blocks: list[Block] = []
-        taken = 0.0
+        taken, size = 0.0, min(size, self._most)
         while taken < size and (block := next(self._blocks, None)) is not None:
             if blocks and self._begins_window(block, blocks[-1]) and taken + self._window > size:
                 self._blocks = chain([block], self._blocks)

@@ -21,11 +21,12 @@ from ..errors import RequestError
 
 BLOCK = 1 << 20  # bytes
 _DEFAULT_BYTES = 10 << 30
-_LEAST_BLOCKS = 16  # that a cache has room for
+_LEAST_BLOCKS = 8  # that a cache has room for
 _PAGE = 4096  # bytes that a file takes a multiple of
 _ENTRY = 256  # bytes at most that a name takes in the folder
 _USAGE, _PART = "usage", ".part"
 _OTHERS = -1  # instead of a descriptor
+_MOMENT, _PATIENCE, _PAUSE = 1.0, 20.0, 0.001  # seconds to wait for a lock, for a block, between two looks
 _IN_USE = 60.0  # seconds after its last use in which a block is left to whoever reads it
 _REST = 50  # times as long as looking for room took, it is not looked for again where there was none
 
@@ -74,8 +75,10 @@ class BlockCache:
         self._full_until = 0.0
         try:
             os.makedirs(folder, exist_ok=True)
-            with self._locked():
+            with self._locked() as usage:
                 self.limit = _default_bytes(folder) if limit is None else limit
+                if _read_usage(usage) > self.limit:  # it had more room before
+                    _write_usage(usage, self._make_room(("", 0), 0, Demand()))
         except OSError as error:
             raise RequestError(f"cache_dir: {folder}: expected a folder that can be written to: {error}") from error
         least = _LEAST_BLOCKS * block
@@ -100,7 +103,7 @@ class BlockCache:
         except OSError:
             return None
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH)  # for a moment others have it: who renames or removes it
+            _lock(descriptor, fcntl.LOCK_SH, _MOMENT)  # others have it for a moment: who renames or removes it
             status = os.fstat(descriptor)
             if not status.st_nlink or status.st_size != size:
                 return None
@@ -164,7 +167,7 @@ class BlockCache:
     def drop(self, name: BlockName) -> None:
         """Removes a block that turned out to be damaged."""
         with self._locked() as usage, contextlib.suppress(OSError):
-            _write_usage(usage, _read_usage(usage) - _remove(self._path(name), fcntl.LOCK_EX))
+            _write_usage(usage, _read_usage(usage) - _remove(self._path(name), _MOMENT))
 
     def _path(self, name: BlockName) -> str:
         return os.path.join(self.folder, f"{name[0]}.{name[1]}")
@@ -203,7 +206,7 @@ class BlockCache:
         with contextlib.suppress(OSError):
             descriptor = os.open(self._path(name) + _PART, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+                _lock(descriptor, fcntl.LOCK_SH, _PATIENCE)
             finally:
                 _close(descriptor)
         return self.read(name, size, start, stop)
@@ -255,7 +258,7 @@ class BlockCache:
                     return False
             _write_usage(usage, used + cost)
             try:
-                os.posix_fallocate(descriptor, 0, size)  # in the lock: who counts anew must see it
+                _allocate(descriptor, size)  # in the lock: who counts anew must see it
             except OSError:
                 os.ftruncate(descriptor, 0)
                 _write_usage(usage, used)
@@ -299,7 +302,7 @@ class BlockCache:
         """The open file of how much is used or reserved, which one thread of one process has at a time."""
         descriptor = os.open(os.path.join(self.folder, _USAGE), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            _lock(descriptor, fcntl.LOCK_EX, _PATIENCE)
             if os.fstat(descriptor).st_size != 8:
                 _write_usage(descriptor, self._scan()[1])
             yield descriptor
@@ -335,19 +338,19 @@ def _cost(size: int) -> int:
     return -(-size // _PAGE) * _PAGE + _ENTRY
 
 
-def _remove(path: str, lock: int = fcntl.LOCK_EX | fcntl.LOCK_NB) -> int:
-    """Removes a file that nobody has locked, and frees its space even where one has it open; returns how much.
+def _remove(path: str, patience: float = 0.0) -> int:
+    """Removes a file, and frees its space even where one has it open; returns how much.
 
     Args:
       path: The file.
-      lock: How it is locked: waiting for its readers, or leaving it alone where there are any.
+      patience: Seconds in which its readers may end; where they do not, it stays.
     """
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
         return 0
     try:
-        fcntl.flock(descriptor, lock)
+        _lock(descriptor, fcntl.LOCK_EX, patience)
         if not _is_at(descriptor, path):
             return 0
         cost = _cost(os.fstat(descriptor).st_size)
@@ -366,6 +369,27 @@ def _is_at(descriptor: int, path: str) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.lstat(path))
     except FileNotFoundError:
         return False
+
+
+def _lock(descriptor: int, kind: int, patience: float) -> None:
+    """Locks a file; who has the lock may have been stopped: raises TimeoutError when that lasts too long."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return
+        except BlockingIOError as error:
+            if time.monotonic() >= deadline:
+                raise TimeoutError("expected a lock that is soon free, found that another process keeps it") from error
+        time.sleep(_PAUSE)
+
+
+def _allocate(descriptor: int, size: int) -> None:
+    """Gives a file so many bytes, which are taken from the disk at once where the system can do that."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(descriptor, 0, size)
+    else:
+        os.ftruncate(descriptor, size)
 
 
 def _close(descriptor: int) -> None:

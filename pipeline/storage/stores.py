@@ -87,8 +87,13 @@ class RequestCounts:
         with self._lock:
             return dict(self._counts)
 
+    def free_lock(self) -> None:
+        """Makes a lock anew: a thread that had it may not be there, in a process that was forked."""
+        self._lock = threading.Lock()
+
 
 COUNTS = RequestCounts()
+os.register_at_fork(after_in_child=COUNTS.free_lock)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from penstock.pipeline import RequestError
+from penstock.pipeline.load import block_cache
 from penstock.pipeline.load.block_cache import BlockCache, Demand
 
 BLOCK = 1 << 14
@@ -226,8 +227,29 @@ def test_a_folder_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(RequestError, match=r"cache_dir: .*expected a folder that can be written to"):
         BlockCache(str(tmp_path / "file"), LIMIT, BLOCK)
-    with pytest.raises(RequestError, match="cache_bytes: expected at least 16777216, found 100"):
+    with pytest.raises(RequestError, match="cache_bytes: expected at least 8388608, found 100"):
         BlockCache(str(tmp_path / "cache"), 100)
+
+
+def test_a_smaller_bound_holds_from_the_beginning(cache: BlockCache) -> None:
+    _fill_up(cache, Demand())
+    smaller = BlockCache(cache.folder, LIMIT // 2, BLOCK)
+    assert _taken(smaller) <= LIMIT // 2
+    assert sum(_cached(smaller, 3, number) is not None for number in range(8)) >= 6
+
+
+def test_nobody_waits_for_ever_for_a_process_that_was_stopped(
+    cache: BlockCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(block_cache, "_PATIENCE", 0.2)
+    with open(os.path.join(cache.folder, f"{_sha256(0)}.0.part"), "wb") as claimed:
+        fcntl.flock(claimed, fcntl.LOCK_EX)
+        assert _fill(cache, 0, [0, 1]) == _content(0)[: 2 * BLOCK]
+    with open(os.path.join(cache.folder, "usage"), "rb") as usage:
+        fcntl.flock(usage, fcntl.LOCK_EX)
+        with pytest.warns(UserWarning, match="another process keeps it"):
+            assert _fill(cache, 1, [0]) == _content(1)[:BLOCK]
+    assert _cached(cache, 1, 0) is None
 
 
 def test_a_full_disk_keeps_nothing_and_breaks_nothing(cache: BlockCache, monkeypatch: pytest.MonkeyPatch) -> None:

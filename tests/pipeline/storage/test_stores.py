@@ -1,6 +1,7 @@
 """Stores by the facade: a store in memory does what a folder does."""
 
 import contextlib
+import multiprocessing
 import time
 import uuid
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from penstock.pipeline.errors import RequestError
-from penstock.pipeline.storage import clients, files, globs
+from penstock.pipeline.storage import clients, files, globs, stores
 
 
 @pytest.fixture
@@ -128,6 +129,14 @@ def test_a_version_is_not_read_beyond_a_limit(tmp_path: Path):
         assert files.read_versioned(uri, 4)[0] == b"0123"
         with pytest.raises(OSError, match="at most 3 bytes"):
             files.read_versioned(uri, 3)
+
+
+def test_a_forked_process_counts_though_a_thread_was_counting():
+    with stores.COUNTS._lock:
+        process = multiprocessing.get_context("fork").Process(target=stores.COUNTS.add, args=["get"])
+        process.start()
+    process.join(20)
+    assert process.exitcode == 0
 
 
 def test_a_memory_is_one_also_where_several_threads_are_the_first(monkeypatch: pytest.MonkeyPatch):
