@@ -83,7 +83,7 @@ def list_batches(
         start = f"{folder}/{prefix}" if folder else prefix
         yield from lister.run(_KeyRange(_before(start), start + _BEYOND), ways)
     else:
-        yield from lister.run(_KeyRange(""), ways)
+        yield from lister.run(_KeyRange("", f"{folder}/{_BEYOND}" if folder else None), ways)
 
 
 def _before(key: str) -> str:
@@ -115,37 +115,40 @@ class _Alphabet:
     """Which characters keys have at each place: what lies between two keys is guessed by it."""
 
     def __init__(self) -> None:
-        self._characters: dict[int, set[str]] = collections.defaultdict(lambda: {_LAST})
+        self._seen: dict[int, set[str]] = collections.defaultdict(set)
         self._sorted: dict[int, list[str]] = {}
 
     def learn(self, key: str) -> None:
-        """Takes a key's characters, and for a digit or a letter all of its kind."""
+        """Takes a key's characters."""
         for place, character in enumerate(key):
-            known = self._characters[place]
-            if character not in known:
-                known.update(next((each for each in _CLASSES if character in each), character))
-                known.discard("/")
+            if character not in self._seen[place]:
+                self._seen[place].add(character)
                 self._sorted.pop(place, None)
 
-    def between(self, place: int, low: str, high: str | None) -> list[str]:
-        """The characters at a place between two others, in order."""
+    def _between(self, place: int, low: str, high: str | None) -> list[str]:
+        """The characters at a place between two others, in order: of those seen, and of their kind, and the last."""
         if place not in self._sorted:
-            self._sorted[place] = sorted(self._characters[place])
+            seen = self._seen[place]
+            kinds = {each for kind in _CLASSES if not seen.isdisjoint(kind) for each in kind}
+            self._sorted[place] = sorted((seen | kinds | {_LAST}) - {"/"})
         characters = self._sorted[place]
         end = len(characters) if high is None else bisect.bisect_left(characters, high)
         return characters[bisect.bisect_right(characters, low) : end]
 
     def middle(self, low: str, high: str | None) -> str | None:
-        """A key between two, with about as many that may be before it as behind it; None if there is no telling."""
+        """A key between two, with about as many that may be before it as behind it; None if there is no telling.
+
+        Where all keys have one character at a place, there may be no other: the next one is tried, which settles it.
+        """
         pairs = enumerate(zip(low, high or "", strict=False))
         common = 0 if high is None else next((place for place, pair in pairs if len(set(pair)) > 1), len(low))
         for place in range(common, len(low)):
             bound = high[place] if high is not None and place == common and place < len(high) else None
-            between = self.between(place, low[place], bound)
+            between = self._between(place, low[place], bound)
             if low[:place].rpartition("/")[2] in ("", "."):
                 between = [each for each in between if each != "."]  # a folder . or .. cannot be asked for
             if between:
-                return low[:place] + between[len(between) // 2]
+                return low[:place] + between[len(between) // 2 if len(self._seen[place]) > 1 else 0]
         return None
 
 
