@@ -4,7 +4,6 @@ import hashlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -110,12 +109,22 @@ def list_files(root: str, patterns: Sequence[str], what: str) -> FileListing:
 
 def _list_pattern(root: str, pattern: str, warnings: list[str]) -> Iterator[pa.RecordBatch]:
     """What a pattern matches, as columns; adds to the warnings."""
-    if files.is_local(root):
-        matched = find_files(root, pattern)
-        warnings += matched.warnings
-        yield from _to_batches(root, matched)
-        return
     count, first = 0, ""
+    if files.is_local(root):
+        rows = []
+        for key, found in globs.walk(root, pattern, warnings):
+            if not _names_litter(pattern) and _litter(key) is not None:
+                count, first = count + 1, min(first or key, key)
+                continue
+            rows.append(_to_row(root, key, found))
+            if len(rows) == BATCH_ROWS:
+                yield _to_batch(rows)
+                rows.clear()
+        if rows:
+            yield _to_batch(rows)
+        if count:
+            warnings.append(_litter_warning(pattern, count, first))
+        return
     for batch in globs.list_batches(root, pattern):
         is_litter = _is_litter(batch["key"]) if not _names_litter(pattern) else pa.repeat(False, len(batch))
         litter = batch["key"].filter(is_litter)
@@ -153,24 +162,20 @@ def _litter_warning(pattern: str, count: int, first: str) -> str:
     )
 
 
-def _to_batches(root: str, matched: MatchedFiles) -> Iterator[pa.RecordBatch]:
-    """What a pattern matches, as columns."""
-    unreadable = ((key, FileInfo(files.join(root, key), -1, 0.0), kind) for key, kind in matched.unreadable.items())
-    entries = chain(((key, info, None) for key, info in matched.files.items()), unreadable)
-    while taken := list(islice(entries, BATCH_ROWS)):
-        rows = [_to_row(key, info, kind) for key, info, kind in taken]
-        yield pa.RecordBatch.from_arrays(
-            [pa.array(column, each.type) for column, each in zip(zip(*rows, strict=True), FILES, strict=True)],
-            schema=FILES,
-        )
+def _to_batch(rows: Sequence[tuple[str | float | None, ...]]) -> pa.RecordBatch:
+    columns = [pa.array(column, each.type) for column, each in zip(zip(*rows, strict=True), FILES, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=FILES)
 
 
-def _to_row(key: str, info: FileInfo, kind: str | None) -> tuple[str | float | None, ...]:
-    """A file's values of `FILES`."""
-    code, message = (NOT_A_FILE, kind) if kind else (None, None)
-    if not kind and not (is_utf8(key) and is_utf8(info.uri)):
+def _to_row(root: str, key: str, found: FileInfo | str) -> tuple[str | float | None, ...]:
+    """The values of `FILES` of what a local pattern matches: a file, or what stands there instead."""
+    if isinstance(found, str):
+        uri = globs.printable(files.join(root, key))
+        return globs.printable(key), uri, -1, None, 0.0, NOT_A_FILE, found
+    code, message = None, None
+    if not (is_utf8(key) and is_utf8(found.uri)):
         code, message = "name_not_utf8", "expected a file name in UTF-8, found another; rename it"
-    return globs.printable(key), globs.printable(info.uri), info.size, info.etag, info.modified, code, message
+    return globs.printable(key), globs.printable(found.uri), found.size, None, found.modified, code, message
 
 
 def match_files(root: str, patterns: Sequence[str], warnings: list[str]) -> dict[str, FileInfo]:

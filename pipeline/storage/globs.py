@@ -48,13 +48,35 @@ def glob(root: str, pattern: str) -> Matches:
       OSError: the store cannot be listed.
     """
     if files.is_local(root):
-        return _Walk(root.rstrip("/") or "/", pattern).run()
+        matches = Matches()
+        for key, found in sorted(walk(root, pattern, matches.warnings), key=lambda each: each[0]):
+            if isinstance(found, FileInfo):
+                matches.files[key] = found
+            else:
+                matches.unreadable[key] = found
+        return matches
     infos = [
         (key, info)
         for batch in list_batches(root, pattern)
         for key, info in zip(batch.column("key").to_pylist(), files.to_infos(root, batch), strict=True)
     ]
     return Matches(dict(sorted(infos, key=lambda each: each[0])))
+
+
+def walk(root: str, pattern: str, warnings: list[str]) -> Iterator[tuple[str, FileInfo | str]]:
+    """What matches a pattern below a local folder, see `glob`, in no order; none of it is held.
+
+    Args:
+      root: The folder.
+      pattern: The pattern.
+      warnings: Is added to when all is listed.
+
+    Yields:
+      Relative paths with their files, or with what stands there that is no file that can be read.
+    """
+    listing = _Walk(root.rstrip("/") or "/", pattern)
+    yield from listing.entries()
+    warnings += listing.warnings()
 
 
 def list_batches(root: str, pattern: str) -> Iterator[pa.RecordBatch]:
@@ -193,21 +215,18 @@ class _Walk:
         self._seen: dict[tuple[int, int], set[int]] = {}
         self._aliases: list[str] = []
         self._lost: list[str] = []  # what should be a folder but cannot be looked into
-        self._matches = Matches()
 
-    def run(self) -> Matches:
+    def entries(self) -> Iterator[tuple[str, FileInfo | str]]:
         while self._folders or self._links:
             if self._folders:
                 folder, states = self._folders.pop()
             else:
                 folder, sorted_states = heapq.heappop(self._links)
                 states = frozenset(sorted_states)
-            self._look_into(folder, states)
-        found = self._matches
-        return Matches(dict(sorted(found.files.items())), dict(sorted(found.unreadable.items())), self._warnings())
+            yield from self._look_into(folder, states)
 
-    def _look_into(self, folder: str, states: frozenset[int]) -> None:
-        """Takes a folder's entries, as far as it was not looked into in these states."""
+    def _look_into(self, folder: str, states: frozenset[int]) -> Iterator[tuple[str, FileInfo | str]]:
+        """The matches in a folder, as far as it was not looked into in these states."""
         path = files.join(self._root, folder) if folder else self._root
         try:
             status = os.stat(path)
@@ -219,13 +238,16 @@ class _Walk:
             seen |= states
             with os.scandir(path) as entries:
                 for entry in entries:
-                    self._take(entry, f"{folder}/{entry.name}" if folder else entry.name, new)
+                    key = f"{folder}/{entry.name}" if folder else entry.name
+                    if (found := self._take(entry, key, new)) is not None:
+                        yield key, found
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as error:
             self._lost.append(f"{printable(folder) or '.'} ({error.strerror})")
 
-    def _take(self, entry: os.DirEntry[str], key: str, states: frozenset[int]) -> None:
+    def _take(self, entry: os.DirEntry[str], key: str, states: frozenset[int]) -> FileInfo | str | None:
+        """What matches there; None where nothing does, as it does not in a folder, which waits for its turn."""
         try:
             is_folder = entry.is_dir()
         except OSError:  # a link to itself
@@ -236,25 +258,26 @@ class _Walk:
                     heapq.heappush(self._links, (key, tuple(sorted(after))))
                 else:
                     self._folders.append((key, after))
-            return
+            return None
         matches = self._pattern.matches(key)
         if not matches and not entry.is_symlink():
-            return
+            return None
         try:
             status = entry.stat()
         except OSError as error:
             why = _why_not(entry, error)
             if matches:
-                self._matches.unreadable[key] = why
-            elif self._pattern.enter(states, entry.name):
+                return why
+            if self._pattern.enter(states, entry.name):
                 self._lost.append(f"{printable(key)} ({why})")
-            return
-        if matches and stat.S_ISREG(status.st_mode):
-            self._matches.files[key] = FileInfo(entry.path, status.st_size, status.st_mtime)
-        elif matches:
-            self._matches.unreadable[key] = next((kind for test, kind in _KINDS if test(status.st_mode)), "a device")
+            return None
+        if not matches:
+            return None
+        if stat.S_ISREG(status.st_mode):
+            return FileInfo(entry.path, status.st_size, status.st_mtime)
+        return next((kind for test, kind in _KINDS if test(status.st_mode)), "a device")
 
-    def _warnings(self) -> list[str]:
+    def warnings(self) -> list[str]:
         warnings = []
         if self._lost:
             warnings.append(
