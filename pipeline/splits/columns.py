@@ -4,8 +4,9 @@ Shares of strata, and shares in the order of time, need a look at all of the inp
 `fit` takes it, and gives the rule by which each example can then be split alone.
 """
 
+import itertools
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import date
 from itertools import accumulate, pairwise
@@ -18,6 +19,7 @@ from ...transforms.step import as_json
 from ..errors import PenstockError, RequestError
 from ..sources.row_errors import RowError
 from ..splitmix import GOLDEN_GAMMA, mix64
+from ..storage.scratch import ScratchDatabase
 from .hashing import hash_keys, pick_splits
 from .rules import ByColumn, ByHash, ByTime, Splits
 from .times import moment, read_times
@@ -26,6 +28,8 @@ ALL_COLUMNS = "*"
 _BOOLEANS = {"true": "1", "false": "0"}
 _SHOWN = 5  # values that a message names
 _LAST = (1 << 64) - 1
+_HASHED = pa.schema([("stratum", pa.string()), ("hash", pa.uint64())])
+_PLACES = pa.schema([("stratum", pa.string()), ("place", pa.int64())])
 
 Hashes = Callable[[], np.ndarray]  # gives uint64 [examples], each one's hash by its key
 
@@ -107,8 +111,7 @@ def fit(
     Args:
       rule: The recipe's rule.
       names: The splits' names.
-      parts: Gives all of the input: the columns that decide, and hashes by key. Called only where it is needed, and
-        then 8 bytes of each example are held.
+      parts: Gives all of the input: the columns that decide, and hashes by key. Called only where it is needed.
 
     Raises:
       RequestError: the shares leave a split empty, or the columns are not there or of another kind.
@@ -124,24 +127,20 @@ def _fit_strata(
     rule: ByHash, name: str, names: Sequence[str], parts: Iterable[tuple[pa.RecordBatch, Hashes]]
 ) -> tuple[Strata, list[str]]:
     """Cuts the sorted hashes of each stratum by the shares; warns of strata that are too small for all splits."""
-    strata: dict[str | None, list[np.ndarray]] = {}
-    for batch, hashes in parts:
-        encoded = _texts(_column(batch, name)).dictionary_encode("encode")
-        codes = np.asarray(encoded.indices)
-        order = np.argsort(codes, kind="stable")
-        cuts = np.searchsorted(codes[order], np.arange(len(encoded.dictionary) + 1))
-        sorted_hashes = hashes()[order]
-        for text, (begin, end) in zip(encoded.dictionary.to_pylist(), pairwise(cuts.tolist()), strict=True):
-            strata.setdefault(text, []).append(sorted_hashes[begin:end])
-    bounds: dict[str | None, tuple[int, ...]] = {}
+    database = ScratchDatabase()
+    database.create("examples", _HASHED, (_hashed(batch, name, hashes) for batch, hashes in parts))
+    counts = database.rows("SELECT stratum, count(*) FROM examples GROUP BY stratum ORDER BY stratum NULLS FIRST")
+    ends = {stratum: _ends(rule.fractions, count) for stratum, count in counts}
+    cuts = [(stratum, count, end) for stratum, count in counts for end in ends[stratum][:-1]]
+    hashes_at = _hashes_at(database, [(stratum, end) for stratum, count, end in cuts if end < count])
+    bounds: dict[str | None, tuple[int, ...]] = {stratum: () for stratum, _ in counts}
+    for stratum, _, end in cuts:
+        bounds[stratum] += (hashes_at.get((stratum, end), _LAST),)
     empty: dict[str, list[str]] = {split: [] for split in names}
-    for text, arrays in sorted(strata.items(), key=lambda item: (item[0] is not None, item[0])):
-        ordered = np.sort(np.concatenate(arrays))
-        ends = _ends(rule.fractions, len(ordered))
-        bounds[text] = tuple(int(ordered[end]) if end < len(ordered) else _LAST for end in ends[:-1])
-        for split, (begin, end) in zip(names, pairwise([0, *ends]), strict=True):
+    for stratum, count in counts:
+        for split, (begin, end) in zip(names, pairwise([0, *ends[stratum]]), strict=True):
             if begin == end:
-                empty[split].append(f"{text!r} ({len(ordered)} example{'s' * (len(ordered) > 1)})")
+                empty[split].append(f"{stratum!r} ({count} example{'s' * (count > 1)})")
     for split, lacking in empty.items():
         if len(lacking) == len(bounds):
             raise RequestError(
@@ -157,26 +156,58 @@ def _fit_strata(
     return Strata(name, bounds), warnings
 
 
+def _hashed(batch: pa.RecordBatch, name: str, hashes: Hashes) -> pa.RecordBatch:
+    """The stratum and the hash of each example."""
+    return pa.RecordBatch.from_arrays([_texts(_column(batch, name)), pa.array(hashes(), pa.uint64())], schema=_HASHED)
+
+
+def _hashes_at(
+    database: ScratchDatabase, places: Sequence[tuple[str | None, int]]
+) -> dict[tuple[str | None, int], int]:
+    """The hashes that stand at some places among the sorted ones of their stratum."""
+    columns = [
+        pa.array([stratum for stratum, _ in places], pa.string()),
+        pa.array([at for _, at in places], pa.int64()),
+    ]
+    database.create("places", _PLACES, [pa.RecordBatch.from_arrays(columns, schema=_PLACES)])
+    ordered = "SELECT stratum, hash, row_number() OVER (PARTITION BY stratum ORDER BY hash) - 1 AS place FROM examples"
+    rows = database.rows(
+        f"SELECT DISTINCT places.stratum, places.place, hash FROM ({ordered}) AS ordered JOIN places "
+        "ON ordered.place = places.place AND ordered.stratum IS NOT DISTINCT FROM places.stratum"
+    )
+    return {(stratum, place): found for stratum, place, found in rows}
+
+
 def _fit_times(
     rule: ByTime, shares: Mapping[str, float], names: Sequence[str], parts: Iterable[tuple[pa.RecordBatch, Hashes]]
 ) -> ByTime:
     """The times before which the shares of all examples are."""
-    read: list[np.ndarray] = []
     of_strings = False
-    for batch, _ in parts:
-        column = _time_column(rule, batch)
-        times, errors = read_times(column, rule.column)
-        of_strings = pa.types.is_string(column.type)
-        read.append(np.delete(times, list(errors)))
-    ordered = np.sort(np.concatenate(read)).tolist() if read else []
+
+    def read() -> Iterator[pa.RecordBatch]:
+        nonlocal of_strings
+        for batch, _ in parts:
+            column = _time_column(rule, batch)
+            times, errors = read_times(column, rule.column)
+            of_strings = pa.types.is_string(column.type)
+            yield pa.RecordBatch.from_pydict({"time": np.delete(times, list(errors))})
+
+    batches = read()
+    first = next(batches, None)
+    if first is None:
+        first = pa.RecordBatch.from_pydict({"time": pa.array([], pa.int64())})
+    database = ScratchDatabase()
+    database.create("times", first.schema, itertools.chain([first], batches))
+    count = database.value("SELECT count(*) FROM times")
+    previous = database.value("SELECT min(time) FROM times") if count else 0
     until: dict[str, int | float] = {}
-    previous = ordered[0] if ordered else 0
-    for split, end in zip(names, _ends(shares, len(ordered))[:-1], strict=False):
-        time = ordered[end] if end < len(ordered) else previous
+    for split, end in zip(names, _ends(shares, count)[:-1], strict=False):
+        at = database.rows("SELECT time FROM times ORDER BY time LIMIT 1 OFFSET ?", end)
+        time = at[0][0] if at else previous
         if not previous < time:
             raise RequestError(
                 f"split {split!r} would be empty: expected times in {rule.column!r} that differ enough to give it its "
-                f"share, found {len(ordered)} examples of which too many have one time; change the shares"
+                f"share, found {count} examples of which too many have one time; change the shares"
             )
         until[split] = previous = time
     ends = {split: moment(int(time)) if of_strings else time for split, time in until.items()}
