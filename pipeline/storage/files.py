@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 from . import objects
 from .locks import locked_folder
-from .objects import FileInfo, FileVersion, RemoteFile
+from .objects import FileInfo, FileVersion
+from .remote_files import RemoteFile, SequentialFile
 from .stores import FileTooLargeError, StoreError, UnreachableError, VersionMismatch, redact
 
 __all__ = [
@@ -71,7 +72,7 @@ def open_read(uri: str) -> BinaryIO:
     """
     if is_local(uri):
         return os.fdopen(open_descriptor(uri), "rb")
-    return cast(BinaryIO, io.BufferedReader(objects.SequentialFile(uri), _READ_AHEAD))
+    return cast(BinaryIO, io.BufferedReader(SequentialFile(uri), _READ_AHEAD))
 
 
 def open_descriptor(path: str) -> int:

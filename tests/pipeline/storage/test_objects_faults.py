@@ -1,12 +1,13 @@
 """Whatever goes wrong with a request, what was asked for is done once, or a clear error says why not."""
 
+import contextlib
 import itertools
 import random
 
 import pytest
 from s3_stub import FAULTS, SECRET, STATUSES, S3Stub, etag
 
-from penstock.pipeline.storage import files, objects, stores
+from penstock.pipeline.storage import files, objects, remote_files, stores
 from penstock.pipeline.storage.files import UnreachableError, VersionMismatch
 
 FEW = ("429", "reset", "stall", "lost", "cut")
@@ -16,7 +17,8 @@ CONTENT = bytes(range(256)) * 4000  # bytes: more than a part of the tests
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(objects, "PART", 300_000)
-    monkeypatch.setattr(objects, "_FIRST_READ", 100_000)
+    monkeypatch.setattr(remote_files, "PART", 300_000)
+    monkeypatch.setattr(remote_files, "_FIRST_READ", 100_000)
 
 
 def _fails(stub: S3Stub, fault: str, times: int = 2, kind: str | None = None) -> None:
@@ -308,6 +310,18 @@ def test_a_file_may_be_read_back_and_forth(s3):
             for count in (7, 130_000, rng.randrange(400_000)):
                 assert file.read(count) == CONTENT[at : at + count]
                 at += count
+
+
+def test_a_read_that_failed_may_be_made_again(s3, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "1")
+    _keep(s3, "x")
+    with remote_files.SequentialFile("s3://b/x") as file:
+        content = file.read(100_000)
+        _fails(s3, "503", 5)
+        for _ in range(60):
+            with contextlib.suppress(UnreachableError):
+                content += file.read(50_001)
+    assert content == CONTENT
 
 
 def test_conditions_are_probed(s3):
