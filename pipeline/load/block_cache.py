@@ -177,6 +177,8 @@ class BlockCache:
 
         A block that is here by now, or that somebody else is fetching, is others'.
         """
+        if time.monotonic() < self._full_until:
+            return None
         path = self._path(name)
         try:
             descriptor = os.open(path + _PART, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -250,8 +252,6 @@ class BlockCache:
             self._give_back(usage, descriptor)  # a killed process may have left it
             used = _read_usage(usage)
             if used + cost > self.limit:
-                if time.monotonic() < self._full_until:
-                    return False
                 used = self._make_room(name, cost, demand)
                 if used + cost > self.limit:
                     _write_usage(usage, used)

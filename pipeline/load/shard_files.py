@@ -241,11 +241,12 @@ class RemoteFile:
         parts: dict[int, bytes | memoryview | None] = {
             number: self._cached(number, start, stop) for number in self._numbers(start, stop)
         }
-        missing = [number for number, part in parts.items() if part is None]
-        for _, run in groupby(enumerate(missing), lambda each: each[1] - each[0]):
-            numbers = [number for _, number in run]
-            parts[numbers[0]] = self._fetch(numbers, start, stop, demand)
-            parts.update(dict.fromkeys(numbers[1:], b""))
+        missing = enumerate(number for number, part in parts.items() if part is None)
+        runs = [[number for _, number in run] for _, run in groupby(missing, lambda each: each[1] - each[0])]
+        for run, content in zip(
+            runs, side_by_side(lambda each: self._fetch(each, start, stop, demand), runs), strict=True
+        ):
+            parts |= {run[0]: content, **dict.fromkeys(run[1:], b"")}
         there = [part for part in parts.values() if part]
         return memoryview(there[0] if len(there) == 1 else b"".join(there))
 
@@ -435,7 +436,8 @@ def _open_shard(shard: ShardFile, size: int, cache: BlockCache | None, keep: boo
                 return LocalFile(shard.uri) if shard.bytes else InMemoryFile(b"")
             content = gzip.decompress(files.read_bytes(shard.uri))
         else:
-            remote = RemoteFile(shard.uri, shard.bytes, shard.sha256, cache, keep)
+            # processes that share a cache need the same compressed shards, as a whole, about at the same time
+            remote = RemoteFile(shard.uri, shard.bytes, shard.sha256, cache, keep or shard.compressed)
             if not shard.compressed:
                 return remote
             content = _read_whole(remote, gzip.decompress)
