@@ -11,7 +11,9 @@ from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..storage import files
 from .golden import Golden
 
-_SHARDS = 8  # whose records are read at a time
+_SMALL = 8 << 20  # bytes of a file that takes one request or two
+_FILES = 32  # small ones that are read at a time
+_SHARDS = 8  # large files that are read at a time, of which tens of MB may be held
 
 
 def verify(dataset: str, graph: bool = True, trust: bool = False) -> Iterator[str]:
@@ -28,10 +30,13 @@ def verify(dataset: str, graph: bool = True, trust: bool = False) -> Iterator[st
     """
     manifest = Manifest.load(dataset)
     whole = True
-    for fault in files.map_files(lambda file: _check_file(dataset, file), manifest.files()):
-        if fault:
-            whole = False
-            yield fault
+    small = [file for file in manifest.files() if file.bytes <= _SMALL]
+    large = [file for file in manifest.files() if file.bytes > _SMALL]
+    for group, calls in ((small, _FILES), (large, _SHARDS)):
+        for fault in files.map_files(lambda file: _check_file(dataset, file), group, calls):
+            if fault:
+                whole = False
+                yield fault
     if files.exists(files.join(dataset, manifest.generation, paths.MANIFEST_SHA256)):
         try:
             Manifest.read_generation(dataset, manifest.generation)

@@ -139,7 +139,7 @@ def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
         == []
     )
     assert not (cli.folder / "dataset" / "_DATASET.json").exists()
-    assert "unlucky" in next((cli.folder / "dataset").rglob("*.jsonl")).read_text()
+    assert "unlucky" in next((cli.folder / "dataset").rglob("quarantine/*.jsonl")).read_text()
     assert faults(cli("inspect", cli.folder / "dataset"), 1, "is not committed", "run the recipe again") == []
     assert faults(cli("verify", cli.folder / "dataset"), 1, "is not committed") == []
 

@@ -37,7 +37,7 @@ def test_over_budget_commits_nothing_and_more_budget_redoes_nothing(tmp_path: Pa
         run_job(recipe, raw, output, "1" * 64, max_quarantined="1")
     with pytest.raises(NotCommittedError):
         Manifest.load(str(output))
-    lines = [json.loads(line) for path in output.rglob("*.jsonl") for line in path.read_text().splitlines()]
+    lines = [json.loads(line) for path in output.rglob("quarantine/*.jsonl") for line in path.read_text().splitlines()]
     assert {(line["key"][-7:-4], line["code"]) for line in lines} == {("003", "unlucky"), ("007", "unlucky")}
     shards = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in output.rglob("*.tfrecord")}
     assert len(shards) == 2
