@@ -23,14 +23,16 @@ from . import clients
 
 T = TypeVar("T")
 _TRIES = 10
-_PATIENCE = 180.0  # seconds after which no further try is made
+_PATIENCE = 180.0  # seconds after which no further try is made, or a few stalls
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0  # seconds
 _STALL = 30.0  # seconds without a byte
 _LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STALL and _TRIES
+_METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>|\"(?:reason|code)\": ?\"([A-Za-z]+)\"")
 _EXPLAINED = re.compile(r"<Message>([^<]*)</Message>|\"message\": ?\"([^\"]*)\"")
-_REQUEST = re.compile(r"^Generic \w+ error: (?:[\w ]*: )?(?:Error performing .*? in \S+ - )?")  # what is known anyway
+_LOCAL = ("Generic InMemory error", "Generic LocalFileSystem error")
+_KNOWN = re.compile(r"^Generic \w+ error: (?:(?:[\w ]*: )?Error performing .*? in \S+ - )?")  # not worth a word
 _LOST = re.compile(r"HttpError \{\s*kind: (\w+)")
 _LOST_WORDS = {
     "Connect": "no connection",
@@ -39,15 +41,22 @@ _LOST_WORDS = {
     "Timeout": "no answer in time",
 }
 _METADATA = ("/latest/api/token", "/latest/meta-data", "computeMetadata", "metadata/identity", "//169.254.170.2")
-_ADVICE = {
-    "redirect": "; set AWS_REGION to the bucket's region",
-    "parse path": "; a key with an empty part, . or .., or a control character cannot be read: rename the object",
-    "invalid path": "; a key with an empty part, . or .., or a control character cannot be read: rename the object",
+_PASSING = {
+    "ConditionalRequestConflict",
+    "InternalError",
+    "NoSuchUpload",
+    "OperationAborted",
+    "OperationTimedOut",
+    "RequestTimeout",
+    "ServerBusy",
+    "SlowDown",
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
 }
-_METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
-_PASSING = {"RequestTimeout", "ConditionalRequestConflict", "OperationAborted", "NoSuchUpload", "SlowDown"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-_PASSING |= {"rateLimitExceeded", "userRateLimitExceeded", "InternalError", "ServerBusy", "OperationTimedOut"}
+_RENAME = "; a key with an empty part, . or .., or a control character cannot be read: rename the object"
+_ADVICE = {"redirect": "; set AWS_REGION to the bucket's region", "parse path": _RENAME, "invalid path": _RENAME}
+_OBSTORE_KINDS = ("BaseError", "GenericError", "InvalidPathError", "JoinError", "NotSupportedError")
 
 
 class StoreError(OSError):
@@ -72,7 +81,7 @@ class VersionMismatch(StoreError):
 
 @dataclass
 class RequestCounts:
-    """How many requests this process made of stores, by kind (get, put, list, head, delete, copy), and "retry"."""
+    """How many requests this process made of stores, by kind (get, put, list, head, delete), and "retry"."""
 
     _counts: collections.Counter[str] = field(default_factory=collections.Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -133,7 +142,7 @@ class Bucket:
           OSError: FileNotFoundError, PermissionError, FileExistsError, VersionMismatch or StoreError.
         """
         start = time.monotonic()
-        most = int(os.environ.get(_LIMITS[1]) or _TRIES)
+        stall, most = _limits(*(os.environ.get(name) for name in _LIMITS))
         for tries in itertools.count(1):
             COUNTS.add(kind)
             try:
@@ -142,7 +151,7 @@ class Bucket:
                 failure = _Failure.of(error)
                 waited = time.monotonic() - start
                 last = tries >= (min(most, _METADATA_TRIES) if failure.of_metadata else most)
-                if not failure.passing or last or waited > _PATIENCE:
+                if not failure.passing or last or waited > max(_PATIENCE, 6 * stall):
                     if tries > 1 and read_back and (answer := read_back()) is not None:
                         return answer
                     raise failure.as_error(self.uri(key), tries, waited) from None
@@ -176,7 +185,7 @@ class _Failure:
         status, code, explained = (pattern.search(said) for pattern in (_STATUS, _CODE, _EXPLAINED))
         words = said.partition("\n")[0].partition("<?xml")[0].strip(" :")
         if not any(place in words for place in _METADATA):
-            words = _REQUEST.sub("", words)
+            words = _KNOWN.sub("", words)
         if explained and (message := explained[1] or explained[2]):
             words = f"{words}: {message}"
         if lost := _LOST.search(debug):
@@ -199,10 +208,10 @@ class _Failure:
         """Whether the same request may succeed when it is made again."""
         if self.kind == "TryAgain" or self.code in _PASSING:
             return True
-        if self.kind != "GenericError" or "redirect" in self.said:
+        if self.kind != "GenericError" or "redirect" in self.said or str(self.error).startswith(_LOCAL):
             return False
         if self.status is None:  # no answer, or one that was cut off
-            return not any(store in self.said for store in ("InMemory", "LocalFileSystem"))
+            return True
         return (self.status >= 500 and self.status != 501) or self.status in (408, 425, 429) or self.of_metadata
 
     def as_error(self, uri: str, tries: int, seconds: float) -> Exception:
@@ -234,14 +243,7 @@ class _Failure:
                 )
             case "TryAgain", _:
                 return UnreachableError(f"{place}: {self.said}{after}")
-        if self.kind in (
-            "BaseError",
-            "GenericError",
-            "JoinError",
-            "NotSupportedError",
-            "InvalidPathError",
-            "ValueError",
-        ):
+        if self.kind in _OBSTORE_KINDS or (self.kind == "ValueError" and "parse path" in self.said):
             advice = next((each for words, each in _ADVICE.items() if words in self.said), "")
             kind = UnreachableError if self.passing else StoreError
             return kind(f"{place}: {self.said}{after}{advice}")
@@ -276,6 +278,19 @@ def _settings(scheme: str) -> tuple[str, ...]:
     return clients.SETTINGS.get("az" if scheme == "abfss" else scheme, ()) + _LIMITS
 
 
+def _limits(timeout: str | None, tries: str | None) -> tuple[float, int]:
+    """Seconds without a byte that are a stall, and how many tries are made."""
+    try:
+        limits = float(timeout or _STALL), int(tries or _TRIES)
+    except ValueError:
+        limits = 0.0, 0
+    if not 0 < limits[0] < 1e6 or limits[1] < 1:
+        raise RequestError(
+            f"{' and '.join(_LIMITS)}: expected seconds and a number of tries above 0, found {timeout!r} and {tries!r}"
+        )
+    return limits
+
+
 def plain_etag(etag: str | None) -> str:
     """An ETag without its quotes, which stores give or leave out at will; "" for none."""
     return (etag or "").replace('"', "")
@@ -295,7 +310,7 @@ def _bucket(scheme: str, authority: str, settings: tuple[str | None, ...], proce
         memory = _memory(authority)
         return Bucket(root, memory, memory, ordered=False)
     env = dict(zip(_settings(scheme), settings, strict=True))
-    stall, tries = float(env[_LIMITS[0]] or _STALL), int(env[_LIMITS[1]] or _TRIES)
+    stall, tries = _limits(*(env[name] for name in _LIMITS))
     once, patient = (clients.make_client(scheme, authority, env, stall, retries) for retries in (0, tries - 1))
     # S3's directory buckets list in no order
     return Bucket(root, once, patient, ordered=scheme != "file" and not authority.endswith("--x-s3"))

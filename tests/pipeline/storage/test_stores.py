@@ -162,3 +162,23 @@ def test_a_bucket_is_there_where_something_is_in_it():
     assert files.exists(f"{bucket}/")
     assert files.exists(f"{bucket}/folder")
     assert not files.exists(f"{bucket}/fold")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PENSTOCK_STORE_TIMEOUT", "soon"), ("PENSTOCK_STORE_TIMEOUT", "-1"), ("PENSTOCK_STORE_TRIES", "0")],
+)
+def test_limits_that_are_none_are_refused(name, value, root, monkeypatch):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(RequestError, match=f"{name}.* found .*'{value}'"):
+        files.exists(root)
+
+
+def test_what_is_wrong_with_a_request_is_not_asked_again(root, tmp_path):
+    files.write_bytes(files.join(root, "x"), b"123")
+    before = stores.COUNTS.snapshot().get("retry", 0)
+    with pytest.raises(OSError, match=r"memory://.*Invalid range"):
+        files.read_range(files.join(root, "x"), 5, 9)
+    with pytest.raises(OSError, match="file://"):
+        files.read_bytes(f"file://{tmp_path}")
+    assert stores.COUNTS.snapshot().get("retry", 0) == before
