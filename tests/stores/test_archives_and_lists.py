@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from helpers import list_images, stored, tar, zipped
+from helpers import draw, list_images, request, stored, tar, zipped
+from stores.data import shards, upload
 from stores.servers import Store
 
-from penstock.pipeline import Images, references
+from penstock.pipeline import Images, Recipe, references, sibling
 from penstock.pipeline.sources.listed_payload import read_payload
 from penstock.pipeline.storage import files, stores
+from penstock.runners.run import run
+from penstock.transforms import image
 from penstock.transforms.outcome import Rejected
 
 
@@ -48,6 +51,27 @@ def test_members_are_indexed_and_read_by_ranges(
     assert code(references[0].uri) == "changed"
     files.remove(uri)
     assert code(references[0].uri) in ("missing", "changed")  # Azure looks at the condition first
+
+
+@pytest.mark.slow
+def test_shards_are_those_of_a_local_run(store: Store, folder_names: Callable[[], str], tmp_path: Path) -> None:
+    raw = draw(tmp_path / "drawn", 30, (24, 16), masks=True)
+    local, root = tmp_path / "in", store.uri(folder_names())
+    local.mkdir()
+    for number, pack in enumerate((tar, zipped)):
+        members = {}
+        for path in sorted((raw / "images").iterdir())[number::2]:
+            members[f"{path.stem}.jpg"] = path.read_bytes()
+            members[f"{path.stem}.seg.png"] = (raw / "masks" / path.name).read_bytes()
+            members[f"{path.stem}.json"] = json.dumps({"class": path.stem.partition("_")[0]}).encode()
+        (local / f"{number}.arc").write_bytes(pack(members))
+    upload(local, root)
+    source = Images("*.arc!/*.jpg", mask="{dir}/{stem}.seg.png", label=sibling(".json", "class"))
+    recipe = Recipe(source=source, prepare=[image.resize(12, 8)], splits={"train": 0.7, "test": 0.3}, shards=2)
+    expected = run(request(recipe, local, tmp_path / "local", "7" * 64)).manifest
+    made = run(request(recipe, root, store.uri(folder_names()), "7" * 64)).manifest  # type: ignore[arg-type]
+    assert (made.written, made.quarantined) == (30, 0)
+    assert shards(made) == shards(expected)
 
 
 def test_a_list_of_two_stores_is_not_listed(
