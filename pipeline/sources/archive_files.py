@@ -1,17 +1,20 @@
 """Members of archives, listed as files are; and labels that lie beside them, as WebDataset's tar files have them."""
 
 import json
+import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..errors import RequestError
 from ..formats.features import LABEL
+from ..storage.files import FileInfo
 from .archive_members import INSIDE, MemberAddress
-from .archives import ArchiveContent, FoundMember, is_archive_pattern, look_into, split_pattern
+from .archives import Archive, ArchiveContent, FoundMember, is_archive_pattern, look_into, split_pattern
 from .file_patterns import digest_files, find_files, list_files, nothing_matches
 from .references import FILES, FileListing
 
@@ -64,7 +67,20 @@ def sibling(suffix: str, field: str | None = None) -> Sibling:
     return Sibling(suffix, field)
 
 
-def list_with_members(root: str, patterns: Sequence[str], what: str, labels: Sibling | None = None) -> FileListing:
+@dataclass
+class ListedFiles(FileListing):
+    """Files and members of archives.
+
+    Attributes:
+      beside: Members that match the other patterns, once all batches are taken; they were found in the same pass.
+    """
+
+    beside: FileListing = field(default_factory=lambda: FileListing(iter(())))
+
+
+def list_with_members(
+    root: str, patterns: Sequence[str], what: str, labels: Sibling | None = None, beside: Sequence[str] = ()
+) -> ListedFiles:
     """The files and the members of archives that match, as columns; see `file_patterns.list_files`.
 
     Args:
@@ -72,6 +88,7 @@ def list_with_members(root: str, patterns: Sequence[str], what: str, labels: Sib
       patterns: Patterns below it; those with `!/` lead into archives.
       what: What the files are, for the message where a pattern matches none; empty: that is no error.
       labels: Where members have their labels; None: they have none.
+      beside: Other patterns that lead into archives.
 
     Raises:
       RequestError: a pattern matches nothing, an archive is damaged, or labels are asked for that files cannot have;
@@ -84,13 +101,13 @@ def list_with_members(root: str, patterns: Sequence[str], what: str, labels: Sib
             f"'*.tar!/**/*.jpg', found {outside}; use table(...) for labels of files"
         )
     plain = list_files(root, outside, what)
-    listing = FileListing(iter(()), warnings=plain.warnings, depends_on=plain.depends_on)
+    listing = ListedFiles(iter(()), warnings=plain.warnings, depends_on=plain.depends_on)
+    inside = [pattern for pattern in patterns if is_archive_pattern(pattern)]
 
     def batches() -> Iterator[pa.RecordBatch]:
         yield from map(_refuse_addresses, plain.batches)
-        for pattern in patterns:
-            if is_archive_pattern(pattern):
-                yield from _members(root, pattern, what, labels, listing)
+        if inside or beside:
+            yield from _members(root, inside, beside, what, labels, listing)
 
     listing.batches = batches()
     return listing
@@ -109,26 +126,77 @@ def _refuse_addresses(batch: pa.RecordBatch) -> pa.RecordBatch:
 
 
 def _members(
-    root: str, pattern: str, what: str, labels: Sibling | None, listing: FileListing
+    root: str,
+    patterns: Sequence[str],
+    beside: Sequence[str],
+    what: str,
+    labels: Sibling | None,
+    listing: ListedFiles,
 ) -> Iterator[pa.RecordBatch]:
-    """A batch of the members of each archive; adds to the listing what it depends on."""
-    outer, inner = split_pattern(pattern)
-    matched = find_files(root, outer)
-    listing.warnings += [warning for warning in matched.warnings if warning not in listing.warnings]
-    archives = [*matched.files.items()]
+    """A batch of the matching members of each archive; adds to the listing what it depends on, and what lies beside."""
+    archives = _find_archives(root, [*patterns, *beside], listing)
     keep: Callable[[str], bool] = (lambda name: name.endswith(labels.suffix)) if labels else lambda name: False
-    count = 0
-    for content in look_into(archives, inner, keep):
+    matched = Counter[int]()
+    others = _Spool()
+    for content in look_into(archives, keep):
         listing.warnings += content.warnings
-        members = [member for member in content.members if member.matches]
-        count += len(members)
+        members = [member for member in content.members if any(number < len(patterns) for number in member.matches)]
+        lying_beside = [member for member in content.members if any(n >= len(patterns) for n in member.matches)]
+        matched.update(number for member in content.members for number in member.matches)
         if members:
             yield _to_batch(members, _find_labels(content, labels) if labels else None)
-    for key, kind in matched.unreadable.items():
-        raise RequestError(f"{key}: expected an archive that can be read, found {kind}; fetch it, or remove its name")
-    if what and not count:
-        raise nothing_matches(root, pattern, what, listing.warnings)
-    listing.digest += digest_files(archives)
+        if lying_beside:
+            others.write(_to_batch(lying_beside, None))
+    for number, pattern in enumerate(patterns):
+        if what and not matched[number]:
+            raise nothing_matches(root, pattern, what, listing.warnings)
+    listing.digest += digest_files((archive.key, archive.info) for archive in archives)
+    listing.beside = FileListing(others.batches())
+
+
+def _find_archives(root: str, patterns: Sequence[str], listing: ListedFiles) -> list[Archive]:
+    """The archives that patterns lead into, each once, with those of the patterns that do.
+
+    Raises:
+      RequestError: what matches is no file.
+    """
+    infos: dict[str, FileInfo] = {}
+    wanted: dict[str, dict[int, tuple[str, ...]]] = {}
+    for number, pattern in enumerate(patterns):
+        outer, inner = split_pattern(pattern)
+        matched = find_files(root, outer)
+        listing.warnings += [warning for warning in matched.warnings if warning not in listing.warnings]
+        for key, kind in matched.unreadable.items():
+            raise RequestError(
+                f"{key}: expected an archive that can be read, found {kind}; fetch it, or remove its name"
+            )
+        infos |= matched.files
+        for key in matched.files:
+            wanted.setdefault(key, {})[number] = inner
+    return [Archive(key, infos[key], inner) for key, inner in sorted(wanted.items())]
+
+
+class _Spool:
+    """Batches of files that wait on disk until they are asked for."""
+
+    def __init__(self) -> None:
+        self._file: IO[bytes] | None = None
+        self._writer: Any = None
+
+    def write(self, batch: pa.RecordBatch) -> None:
+        """Keeps a batch."""
+        if self._file is None:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115 - closed when its batches are taken
+            self._writer = pa.ipc.new_stream(self._file, batch.schema)
+        self._writer.write_batch(batch)
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """The batches, once."""
+        if self._file is not None:
+            with self._file:
+                self._writer.close()
+                self._file.seek(0)
+                yield from pa.ipc.open_stream(self._file)
 
 
 def _find_labels(content: ArchiveContent, labels: Sibling) -> Callable[[FoundMember], str | tuple[str, str]]:

@@ -4,7 +4,7 @@ What stands before `!/` matches archives, what follows their members; further `!
 Nothing is unpacked to a disk: a member's address says which bytes of the archive it is.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -41,7 +41,7 @@ class FoundMember(NamedTuple):
       size: Its bytes.
       problem: A code and words, where it cannot be read; ("", "") where it can.
       content: Its bytes, where they were asked for.
-      matches: Whether it matches the pattern; others come for their content.
+      matches: The numbers of the patterns that it matches; none, and it comes for its content.
     """
 
     key: str
@@ -49,7 +49,7 @@ class FoundMember(NamedTuple):
     size: int
     problem: tuple[str, str]
     content: bytes | None
-    matches: bool = True
+    matches: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -77,34 +77,44 @@ def split_pattern(pattern: str) -> tuple[str, tuple[str, ...]]:
     return outer, tuple(inner)
 
 
+@dataclass(frozen=True)
+class Archive:
+    """An archive to look into.
+
+    Attributes:
+      key: Its path relative to the input.
+      info: The file.
+      patterns: By number what members may match, level by level: before the last one those of archives in archives.
+    """
+
+    key: str
+    info: FileInfo
+    patterns: Mapping[int, tuple[str, ...]]
+
+
 def look_into(
-    archives: Sequence[tuple[str, FileInfo]],
-    patterns: Sequence[str],
-    keep: Callable[[str], bool] = lambda name: False,
+    archives: Sequence[Archive], keep: Callable[[str], bool] = lambda name: False
 ) -> Iterator[ArchiveContent]:
-    """The members of archives that match, archive by archive: of each its index alone is read.
+    """The members of archives that match, archive by archive: of each its index alone is read, once.
 
     Args:
-      archives: Their paths relative to the input, and the files.
-      patterns: What members must match; before the last one, those of archives in archives.
+      archives: The archives.
       keep: Whether the content of a small member of that name is wanted.
 
     Raises:
       RequestError: one is no archive that can be read, or is damaged.
     """
 
-    def look(archive: tuple[str, FileInfo]) -> ArchiveContent:
-        key, info = archive
-        warnings: list[str] = []
+    def look(archive: Archive) -> ArchiveContent:
+        info, warnings = archive.info, list[str]()
         try:
-            reader = whole_file(info)
-            members = list(_matching(reader, "", tuple(patterns), keep, info, warnings))
+            members = list(_matching(whole_file(info), "", archive.patterns, keep, info, warnings))
         except (ArchiveError, OSError) as error:
             message = f"{printable(info.uri)}: {printable(str(error))}"
             raise RequestError(f"{message}; or leave it out of the pattern") from error
-        return ArchiveContent([_found(key, *each) for each in members], warnings)
+        return ArchiveContent([_found(archive.key, *each) for each in members], warnings)
 
-    threads = 1 if all(files.is_local(info.uri) for _, info in archives) else _THREADS
+    threads = 1 if all(files.is_local(archive.info.uri) for archive in archives) else _THREADS
     remaining = iter(archives)
     with ThreadPoolExecutor(threads, "archives") as pool:
         pending = [pool.submit(look, archive) for archive in islice(remaining, threads)]
@@ -117,24 +127,24 @@ def look_into(
 def _matching(
     reader: IndexReader,
     path: str,
-    patterns: tuple[str, ...],
+    patterns: Mapping[int, tuple[str, ...]],
     keep: Callable[[str], bool],
     info: FileInfo,
     warnings: list[str],
-) -> Iterator[tuple[MemberAddress, Member, bool]]:
-    """The members that match or have content, with their addresses, and whether they match.
+) -> Iterator[tuple[MemberAddress, Member, frozenset[int]]]:
+    """The members that match or have content, with their addresses, and the numbers of the patterns that they match.
 
     Goes into archives in the archive where a pattern says so.
 
     Args:
       reader: The archive.
       path: Where it is in the outermost one, with `!/` behind it; empty for that one itself.
-      patterns: What is left of the patterns.
+      patterns: What is left of the patterns, by number.
       keep: Whether the content of a small member of that name is wanted.
       info: The outermost archive.
       warnings: What the user should know is added to them.
     """
-    is_last = len(patterns) == 1
+    is_last = any(len(levels) == 1 for levels in patterns.values())
     members, found = _read_index(reader, keep if is_last else lambda name: False)
     members, repeated = keep_last(members)
     where = printable(f"{info.uri}{INSIDE}{path}".removesuffix(INSIDE))
@@ -142,18 +152,18 @@ def _matching(
     if repeated:
         warnings.append(f"{where} holds {repeated} members whose names follow once more in it: the last ones are taken")
     for member in members:
-        matches = matches_glob(patterns[0], member.name)
-        if not matches and member.content is None:
-            continue
-        if is_last:
+        matching = {number: levels for number, levels in patterns.items() if matches_glob(levels[0], member.name)}
+        matches = frozenset(number for number, levels in matching.items() if len(levels) == 1)
+        if matches or member.content is not None:
             begin = reader.begin + member.begin
             address = MemberAddress(
                 info.uri, path + member.name, begin, member.length, member.size, member.packing, version_of(info)
             )
             yield address, member, matches
-        else:
+        further = {number: levels[1:] for number, levels in matching.items() if len(levels) > 1}
+        if further:
             inner = _inner(reader, member)
-            yield from _matching(inner, f"{path}{member.name}{INSIDE}", patterns[1:], keep, info, warnings)
+            yield from _matching(inner, f"{path}{member.name}{INSIDE}", further, keep, info, warnings)
 
 
 def _read_index(reader: IndexReader, keep: Callable[[str], bool]) -> tuple[list[Member], list[str]]:
@@ -199,7 +209,7 @@ def _inner(reader: IndexReader, member: Member) -> IndexReader:
     return reader.part(begin, member.size)
 
 
-def _found(key: str, address: MemberAddress, member: Member, matches: bool) -> FoundMember:
+def _found(key: str, address: MemberAddress, member: Member, matches: frozenset[int]) -> FoundMember:
     """The member by its key; one whose name is not UTF-8 cannot be read, for keys are."""
     name = f"{key}{INSIDE}{address.path}"
     if not is_utf8(name):

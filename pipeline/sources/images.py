@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import chain
 
 import pyarrow as pa
 
@@ -13,7 +14,7 @@ from ..errors import RequestError
 from ..storage import files
 from ..storage.globs import normalized
 from . import key_lists, names
-from .archive_files import Sibling, list_with_members
+from .archive_files import ListedFiles, Sibling, list_with_members
 from .archive_members import INSIDE
 from .archives import split_pattern
 from .file_patterns import EXPECTED_FILE, check_patterns, digest_files
@@ -21,6 +22,8 @@ from .masks import MaskRule, fields_of, find_masks
 from .record_source import RecordSource
 from .reference_lists import References
 from .references import NOT_A_FILE, FileListing, ImageListing, ReferenceTable, forms
+
+_BESIDE = "{dir}/"  # begins the template of a mask that lies beside its image
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Images:
         self._leave_out_problems(table)
         digests = [table.digest("files"), found.digest]
         if self._mask_rule:
-            masks = self._list_masks(self._mask_rule, root)
+            masks = self._list_masks(self._mask_rule, root, found)
             warnings += find_masks(table, self._mask_rule, masks, root)
             digests += [table.digest("masks"), masks.digest]
         depends_on = [(path, files.describe(files.join(root, path))) for path in [*lists, *found.depends_on]]
@@ -150,19 +153,29 @@ class Images:
         """The images."""
         if self._references:
             return self._references.list_files(root, self._patterns)
-        return list_with_members(
-            root, self._patterns, "images", self.label if isinstance(self.label, Sibling) else None
-        )
+        labels = self.label if isinstance(self.label, Sibling) else None
+        return list_with_members(root, self._patterns, "images", labels, self._masks_beside)
 
-    def _list_masks(self, rule: MaskRule, root: str) -> FileListing:
-        """The masks: where images are in archives, those that a template looks for beside them are too."""
+    @property
+    def _masks_beside(self) -> list[str]:
+        """Patterns of the masks that a template looks for beside images in their archives."""
+        rule = self._mask_rule
+        if rule is None or not rule.template.startswith(_BESIDE):
+            return []
+        pattern = replace(rule, template=rule.template.removeprefix(_BESIDE)).pattern
+        archives = dict.fromkeys(each.rpartition(INSIDE)[0] for each in self._patterns if INSIDE in each)
+        return [f"{archive}{INSIDE}**/{pattern}" for archive in archives]
+
+    def _list_masks(self, rule: MaskRule, root: str, images: FileListing) -> FileListing:
+        """The masks; those in the archives of the images were found with these."""
         if self._references:
             return replace(self._references.of_masks().list_files(root, [rule.pattern]), schema=None)
-        archived = [pattern.rpartition(INSIDE)[0] for pattern in self._patterns if INSIDE in pattern]
-        if archived and rule.template.startswith("{dir}/"):
-            beside = replace(rule, template=rule.template.removeprefix("{dir}/")).pattern
-            return list_with_members(root, [f"{archive}{INSIDE}**/{beside}" for archive in archived], "")
-        return list_with_members(root, [rule.pattern], "")
+        if not self._masks_beside or not isinstance(images, ListedFiles):
+            return list_with_members(root, [rule.pattern], "")
+        if all(INSIDE in pattern for pattern in self._patterns):
+            return images.beside
+        masks = list_with_members(root, [rule.pattern], "")
+        return replace(masks, batches=chain(masks.batches, images.beside.batches))
 
     def _labelled(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         """A batch of files with the labels that keys tell."""

@@ -104,6 +104,8 @@ def find_masks(table: ReferenceTable, rule: MaskRule, listing: FileListing, root
         notes = "".join(f"; {warning}" for warning in listing.warnings)
         at = files.join(root, rule.template)
         raise RequestError(f"expected masks at {at}, found none; check Images(mask=...){notes}")
+    if not listing.unique:
+        _check_keys(table)
     if not rule.is_template:
         _check_stems(table)
     table.database.create("mask_names", _NAMES, _names_of_masks(table, rule))
@@ -149,6 +151,16 @@ def _names_of_masks(table: ReferenceTable, rule: MaskRule) -> Iterator[pa.Record
         keys = batch["key"].to_pylist()
         names = pa.array([rule.path(key) if rule.is_template else fields_of(key)["stem"] for key in keys], pa.string())
         yield pa.RecordBatch.from_arrays([batch["rid"], names, forms(names)], schema=_NAMES)
+
+
+def _check_keys(table: ReferenceTable) -> None:
+    """Raises RequestError where a list names several masks of one key."""
+    for key, first, second in table.database.rows(
+        "SELECT key, min(uri), max(uri) FROM masks GROUP BY key HAVING count(*) > 1 ORDER BY key LIMIT 1"
+    ):
+        raise RequestError(
+            f"expected one mask of each key in the list, found {key!r} for {first} and for {second}; take one out"
+        )
 
 
 def _check_stems(table: ReferenceTable) -> None:

@@ -27,7 +27,7 @@ def test_members_of_several_archives_and_files_beside_them(tmp_path: Path):
     assert [(row["key"], row["size"]) for row in rows] == [("3.jpg", 3), ("a.zip!/cat/1.jpg", 1), ("b.tar!/2.jpg", 2)]
     assert [read_payload(row["uri"], row["size"]) for row in rows] == [b"333", b"1", b"22"]
     assert {(row["code"], row["message"]) for row in rows} == {(None, None)}
-    assert {row["etag"] for row in rows} == {""}  # an archive's would make members of one size duplicates
+    assert not any(row["etag"] for row in rows)  # an archive's would make members of one size duplicates
 
 
 def test_a_listing_depends_on_its_archives(tmp_path: Path):

@@ -9,6 +9,7 @@ from helpers import stored, tar, zipped
 from penstock.pipeline import RequestError
 from penstock.pipeline.sources.archive_members import MemberAddress, Packing
 from penstock.pipeline.sources.archives import (
+    Archive,
     ArchiveContent,
     FoundMember,
     is_archive_pattern,
@@ -31,7 +32,7 @@ def look(root: object, contents: Mapping[str, bytes], pattern: str, **options: C
     uri = f"{root}/{name}"
     for path, content in contents.items():
         files.write_bytes(f"{root}/{path}", content)
-    (found,) = look_into([(name, files.describe(uri))], patterns, **options)
+    (found,) = look_into([Archive(name, files.describe(uri), {0: patterns})], **options)
     return found
 
 
@@ -52,7 +53,7 @@ def test_a_store_is_asked_once_for_an_index_and_once_for_a_member(pack: Callable
     root = f"memory://archives-{pack.__name__}/in"
     files.write_bytes(f"{root}/a", pack({f"{number}.jpg": b"x" * 1000 for number in range(100)}))
     before = COUNTS.snapshot().get("get", 0)
-    (found,) = look_into([("a", files.describe(f"{root}/a"))], ["*.jpg"])
+    (found,) = look_into([Archive("a", files.describe(f"{root}/a"), {0: ("*.jpg",)})])
     indexed = COUNTS.snapshot()["get"]
     assert indexed - before <= 3  # the first bytes, and of a zip file those at its end and its directory
     assert [read_payload(member.uri, 1000) for member in found.members] == [b"x" * 1000] * 100
@@ -127,8 +128,10 @@ def test_many_archives_come_in_their_order(tmp_path: Path):
     root = "memory://many-archives/in"
     for number in range(30):
         files.write_bytes(f"{root}/{number:02}.tar", tar({f"{number}.jpg": b"x"}))
-    archives = [(f"{number:02}.tar", files.describe(f"{root}/{number:02}.tar")) for number in range(30)]
-    found = [member for content in look_into(archives, ["*.jpg"]) for member in content.members]
+    archives = [
+        Archive(f"{number:02}.tar", files.describe(f"{root}/{number:02}.tar"), {0: ("*.jpg",)}) for number in range(30)
+    ]
+    found = [member for content in look_into(archives) for member in content.members]
     assert [member.key for member in found] == [f"{number:02}.tar!/{number}.jpg" for number in range(30)]
 
 

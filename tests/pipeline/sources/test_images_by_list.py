@@ -68,6 +68,13 @@ def test_masks_are_found_in_the_list(tmp_path: Path):
     assert [(problem.key, problem.code) for problem in listing.problems] == [("b/images/3.jpg", "mask_missing")]
 
 
+def test_two_masks_of_one_key_are_refused(tmp_path: Path):
+    uris = ["s3://b/images/1.jpg", "s3://b/masks/1.png", "gs://b/masks/1.png"]
+    root = write(tmp_path, [{"uri": uri} for uri in uris])
+    with pytest.raises(RequestError, match=r"one mask of each key in the list, found 'b/masks/1\.png' for gs"):
+        list_images(Images("b/images/*.jpg", uris="list.jsonl", mask="b/masks/{stem}.png"), root)
+
+
 def test_two_rows_of_one_key_are_refused(tmp_path: Path):
     root = write(tmp_path, [{"uri": "s3://b/1.jpg"}, {"uri": "gs://b/1.jpg"}])
     with pytest.raises(RequestError, match=r"found 'b/1\.jpg' for gs://b/1\.jpg and for s3://b/1\.jpg"):

@@ -9,6 +9,7 @@ from helpers import list_images, tar, zipped
 
 from penstock.pipeline import Csv, Images, RequestError, folder, join, references, sibling, table
 from penstock.pipeline.sources.archive_members import name_of
+from penstock.pipeline.storage import files, stores
 
 PACKED = {"cat/1.jpg": b"1", "cat/2.jpg": b"2", "dog/3.jpg": b"3", "masks/1.png": b"-", "masks/2.png": b"-"}
 
@@ -68,6 +69,22 @@ def test_masks_beside_images_in_the_archive_in_another_and_in_a_folder(tmp_path:
     assert masks(Images("a.zip!/cat/*.jpg", mask="m/{stem}.png"), root) == {
         f"a.zip!/cat/{name}.jpg": f"m/{name}.png" for name in (1, 2)
     }
+
+
+def test_archives_that_several_patterns_lead_into_are_looked_into_once(tmp_path: Path):
+    content = {f"{folder}/{name}": b"" for folder in ("a", "b") for name in ("1.jpg", "1.seg.png")}
+    root = f"memory://{tmp_path.name}/in"
+    for name in ("0.tar", "1.tar"):
+        files.write_bytes(f"{root}/{name}", tar(content))
+    files.write_bytes(f"{root}/c/1.jpg", b"")
+    files.write_bytes(f"{root}/c/1.seg.png", b"")
+    source = Images(["*.tar!/a/*.jpg", "0.tar!/b/*.jpg", "*.tar!/**/1.jpg", "c/*.jpg"], mask="{dir}/{stem}.seg.png")
+    before = stores.COUNTS.snapshot().get("get", 0)
+    found = list_images(source, root).references
+    assert stores.COUNTS.snapshot()["get"] - before == 2
+    assert [(reference.key, name_of(reference.mask or "").removeprefix(f"{root}/")) for reference in found] == [
+        (f"{folder}/1.jpg", f"{folder}/1.seg.png") for folder in ("0.tar!/a", "0.tar!/b", "1.tar!/a", "1.tar!/b", "c")
+    ]
 
 
 def test_tables_join_by_members_names(tmp_path: Path):

@@ -9,7 +9,7 @@ from helpers import stored, tar, zipped
 
 from penstock.pipeline.sources import file_content, listed_payload
 from penstock.pipeline.sources.archive_members import name_of
-from penstock.pipeline.sources.archives import look_into
+from penstock.pipeline.sources.archives import Archive, look_into
 from penstock.pipeline.sources.listed_payload import read_payload
 from penstock.pipeline.storage import files, stores
 from penstock.transforms.outcome import Rejected
@@ -70,7 +70,7 @@ def test_more_than_the_limit_is_not_read(tmp_path: Path):
 def test_a_member_of_an_archive_that_changed(tmp_path: Path, pack: object):
     for uri in places(tmp_path):
         files.write_bytes(uri, pack({"1.jpg": b"one"}))  # type: ignore[operator]
-        (found,) = look_into([("a", files.describe(uri))], ["*"])
+        (found,) = look_into([Archive("a", files.describe(uri), {0: ("*",)})])
         member = found.members[0].uri
         assert read_payload(member, 3) == b"one"
         assert name_of(member) == f"{uri}!/1.jpg"
@@ -102,14 +102,14 @@ def test_a_member_whose_own_header_is_longer_than_the_directory_tells(tmp_path: 
     longer = longer[: end + 16] + directory.to_bytes(4, "little") + longer[end + 20 :]
     path = tmp_path / "a.zip"
     path.write_bytes(longer)
-    (found,) = look_into([("a.zip", files.describe(str(path)))], ["*"])
+    (found,) = look_into([Archive("a.zip", files.describe(str(path)), {0: ("*",)})])
     assert [read_payload(member.uri, member.size) for member in found.members] == [b"payload", b"-" * 500]
 
 
 def test_a_damaged_member_is_told(tmp_path: Path):
     path = tmp_path / "a.zip"
     path.write_bytes(stored({"1.jpg": b"payload"}).replace(b"payload", b"pay?oad"))
-    (found,) = look_into([("a.zip", files.describe(str(path)))], ["*"])
+    (found,) = look_into([Archive("a.zip", files.describe(str(path)), {0: ("*",)})])
     assert code(found.members[0].uri) == "damaged_member"
 
 
