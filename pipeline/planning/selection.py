@@ -326,7 +326,7 @@ def _leave_out_duplicates(table: ReferenceTable, threads: int, digest: str, hash
         f"CREATE TABLE contents AS SELECT rid, concat(etag, ':', size) AS content FROM ({usable}) "
         f"WHERE hash(etag, size) IN ({repeated}) AND regexp_full_match(etag, '[0-9a-f]+')"
     )
-    usable = table.query("uri", "size", "key", where=f"({is_md5}) IS NOT TRUE")
+    usable = table.query(f"{table.uri_of} AS uri", "size", "key", where=f"({is_md5}) IS NOT TRUE")
     database.append("contents", CONTENTS, _hash_payloads(table, usable, threads, digest, hasher))
     first = "first_value(rid) OVER (PARTITION BY content ORDER BY key)"
     database.run(

@@ -187,9 +187,8 @@ def _check_pairs(table: ReferenceTable, rule: MaskRule) -> None:
         raise RequestError(
             f"{uri} pairs by its stem with {key} and another image, expected one; use a template with {{dir}}"
         )
-    for (key,) in table.database.rows(
-        f"SELECT files.key {pairs} WHERE masks.key = files.key AND masks.uri = files.uri ORDER BY files.key LIMIT 1"
-    ):
+    itself = f"masks.key = files.key AND masks.uri = {table.uri_of}"
+    for (key,) in table.database.rows(f"SELECT files.key {pairs} WHERE {itself} ORDER BY files.key LIMIT 1"):
         raise RequestError(
             f"Images(mask={rule.template!r}): expected a mask beside {key}, found the image itself; fix the "
             "template, or leave masks out of the pattern of the images"

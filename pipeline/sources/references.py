@@ -29,7 +29,16 @@ FILES = pa.schema(
         ("message", pa.string()),
     ]
 )
-_FURTHER = pa.schema([("rid", pa.int64()), ("form", pa.string()), ("label", pa.string()), ("mask", pa.string())])
+_FURTHER = pa.schema(
+    [
+        ("rid", pa.int64()),
+        ("base", pa.int32()),
+        ("form", pa.string()),
+        ("label", pa.string()),
+        ("mask", pa.string()),
+    ]
+)
+_BASES = 64  # of which many references are below one, or in few buckets: longer lists keep whole URIs
 
 
 @dataclass
@@ -72,9 +81,10 @@ def batches_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> Iterator[pa
 class ReferenceTable:
     """What a source lists, with what is joined to it, in tables of a scratch database.
 
-    `files` has a row for each listed file, whose number `rid` says nothing of its order. `left_out` names those that
-    are quarantined (stage, code, message) or filtered (reason). What else is found out stands in tables of its own that
-    are joined by `rid`.
+    `files` has a row for each listed file, whose number `rid` says nothing of its order; its URI is not there where
+    it is one of a few bases with the key behind it (see `uri_of`): most of a plan would be URIs. `left_out` names those
+    that are quarantined (stage, code, message) or filtered (reason). What else is found out stands in tables of its own
+    that are joined by `rid`.
 
     Attributes:
       database: The tables.
@@ -84,9 +94,10 @@ class ReferenceTable:
     def __init__(self) -> None:
         self.database = ScratchDatabase()
         self.schema = NO_COLUMNS
-        names = ("key", "uri", "size", "etag", "label", "mask")
+        names = ("key", "uri", "base", "size", "etag", "label", "mask")
         self._columns = {name: (f"files.{name}", "") for name in names}  # to an expression, and how its table is joined
         self._rows = 0
+        self._bases: list[str] = []
         self.database.run(
             "CREATE TABLE left_out (rid BIGINT, step INTEGER, stage VARCHAR, code VARCHAR, message VARCHAR)"
         )
@@ -117,18 +128,41 @@ class ReferenceTable:
         arrays = {names.get(name, name): batch.column(name) for name in batch.schema.names}
         if "label" in names:  # as it is stored; what counts labels takes it as a string
             arrays["label"] = batch.column("label").cast(pa.string())
+        arrays["uri"], arrays["base"] = self._without_base(batch["key"], batch["uri"])
         arrays["rid"] = pa.array(np.arange(self._rows, self._rows + count))
         arrays["form"] = forms(batch["key"])
         self._rows += count
         columns = [arrays.get(each.name, pa.nulls(count, each.type)).cast(each.type) for each in stored]
         return pa.RecordBatch.from_arrays(columns, schema=stored)
 
+    def _without_base(self, keys: pa.Array, uris: pa.Array) -> tuple[pa.Array, pa.Array]:
+        """URIs, missing where they are a base and the key; and the numbers of these bases."""
+        key, uri = (keys[0].as_py(), uris[0].as_py()) if len(keys) else ("", "")
+        base = uri.removesuffix(key)
+        if base == uri or (base not in self._bases and len(self._bases) == _BASES):
+            return uris, pa.nulls(len(uris), pa.int32())
+        if base not in self._bases:
+            self._bases.append(base)
+        below = pc.equal(uris, pc.binary_join_element_wise(base, keys, ""))
+        nothing = pa.scalar(None, pa.string())
+        return pc.if_else(below, nothing, uris), pc.if_else(below, pa.scalar(self._bases.index(base), pa.int32()), None)
+
+    @property
+    def uri_of(self) -> str:
+        """An expression for the URI of a row of `files`."""
+        cases = (
+            f"WHEN {number} THEN concat('{base.replace(chr(39), 2 * chr(39))}', files.key)"
+            for number, base in enumerate(self._bases)
+        )
+        return f"CASE files.base {' '.join(cases)} ELSE files.uri END" if self._bases else "files.uri"
+
     def _check_keys(self, unique: bool) -> None:
         """Leaves one of the files that have one key, or refuses them."""
         repeated = "SELECT hash(key) AS h FROM files GROUP BY h HAVING count(*) > 1"  # 8 bytes a key, not the key
         self.database.run(f"CREATE TABLE repeated AS SELECT rid, key FROM files WHERE hash(key) IN ({repeated})")
+        uri = self.uri_of
         again = self.database.rows(
-            "SELECT key, min(uri), max(uri) FROM files WHERE rid IN (SELECT rid FROM repeated) GROUP BY key "
+            f"SELECT key, min({uri}), max({uri}) FROM files WHERE rid IN (SELECT rid FROM repeated) GROUP BY key "
             "HAVING count(*) > 1 ORDER BY key LIMIT 1"
         )
         if again and not unique:
@@ -173,7 +207,8 @@ class ReferenceTable:
         """A query of the references that are not left out: `rid` and columns.
 
         Args:
-          columns: key, uri, size, etag, label, mask, c0, c1, …, or what further tables have; none: all but the latter.
+          columns: key, uri and base (of which `named` makes whole URIs), size, etag, label, mask, c0, c1, …, or other
+            expressions; none: all but the latter.
           tables: Further joins.
           order: What to sort by.
           where: What must hold.
@@ -181,7 +216,7 @@ class ReferenceTable:
         terms, joins = ["rid"], dict[str, None]()
         for name in columns or self._columns:
             expression, join = self._columns.get(name, (name, ""))
-            terms.append(f"{expression} AS {name}")
+            terms.append(f"{expression} AS {name}" if name in self._columns else name)
             joins[join] = None
         return (
             f"SELECT {', '.join(terms)} FROM files {' '.join(joins)} {tables} ANTI JOIN left_out USING (rid)"
@@ -194,9 +229,12 @@ class ReferenceTable:
             yield from to_references(self.named(batch))
 
     def named(self, batch: pa.RecordBatch) -> pa.RecordBatch:
-        """A batch of `query` whose joined columns have their names and types, in one column `columns`; null: none."""
+        """A batch of `query` with whole URIs; joined columns have their names and types, in one column `columns`."""
         fields = list(self.schema.columns)
         arrays = {name: batch.column(name) for name in ("key", "uri", "size", "label", "mask")}
+        for number in batch["base"].drop_null().unique().to_pylist():
+            whole = pc.binary_join_element_wise(self._bases[number], batch["key"], "")
+            arrays["uri"] = pc.if_else(pc.equal(batch["base"], number).fill_null(False), whole, arrays["uri"])
         columns: pa.Array = pa.nulls(len(batch))
         if fields:
             joined = [batch.column(f"c{at}").cast(each.type) for at, each in enumerate(fields)]
@@ -214,7 +252,7 @@ class ReferenceTable:
     def quarantined(self) -> Iterator[QuarantinedExample]:
         """Those that are left out since they cannot be used, step by step and in the order of their keys."""
         query = (
-            "SELECT files.key, files.uri, stage, left_out.code, left_out.message "
+            f"SELECT files.key, {self.uri_of} AS uri, stage, left_out.code, left_out.message "
             "FROM left_out JOIN files USING (rid) WHERE stage IS NOT NULL ORDER BY step, files.key"
         )
         for batch in self.database.batches(query):

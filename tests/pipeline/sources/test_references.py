@@ -80,3 +80,22 @@ def test_the_digest_is_of_keys_sizes_and_versions_in_no_order():
 
 def test_forms_are_those_of_names_that_are_not_ascii():
     assert forms(pa.array(["a", "u\u0308", "\u00fc"])).to_pylist() == [None, "\u00fc", "\u00fc"]
+
+
+def test_uris_that_begin_alike_come_back_whole():
+    uris = {"a": "s3://x/o'raw/a", "b": "s3://x/o'raw/b", "c": "s3://y/c", "d": "elsewhere/e", "e": "s3://x/o'raw/E"}
+    table = ReferenceTable()
+    table.add(listing(*({"key": key, "uri": uri, "size": 1} for key, uri in uris.items())))
+    table.leave_out("SELECT rid, 1 AS step, 'plan' AS stage, 'bad' AS code, 'm' AS message FROM files WHERE key = 'b'")
+    assert {reference.key: reference.uri for reference in references(table)} == {
+        key: uri for key, uri in uris.items() if key != "b"
+    }
+    assert [example.uri for example in table.quarantined()] == [uris["b"]]
+    assert table.database.value("SELECT count(uri) FROM files") == 3
+
+
+def test_many_bases_are_kept_whole():
+    table = ReferenceTable()
+    batches = ([{"key": f"{n}", "uri": f"s3://{n}/{n}", "size": 1}] for n in range(100))
+    table.add(FileListing(map(pa.RecordBatch.from_pylist, batches)))
+    assert {reference.uri for reference in references(table)} == {f"s3://{n}/{n}" for n in range(100)}
