@@ -260,6 +260,30 @@ class TestWebServers:
             file.seek(-1, 2)
             assert file.read() == b"\xff"
 
+    def test_a_server_that_leads_elsewhere_is_followed(self, s3, monkeypatch):
+        s3.objects["b"]["new"] = b"1234"
+        handler = s3._server.RequestHandlerClass
+        apply = handler._apply
+
+        def lead(self, kind, bucket, key, *args):
+            return (302, b"", {"Location": "/b/new"}) if key == "old" else apply(self, kind, bucket, key, *args)
+
+        monkeypatch.setattr(handler, "_apply", lead)
+        assert files.read_bytes(f"{s3.url}/b/old") == b"1234"
+        assert files.open_remote(f"{s3.url}/b/old").read_at(2, 1) == b"23"
+
+    def test_an_etag_that_matches_nothing_is_not_asked_for(self, s3, monkeypatch):
+        s3.objects["b"]["x"] = b"1234"
+        monkeypatch.setattr("s3_stub.etag", lambda content: 'W/"weak"')
+        seen = []
+        handler = s3._server.RequestHandlerClass
+        apply = handler._apply
+        monkeypatch.setattr(
+            handler, "_apply", lambda self, *args: (seen.append(self.headers.get("if-match")), apply(self, *args))[1]
+        )
+        assert files.open_remote(f"{s3.url}/b/x").read_at(2, 1) == b"23"
+        assert seen == [None, None]
+
     def test_nothing_is_written_or_listed_there(self, s3):
         uri = f"{s3.url}/b/x"
         for call in (
