@@ -27,6 +27,7 @@ _AHEAD = 8  # items begun for each request: an answer that takes eight times as 
 _FETCHED_BYTES = 256 << 20
 _RANGES = 16  # at a time for each thread that parses: 100 MB/s of each, where an answer takes 160 ms
 _RANGE_BYTES = 128 << 20
+_LONGEST_RANGE = 16 << 20  # bytes
 _UNKNOWN = 1 << 20  # bytes of what is fetched, where nothing tells
 
 
@@ -99,7 +100,10 @@ class RangeFetcher:
     def ahead(
         self, fetch: Callable[[RecordRange, PartReader], RecordRange], ranges: Sequence[RecordRange]
     ) -> Iterable[RecordRange]:
-        """The ranges, of which those in stores come with what `fetch` fetched.
+        """The ranges, of which those in stores come with what `fetch` fetched, unless they are long.
+
+        A long one, such as a large row group, is fetched by the thread that reads it: several requests at a time, for
+        which one waits less than for its rows, and a few of them waiting would take all memory.
 
         Args:
           fetch: Gives a range with the parts of its file that are needed; called in many threads.
@@ -107,9 +111,14 @@ class RangeFetcher:
         """
         if all(files.is_local(record_range.uri) for record_range in ranges):
             return ranges
-        return fetch_ahead(
-            self._pool, lambda each: fetch(each, self._reader), ranges, lambda each: each.size, self._limits
-        )
+
+        def size(record_range: RecordRange) -> int:
+            return record_range.size if record_range.size <= _LONGEST_RANGE else 0
+
+        def fetch_short(record_range: RecordRange) -> RecordRange:
+            return fetch(record_range, self._reader) if record_range.size <= _LONGEST_RANGE else record_range
+
+        return fetch_ahead(self._pool, fetch_short, ranges, size, self._limits)
 
     def close(self) -> None:
         """Ends the threads; what is under way ends by itself."""
@@ -213,15 +222,27 @@ class FetchingMap(Generic[T, F, R]):
             if self._sizes and self._fetched_bytes + size > limits.fetched_bytes:
                 break
             number, item = self._begun, self._next
-            self._begun, self._next = number + 1, next(self._items, None)
+            self._begun += 1
             self._sizes[number] = size
             self._fetched_bytes += size
             self._fetchers.submit(self._fetch, number, item)
+            self._take_item()
         while self._arrived and self._working < self._working_limit:
             if self._result_bytes > limits.result_bytes and self._arrived[0][0] != self._taken:
                 break
             self._working += 1
             self._workers.submit(self._work, *heapq.heappop(self._arrived))
+
+    def _take_item(self) -> None:
+        """Takes the next item; what is raised instead comes where its result would. Called under the lock."""
+        try:
+            self._next = next(self._items, None)
+        except BaseException as error:
+            future: Future[R] = Future()
+            future.set_exception(error)
+            self._results[self._begun] = future, 0
+            self._begun += 1
+            self._next = None
 
     def _expected_size(self, item: T) -> int:
         size = self._stages.expected_size(item)
@@ -251,6 +272,9 @@ class FetchingMap(Generic[T, F, R]):
     def _work(self, number: int, item: T, fetched: F) -> None:
         """Makes the result of an item, in a thread for that."""
         if self._closed or number > self._failed:
+            with self._changed:
+                self._working -= 1
+                self._advance()
             return
         future: Future[R] = Future()
         try:

@@ -4,11 +4,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from penstock.pipeline.prepare.fetch import FetchingMap, FetchLimits, Stages, fetch_ahead
+from penstock.pipeline.prepare.fetch import FetchingMap, FetchLimits, RangeFetcher, Stages, fetch_ahead
+from penstock.pipeline.sources.file_content import FileParts
+from penstock.pipeline.sources.listing import RecordRange
 
 WAIT = 10  # seconds, for what must come
 
@@ -202,6 +205,45 @@ def test_an_error_comes_where_its_result_would_and_ends_the_rest(fetched: Any, s
     assert fetches.begun == begun < 20
 
 
+def test_items_that_fail_are_an_error_in_their_place(fetched: Any):
+    def items() -> Iterator[int]:
+        yield from range(100)
+        raise OSError("no more items")
+
+    flow = iter(fetched(items(), limits=FetchLimits(32, 5)))
+    assert [next(flow) for _ in range(100)] == list(range(100))
+    with pytest.raises(OSError, match="no more items"):
+        next(flow)
+
+
+def test_an_error_keeps_no_earlier_result_from_being_made(fetched: Any):
+    all_begun, failed, fetches = threading.Event(), threading.Event(), Recorder()
+
+    def fetch(item: int) -> int:
+        fetches.enter()
+        if fetches.begun == 20:
+            all_begun.set()
+        if item == 0:
+            assert failed.wait(WAIT)
+            time.sleep(0.05)  # until those behind the error are given up
+        return item
+
+    def work(item: int, content: int) -> int:
+        if item == 3:
+            assert all_begun.wait(WAIT)
+            time.sleep(0.05)  # until they have arrived
+            failed.set()
+            raise OSError("broken")
+        if item == 4:
+            assert failed.wait(WAIT)  # so that others wait to be worked on
+        return item
+
+    flow = iter(fetched(range(20), fetch, work))
+    assert [next(flow) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(OSError, match="broken"):
+        next(flow)
+
+
 def test_what_nobody_takes_any_more_is_not_fetched(fetched: Any):
     fetches = Recorder()
 
@@ -261,3 +303,19 @@ def test_what_fails_ahead_comes_in_its_place_and_ends_the_rest(pools: Any):
     begun = fetches.begun
     time.sleep(0.05)
     assert begun <= fetches.begun < 20
+
+
+def test_long_ranges_are_left_to_the_thread_that_reads_them():
+    ranges = [RecordRange(f"s3://b/{at}.parquet", str(at), 0, 1, 0, 1, (10 + at) << 20) for at in range(20)]
+    fetcher = RangeFetcher(2)
+    fetched = []
+
+    def fetch(record_range: RecordRange, reader: Any) -> RecordRange:
+        fetched.append(record_range.size)
+        return replace(record_range, parts=FileParts({}))
+
+    found = list(fetcher.ahead(fetch, ranges))
+    fetcher.close()
+    assert found == ranges
+    assert sorted(fetched) == [size << 20 for size in range(10, 17)]
+    assert [each.parts is not None for each in found] == [each.size <= 16 << 20 for each in ranges]
