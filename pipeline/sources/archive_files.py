@@ -14,7 +14,7 @@ from ..errors import RequestError
 from ..formats.features import LABEL
 from ..storage.files import FileInfo
 from .archive_members import INSIDE, MemberAddress
-from .archives import Archive, ArchiveContent, FoundMember, is_archive_pattern, look_into, split_pattern
+from .archives import Archive, ArchiveContent, ListedMember, is_archive_pattern, look_into, split_pattern
 from .file_patterns import digest_files, find_files, list_files, nothing_matches
 from .references import FILES, FileListing
 
@@ -161,7 +161,7 @@ def _find_archives(root: str, patterns: Sequence[str], listing: ListedFiles) -> 
       RequestError: what matches is no file.
     """
     infos: dict[str, FileInfo] = {}
-    wanted: dict[str, dict[int, tuple[str, ...]]] = {}
+    inner_patterns: dict[str, dict[int, tuple[str, ...]]] = {}
     for number, pattern in enumerate(patterns):
         outer, inner = split_pattern(pattern)
         matched = find_files(root, outer)
@@ -172,8 +172,8 @@ def _find_archives(root: str, patterns: Sequence[str], listing: ListedFiles) -> 
             )
         infos |= matched.files
         for key in matched.files:
-            wanted.setdefault(key, {})[number] = inner
-    return [Archive(key, infos[key], inner) for key, inner in sorted(wanted.items())]
+            inner_patterns.setdefault(key, {})[number] = inner
+    return [Archive(key, infos[key], inner) for key, inner in sorted(inner_patterns.items())]
 
 
 class _Spool:
@@ -199,15 +199,15 @@ class _Spool:
                 yield from pa.ipc.open_stream(self._file)
 
 
-def _find_labels(content: ArchiveContent, labels: Sibling) -> Callable[[FoundMember], str | tuple[str, str]]:
+def _find_labels(content: ArchiveContent, labels: Sibling) -> Callable[[ListedMember], str | tuple[str, str]]:
     """Gives a member's label, empty where there is none; or a code and words where it cannot be read."""
     siblings = {member.key: member.content for member in content.members if member.content is not None}
 
-    def find(member: FoundMember) -> str | tuple[str, str]:
+    def find(member: ListedMember) -> str | tuple[str, str]:
         for name in labels.names(member.key):
-            if (found := siblings.get(name)) is not None:
+            if (payload := siblings.get(name)) is not None:
                 try:
-                    return labels.label(found)
+                    return labels.label(payload)
                 except ValueError as error:
                     return "label_unreadable", f"{name}: expected a label, found: {error}; fix it"
         return ""
@@ -216,7 +216,7 @@ def _find_labels(content: ArchiveContent, labels: Sibling) -> Callable[[FoundMem
 
 
 def _to_batch(
-    members: Sequence[FoundMember], find: Callable[[FoundMember], str | tuple[str, str]] | None
+    members: Sequence[ListedMember], find: Callable[[ListedMember], str | tuple[str, str]] | None
 ) -> pa.RecordBatch:
     """Members as columns; without a label column where nothing tells labels."""
     rows: list[tuple[Any, ...]] = []

@@ -32,7 +32,7 @@ _STREAMS = {
 }
 
 
-class FoundMember(NamedTuple):
+class ListedMember(NamedTuple):
     """A member that matches, or whose content was asked for.
 
     Attributes:
@@ -56,7 +56,7 @@ class FoundMember(NamedTuple):
 class ArchiveContent:
     """What matches in one archive, and what the user should know of it."""
 
-    members: Sequence[FoundMember]
+    members: Sequence[ListedMember]
     warnings: Sequence[str]
 
 
@@ -112,7 +112,7 @@ def look_into(
         except (ArchiveError, OSError) as error:
             message = f"{printable(info.uri)}: {printable(str(error))}"
             raise RequestError(f"{message}; or leave it out of the pattern") from error
-        return ArchiveContent([_found(archive.key, *each) for each in members], warnings)
+        return ArchiveContent([_to_listed(archive.key, *each) for each in members], warnings)
 
     threads = 1 if all(files.is_local(archive.info.uri) for archive in archives) else _THREADS
     remaining = iter(archives)
@@ -145,10 +145,10 @@ def _matching(
       warnings: What the user should know is added to them.
     """
     is_last = any(len(levels) == 1 for levels in patterns.values())
-    members, found = _read_index(reader, keep if is_last else lambda name: False)
+    members, notes = _read_index(reader, keep if is_last else lambda name: False)
     members, repeated = keep_last(members)
     where = printable(f"{info.uri}{INSIDE}{path}".removesuffix(INSIDE))
-    warnings += [f"{where} {warning}" for warning in found]
+    warnings += [f"{where} {warning}" for warning in notes]
     if repeated:
         warnings.append(f"{where} holds {repeated} members whose names follow once more in it: the last ones are taken")
     for member in members:
@@ -209,10 +209,10 @@ def _inner(reader: IndexReader, member: Member) -> IndexReader:
     return reader.part(begin, member.size)
 
 
-def _found(key: str, address: MemberAddress, member: Member, matches: frozenset[int]) -> FoundMember:
+def _to_listed(key: str, address: MemberAddress, member: Member, matches: frozenset[int]) -> ListedMember:
     """The member by its key; one whose name is not UTF-8 cannot be read, for keys are."""
     name = f"{key}{INSIDE}{address.path}"
     if not is_utf8(name):
         problem = "name_not_utf8", "expected a member's name in UTF-8, found another; pack it under another name"
-        return FoundMember(printable(name), printable(str(address)), member.size, problem, None, matches)
-    return FoundMember(name, str(address), member.size, member.problem, member.content, matches)
+        return ListedMember(printable(name), printable(str(address)), member.size, problem, None, matches)
+    return ListedMember(name, str(address), member.size, member.problem, member.content, matches)

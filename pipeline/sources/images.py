@@ -131,21 +131,21 @@ class Images:
           RequestError: a pattern matches nothing, or labels or masks are ambiguous.
         """
         table = ReferenceTable()
-        found = self._list(root)
-        table.add(replace(found, batches=map(self._labelled, found.batches)))
-        warnings = [*found.warnings]
+        listing = self._list(root)
+        table.add(replace(listing, batches=map(self._labelled, listing.batches)))
+        warnings = [*listing.warnings]
         lists = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
         if isinstance(self.label, key_lists.KeyList):
             warnings += _label_by_list(table, self.label, root)
         warnings += _leave_out_what_is_no_file(table)
         warnings += _warn_of_forms("names of images", "key", table) + _warn_of_forms("labels", "label", table)
         self._leave_out_problems(table)
-        digests = [table.digest("files"), found.digest]
+        digests = [table.digest("files"), listing.digest]
         if self._mask_rule:
-            masks = self._list_masks(self._mask_rule, root, found)
+            masks = self._list_masks(self._mask_rule, root, listing)
             warnings += find_masks(table, self._mask_rule, masks, root)
             digests += [table.digest("masks"), masks.digest]
-        depends_on = [(path, files.describe(files.join(root, path))) for path in [*lists, *found.depends_on]]
+        depends_on = [(path, files.describe(files.join(root, path))) for path in [*lists, *listing.depends_on]]
         digest = hashlib.sha256("\n".join([*digests, digest_files(depends_on)]).encode()).hexdigest()
         return ImageListing(table, warnings, digest)
 

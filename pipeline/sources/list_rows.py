@@ -108,6 +108,13 @@ class RowReader:
     """Makes columns of references of a list's rows."""
 
     def __init__(self, columns: ListColumns, root: str, patterns: Sequence[str]) -> None:
+        """Reads nothing yet.
+
+        Args:
+          columns: What the list's columns are.
+          root: The input folder, which paths are relative to.
+          patterns: Patterns of which one must match an object's path; none: all are taken.
+        """
         self._columns = columns
         self._root = files.join(root, "")
         self._patterns = patterns
@@ -174,12 +181,12 @@ class RowReader:
         columns |= {"label": label} if label is not None else {}
         columns |= {"mask": pc.if_else(secret, pa.scalar(None, pa.string()), mask)} if mask is not None else {}
         columns |= {name: batch.column(name) for name in names.others}
-        made = pa.RecordBatch.from_pydict(columns)
+        references = pa.RecordBatch.from_pydict(columns)
         if not self._patterns:
-            return made
+            return references
         matched = _match(self._patterns, pc.coalesce(path, ""))
-        self._unmatched += len(made) - matched.true_count
-        return made.filter(matched)
+        self._unmatched += len(references) - matched.true_count
+        return references.filter(matched)
 
     def _place(self, written: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:
         """Where objects are that a list names, their paths as keys, and which of them no store has.
@@ -213,7 +220,7 @@ class RowReader:
 
 
 def _signed(uri: pa.Array) -> pa.Array:
-    """Which URIs hold a password, or a signature or a token, as links that are made for some time do."""
+    """Which URIs hold a password, or a signature or a token, as links that are references for some time do."""
     signed = pa.repeat(False, len(uri))
     for character, pattern in (("?", _SIGNATURE), ("@", _PASSWORD)):
         if _any(pc.match_substring(uri, character)):

@@ -68,12 +68,12 @@ def _changed(listed: str, told: str) -> Rejected:
 
 def _is_another(content: bytes, listed: str, told: str) -> bool:
     """Whether bytes are not those that an ETag was listed for, as far as can be known."""
-    expected, found = _bare(listed), _bare(told)
-    if not expected or expected == found:
+    expected, current = _bare(listed), _bare(told)
+    if not expected or expected == current:
         return False
     if _MD5.fullmatch(expected):
         return hashlib.md5(content, usedforsecurity=False).hexdigest() != expected
-    return bool(found)
+    return bool(current)
 
 
 def _bare(etag: str) -> str:

@@ -99,7 +99,9 @@ def _entries(file: IndexReader, begin: int, size: int, shift: int) -> Iterator[t
         head = file.read(at, _ENTRY.size)
         if len(head) < _ENTRY.size or head[:4] != b"PK\1\2":
             raise ArchiveError(f"expected an entry of the zip file's directory at byte {at}, found none; make it again")
-        _, made, _, flags, method, _, _, crc, packed, unpacked, *lengths, _, _, attributes, offset = _ENTRY.unpack(head)
+        _, origin, _, flags, method, _, _, crc, packed, unpacked, *lengths, _, _, attributes, offset = _ENTRY.unpack(
+            head
+        )
         name_length, extra_length, comment_length = lengths
         rest = file.read(at + _ENTRY.size, name_length + extra_length)
         at += _ENTRY.size + name_length + extra_length + comment_length
@@ -108,7 +110,7 @@ def _entries(file: IndexReader, begin: int, size: int, shift: int) -> Iterator[t
         written, extra = rest[:name_length], rest[name_length:]
         unpacked, packed, offset = _large(extra, unpacked, packed, offset)
         name = _decode(written, flags, extra)
-        mode = attributes >> 16 if made >> 8 == _UNIX else 0
+        mode = attributes >> 16 if origin >> 8 == _UNIX else 0
         offset += shift
         end = offset + _LOCAL.size + name_length + packed
         if end > begin:
@@ -136,8 +138,8 @@ def _large(extra: bytes, unpacked: int, packed: int, offset: int) -> tuple[int, 
 def _extra_field(extra: bytes, kind: int) -> bytes:
     at = 0
     while at + 4 <= len(extra):
-        found, length = struct.unpack_from("<2H", extra, at)
-        if found == kind:
+        number, length = struct.unpack_from("<2H", extra, at)
+        if number == kind:
             return extra[at + 4 : at + 4 + length]
         at += 4 + length
     return b""
@@ -159,13 +161,13 @@ def _problem(flags: int, method: int, mode: int, packed: int, unpacked: int) -> 
     if flags & _ENCRYPTED:
         return "encrypted", "expected a member that is not encrypted, found one that is; unpack it with its password"
     if method not in (STORED, DEFLATED):
-        found = _METHODS.get(method, f"method {method}")
-        return "unsupported_compression", f"expected deflate or no compression, found {found}; pack the member so"
+        name = _METHODS.get(method, f"method {method}")
+        return "unsupported_compression", f"expected deflate or no compression, found {name}; pack the member so"
     if stat.S_ISLNK(mode):
         return NOT_A_FILE, "a symbolic link"
     if (method == STORED and packed != unpacked) or unpacked > packed * _DEFLATE_RATIO + 64:
-        found = f"{packed} bytes that unpack to {unpacked}"
-        return "damaged_member", f"expected sizes that fit each other, found {found}; make the zip file again"
+        sizes = f"{packed} bytes that unpack to {unpacked}"
+        return "damaged_member", f"expected sizes that fit each other, found {sizes}; make the zip file again"
     return "", ""
 
 
@@ -229,8 +231,8 @@ def unpack(data: bytes, packing: Packing, size: int) -> bytes:
         except zlib.error as error:
             raise ArchiveError(f"expected data packed by deflate, found: {error}; make the zip file again") from error
     if len(content) != size:
-        found = "more" if len(content) > size else len(content)
-        raise ArchiveError(f"expected a member of {size} bytes, found {found}; make the zip file again")
+        length = "more" if len(content) > size else len(content)
+        raise ArchiveError(f"expected a member of {size} bytes, found {length}; make the zip file again")
     if zlib.crc32(content) != packing.crc:
         raise ArchiveError("expected a member of the CRC-32 that the zip file says, found another; make it again")
     return content

@@ -11,7 +11,7 @@ from penstock.pipeline.sources.archive_members import MemberAddress, Packing
 from penstock.pipeline.sources.archives import (
     Archive,
     ArchiveContent,
-    FoundMember,
+    ListedMember,
     is_archive_pattern,
     look_into,
     split_pattern,
@@ -178,4 +178,4 @@ def test_members_with_problems_keep_their_place(tmp_path: Path):
     at = data.index(b"PK\1\2")
     found = look(tmp_path, {"a.zip": data[: at + 8] + b"\1\0" + data[at + 10 :]}, "a.zip!/*.jpg")
     assert [member.problem[0] for member in found.members] == ["encrypted", ""]
-    assert isinstance(found.members[0], FoundMember)
+    assert isinstance(found.members[0], ListedMember)
