@@ -30,6 +30,7 @@ from .shard_files import RemoteFile, ShardFile, ShardSource
 _MOST_BYTES = 768 << 20  # that are ready or being read, of all parts, and no more than ...
 _OF_MEMORY = 16  # ... this part of the machine's memory
 _LEAST_BYTES = 128 << 20  # where more is of no use, or there is no more
+_CONTAINER_MEMORY = "/sys/fs/cgroup/memory.max"
 _UNDER_WAY = 64 << 20  # bytes that are asked for at a time
 _FIRST, _LEAST, _MOST = 16, 4, 64  # requests under way: at first, at least, at most
 _SECOND_PART = 4 << 20  # bytes; the first part is one block of batches
@@ -140,32 +141,45 @@ class Part:
 
     Args:
       pieces: Their numbers, sorted.
-      chunks: What is fetched.
-      chunk_of: The chunk that each piece is in.
-      starts: Where in its chunk each piece begins.
-      stops: Where it ends.
       waits: Called when somebody needs what is not there yet.
+
+    Attributes:
+      pieces: Their numbers.
+      chunks: What is fetched.
+      chunk_of: The chunk that each piece is in; -1: it is in none yet.
     """
 
-    def __init__(
-        self,
-        pieces: Integers,
-        chunks: Sequence[_Chunk],
-        chunk_of: Integers,
-        starts: Integers,
-        stops: Integers,
-        waits: Callable[[], None],
-    ) -> None:
-        self.pieces, self.chunks, self.chunk_of, self.starts, self.stops = pieces, chunks, chunk_of, starts, stops
+    def __init__(self, pieces: Integers, waits: Callable[[], None]) -> None:
+        self.pieces = pieces
+        self.chunks: list[_Chunk] = []
+        self.chunk_of = np.full(len(pieces), -1)
+        self._starts = np.zeros(len(pieces), np.int64)  # of each piece in its chunk
+        self._stops = np.zeros(len(pieces), np.int64)
         self._waits = waits
 
+    def add(self, chunk: _Chunk, places: Integers) -> None:
+        """Adds a chunk, which has the pieces at some places."""
+        self.chunk_of[places] = len(self.chunks)
+        lengths = chunk.ends - chunk.begins
+        self._stops[places] = np.cumsum(lengths)
+        self._starts[places] = self._stops[places] - lengths
+        self.chunks.append(chunk)
+
+    def share(self, other: "Part") -> None:
+        """Takes the pieces that are in no chunk yet from another part, where it has them."""
+        places = np.flatnonzero((self.chunk_of < 0) & other.has(self.pieces))
+        numbers, self._starts[places], self._stops[places] = other.find(self.pieces[places])
+        used, inside = np.unique(numbers, return_inverse=True)
+        self.chunk_of[places] = len(self.chunks) + inside
+        self.chunks += [other.chunks[number] for number in used.tolist()]
+
     def __len__(self) -> int:
-        return int((self.stops - self.starts).sum())
+        return int((self._stops - self._starts).sum())
 
     def find(self, pieces: Integers) -> tuple[Integers, Integers, Integers]:
         """The chunks of some of its pieces, and where in them they begin and end."""
         places = np.searchsorted(self.pieces, pieces)
-        return self.chunk_of[places], self.starts[places], self.stops[places]
+        return self.chunk_of[places], self._starts[places], self._stops[places]
 
     def has(self, pieces: Integers) -> npt.NDArray[np.bool_]:
         """Which of some pieces are in it."""
@@ -203,10 +217,10 @@ def look_ahead(
     plans = _Plans(storage, blocks, use, fetcher)
     begun: deque[tuple[int, Future[tuple[list[Block], Part] | None]]] = deque()
     reserved = _Amount()
-    target, following, ended = 1, min(_SECOND_PART, budget // 2), False
+    target, following = 1, min(_SECOND_PART, budget // 2)
     try:
         while True:
-            while not ended and (not begun or reserved.value + target <= budget):
+            while not begun or reserved.value + target <= budget:
                 reserved.add(target)
                 begun.append((target, planner.submit(plans.make, target)))
                 target, following = following, min(following * _GROWTH, budget // 2)
@@ -227,25 +241,39 @@ def look_ahead(
 
 def _default_budget(storage: Storage, use: Use) -> int:
     """Enough for two windows, or the whole split where its order is exact, as far as the machine's memory allows."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    most = min(_MOST_BYTES, memory // _OF_MEMORY) // use.workers
+    most = min(_MOST_BYTES, _memory() // _OF_MEMORY) // use.workers
     of_split = sum(shard.bytes for shard in storage.shards) / max(1, use.order.count)
     together = {None: 0, "window": use.order.window, "exact": use.order.count}[use.order.shuffle]
     return int(max(_LEAST_BYTES // use.workers, min(most, 2.1 * together * of_split)))
+
+
+def _memory() -> int:
+    """The machine's memory in bytes, or what of it the container may use."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        with open(_CONTAINER_MEMORY) as file:
+            return min(memory, int(file.read()))
+    except (OSError, ValueError):  # there is none, or it has no limit
+        return memory
 
 
 class _Amount:
     """A number that threads, and what runs when memory is freed, add to."""
 
     def __init__(self) -> None:
-        self._changes: deque[int] = deque()  # no lock: it may be changed while it is being changed
+        self._sum = 0
+        self._changes: deque[int] = deque()  # instead of a lock: memory may be freed while this has it
 
     def add(self, amount: int) -> None:
+        """Adds to it, from any thread."""
         self._changes.append(amount)
 
     @property
     def value(self) -> int:
-        return sum(list(self._changes))
+        """It; for one thread."""
+        while self._changes:
+            self._sum += self._changes.popleft()
+        return self._sum
 
 
 @dataclass(eq=False)
@@ -317,41 +345,24 @@ class _Plans(Generic[Block]):
 
     def _cut(self, pieces: Integers, firsts: Integers, demand: Demand) -> tuple[Part, list[_Chunk]]:
         """A part, and what of it is to be fetched, in the order in which it is needed; the rest other parts have."""
-        chunk_of = np.full(len(pieces), -1)
-        starts, stops = np.zeros(len(pieces), np.int64), np.zeros(len(pieces), np.int64)
-        chunks: list[_Chunk] = []
-        for other in filter(None, (ref() for ref in self._live)):
-            there = np.flatnonzero((chunk_of < 0) & other.has(pieces))
-            numbers, starts[there], stops[there] = other.find(pieces[there])
-            used, chunk_of[there] = np.unique(numbers, return_inverse=True)
-            chunk_of[there] += len(chunks)
-            chunks += [other.chunks[number] for number in used.tolist()]
-        new = np.flatnonzero(chunk_of < 0)
+        part = Part(pieces, self._fetcher.hurry)
+        for other in [each for ref in self._live if (each := ref()) is not None]:
+            part.share(other)
+        new = np.flatnonzero(part.chunk_of < 0)
         places = self._storage.places(pieces[new])
-        fresh: list[tuple[int, _Chunk]] = []
-        memory, used_bytes = self._memories.take(int((places.ends - places.begins).sum())), 0
+        lengths = places.ends - places.begins
+        memory, used = self._memories.take(int(lengths.sum())), 0
+        fetched: list[tuple[int, _Chunk]] = []
         for first, last in _groups(places, self._storage.shards):
-            inside = new[first:last]
-            chunk = _Chunk(
-                int(places.shards[first]),
-                places.begins[first:last],
-                places.ends[first:last],
-                demand,
-                memory,
-                used_bytes,
-            )
+            begins, ends = places.begins[first:last], places.ends[first:last]
+            chunk = _Chunk(int(places.shards[first]), begins, ends, demand, memory, used)
+            used += int(lengths[first:last].sum())
+            part.add(chunk, new[first:last])
             if error := places.errors.get(chunk.shard):
                 chunk.done.set_exception(error)
             else:
-                fresh.append((int(firsts[inside].min()), chunk))
-            lengths = chunk.ends - chunk.begins
-            used_bytes += int(lengths.sum())
-            chunk_of[inside] = len(chunks)
-            stops[inside] = np.cumsum(lengths)
-            starts[inside] = stops[inside] - lengths
-            chunks.append(chunk)
-        part = Part(pieces, chunks, chunk_of, starts, stops, self._fetcher.hurry)
-        return part, [chunk for _, chunk in sorted(fresh, key=lambda pair: pair[0])]
+                fetched.append((int(firsts[new[first:last]].min()), chunk))
+        return part, [chunk for _, chunk in sorted(fetched, key=lambda pair: pair[0])]
 
     def _next_use(self, last: Block) -> NextUse:
         """Tells, of blocks in a cache, how many examples come between a block of batches and those that are in them."""

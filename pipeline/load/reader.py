@@ -186,7 +186,7 @@ class RecordReader(Reader):
         return None if all(files.is_local(shard.uri) for shard in self.records.shards) else self.records
 
     def read(self, arrays: Arrays, numbers: Sequence[int], first: int, part: Part | None = None) -> Damage:
-        staged = StagedRecords(self.records, part) if part else None
+        staged = None if part is None else StagedRecords(self.records, part)
         if self._raw and not self.batched:
             return self._raw.read(numbers, arrays, first, staged)
         records, damage = (staged or self.records).read(numbers)
