@@ -1,6 +1,7 @@
 """The plan of a run: what would be made of the input as it is. Lists and samples it; writes nothing."""
 
 import hashlib
+import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -236,9 +237,8 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names)
     steps, warnings = _fit_splits(steps, listing.ranges, threads)
     start = time.perf_counter()
-    firsts = _resolve(partial(nominal.resolve_first, source, listing.ranges, _TRIED_RANGES))
-    tried = _first_rows(steps, firsts)
-    first, rows, first_size = firsts[len(tried) - 1], tried[-1].rows, max(tried[-1].size, 1)
+    first, tried = _first_rows(steps, nominal.resolve_in_turn(source, listing.ranges))
+    rows, first_size = tried[-1].rows, max(tried[-1].size, 1)
     seconds = time.perf_counter() - start
     batches = [rows.batch, *_further_rows(steps, listing.ranges, first, rows.batch.schema)]
     try:
@@ -341,19 +341,21 @@ def _resolve(resolve: Callable[[], list[RecordRange]]) -> list[RecordRange]:
         raise RequestError(str(error)) from error
 
 
-def _first_rows(steps: TableSteps, ranges: Sequence[RecordRange]) -> list[FirstRows]:
-    """The rows after `prepare` of the first ranges, up to the first one that gives any."""
+def _first_rows(steps: TableSteps, ranges: Iterator[RecordRange]) -> tuple[RecordRange, list[FirstRows]]:
+    """The first range of which `prepare` gives rows; and the rows that it gives of this and those before it."""
     tried: list[FirstRows] = []
-    for record_range in ranges[:_TRIED_RANGES]:
-        tried.append(_try(steps, record_range))
+    looked_at: list[RecordRange] = []
+    while len(tried) < _TRIED_RANGES and (further := _resolve(lambda: list(itertools.islice(ranges, 1)))):
+        looked_at += further
+        tried.append(_try(steps, looked_at[-1]))
         if len(tried[-1].rows.batch):
-            return tried
+            return looked_at[-1], tried
     quarantined = [example for first in tried for example in first.rows.quarantined]
     filtered = sum((first.rows.filtered for first in tried), Counter[str]())
     counts = ", ".join(f"{reason} {count}" for reason, count in filtered.most_common())
     why = f"the first problem: {quarantined[0].message}" if quarantined else f"filters left all out ({counts})"
     if not quarantined and filtered.keys() == {NOT_LISTED}:
-        unlisted = describe_unlisted(steps.rule, next(stream_rows(steps.source, ranges[0], steps.schema)).batch)
+        unlisted = describe_unlisted(steps.rule, next(stream_rows(steps.source, looked_at[0], steps.schema)).batch)
         why = f"none of them is in a split; {unlisted}".rstrip("; ")
     advice = "" if "; fix " in why else "; fix the recipe or the input"
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")

@@ -37,30 +37,23 @@ def sample(source: RecordSource, record_range: RecordRange) -> RecordRange | Non
     return None if rows is None else replace(rows, first_row=0, first_line=1)
 
 
-def resolve_first(source: RecordSource, ranges: Sequence[RecordRange], count: int) -> list[RecordRange]:
-    """The first ranges that hold rows, `count` of them or all; no more is read than that takes.
+def resolve_in_turn(source: RecordSource, ranges: Sequence[RecordRange]) -> Iterator[RecordRange]:
+    """The ranges that hold rows, one after the other; no more is read than the next one takes.
 
     Raises:
       PenstockError: a file cannot be read, or became shorter.
     """
-    resolved: list[RecordRange] = []
     for group in by_file(ranges):
-        if len(resolved) >= count:
-            break
         if not group[0].is_nominal:
-            resolved += group
+            yield from group
             continue
-        taken, further = 0, count - len(resolved) + 1
-        scans: list[RangeScan] = []
-        found: list[RecordRange] = []
-        while taken < len(group) and len(found) < count - len(resolved):
-            scans += [scan(source, record_range) for record_range in group[taken : taken + further]]
-            taken = len(scans)
-            further = taken
-            is_whole = taken == len(group)
-            found = resolve(group[:taken], scans, row_dialect(source, group[0]), is_whole)
-        resolved += found
-    return resolved[:count]
+        dialect, scans, given = row_dialect(source, group[0]), list[RangeScan](), 0
+        while len(scans) < len(group):
+            further = max(1, len(scans))
+            scans += [scan(source, record_range) for record_range in group[len(scans) : len(scans) + further]]
+            resolved = resolve(group[: len(scans)], scans, dialect, complete=len(scans) == len(group))
+            yield from resolved[given:]
+            given = len(resolved)
 
 
 def resolve_all(source: RecordSource, ranges: Sequence[RecordRange], threads: int) -> list[RecordRange]:

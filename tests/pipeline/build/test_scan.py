@@ -9,12 +9,15 @@ import pytest
 from helpers import Made, contents, plan_job, request, run_job, write
 
 from penstock.pipeline import Csv, JsonLines, Recipe, Union, by_hash, by_time, join
-from penstock.pipeline.build import scan
+from penstock.pipeline.build import global_shuffle, scan
 from penstock.pipeline.build.journal import FinishedUnits
 from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats import paths
 from penstock.pipeline.job import begin, plan, prepare
-from penstock.pipeline.sources import text_ranges
+from penstock.pipeline.sources import joined_table, text_ranges
+from penstock.pipeline.storage import files
+from penstock.runners.run import run
+from penstock.transforms import columns
 
 STRINGS = ["plain", '"a ""quoted"" one"', '"two\nlines, and, commas"', '"\n\n"', '""', '"a,b"', '5"', '"unclosed', "x"]
 
@@ -169,3 +172,32 @@ def test_a_file_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     assert job.make.scan is not None
     with pytest.raises(PenstockError, match=r"a\.csv: expected .* bytes .*run again"):
         scan.scan_here(job.make.scan)
+
+
+def test_a_run_from_store_to_store_is_that_of_a_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tables: Path):
+    """Scanned text, a joined table in a file, duplicates by workers and a shuffle in two steps, all in a store."""
+    by_workers(monkeypatch)
+    monkeypatch.setattr(joined_table, "IN_MEMORY", 0)
+    monkeypatch.setattr(global_shuffle, "ONE_STEP", 2)
+    stored = f"memory://scan-{tmp_path.name}"
+    for path in tables.iterdir():
+        files.write_bytes(f"{stored}/raw/{path.name}", path.read_bytes())
+
+    def make_from(raw: str, output: str) -> list[bytes]:
+        recipe = Recipe(
+            source=join(Csv(["a.csv", "b.csv"]), Csv("fives.csv"), on="five"),
+            prepare=[columns.drop("n")],
+            features=lambda inputs: {"five": inputs["five"]},
+            splits={"train": 0.7, "test": 0.3},
+            shards=4,
+            deduplicate=True,
+            shuffle="global",
+        )
+        manifest = run(request(recipe, raw, output, hash="3" * 64, max_quarantined="90%")).manifest  # type: ignore
+        assert manifest.reasons.filtered["duplicate"]
+        shards = [shard for split in manifest.splits.values() for shard in split.shards]
+        assert not [name for name in files.list_names(files.join(output, manifest.generation)) if name == paths.WORK]
+        return [files.read_bytes(files.join(output, shard.path)) for shard in shards]
+
+    there = make_from(f"{stored}/raw", f"{stored}/dataset")
+    assert there == make_from(str(tables), str(tmp_path / "dataset"))

@@ -10,7 +10,7 @@ import pytest
 from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.sources import row_blocks, row_boundaries, row_scan, sampling, text_ranges
 from penstock.pipeline.sources.csv import Csv
-from penstock.pipeline.sources.nominal import resolve_all, resolve_first
+from penstock.pipeline.sources.nominal import resolve_all, resolve_in_turn
 from penstock.pipeline.sources.row_boundaries import Dialect, find_boundaries
 from penstock.pipeline.sources.row_scan import resolve, sample_range, scan_range
 from penstock.pipeline.sources.text_ranges import nominal_ranges
@@ -142,8 +142,7 @@ def test_rows_that_are_too_long_are_cut_as_a_serial_reader_cuts_them(tmp_path, m
         assert [row for part in parts for row in part.batch.to_pylist()] == whole.rows
         assert [number for part in parts for number in part.numbers.tolist()] == whole.numbers
         assert [problem for part in parts for problem in part.problems] == whole.problems
-        for count in (1, 3, 1000):
-            assert resolve_first(source, listing.ranges, count) == ranges[:count]
+        assert list(resolve_in_turn(source, listing.ranges)) == ranges
 
 
 def test_a_scan_reads_as_far_as_a_field_goes(tmp_path, monkeypatch):
@@ -163,3 +162,20 @@ def test_a_file_that_changed_between_scan_and_use_is_refused(tmp_path):
     (tmp_path / "t").write_bytes(b'1,a b c d e"\n3,"4 5"\n\n')
     with pytest.raises(PenstockError, match="changed after it was listed"):
         resolve(ranges, [*first, *(scan_range(each, dialect) for each in ranges[1:])], dialect)
+
+
+def test_the_first_ranges_are_resolved_without_the_others(tmp_path, monkeypatch):
+    (tmp_path / "t.csv").write_bytes(b"a,b\n" + b"1,2\n" * 1000)
+    monkeypatch.setattr(text_ranges, "READ_WHOLE", 0)
+    source = Csv("t.csv")
+    listing = source.find(str(tmp_path), 100)
+    scanned = []
+
+    def counted(record_range, dialect):
+        scanned.append(record_range.begin)
+        return scan_range(record_range, dialect)
+
+    monkeypatch.setattr("penstock.pipeline.sources.nominal.scan_range", counted)
+    first = next(resolve_in_turn(source, listing.ranges))
+    assert (first.begin, first.first_row, first.first_line, first.is_nominal) == (4, 0, 2, False)
+    assert len(scanned) == 2
