@@ -3,12 +3,13 @@
 import contextlib
 import itertools
 import random
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from s3_stub import FAULTS, SECRET, STATUSES, S3Stub, etag
 
 from penstock.pipeline.storage import files, objects, remote_files, stores
-from penstock.pipeline.storage.files import UnreachableError, VersionMismatch
+from penstock.pipeline.storage.files import FileVersion, UnreachableError, VersionMismatch
 
 FEW = ("429", "reset", "stall", "lost", "cut")
 CONTENT = bytes(range(256)) * 4000  # bytes: more than a part of the tests
@@ -153,6 +154,28 @@ def test_a_replacement_that_was_applied_unheard_is_ones_own(s3):
     with pytest.raises(VersionMismatch, match="another version is there by now"):
         files.replace_exactly("s3://b/x", b"3", first)
     assert files.read_versioned("s3://b/x") == (b"2", second)
+
+
+@pytest.mark.parametrize("replacing", [False, True])
+def test_of_several_who_write_at_once_one_wins_whatever_is_lost(replacing, s3):
+    rng = random.Random(7)
+    for number in range(12):
+        uri = f"s3://b/{number}"
+        s3.fault = lambda kind: None
+        version = files.create_exclusive(uri, b"base") if replacing else None
+        s3.fault = lambda kind: rng.choice(["429", "reset", "lost", "cut"]) if rng.random() < 0.3 else None
+
+        def write(writer: int, uri: str = uri, version: FileVersion | None = version) -> bytes | None:
+            content = f"{uri} by {writer}".encode()
+            try:
+                files.replace_exactly(uri, content, version) if version else files.create_exclusive(uri, content)
+            except (FileExistsError, VersionMismatch):
+                return None
+            return content
+
+        with ThreadPoolExecutor(4) as pool:
+            winners = [content for content in pool.map(write, range(4)) if content]
+        assert winners == [s3.objects["b"][str(number)]]
 
 
 def _answer_once(stub: S3Stub, monkeypatch: pytest.MonkeyPatch, status: int, body: str) -> None:
