@@ -172,7 +172,7 @@ class RowReader:
         columns = {
             "key": pc.if_else(nameless, row, key),
             "uri": pc.if_else(pc.or_(_missing(uri), secret), list_uri, uri),
-            "size": pc.fill_null(batch.column(names.size), -1) if names.size else pa.repeat(-1, len(batch)),
+            "size": _size(batch, names),
             "etag": _etag(batch, names),
             "modified": pa.repeat(0.0, len(batch)),
             "code": code,
@@ -254,6 +254,13 @@ def _first_problem(problems: Sequence[tuple[pa.Array, str, str]], count: int) ->
         has_it = pc.fill_null(has_it, False)
         code, message = pc.if_else(has_it, its_code, code), pc.if_else(has_it, words, message)
     return code, message
+
+
+def _size(batch: pa.RecordBatch, names: ListColumns) -> pa.Array:
+    if not names.size:
+        return pa.repeat(-1, len(batch))
+    values = batch.column(names.size)
+    return pc.fill_null(values.cast(pa.int64(), safe=False), -1)
 
 
 def _etag(batch: pa.RecordBatch, names: ListColumns) -> pa.Array:

@@ -159,7 +159,7 @@ class References:
         columns = self._choose(form.names(first))
         kinds = dict.fromkeys((name for name in (columns.label, *columns.others) if name), "auto")
         kinds |= dict.fromkeys((name for name in (*columns.addresses, columns.key, columns.etag) if name), "string")
-        kinds |= {columns.size: "int64"} if columns.size else {}
+        kinds |= {columns.size: "float64"} if columns.size else {}  # pandas writes integers so where some are missing
         return OpenedList(form.make(patterns, kinds), folder, columns)
 
     def _choose(self, present: Sequence[str]) -> ListColumns:
@@ -260,7 +260,7 @@ def _check_types(columns: ListColumns, schema: pa.Schema) -> None:
     expected: list[tuple[str, tuple[pa.DataType, ...]]] = [
         *((name, integers_or_strings) for name in (*columns.addresses, columns.key, columns.label)),
         (columns.etag, (pa.string(),)),
-        (columns.size, (pa.int64(),)),
+        (columns.size, (pa.int64(), pa.float64())),
         *((name, (*integers_or_strings, pa.float64())) for name in columns.others),
     ]
     for name, kinds in expected:

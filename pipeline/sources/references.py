@@ -126,7 +126,9 @@ class ReferenceTable:
         count = len(batch)
         names = {name: f"c{at}" for at, name in enumerate(self.schema.columns.names)}
         arrays = {names.get(name, name): batch.column(name) for name in batch.schema.names}
-        if "label" in names:  # as it is stored; what counts labels takes it as a string
+        if (
+            "label" in names and "label" in batch.schema.names
+        ):  # as it is stored; what counts labels takes it as a string
             arrays["label"] = batch.column("label").cast(pa.string())
         arrays["uri"], arrays["base"] = self._without_base(batch["key"], batch["uri"])
         arrays["rid"] = pa.array(np.arange(self._rows, self._rows + count))

@@ -45,6 +45,13 @@ def test_labels_that_are_integers_are_stored_as_such(tmp_path: Path):
     assert [problem.code for problem in listing.problems] == ["label_missing"]
 
 
+def test_rows_that_do_not_fit_are_quarantined(tmp_path: Path):
+    (tmp_path / "list.csv").write_text("uri,class,n\n1.jpg,7,1\n2.jpg,7\n3.jpg,8,3\n")
+    listing = list_images(Images(uris=references("list.csv", label="class", columns=["n"])), str(tmp_path))
+    assert [reference.key for reference in listing.references] == ["1.jpg", "3.jpg"]
+    assert [(problem.key, problem.stage) for problem in listing.problems] == [("list.csv:1", "plan")]
+
+
 def test_labels_by_rules_of_the_key(tmp_path: Path):
     root = write(tmp_path, [{"uri": "s3://b/cat/cat_1.jpg"}, {"uri": "gs://c/dog/dog_2.jpg"}])
     (tmp_path / "labels.csv").write_text("cat_1,x\nc/dog/dog_2.jpg,y\n")

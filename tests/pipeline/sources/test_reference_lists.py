@@ -199,6 +199,12 @@ def test_columns_are_chosen_by_their_usual_names(tmp_path: Path):
     assert column(references("2.csv"), tmp_path, "uri") == ["https://h/1.jpg"]
 
 
+@pytest.mark.parametrize("name", ["list.csv", "list.parquet", "list.jsonl"])
+def test_sizes_may_be_written_as_floats(tmp_path: Path, name: str):
+    write(tmp_path / name, [{"uri": "s3://a/1.jpg", "size": 5.0}, {"uri": "s3://a/2.jpg", "size": None}])
+    assert column(references(name), tmp_path, "size") == [5, -1]
+
+
 def test_a_row_may_lack_what_others_have(tmp_path: Path):
     write(tmp_path / "list.jsonl", [{"uri": "s3://a/1.jpg"}, {"uri": "s3://a/2.jpg", "size": 3, "etag": "ee"}])
     rows = found(references("list.jsonl"), tmp_path)
