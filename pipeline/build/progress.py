@@ -24,19 +24,22 @@ class ProgressWriter:
         self._interval = _INTERVAL if folder is None or files.is_local(folder) else _STORE_INTERVAL
         self._units: dict[int, tuple[int, int]] = {}
         self._next = 0.0
+        self._is_new = False  # what was told since the last write
 
     def tell(self, unit: int, read: int, quarantined: int) -> None:
         """Of a unit so many examples were taken in hand by now, and so many of them quarantined."""
         self._units[unit] = read, quarantined
+        self._is_new = True
         now = time.monotonic()
         if now >= self._next:
             self.flush()
             self._next = time.monotonic() + max(self._interval, _SHARE * (time.monotonic() - now))
 
     def flush(self) -> None:
-        """Writes what was told."""
-        if self._uri and self._units:
+        """Writes what was told, unless it is written."""
+        if self._uri and self._is_new:
             files.write_bytes(self._uri, json.dumps(self._units).encode())
+        self._is_new = False
 
 
 def read_progress(folder: str) -> tuple[int, int]:

@@ -94,8 +94,10 @@ class MakeUnits(beam.DoFn):
         self._made: dict[int, Journal] = {}
         self._progress = ProgressWriter(self._options.progress)
 
-    def teardown(self) -> None:
+    def finish_bundle(self) -> None:
         self._progress.flush()
+
+    def teardown(self) -> None:
         self._plan.close()
         self._worker.close()
 

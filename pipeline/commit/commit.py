@@ -252,8 +252,10 @@ def _filtered(options: CommitOptions, journals: Sequence[Journal]) -> list[Liste
 def _merge_summaries(options: CommitOptions, journals: Sequence[Journal]) -> Summaries:
     """The summaries of all units, merged in their order; some files are read side by side."""
     merged: Summaries = {}
-    uris = [files.join(options.root, each.summaries.path) for each in journals if each.summaries]
-    for content in files.map_files(files.read_bytes, uris):
+    stored = [journal.summaries for journal in journals if journal.summaries]
+    uris = [files.join(options.root, file.path) for file in stored]
+    calls = files.calls_for(max((file.bytes for file in stored), default=0))
+    for content in files.map_files(files.read_bytes, uris, calls):
         merged = merge(merged, decode(content))
     return merged
 

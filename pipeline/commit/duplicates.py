@@ -14,7 +14,7 @@ from ..build.journal import Journal, read_hashes
 from ..storage import files
 
 _ROWS = 4_000_000  # hashes looked at at a time
-_READS = 4  # units read at a time
+_ROW_BYTES = 200  # that a row of hash, key, split and label takes, or less
 _LISTED = 10_000  # groups that are listed
 _MEMBERS = 20  # examples of a split that a listed group shows
 _UNLABELLED = -1
@@ -51,11 +51,12 @@ def find_duplicates(generation: str, journals: Iterable[Journal]) -> Duplicates:
       journals: Of all units.
     """
     by_unit = {journal.unit: journal for journal in journals if journal.hashes}
-    total = sum(journal.read for journal in by_unit.values())
-    return group(list(by_unit), lambda unit: read_hashes(generation, by_unit[unit]), total)
+    rows = [journal.read for journal in by_unit.values()]
+    calls = files.calls_for(_ROW_BYTES * max(rows, default=0))
+    return group(list(by_unit), lambda unit: read_hashes(generation, by_unit[unit]), sum(rows), calls=calls)
 
 
-def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = _ROWS) -> Duplicates:
+def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = _ROWS, calls: int = 1) -> Duplicates:
     """As `find_duplicates`, of what `read` gives for units.
 
     Hashes are uniform: those of each part of their range go to a temporary file of its own, and one part is looked at
@@ -66,18 +67,19 @@ def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = 
       read: Gives a unit's hashes, in any thread.
       total: How many there are of all units, or more.
       rows_at_a_time: How many to look at.
+      calls: How many units to read at a time.
     """
     found = Duplicates()
     chosen: list[tuple[bool, list[tuple[int, int]]]] = []
     with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
         parts = _Parts(folder, max(1, math.ceil(total / rows_at_a_time)))
-        for unit, table in zip(units, files.map_files(read, units, _READS), strict=True):
+        for unit, table in zip(units, files.map_files(read, units, calls), strict=True):
             parts.add(unit, table)
         for rows in parts.take():
             chosen += _count(found, rows)
             chosen.sort(key=lambda entry: not entry[0])  # stable: in the order of hashes otherwise
             del chosen[_LISTED:]
-    found.listed = _list([members for _, members in chosen], read)
+    found.listed = _list([members for _, members in chosen], read, calls)
     return found
 
 
@@ -189,7 +191,7 @@ def _repeated(values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(repeated[places] == values)
 
 
-def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes) -> list[dict[str, Any]]:
+def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes, calls: int) -> list[dict[str, Any]]:
     """What is shown of groups, given the count of each and then unit and row of its examples."""
     shown: dict[int, set[int]] = {}
     for _, *members in groups:
@@ -200,7 +202,7 @@ def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes) -> list[dict[st
     def take(unit: int) -> pa.Table:
         return read(unit).take(pa.array(sorted(shown[unit])))
 
-    for unit, table in zip(shown, files.map_files(take, shown, _READS), strict=True):
+    for unit, table in zip(shown, files.map_files(take, shown, calls), strict=True):
         entries.update(zip(((unit, row) for row in sorted(shown[unit])), table.to_pylist(), strict=True))
     return [
         {

@@ -45,6 +45,7 @@ T = TypeVar("T")
 _BLOCK = 1 << 20  # bytes
 _READ_AHEAD = 128 << 10  # bytes
 _CALLS = 32  # at a time
+_WAITING = 256 << 20  # bytes of files that were read and wait to be taken
 _LITERAL = re.compile(r"[\w./ +=,~-]*")  # paths that nobody takes for a pattern
 
 
@@ -246,6 +247,15 @@ def map_files(function: Callable[[A], T], uris: Iterable[A], calls: int = _CALLS
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def calls_for(largest: int) -> int:
+    """How many files at a time `map_files` may read whole, so that what waits to be taken stays within some memory.
+
+    Args:
+      largest: The bytes that the largest of them takes.
+    """
+    return max(1, min(_CALLS, _WAITING // (4 * max(1, largest))))
 
 
 @contextlib.contextmanager

@@ -37,6 +37,7 @@ def test_little_is_written_and_all_of_it_at_the_end(folder: str):
         writer.tell(read, 2, 1)
     assert read_progress(folder) == (2, 1)
     writer.flush()
+    writer.flush()
     assert read_progress(folder) == (200, 100)
     puts = stores.COUNTS.snapshot().get("put", 0) - before.get("put", 0)
     assert puts == (2 if folder.startswith("memory") else 0)

@@ -182,3 +182,7 @@ def test_what_is_wrong_with_a_request_is_not_asked_again(root, tmp_path):
     with pytest.raises(OSError, match="file://"):
         files.read_bytes(f"file://{tmp_path}")
     assert stores.COUNTS.snapshot().get("retry", 0) == before
+
+
+def test_what_waits_to_be_taken_has_a_bound():
+    assert [files.calls_for(size) for size in (0, 1, 1 << 20, 8 << 20, 64 << 20, 1 << 30)] == [32, 32, 32, 8, 1, 1]
