@@ -345,7 +345,7 @@ def _hash_payloads(
     shared = f"SELECT size FROM ({usable}) GROUP BY size HAVING count(*) > 1"
     among = f"FROM ({usable}) WHERE size IN ({shared})"
     candidates = table.database.batches(f"SELECT rid, uri, size {among} ORDER BY key")
-    if hasher and table.database.value(f"SELECT sum(greatest(size, 0)) {among}") > payloads.READ_HERE:
+    if hasher and table.database.value(f"SELECT coalesce(sum(greatest(size, 0)), 0) {among}") > payloads.READ_HERE:
         return hasher(digest, candidates)
     return hash_here(candidates, threads)
 
