@@ -203,9 +203,13 @@ def _record_ends(file: IO[bytes], info: FileInfo) -> Iterator[int]:
     number = place = base = 0
     block = b""
     while place < info.size:
-        if place + HEADER_SIZE > base + len(block):
-            file.seek(place)
-            base, block = place, read_fully(file, min(_BLOCK, info.size - place))
+        if place + HEADER_SIZE > (read := base + len(block)):
+            if place - read > _BLOCK:
+                file.seek(place)
+            elif place > read:  # a store's file that is read on is asked for ahead
+                read_fully(file, place - read)
+            rest = block[place - base :]
+            base, block = place, rest + read_fully(file, min(_BLOCK, info.size - place - len(rest)))
         length = _length(block, place - base, info.uri, place, number, RequestError)
         place += HEADER_SIZE + length + FOOTER_SIZE
         if place > info.size:
