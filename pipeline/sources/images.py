@@ -152,7 +152,7 @@ class Images:
     def _list(self, root: str) -> FileListing:
         """The images."""
         if self._references:
-            return self._references.list_files(root, self._patterns)
+            return self._references.list_files(root, self._patterns, "images")
         labels = self.label if isinstance(self.label, Sibling) else None
         return list_with_members(root, self._patterns, "images", labels, self._masks_beside)
 

@@ -105,7 +105,12 @@ def _decoded(values: pa.Array, decode: Callable[[str], str]) -> pa.Array:
 
 
 class RowReader:
-    """Makes columns of references of a list's rows."""
+    """Makes columns of references of a list's rows.
+
+    Attributes:
+      matched: How many objects match the patterns, where there are any.
+      unmatched: The path of one that does not; empty where there is none.
+    """
 
     def __init__(self, columns: ListColumns, root: str, patterns: Sequence[str]) -> None:
         """Reads nothing yet.
@@ -119,7 +124,8 @@ class RowReader:
         self._root = files.join(root, "")
         self._patterns = patterns
         self._notes: Notes = {}
-        self._left_out = self._unmatched = 0
+        self._left_out = self.matched = 0
+        self.unmatched = ""
 
     def batches(self, rows: Rows, record_range: RecordRange) -> Iterator[pa.RecordBatch]:
         """The references of some rows of a range; rows that do not fit are quarantined."""
@@ -141,8 +147,6 @@ class RowReader:
         warnings = describe_notes(self._notes)
         if self._left_out:
             warnings.append(f"{self._left_out} rows of the list are passed over: {self._columns.left_out}")
-        if self._unmatched:
-            warnings.append(f"{self._unmatched} objects of the list match none of {[*self._patterns]}")
         return warnings
 
     def _batch(self, batch: pa.RecordBatch, row: pa.Array, list_uri: str) -> pa.RecordBatch:
@@ -185,7 +189,8 @@ class RowReader:
         if not self._patterns:
             return references
         matched = _match(self._patterns, pc.coalesce(path, ""))
-        self._unmatched += len(references) - matched.true_count
+        self.matched += matched.true_count
+        self.unmatched = self.unmatched or next(iter(path.filter(pc.invert(matched)).drop_null().to_pylist()), "")
         return references.filter(matched)
 
     def _place(self, written: pa.Array) -> tuple[pa.Array, pa.Array, pa.Array]:

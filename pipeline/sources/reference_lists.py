@@ -107,16 +107,17 @@ class References:
         """The same list, to look for masks in it."""
         return replace(self, key=None, label=None, mask=None, columns=())
 
-    def list_files(self, root: str, patterns: Sequence[str] = ()) -> FileListing:
+    def list_files(self, root: str, patterns: Sequence[str] = (), what: str = "") -> FileListing:
         """The images that the list names, as columns.
 
         Args:
           root: The input folder.
           patterns: Patterns of which one must match an object's path below the input, or its URI without the scheme;
             none: all are taken.
+          what: What the objects are, for the message where none matches; empty: that is no error.
 
         Raises:
-          RequestError: the list cannot be read or lacks a column; while batches are taken, too.
+          RequestError: the list cannot be read or lacks a column, or nothing matches; while batches are taken, too.
         """
         opened = self._open(root)
         names, listing = opened.columns, opened.table.find(opened.folder, _RANGE_BYTES)
@@ -138,6 +139,11 @@ class References:
                 raise
             except PenstockError as error:
                 raise RequestError(str(error)) from error
+            if what and reader.unmatched and not reader.matched:
+                raise RequestError(
+                    f"expected {what} that match {[*patterns]} in the list, found others, such as {reader.unmatched}; "
+                    "fix the pattern, or leave it out"
+                )
             warnings.extend(reader.warnings())
 
         return FileListing(batches(), schema, warnings, digest=listing.digest + opened.digest, unique=False)

@@ -219,7 +219,12 @@ def test_patterns_choose_among_the_objects(tmp_path: Path):
     source = references("list.jsonl")
     listing = source.list_files(str(tmp_path), ["**/*.jpg"])
     assert [row["key"] for row in rows_of(listing)] == ["a/1.jpg", "a/b/2.jpg", "x/4.jpg", "é.jpg"]
-    assert any("1 objects of the list match none of ['**/*.jpg']" in warning for warning in listing.warnings)
+    assert listing.warnings == []
+    assert found(source, tmp_path, "*.gif") == []
+    with pytest.raises(
+        RequestError, match=r"images that match \['\*\.gif'\] in the list, found others, such as a/1\.jpg"
+    ):
+        rows_of(source.list_files(str(tmp_path), ["*.gif"], "images"))
     assert [row["key"] for row in found(source, tmp_path, "a/*.jpg", "*/[4].jpg")] == ["a/1.jpg", "x/4.jpg"]
 
 
