@@ -29,7 +29,7 @@ _STALL = 30.0  # seconds without a byte
 _LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STALL and _TRIES
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>([^<]*)</Code>|\"(?:reason|code)\": ?\"([A-Za-z]+)\"")
+_CODE = re.compile(r"<Code>([^<]*)</Code>|\"(?:reason|code)\": ?\"([A-Za-z]+)\"|\(code: ([A-Za-z]+)\)")
 _EXPLAINED = re.compile(r"<Message>([^<]*)</Message>|\"message\": ?\"([^\"]*)\"")
 _LOCAL = ("Generic InMemory error", "Generic LocalFileSystem error")
 _KNOWN = re.compile(r"^Generic \w+ error: (?:(?:[\w ]*: )?Error performing .*? in \S+ - )?")  # not worth a word
@@ -53,6 +53,7 @@ _PASSING = {
     "rateLimitExceeded",
     "userRateLimitExceeded",
 }
+_DENIED = "AccessDenied"
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _RENAME = "; a key with an empty part, . or .., or a control character cannot be read: rename the object"
 _ADVICE = {"redirect": "; set AWS_REGION to the bucket's region", "parse path": _RENAME, "invalid path": _RENAME}
@@ -194,7 +195,7 @@ class _Failure:
             error,
             type(error).__name__,
             int(status[1]) if status else None,
-            (code[1] or code[2] or "") if code else "",
+            (code[1] or code[2] or code[3] or "") if code else "",
             redact(" ".join(words.split())),
         )
 
@@ -210,8 +211,8 @@ class _Failure:
             return True
         if self.kind != "GenericError" or "redirect" in self.said or str(self.error).startswith(_LOCAL):
             return False
-        if self.status is None:  # no answer, or one that was cut off
-            return True
+        if self.status is None:  # no answer, one that was cut off, or what became of one of many keys to be deleted
+            return self.code != _DENIED
         return (self.status >= 500 and self.status != 501) or self.status in (408, 425, 429) or self.of_metadata
 
     def as_error(self, uri: str, tries: int, seconds: float) -> Exception:
@@ -241,6 +242,8 @@ class _Failure:
                 return PermissionError(
                     f"{place}: the store refused access{why}{after}; check credentials and permissions"
                 )
+            case "GenericError", None if self.code == _DENIED:
+                return PermissionError(f"{place}: the store refused access{after}; check credentials and permissions")
             case "TryAgain", _:
                 return UnreachableError(f"{place}: {self.said}{after}")
         if self.kind in _OBSTORE_KINDS or (self.kind == "ValueError" and "parse path" in self.said):

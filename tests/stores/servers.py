@@ -26,6 +26,7 @@ from helpers import REPOSITORY
 
 INSTALLED = REPOSITORY / ".stores"
 BUCKETS = ("raw", "prepared")
+REGION = "us-east-1"
 _READY = 60.0  # seconds within which a server answers
 
 
@@ -155,7 +156,7 @@ def s3rver(folder: Path) -> Iterator[Store]:
 def s3_environment(access: str, secret: str) -> dict[str, str]:
     return {
         "AWS_ENDPOINT_URL": "{url}",
-        "AWS_REGION": "us-east-1",
+        "AWS_REGION": REGION,
         "AWS_ACCESS_KEY_ID": access,
         "AWS_SECRET_ACCESS_KEY": secret,
     }
