@@ -393,3 +393,24 @@ def test_a_unit_that_fails_stops_its_fetches(tmp_path: Path, monkeypatch: pytest
     finally:
         worker.close()
     assert len(asked) < 600  # of which 128 at a time
+
+
+def test_late_answers_of_a_store_are_waited_for_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    content = save(tmp_path / "1.png", PIXELS).read_bytes()
+
+    def read(*_: Any) -> bytes:
+        time.sleep(0.05)
+        return content
+
+    monkeypatch.setattr(files, "read_bytes", read)
+    references = [Reference(str(number), f"s3://b/{number}", len(content)) for number in range(300)]
+    features = {**ImageSteps(image.decode())(references[0]).features}  # type: ignore[union-attr]
+    worker = ImagePreparer(ImageSteps(image.decode()), features, StatisticsSpec("train")).start(threads=2)
+    start = time.monotonic()
+    try:
+        chunks = list(worker.chunks(["train"], references))
+    finally:
+        worker.close()
+    assert [example for chunk in chunks for example in chunk.quarantined] == []
+    assert sum(chunk.read for chunk in chunks) == 300
+    assert time.monotonic() - start < 5  # two threads alone would take 7.5 s
