@@ -14,7 +14,7 @@ import pyarrow as pa
 from ..errors import PenstockError, RequestError
 from ..formats.features import IMAGE, KEY, LABEL, MASK
 from .list_rows import ListColumns, RowReader, fields_of
-from .listing import RecordRange
+from .listing import RecordListing, RecordRange
 from .record_source import RecordSource, Rows, stream_rows
 from .references import FileListing
 from .table_schema import TableSchema
@@ -35,12 +35,14 @@ class OpenedList:
       folder: The folder that the table's patterns are relative to.
       columns: What its columns are.
       digest: A hash over what it depends on beside the table's files.
+      listing: The table's, where it was needed to know the columns.
     """
 
     table: RecordSource
     folder: str
     columns: ListColumns
     digest: str = ""
+    listing: RecordListing | None = None
 
 
 @runtime_checkable
@@ -120,7 +122,7 @@ class References:
           RequestError: the list cannot be read or lacks a column, or nothing matches; while batches are taken, too.
         """
         opened = self._open(root)
-        names, listing = opened.columns, opened.table.find(opened.folder, _RANGE_BYTES)
+        names, listing = opened.columns, opened.listing or opened.table.find(opened.folder, _RANGE_BYTES)
         _check_types(names, listing.schema.columns)
         schema = _stored(names, listing.schema)
         warnings = [*listing.warnings]
@@ -156,8 +158,8 @@ class References:
             chosen = {name: column for name, column in chosen.items() if column is not None}
             return replace(opened, columns=self._with_own(replace(opened.columns, **chosen)))  # type: ignore[arg-type]
         if isinstance(self.table, RecordSource):
-            names = self.table.find(root, _RANGE_BYTES).schema.columns.names
-            return OpenedList(self.table, root, self._choose(names))
+            listing = self.table.find(root, _RANGE_BYTES)
+            return OpenedList(self.table, root, self._choose(listing.schema.columns.names), listing=listing)
         from .list_tables import first_file, list_format, split_patterns
 
         folder, patterns = split_patterns(root, [self.table] if isinstance(self.table, str) else self.table)

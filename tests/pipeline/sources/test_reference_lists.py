@@ -82,6 +82,16 @@ def test_a_list_may_be_a_table_of_any_source(tmp_path: Path):
     assert column(listed, tmp_path, "label") == [7]
 
 
+def test_a_table_is_listed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    write(tmp_path / "list.csv", ROWS)
+    calls = []
+    find = Csv.find
+    monkeypatch.setattr(Csv, "find", lambda *arguments: calls.append(arguments) or find(*arguments))
+    for source in (references("list.csv"), references(Csv("list.csv"))):
+        assert len(column(source, tmp_path, "uri")) == 3
+    assert len(calls) == 2
+
+
 def test_a_list_may_lie_elsewhere_and_be_compressed(tmp_path: Path):
     uri = f"memory://lists-{tmp_path.name}/deep/list.csv.gz"
     files.write_bytes(uri, gzip.compress(b"uri,size\ns3://a/1.jpg,5\n"))
