@@ -345,23 +345,33 @@ class _Lister:
             schema=SCHEMA,
         )
         batch = batch.filter(pc.not_equal(batch.column("key"), ""))  # an object of the folder's own key and a /
-        if self.pattern is not None:
-            batch = batch.filter(self.pattern.select(batch.column("key")))
-        empty = pc.indices_nonzero(pc.equal(batch.column("size"), 0)).to_pylist()
-        folders = [row for row in empty if self._is_folder(batch.column("key")[row].as_py())]
+        batch = self._without_folders(batch)
+        return batch if self.pattern is None else batch.filter(self.pattern.select(batch.column("key")))
+
+    def _without_folders(self, batch: pa.RecordBatch) -> pa.RecordBatch:
+        """A page without the objects that stand for folders: their keys are told without the / at their end."""
+        keys = batch.column("key")
+        folders = set()
+        for row in pc.indices_nonzero(pc.equal(batch.column("size"), 0)).to_pylist():
+            key = keys[row].as_py()
+            if self.pattern is not None and not self.pattern.matches(key):
+                continue
+            following = keys[row + 1].as_py() if row + 1 < len(keys) else f"{key}/"  # its own first, if it is a folder
+            if "." in key.rpartition("/")[2] and not following.startswith(f"{key}/"):
+                continue  # an empty file, with a suffix
+            if self._is_folder(key):
+                folders.add(row)
         if folders:
-            batch = batch.take(pa.array(sorted(set(range(batch.num_rows)) - set(folders)), pa.int64()))
+            batch = batch.take(pa.array(sorted(set(range(len(keys))) - folders), pa.int64()))
         return batch
 
     def _is_folder(self, key: str) -> bool:
-        """Whether an object without content stands for a folder: its key, which is told without its last /, is none."""
+        """Whether an object without content stands for a folder: there is none of its key as it is told."""
         if key.endswith("_$folder$"):
             return True
-        if "." in key.rpartition("/")[2]:
-            return False  # an empty file, with a suffix; folders rarely have one, and need not be empty
         full = f"{self.folder}/{key}" if self.folder else key
         try:
-            self.bucket.call("head", full, lambda: self.bucket.client.head(full))
+            meta = self.bucket.call("head", full, lambda: self.bucket.client.head(full))
         except FileNotFoundError:
             return True
-        return False
+        return bool(meta["size"])  # it is there, and has content: this is another

@@ -20,6 +20,8 @@ from penstock.pipeline.storage.stores import Bucket, StoreError
 class Listed:
     """A store that lists as S3 does, page by page, from any key on; some requests fail."""
 
+    empty = False  # whether all objects are
+
     def __init__(self, keys: list[str], failing: float = 0.0, seed: int = 0, latency: float = 0.0) -> None:
         self.keys = sorted(keys)
         self.requests = self.most_at_once = self._at_once = 0
@@ -68,7 +70,7 @@ class Listed:
     def head(self, key: str) -> dict[str, int]:
         if key not in self.keys:
             raise FileNotFoundError(key)
-        return {"size": 0}
+        return {"size": 0 if self.empty else 7}
 
 
 @pytest.fixture
@@ -168,12 +170,16 @@ def test_a_glob_lists_only_keys_that_begin_as_it_does(pattern, count, requests, 
 
 
 def test_objects_that_stand_for_folders_are_no_files(listed):
-    store = Listed(["p/", "p/a/", "p/a-b", "p/a/1", "p/empty/", "p/z_$folder$/"])
-    assert sorted(listed(store)) == ["a-b", "a/1"]
+    store = Listed(
+        ["p/", "p/a/", "p/a-b", "p/a/1", "p/both", "p/both/", "p/empty/", "p/v1.0/", "p/v1.0/x", "p/z_$folder$/"]
+    )
+    assert sorted(listed(store)) == ["a-b", "a/1", "both", "v1.0/x"]
 
 
 def test_empty_objects_are_files(listed):
     class Empty(Listed):
+        empty = True
+
         def _page(self, keys):
             page = super()._page(keys)
             return page.set_column(2, "size", pa.array([0] * page.num_rows, pa.uint64()))
