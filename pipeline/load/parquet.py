@@ -23,7 +23,7 @@ from .locks import ProcessLock
 from .open_files import KEPT_BYTES, OpenFiles
 from .reader import Reader
 from .records import READ_ERRORS, Damage, Places
-from .shard_files import Integers, RemoteFile, ShardFile, ShardSource, fits, side_by_side, split_range
+from .shard_files import Integers, RemoteFile, ShardFile, ShardSource, fits, remote_file, side_by_side, split_range
 
 _GROUP_BITS = 32  # of a row group's number in its shard
 
@@ -154,10 +154,12 @@ class ParquetReader(Reader):
 
     def source(self, shard: int) -> RemoteFile | None:
         """A shard's content in its store; None: it is on a local disk."""
+        return None if files.is_local(self.shards[shard].uri) else self.remote_source(shard)
+
+    def remote_source(self, shard: int) -> RemoteFile:
+        """The content of a shard that is in a store."""
         file = self.shards[shard]
-        if files.is_local(file.uri):
-            return None
-        return RemoteFile(file.uri, file.bytes, file.sha256, self._blocks, self._keep)
+        return remote_file(file.uri, file.bytes, file.sha256, self._blocks, self._keep)
 
     def bounds(self, shard: int) -> list[tuple[int, int]]:
         """Where the columns that are read of each row group of a remote shard begin, and where they end.
@@ -270,8 +272,7 @@ class _RowGroups:
 
     def source(self, shard: int) -> ShardSource:
         """See `Storage.source`."""
-        source = self._reader.source(shard)
-        assert source
+        source: ShardSource = self._reader.remote_source(shard)
         return source
 
 

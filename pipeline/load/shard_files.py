@@ -180,9 +180,6 @@ class RemoteFile:
     Args:
       uri: Where it is.
       size: Its bytes.
-      sha256: Of its content: what blocks of it are called in a cache.
-      cache: Where blocks of it are kept; None: nowhere.
-      keep: Whether blocks are kept of which it is not known when they are needed next.
 
     Attributes:
       size: Its bytes.
@@ -190,9 +187,9 @@ class RemoteFile:
 
     gap = 1 << 18
 
-    def __init__(self, uri: str, size: int, sha256: str, cache: BlockCache | None = None, keep: bool = False) -> None:
-        self.size, self._uri, self._sha256, self._cache = size, uri, sha256, cache
-        self._demand = Demand() if keep else None
+    def __init__(self, uri: str, size: int) -> None:
+        self.size = size
+        self._uri = uri
 
     def frame(self, start: int, stop: int) -> tuple[bytes, bytes]:
         framed = self.read(start, stop)
@@ -210,11 +207,7 @@ class RemoteFile:
             copy_to(memoryview(content), parts)
 
     def forget(self, start: int = 0, stop: int | None = None) -> bool:
-        if self._cache is None:
-            return False
-        for number in self._numbers(start, self.size if stop is None else stop):
-            self._cache.drop((self._sha256, number))
-        return True
+        return False
 
     def content(self) -> bytes:
         """All of it."""
@@ -230,63 +223,87 @@ class RemoteFile:
         Args:
           start: Of the first byte.
           stop: Behind the last.
-          demand: Who wants blocks kept; None: what was said when it was opened.
+          demand: Who wants them kept in a cache; None: what was said when it was opened.
 
         Raises:
           OSError: they cannot be read.
+          DatasetError: the file is missing.
         """
+        try:
+            return files.view_range(self._uri, min(start, self.size), min(stop, self.size))
+        except FileNotFoundError as error:
+            raise _missing(self._uri) from error
+
+
+class CachedFile(RemoteFile):
+    """A file in a store, of which blocks are kept on a local disk.
+
+    Args:
+      uri: Where it is.
+      size: Its bytes.
+      sha256: Of its content: what its blocks are called.
+      cache: Where they are kept.
+      keep: Whether blocks are kept of which it is not known when they are needed next.
+    """
+
+    def __init__(self, uri: str, size: int, sha256: str, cache: BlockCache, keep: bool) -> None:
+        super().__init__(uri, size)
+        self._sha256, self._cache = sha256, cache
+        self._demand = Demand() if keep else None
+
+    def forget(self, start: int = 0, stop: int | None = None) -> bool:
+        for number in self._numbers(start, self.size if stop is None else stop):
+            self._cache.drop((self._sha256, number))
+        return True
+
+    def view(self, start: int, stop: int, demand: Demand | None = None) -> memoryview:
         start, stop, demand = min(start, self.size), min(stop, self.size), demand or self._demand
-        if self._cache is None or start >= stop:
-            return self._request(start, stop)
+        if start >= stop:
+            return memoryview(b"")
         parts: dict[int, bytes | memoryview | None] = {
             number: self._cached(number, start, stop) for number in self._numbers(start, stop)
         }
         missing = enumerate(number for number, part in parts.items() if part is None)
         runs = [[number for _, number in run] for _, run in groupby(missing, lambda each: each[1] - each[0])]
-        for run, content in zip(
-            runs, side_by_side(lambda each: self._fetch(each, start, stop, demand), runs), strict=True
-        ):
+        fetched = side_by_side(lambda run: self._fetch(run, start, stop, demand), runs)
+        for run, content in zip(runs, fetched, strict=True):
             parts |= {run[0]: content, **dict.fromkeys(run[1:], b"")}
         there = [part for part in parts.values() if part]
         return memoryview(there[0] if len(there) == 1 else b"".join(there))
 
     def _numbers(self, start: int, stop: int) -> range:
         """The blocks that have the bytes between two offsets."""
-        assert self._cache
         return range(start // self._cache.block, -(-stop // self._cache.block))
 
-    def _cached(self, number: int, start: int, stop: int) -> bytes | None:
-        assert self._cache
-        first, size = number * self._cache.block, self._block_size(number)
-        bounds = max(0, start - first), min(size, stop - first)
-        return self._cache.read((self._sha256, number), size, *bounds)
-
     def _block_size(self, number: int) -> int:
-        assert self._cache
         return min(self._cache.block, self.size - number * self._cache.block)
 
+    def _cached(self, number: int, start: int, stop: int) -> bytes | None:
+        """What a block has of the bytes between two offsets, where it is in the cache."""
+        first, size = number * self._cache.block, self._block_size(number)
+        return self._cache.read((self._sha256, number), size, max(0, start - first), min(size, stop - first))
+
     def _fetch(self, numbers: Sequence[int], start: int, stop: int, demand: Demand | None) -> memoryview:
-        """What some neighbouring blocks, which are not in the cache, have of the bytes between two offsets."""
-        assert self._cache
+        """What neighbouring blocks have of the bytes between two offsets, from the store."""
+        sizes = [self._block_size(number) for number in numbers]
         first = numbers[0] * self._cache.block
-        last = numbers[-1] * self._cache.block + self._block_size(numbers[-1])
-        start, stop = max(start, first), min(stop, last)
+        start, stop = max(start, first), min(stop, first + sum(sizes))
         if demand is None:
-            return self._request(start, stop)
+            return super().view(start, stop)
         names = [(self._sha256, number) for number in numbers]
+        request = super().view
         return self._cache.fill(
             names,
-            [self._block_size(number) for number in numbers],
+            sizes,
             (start - first, stop - first),
-            lambda begin, end: self._request(first + begin, first + end),
+            lambda begin, end: request(first + begin, first + end),
             demand,
         )
 
-    def _request(self, start: int, stop: int) -> memoryview:
-        try:
-            return files.view_range(self._uri, start, stop)
-        except FileNotFoundError as error:
-            raise _missing(self._uri) from error
+
+def remote_file(uri: str, size: int, sha256: str, cache: BlockCache | None, keep: bool) -> RemoteFile:
+    """A file in a store, through a cache where there is one; arguments as for `CachedFile`."""
+    return RemoteFile(uri, size) if cache is None else CachedFile(uri, size, sha256, cache, keep)
 
 
 def split_range(start: int, stop: int) -> list[tuple[int, int]]:
@@ -437,7 +454,7 @@ def _open_shard(shard: ShardFile, size: int, cache: BlockCache | None, keep: boo
             content = gzip.decompress(files.read_bytes(shard.uri))
         else:
             # processes that share a cache need the same compressed shards, as a whole, about at the same time
-            remote = RemoteFile(shard.uri, shard.bytes, shard.sha256, cache, keep or shard.compressed)
+            remote = remote_file(shard.uri, shard.bytes, shard.sha256, cache, keep or shard.compressed)
             if not shard.compressed:
                 return remote
             content = _read_whole(remote, gzip.decompress)
@@ -471,7 +488,7 @@ def _read_offsets(shard: ShardFile, cache: BlockCache | None) -> Integers:
     try:
         if cache is None or files.is_local(shard.index_uri):
             return _parse_offsets(shard, files.read_bytes(shard.index_uri))
-        index = RemoteFile(shard.index_uri, 8 * (shard.records + 1), shard.index_sha256, cache, keep=True)
+        index = CachedFile(shard.index_uri, 8 * (shard.records + 1), shard.index_sha256, cache, keep=True)
         return _read_whole(index, lambda content: _parse_offsets(shard, content))
     except FileNotFoundError as error:
         raise _missing(error.filename or shard.index_uri) from error

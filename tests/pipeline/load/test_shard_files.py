@@ -27,7 +27,7 @@ def _record(number: int) -> bytes:
 
 
 def _remote(shard: ShardFile) -> RemoteFile:
-    return RemoteFile(f"file://{shard.uri}", shard.bytes, shard.sha256)
+    return RemoteFile(f"file://{shard.uri}", shard.bytes)
 
 
 @pytest.fixture
@@ -180,7 +180,7 @@ def test_no_thread_of_a_store_goes_on_when_its_reader_stops(shards: list[Any]) -
 
 def test_memory_that_a_short_file_leaves_unwritten_is_cleared(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"abc")
-    for source in (LocalFile(str(tmp_path / "file")), RemoteFile(f"file://{tmp_path / 'file'}", 3, "")):
+    for source in (LocalFile(str(tmp_path / "file")), RemoteFile(f"file://{tmp_path / 'file'}", 3)):
         parts = [np.full(2, 9, np.uint8), np.full(3, 9, np.uint8), np.full(2, 9, np.uint8)]
         source.fill(1, parts)
         assert [part.tolist() for part in parts] == [[98, 99], [0, 0, 0], [0, 0]]
