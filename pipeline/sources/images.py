@@ -225,15 +225,18 @@ def _label_by_list(table: ReferenceTable, labels: key_lists.KeyList, root: str) 
     """Takes the labels of a list file; returns warnings."""
     uri, warnings = files.join(root, labels.path), list[str]()
     names.load_names(table, "label_names", labels.read(root, partial(names.index_of, table, names.ALL), warnings))
-    named = names.find_named(table, "label_names", uri)
-    table.database.run(
-        "CREATE TABLE labels AS SELECT rid, min(value) AS label, max(value) AS other "
-        f"FROM {named.table} JOIN label_names USING (row) GROUP BY rid"
-    )
-    if table.database.rows("SELECT rid FROM labels WHERE label <> other LIMIT 1"):
-        name, before, value = names.first_contradiction(table, "label_names", named.table)
-        raise RequestError(f"{uri}: {name!r} has the labels {before!r} and {value!r}, expected one")
-    table.join({"label": "labels.label"}, "LEFT JOIN labels USING (rid)")
+    named = names.find_named(table, "label_names", uri, carried=["value"])
+    labels_of, label = named.table, "value"
+    if table.database.rows(f"SELECT rid FROM {named.table} GROUP BY rid HAVING count(*) > 1 LIMIT 1"):
+        labels_of, label = "labels", "label"
+        table.database.run(
+            "CREATE TABLE labels AS SELECT rid, min(value) AS label, max(value) AS other "
+            f"FROM {named.table} GROUP BY rid"
+        )
+        if table.database.rows("SELECT rid FROM labels WHERE label <> other LIMIT 1"):
+            name, before, value = names.first_contradiction(table, "label_names", named.table)
+            raise RequestError(f"{uri}: {name!r} has the labels {before!r} and {value!r}, expected one")
+    table.join({"label": f"{labels_of}.{label}"}, f"LEFT JOIN {labels_of} USING (rid)")
     warnings += named.warnings
     if named.strangers:
         warnings.append(f"{uri} labels {named.strangers} examples that the input lacks, such as {named.stranger!r}")

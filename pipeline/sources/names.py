@@ -34,7 +34,7 @@ class Named:
     """Which names lead to which references.
 
     Attributes:
-      table: A table of the scratch database: the name's `row`, and the reference's `rid`.
+      table: A table of the scratch database: the name's `row` and what is carried, and the reference's `rid`.
       strangers: How many names lead to none.
       stranger: The first of these.
       warnings: What should be known of the names that were found.
@@ -67,7 +67,7 @@ def first_contradiction(references: ReferenceTable, names: str, table: str) -> t
     Returns:
       The name, the value that was there before, and its own.
     """
-    named = f"SELECT row, rid, name, value FROM {table} JOIN {names} USING (row)"
+    named = f"SELECT row, rid, name, {names}.value FROM {table} JOIN {names} USING (row)"
     first = "first_value(value) OVER (PARTITION BY rid ORDER BY row)"
     (found,) = references.database.rows(
         f"SELECT name, before, value FROM (SELECT *, {first} AS before FROM ({named})) WHERE value <> before "
@@ -80,7 +80,9 @@ ALL = "files"
 USABLE = "(FROM files ANTI JOIN left_out USING (rid))"
 
 
-def find_named(references: ReferenceTable, names: str, uri: str, among: str = ALL) -> Named:
+def find_named(
+    references: ReferenceTable, names: str, uri: str, among: str = ALL, carried: Sequence[str] = ()
+) -> Named:
     """Finds the references that names lead to.
 
     A name may be the reference's key, the same without its extension, its file name, or its stem, whatever the Unicode
@@ -91,18 +93,20 @@ def find_named(references: ReferenceTable, names: str, uri: str, among: str = AL
       names: A table with the columns of `NAMES`, in the order of `row`, which is unique.
       uri: Where the names stand, for messages.
       among: `ALL` references, or the `USABLE` ones.
+      carried: Further columns of the table of names that the result is to have.
 
     Raises:
       RequestError: a name leads to several references.
     """
     database, table = references.database, f"{names}_named"
     database.run(
-        f"CREATE TABLE {table} AS SELECT row, rid, true AS exact FROM {names} JOIN {among} AS listed ON name = key"
+        f"CREATE TABLE {table} AS SELECT {', '.join(['row', 'rid', 'true AS exact', *carried])} FROM {names} "
+        f"JOIN {among} AS listed ON name = key"
     )
     total = database.value(f"SELECT count(*) FROM {names}")
     found = database.value(f"SELECT count(*) FROM {table}")
     if found < total:
-        _find_by_aliases(references, names, table, among)
+        _find_by_aliases(references, names, table, among, carried)
         found = database.value(f"SELECT count(*) FROM {table}")
         _check_one_each(references, names, table, uri)
     stranger = None
@@ -111,22 +115,23 @@ def find_named(references: ReferenceTable, names: str, uri: str, among: str = AL
     return Named(table, total - found, stranger, _reformed(references, names, table, uri))
 
 
-def _find_by_aliases(references: ReferenceTable, names: str, table: str, among: str) -> None:
+def _find_by_aliases(references: ReferenceTable, names: str, table: str, among: str, carried: Sequence[str]) -> None:
     """Adds what the names that are no keys lead to, alias by alias, each only where the ones before give nothing."""
-    database = references.database
+    database, columns = references.database, ", ".join(["row", *carried])
     for alias in _ALIASES:
         database.run(
-            f"CREATE OR REPLACE TABLE lost AS SELECT row, name, coalesce(form, name) AS form FROM {names} "
+            f"CREATE OR REPLACE TABLE lost AS SELECT {columns}, name, coalesce(form, name) AS form FROM {names} "
             f"ANTI JOIN {table} USING (row)"
         )
         if not database.value("SELECT count(*) FROM lost"):
             break
         database.run(
-            "CREATE OR REPLACE TABLE hits AS SELECT row, rid, written = name AS exact FROM lost JOIN (SELECT rid, "
+            f"CREATE OR REPLACE TABLE hits AS SELECT {columns}, rid, written = name AS exact FROM lost JOIN (SELECT "
+            "rid, "
             f"{alias('key')} AS written, {alias('coalesce(form, key)')} AS form FROM {among} AS listed) USING (form)"
         )
         database.run(
-            f"INSERT INTO {table} SELECT row, rid, exact FROM hits WHERE exact OR row NOT IN "
+            f"INSERT INTO {table} BY NAME SELECT * FROM hits WHERE exact OR row NOT IN "
             "(SELECT row FROM hits WHERE exact)"
         )
     database.run("DROP TABLE lost")
