@@ -1,18 +1,29 @@
 """Small lists beside the data (labels, split members), joined to references by key."""
 
+import contextlib
 import csv
 import io
 import re
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
 
 from ..errors import RequestError
 from ..storage import files
 from ..storage.globs import normalized
+from ..storage.scratch import BATCH_ROWS
 from . import blank_lists
 
+NAMED = pa.schema([("name", pa.string()), ("value", pa.string())])
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
+_BLOCK = 1 << 22  # bytes
+_BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what Python's `strip` takes away
 
 
 class KeyIndex:
@@ -89,7 +100,7 @@ class KeyList:
     key: str | int = 0
     value: str | int | None = 1
 
-    def read(self, root: str, index_of: IndexOf, warnings: list[str]) -> Iterator[tuple[str, str]]:
+    def read(self, root: str, index_of: IndexOf, warnings: list[str]) -> Iterator[pa.RecordBatch]:
         """Name and value of all lines; see `read_list`.
 
         Raises:
@@ -100,7 +111,7 @@ class KeyList:
 
 def read_list(
     uri: str, index_of: IndexOf, key: str | int, value: str | int | None, warnings: list[str]
-) -> Iterator[tuple[str, str]]:
+) -> Iterator[pa.RecordBatch]:
     """Reads a list; blank lines and, in whitespace-separated lists, lines that start with `#` are passed over.
 
     Lists that commas or tabs cut by their name's extension are read a line at a time; others are held in memory.
@@ -113,7 +124,7 @@ def read_list(
       warnings: What may be read otherwise than it is meant is added to them.
 
     Yields:
-      How each line names its example, and the value; without a column to take, the name again or nothing.
+      Batches of `NAMED`: how each line names its example, and the value; without a column to take, the name or nothing.
 
     Raises:
       RequestError: the file cannot be read, a line lacks a column, or can be read in several ways.
@@ -122,7 +133,14 @@ def read_list(
     if delimiter := _DELIMITERS.get(uri.rpartition(".")[2].lower()):
         rows = _csv_rows(uri, delimiter)
         header = [name.strip() for name in next(rows, [])] if has_header else []
-        yield from _pairs(_checked_widths(rows, len(header), 1 + has_header, uri), uri, header, key, value)
+        count = 0
+        with contextlib.suppress(OSError, pa.ArrowInvalid, pa.ArrowKeyError):  # then Python goes on, or says why not
+            for batch in _plain_rows(uri, delimiter, header, key, value):
+                count += len(batch)
+                yield batch
+            return
+        pairs = _pairs(_checked_widths(rows, len(header), 1 + has_header, uri), uri, header, key, value)
+        yield from _to_batches(islice(pairs, count, None))
         return
     columns = [column for column in (key, value) if isinstance(column, int)]
     text = _read_text(uri)
@@ -135,11 +153,62 @@ def read_list(
     cut = _cut_at_tabs(lines, max(columns, default=0) + 1)
     if cut is not None:
         header = [name.strip() for name in cut.pop(0)] if has_header and cut else []
-        yield from _pairs(iter(cut), uri, header, key, value)
+        yield from _to_batches(_pairs(iter(cut), uri, header, key, value))
         return
     header = lines.pop(0)[1].split() if has_header and lines else []
     positions = (_position(key, header, uri), None if value is None else _position(value, header, uri))
-    yield from blank_lists.cut(uri, lines, index, *positions, len(header) or None, warnings)
+    yield from _to_batches(iter(blank_lists.cut(uri, lines, index, *positions, len(header) or None, warnings)))
+
+
+class _PlainText(io.RawIOBase):
+    """A file's bytes, as far as it holds nothing that Python's reader of CSV and Arrow's may understand differently."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        super().__init__()
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1) -> bytes:
+        block = self._file.read(size)
+        if any(byte in block for byte in (b'"', b"\r", b"\0")):
+            raise pa.ArrowInvalid("expected text without quotes, found some")
+        return block
+
+
+def _plain_rows(
+    uri: str, delimiter: str, header: Sequence[str], key: str | int, value: str | int | None
+) -> Iterator[pa.RecordBatch]:
+    """The names and values of a list without quotes whose rows have as many columns, ten times as fast as by Python.
+
+    Raises:
+      pa.ArrowInvalid, pa.ArrowKeyError: the list is no such list; the batches before are right.
+    """
+    key_at = _position(key, header, uri)
+    value_at = key_at if value is None else _position(value, header, uri)
+    names = [f"f{at}" for at in dict.fromkeys([key_at, value_at])]
+    with files.open_read(uri) as file, pa.PythonFile(_PlainText(file), mode="r") as source:
+        batches = pa_csv.open_csv(
+            source,
+            pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK, autogenerate_column_names=True),
+            pa_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+            pa_csv.ConvertOptions(
+                column_types=dict.fromkeys(names, pa.string()), include_columns=names, null_values=[]
+            ),
+        )
+        skipped = bool(header)
+        for batch in batches:
+            rows = batch.slice(1) if skipped else batch
+            skipped = skipped and not len(batch)
+            trimmed = [pc.utf8_trim(rows[f"f{at}"], _BLANKS) for at in (key_at, value_at)]
+            yield pa.RecordBatch.from_arrays(trimmed, schema=NAMED)
+
+
+def _to_batches(pairs: Iterator[tuple[str, str]]) -> Iterator[pa.RecordBatch]:
+    while taken := list(islice(pairs, BATCH_ROWS)):
+        columns = [pa.array(column, pa.string()) for column in zip(*taken, strict=True)]
+        yield pa.RecordBatch.from_arrays(columns, schema=NAMED)
 
 
 def _pairs(

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +13,6 @@ from .references import ReferenceTable, forms
 
 NAMES = pa.schema([("row", pa.int64()), ("name", pa.string()), ("form", pa.string())])
 _VALUED = NAMES.append(pa.field("value", pa.string()))
-_BATCH_ROWS = 1 << 15
 
 
 def _without_suffix(path: str) -> str:
@@ -46,17 +44,17 @@ class Named:
     warnings: list[str]
 
 
-def load_names(references: ReferenceTable, names: str, lines: Iterable[tuple[str, str]]) -> None:
-    """Makes a table of the names and values of lines, as `find_named` takes it, with a column `value`."""
+def load_names(references: ReferenceTable, names: str, lines: Iterable[pa.RecordBatch]) -> None:
+    """Makes a table of the names and values of lines (`key_lists.NAMED`), as `find_named` takes it."""
 
     def batches() -> Iterator[pa.RecordBatch]:
-        remaining, first = iter(lines), 0
-        while taken := list(islice(remaining, _BATCH_ROWS)):
-            written = pa.array([name for name, _ in taken], pa.string())
-            rows = pa.array(np.arange(first, first + len(taken)))
-            values = pa.array([value for _, value in taken], pa.string())
-            yield pa.RecordBatch.from_arrays([rows, written, forms(written), values], schema=_VALUED)
-            first += len(taken)
+        first = 0
+        for batch in lines:
+            rows = pa.array(np.arange(first, first + len(batch)))
+            yield pa.RecordBatch.from_arrays(
+                [rows, batch["name"], forms(batch["name"]), batch["value"]], schema=_VALUED
+            )
+            first += len(batch)
 
     references.database.create(names, _VALUED, batches())
 

@@ -3,24 +3,27 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from helpers import reference_table
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.sources import names
+from penstock.pipeline.sources import key_lists, names
 from penstock.pipeline.sources.key_lists import KeyList
 
 
 def read(table: KeyList, root: Path, *keys: str, warnings: list[str] | None = None) -> list[tuple[str, str]]:
     """Name and value of each line."""
     index_of = partial(names.index_of, reference_table(keys), names.ALL)
-    return list(table.read(str(root), index_of, [] if warnings is None else warnings))
+    batches = table.read(str(root), index_of, [] if warnings is None else warnings)
+    return [(row["name"], row["value"]) for batch in batches for row in batch.to_pylist()]
 
 
 def find(keys: Sequence[str], *written: str) -> tuple[list[str | None], list[str]]:
     """The key that each name leads to, None where it leads to none, and warnings."""
     table = reference_table(keys)
-    names.load_names(table, "written", [(name, "") for name in written])
+    lines = {"name": pa.array(written, pa.string()), "value": [""] * len(written)}
+    names.load_names(table, "written", [pa.RecordBatch.from_pydict(lines)])
     named = names.find_named(table, "written", "l.csv")
     found = table.database.rows(
         f"SELECT key FROM written LEFT JOIN {named.table} USING (row) LEFT JOIN files USING (rid) ORDER BY row"
@@ -217,3 +220,41 @@ def test_a_line_that_names_two_examples_is_warned_of(tmp_path: Path):
         assert find(keys, name)[0] == ["a/1.jpg"]
         assert len(warnings) == bool(words)
         assert words in "".join(warnings)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "file,label\na, x\nb,y\n",
+        "\n\nfile,label\n\na,x\n\nb ,\u3000y\x1c\n",
+        "\ufefffile,label\na,x\nb,y",
+        "file,label\r\na,x\r\nb,y\r\n",
+        "file,label\ra,x\rb,y\r",
+        'file,label\n"a",x\nb,y\n',
+        'file,label\na,x\n"b",y\n',
+        "file,label\na,x\nb,y,\n",
+        "file,label,more\na,x\nb,y,\n",
+    ],
+)
+@pytest.mark.parametrize("block", [24, 1 << 20])
+def test_a_csv_list_is_read_alike_with_and_without_arrow(
+    tmp_path: Path, content: str, block: int, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "l.csv").write_bytes(content.encode())
+    monkeypatch.setattr(key_lists, "_BLOCK", block)
+    table = KeyList("l.csv", "file", "label")
+    assert read(table, tmp_path) == [("a", "x"), ("b", "y")]
+    monkeypatch.setattr(key_lists, "_plain_rows", refuse)
+    assert read(table, tmp_path) == [("a", "x"), ("b", "y")]
+
+
+def refuse(*_: object) -> None:
+    raise pa.ArrowInvalid("no")
+
+
+def test_a_list_goes_on_where_a_quote_comes_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(key_lists, "_BLOCK", 64)
+    rows = [(f"name {number}", "x" if number < 50 else f"x, {number}") for number in range(100)]
+    lines = [f'{name},"{value}"' if "," in value else f"{name},{value}" for name, value in rows]
+    (tmp_path / "l.csv").write_text("\n".join(lines))
+    assert read(KeyList("l.csv"), tmp_path) == rows
