@@ -179,3 +179,12 @@ def test_the_first_ranges_are_resolved_without_the_others(tmp_path, monkeypatch)
     first = next(resolve_in_turn(source, listing.ranges))
     assert (first.begin, first.first_row, first.first_line, first.is_nominal) == (4, 0, 2, False)
     assert len(scanned) == 2
+
+
+@pytest.mark.parametrize("size", range(1, 30))
+def test_after_a_field_that_is_too_long_quotes_count_from_the_next_line_on(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(row_boundaries, "LONGEST_FIELD", 10)
+    dialect = Dialect(ord(","), ord('"'), False)
+    content = b'1,2\n"' + b"a" * 30 + b'","b\nc",d\n"e\nf",g\n'
+    ranges, resolved = compose(tmp_path / "t", content, dialect, size)
+    assert shown(resolved) == serial(content, dialect, ranges)
