@@ -46,7 +46,8 @@ def stable(found: dict[str, str]) -> dict[str, str]:
 
 
 def run_on(source: object, output: object, recipe: Any = None, hash: str = HASH, **options: Any) -> Any:
-    return run(request(recipe or standard_recipe(), source, output, hash, **options))  # type: ignore[arg-type]
+    recipe = recipe or standard_recipe(features=None)
+    return run(request(recipe, source, output, hash, **options))  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +58,20 @@ def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def local(raw: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("local") / "dataset"
-    run_on(raw, path)
+    run_on(raw, path, standard_recipe())
     return path
 
 
 def test_from_a_store_to_a_store_come_the_bytes_of_a_local_run(raw: Path, local: Path, tmp_path: Path):
     bucket = store()
     output = f"{bucket}/dataset"
-    result = run_on(upload(raw, f"{bucket}/raw"), output)
+    result = run_on(upload(raw, f"{bucket}/raw"), output, standard_recipe())
     assert result.status == "committed"
     here = download(output, tmp_path / "here")
     assert stable(contents(here)) == stable(contents(local))
     assert len(Committed(here, raw, result.manifest).examples("train")) == result.manifest.splits["train"].examples
     assert not [info.uri for info in files.list_folder(output) if "_work" in info.uri or "PROBE" in info.uri]
-    assert run_on(f"{bucket}/raw", output).status == "up_to_date"
+    assert run_on(f"{bucket}/raw", output, standard_recipe()).status == "up_to_date"
 
 
 def count(action: Callable[[], object]) -> dict[str, int]:
@@ -120,7 +121,7 @@ def test_another_run_at_the_same_generation_is_refused(raw: Path, monkeypatch: p
 
     monkeypatch.setattr(leases, "STALE", 1.0)
     output = f"{store()}/dataset"
-    planned = job.plan(request(standard_recipe(), raw, output, HASH))
+    planned = job.plan(request(standard_recipe(features=None), raw, output, HASH))
     root = files.join(output, planned.generation_id)
     with (
         leases.leased_folder(root, "_work/lease.json", "other", stale=1.0),
@@ -160,6 +161,7 @@ def test_what_a_late_worker_of_an_earlier_run_says_is_not_this_runs_outcome(raw:
     assert run_on(raw, f"{store()}/dataset").status == "committed"
 
 
+@pytest.mark.slow
 def test_a_generation_that_prune_was_killed_at_is_made_anew(raw: Path):
     from penstock.pipeline.formats.pointer import mark_removing
 
@@ -223,12 +225,14 @@ def test_places_are_checked_first(raw: Path, source: str, output: str, words: st
         run_on(source.format(bucket), output.format(bucket))
 
 
+@pytest.mark.slow
 def test_folders_beside_each_other_are_no_parts_of_each_other(raw: Path):
     bucket = store()
     upload(raw, f"{bucket}/raw")
     assert run_on(f"{bucket}/raw", f"{bucket}/raw2").status == "committed"
 
 
+@pytest.mark.slow
 def test_a_dataset_whose_files_are_gone_is_made_again(raw: Path):
     output = f"{store()}/dataset"
     manifest = run_on(raw, output).manifest
