@@ -119,8 +119,8 @@ $(STORES_READY): $(UV_READY)
 	@$(BIN)/uv pip install --quiet --require-hashes --python $(STORES)/python/bin/python \
 	    --requirements $(INSTALL)/gcp-storage-emulator.lock
 	@echo "==> compiling versitygw and fake-gcs-server: minutes, the first time"
-	@GOBIN=$(CURDIR)/$(STORES)/bin go install $(VERSITYGW)
-	@GOBIN=$(CURDIR)/$(STORES)/bin go install $(FAKE_GCS)
+	@for module in $(VERSITYGW) $(FAKE_GCS); do GOBIN=$(CURDIR)/$(STORES)/bin go install $$module > $(STORES)/go.log 2>&1 \
+	    || { cat $(STORES)/go.log >&2; exit 1; }; done
 	@touch $@
 
 $(READY): pyproject.toml $(LOCK_READY)

@@ -234,7 +234,9 @@ def _gs(bucket: str, env: Mapping[str, str | None]) -> tuple[dict[str, Any], str
     emulator = env["STORAGE_EMULATOR_HOST"]
     if emulator and not env["GOOGLE_BASE_URL"]:
         endpoint = emulator if "://" in emulator else f"http://{emulator}"
-        return {"base_url": endpoint, "skip_signature": True}, endpoint
+        # with skip_signature alone, obstore asks the machine's metadata for a token before each write
+        key = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}
+        return {"service_account_key": json.dumps({"gcs_base_url": endpoint, **key})}, endpoint
     config: dict[str, Any] = {}
     path = env["GOOGLE_APPLICATION_CREDENTIALS"]
     if path and not env["GOOGLE_SERVICE_ACCOUNT"] and _google_type(path) not in ("service_account", "authorized_user"):

@@ -54,6 +54,7 @@ _PASSING = {
     "userRateLimitExceeded",
 }
 _DENIED = "AccessDenied"
+_NO_USER = "XAdminUserNotFound"  # versitygw's word, with status 404
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _RENAME = "; a key with an empty part, . or .., or a control character cannot be read: rename the object"
 _ADVICE = {"redirect": "; set AWS_REGION to the bucket's region", "parse path": _RENAME, "invalid path": _RENAME}
@@ -225,6 +226,8 @@ class _Failure:
                 f"provider's variables, AWS_SKIP_SIGNATURE=true or GOOGLE_SKIP_SIGNATURE=true for public data"
             )
         match self.kind, self.status:
+            case _ if self.code == _NO_USER or (self.status is None and self.code == _DENIED):
+                return PermissionError(f"{place}: the store refused access{after}; check credentials and permissions")
             case ("FileNotFoundError" | "NotFoundError", _) | ("GenericError", 404):
                 missing = "there is no such bucket" if self.code in _NO_BUCKET else "nothing is there"
                 return FileNotFoundError(f"{place}: {missing}{after}")
@@ -242,8 +245,6 @@ class _Failure:
                 return PermissionError(
                     f"{place}: the store refused access{why}{after}; check credentials and permissions"
                 )
-            case "GenericError", None if self.code == _DENIED:
-                return PermissionError(f"{place}: the store refused access{after}; check credentials and permissions")
             case "TryAgain", _:
                 return UnreachableError(f"{place}: {self.said}{after}")
         if self.kind in _OBSTORE_KINDS or (self.kind == "ValueError" and "parse path" in self.said):

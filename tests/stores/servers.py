@@ -16,7 +16,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from email.utils import formatdate
 from pathlib import Path
 
@@ -168,50 +168,43 @@ def fake_gcs_server(folder: Path) -> Iterator[Store]:
     port = free_port()
     binary = INSTALLED / "bin/fake-gcs-server"
     command = [binary, "-scheme", "http", "-host", "127.0.0.1", "-port", port, "-backend", "memory"]
-    with process(command, folder, port) as started, _xml_api("fake-gcs-server", folder, port) as store:
-        yield replace(store, processes=(started, *store.processes))
+    key, other = (rsa.generate_private_key(65537, 2048) for _ in range(2))
+    with process(command, folder, port) as started, _xml_api(folder, port, key) as (own_port, process_):
+        account, stranger = (str(_account(folder / name, each)) for name, each in (("own", key), ("other", other)))
+        environment = {"GOOGLE_APPLICATION_CREDENTIALS": account, "GOOGLE_BASE_URL": "{url}"}
+        wrong = {"GOOGLE_APPLICATION_CREDENTIALS": stranger}
+        lines = _pem(key).splitlines()[1:-1]
+        yield Store("fake-gcs-server", "gs", own_port, environment, wrong, lines, processes=(started, process_))
 
 
 @contextlib.contextmanager
 def gcp_storage_emulator(folder: Path) -> Iterator[Store]:
     """GCS that ignores conditions, in memory."""
     port = free_port()
-    command = [
-        INSTALLED / "python/bin/gcp-storage-emulator",
-        "start",
-        "--host",
-        "127.0.0.1",
-        "--port",
-        port,
-        "--in-memory",
-    ]
-    with process(command, folder, port) as started, _xml_api("gcp-storage-emulator", folder, port) as store:
-        yield replace(store, processes=(started, *store.processes))
+    script = INSTALLED / "python/bin/gcp-storage-emulator"
+    command = [script, "start", "--host", "127.0.0.1", "--port", port, "--in-memory"]
+    with process(command, folder, port) as started, _xml_api(folder, port) as (own_port, process_):
+        environment = {"STORAGE_EMULATOR_HOST": "{url}"}
+        yield Store("gcp-storage-emulator", "gs", own_port, environment, processes=(started, process_))
 
 
 @contextlib.contextmanager
-def _xml_api(name: str, folder: Path, upstream: int) -> Iterator[Store]:
-    """An emulator's XML API, which lets in who has the key of a new service account."""
+def _xml_api(
+    folder: Path, upstream: int, key: rsa.RSAPrivateKey | None = None
+) -> Iterator[tuple[int, "subprocess.Popen[bytes]"]]:
+    """The port and the process of an emulator's XML API; with a key, it lets in who has it."""
     for bucket in BUCKETS:
-        entry = json.dumps({"name": bucket}).encode()
-        ask(
-            "POST",
-            f"http://127.0.0.1:{upstream}/storage/v1/b?project=test",
-            entry,
-            {"Content-Type": "application/json"},
-        )
-    key, other = (rsa.generate_private_key(65537, 2048) for _ in range(2))
-    public = folder / "public.pem"
-    public.write_bytes(
-        key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    )
+        url, entry = f"http://127.0.0.1:{upstream}/storage/v1/b?project=test", json.dumps({"name": bucket})
+        ask("POST", url, entry.encode(), {"Content-Type": "application/json"})
     port = free_port()
-    command = [sys.executable, Path(__file__).with_name("gcs_xml.py"), port, upstream, public]
-    accounts = {name: str(_account(folder / f"{name}.json", key)) for name, key in (("account", key), ("other", other))}
-    variable = "GOOGLE_APPLICATION_CREDENTIALS"
-    environment, wrong = {variable: accounts["account"], "GOOGLE_BASE_URL": "{url}"}, {variable: accounts["other"]}
+    command: list[object] = [sys.executable, Path(__file__).with_name("gcs_xml.py"), port, upstream]
+    if key is not None:
+        public = folder / "public.pem"
+        encoding, form = serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        public.write_bytes(key.public_key().public_bytes(encoding, form))
+        command.append(public)
     with process(command, folder / "xml", port) as started:
-        yield Store(name, "gs", port, environment, wrong, _pem(key).splitlines()[1:-1], processes=(started,))
+        yield port, started
 
 
 def _account(path: Path, key: rsa.RSAPrivateKey) -> Path:

@@ -152,8 +152,14 @@ def test_training_needs_no_more(start: Callable[..., Any], gateway: Gateway, bec
     assert list(verify(output)) == []
     dataset = open_dataset(output, verify=True)
     assert sum(len(batch["height"]) for split in dataset.splits for batch in dataset.numpy(split)) == 20
-    assert cli("inspect", output).exit_code == 0
-    dataset.export(str(cli.folder / "exported"))
+    commands = (
+        ("inspect", output),
+        ("load", output, "--adapter", "numpy", "--seconds", 0.1, "--cache-dir", cli.folder / "cache"),
+        ("export", output, cli.folder / "exported"),
+    )
+    for command in commands:
+        ended = cli(*command)
+        assert ended.exit_code == 0, ended.output
     with pytest.raises(PermissionError):
         files.write_bytes(files.join(output, "_DATASET.json"), b"")
     with pytest.raises(PermissionError):
