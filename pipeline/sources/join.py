@@ -22,10 +22,11 @@ from ...transforms.image_codec import Decode
 from ..errors import PenstockError, RequestError
 from ..formats.column_notes import JOIN, ColumnNote, Notes, describe_notes, merge, merge_all
 from ..storage import files
+from ..storage.scratch import ScratchFolder
 from . import joined_table, near_keys, nominal
 from .file_content import FileParts, PartReader, compression
 from .images import Images
-from .joined_table import DiskTable, JoinedTable, LocalFolder, MemoryTable, TableNotes, copy, in_memory, write_sorted
+from .joined_table import DiskTable, JoinedTable, MemoryTable, TableNotes, copy, in_memory, write_sorted
 from .listing import RecordListing, RecordRange
 from .names import NAMES, USABLE, aliases, find_named
 from .quarantine import LISTED, FilteredExample, QuarantinedExample
@@ -57,7 +58,7 @@ class TableCache:
         self.table: JoinedTable | None = None
         self._lock = threading.Lock()
         self._version: tuple[str, str] | None = None
-        self._local: LocalFolder | None = None
+        self._local: ScratchFolder | None = None
 
     def __reduce__(self) -> tuple[type["TableCache"], tuple[()]]:
         return TableCache, ()
@@ -71,7 +72,7 @@ class TableCache:
 
     def local_path(self, name: str) -> str:
         """Where a file can be kept on this machine, as long as the cache is used."""
-        self._local = self._local or LocalFolder()
+        self._local = self._local or ScratchFolder()
         return os.path.join(self._local.path, name)
 
 

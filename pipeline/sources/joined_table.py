@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tempfile
-import weakref
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -309,14 +308,6 @@ def _twice(name: str, times: int, key: str) -> RequestError:
         f"join: expected every key to stand once in the joined table, found {name!r} {times} times in its column "
         f"{key!r}; remove the other rows"
     )
-
-
-class LocalFolder:
-    """A temporary folder that is there as long as this object is."""
-
-    def __init__(self) -> None:
-        self.path = tempfile.mkdtemp(prefix="penstock-join-")
-        self._finalizer = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
 
 
 def copy(source: str, target: str) -> None:
