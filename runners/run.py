@@ -16,7 +16,7 @@ from ..pipeline.commit.sealing import has_record
 from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, find_damage
-from ..pipeline.formats.pointer import Pointer, mark_removing, publish
+from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_units, plan, prepare
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease, leased_folder
@@ -97,8 +97,9 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     reporter.planned(planned)
     existing = find_existing(request.output, planned)
     if existing.manifest and existing.pointer and not existing.damage:
-        _take(request.output, planned, existing.pointer)
-        return Result("up_to_date", existing.manifest)
+        if _take(request.output, planned, existing.pointer):
+            return Result("up_to_date", existing.manifest)
+        existing = Existing({})
     if existing.damage:
         reporter.stage(f"{existing.damage_in_words()}: making it again")
     reporter.stage("tracing the features")
@@ -106,8 +107,10 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     reporter.traced([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     with _alone(job.make.root, job.make.run) as lease:
         current = Pointer.read(request.output)
-        if current != planned.current and current and current.generation == planned.generation_id:
-            return Result("up_to_date", Manifest.load(request.output))  # another run has made it meanwhile
+        if current != planned.current:
+            if current is None or current.generation != planned.generation_id:
+                expect_replaceable(request.output, current, planned.generation_id, planned.current)
+            return Result("up_to_date", _load_manifest(job))  # another run has made it meanwhile
         before = _clear(job, current, lease)
         begin(job, planned, before)
         if existing.manifest and _repair(job, planned, existing, reporter):
@@ -122,7 +125,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         with _on_this_machine(job) as placed, _Watch(placed.make.progress, reporter):
             _run_engine(placed, request, beam_arguments)
         _remove_work(job.make.root, lease)
-        manifest = Manifest.load(request.output)
+        manifest = _load_manifest(job)
         reporter.progress(manifest.read, manifest.quarantined)
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest)
@@ -251,16 +254,32 @@ def find_existing(dataset: str, planned: PlannedRun) -> Existing:
     return Existing(find_damage(dataset, manifest), manifest, pointer)
 
 
-def _take(dataset: str, planned: PlannedRun, pointer: Pointer) -> None:
-    """Points the dataset to a generation that is there and whole; writes nothing where all is as it should be."""
+def _take(dataset: str, planned: PlannedRun, pointer: Pointer) -> bool:
+    """Points the dataset to a generation that was whole; writes nothing where all is as it should be.
+
+    Returns:
+      Whether it still is whole: one that was not current may have been removed since it was looked at.
+    """
     root, run = files.join(dataset, planned.generation_id), uuid.uuid4().hex
     if pointer != planned.current:
         with _alone(root, run):
+            if not _is_whole(dataset, pointer):
+                return False
             publish(dataset, pointer, planned.current)
     pointer.write_sum(dataset)
     if files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
         with contextlib.suppress(PenstockError), _alone(root, run) as lease:
             _remove_work(root, lease)
+    return True
+
+
+def _is_whole(dataset: str, pointer: Pointer) -> bool:
+    """Whether a generation has the manifest that a pointer names, and all its files have their sizes."""
+    try:
+        manifest, there = Manifest.read_generation(dataset, pointer.generation)
+    except DatasetError:
+        return False
+    return there == pointer and not find_damage(dataset, manifest)
 
 
 def _repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Reporter) -> bool:
@@ -314,7 +333,7 @@ def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) 
             f"{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
         ) from error
     outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.outcome(job.commit.run))))
-    if "refused" in outcome:
+    if "refused" in outcome and not _is_committed(job):  # an attempt may fail beside one that succeeds
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
 
@@ -323,6 +342,11 @@ def _is_committed(job: "Job") -> bool:
     """Whether the dataset points to what the job made: to a manifest that was not there before."""
     current = Pointer.read(job.commit.dataset)
     return current is not None and current != job.commit.replaces and current.generation == job.commit.generation_id
+
+
+def _load_manifest(job: "Job") -> Manifest:
+    """The manifest of what the job made: the dataset may point to what another run has made since."""
+    return Manifest.read_generation(job.commit.dataset, job.commit.generation_id)[0]
 
 
 def _root_cause(error: BaseException) -> str:

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 from helpers import Committed, contents, draw, request, standard_recipe, write
 
-from penstock.pipeline import Csv, DatasetError, Images, NotCommittedError, PenstockError, Recipe, RequestError
+from penstock.pipeline import Csv, DatasetError, Images, NotCommittedError, PenstockError, Recipe, RequestError, beam
 from penstock.pipeline.commit import commit as commit_step
+from penstock.pipeline.commit.prune import remove_unused
 from penstock.pipeline.formats.manifest import Manifest, find_damage
 from penstock.pipeline.formats.pointer import Pointer
 from penstock.pipeline.storage import files, leases, objects, stores
+from penstock.runners import run as run_step
 from penstock.runners.run import run
 
 _NUMBERS = itertools.count()
@@ -148,16 +150,14 @@ def test_a_run_whose_generation_became_anothers_stops_before_it_commits(raw: Pat
 
 
 def test_what_a_late_worker_of_an_earlier_run_says_is_not_this_runs_outcome(raw: Path, monkeypatch: pytest.MonkeyPatch):
-    from penstock.pipeline.beam import Commit
-
-    process = Commit.process
+    process = beam.Commit.process
 
     def late(self: Any, *arguments: Any) -> Any:
         yield from process(self, *arguments)
         refusal = b'{"refused": "OverBudgetError", "message": "too many"}'
         files.write_bytes(files.join(self._options.root, "_work/outcomes/earlier.json"), refusal)
 
-    monkeypatch.setattr(Commit, "process", late)
+    monkeypatch.setattr(beam.Commit, "process", late)
     assert run_on(raw, f"{store()}/dataset").status == "committed"
 
 
@@ -177,6 +177,71 @@ def test_a_generation_that_prune_was_killed_at_is_made_anew(raw: Path):
     assert current
     assert current.removing == ()
     assert find_damage(output, new) == {}
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_a_generation_that_prune_removes_before_it_is_taken_is_made_anew(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
+):
+    output = str(tmp_path / "dataset") if local else f"{store()}/dataset"
+    old, other = (Recipe(source=Images("images/*.png"), seed=seed) for seed in (1, 2))
+    manifest = run_on(raw, output, old).manifest
+    run_on(raw, output, other, "d" * 64)
+    find_existing = run_step.find_existing
+
+    def find_then_prune(*arguments: Any) -> Any:
+        existing = find_existing(*arguments)
+        assert all(removed for _, removed in remove_unused(output))
+        return existing
+
+    monkeypatch.setattr(run_step, "find_existing", find_then_prune)
+    result = run_on(raw, output, old)
+    assert (result.status, result.manifest.splits) == ("committed", manifest.splits)
+    assert find_damage(output, Manifest.load(output)) == {}
+
+
+def test_an_attempt_that_fails_beside_one_that_commits_is_no_failure_of_the_run(
+    raw: Path, monkeypatch: pytest.MonkeyPatch
+):
+    process = beam.Commit.process
+
+    def fail_late(self: Any, *arguments: Any) -> Any:
+        yield from process(self, *arguments)
+        refusal = b'{"refused": "PenstockError", "message": "the store did not answer"}'
+        files.write_bytes(files.join(self._options.root, f"_work/outcomes/{self._options.run}.json"), refusal)
+
+    monkeypatch.setattr(beam.Commit, "process", fail_late)
+    assert run_on(raw, f"{store()}/dataset", Recipe(source=Images("images/*.png"))).status == "committed"
+
+
+def test_a_run_tells_of_what_it_made_though_another_commits_right_after_it(raw: Path, monkeypatch: pytest.MonkeyPatch):
+    process, output = beam.Commit.process, f"{store()}/dataset"
+    recipe = Recipe(source=Images("images/*.png"))
+
+    def commit_then_let_another(self: Any, *arguments: Any) -> Any:
+        yield from process(self, *arguments)
+        monkeypatch.setattr(beam.Commit, "process", process)
+        run_on(raw, output, recipe, "d" * 64)
+
+    monkeypatch.setattr(beam.Commit, "process", commit_then_let_another)
+    assert run_on(raw, output, recipe).manifest.origin.recipe.hash == HASH
+    assert Manifest.load(output).origin.recipe.hash == "d" * 64
+
+
+def test_who_was_overtaken_while_planning_is_told_before_anything_is_made(raw: Path, monkeypatch: pytest.MonkeyPatch):
+    prepare, output = run_step.prepare, f"{store()}/dataset"
+    recipe = Recipe(source=Images("images/*.png"))
+
+    def overtake(*arguments: Any) -> Any:
+        monkeypatch.setattr(run_step, "prepare", prepare)
+        run_on(raw, output, recipe, "d" * 64)
+        return prepare(*arguments)
+
+    monkeypatch.setattr(run_step, "prepare", overtake)
+    with pytest.raises(DatasetError, match="another run committed generation"):
+        run_on(raw, output, recipe)
+    generations = {info.uri[len(output) + 1 :].partition("/")[0] for info in files.list_folder(output)}
+    assert generations == {"_DATASET.json", Manifest.load(output).generation}
 
 
 def test_a_store_that_ignores_conditions_is_refused_unless_there_is_one_writer(
@@ -256,7 +321,6 @@ def test_a_commit_that_is_done_twice_is_done_once(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: bool
 ):
     """As when a worker dies between its commit and the engine's hearing of it; TensorFlow writes another graph then."""
-    from penstock.pipeline import beam
     from penstock.pipeline.analysis import graph_writer
 
     process, finish, outcomes = beam.Commit.process, graph_writer.finish, []
