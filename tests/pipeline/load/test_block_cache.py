@@ -203,6 +203,7 @@ def _start(cache: BlockCache, turn: int) -> subprocess.Popen[str]:
     )
 
 
+@pytest.mark.slow
 def test_processes_share_it_and_killed_ones_leave_no_harm(cache: BlockCache) -> None:
     with _watched(cache) as most:
         for round_ in range(2):
