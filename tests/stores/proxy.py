@@ -323,7 +323,7 @@ async def read_body(reader: asyncio.StreamReader, headers: Mapping[str, str]) ->
 
 
 def refusal(status: str, method: str) -> bytes:
-    body = b"" if method == "HEAD" else _ERROR
+    body = _ERROR if status.startswith("503") and method != "HEAD" else b""  # what other statuses mean, they say alone
     later = f"Retry-After: {RETRY_AFTER}\r\n" if status.startswith("429") else ""
     head = f"HTTP/1.1 {status}\r\nContent-Type: application/xml\r\n{later}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
