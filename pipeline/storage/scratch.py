@@ -1,6 +1,7 @@
 """A database in a temporary folder, for what may not fit in memory: beyond a limit its tables go to disk."""
 
 import contextlib
+import os
 import shutil
 import tempfile
 import weakref
@@ -26,7 +27,12 @@ class ScratchFolder:
 
     def __init__(self) -> None:
         self.path = tempfile.mkdtemp(prefix="penstock-")
-        self.close = weakref.finalize(self, shutil.rmtree, self.path, ignore_errors=True)
+        self.close = weakref.finalize(self, _remove, self.path, os.getpid())
+
+
+def _remove(path: str, owner: int) -> None:
+    if os.getpid() == owner:  # a fork has the object, but not the folder
+        shutil.rmtree(path, ignore_errors=True)
 
 
 class ScratchDatabase:

@@ -79,3 +79,13 @@ def test_a_lack_of_space_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPat
 def test_a_mistake_in_a_query_is_no_lack_of_space():
     with pytest.raises(PenstockError, match="the plan's database failed: Catalog Error"):
         ScratchDatabase().run("FROM nothing")
+
+
+def test_a_fork_leaves_the_folder_alone():
+    folder = ScratchFolder()
+    child = os.fork()
+    if not child:
+        folder.close()
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.path.isdir(folder.path)
