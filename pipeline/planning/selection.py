@@ -32,6 +32,7 @@ from .cut import SplitTotals
 from .payloads import CONTENTS, PayloadHasher, hash_here
 from .recipe import Recipe, SplitRule
 
+_JOINED_AND_SORTED = 5_000_000  # references; of more, the join and the sort do not fit in memory beside each other
 _UNSPLIT, _UNCHOSEN = 1 << 20, 1 << 21  # steps of `left_out`, after those of the source
 _PLACED = pa.schema(
     [
@@ -103,7 +104,12 @@ class Selection:
     def ordered(self) -> Iterator[tuple[str, pa.RecordBatch]]:
         """All references, split by split and in their stored order: parts of a split, as `ReferenceTable.named`."""
         names = list(self.splits)
-        query = self.table.query(*self.table.columns, "number", order="number, place, files.key")
+        order = "number, place, files.key"
+        query = self.table.query(*self.table.columns, "number", order=order)
+        if sum(totals.examples for totals in self.splits.values()) > _JOINED_AND_SORTED:
+            joined = self.table.query(*self.table.columns, "number", "place")
+            self.table.database.run(f"CREATE TABLE joined AS {joined}")
+            query = "FROM joined ORDER BY number, place, key"
         for batch in self.table.database.batches(query):
             numbers, begins = np.unique(np.asarray(batch["number"]), return_index=True)
             for number, begin, end in zip(numbers.tolist(), begins, [*begins[1:], len(batch)], strict=True):

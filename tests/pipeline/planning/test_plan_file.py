@@ -5,7 +5,7 @@ import pytest
 from helpers import draw, plan_job
 
 from penstock.pipeline import Csv, Images, Recipe, join
-from penstock.pipeline.planning import plan_file
+from penstock.pipeline.planning import plan_file, selection
 from penstock.transforms import image
 
 
@@ -49,3 +49,13 @@ def test_the_units_alone_are_in_a_file_of_their_own(tmp_path: Path, shards: int)
     (tmp_path / "units.jsonl").write_bytes(units.lines())
     assert plan_file.read_units(str(tmp_path / "units.jsonl")) == units.units
     assert sum(unit.examples for unit in units.units) == 7
+
+
+def test_many_references_are_joined_before_they_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    raw = draw(tmp_path / "raw", 9, masks=True)
+    recipe = Recipe(
+        source=Images("images/*.png", mask="masks/{stem}.png"), splits={"train": 0.5, "test": 0.5}, shards=2
+    )
+    at_once = list(plan_job(recipe, raw).units)
+    monkeypatch.setattr(selection, "_JOINED_AND_SORTED", 0)
+    assert list(plan_job(recipe, raw).units) == at_once
