@@ -137,6 +137,8 @@ def select(
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
     contradictions = _leave_out_duplicates(table, threads, digest, hasher) if recipe.deduplicate else []
+    if recipe.deduplicate and rule.names() is None:
+        names = _drop_empty_splits(table, names)
     splits = _total(table, names)
     filtered, filtered_examples = table.filtered()
     missing = missing_labels({name: totals.labels for name, totals in splits.items()})
@@ -213,10 +215,26 @@ def _place(
         table.leave_out(f"SELECT rid, {_UNCHOSEN} AS step, '{NOT_LISTED}' AS code FROM {unplaced}")
     table.join({"label": "placed.label"}, "JOIN placed USING (rid)")
     names = sorted(first, key=lambda name: first[name])
-    if names != list(first):
-        ranks = [names.index(name) for name in first]
-        table.database.run(f"UPDATE placed SET number = {ranks}[number + 1]")
+    _renumber(table, list(first), names)
     return fitted, names, warnings
+
+
+def _drop_empty_splits(table: ReferenceTable, names: Sequence[str]) -> list[str]:
+    """The splits that have references that are not left out, in the order of their first keys; they are renumbered."""
+    rows = table.database.rows(
+        "SELECT number FROM placed JOIN files USING (rid) ANTI JOIN left_out USING (rid) GROUP BY number "
+        "ORDER BY min(key)"
+    )
+    kept = [names[number] for (number,) in rows]
+    _renumber(table, names, kept)
+    return kept
+
+
+def _renumber(table: ReferenceTable, before: Sequence[str], after: Sequence[str]) -> None:
+    """Numbers the splits in `placed` by another order; those that are not in it have no number."""
+    if list(before) != list(after):
+        numbers = [after.index(name) if name in after else None for name in before]
+        table.database.run("UPDATE placed SET number = ?[number + 1]", numbers)
 
 
 def _errors(table: ReferenceTable, query: str, split: SplitBatch) -> Iterator[pa.RecordBatch]:
@@ -250,7 +268,7 @@ def _by_columns(table: ReferenceTable, rule: SplitRule) -> tuple[Splits | Strata
         return RequestError(f"{error}; expected a column that is joined to the images, or 'label'")
 
     try:
-        fitted, warnings = fit(rule, names, parts)
+        fitted, warnings = fit(rule, names, parts) if table.count() else (rule, list[str]())  # nothing: told later
     except RequestError as error:
         raise explained(error) from error
 

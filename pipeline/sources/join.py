@@ -222,6 +222,11 @@ class ImageJoin:
         """Larger payloads are not read."""
         return self.left.max_bytes
 
+    @property
+    def _number(self) -> int:
+        """Which of the tables that are joined to the images it is, from 1."""
+        return self.left._number + 1 if isinstance(self.left, ImageJoin) else 1
+
     def find(self, root: str) -> ImageListing:
         """Lists the images, each with its row's columns.
 
@@ -237,7 +242,7 @@ class ImageJoin:
         if binary:
             raise RequestError(f"join: expected columns of strings and numbers beside images, found bytes in {binary}")
         table = listing.table
-        rows = f"joined_{len(table.schema.columns)}"
+        rows = f"joined_{self._number}"
         notes = self._load_rows(table, rows, right)
         named, warnings = _match_rows(table, rows, uri)
         _check_columns(table, schema)
@@ -252,9 +257,7 @@ class ImageJoin:
                 f"{count} of {table.count()} images have no row in {uri}, such as {key!r}: they are {left_out}"
             )
         if self.right.how == "inner":
-            table.leave_out(
-                f"SELECT rid, {len(table.schema.columns) + 1} AS step, '{NO_MATCH}' AS code FROM ({lacking})"
-            )
+            table.leave_out(f"SELECT rid, {self._number} AS step, '{NO_MATCH}' AS code FROM ({lacking})")
         table.add_columns(columns, join, schema)
         listing.warnings += [*warnings, *right.warnings, *describe_notes(notes)]
         listing.digest += right.digest

@@ -142,7 +142,7 @@ def _fit_strata(
             if begin == end:
                 empty[split].append(f"{stratum!r} ({count} example{'s' * (count > 1)})")
     for split, lacking in empty.items():
-        if len(lacking) == len(bounds):
+        if len(lacking) == len(bounds) > 0:
             raise RequestError(
                 f"split {split!r} would be empty: expected values of {name!r} that enough examples have to give it its "
                 f"share, found {len(bounds)}, such as {lacking[0]}; stratify by a column of few values"

@@ -4,12 +4,14 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from helpers import LABEL, draw, plan_job, write
+from helpers import LABEL, draw, plan_job, save, write
 
-from penstock.pipeline import Csv, Images, Recipe, RequestError, by_column, by_hash, by_time, join
+from penstock.pipeline import Csv, Images, Recipe, RequestError, by_column, by_hash, by_path, by_time, join
+from penstock.pipeline import table as label_list
 from penstock.transforms import columns
 
 SHARES = {"train": 0.75, "test": 0.25}
@@ -122,6 +124,30 @@ def test_images_without_columns_say_what_is_expected(tmp_path: Path):
     raw = draw(tmp_path, 4)
     with pytest.raises(RequestError, match="expected a column that is joined to the images, or 'label'"):
         plan_job(Recipe(source=Images("images/*.png"), splits=by_hash(SHARES, column="patient")), raw)
+
+
+def test_a_split_of_which_all_images_are_duplicates_is_none(tmp_path: Path):
+    """What the input names is what is stored; the splits' order is that of the first keys that stay."""
+    for name, value in {"a/c.png": 7, "b/a.png": 9, "b/b.png": 7, "train/a.png": 1, "v/a.png": 9}.items():
+        save(tmp_path / name, np.full((4, 4, 3), value))
+    save(tmp_path / "v" / "b.png", np.full((4, 4, 3), 2))
+    fields = {"source": Images("*/*.png"), "splits": by_path("([a-z]+)/")}
+    assert list(plan_job(Recipe(**fields), tmp_path).splits) == ["a", "b", "train", "v"]
+    (tmp_path / "v" / "b.png").unlink()
+    plan = plan_job(Recipe(**fields, deduplicate=True), tmp_path)
+    assert {name: split.examples for name, split in plan.splits.items()} == {"a": 1, "b": 1, "train": 1}
+    assert [[reference.key for reference in references] for _, references in plan.units] == [
+        ["a/c.png"],
+        ["b/a.png"],
+        ["train/a.png"],
+    ]
+
+
+@pytest.mark.parametrize("rule", [by_hash(SHARES, stratify="label"), by_time("label", shares=SHARES)])
+def test_where_nothing_can_be_used_columns_are_not_looked_for(tmp_path: Path, rule: Any):
+    raw = write(draw(tmp_path, 4), {"labels.csv": "nobody,cat\n"})
+    with pytest.raises(RequestError, match=r"found none that can be used: of 4 .* 4 by label_missing"):
+        plan_job(Recipe(source=Images("images/*.png", label=label_list("labels.csv")), splits=rule), raw)
 
 
 def test_a_label_that_a_split_lacks_is_a_warning_of_the_plan(tmp_path: Path):

@@ -245,6 +245,18 @@ def test_images_and_rows_without_a_partner_are_told(write, how):
     assert images.endswith("left out" if how == "inner" else "without its columns")
 
 
+def test_tables_of_keys_alone_choose_images(write):
+    root = write(a="k\n1\n2\n", b="k\n2\n3\n", c="k,y\n2,x\n")
+    for name in ("1", "2", "3"):
+        (root / f"{name}.png").touch()
+    source = Images("*.png")
+    for name in ("a", "b", "c"):
+        source = join(source, Csv(f"{name}.csv", columns={"*": "string"}), on="k", how="inner")
+    listing = list_images(source, str(root))
+    assert [(each.key, each.columns) for each in listing.references] == [("2.png", {"y": "x"})]
+    assert [each.key for each in listing.filtered_examples] == ["3.png", "1.png"]
+
+
 def test_sources_that_differ_in_their_address_alone_are_different_tables(tmp_path):
     """The kept table is that of its own source, whatever its repr."""
 
