@@ -25,7 +25,9 @@ from typing import IO, TYPE_CHECKING, BinaryIO, TypeVar, cast
 if TYPE_CHECKING:
     import pyarrow as pa
 
+from ..errors import RequestError
 from . import objects
+from .clients import SCHEMES
 from .locks import locked_folder
 from .objects import FileInfo, FileVersion
 from .remote_files import RemoteFile, SequentialFile
@@ -46,6 +48,7 @@ _BLOCK = 1 << 20  # bytes
 _READ_AHEAD = 128 << 10  # bytes
 _CALLS = 32  # at a time
 _WAITING = 256 << 20  # bytes of files that were read and wait to be taken
+_CUT_URI = re.compile(rf"(?:{'|'.join(SCHEMES)}):")
 _LITERAL = re.compile(r"[\w./ +=,~-]*")  # paths that nobody takes for a pattern
 
 
@@ -55,8 +58,18 @@ def join(root: str, *parts: str) -> str:
 
 
 def is_local(uri: str) -> bool:
-    """Whether `uri` is a path of this machine's file system."""
-    return "://" not in uri
+    """Whether `uri` is a path of this machine's file system.
+
+    Raises:
+      RequestError: it begins as a URI and is none, as `s3:/bucket/key` does: a dataset would be written there.
+    """
+    if "://" in uri:
+        return False
+    if _CUT_URI.match(uri):
+        raise RequestError(
+            f"expected a path, or a URI such as s3://bucket/folder, found {uri}; write ./{uri} if it is a path"
+        )
+    return True
 
 
 def absolute(uri: str) -> str:

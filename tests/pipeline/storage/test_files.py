@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.pipeline.errors import RequestError
 from penstock.pipeline.storage import files
 
 
@@ -125,3 +126,14 @@ def test_of_a_link_to_a_folder_the_link_is_removed(tmp_path: Path):
 def test_a_limit_beyond_any_file_is_none(tmp_path):
     (tmp_path / "a").write_bytes(b"x")
     assert files.read_bytes(str(tmp_path / "a"), 10**30) == b"x"
+
+
+@pytest.mark.parametrize("uri", ["s3:/bucket/data", "s3:", "gs:bucket/data", "https:/host/data"])
+def test_what_begins_as_a_uri_is_no_path(uri, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for use in (files.exists, lambda uri: files.write_bytes(f"{uri}/x", b""), files.list_folder):
+        with pytest.raises(RequestError, match=f"expected a path, or a URI.*found {uri}"):
+            use(uri)
+    assert not list(tmp_path.iterdir())
+    files.write_bytes(f"./{uri}/x", b"1")
+    assert files.read_bytes(f"./{uri}/x") == b"1"
