@@ -55,10 +55,11 @@ def write(folder: Path, count: int) -> None:
     generator = np.random.default_rng(1)
     names = pa.schema([("name", pa.string()), ("label", pa.string())])
     columns = [("key", pa.string()), ("uri", pa.string()), ("size", pa.int64()), ("etag", pa.string())]
+    unquoted = pc.WriteOptions(quoting_style="none")
     with (
         pq.ParquetWriter(folder / "list.parquet", pa.schema(columns)) as objects,
-        pc.CSVWriter(folder / "keys.csv", names) as keys,
-        pc.CSVWriter(folder / "stems.csv", names) as stems,
+        pc.CSVWriter(folder / "keys.csv", names, write_options=unquoted) as keys,
+        pc.CSVWriter(folder / "stems.csv", names, write_options=unquoted) as stems,
     ):
         for begin in range(0, count, BATCH):
             numbers = np.arange(begin, min(begin + BATCH, count))
