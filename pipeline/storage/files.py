@@ -399,8 +399,12 @@ def remove(uri: str) -> None:
             os.unlink(uri)
 
 
-def remove_files(uris: Iterable[str]) -> None:
+def remove_files(uris: Iterable[str], check: Callable[[], None] | None = None) -> None:
     """Removes files, and no folders, if they are there; of one store many by one request.
+
+    Args:
+      uris: The files.
+      check: Called before each try of a request to a store; raises OSError where nothing may be removed any more.
 
     Raises:
       OSError: some could not be removed.
@@ -412,7 +416,7 @@ def remove_files(uris: Iterable[str]) -> None:
                 os.unlink(uri)
         else:
             remote.append(uri)
-    objects.remove_objects(remote)
+    objects.remove_objects(remote, check)
 
 
 @contextlib.contextmanager

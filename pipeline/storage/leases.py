@@ -88,6 +88,11 @@ def _start_time(process: int) -> int:
         return -1
 
 
+def _now() -> float:
+    """Seconds by an owner's clock, which goes on while its machine is suspended where the system has such a one."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
 class Lease:
     """A folder's exclusive use, while it lasts."""
 
@@ -161,9 +166,9 @@ class _StoreLease(Lease):
         seen: FileVersion | None = None
         since = 0.0
         while True:
-            now = time.monotonic()
+            now, written = time.monotonic(), _now()
             with contextlib.suppress(FileExistsError):
-                return cls(uri, owner, files.create_exclusive(uri, owner.encode()), now, stale)
+                return cls(uri, owner, files.create_exclusive(uri, owner.encode()), written, stale)
             with contextlib.suppress(FileNotFoundError, VersionMismatch):
                 content, version = files.read_versioned(uri)
                 other = Owner.decode(content)
@@ -172,22 +177,22 @@ class _StoreLease(Lease):
                         return None
                     seen, since = version, now
                 if (other and other.is_gone()) or now - since >= stale:
-                    return cls(uri, owner, files.replace_exactly(uri, owner.encode(), version), now, stale)
+                    return cls(uri, owner, files.replace_exactly(uri, owner.encode(), version), written, stale)
             if now >= deadline:
                 return None
             time.sleep(min(_POLL, stale / 4))
 
     def is_held(self) -> bool:
-        return not self._lost and time.monotonic() - self._written < _SAFE * self._stale
+        return not self._lost and _now() - self._written < _SAFE * self._stale
 
     def remove(self, folder: str) -> None:
         uris = [info.uri for info in files.list_folder(folder) if info.uri != self._uri]
         for start in range(0, len(uris), _BULK):
-            if not self.is_held():
-                raise files.StoreError(
-                    f"{self._uri}: expected this process to have the lease, found it lost; run again"
-                )
-            files.remove_files(uris[start : start + _BULK])
+            files.remove_files(uris[start : start + _BULK], self._expect_held)
+
+    def _expect_held(self) -> None:
+        if not self.is_held():
+            raise files.StoreError(f"{self._uri}: expected this process to have the lease, found it lost; run again")
 
     def release(self) -> None:
         """Gives the lease back: marks it, so that nobody takes over what is then removed."""
@@ -195,21 +200,40 @@ class _StoreLease(Lease):
         self._thread.join()
         if not self.is_held():
             return
+        marked, released = _now(), replace(self._owner, released=True).encode()
+
+        def expect_marked() -> None:
+            if _now() - marked >= _SAFE * self._stale or files.read_bytes(self._uri) != released:
+                raise files.StoreError(f"{self._uri}: expected the lease that was released, found another's")
+
         with contextlib.suppress(OSError):  # another waits a little longer then
-            marked = time.monotonic()
-            files.replace_exactly(self._uri, replace(self._owner, released=True).encode(), self._version)
-            if time.monotonic() - marked < _SAFE * self._stale:
-                files.remove_files([self._uri])
+            files.replace_exactly(self._uri, released, self._version)
+            files.remove_files([self._uri], expect_marked)
 
     def _renew(self) -> None:
         while not self._end.wait(min(_BEAT, self._stale / 6)):
-            now = time.monotonic()
+            now = _now()
             self._owner = replace(self._owner, beat=self._owner.beat + 1)
             try:
                 self._version = files.replace_exactly(self._uri, self._owner.encode(), self._version)
+                self._written = now
             except VersionMismatch:
-                self._lost = True
-                return
+                self._lost = not self._is_ours()
+                if self._lost:
+                    return
             except OSError:
-                continue  # `is_held` tells when it was too long ago
-            self._written = now
+                pass  # `is_held` tells when it was too long ago
+
+    def _is_ours(self) -> bool:
+        """Whether what is there is an earlier renewal, whose answer was lost; the next one replaces it then."""
+        try:
+            content, version = files.read_versioned(self._uri)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            return True  # as far as is known
+        there = Owner.decode(content)
+        if there is None or replace(there, beat=self._owner.beat) != self._owner:
+            return False
+        self._version = version
+        return True

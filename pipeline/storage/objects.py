@@ -9,7 +9,7 @@ import os
 import tempfile
 import uuid
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any, cast
@@ -290,8 +290,12 @@ def _expect_writable(uri: str) -> tuple[Bucket, str]:
     return bucket, key
 
 
-def remove_objects(uris: Iterable[str]) -> None:
+def remove_objects(uris: Iterable[str], check: Callable[[], None] | None = None) -> None:
     """Removes objects, if they are there; of one bucket many by one request.
+
+    Args:
+      uris: The objects.
+      check: Called before each try of a request; raises OSError where nothing may be removed any more.
 
     Raises:
       OSError: some could not be removed.
@@ -307,22 +311,28 @@ def remove_objects(uris: Iterable[str]) -> None:
         for start in range(0, len(keys), _DELETES)
     ]
     if len(bulks) == 1:
-        _remove_keys(*bulks[0])
+        _remove_keys(*bulks[0], check)
     elif bulks:
         with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
-            deque(pool.map(lambda bulk: _remove_keys(*bulk), bulks), maxlen=0)
+            deque(pool.map(lambda bulk: _remove_keys(bulk[0], bulk[1], check), bulks), maxlen=0)
 
 
-def _remove_keys(bucket: Bucket, keys: list[str]) -> None:
+def _remove_keys(bucket: Bucket, keys: list[str], check: Callable[[], None] | None) -> None:
     """Removes objects; where a store complains of one that is not there, it does not tell what became of the others."""
+
+    def request() -> None:
+        if check:
+            check()
+        bucket.client.delete(keys if len(keys) > 1 else keys[0])
+
     if len(keys) == 1:
         with contextlib.suppress(FileNotFoundError):
-            bucket.call("delete", keys[0], lambda: bucket.client.delete(keys[0]))
+            bucket.call("delete", keys[0], request)
         return
     if bucket.root.startswith("gs:"):
         COUNTS.add("delete", len(keys) - 1)  # which it removes one by one
     try:
-        bucket.call("delete", keys[0], lambda: bucket.client.delete(keys))
+        bucket.call("delete", keys[0], request)
     except FileNotFoundError:
         with ThreadPoolExecutor(_DELETES_AT_ONCE) as pool:
-            deque(pool.map(lambda key: _remove_keys(bucket, [key]), keys), maxlen=0)
+            deque(pool.map(lambda key: _remove_keys(bucket, [key], check), keys), maxlen=0)

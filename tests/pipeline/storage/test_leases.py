@@ -9,8 +9,10 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from s3_stub import S3Stub
 
 from penstock.pipeline.storage import files, leases
 from penstock.pipeline.storage.leases import Owner, leased_folder
@@ -150,10 +152,66 @@ def test_what_is_held_is_removed_but_for_the_lease(folder: str):
     assert names(folder) == []
 
 
+def test_a_renewal_whose_answer_was_lost_is_no_loss(folder: str, monkeypatch: pytest.MonkeyPatch):
+    replace_exactly, lost = files.replace_exactly, []
+
+    def lose_the_first(*arguments: Any) -> Any:
+        version = replace_exactly(*arguments)
+        if not lost:
+            lost.append(version)
+            raise files.UnreachableError("no answer")
+        return version
+
+    with leased_folder(folder, NAME, "one", stale=0.6) as lease:
+        monkeypatch.setattr(files, "replace_exactly", lose_the_first)
+        time.sleep(1.0)
+        assert lost
+        assert lease
+        assert lease.is_held()
+    assert names(folder) == []
+
+
+def test_an_owner_that_slept_with_its_machine_does_not_take_itself_for_one(
+    folder: str, monkeypatch: pytest.MonkeyPatch
+):
+    clock = time.clock_gettime
+    with leased_folder(folder, NAME, "one") as lease:
+        assert lease
+        assert lease.is_held()
+        monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + 100 * (which == time.CLOCK_BOOTTIME))
+        assert not lease.is_held()
+
+
+def test_a_release_whose_answer_was_lost_does_not_remove_the_next_owners_lease(
+    s3: S3Stub, monkeypatch: pytest.MonkeyPatch
+):
+    key, left = f"generation/{NAME}", ["lost"]
+    with leased_folder("s3://b/generation", NAME, "one") as lease:
+        assert lease
+        s3.fault = lambda kind: left.pop() if kind == "delete" and left else None
+        monkeypatch.setattr(time, "sleep", lambda _: s3.objects["b"].setdefault(key, ELSEWHERE.encode()))
+    assert not left
+    assert s3.objects["b"] == {key: ELSEWHERE.encode()}
+
+
+def test_a_removal_is_not_tried_again_by_who_lost_the_lease(s3: S3Stub, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "5")
+    s3.objects["b"] = {"generation/a": b"", "generation/b": b""}
+    store_lease: Any = leases._StoreLease
+    held = iter([True, False])
+    with leased_folder("s3://b/generation", NAME, "one") as lease:
+        assert lease
+        monkeypatch.setattr(store_lease, "is_held", lambda _: next(held, False))
+        s3.fault = lambda kind: "503" if s3.requests.count("delete") == 1 else None
+        with pytest.raises(files.StoreError, match="found it lost; run again"):
+            lease.remove("s3://b/generation")
+    assert {"generation/a", "generation/b"} < set(s3.objects["b"])
+
+
 def test_a_store_that_fails_at_the_release_does_no_harm(folder: str, monkeypatch: pytest.MonkeyPatch):
     with contextlib.ExitStack() as stack:
         assert stack.enter_context(leased_folder(folder, NAME, "one"))
-        monkeypatch.setattr(files, "remove_files", lambda uris: (_ for _ in ()).throw(files.StoreError("no")))
+        monkeypatch.setattr(files, "remove_files", lambda *_: (_ for _ in ()).throw(files.StoreError("no")))
     owner = Owner.decode(files.read_bytes(uri(folder)))
     assert owner
     assert owner.released
