@@ -60,8 +60,14 @@ class _RunCommand(click.Command):
 
 @main.command(cls=_RunCommand, epilog=_EXIT_CODES)
 @click.argument("recipe")
-@click.option("--input", "source", required=True, metavar="FOLDER", help="Where the raw data is.")
-@click.option("--output", required=True, metavar="DATASET", help="The dataset's folder; it need not exist.")
+@click.option(
+    "--input",
+    "source",
+    required=True,
+    metavar="FOLDER",
+    help="Where the raw data is: a path, s3://…, gs://… or az://….",
+)
+@click.option("--output", required=True, metavar="DATASET", help="The dataset's folder, likewise; it need not exist.")
 @click.option("--runner", type=click.Choice(["direct"]), default="direct", show_default=True, help="The engine.")
 @click.option(
     "--workers",

@@ -133,6 +133,11 @@ def make_client(scheme: str, authority: str, env: Mapping[str, str | None], stal
         return store.LocalStore("/")
     make = {"s3": _s3, "gs": _gs, "az": _azure, "abfss": _azure}.get(scheme)
     config, endpoint = make(authority, env) if make else ({}, f"{scheme}://{authority}")
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise RequestError(
+            f"{scheme}://{authority}: expected the environment to name an endpoint that begins with http:// or "
+            "https://, found another"  # which is not told: it may hold a password
+        )
     options: dict[str, Any] = {
         "client_options": {
             "allow_http": endpoint.startswith("http://"),
@@ -153,8 +158,9 @@ def make_client(scheme: str, authority: str, env: Mapping[str, str | None], stal
         return store.HTTPStore.from_url(f"{scheme}://{authority}/", **options)
     except Exception as error:  # obstore's own, and ValueError
         said = str(error).strip().partition("\n")[0]
+        advice = "; set AZURE_STORAGE_ACCOUNT_NAME" if "Account must be specified" in said else ""
         raise RequestError(
-            f"{scheme}://{authority}: expected credentials and settings that work, found: {said}"
+            f"{scheme}://{authority}: expected credentials and settings that work, found: {said}{advice}"
         ) from None
 
 

@@ -6,7 +6,9 @@ chain; none is in a URI, a message or a pickle.
 """
 
 import collections
+import html
 import itertools
+import logging
 import os
 import random
 import re
@@ -25,6 +27,8 @@ T = TypeVar("T")
 _TRIES = 10
 _PATIENCE = 180.0  # seconds after which no further try is made, or a few stalls
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0  # seconds
+_SILENCE = 5.0  # seconds for which a request is made again before that is logged
+_LOG_INTERVAL = 30.0  # seconds between two such lines
 _STALL = 30.0  # seconds without a byte
 _LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STALL and _TRIES
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
@@ -57,7 +61,15 @@ _DENIED = "AccessDenied"
 _NO_USER = "XAdminUserNotFound"  # versitygw's word, with status 404
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 _RENAME = "; a key with an empty part, . or .., or a control character cannot be read: rename the object"
-_ADVICE = {"redirect": "; set AWS_REGION to the bucket's region", "parse path": _RENAME, "invalid path": _RENAME}
+_REGION = "; set AWS_REGION to the bucket's region"
+_ADVICE = {
+    "redirect": _REGION,
+    "the region": _REGION,
+    "400 Bad Request": "; check the region, the credentials and this machine's clock",
+    "(no connection)": "; check the network, and the endpoint that the environment names",
+    "parse path": _RENAME,
+    "invalid path": _RENAME,
+}
 _OBSTORE_KINDS = ("BaseError", "GenericError", "InvalidPathError", "JoinError", "NotSupportedError")
 
 
@@ -103,6 +115,28 @@ class RequestCounts:
         self._lock = threading.Lock()
 
 
+@dataclass
+class _RetryLog:
+    """Logs now and then that requests are made again, so that what waits for a store is not taken for what hangs."""
+
+    _next: float = 0.0  # when there may be another line
+
+    def add(self, uri: str, failure: "_Failure", tries: int, waited: float, patience: float) -> None:
+        """Takes note of a request that failed and is made again."""
+        now = time.monotonic()
+        if waited >= _SILENCE and now >= self._next:
+            self._next = now + _LOG_INTERVAL
+            logging.getLogger(__name__).warning(
+                "%s: %s; tried %d times in %.0f s, trying again for up to %.0f s",
+                redact(uri),
+                failure.said,
+                tries,
+                waited,
+                patience,
+            )
+
+
+_RETRY_LOG = _RetryLog()
 COUNTS = RequestCounts()
 os.register_at_fork(after_in_child=COUNTS.free_lock)
 
@@ -145,6 +179,7 @@ class Bucket:
         """
         start = time.monotonic()
         stall, most = _limits(*(os.environ.get(name) for name in _LIMITS))
+        patience = max(_PATIENCE, 6 * stall)
         for tries in itertools.count(1):
             COUNTS.add(kind)
             try:
@@ -153,11 +188,12 @@ class Bucket:
                 failure = _Failure.of(error)
                 waited = time.monotonic() - start
                 last = tries >= (min(most, _METADATA_TRIES) if failure.of_metadata else most)
-                if not failure.passing or last or waited > max(_PATIENCE, 6 * stall):
+                if not failure.passing or last or waited > patience:
                     if tries > 1 and read_back and (answer := read_back()) is not None:
                         return answer
                     raise failure.as_error(self.uri(key), tries, waited) from None
             COUNTS.add("retry")
+            _RETRY_LOG.add(self.uri(key), failure, tries, waited, patience)
             time.sleep(random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tries))
         raise AssertionError("the last try returns or raises")
 
@@ -189,7 +225,7 @@ class _Failure:
         if not any(place in words for place in _METADATA):
             words = _KNOWN.sub("", words)
         if explained and (message := explained[1] or explained[2]):
-            words = f"{words}: {message}"
+            words = f"{words}: {html.unescape(message)}"
         if lost := _LOST.search(debug):
             words = f"{words} ({_LOST_WORDS.get(lost[1], lost[1])})"
         return cls(

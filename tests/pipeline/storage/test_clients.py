@@ -122,6 +122,22 @@ def test_another_endpoint_is_asked_by_path_unless_told_otherwise(monkeypatch):
     assert _s3_settings()["endpoint"] == "https://s3.example"
 
 
+@pytest.mark.parametrize(
+    ("name", "uri"),
+    [("AWS_ENDPOINT_URL", "s3://b/k"), ("GOOGLE_BASE_URL", "gs://b/k"), ("AZURE_STORAGE_ENDPOINT", "az://b/k")],
+)
+def test_an_endpoint_without_a_scheme_is_refused(name, uri, monkeypatch):
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
+    monkeypatch.setenv(name, "127.0.0.1:7070")
+    with pytest.raises(RequestError, match="expected the environment to name an endpoint that begins with http://"):
+        files.read_bytes(uri)
+
+
+def test_an_account_of_azure_that_nobody_names_is_asked_for():
+    with pytest.raises(RequestError, match=r"az://b: .*; set AZURE_STORAGE_ACCOUNT_NAME"):
+        files.read_bytes("az://b/k")
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1:9", "http://127.0.0.1:9"])
 def test_an_emulator_of_gcs_is_asked_without_credentials(host, monkeypatch):
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", host)

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import random
+import re
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -208,7 +209,7 @@ def test_a_conflict_of_replacements_is_tried_again(s3, monkeypatch):
             r"s3://b/x: the store refused access \(AccessDenied\); check credentials",
         ),
         (401, "ExpiredToken", PermissionError, r"refused access \(ExpiredToken\)"),
-        (400, "InvalidArgument", stores.StoreError, "s3://b/x: .*400 Bad Request: Why not"),
+        (400, "InvalidArgument", stores.StoreError, "s3://b/x: .*400 Bad Request: Why not; check the region"),
         (501, "NotImplemented", stores.StoreError, "501 Not Implemented: Why not"),
         (404, "NoSuchBucket", FileNotFoundError, "s3://b/x: there is no such bucket"),
         (404, "NoSuchKey", FileNotFoundError, "s3://b/x: nothing is there"),
@@ -224,6 +225,40 @@ def test_what_asking_again_does_not_help_is_said_at_once(status, code, error, wo
     assert len(s3.requests) == 1
     assert "\n" not in str(caught.value)
     assert SECRET not in str(caught.value)
+
+
+def test_a_wrong_region_is_named_with_what_to_do(s3, monkeypatch):
+    _keep(s3, "x")
+    message = "the region &#34;eu-west-1&#34; is wrong; expecting &#34;us-east-1&#34;"
+    code = "AuthorizationHeaderMalformed"
+    _answer_once(s3, monkeypatch, 400, f"<Error><Code>{code}</Code><Message>{message}</Message></Error>")
+    with pytest.raises(stores.StoreError, match='"eu-west-1" is wrong; expecting "us-east-1"; set AWS_REGION'):
+        files.read_bytes("s3://b/x")
+
+
+def test_who_waits_for_a_store_is_told_why_and_not_at_each_request(s3, monkeypatch, caplog):
+    monkeypatch.setattr(stores, "_RETRY_LOG", stores._RetryLog())
+    monkeypatch.setattr(stores, "_SILENCE", 0.0)
+    _keep(s3, "x")
+    _fails(s3, "503", 5)
+    assert files.read_bytes("s3://b/x") == CONTENT
+    (line,) = caplog.messages
+    assert re.fullmatch(r"s3://b/x: .*503.*; tried 1 times in 0 s, trying again for up to 180 s", line)
+    caplog.clear()
+    monkeypatch.setattr(stores, "_SILENCE", 100.0)
+    monkeypatch.setattr(stores, "_RETRY_LOG", stores._RetryLog())
+    _fails(s3, "503", 5)
+    assert files.read_bytes("s3://b/x") == CONTENT
+    assert not caplog.messages
+
+
+def test_an_endpoint_where_nobody_is_says_what_to_check(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "2")
+    with pytest.raises(
+        UnreachableError, match=r"no connection\) \(after 2 tries .*check the network, and the endpoint"
+    ):
+        files.read_bytes("s3://b/x")
 
 
 def test_a_request_that_times_out_at_the_store_is_made_again(s3, monkeypatch):
