@@ -166,7 +166,7 @@ class BlockCache:
 
     def drop(self, name: BlockName) -> None:
         """Removes a block that turned out to be damaged."""
-        with self._locked() as usage, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), self._locked() as usage:
             _write_usage(usage, _read_usage(usage) - _remove(self._path(name), _MOMENT))
 
     def _path(self, name: BlockName) -> str:

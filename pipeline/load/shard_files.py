@@ -1,6 +1,7 @@
 """The files of a split's shards: opened when they are first read, only so many of them open at a time."""
 
 import gzip
+import hashlib
 import os
 import time
 import zlib
@@ -489,9 +490,16 @@ def _read_offsets(shard: ShardFile, cache: BlockCache | None) -> Integers:
         if cache is None or files.is_local(shard.index_uri):
             return _parse_offsets(shard, files.read_bytes(shard.index_uri))
         index = CachedFile(shard.index_uri, 8 * (shard.records + 1), shard.index_sha256, cache, keep=True)
-        return _read_whole(index, lambda content: _parse_offsets(shard, content))
+        return _read_whole(index, lambda content: _parse_offsets(shard, _check_index(shard, content)))
     except FileNotFoundError as error:
         raise _missing(error.filename or shard.index_uri) from error
+
+
+def _check_index(shard: ShardFile, content: bytes) -> bytes:
+    """The index, as it was written: wrong offsets that a cache has would look like damaged records."""
+    if hashlib.sha256(content).hexdigest() != shard.index_sha256:
+        raise _other_offsets(shard, shard.bytes)
+    return content
 
 
 def _parse_offsets(shard: ShardFile, content: bytes) -> Integers:

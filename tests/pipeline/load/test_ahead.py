@@ -3,6 +3,7 @@
 import gc
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -318,6 +319,20 @@ def test_a_damaged_cache_is_fetched_anew(store: SlowStore, root: Path, tmp_path:
         assert _read(store) == _read(store, "index") == 0
 
 
+def test_a_damaged_index_in_the_cache_is_fetched_anew(store: SlowStore, root: Path, tmp_path: Path) -> None:
+    remote = _opened(store, tmp_path / "cache", 1000)
+    expected = list(open_dataset(root / "plain").numpy("train", 32))
+    _assert_same(remote.numpy("train", 32), expected)
+    for shard in remote.manifest.splits["train"].shards:
+        assert shard.index
+        for path in (tmp_path / "cache").glob(f"{shard.index.sha256}.*"):
+            offsets = np.frombuffer(path.read_bytes(), "<u8").copy()
+            offsets[10:20] -= 20  # they still rise
+            path.write_bytes(offsets.tobytes())
+    _assert_same(_opened(store, tmp_path / "cache", 1000).numpy("train", 32), expected)
+    assert _read(store, "index") == 8 * (COUNT + 3)  # one shard is empty
+
+
 def test_damage_in_the_store_is_still_found(root: Path, tmp_path: Path) -> None:
     write(tmp_path / "ds", (50, 30))
     path = tmp_path / "ds" / GENERATION / "data/train-00001-of-00002.tfrecord"
@@ -332,6 +347,21 @@ def test_damage_in_the_store_is_still_found(root: Path, tmp_path: Path) -> None:
             with pytest.warns(UserWarning, match="passed over"):
                 batches = list(loader)
             assert sum(len(batch["row"]) for batch in batches) == 79
+
+
+def test_a_cache_that_was_removed_is_missed_by_nobody(tmp_path: Path) -> None:
+    write(tmp_path / "ds", (50,))
+    with serve(tmp_path) as store:
+        dataset = _opened(store, tmp_path / "cache", 1000, "ds")
+        loader = dataset.numpy("train", 8, skip_damaged=True)
+        assert sum(len(batch["row"]) for batch in loader) == 50
+        shutil.rmtree(tmp_path / "cache")
+        path = tmp_path / "ds" / GENERATION / "data/train-00000-of-00001.tfrecord"
+        content = bytearray(path.read_bytes())
+        content[3000] ^= 1
+        path.write_bytes(content)
+        with pytest.warns(UserWarning, match="passed over"):
+            assert sum(len(batch["row"]) for batch in loader) == 49
 
 
 def test_a_dataset_made_anew_meets_no_old_blocks(tmp_path: Path) -> None:
