@@ -52,7 +52,15 @@ class _RunCommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         at = args.index("--") if "--" in args else len(args)
         ctx.meta[_BEAM_OPTIONS] = tuple(args[at + 1 :])
-        return super().parse_args(ctx, args[:at])
+        ctx.allow_extra_args = True  # to be refused in words of our own
+        stray = super().parse_args(ctx, args[:at])
+        if stray and not ctx.resilient_parsing:
+            sentence = (
+                f"error: expected one RECIPE and options, found {' '.join(stray)} too; leave it out, quote a path with "
+                "blanks, and give options for Beam after `--`"
+            )
+            _fail(sentence, RequestError.exit_code)
+        return stray
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return [*super().collect_usage_pieces(ctx), "[-- BEAM_OPTIONS...]"]
@@ -118,7 +126,8 @@ def run(
     """Runs RECIPE (file.py, file.py:name or package.module:name) on a folder of raw data.
 
     The same command run again resumes what was interrupted, and returns at once when there is nothing to do. Changed
-    input or recipe makes a new generation beside the old one. What follows `--` goes to Beam.
+    input or recipe makes a new generation beside the old one. What follows `--` goes to Beam, which
+    must know it.
 
     \b
       penstock run pets.py --input raw/pets --output prepared/pets --dry-run
@@ -130,8 +139,11 @@ def run(
         from ..pipeline.job import RunRequest, check_budget, plan, preview
         from ..pipeline.planning.recipe import load_recipe
         from . import report
+        from .options import check_options
         from .run import run as run_recipe
 
+        beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
+        check_options(beam_options)
         request = RunRequest(
             load_recipe(recipe),
             _folder(source),
@@ -149,7 +161,7 @@ def run(
             check_budget(request, planned)
             return
         with report.reporter(quiet or as_json) as reporter:
-            result = run_recipe(request, reporter, click.get_current_context().meta[_BEAM_OPTIONS])
+            result = run_recipe(request, reporter, beam_options)
         if not quiet or as_json:
             with process.spoken_if_possible():
                 _print(report.result_entry(request.output, result), as_json, report.show_result)

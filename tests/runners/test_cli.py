@@ -123,11 +123,28 @@ def test_a_dry_run_that_is_over_budget_is_code_3_as_the_run_will_be(cli: Cli, ra
 
 
 def test_a_stray_word_is_no_option_of_beam(cli: Cli, raw: Path):
-    ended = cli.run(cli.recipe(SOURCE), raw, "extra", "--dry-run")
-    assert ended.exit_code == 2
-    assert "unexpected extra argument (extra)" in ended.stderr
+    ended = cli.run(cli.recipe(SOURCE), raw, "extra", "--dry-run", "words")
+    assert faults(ended, 2, "expected one RECIPE and options, found extra words too", "after `--`") == []
     assert cli.run(cli.recipe(SOURCE), raw, "--dry-run", "--", "--job_name=x").exit_code == 0
     assert "[-- BEAM_OPTIONS...]" in cli("run", "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--job_nam=x"], ["found --job_nam=x, which Beam would discard", "check the spelling"]),
+        (["--job_name", "x", "stray", "--quiet"], ["found stray --quiet, which Beam would discard"]),
+        (["-x"], ["found -x"]),
+        (["--job_name=x", "--", "--no_such"], ["found -- --no_such"]),
+        (["--direct_running_mode=nothing"], ["which Penstock sets; use --workers before"]),
+        (["--runner", "FlinkRunner"], ["found --runner, which Penstock sets; use --runner before"]),
+        (["--number_of_worker_harness_threads"], ["--number_of_worker_harness_threads: "]),
+    ],
+)
+def test_what_beam_would_discard_is_told(cli: Cli, raw: Path, options: list[str], words: list[str]):
+    ended = cli.run(cli.recipe(SOURCE), raw, "--", *options)
+    assert faults(ended, 2, "expected options for Beam after `--`", *words) == []
+    assert not (cli.folder / "dataset").exists()
 
 
 def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
