@@ -12,7 +12,8 @@ from xml.sax.saxutils import escape
 
 STATUSES = ("408", "429", "500", "503")
 FAULTS = (*STATUSES, "reset", "stall", "lost", "cut")
-"""`reset`: closed before the request is applied; `lost`: after, without an answer; `cut`: amid the answer."""
+"""`reset`: closed before the request is applied; `lost`: after, without an answer; `cut`: amid the answer. A stub also
+knows `late`: a second passes before the answer."""
 SECRET = "s3cr3t/of+the/tests"
 
 
@@ -75,6 +76,10 @@ class _Handler(BaseHTTPRequestHandler):
         elif fault == "stall":
             self.stub.closing.wait(20)
             self._drop()
+        elif fault == "late":
+            self.stub.closing.wait(1)
+            with self.stub.lock:
+                self._send(*self._apply(kind, bucket, key, asked, body))
         elif fault == "reset":
             self._drop()
         else:

@@ -145,7 +145,7 @@ def make_client(scheme: str, authority: str, env: Mapping[str, str | None], stal
             "read_timeout": timedelta(seconds=stall),
             "timeout": timedelta(seconds=10 * stall),
         },
-        "retry_config": {"max_retries": retries},
+        "retry_config": {"max_retries": retries, "retry_timeout": timedelta(seconds=max(180, 6 * stall))},
     }
     try:
         match scheme:

@@ -181,7 +181,7 @@ def put(uri: str, content: bytes) -> None:
       OSError: it could not be written.
     """
     bucket, key = _expect_writable(uri)
-    bucket.call("put", key, lambda: bucket.client.put(key, content, use_multipart=False))
+    bucket.call("put", key, lambda: bucket.writer.put(key, content, use_multipart=False))
 
 
 def _put_parts(uri: str, file: IO[bytes], length: int) -> None:

@@ -17,7 +17,7 @@ import time
 import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, NoReturn, TypeVar
 
 from ..errors import RequestError
@@ -30,6 +30,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 15.0  # seconds
 _SILENCE = 5.0  # seconds for which a request is made again before that is logged
 _LOG_INTERVAL = 30.0  # seconds between two such lines
 _STALL = 30.0  # seconds without a byte
+_UPLOAD_STALLS = 4  # as long as so many stalls the answer to an upload may take: nothing comes while its bytes are sent
 _LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STALL and _TRIES
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -141,21 +142,34 @@ COUNTS = RequestCounts()
 os.register_at_fork(after_in_child=COUNTS.free_lock)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Bucket:
-    """A bucket's client.
+    """A bucket's clients, each made when it is first needed.
 
     Attributes:
       root: The URI that keys are appended to: "s3://bucket/".
-      client: The obstore store, which makes each request once.
-      patient: One that makes the requests of an upload in parts again itself.
+      make: Makes an obstore store: how many stalls it waits for an answer, and whether it makes requests again itself.
       ordered: Whether it lists keys in the order of their bytes, and from any key on.
     """
 
     root: str
-    client: Any = field(compare=False)
-    patient: Any = field(compare=False, default=None)
+    make: Callable[[int, bool], Any] = field(compare=False, repr=False)
     ordered: bool = True
+
+    @cached_property
+    def client(self) -> Any:
+        """The obstore store, which makes each request once."""
+        return self.make(1, False)
+
+    @cached_property
+    def writer(self) -> Any:
+        """One that waits longer for the answer to what has a long body."""
+        return self.make(_UPLOAD_STALLS, False)
+
+    @cached_property
+    def patient(self) -> Any:
+        """One for calls that take several requests, each of which it makes again itself."""
+        return self.make(_UPLOAD_STALLS, True)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a bucket's client may hold credentials, and is not pickled: pass on the URI")
@@ -179,7 +193,7 @@ class Bucket:
         """
         start = time.monotonic()
         stall, most = _limits(*(os.environ.get(name) for name in _LIMITS))
-        patience = max(_PATIENCE, 6 * stall)
+        patience = max(_PATIENCE, 6 * stall * (_UPLOAD_STALLS if kind == "put" else 1))
         for tries in itertools.count(1):
             COUNTS.add(kind)
             try:
@@ -348,12 +362,15 @@ def _bucket(scheme: str, authority: str, settings: tuple[str | None, ...], proce
     root = f"{scheme}://{authority}/"
     if scheme == "memory":
         memory = _memory(authority)
-        return Bucket(root, memory, memory, ordered=False)
+        return Bucket(root, lambda *_: memory, ordered=False)
     env = dict(zip(_settings(scheme), settings, strict=True))
     stall, tries = _limits(*(env[name] for name in _LIMITS))
-    once, patient = (clients.make_client(scheme, authority, env, stall, retries) for retries in (0, tries - 1))
+
+    def make(stalls: int, retries: bool) -> Any:
+        return clients.make_client(scheme, authority, env, stalls * stall, tries - 1 if retries else 0)
+
     # S3's directory buckets list in no order
-    return Bucket(root, once, patient, ordered=scheme != "file" and not authority.endswith("--x-s3"))
+    return Bucket(root, make, ordered=scheme != "file" and not authority.endswith("--x-s3"))
 
 
 _MEMORY = threading.Lock()

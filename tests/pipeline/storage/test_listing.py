@@ -80,7 +80,7 @@ def listed(monkeypatch):
     monkeypatch.setattr(listing, "_PAGE", 20)
 
     def run(store: Listed, folder: str = "p", pattern: str | None = None, ways: int = 8) -> list[str]:
-        monkeypatch.setattr(listing, "locate", lambda uri: (Bucket("s3://b/", store), uri))
+        monkeypatch.setattr(listing, "locate", lambda uri: (Bucket("s3://b/", lambda *_: store), uri))
         batches = listing.list_batches(folder, _Pattern(pattern) if pattern else None, ways)
         return [key for batch in batches for key in batch.column("key").to_pylist()]
 
@@ -162,7 +162,9 @@ def test_a_glob_lists_only_keys_that_begin_as_it_does(pattern, count, requests, 
         "!.jpg",
     ]
     store = Listed([f"p/d/{name}" for name in names] + [f"p/e/{number}" for number in range(100)])
-    monkeypatch.setattr(listing, "locate", lambda uri: (Bucket("s3://b/", store), uri.removeprefix("s3://b/")))
+    monkeypatch.setattr(
+        listing, "locate", lambda uri: (Bucket("s3://b/", lambda *_: store), uri.removeprefix("s3://b/"))
+    )
     found = globs.glob("s3://b/p", pattern).files
     assert len(found) == count
     assert all(globs.matches_glob(pattern, key) for key in found)
@@ -218,7 +220,7 @@ def test_a_listing_that_fails_says_so_in_whichever_thread_it_does(listed):
 
 def test_a_listing_may_be_left_early(listed, monkeypatch):
     store = Listed([f"p/{i:05}" for i in range(5000)], latency=0.001)
-    monkeypatch.setattr(listing, "locate", lambda uri: (Bucket("s3://b/", store), uri))
+    monkeypatch.setattr(listing, "locate", lambda uri: (Bucket("s3://b/", lambda *_: store), uri))
     batches = listing.list_batches("p")
     for _ in range(5):
         next(batches)
