@@ -144,27 +144,28 @@ class _PayloadHasher:
         from . import direct
 
         self.reporter.stage("hashing payloads")
-        tasks = write_tasks(folder, candidates)
-        try:
-            options = HashOptions(folder, tasks, self.request.worker_threads)
-            direct.hash_payloads(options, self.request.workers, self.beam_arguments)
-        except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
-            raise PenstockError(
-                f"payloads could not be hashed, nothing was committed: {_root_cause(error)}; run again to resume"
-            ) from error
-        yield from read_hashes(folder, tasks)
-        files.remove(folder)
+        with _alone(folder, uuid.uuid4().hex) as lease:  # another run's tasks have the same names
+            tasks = write_tasks(folder, candidates)
+            try:
+                options = HashOptions(folder, tasks, self.request.worker_threads)
+                direct.hash_payloads(options, self.request.workers, self.beam_arguments)
+            except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
+                raise PenstockError(
+                    f"payloads could not be hashed, nothing was committed: {_root_cause(error)}; run again to resume"
+                ) from error
+            yield from read_hashes(folder, tasks)
+            _remove_folder(folder, lease)
 
 
 @contextlib.contextmanager
-def _alone(generation: str, run: str) -> Iterator[Lease]:
-    """Keeps other runs off a generation that this one makes, and `prune`, too.
+def _alone(folder: str, run: str) -> Iterator[Lease]:
+    """Keeps other runs off a generation that this one makes, or the hashes for it, and `prune`, too.
 
     Two runs of one job would do the same work twice, and the first to end would remove what the other still needs.
     """
-    with leased_folder(generation, paths.LEASE, run) as lease:
+    with leased_folder(folder, paths.LEASE, run) as lease:
         if lease is None:
-            raise PenstockError(f"another run is making {generation}; wait for its end, then run again")
+            raise PenstockError(f"another run is making {folder}; wait for its end, then run again")
         yield lease
 
 
@@ -206,9 +207,13 @@ def _on_this_machine(job: "Job") -> Iterator["Job"]:
 
 def _remove_work(generation: str, lease: Lease) -> None:
     """Removes what only a run needs; where that fails it stays, for the dataset is committed all the same."""
+    _remove_folder(files.join(generation, paths.WORK), lease)
+
+
+def _remove_folder(folder: str, lease: Lease) -> None:
     if lease.is_held():
         with contextlib.suppress(OSError):
-            lease.remove(files.join(generation, paths.WORK))
+            lease.remove(folder)
 
 
 @dataclass(frozen=True)

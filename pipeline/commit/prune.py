@@ -45,7 +45,7 @@ def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
     """Removes what `find_unused` finds, but for what runs are at work on.
 
     What is half removed is no generation: nobody can commit or resume it. On a local disk it is renamed first, while
-    the dataset is locked; on a store the pointer says so, and its lease is held.
+    the dataset is locked; on a store the pointer says so, and its lease is held. Hashes are removed under theirs.
 
     Yields:
       A generation's URI, and whether it was removed; not if a run is at work on it.
@@ -61,6 +61,12 @@ def _remove_locally(dataset: str) -> Iterator[tuple[str, bool]]:
     with locked_dataset(dataset):
         for uri in find_unused(dataset):
             folder, name = os.path.split(uri)
+            if paths.is_payload_hashes(name):
+                with locked_folder(uri, patience=0) as held:
+                    if held:
+                        files.remove(uri)
+                yield uri, held
+                continue
             target = uri
             if paths.is_generation(name):
                 target = files.join(folder, paths.removed(name))
@@ -82,21 +88,19 @@ def _remove_from_store(dataset: str) -> Iterator[tuple[str, bool]]:
     """Removes each generation under its lease, while the pointer names it: it cannot become current."""
     unused, run = find_unused(dataset), uuid.uuid4().hex
     current = Pointer.read(dataset)
-    gone = set(current.removing if current else ()) - set(map(_generation, unused))
+    gone = set(current.removing if current else ()) - set(map(_name, unused))
     mark_removing(dataset, [], gone)  # by a removal that was killed at its very end
     for uri in unused:
-        if paths.is_payload_hashes(uri.rpartition("/")[2]):
-            files.remove(uri)
-            yield uri, True
-            continue
+        is_generation = paths.is_generation(_name(uri))
         with leased_folder(uri, paths.LEASE, run) as lease:
+            if lease and is_generation:
+                mark_removing(dataset, [_name(uri)])
             if lease:
-                mark_removing(dataset, [_generation(uri)])
                 lease.remove(uri)
-        if lease:
-            mark_removing(dataset, [], [_generation(uri)])
+        if lease and is_generation:
+            mark_removing(dataset, [], [_name(uri)])
         yield uri, lease is not None
 
 
-def _generation(uri: str) -> str:
+def _name(uri: str) -> str:
     return uri.rpartition("/")[2]

@@ -130,8 +130,12 @@ def leased_folder(
       OSError: the folder cannot be made, or the store fails.
     """
     if files.is_local(folder):
-        os.makedirs(folder, exist_ok=True)
-        with locked_folder(folder, 1.0 if patience is None else patience) as locked:
+        with contextlib.ExitStack() as stack:
+            locked = None
+            while locked is None:
+                os.makedirs(folder, exist_ok=True)
+                with contextlib.suppress(FileNotFoundError):  # its last owner removed it before it was locked
+                    locked = stack.enter_context(locked_folder(folder, 1.0 if patience is None else patience))
             yield Lease() if locked else None
         return
     lease = _StoreLease.acquire(files.join(folder, name), Owner.this_process(run), patience, stale)

@@ -6,15 +6,17 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from helpers import Made, contents, draw, plan_job, run_job, write
+from helpers import Made, contents, draw, plan_job, request, run_job, write
 
-from penstock.pipeline import Images, Recipe, RequestError
+from penstock.pipeline import Images, PenstockError, Recipe, RequestError
 from penstock.pipeline.build import payload_hashes
 from penstock.pipeline.build.payload_hashes import HashOptions, hash_task, read_hashes, write_tasks
 from penstock.pipeline.commit.prune import remove_unused
 from penstock.pipeline.formats import paths
 from penstock.pipeline.planning import payloads
 from penstock.pipeline.planning.payloads import CANDIDATES, hash_here
+from penstock.pipeline.storage import files, leases
+from penstock.runners.run import run
 
 
 @pytest.fixture
@@ -104,6 +106,30 @@ def test_what_is_hashed_is_not_hashed_again_unless_a_task_is_another(
     hash_task(options, 0)
     assert rows(read_hashes(folder, 1)) == rows(hash_here(iter([batch.slice(3)]), 1))
     assert contents(tmp_path / "hashes") != before
+
+
+@pytest.mark.parametrize("local", [True, False])
+def test_two_runs_of_one_job_do_not_read_each_others_hashes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: Path, local: bool
+):
+    """The second may list the images in another order, and its tasks would get the names of the first one's."""
+    monkeypatch.setattr(payloads, "READ_HERE", 0)
+    monkeypatch.setattr(leases, "_BEAT", 0.1)
+    output = str(tmp_path / "dataset") if local else f"memory://hashes-{tmp_path.name}/dataset"
+    asked = request(recipe(), raw, output, "9" * 64)  # type: ignore[arg-type]
+    read = payload_hashes.read_hashes
+
+    def read_beside_others(*arguments: Any) -> Any:
+        monkeypatch.setattr(payload_hashes, "read_hashes", read)
+        with pytest.raises(PenstockError, match=r"another run is making .*\.hashes; wait for its end"):
+            run(asked)
+        assert [gone for uri, gone in remove_unused(output) if uri.endswith(".hashes")] == [False]
+        return read(*arguments)
+
+    run(request(recipe(), raw, output, "8" * 64))  # type: ignore[arg-type]
+    monkeypatch.setattr(payload_hashes, "read_hashes", read_beside_others)
+    assert run(asked).manifest.filtered == 4
+    assert not [name for name in files.list_names(output) if name.endswith(".hashes")]
 
 
 def test_hashes_of_a_killed_run_are_no_strangers_and_are_pruned(tmp_path: Path, raw: Path):

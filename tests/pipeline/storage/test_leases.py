@@ -152,6 +152,25 @@ def test_what_is_held_is_removed_but_for_the_lease(folder: str):
     assert names(folder) == []
 
 
+def test_a_folder_that_its_last_owner_removes_is_made_again(tmp_path: Path):
+    folder, entered = str(tmp_path / "generation"), threading.Event()
+
+    def remove() -> None:
+        with leased_folder(folder, NAME, "one") as lease:
+            assert lease
+            entered.set()
+            time.sleep(0.3)
+            lease.remove(folder)
+
+    thread = threading.Thread(target=remove)
+    thread.start()
+    entered.wait()
+    with leased_folder(folder, NAME, "two", patience=5) as lease:
+        assert lease
+        assert os.path.isdir(folder)
+    thread.join()
+
+
 def test_a_renewal_whose_answer_was_lost_is_no_loss(folder: str, monkeypatch: pytest.MonkeyPatch):
     replace_exactly, lost = files.replace_exactly, []
 
