@@ -26,6 +26,7 @@ from .records import READ_ERRORS, Damage, Places
 from .shard_files import Integers, RemoteFile, ShardFile, ShardSource, fits, remote_file, side_by_side, split_range
 
 _GROUP_BITS = 32  # of a row group's number in its shard
+_END = 1 << 16  # bytes of a file's end, which Arrow reads first
 
 
 class ParquetReader(Reader):
@@ -328,12 +329,23 @@ def _byte_range(group: Any, names: Container[str]) -> tuple[int, int]:
     return min(begins, default=0), max(ends, default=0)
 
 
+def _footer(source: RemoteFile) -> tuple[int, bytes]:
+    """Where a file's footer begins, or something before it, and all from there on."""
+    start = max(0, source.size - _END)
+    content = source.checked(start, source.size)
+    needed = int.from_bytes(content[-8:-4], "little") + 8  # the length of it, and what marks the end
+    if len(content) < needed <= source.size:
+        start = source.size - needed
+        content = source.checked(start, source.size)
+    return start, content
+
+
 def _open(uri: str, source: RemoteFile | None) -> Any:
     try:
         if source is None:
             files.size(uri)  # refuses a pipe, for which Arrow would wait
             return pq.ParquetFile(uri, page_checksum_verification=True)
-        return pq.ParquetFile(_Remote(source), page_checksum_verification=True)
+        return pq.ParquetFile(_Remote(source, *_footer(source)), page_checksum_verification=True)
     except FileNotFoundError as error:
         raise DatasetError(f"{uri}: a file of the dataset is missing; run `penstock verify`") from error
     except (pa.ArrowException, OSError) as error:
