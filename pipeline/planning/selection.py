@@ -277,6 +277,7 @@ def _by_columns(table: ReferenceTable, rule: SplitRule) -> tuple[Splits | Strata
             codes, errors = split_batch(fitted, names, columns(batch), partial(hash_keys, batch["key"], "split"))
         except RequestError as error:
             raise explained(error) from error
+        codes[list(errors)] = -1
         positions = pa.array(codes, mask=codes < 0)
         return pa.array(names, pa.string()).take(positions), {
             row: (error.code, error.message) for row, error in errors.items()

@@ -263,7 +263,9 @@ class ReferenceTable:
 
     def filtered(self) -> tuple[Counter[str], list[FilteredExample]]:
         """How many are left out by each reason, and the first of each, step by step and in the order of their keys."""
-        counts = self.database.rows("SELECT code, count(*) FROM left_out WHERE stage IS NULL GROUP BY code")
+        counts = self.database.rows(
+            "SELECT code, count(*) FROM left_out WHERE stage IS NULL GROUP BY code ORDER BY min(step), code"
+        )
         examples = self.database.rows(
             "SELECT key, code FROM (SELECT files.key, left_out.code, step, row_number() OVER "
             "(PARTITION BY left_out.code ORDER BY step, files.key) AS n FROM left_out JOIN files USING (rid) "

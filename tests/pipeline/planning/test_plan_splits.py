@@ -120,6 +120,18 @@ def test_columns_that_are_joined_to_images_decide(tmp_path: Path):
     assert plan.inventory.read == 24
 
 
+def test_images_without_a_time_hide_none_that_are_too_late(tmp_path: Path):
+    raw = draw(tmp_path, 24)
+    names = sorted(path.name for path in (raw / "images").iterdir())
+    lines = [f"{name},{'' if number < 3 else number}" for number, name in enumerate(names)]
+    write(raw, {"more.csv": "name,year\n" + "\n".join(lines) + "\n"})
+    source = join(Images("images/*.png"), Csv("more.csv"), on="name")
+    plan = plan_job(Recipe(source=source, splits=by_time("year", {"train": 12, "test": 22})), raw)
+    assert {name: split.examples for name, split in plan.splits.items()} == {"train": 9, "test": 10}
+    assert plan.inventory.quarantined.counts == {"no_time": 3}
+    assert plan.inventory.filtered == {"in_no_split": 2}
+
+
 def test_images_without_columns_say_what_is_expected(tmp_path: Path):
     raw = draw(tmp_path, 4)
     with pytest.raises(RequestError, match="expected a column that is joined to the images, or 'label'"):

@@ -52,6 +52,13 @@ def test_who_is_left_out_first_stays_left_out_for_that():
     assert (table.count(), table.listed()) == (0, 4)
 
 
+def test_reasons_are_counted_in_the_order_of_steps():
+    table = reference_table([str(number) for number in range(9)])
+    for step in (7, 3, 5, 1):
+        table.leave_out(f"SELECT rid, {step} AS step, 'by_{step}' AS code FROM files WHERE key = '{step}'")
+    assert list(table.filtered()[0]) == ["by_1", "by_3", "by_5", "by_7"]
+
+
 def test_of_many_that_are_filtered_the_first_are_listed():
     table = reference_table([f"{number:06}" for number in range(LISTED + 5)])
     table.leave_out("SELECT rid, 1 AS step, CASE WHEN key < '000002' THEN 'early' ELSE 'late' END AS code FROM files")
