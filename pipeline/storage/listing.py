@@ -162,7 +162,9 @@ class _Lister:
     _alphabet: _Alphabet = field(default_factory=_Alphabet)
     _running: list[_KeyRange] = field(default_factory=list)
     _changed: threading.Condition = field(default_factory=threading.Condition)
-    _batches: "queue.Queue[pa.RecordBatch | Exception | None]" = field(default_factory=lambda: queue.Queue(4 * WAYS))
+    _batches: "queue.Queue[pa.RecordBatch | BaseException | None]" = field(
+        default_factory=lambda: queue.Queue(4 * WAYS)
+    )
     _pages: int = 0  # listed
     _begun: int = 1  # ranges
     _closed: bool = False
@@ -185,7 +187,7 @@ class _Lister:
             ended = 0
             while ended < len(threads):
                 item = self._batches.get()
-                if isinstance(item, Exception):
+                if isinstance(item, BaseException):
                     raise item
                 if item is None:
                     ended += 1
@@ -199,7 +201,7 @@ class _Lister:
             self._closed = True
             self._changed.notify_all()
 
-    def _put(self, item: pa.RecordBatch | Exception | None) -> None:
+    def _put(self, item: pa.RecordBatch | BaseException | None) -> None:
         while not self._closed:
             with suppress(queue.Full):
                 self._batches.put(item, timeout=0.5)
@@ -223,7 +225,7 @@ class _Lister:
                     self._running.remove(keys)
                     self._changed.notify_all()
                 keys = pages = None
-        except Exception as error:
+        except BaseException as error:  # a panic of the client's is no Exception, and would be waited for for ever
             self._put(error)
         self._put(None)
 

@@ -15,7 +15,17 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 from ..errors import RequestError
-from .stores import COUNTS, Bucket, FileTooLargeError, StoreError, TryAgain, VersionMismatch, locate, plain_etag
+from .stores import (
+    COUNTS,
+    Bucket,
+    FileTooLargeError,
+    StoreError,
+    TryAgain,
+    UnreachableError,
+    VersionMismatch,
+    locate,
+    plain_etag,
+)
 
 PROBE = "_PROBE-"  # what the names of objects begin with that only try a store
 PART = 8 << 20  # bytes of an upload in parts, and of a read ahead
@@ -57,6 +67,8 @@ def head(uri: str) -> FileInfo:
     bucket, key = locate(uri)
     try:
         meta = bucket.call("head", key, lambda: bucket.client.head(key))
+    except UnreachableError:
+        raise
     except (StoreError, PermissionError, FileNotFoundError):
         if not uri.startswith(("https:", "http:")):
             raise

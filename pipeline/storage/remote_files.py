@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from .objects import PART, get, get_range, head
-from .stores import StoreError, locate, plain_etag
+from .stores import StoreError, UnreachableError, locate, plain_etag
 
 _FIRST_READ = 1 << 20  # bytes
 _LEAST_READ = 128 << 10  # bytes
@@ -164,6 +164,8 @@ def _first_part(uri: str) -> tuple[bytes, int, str]:
 
     try:
         content, meta = bucket.call("get", key, request)
+    except UnreachableError:
+        raise
     except StoreError:
         if uri.startswith(("https:", "http:")):  # some servers give all or nothing
             content, version = get(uri)

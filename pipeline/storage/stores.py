@@ -61,6 +61,7 @@ _PASSING = {
 _DENIED = "AccessDenied"
 _NO_USER = "XAdminUserNotFound"  # versitygw's word, with status 404
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
+_SIGNED = re.compile(r"\?(?:\S*&)?(?:sv=20\d\d-\d\d-\d\d|x-(?:amz|goog)-signature=)[^\s\"'()]*", re.IGNORECASE)
 _RENAME = "; a key with an empty part, . or .., or a control character cannot be read: rename the object"
 _REGION = "; set AWS_REGION to the bucket's region"
 _ADVICE = {
@@ -318,8 +319,10 @@ def locate(uri: str) -> tuple[Bucket, str]:
     if (scheme == "file") == bool(authority):
         after = "a path that begins with /" if scheme == "file" else "a bucket"
         raise RequestError(f"expected {after} behind {scheme}://, found {redact(uri)}")
-    if ":" in authority.partition("@")[0] and "@" in authority:
+    if "@" in authority and (":" in authority.partition("@")[0] or scheme in ("http", "https")):
         raise RequestError(f"{redact(uri)}: expected no password in a URI; set the provider's environment variables")
+    if "?" in key and _SIGNED.search(key):
+        raise RequestError(f"{redact(uri)}: expected no signature in a URI; set the provider's environment variables")
     if scheme in ("http", "https"):
         if "?" in key or "#" in key:
             raise RequestError(f"{redact(uri)}: expected an address without ? and #, which nobody need sign in to read")
@@ -351,8 +354,9 @@ def plain_etag(etag: str | None) -> str:
 
 
 def redact(text: str) -> str:
-    """A text without what URIs may hold of secrets: passwords and query strings."""
-    text = re.sub(r"(?<=://)[^/\s@:]*:[^/\s@]*@", "…@", text)
+    """A text without what URIs may hold of secrets: passwords, web addresses' query strings, signatures."""
+    text = re.sub(r"(?<=://)[^/\s@:]*:[^/\s@]*@|(?<=http://|ttps://)[^/\s@]*@", "…@", text)
+    text = _SIGNED.sub("?…", text)
     return re.sub(r"(https?://[^\s?\"'()]+)\?[^\s\"'()]*", r"\1?…", text)
 
 

@@ -265,3 +265,17 @@ def test_arrow_selects_what_the_expression_matches(pattern):
     keys = ["a b#&~-/c.x", "a b#&~-/c.y", "x/y+(){}|^$.z", "y+(){}|^$.z", "a\nb", "a/b\\", "a/c/d/b\\e", "", "a/b"]
     expected = [bool(compile_glob(pattern).fullmatch(key)) for key in keys]
     assert _Pattern(pattern).select(pa.array(keys)).to_pylist() == expected
+
+
+def test_a_client_that_panics_ends_the_listing(listed):
+    class Panic(BaseException):
+        """As pyo3's: no Exception."""
+
+    class Panicking(Listed):
+        def _page(self, keys: Sequence[str]) -> pa.RecordBatch:
+            if self.requests > 30:
+                raise Panic
+            return super()._page(keys)
+
+    with pytest.raises(Panic):
+        listed(Panicking([f"p/{number:05}" for number in range(3000)]))

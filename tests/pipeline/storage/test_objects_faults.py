@@ -252,6 +252,15 @@ def test_who_waits_for_a_store_is_told_why_and_not_at_each_request(s3, monkeypat
     assert not caplog.messages
 
 
+def test_a_store_that_never_answers_is_not_asked_in_another_way(s3, monkeypatch):
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "3")
+    _keep(s3, "x")
+    _fails(s3, "503", 1000)
+    with pytest.raises(UnreachableError):
+        files.open_read("s3://b/x")
+    assert s3.requests == ["get"] * 3
+
+
 def test_an_endpoint_where_nobody_is_says_what_to_check(s3, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("PENSTOCK_STORE_TRIES", "2")

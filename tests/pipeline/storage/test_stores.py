@@ -106,7 +106,20 @@ def test_a_file_of_a_store_may_have_so_many_bytes_and_a_range_is_whole(root):
         files.read_range(files.join(root, "x"), 2, 9)
 
 
-@pytest.mark.parametrize("uri", ["ftp://host/x", "s3://", "https://user:secret@host/x"])
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "ftp://host/x",
+        "s3://",
+        "https://user:secret@host/x",
+        "https://secret@host/x",
+        "s3://key:secret@bucket/x",
+        "https://host/x?signature=secret",
+        "az://box/x?sv=2024-11-04&sig=secret",
+        "abfss://box@account.dfs.core.windows.net/x?ss=b&sv=2024-11-04&sig=secret",
+        "s3://b/x?X-Amz-Date=1&X-Amz-Signature=secret",
+    ],
+)
 def test_uris_that_are_none_are_refused_without_their_secrets(uri):
     with pytest.raises(RequestError) as caught:
         files.read_bytes(uri)
