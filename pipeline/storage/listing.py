@@ -299,7 +299,7 @@ class _Lister:
             last = pc.max(names).as_py() or keys.position
             if keys.until is not None and last > keys.until:
                 page, full = page.filter(pc.less_equal(names, keys.until)), False
-            if full or keys.position or keys.until is not None:  # what one page holds whole may be in any order
+            if full or keys.position or self._begun > 1:  # what one page holds whole may be in any order
                 self._expect_order(page)
             keys.position, keys.full = last, full
             keys.pages += 1

@@ -137,9 +137,9 @@ def folder_names() -> Callable[[], str]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half a second without a byte is a stall; six tries, and short pauses between them."""
+    """A second without a byte is a stall; eight tries, and short pauses between them."""
     from penstock.pipeline.storage import stores
 
-    monkeypatch.setenv("PENSTOCK_STORE_TIMEOUT", "0.5")
-    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "6")
+    monkeypatch.setenv("PENSTOCK_STORE_TIMEOUT", "1")
+    monkeypatch.setenv("PENSTOCK_STORE_TRIES", "8")
     monkeypatch.setattr(stores, "_FIRST_PAUSE", 0.002)
