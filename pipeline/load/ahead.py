@@ -28,7 +28,7 @@ from .records import Places, merge_ranges
 from .shard_files import RemoteFile, ShardFile, ShardSource
 
 _MOST_BYTES = 768 << 20  # that are ready or being read, of all parts, and no more than ...
-_OF_MEMORY = 16  # ... this part of the machine's memory
+_OF_MEMORY = 16  # ... this part of the machine's memory; row groups of a part take no more than that, either
 _LEAST_BYTES = 128 << 20  # where more is of no use, or there is no more
 _CONTAINER_MEMORY = "/sys/fs/cgroup/memory.max"
 _UNDER_WAY = 64 << 20  # bytes that are asked for at a time
@@ -80,8 +80,16 @@ class Storage(Protocol):
     @property
     def shards(self) -> Sequence[ShardFile]: ...
 
-    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
-        """The sorted numbers of the pieces of some examples that must be read; where in `numbers` each comes first."""
+    def pieces(self, numbers: Integers, most: int) -> tuple[Integers, Integers]:
+        """The pieces of some examples that are to be read ahead.
+
+        Args:
+          numbers: The examples.
+          most: Bytes of pieces, where these have many examples: of more, those that are needed last are left out.
+
+        Returns:
+          Their numbers, sorted; where in `numbers` each is needed first.
+        """
 
     def places(self, pieces: Integers) -> Places:
         """Where pieces are; reads what it takes to know that."""
@@ -111,6 +119,7 @@ class _Chunk:
 
     Attributes:
       shard: The shard's number.
+      around: Bytes that are read along with them, of a shard that is decompressed as a whole.
       begins: Where the pieces begin.
       ends: Where they end.
       demand: Who wants them kept.
@@ -120,6 +129,7 @@ class _Chunk:
     """
 
     shard: int
+    around: int
     begins: Integers
     ends: Integers
     demand: Demand
@@ -214,7 +224,7 @@ def look_ahead(
     budget = _default_budget(storage, use) if budget is None else budget
     fetcher = _Fetcher(storage)
     planner = ThreadPoolExecutor(1, "penstock-plan")
-    plans = _Plans(storage, blocks, use, fetcher)
+    plans = _Plans(storage, blocks, use, fetcher, max(budget // 2, _memory() // _OF_MEMORY // use.workers))
     begun: deque[tuple[int, Future[tuple[list[Block], Part] | None]]] = deque()
     reserved = _Amount()
     target, following = 1, min(_SECOND_PART, budget // 2)
@@ -300,8 +310,10 @@ class _Memories:
 class _Plans(Generic[Block]):
     """Cuts what is to come into parts, and has them fetched; called by one thread at a time."""
 
-    def __init__(self, storage: Storage, blocks: Iterable[Block], use: Use, fetcher: "_Fetcher") -> None:
-        self._storage, self._use, self._fetcher = storage, use, fetcher
+    def __init__(
+        self, storage: Storage, blocks: Iterable[Block], use: Use, fetcher: "_Fetcher", most_pieces: int
+    ) -> None:
+        self._storage, self._use, self._fetcher, self._most_pieces = storage, use, fetcher, most_pieces
         self._blocks = iter(blocks)
         self._live: list[weakref.ref[Part]] = []
         self._memories = _Memories()
@@ -320,7 +332,8 @@ class _Plans(Generic[Block]):
         blocks = self._take(size)
         if not blocks:
             return None
-        pieces, firsts = self._storage.pieces(np.concatenate([block.numbers for block in blocks]))
+        numbers = np.concatenate([block.numbers for block in blocks])
+        pieces, firsts = self._storage.pieces(numbers, self._most_pieces)
         demand = Demand(self._next_use(blocks[-1]), self._use.shared)
         part, new = self._cut(pieces, firsts, demand)
         self._live = [*(ref for ref in self._live if ref()), weakref.ref(part)]
@@ -355,7 +368,9 @@ class _Plans(Generic[Block]):
         fetched: list[tuple[int, _Chunk]] = []
         for first, last in _groups(places, self._storage.shards):
             begins, ends = places.begins[first:last], places.ends[first:last]
-            chunk = _Chunk(int(places.shards[first]), begins, ends, demand, memory, used)
+            shard = self._storage.shards[int(places.shards[first])]
+            around = shard.bytes if shard.compressed else 0
+            chunk = _Chunk(int(places.shards[first]), around, begins, ends, demand, memory, used)
             used += int(lengths[first:last].sum())
             part.add(chunk, new[first:last])
             if error := places.errors.get(chunk.shard):
@@ -445,7 +460,7 @@ class _Fetcher:
     def _start(self) -> None:
         with self._lock:
             while self._waiting and not self._closed:
-                size = self._waiting[0].size
+                size = self._waiting[0].size + self._waiting[0].around
                 if self._requests and (self._requests >= self._limit or self._bytes + size > _UNDER_WAY):
                     return
                 self._requests += 1
@@ -461,7 +476,7 @@ class _Fetcher:
             chunk.done.set_exception(error)
         with self._lock:
             self._requests -= 1
-            self._bytes -= chunk.size
+            self._bytes -= chunk.size + chunk.around
             weight = 0.1 if self._mean else 1.0
             self._seconds += weight * (time.monotonic() - begun - self._seconds)
             self._mean += weight * (chunk.size - self._mean)

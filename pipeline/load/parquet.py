@@ -239,8 +239,8 @@ class _RowGroups:
         self._starts = np.cumsum([0, *reader.sizes])
         self._errors: dict[int, Exception] = {}
 
-    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
-        """See `Storage.pieces`: those that are in memory need not be read."""
+    def pieces(self, numbers: Integers, most: int) -> tuple[Integers, Integers]:
+        """See `Storage.pieces`: those that are in memory need not be read; who needs one that is left out reads it."""
         shards = np.searchsorted(self._starts, numbers, "right") - 1
 
         def pieces_of(shard: int) -> Integers:
@@ -259,7 +259,12 @@ class _RowGroups:
             pieces[shards == shard] = of_shard
         unique, firsts = np.unique(pieces, return_index=True)
         new = [not self._reader.keeps(*divmod(piece, 1 << _GROUP_BITS)) for piece in unique.tolist()]
-        return unique[new], firsts[new]
+        unique, firsts = unique[new], firsts[new]
+        places = self.places(unique)
+        by_need = np.argsort(firsts)
+        begun = np.cumsum((places.ends - places.begins)[by_need])
+        fitting = np.sort(by_need[: max(1, int(np.searchsorted(begun, most, "right")))])
+        return unique[fitting], firsts[fitting]
 
     def places(self, pieces: Integers) -> Places:
         """See `Storage.places`."""

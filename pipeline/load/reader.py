@@ -158,9 +158,9 @@ class _NotCached:
         self._cached = cached
         self.shards, self.places, self.source = storage.shards, storage.places, storage.source
 
-    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
+    def pieces(self, numbers: Integers, most: int) -> tuple[Integers, Integers]:
         """See `Storage.pieces`."""
-        return self._storage.pieces(numbers[~self._cached[numbers]])
+        return self._storage.pieces(numbers[~self._cached[numbers]], most)
 
 
 class RecordReader(Reader):

@@ -140,8 +140,8 @@ class ShardRecords:
                 position: self.unread(int(number), error) for position, number in zip(positions, numbers, strict=True)
             }
 
-    def pieces(self, numbers: Integers) -> tuple[Integers, Integers]:
-        """The records that some examples are, sorted, and where in `numbers` each comes first."""
+    def pieces(self, numbers: Integers, most: int) -> tuple[Integers, Integers]:
+        """The records that some examples are, all of them, sorted, and where in `numbers` each comes first."""
         return np.unique(numbers, return_index=True)
 
     def places(self, pieces: Integers) -> Places:

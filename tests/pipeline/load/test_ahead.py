@@ -175,6 +175,29 @@ def test_a_window_is_read_from_its_shards_in_one_go(store: SlowStore, monkeypatc
     assert _read(store) < 1.7 * _data_bytes(dataset)
 
 
+def test_compressed_shards_are_in_memory_a_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "gz", (20,) * 8, compressed=True)
+    now: list[int] = []
+    most = []
+    content = RemoteFile.content
+
+    def count(file: RemoteFile) -> bytes:
+        now.append(1)
+        most.append(len(now))
+        try:
+            return content(file)
+        finally:
+            now.pop()
+
+    with serve(tmp_path, delay=0.05) as store:
+        remote = _opened(store, name="gz")
+        monkeypatch.setattr(RemoteFile, "content", count)
+        monkeypatch.setattr(ahead_module, "_UNDER_WAY", 2.5 * remote.splits["train"].bytes / 8)
+        batch = next(iter(remote.numpy("train", 16, shuffle="exact", features=False)))
+    assert len(batch["row"]) == 16
+    assert max(most) <= 2
+
+
 def test_no_request_is_made_when_an_iteration_was_broken_off(store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(RemoteFile, "gap", 0)
     batches = iter(_opened(store).numpy("train", 8, shuffle="exact"))

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import pickle
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +17,13 @@ from slow_store import SlowStore, serve
 from penstock.pipeline import DatasetError
 from penstock.pipeline.formats.decode import allocate
 from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.load import ahead as ahead_module
+from penstock.pipeline.load import parquet as parquet_module
+from penstock.pipeline.load.ahead import Use, look_ahead
 from penstock.pipeline.load.batches import Batches, LoadOptions
 from penstock.pipeline.load.block_cache import BlockCache
 from penstock.pipeline.load.open_files import OpenFiles
-from penstock.pipeline.load.order import Order
+from penstock.pipeline.load.order import Integers, Order
 from penstock.pipeline.load.parquet import ParquetReader
 from penstock.pipeline.load.shard_files import ShardFile
 
@@ -122,6 +125,42 @@ def test_a_store_gives_the_rows_of_a_disk_in_few_requests(
     store.requests.clear()
     assert _rows(in_store, shuffle) == _rows(reader, shuffle)  # row groups are kept
     assert store.requests == []
+
+
+@dataclass(frozen=True)
+class _Shuffled:
+    """A block of an order's examples."""
+
+    first: int
+    end: int
+    order: Order
+    epoch: int = 0
+
+    @property
+    def numbers(self) -> Integers:
+        return self.order.examples(0, np.arange(self.first, self.end))
+
+
+def test_row_groups_that_are_read_ahead_stay_within_some_memory(
+    reader: ParquetReader, remote: tuple[ParquetReader, SlowStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    in_store, _ = remote
+    most = 4 * sum(end - begin for begin, end in in_store.bounds(0)[:1])
+    monkeypatch.setattr(ahead_module, "_memory", lambda: 16 * most)
+    monkeypatch.setattr(parquet_module, "KEPT_BYTES", 0)
+    order = Order(in_store.sizes, "exact", 1)
+    in_store = ParquetReader(in_store.shards, FEATURES)
+    sizes = []
+    blocks = [_Shuffled(first, min(first + 16, len(reader)), order) for first in range(0, len(reader), 16)]
+    storage = in_store.remote
+    assert storage
+    arrays = allocate(FEATURES, 16)
+    for block, part in look_ahead(storage, blocks, Use(order), budget=2):
+        assert part is not None
+        sizes.append(len(part))
+        in_store.fill(arrays, block.numbers.tolist(), 0, part)
+        assert arrays["n"][: len(block.numbers)].tolist() == block.numbers.tolist()
+    assert most / 2 < max(sizes) <= most
 
 
 def test_row_groups_come_from_the_cache_and_damaged_ones_from_the_store(
