@@ -131,8 +131,8 @@ def bottleneck(measured: Iterable[Rate], remote: bool = False) -> str:
         return "the storage: reading waits for it; bring the data nearer, or load with more threads"
     if remote and decoded.cores < 0.6 * cores():
         return (
-            f"the store, or other work on this machine: loading used {decoded.cores:.1f} of {cores()} cores; give a "
-            "cache_dir with room for the split, which later epochs are read from, or load in the store's region"
+            f"the store, or other work on this machine: loading used {decoded.cores:.1f} of {cores()} cores; load "
+            "with a cache_dir that has room for the split, which later epochs are read from, or in the store's region"
         )
     if decoded.cores < 0.6 * cores():
         return (

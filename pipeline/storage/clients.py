@@ -10,6 +10,7 @@ import importlib.machinery
 import importlib.util
 import json
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -133,10 +134,10 @@ def make_client(scheme: str, authority: str, env: Mapping[str, str | None], stal
         return store.LocalStore("/")
     make = {"s3": _s3, "gs": _gs, "az": _azure, "abfss": _azure}.get(scheme)
     config, endpoint = make(authority, env) if make else ({}, f"{scheme}://{authority}")
-    if endpoint and not endpoint.startswith(("http://", "https://")):
+    if endpoint and not re.fullmatch(r"https?://[^\s/?#]\S*", endpoint):  # with which the client would panic
         raise RequestError(
-            f"{scheme}://{authority}: expected the environment to name an endpoint that begins with http:// or "
-            "https://, found another"  # which is not told: it may hold a password
+            f"{scheme}://{authority}: expected the environment to name an endpoint such as http://host:7070, found "
+            "another"  # which is not told: it may hold a password
         )
     options: dict[str, Any] = {
         "client_options": {

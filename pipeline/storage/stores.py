@@ -123,18 +123,13 @@ class _RetryLog:
 
     _next: float = 0.0  # when there may be another line
 
-    def add(self, uri: str, failure: "_Failure", tries: int, waited: float, patience: float) -> None:
+    def add(self, uri: str, failure: "_Failure", tries: int, most: int, waited: float) -> None:
         """Takes note of a request that failed and is made again."""
         now = time.monotonic()
         if waited >= _SILENCE and now >= self._next:
             self._next = now + _LOG_INTERVAL
             logging.getLogger(__name__).warning(
-                "%s: %s; tried %d times in %.0f s, trying again for up to %.0f s",
-                redact(uri),
-                failure.said,
-                tries,
-                waited,
-                patience,
+                "%s: %s; tried %d of %d times in %.0f s, trying again", redact(uri), failure.said, tries, most, waited
             )
 
 
@@ -208,7 +203,7 @@ class Bucket:
                         return answer
                     raise failure.as_error(self.uri(key), tries, waited) from None
             COUNTS.add("retry")
-            _RETRY_LOG.add(self.uri(key), failure, tries, waited, patience)
+            _RETRY_LOG.add(self.uri(key), failure, tries, most, waited)
             time.sleep(random.uniform(0.5, 1.0) * min(_LONGEST_PAUSE, _FIRST_PAUSE * 2**tries))
         raise AssertionError("the last try returns or raises")
 

@@ -126,10 +126,11 @@ def test_another_endpoint_is_asked_by_path_unless_told_otherwise(monkeypatch):
     ("name", "uri"),
     [("AWS_ENDPOINT_URL", "s3://b/k"), ("GOOGLE_BASE_URL", "gs://b/k"), ("AZURE_STORAGE_ENDPOINT", "az://b/k")],
 )
-def test_an_endpoint_without_a_scheme_is_refused(name, uri, monkeypatch):
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:7070", "http://", "http://a host"])
+def test_an_endpoint_that_cannot_be_one_is_refused(endpoint, name, uri, monkeypatch):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "account")
-    monkeypatch.setenv(name, "127.0.0.1:7070")
-    with pytest.raises(RequestError, match="expected the environment to name an endpoint that begins with http://"):
+    monkeypatch.setenv(name, endpoint)
+    with pytest.raises(RequestError, match="expected the environment to name an endpoint such as http://"):
         files.read_bytes(uri)
 
 
