@@ -22,6 +22,7 @@ from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.record_source import RecordSource
 from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath, ByTime
+from .own_modules import own_sources
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
@@ -143,7 +144,8 @@ class LoadedRecipe:
     Attributes:
       recipe: The recipe.
       name: The module's name.
-      hash: SHA-256 of the module's source text and the recipe's name in it. Modules that it imports are not in it.
+      hash: SHA-256 of the module's source text, the recipe's name in it, and the source texts of the modules that it
+        imports from its own folder, or from the folder that its top package is in.
       module: The module where the recipe was found, for shipping it to workers.
     """
 
@@ -174,9 +176,12 @@ def load_recipe(spec: str) -> LoadedRecipe:
         raise RequestError(f"{where}: expected `{name} = Recipe(...)`, found {found}; use FILE.py:NAME to name one")
     if not isinstance(recipe, Recipe):
         raise RequestError(f"{where}: expected {name} to be a Recipe, found {type(recipe).__name__}")
-    source = Path(module.__file__ or "").read_bytes()
-    digest = hashlib.sha256(source + b"\0" + name.encode()).hexdigest()
-    return LoadedRecipe(recipe, Path(module.__file__ or where).stem, digest, module)
+    path = Path(module.__file__ or where)
+    depth = 0 if where.endswith(".py") else module.__name__.count(".") + (path.name == "__init__.py")
+    digest = hashlib.sha256(path.read_bytes() + b"\0" + name.encode())
+    for own, source in own_sources(path, path.resolve().parents[depth]).items():
+        digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(source).digest())
+    return LoadedRecipe(recipe, path.stem, digest.hexdigest(), module)
 
 
 def _import_module(name: str) -> ModuleType:

@@ -1,0 +1,60 @@
+"""Which modules a recipe imports from its own folder, by the text of its imports: nothing is imported to find them."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+
+def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:
+    """The source text of every module that a recipe imports from a folder, in whatever function, and of theirs.
+
+    Args:
+      recipe: The recipe's file.
+      folder: Where its own modules are, packages among them; not what lies outside, nor a file that is named like a
+        module of the standard library.
+
+    Returns:
+      The modules' paths in the folder to their bytes, sorted by path, without the recipe's own.
+    """
+    folder, recipe = folder.resolve(), recipe.resolve()
+    sources = {recipe: recipe.read_bytes()}
+    left = [recipe]
+    while left:
+        path = left.pop()
+        for imported in _imported_files(path, sources[path], folder):
+            if imported not in sources:
+                sources[imported] = imported.read_bytes()
+                left.append(imported)
+    del sources[recipe]
+    return {path.relative_to(folder).as_posix(): sources[path] for path in sorted(sources)}
+
+
+def _imported_files(path: Path, source: bytes, folder: Path) -> Iterator[Path]:
+    """The files in the folder that one module's import statements may load, packages' own among them."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # whoever imports it is told
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] not in sys.stdlib_module_names:
+                    yield from _files(folder, alias.name.split("."), folder)
+        elif isinstance(node, ast.ImportFrom):
+            names = node.module.split(".") if node.module else []
+            if not node.level and names[0] in sys.stdlib_module_names:
+                continue
+            start = path.parents[node.level - 1] if node.level and node.level <= len(path.parents) else folder
+            for alias in node.names:
+                yield from _files(start, [*names, alias.name], folder)
+
+
+def _files(start: Path, names: list[str], folder: Path) -> Iterator[Path]:
+    """The files that stand for each package on the way and the module at its end; the last may be no module at all."""
+    for depth in range(len(names) + 1):
+        place = start.joinpath(*names[:depth])
+        for file in (place / "__init__.py", place.with_suffix(".py") if depth else None):
+            if file and place != folder and file.is_file() and file.resolve().is_relative_to(folder):
+                yield file.resolve()
+                break
