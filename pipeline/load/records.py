@@ -233,7 +233,8 @@ class ShardRecords:
         if isinstance(error, DatasetError):
             return error
         shard, inside = self.locate(number)
-        return DatasetError(f"{shard.uri}: record {inside}, example {number} of its split, cannot be read: {error}")
+        reason = str(error) or type(error).__name__  # a time-out may have no words
+        return DatasetError(f"{shard.uri}: record {inside}, example {number} of its split, cannot be read: {reason}")
 
     def _damaged(self, number: int) -> DamagedRecordError:
         shard, inside = self.locate(number)
