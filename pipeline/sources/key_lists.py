@@ -8,8 +8,8 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import BinaryIO
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
@@ -23,6 +23,7 @@ from . import blank_lists
 NAMED = pa.schema([("name", pa.string()), ("value", pa.string())])
 _DELIMITERS = {"csv": ",", "tsv": "\t"}
 _BLOCK = 1 << 22  # bytes
+_LONGEST_LINE = 1 << 24  # bytes of a line that Arrow is given
 _BLANKS = "".join(filter(str.isspace, map(chr, range(0x3001))))  # what Python's `strip` takes away
 
 
@@ -160,49 +161,76 @@ def read_list(
     yield from _to_batches(iter(blank_lists.cut(uri, lines, index, *positions, len(header) or None, warnings)))
 
 
-class _PlainText(io.RawIOBase):
-    """A file's bytes, as far as it holds nothing that Python's reader of CSV and Arrow's may understand differently."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        super().__init__()
-        self._file = file
-
-    def readable(self) -> bool:
-        return True
-
-    def read(self, size: int = -1) -> bytes:
-        block = self._file.read(size)
-        if any(byte in block for byte in (b'"', b"\r", b"\0")):
-            raise pa.ArrowInvalid("expected text without quotes, found some")
-        return block
-
-
 def _plain_rows(
     uri: str, delimiter: str, header: Sequence[str], key: str | int, value: str | int | None
 ) -> Iterator[pa.RecordBatch]:
-    """The names and values of a list without quotes whose rows have as many columns, ten times as fast as by Python.
+    """The names and values of a plain list whose rows have as many columns, ten times as fast as by Python.
 
     Raises:
       pa.ArrowInvalid, pa.ArrowKeyError: the list is no such list; the batches before are right.
     """
     key_at = _position(key, header, uri)
     value_at = key_at if value is None else _position(value, header, uri)
-    names = [f"f{at}" for at in dict.fromkeys([key_at, value_at])]
-    with files.open_read(uri) as file, pa.PythonFile(_PlainText(file), mode="r") as source:
-        batches = pa_csv.open_csv(
-            source,
-            pa_csv.ReadOptions(use_threads=False, block_size=_BLOCK, autogenerate_column_names=True),
-            pa_csv.ParseOptions(delimiter=delimiter, quote_char=False),
+    taken = [f"f{at}" for at in dict.fromkeys([key_at, value_at])]
+    names: list[str] = []
+    for text in _plain_texts(uri, delimiter):
+        rows = pa_csv.read_csv(
+            pa.py_buffer(text),
+            pa_csv.ReadOptions(
+                use_threads=False, block_size=len(text) + 1, column_names=names, autogenerate_column_names=not names
+            ),
+            pa_csv.ParseOptions(delimiter=delimiter),
             pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(names, pa.string()), include_columns=names, null_values=[]
+                column_types=dict.fromkeys(taken, pa.string()), include_columns=taken if names else None, null_values=[]
             ),
         )
-        skipped = bool(header)
-        for batch in batches:
-            rows = batch.slice(1) if skipped else batch
-            skipped = skipped and not len(batch)
-            trimmed = [pc.utf8_trim(rows[f"f{at}"], _BLANKS) for at in (key_at, value_at)]
-            yield pa.RecordBatch.from_arrays(trimmed, schema=NAMED)
+        if not names:
+            names = rows.column_names
+            if not {*taken} <= {*names}:
+                raise pa.ArrowKeyError(f"expected the columns {taken}, found {names}")
+            rows = rows.slice(1 if header else 0)
+        trimmed = [pc.utf8_trim(rows[f"f{at}"].combine_chunks(), _BLANKS) for at in (key_at, value_at)]
+        yield pa.RecordBatch.from_arrays(trimmed, schema=NAMED)
+
+
+def _plain_texts(uri: str, delimiter: str) -> Iterator[bytes]:
+    """A file in parts of whole rows, as long as Python's reader of CSV and Arrow's cannot read them differently.
+
+    Raises:
+      pa.ArrowInvalid: it is not so from here on.
+    """
+    text = b""
+    with files.open_read(uri) as file:
+        while block := file.read(_BLOCK):
+            text += block
+            end = text.rfind(b"\n") + 1
+            if end and (part := text[:end]).strip(b"\r\n"):
+                yield _expect_plain(part, delimiter)
+            text = text[end:]
+            if len(text) > _LONGEST_LINE:
+                raise pa.ArrowInvalid(f"expected lines of at most {_LONGEST_LINE} bytes")
+    if text.strip(b"\r\n"):
+        yield _expect_plain(text + b"\n", delimiter)
+
+
+def _expect_plain(rows: bytes, delimiter: str) -> bytes:
+    """The rows, if quotes stand around whole fields, doubled in them, and around no line end, which are LF or CRLF.
+
+    Raises:
+      pa.ArrowInvalid: they are not so.
+    """
+    text = np.frombuffer(b"\n" + rows, np.uint8)
+    quote, lf, cr, separator = (ord(character) for character in ('"', "\n", "\r", delimiter))
+    quotes, line_ends = np.flatnonzero(text == quote), np.flatnonzero(text == lf)
+    if not (
+        text.all()
+        and (text[np.flatnonzero(text == cr) + 1] == lf).all()
+        and np.isin(text[quotes[::2] - 1], [separator, lf, quote]).all()
+        and not (np.searchsorted(quotes, line_ends) % 2).any()
+        and np.isin(text[quotes[1::2] + 1], [separator, lf, cr, quote]).all()
+    ):
+        raise pa.ArrowInvalid("expected quotes around whole fields only, and lines that end with LF or CRLF")
+    return rows
 
 
 def _to_batches(pairs: Iterator[tuple[str, str]]) -> Iterator[pa.RecordBatch]:

@@ -1,3 +1,5 @@
+import contextlib
+import random
 import unicodedata
 from collections.abc import Sequence
 from functools import partial
@@ -232,6 +234,7 @@ def test_a_line_that_names_two_examples_is_warned_of(tmp_path: Path):
         "file,label\ra,x\rb,y\r",
         'file,label\n"a",x\nb,y\n',
         'file,label\na,x\n"b",y\n',
+        '"file","label"\r\n"a","x"\r\n"b","y"',
         "file,label\na,x\nb,y,\n",
         "file,label,more\na,x\nb,y,\n",
     ],
@@ -250,6 +253,29 @@ def test_a_csv_list_is_read_alike_with_and_without_arrow(
 
 def refuse(*_: object) -> None:
     raise pa.ArrowInvalid("no")
+
+
+def test_a_quoted_list_is_read_by_columns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(key_lists, "_to_batches", refuse)
+    (tmp_path / "l.csv").write_text('"file","label"\n"a","x, ""y"""\n"b",""\n')
+    assert read(KeyList("l.csv", "file", "label"), tmp_path) == [("a", 'x, "y"'), ("b", "")]
+
+
+def test_whatever_a_list_holds_arrow_reads_what_python_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    generator = random.Random(0)
+    path, plain = tmp_path / "l.csv", 0
+    for _ in range(1000):
+        content = "".join(generator.choices('ab ",\n\r', [2, 2, 1, 4, 3, 2, 1], k=generator.randint(1, 20)))
+        path.write_text(content, newline="")
+        monkeypatch.setattr(key_lists, "_BLOCK", generator.choice([1, 3, 16, 1 << 22]))
+        with contextlib.suppress(pa.ArrowInvalid, pa.ArrowKeyError):
+            batches = list(key_lists._plain_rows(str(path), ",", [], 0, 1))
+            rows = [(row["name"], row["value"]) for batch in batches for row in batch.to_pylist()]
+            plain += bool(rows)
+            with monkeypatch.context() as patched:
+                patched.setattr(key_lists, "_plain_rows", refuse)
+                assert rows == read(KeyList("l.csv"), tmp_path), content
+    assert plain > 50
 
 
 def test_a_list_goes_on_where_a_quote_comes_late(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
