@@ -17,13 +17,14 @@ import apache_beam as beam
 import numpy as np
 
 from ..formats import paths
-from ..planning import plan_file
 from ..planning.duplicates import equal_an_earlier
+from ..planning.plan_file import PlanReader
 from ..prepare.fetch import RangeFetcher
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
 from ..sources.listing import RecordRange
 from ..storage import files
+from .journal import FinishedUnits
 from .scan import ResolvedRanges
 
 _UNITS_PER_PARTITION = 16
@@ -61,11 +62,18 @@ class HashUnits(beam.DoFn):
         self._options = options
 
     def setup(self) -> None:
-        self._options.preparer.use_joined(self._options.root)
-        self._ranges = ResolvedRanges(self._options.root)
+        root = self._options.root
+        self._options.preparer.use_joined(root)
+        self._ranges = ResolvedRanges(root)
+        self._plan = PlanReader(files.join(root, paths.PLAN))
+        self._before = FinishedUnits(root)
+
+    def teardown(self) -> None:
+        self._plan.close()
 
     def process(self, unit: int, _resolved: Sequence[object] = ()) -> Iterator[int]:
-        hash_unit(self._options, unit, self._ranges)
+        if not self._before.has_file(paths.unit_contents(unit)):
+            hash_unit(self._options, unit, self._plan, self._ranges)
         yield unit
 
 
@@ -82,23 +90,22 @@ class FindDuplicates(beam.DoFn):
 
 def find_here(options: DuplicateOptions) -> None:
     """Finds all duplicates in this process."""
-    ranges = ResolvedRanges(options.root)
-    for unit in range(options.units):
-        hash_unit(options, unit, ranges)
+    ranges, before = ResolvedRanges(options.root), FinishedUnits(options.root)
+    with PlanReader(files.join(options.root, paths.PLAN)) as plan:
+        for unit in range(options.units):
+            if not before.has_file(paths.unit_contents(unit)):
+                hash_unit(options, unit, plan, ranges)
     for partition in range(options.partitions):
         find_duplicates(options, partition)
 
 
-def hash_unit(options: DuplicateOptions, unit: int, ranges: ResolvedRanges) -> None:
-    """Writes the hashes of a unit's rows, unless that was done before.
+def hash_unit(options: DuplicateOptions, unit: int, plan: PlanReader, ranges: ResolvedRanges) -> None:
+    """Writes the hashes of a unit's rows.
 
     Raises:
       PenstockError: a range cannot be read or prepared.
     """
-    uri = files.join(options.root, paths.unit_contents(unit))
-    if files.exists(uri):
-        return
-    _, pieces = plan_file.read_unit(files.join(options.root, paths.PLAN), unit)
+    _, pieces = plan.read(unit)
     preparer = options.preparer
     with ThreadPoolExecutor(options.threads, "hash") as pool, closing(RangeFetcher(options.threads)) as fetcher:
         fetched = fetcher.ahead(preparer.steps.fetch, ranges.resolve(pieces))
@@ -106,6 +113,7 @@ def hash_unit(options: DuplicateOptions, unit: int, ranges: ResolvedRanges) -> N
     rows = np.concatenate([np.zeros((0, _HASHED), _WORD), *parts])
     partitions = (rows[:, 0] >> np.uint64(32)) * np.uint64(options.partitions) >> np.uint64(32)
     order = np.argsort(partitions, kind="stable")
+    uri = files.join(options.root, paths.unit_contents(unit))
     _write(uri, rows[order], np.searchsorted(partitions[order], np.arange(options.partitions + 1)))
 
 

@@ -18,7 +18,6 @@ from ..analysis.trace import Analysis
 from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
-from ..planning import plan_file
 from ..planning.plan_file import PlanReader, Unit
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
@@ -380,9 +379,15 @@ class GatherTargets(beam.DoFn):
     def __init__(self, options: MakeOptions) -> None:
         self._options = options
 
+    def setup(self) -> None:
+        self._plan = PlanReader(files.join(self._options.root, paths.PLAN))
+
+    def teardown(self) -> None:
+        self._plan.close()
+
     def process(self, target: int, sources: Sequence[SegmentPath]) -> Iterator[Journal]:
         options = self._options
-        unit, _ = plan_file.read_unit(files.join(options.root, paths.PLAN), target)
+        unit, _ = self._plan.read(target)
         yield gather(options.root, sources, options.targets, target, unit.shards)
 
 

@@ -98,6 +98,22 @@ def test_a_unit_costs_its_files_and_two_looks(tmp_path: Path):
     assert more["get"] <= 7  # claim, journal; hashes and summaries at the commit; the plan
 
 
+@pytest.mark.parametrize(("fields", "gets"), [({"shuffle": "global"}, 5 + 24), ({"deduplicate": True}, 5 + 4)])
+def test_what_else_is_done_to_a_unit_looks_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], gets: int
+):
+    """Beside claim, journals, hashes and summaries a unit more reads what it and all others wrote for each other."""
+    monkeypatch.setattr("penstock.pipeline.sources.text_ranges.READ_WHOLE", 0)
+    source = write(tmp_path, {"a.csv": "x\n" + "".join(f"{number}\n" for number in range(600))})
+    costs = {}
+    for units in (4, 8):
+        recipe = Recipe(source=Csv("*.csv"), shards=units, **fields)
+        costs[units] = count(lambda recipe=recipe: run_on(source, f"{store()}/dataset", recipe))
+    more = {kind: (costs[8].get(kind, 0) - costs[4].get(kind, 0)) / 4 for kind in costs[8]}
+    assert (more["head"], more["list"]) == (0, 0)
+    assert more["get"] <= gets, more
+
+
 @pytest.mark.slow
 def test_a_run_that_died_is_resumed_and_what_it_made_is_not_made_again(raw: Path, tmp_path: Path):
     output = f"{store()}/dataset"
