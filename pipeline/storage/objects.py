@@ -193,7 +193,7 @@ def put(uri: str, content: bytes) -> None:
       OSError: it could not be written.
     """
     bucket, key = _expect_writable(uri)
-    bucket.call("put", key, lambda: bucket.writer.put(key, content, use_multipart=False))
+    bucket.call("put", key, lambda: bucket.writer(content).put(key, content, use_multipart=False))
 
 
 def _put_parts(uri: str, file: IO[bytes], length: int) -> None:
@@ -232,7 +232,7 @@ def put_if(uri: str, content: bytes, version: FileVersion | None) -> FileVersion
 
     def request() -> FileVersion:
         try:
-            return _version(bucket.client.put(key, content, mode=mode, use_multipart=False))
+            return _version(bucket.writer(content).put(key, content, mode=mode, use_multipart=False))
         except Exception as error:
             if version is None and _is_unexplained_conflict(error) and not _is_object(bucket, key):
                 raise TryAgain(f"the store answered 409 Conflict, and nothing is there: {error}") from error

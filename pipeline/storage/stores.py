@@ -32,6 +32,7 @@ _LOG_INTERVAL = 30.0  # seconds between two such lines
 _STALL = 30.0  # seconds without a byte
 _UPLOAD_STALLS = 4  # as long as so many stalls the answer to an upload may take: nothing comes while its bytes are sent
 _LIMITS = ("PENSTOCK_STORE_TIMEOUT", "PENSTOCK_STORE_TRIES")  # instead of _STALL and _TRIES
+_LONG_BODY = 256 << 10  # bytes
 _METADATA_TRIES = 3  # of instances' metadata, which is not there at all on other machines
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>|\"(?:reason|code)\": ?\"([A-Za-z]+)\"|\(code: ([A-Za-z]+)\)")
@@ -158,9 +159,12 @@ class Bucket:
         return self.make(1, False)
 
     @cached_property
-    def writer(self) -> Any:
-        """One that waits longer for the answer to what has a long body."""
+    def _writer(self) -> Any:
         return self.make(_UPLOAD_STALLS, False)
+
+    def writer(self, content: bytes) -> Any:
+        """The one to write some content by: what takes a while to send is waited for longer."""
+        return self._writer if len(content) > _LONG_BODY else self.client
 
     @cached_property
     def patient(self) -> Any:

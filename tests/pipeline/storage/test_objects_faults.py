@@ -290,7 +290,7 @@ def test_a_store_that_never_answers_is_given_up(fault, s3, monkeypatch):
     assert after["retry"] - before.get("retry", 0) == 3
 
 
-@pytest.mark.parametrize("write", ["write_bytes", "create"])
+@pytest.mark.parametrize("write", WRITES)
 def test_an_upload_may_take_longer_than_a_stall(write, s3, monkeypatch):
     """Nothing comes from the store while it is sent a body: by a slow line, for longer than a read may take."""
     monkeypatch.setenv("PENSTOCK_STORE_TRIES", "1")
@@ -300,6 +300,9 @@ def test_an_upload_may_take_longer_than_a_stall(write, s3, monkeypatch):
     _fails(s3, "late", 1, "get")
     with pytest.raises(UnreachableError, match="no answer in time"):
         files.read_bytes("s3://b/x")
+    _fails(s3, "late", 1, "put")
+    with pytest.raises(UnreachableError, match="no answer in time"):
+        files.write_bytes("s3://b/short", b"1")
 
 
 def test_a_failed_upload_shows_nothing(s3, monkeypatch):
