@@ -200,7 +200,8 @@ def _without_masks(table: ReferenceTable, rule: MaskRule) -> Iterator[pa.RecordB
     query = (
         "SELECT rid, files.key, mask_names.name, lost.message, alike.count FROM files JOIN mask_names USING (rid) "
         f"LEFT JOIN (SELECT name, message FROM masks WHERE NOT {_IS_FILE}) AS lost ON lost.name = mask_names.name "
-        "LEFT JOIN (SELECT form, count(*) AS count FROM masks WHERE form IS NOT NULL GROUP BY form) AS alike "
+        f"LEFT JOIN (SELECT form, count(*) AS count FROM masks WHERE form IS NOT NULL AND {_IS_FILE} GROUP BY form) "
+        "AS alike "
         "ON alike.form = coalesce(mask_names.form, mask_names.name) "
         "ANTI JOIN mask_of USING (rid) ANTI JOIN left_out USING (rid)"
     )

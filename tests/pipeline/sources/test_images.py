@@ -226,6 +226,15 @@ def test_what_is_no_file_is_left_out_and_told(tmp_path: Path):
     assert mask.startswith("1 masks cannot be read, such as masks/2.png: found a link that leads back to itself")
 
 
+def test_a_mask_of_another_form_that_is_no_file_is_none(tmp_path: Path):
+    root = touch(tmp_path, "images/u\u0308.jpg", "masks/1.png")
+    (tmp_path / "masks/\u00fc.png").symlink_to("nowhere")
+    listing = list_images(Images("images/*.jpg", mask="masks/{stem}.png"), root)
+    assert [(problem.code, problem.message) for problem in listing.problems] == [
+        ("mask_missing", "expected its mask at masks/u\u0308.png, found none")
+    ]
+
+
 @pytest.mark.parametrize(
     "path", ["images/._1.jpg", "__MACOSX/images/1.jpg", "images/.ipynb_checkpoints/1-checkpoint.jpg"]
 )
