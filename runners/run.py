@@ -330,12 +330,15 @@ def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) 
     except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
         if _is_committed(job):  # whatever failed then, the dataset is there
             return
-        finished = list(FinishedUnits(job.commit.root).read(range(job.commit.plan.units)).values())
+        failed = f"the run failed, nothing was committed: {_root_cause(error)}\n"
+        try:
+            finished = list(FinishedUnits(job.commit.root).read(range(job.commit.plan.units)).values())
+        except OSError as why:  # of a store that may have failed the run, too
+            raise PenstockError(f"{failed}its finished units cannot be counted ({why}); run again to resume") from error
         if len(finished) == job.commit.plan.units:  # analyzers choke on nothing: say why there is nothing
             check_budget(job.commit, count(job.commit, finished), finished)
         raise PenstockError(
-            f"the run failed, nothing was committed: {_root_cause(error)}\n"
-            f"{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
+            f"{failed}{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
         ) from error
     outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.outcome(job.commit.run))))
     if "refused" in outcome and not _is_committed(job):  # an attempt may fail beside one that succeeds

@@ -260,6 +260,19 @@ def test_who_was_overtaken_while_planning_is_told_before_anything_is_made(raw: P
     assert generations == {"_DATASET.json", Manifest.load(output).generation}
 
 
+def test_a_store_that_fails_for_good_is_told_as_the_first_failure(raw: Path, monkeypatch: pytest.MonkeyPatch):
+    def fail(*_: Any) -> None:
+        def refuse(*_: Any) -> None:
+            raise files.UnreachableError("memory://b: no answer in time")
+
+        monkeypatch.setattr(run_step, "FinishedUnits", refuse)
+        raise RuntimeError("a worker lost the store")
+
+    monkeypatch.setattr("penstock.runners.direct.run", fail)
+    with pytest.raises(PenstockError, match=r"RuntimeError: a worker lost the store\nits finished units cannot"):
+        run_on(raw, f"{store()}/dataset", Recipe(source=Images("images/*.png")))
+
+
 def test_a_store_that_ignores_conditions_is_refused_unless_there_is_one_writer(
     raw: Path, monkeypatch: pytest.MonkeyPatch
 ):
