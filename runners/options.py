@@ -4,8 +4,6 @@ import contextlib
 import io
 from collections.abc import Sequence
 
-from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser
-
 from ..pipeline.errors import RequestError
 
 _OURS = {"runner": "--runner", "direct_num_workers": "--workers", "direct_running_mode": "--workers"}
@@ -29,6 +27,8 @@ def check_options(arguments: Sequence[str]) -> None:
                 f"expected options for Beam after `--`, found {argument}, which Penstock sets; "
                 f"use {_OURS[name]} before `--`"
             )
+    from apache_beam.options.pipeline_options import PipelineOptions, _BeamArgumentParser  # takes seconds
+
     parser = _BeamArgumentParser(allow_abbrev=False)
     for options in {str(each): each for each in PipelineOptions.__subclasses__()}.values():  # as Beam itself does
         options._add_argparse_args(parser)
