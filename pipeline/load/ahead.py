@@ -228,6 +228,7 @@ def look_ahead(
     begun: deque[tuple[int, Future[tuple[list[Block], Part] | None]]] = deque()
     reserved = _Amount()
     target, following = 1, min(_SECOND_PART, budget // 2)
+    are_all = False
     try:
         while True:
             while not begun or reserved.value + target <= budget:
@@ -237,6 +238,7 @@ def look_ahead(
             size, future = begun.popleft()
             planned, since = future.result(), time.monotonic()
             if planned is None:
+                are_all = True
                 return
             taken, part = planned
             weakref.finalize(part, reserved.add, -size)
@@ -246,7 +248,7 @@ def look_ahead(
             del planned, future, part  # the memory goes when the last batch of it is made
     finally:
         planner.shutdown(wait=False, cancel_futures=True)
-        fetcher.close()
+        fetcher.close(cancel=not are_all)  # the last blocks may still wait for what they need
 
 
 def _default_budget(storage: Storage, use: Use) -> int:
@@ -428,8 +430,10 @@ class _Fetcher:
         self._closed = False
 
     def begin(self, chunks: Iterable[_Chunk]) -> None:
-        """Fetches some more."""
+        """Fetches some more, unless it is closed."""
         with self._lock:
+            if self._closed:
+                return
             self._waiting.extend(chunks)
         self._start()
 
@@ -448,24 +452,28 @@ class _Fetcher:
             self._limit = min(2 * self._limit, _MOST)
         self._start()
 
-    def close(self) -> None:
-        """Begins no more; who waits for what was not begun gets a CancelledError."""
+    def close(self, cancel: bool) -> None:
+        """Ends when all is fetched; or at once: who waits for what was not begun gets a CancelledError."""
         with self._lock:
             self._closed = True
-            waiting, self._waiting = self._waiting, deque()
-        for chunk in waiting:
+            cancelled: deque[_Chunk] = deque()
+            if cancel:
+                cancelled, self._waiting = self._waiting, cancelled
+        for chunk in cancelled:
             chunk.done.cancel()
-        self._pool.shutdown(wait=False)
+        self._start()
 
     def _start(self) -> None:
         with self._lock:
-            while self._waiting and not self._closed:
+            while self._waiting:
                 size = self._waiting[0].size + self._waiting[0].around
                 if self._requests and (self._requests >= self._limit or self._bytes + size > _UNDER_WAY):
                     return
                 self._requests += 1
                 self._bytes += size
                 self._pool.submit(self._fetch, self._waiting.popleft())
+            if self._closed:
+                self._pool.shutdown(wait=False)
 
     def _fetch(self, chunk: _Chunk) -> None:
         begun = time.monotonic()

@@ -159,6 +159,21 @@ def test_parts_are_held_to_their_budget(store: SlowStore, monkeypatch: pytest.Mo
     assert 0.4 * budget < most < 1.1 * budget < 0.5 * _data_bytes(dataset)
 
 
+def test_what_the_last_blocks_need_is_fetched_after_the_last_block_was_given(
+    store: SlowStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(RemoteFile, "gap", 0)  # each example is a request: more than are under way at a time
+    store.delay = 0.05
+    dataset = _opened(store)
+    records = ShardRecords(shard_files(dataset.uri, dataset.manifest.splits["train"].shards))
+    order = Order(records.sizes, "exact", 1, 50)
+    parts = [part for _, part in look_ahead(records, _blocks(order, 200), Use(order))]
+    assert any(not chunk.done.done() for part in parts if part for chunk in part.chunks)
+    for part in parts:
+        assert part is not None
+        assert sum(len(part.content(chunk)) for chunk in range(len(part.chunks))) == len(part)
+
+
 def test_a_window_is_read_from_its_shards_in_one_go(store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts end where windows do, if a window fits: then hardly a byte is read twice or thrown away."""
     dataset = _opened(store)
