@@ -13,6 +13,7 @@ from ..formats.column_notes import Notes, describe_notes, merge
 from ..storage import files
 from ..storage.clients import SCHEMES
 from ..storage.globs import compile_glob, matches_glob
+from ..storage.stores import SIGNATURE
 from .listing import RecordRange
 from .quarantine import QuarantinedExample
 from .record_source import Rows
@@ -21,8 +22,8 @@ from .references import FILES
 _BATCH_ROWS = 1 << 16
 _ADDRESS = r"!/.*#(?:tar|zip):[0-9]+:"
 _OTHER_SPELLINGS = {"s3a://": "s3://", "s3n://": "s3://", "file:///": "/"}
-_SIGNATURE = r"(?i)^https?://[^?]*\?(?:.*&)?(?:x-amz-signature|x-goog-signature|signature|sig|[a-z_-]*token)="
-_PASSWORD = r"://[^/@]*:[^/@]*@"
+_SIGNATURE = rf"(?i)^https?://[^?]*\?(?:.*&)?(?:signature|sig|[a-z_-]*token)=|://.*{SIGNATURE}"
+_PASSWORD = r"://[^/@]*:[^/@]*@|^https?://[^/@]*@"
 _UNSIGNED = (
     "expected a URI without a signature or a password, which would be stored with the dataset, found one; name the "
     "object by its store's scheme, and set credentials in the environment"

@@ -62,7 +62,8 @@ _PASSING = {
 _DENIED = "AccessDenied"
 _NO_USER = "XAdminUserNotFound"  # versitygw's word, with status 404
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
-_SIGNED = re.compile(r"\?(?:\S*&)?(?:sv=20\d\d-\d\d-\d\d|x-(?:amz|goog)-signature=)[^\s\"'()]*", re.IGNORECASE)
+SIGNATURE = r"\?(?:\S*&)?(?:sv=20\d\d-\d\d-\d\d|x-(?:amz|goog)-signature=)"  # of a link, whatever its scheme and case
+_SIGNED = re.compile(SIGNATURE + r"[^\s\"'()]*", re.IGNORECASE)
 _RENAME = "; a key with an empty part, . or .., or a control character cannot be read: rename the object"
 _REGION = "; set AWS_REGION to the bucket's region"
 _ADVICE = {

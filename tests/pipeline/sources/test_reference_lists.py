@@ -167,6 +167,9 @@ def test_a_row_that_names_no_example_is_told(tmp_path: Path, row: dict[str, Any]
         "https://a.blob.core.windows.net/c/1.jpg?sv=2024&sig=secret&se=1",
         "http://host/1.jpg?access_token=secret",
         "https://user:secret@host/1.jpg",
+        "https://secret@host/1.jpg",
+        "az://container/1.jpg?sv=2024-11-04&se=1&sig=secret",
+        "s3://bucket/1.jpg?X-Amz-Signature=secret",
     ],
 )
 def test_a_signature_in_a_uri_is_refused_and_shown_nowhere(tmp_path: Path, uri: str):
