@@ -7,7 +7,6 @@ import uuid
 from ..storage import files
 
 _INTERVAL = 0.5  # seconds between two writes
-_STORE_INTERVAL = 10.0  # on a store, where each is a request
 _SHARE = 20  # so many times as long as a write takes there is none
 
 
@@ -21,7 +20,6 @@ class ProgressWriter:
           folder: Where the file is to be, in the place that the launcher looks into; None: nobody looks.
         """
         self._uri = files.join(folder, f"{uuid.uuid4().hex}.json") if folder else None
-        self._interval = _INTERVAL if folder is None or files.is_local(folder) else _STORE_INTERVAL
         self._units: dict[int, tuple[int, int]] = {}
         self._next = 0.0
         self._is_new = False  # what was told since the last write
@@ -33,7 +31,7 @@ class ProgressWriter:
         now = time.monotonic()
         if now >= self._next:
             self.flush()
-            self._next = time.monotonic() + max(self._interval, _SHARE * (time.monotonic() - now))
+            self._next = time.monotonic() + max(_INTERVAL, _SHARE * (time.monotonic() - now))
 
     def flush(self) -> None:
         """Writes what was told, unless it is written."""

@@ -1,4 +1,4 @@
-"""Stores for the tests of a session, and the environment that leads to them."""
+"""Servers of object stores for the tests, and the environment that leads to them."""
 
 import contextlib
 from collections.abc import Callable, Generator, Iterator

@@ -19,7 +19,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_all_workers_are_added_up_and_two_attempts_at_a_unit_count_once(folder: str, monkeypatch: pytest.MonkeyPatch):
     assert read_progress(folder) == (0, 0)
-    for name in ("_INTERVAL", "_STORE_INTERVAL", "_SHARE"):
+    for name in ("_INTERVAL", "_SHARE"):
         monkeypatch.setattr(progress, name, 0)
     first, second = ProgressWriter(folder), ProgressWriter(folder)
     first.tell(0, 10, 1)
