@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from rich.console import Console
+
 
 @dataclass(frozen=True)
 class Run:
@@ -93,14 +95,25 @@ def warm_up(series: Sequence[Series]) -> Iterator[Series]:
         yield one
 
 
-def measure(series: Sequence[Series], rounds: int) -> Iterator[tuple[int, Series, int, Run]]:
-    """Runs everything once per round, every other round in reverse order; yields each run as it ends."""
+def measure(series: Sequence[Series], rounds: int, unit: str, console: Console) -> None:
+    """Runs everything once per round, every other round in reverse order, and says of each run what it took.
+
+    Args:
+      series: What to run; it keeps the runs.
+      rounds: How many times.
+      unit: What the series' sizes count, such as "images".
+      console: Where to say it.
+    """
     steps = [(one, size) for one in series for size in one.sizes]
     for number in range(rounds):
         for one, size in steps if number % 2 == 0 else reversed(steps):
-            if not one.failure and (done := _start(one, size)):
-                one.runs.setdefault(size, []).append(done)
-                yield number, one, size, done
+            if one.failure or not (done := _start(one, size)):
+                continue
+            one.runs.setdefault(size, []).append(done)
+            console.print(
+                f"round {number + 1} of {rounds}: {one.name}, {size} {unit}: {done.seconds:.1f} s, "
+                f"{done.cpu:.1f} s of CPU, {done.peak / 1e6:.0f} MB"
+            )
 
 
 def _start(series: Series, size: int) -> Run | None:

@@ -284,11 +284,7 @@ def main() -> None:
         console = Console(stderr=True, highlight=False)
         for one in warm_up(series):
             console.print(f"warm-up: {one.name}{one.failure and f' failed: {one.failure}'}", markup=False)
-        for number, one, count, done in measure(series, options.rounds):
-            console.print(
-                f"round {number + 1} of {options.rounds}: {one.name}, {count} images: {done.seconds:.1f} s, "
-                f"{done.cpu:.1f} s of CPU, {done.peak / 1e6:.0f} MB"
-            )
+        measure(series, options.rounds, "images", console)
     rows = list(Results(series, bench).rows())
     show(rows, _notes(options))
     if options.json:

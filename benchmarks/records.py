@@ -154,11 +154,7 @@ def main() -> None:
         for rows in {size for one in series for size in one.sizes}:
             _census.write(options.census, rows // _census.ROWS, bench.folder(rows))
         console = Console(stderr=True)
-        for number, one, rows, done in measure(series, options.rounds):
-            console.print(
-                f"round {number + 1} of {options.rounds}: {one.name}, {rows} rows: {done.seconds:.1f} s, "
-                f"{done.cpu:.1f} s of CPU, {done.peak / 1e6:.0f} MB"
-            )
+        measure(series, options.rounds, "rows", console)
     rows = list(Results(series, options).rows())
     show(rows, _notes(options))
     if options.json:
