@@ -9,10 +9,11 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ..pipeline.build.progress import Progress
 from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
@@ -63,9 +64,9 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.traced(warnings)
 
-    def progress(self, read: int, quarantined: int) -> None:
+    def progress(self, progress: Progress) -> None:
         with spoken_if_possible():
-            self._reporter.progress(read, quarantined)
+            self._reporter.progress(progress)
 
     def committed(self, warnings: Sequence[str]) -> None:
         with spoken_if_possible():
@@ -77,14 +78,14 @@ class _Bar:
 
     def __init__(self) -> None:
         self._console = Console(stderr=True, markup=False, highlight=False)
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("{task.fields[quarantined]} quarantined"),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+        self._progress = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[rate]}"),
+            bars.TextColumn("{task.fields[quarantined]} quarantined"),
+            bars.TextColumn("left"),
+            bars.TimeRemainingColumn(),
             console=self._console,
         )
         self._task = self._progress.add_task("planning", total=None, rate="", quarantined=0, visible=False)
@@ -109,13 +110,13 @@ class _Bar:
         _warn(self._console, planned.warnings)
         self._progress.update(self._task, total=_count_planned(planned))
 
-    def progress(self, read: int, quarantined: int) -> None:
+    def progress(self, progress: Progress) -> None:
+        read = progress.read
         if read and not self._start:  # what was there before is an earlier run's work, or an engine's start
             self._first, self._start = read, time.monotonic()
         rate = (read - self._first) / max(time.monotonic() - self._start, 1e-9)
-        self._progress.update(
-            self._task, completed=read, quarantined=quarantined, rate=f"{rate:,.0f} examples/s" if rate else ""
-        )
+        words = f"{rate:,.0f} examples/s" if rate else ""
+        self._progress.update(self._task, completed=read, quarantined=progress.quarantined, rate=words)
 
     def traced(self, warnings: Sequence[str]) -> None:
         _warn(self._console, warnings)
@@ -141,10 +142,10 @@ class _Lines:
         self._say(_plan_line(planned))
         _warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
 
-    def progress(self, read: int, quarantined: int) -> None:
+    def progress(self, progress: Progress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_EVERY
-            self._say(f"{read} of {self._total or '?'} examples, {quarantined} quarantined")
+            self._say(f"{progress.read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
 
     def traced(self, warnings: Sequence[str]) -> None:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from ..pipeline.build.journal import FinishedUnits
-from ..pipeline.build.progress import read_progress
+from ..pipeline.build.progress import Progress, ProgressReader
 from ..pipeline.commit.sealing import has_record
 from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
 from ..pipeline.formats import paths
@@ -42,8 +42,8 @@ class Reporter(Protocol):
     def traced(self, warnings: Sequence[str]) -> None:
         """`features` is traced; what was found to warn of since the run was planned."""
 
-    def progress(self, read: int, quarantined: int) -> None:
-        """So many examples were taken in hand so far, so many of them quarantined."""
+    def progress(self, progress: Progress) -> None:
+        """The units are so far by now."""
 
     def committed(self, warnings: Sequence[str]) -> None:
         """The dataset is committed; what was found to warn of since it was planned."""
@@ -61,7 +61,7 @@ class Silent:
     def traced(self, warnings: Sequence[str]) -> None:
         pass
 
-    def progress(self, read: int, quarantined: int) -> None:
+    def progress(self, progress: Progress) -> None:
         pass
 
     def committed(self, warnings: Sequence[str]) -> None:
@@ -126,7 +126,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
             _run_engine(placed, request, beam_arguments)
         _remove_work(job.make.root, lease)
         manifest = _load_manifest(job)
-        reporter.progress(manifest.read, manifest.quarantined)
+        reporter.progress(_progress_of(manifest))
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest)
 
@@ -357,6 +357,12 @@ def _load_manifest(job: "Job") -> Manifest:
     return Manifest.read_generation(job.commit.dataset, job.commit.generation_id)[0]
 
 
+def _progress_of(manifest: Manifest) -> Progress:
+    """How far units are of which a manifest tells."""
+    shard_bytes = sum(split.bytes for split in manifest.splits.values())
+    return Progress(manifest.read, manifest.quarantined, manifest.written, shard_bytes)
+
+
 def _root_cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
@@ -380,6 +386,7 @@ class _Watch:
         self._thread.join()
 
     def _watch(self) -> None:
-        while self._progress and not self._stop.wait(_POLL):
+        reader = ProgressReader(self._progress) if self._progress else None
+        while reader and not self._stop.wait(_POLL):
             with contextlib.suppress(OSError):  # the run goes on whether it can be watched or not
-                self._reporter.progress(*read_progress(self._progress))
+                self._reporter.progress(reader.look())

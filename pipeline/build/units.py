@@ -31,7 +31,7 @@ from .claim import expect_claimed
 from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentPath, SegmentWriter, combine, count_groups, gather, group_size, read_split
 from .journal import FinishedUnits, Journal, encode_hashes
-from .progress import ProgressWriter
+from .progress import Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, read_examples, store, write_lines
 
@@ -94,9 +94,10 @@ class MakeUnits(beam.DoFn):
         self._progress = ProgressWriter(self._options.progress)
 
     def finish_bundle(self) -> None:
-        self._progress.flush()
+        self._progress.end_bundle()
 
     def teardown(self) -> None:
+        self._progress.flush()
         self._plan.close()
         self._worker.close()
 
@@ -110,7 +111,7 @@ class MakeUnits(beam.DoFn):
             elif options.emits_batches:
                 for batch in read_back(options, finished):
                     yield TaggedOutput(BATCHES, batch)
-            self._progress.tell(number, finished.read, sum(finished.quarantined.values()))
+            self._progress.tell(number, _progress(finished))
             _count(finished)
             yield finished
 
@@ -159,7 +160,7 @@ def _make_unit(
         with _abandoned_on_error(packer):
             for chunk in chunks:
                 tally.take(chunk)
-                progress.tell(unit.index, tally.read, len(tally.quarantined))
+                progress.tell(unit.index, Progress(tally.read, len(tally.quarantined)))
                 for name, split in chunk.splits.items():
                     packer.add(name, split.examples, split.positions)
                 if batcher:
@@ -391,10 +392,18 @@ class GatherTargets(beam.DoFn):
         yield gather(options.root, sources, options.targets, target, unit.shards)
 
 
+def _progress(finished: Journal) -> Progress:
+    """How far a finished unit is."""
+    shard_bytes = sum(shard.file.bytes for shard in finished.shards.values())
+    return Progress(finished.read, sum(finished.quarantined.values()), finished.written, shard_bytes)
+
+
 def _count(finished: Journal) -> None:
-    """Beam's counters, for the engines' own displays."""
-    Metrics.counter("penstock", "read").inc(finished.read)
-    Metrics.counter("penstock", "written").inc(finished.written)
+    """Beam's counters, for the engines' own displays and for those who follow a job."""
+    progress = _progress(finished)
+    Metrics.counter("penstock", "read").inc(progress.read)
+    Metrics.counter("penstock", "written").inc(progress.written)
+    Metrics.counter("penstock", "bytes").inc(progress.bytes)
     for code, count in finished.quarantined.items():
         Metrics.counter("penstock", f"quarantined/{code}").inc(count)
     for reason, count in finished.filtered.items():

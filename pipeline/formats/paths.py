@@ -183,6 +183,11 @@ def unit_of_journal(path: str) -> int | None:
     return int(match[1]) if match else None
 
 
+def progress(run: str) -> str:
+    """The folder where a run's workers tell how far they are, when they are not on the launcher's machine."""
+    return f"{WORK}/progress/{run}"
+
+
 def outcome(run: str) -> str:
     """How a run ended."""
     return f"{WORK}/outcomes/{run}.json"

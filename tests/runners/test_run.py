@@ -10,6 +10,7 @@ import tensorflow_transform as tft
 from helpers import LABEL, Committed, contents, draw, run_job, save
 
 from penstock.pipeline import Images, PenstockError, Recipe
+from penstock.pipeline.build.progress import Progress
 from penstock.pipeline.commit.prune import find_unused
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.transforms import image
@@ -202,8 +203,8 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def traced(self, warnings: Any) -> None:
             heard.append(("traced", list(warnings)))
 
-        def progress(self, read: int, quarantined: int) -> None:
-            heard.append((read, quarantined))
+        def progress(self, progress: Progress) -> None:
+            heard.append((progress.read, progress.quarantined, progress.written))
 
         def committed(self, warnings: Any) -> None:
             heard.append(list(warnings))
@@ -212,7 +213,7 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
     assert heard[0] == "planning"
     assert 24 in heard
     assert ("traced", []) in heard
-    assert heard[-2:] == [(24, 0), []]
+    assert heard[-2:] == [(24, 0, 24), []]
 
 
 @pytest.mark.slow
