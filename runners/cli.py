@@ -4,13 +4,16 @@ import contextlib
 import json
 import sys
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from ..pipeline.errors import PenstockError, RequestError
 from ..pipeline.formats.printable import printable
 from . import process
+
+if TYPE_CHECKING:
+    from .run import Result
 
 _EXIT_CODES = """\b
 Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request is wrong, found before any work;
@@ -105,6 +108,12 @@ class _RunCommand(click.Command):
     is_flag=True,
     help="Write to a store that ignores conditions: your word that nothing else writes the dataset meanwhile.",
 )
+@click.option("--metrics", metavar="FILE", help="Keep the run's figures in a file, in Prometheus' text format.")
+@click.option(
+    "--on-commit",
+    metavar="COMMAND|URL",
+    help="Tell of the commit: a command gets the manifest on its standard input, an https URL by a POST.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, and touch nothing.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
@@ -119,6 +128,8 @@ def run(
     isolate: bool,
     timeout: float,
     single_writer: bool,
+    metrics: str | None,
+    on_commit: str | None,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -139,11 +150,15 @@ def run(
         from ..pipeline.job import RunRequest, check_budget, plan, preview
         from ..pipeline.planning.recipe import load_recipe
         from . import report
+        from .metrics import kept_metrics
+        from .on_commit import check_hook
         from .options import check_options
         from .run import run as run_recipe
 
         beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
         check_options(beam_options)
+        if on_commit is not None:
+            check_hook(on_commit)
         request = RunRequest(
             load_recipe(recipe),
             _folder(source),
@@ -160,11 +175,28 @@ def run(
             _print(report.plan_entry(request, planned, warnings), as_json, report.show_plan)
             check_budget(request, planned)
             return
-        with report.reporter(quiet or as_json) as reporter:
+        with (
+            report.reporter(quiet or as_json) as shown,
+            kept_metrics(metrics, request.output, shown) as reporter,
+        ):
             result = run_recipe(request, reporter, beam_options)
+        failure = _tell_of_commit(on_commit, request.output, result)
         if not quiet or as_json:
             with process.spoken_if_possible():
-                _print(report.result_entry(request.output, result), as_json, report.show_result)
+                _print(report.result_entry(request.output, result, failure), as_json, report.show_result)
+
+
+def _tell_of_commit(hook: str | None, dataset: str, result: "Result") -> str | None:
+    """Tells of what was committed, and warns where that fails; what went wrong, or None."""
+    from .on_commit import call_hook
+
+    if hook is None or result.status != "committed":
+        return None
+    failure = call_hook(hook, dataset, result.manifest.generation)
+    if failure is not None:
+        with process.spoken_if_possible():
+            click.echo(printable(f"warning: {dataset} is committed, but --on-commit failed: {failure}"), err=True)
+    return failure
 
 
 @main.command(epilog=_EXIT_CODES)

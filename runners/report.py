@@ -60,6 +60,10 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.planned(planned)
 
+    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+        with spoken_if_possible():
+            self._reporter.submitted(engine, job_id, url)
+
     def traced(self, warnings: Sequence[str]) -> None:
         with spoken_if_possible():
             self._reporter.traced(warnings)
@@ -118,6 +122,9 @@ class _Bar:
         words = f"{rate:,.0f} examples/s" if rate else ""
         self._progress.update(self._task, completed=read, quarantined=progress.quarantined, rate=words)
 
+    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+        self._console.print(printable(_job_line(engine, job_id, url)), soft_wrap=True)
+
     def traced(self, warnings: Sequence[str]) -> None:
         _warn(self._console, warnings)
 
@@ -147,6 +154,9 @@ class _Lines:
             self._next = time.monotonic() + _LINE_EVERY
             self._say(f"{progress.read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
 
+    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+        self._say(_job_line(engine, job_id, url))
+
     def traced(self, warnings: Sequence[str]) -> None:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)
 
@@ -166,6 +176,10 @@ def _count_planned(planned: PlannedRun) -> int | None:
     """How many examples the units hold, where that is known."""
     counts = [unit.examples for unit in planned.plan.units.units]
     return None if min(counts) < 0 else sum(counts)
+
+
+def _job_line(engine: str, job_id: str, url: str | None) -> str:
+    return f"{engine} has the job: {url or job_id}"
 
 
 def _plan_line(planned: PlannedRun) -> str:
@@ -292,11 +306,18 @@ def _show_found(console: Console, entry: Mapping[str, Any]) -> None:
             _print_examples(console, entry["examples"][what])
 
 
-def result_entry(dataset: str, result: Result) -> dict[str, Any]:
-    """What a run came to, as data."""
+def result_entry(dataset: str, result: Result, hook_failure: str | None = None) -> dict[str, Any]:
+    """What a run came to, as data.
+
+    Args:
+      dataset: The dataset's URI.
+      result: The run's result.
+      hook_failure: What went wrong where the commit was to be told; None: nothing.
+    """
     names = ("generation", "read", "written", "filtered", "quarantined", "reasons", "splits", "duplicates", "warnings")
     content = result.manifest.to_json()
-    return {"status": result.status, "dataset": dataset} | {name: content[name] for name in names}
+    entry = {"status": result.status, "dataset": dataset} | {name: content[name] for name in names}
+    return entry | ({"on_commit": hook_failure} if hook_failure else {})
 
 
 def show_result(entry: Mapping[str, Any]) -> None:

@@ -39,6 +39,9 @@ class Reporter(Protocol):
     def planned(self, planned: PlannedRun) -> None:
         """The plan is made."""
 
+    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+        """An engine has the job, and shows it at a URL if it has one."""
+
     def traced(self, warnings: Sequence[str]) -> None:
         """`features` is traced; what was found to warn of since the run was planned."""
 
@@ -56,6 +59,9 @@ class Silent:
         pass
 
     def planned(self, planned: PlannedRun) -> None:
+        pass
+
+    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
         pass
 
     def traced(self, warnings: Sequence[str]) -> None:
@@ -115,6 +121,7 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         begin(job, planned, before)
         if existing.manifest and _repair(job, planned, existing, reporter):
             _remove_work(job.make.root, lease)
+            reporter.committed([])
             return Result("committed", existing.manifest)
         reporter.stage("making")
         job = replace(

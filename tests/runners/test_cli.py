@@ -172,6 +172,32 @@ def test_over_budget_is_code_3_and_more_budget_commits(cli: Cli, raw: Path):
     assert "is up to date" in loud.stdout.replace("\n", " ")
 
 
+def test_a_commit_is_told_once_and_figures_are_kept(cli: Cli, raw: Path):
+    recipe, told, figures = cli.recipe(SOURCE), cli.folder / "told", cli.folder / "penstock.prom"
+    hook = f"sh -c 'cat >> {told}.json; echo $PENSTOCK_MANIFEST >> {told}; exit 3'"
+    options = ("--json", "--metrics", str(figures), "--on-commit", hook)
+    ended = cli.run(recipe, raw, *options)
+    assert ended.exit_code == 0  # it is committed
+    entry = json.loads(ended.stdout)
+    assert entry["on_commit"] == "expected exit code 0, found 3"
+    assert "is committed, but --on-commit failed: expected exit code 0, found 3" in ended.stderr
+    assert json.loads((cli.folder / "told.json").read_text())["generation"] == entry["generation"]
+    assert told.read_text() == f"{cli.folder}/dataset/{entry['generation']}/manifest.json\n"
+    for line in ('state="committed"} 1.0', "penstock_run_exit_code{", "_written_total{", '"} 20.0'):
+        assert line in figures.read_text()
+    again = cli.run(recipe, raw, *options)
+    assert "on_commit" not in json.loads(again.stdout)
+    assert len(told.read_text().splitlines()) == 1
+    assert 'state="up_to_date"} 1.0' in figures.read_text()
+
+
+@pytest.mark.parametrize(("option", "value"), [("--metrics", "{}/recipe.py/x"), ("--on-commit", "http://example.com/")])
+def test_what_is_told_to_others_is_checked_before_any_work(cli: Cli, raw: Path, option: str, value: str):
+    ended = cli.run(cli.recipe(SOURCE), raw, option, value.format(cli.folder))
+    assert faults(ended, 2, option) == []
+    assert not (cli.folder / "dataset").exists()
+
+
 def test_inspect_shows_a_dataset(cli: Cli, committed: Committed):
     shown = cli("inspect", committed.path)
     assert shown.exit_code == 0

@@ -200,6 +200,9 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def planned(self, planned: Any) -> None:
             heard.append(planned.plan.inventory.read)
 
+        def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+            heard.append(url)
+
         def traced(self, warnings: Any) -> None:
             heard.append(("traced", list(warnings)))
 
