@@ -79,13 +79,17 @@ class _RunCommand(click.Command):
     help="Where the raw data is: a path, s3://…, gs://… or az://….",
 )
 @click.option("--output", required=True, metavar="DATASET", help="The dataset's folder, likewise; it need not exist.")
-@click.option("--runner", type=click.Choice(["direct"]), default="direct", show_default=True, help="The engine.")
+@click.option(
+    "--runner",
+    default="direct",
+    show_default=True,
+    metavar="ENGINE",
+    help="The engine: direct, in this process, or one of Beam's runners: flink, dataflow, prism, spark, NAME.",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1),
-    default=1,
-    show_default=True,
-    help="Worker processes. One is enough for all cores: it prepares in threads.",
+    help="Worker processes. One is enough for a machine's cores: it prepares in threads.  [default: up to the engine]",
 )
 @click.option("--threads", type=click.IntRange(1), help="Examples that a worker prepares at a time.  [default: cores]")
 @click.option(
@@ -114,6 +118,10 @@ class _RunCommand(click.Command):
     metavar="COMMAND|URL",
     help="Tell of the commit: a command gets the manifest on its standard input, an https URL by a POST.",
 )
+@click.option("--flink-master", metavar="HOST:PORT", help="With --runner flink: a cluster.  [default: one of its own]")
+@click.option(
+    "--flink-job-server-jar", metavar="FILE", help="With --runner flink: Beam's job server, not to be fetched."
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan, and touch nothing.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
@@ -122,7 +130,7 @@ def run(
     source: str,
     output: str,
     runner: str,
-    workers: int,
+    workers: int | None,
     threads: int | None,
     max_quarantined: str,
     isolate: bool,
@@ -130,6 +138,8 @@ def run(
     single_writer: bool,
     metrics: str | None,
     on_commit: str | None,
+    flink_master: str | None,
+    flink_job_server_jar: str | None,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -137,8 +147,7 @@ def run(
     """Runs RECIPE (file.py, file.py:name or package.module:name) on a folder of raw data.
 
     The same command run again resumes what was interrupted, and returns at once when there is nothing to do. Changed
-    input or recipe makes a new generation beside the old one. What follows `--` goes to Beam, which
-    must know it.
+    input or recipe makes a new generation beside the old one. What follows `--` goes to Beam.
 
     \b
       penstock run pets.py --input raw/pets --output prepared/pets --dry-run
@@ -150,13 +159,13 @@ def run(
         from ..pipeline.job import RunRequest, check_budget, plan, preview
         from ..pipeline.planning.recipe import load_recipe
         from . import report
+        from .engine import EngineOptions, make_engine
         from .metrics import kept_metrics
         from .on_commit import check_hook
-        from .options import check_options
         from .run import run as run_recipe
 
         beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
-        check_options(beam_options)
+        engine = make_engine(runner, EngineOptions(workers, beam_options, flink_master, flink_job_server_jar))
         if on_commit is not None:
             check_hook(on_commit)
         request = RunRequest(
@@ -165,13 +174,14 @@ def run(
             _folder(output),
             max_quarantined,
             threads,
-            workers,
+            workers or 1,
             timeout if isolate else None,
             single_writer,
         )
         if dry_run:
+            warnings = [*engine.check(request)]
             planned = plan(request)
-            warnings = preview(request, planned)
+            warnings += preview(request, planned)
             _print(report.plan_entry(request, planned, warnings), as_json, report.show_plan)
             check_budget(request, planned)
             return
@@ -179,7 +189,7 @@ def run(
             report.reporter(quiet or as_json) as shown,
             kept_metrics(metrics, request.output, shown) as reporter,
         ):
-            result = run_recipe(request, reporter, beam_options)
+            result = run_recipe(request, reporter, engine)
         failure = _tell_of_commit(on_commit, request.output, result)
         if not quiet or as_json:
             with process.spoken_if_possible():

@@ -1,70 +1,123 @@
 """The in-process engine: Beam's FnApiRunner, named explicitly.
 
 Beam's `DirectRunner` first looks for another engine to download and changes with what it finds; this one does not.
+Beam is imported when it is needed: planning alone does without.
 """
 
-from collections.abc import Sequence
-from types import ModuleType
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-import apache_beam as beam
-import cloudpickle
-from apache_beam.internal.cloudpickle import cloudpickle as beam_cloudpickle
-from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.portability.api import beam_provision_api_pb2
-from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
-from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from ..pipeline.errors import PenstockError, RequestError
+from .engine import BuildPipeline, EngineOptions, JobState
+from .failures import root_cause
+from .options import check_options, refuse_options
 
-from ..pipeline.beam import Build, Job
-from ..pipeline.build.payload_hashes import HashOptions, HashPayloads
-from ..pipeline.prepare.isolate import pickled_by_value
+if TYPE_CHECKING:
+    from apache_beam.options.pipeline_options import PipelineOptions
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
+
+    from ..pipeline.job import PlannedRun, RunRequest
+
+_OURS = {"runner": "--runner", "direct_num_workers": "--workers", "direct_running_mode": "--workers"}
 
 
-def pipeline_options(workers: int, arguments: Sequence[str]) -> PipelineOptions:
+def make(options: EngineOptions) -> "DirectEngine":
+    """The engine, with the options that are its own."""
+    options.expect_only("direct", "workers")
+    return DirectEngine(options)
+
+
+class DirectEngine:
+    """Runs pipelines in this process, or in worker processes of it. What it runs ends with it."""
+
+    name = "direct"
+    is_here = True
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._workers = options.workers or 1
+        self._arguments = options.beam_arguments
+
+    def check(self, request: "RunRequest") -> Sequence[str]:
+        refuse_options(self._arguments, _OURS)
+        check_options(self._arguments)
+        return ()
+
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+        return ()
+
+    def submit(self, build: BuildPipeline, name: str) -> "DirectJob":
+        return DirectJob(build, pipeline_options(self._workers, self._arguments))
+
+    def find(self, job_id: str) -> "DirectJob":
+        raise RequestError(
+            f"--runner direct: expected a job that another process can follow, found {job_id}, which ends with the "
+            "process that runs it; run the same command again to resume"
+        )
+
+
+class DirectJob:
+    """A pipeline that runs while it is waited for."""
+
+    job_id = "direct"
+    url = None
+
+    def __init__(self, build: BuildPipeline, options: "PipelineOptions") -> None:
+        self._build = build
+        self._options = options
+        self._state = JobState.RUNNING
+
+    def state(self) -> JobState:
+        return self._state
+
+    def wait(self) -> None:
+        self._state = JobState.FAILED
+        try:
+            run(self._build, self._options)
+        except PenstockError:
+            raise
+        except Exception as error:  # Beam wraps whatever a stage raised in exceptions of its own
+            raise PenstockError(root_cause(error)) from error
+        self._state = JobState.DONE
+
+    def counters(self) -> Mapping[str, int]:
+        return {}  # progress files tell the same while it runs
+
+    def cancel(self) -> None:
+        pass  # it runs in `wait` alone
+
+
+def run(build: BuildPipeline, options: "PipelineOptions") -> None:
+    """Runs a pipeline to its end.
+
+    Args:
+      build: Adds its transforms.
+      options: Beam's options.
+
+    Raises:
+      RuntimeError: a stage failed; its cause is in the message.
+    """
+    import apache_beam as beam
+
+    with beam.Pipeline(runner=make_runner(options), options=options) as pipeline:
+        build(pipeline)
+
+
+def pipeline_options(workers: int, arguments: Sequence[str]) -> "PipelineOptions":
     """Beam's options for so many worker processes; one means this process, whose threads use every core."""
+    from apache_beam.options.pipeline_options import PipelineOptions
+
     mode = "multi_processing" if workers > 1 else "in_memory"
     return PipelineOptions(
         [*arguments, f"--direct_num_workers={workers}", f"--direct_running_mode={mode}"],
     )
 
 
-def run(job: Job, workers: int = 1, arguments: Sequence[str] = (), module: ModuleType | None = None) -> None:
-    """Runs a job to its end.
-
-    Args:
-      job: What to do.
-      workers: Worker processes.
-      arguments: Further Beam options.
-      module: The recipe's module, whose functions are shipped to workers by value.
-
-    Raises:
-      RuntimeError: a stage failed; its cause is in the message.
-    """
-    options = pipeline_options(workers, arguments)
-    with (
-        pickled_by_value(module, (beam_cloudpickle, cloudpickle)),  # Beam has a copy of its own
-        beam.Pipeline(runner=make_runner(options), options=options) as pipeline,
-    ):
-        _ = pipeline | "Units" >> beam.Create(job.groups) | Build(job)
-
-
-def hash_payloads(options: HashOptions, workers: int = 1, arguments: Sequence[str] = ()) -> None:
-    """Hashes payloads, to find duplicates among them.
-
-    Args:
-      options: What to hash.
-      workers: Worker processes.
-      arguments: Further Beam options.
-
-    Raises:
-      RuntimeError: a task failed; its cause is in the message.
-    """
-    beam_options = pipeline_options(workers, arguments)
-    with beam.Pipeline(runner=make_runner(beam_options), options=beam_options) as pipeline:
-        _ = pipeline | "Tasks" >> beam.Create(range(options.tasks)) | "Hash" >> beam.ParDo(HashPayloads(options))
-
-
-def make_runner(options: PipelineOptions) -> FnApiRunner:
+def make_runner(options: "PipelineOptions") -> "FnApiRunner":
     """FnApiRunner whose worker processes get the pipeline's options, which they otherwise do not."""
+    from apache_beam.portability.api import beam_provision_api_pb2
+    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+    from apache_beam.runners.portability.portable_runner import JobServiceHandle
+
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return FnApiRunner(provision_info=ExtendedProvisionInfo(provision))

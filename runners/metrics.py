@@ -116,7 +116,7 @@ class MetricsFile:
         self._figures.info = self._figures.info | {"engine": engine, "job": job_id, "url": url or ""}
         self._figures.state = "making"
 
-    def traced(self, warnings: Sequence[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         self._figures.warnings += len(warnings)
 
     def progress(self, progress: Progress) -> None:
@@ -162,9 +162,9 @@ class _Both:
         for reporter in self._reporters:
             reporter.submitted(engine, job_id, url)
 
-    def traced(self, warnings: Sequence[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         for reporter in self._reporters:
-            reporter.traced(warnings)
+            reporter.warn(warnings)
 
     def progress(self, progress: Progress) -> None:
         for reporter in self._reporters:

@@ -64,9 +64,9 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.submitted(engine, job_id, url)
 
-    def traced(self, warnings: Sequence[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         with spoken_if_possible():
-            self._reporter.traced(warnings)
+            self._reporter.warn(warnings)
 
     def progress(self, progress: Progress) -> None:
         with spoken_if_possible():
@@ -125,7 +125,7 @@ class _Bar:
     def submitted(self, engine: str, job_id: str, url: str | None) -> None:
         self._console.print(printable(_job_line(engine, job_id, url)), soft_wrap=True)
 
-    def traced(self, warnings: Sequence[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         _warn(self._console, warnings)
 
     def committed(self, warnings: Sequence[str]) -> None:
@@ -157,7 +157,7 @@ class _Lines:
     def submitted(self, engine: str, job_id: str, url: str | None) -> None:
         self._say(_job_line(engine, job_id, url))
 
-    def traced(self, warnings: Sequence[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)
 
     def committed(self, warnings: Sequence[str]) -> None:

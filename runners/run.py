@@ -3,11 +3,13 @@
 import contextlib
 import hashlib
 import json
+import re
 import tempfile
 import threading
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from ..pipeline.build.journal import FinishedUnits
@@ -18,11 +20,15 @@ from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, find_damage
 from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_units, plan, prepare
+from ..pipeline.planning.recipe import LoadedRecipe
+from ..pipeline.prepare.isolate import pickled_by_value
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease, leased_folder
+from .engine import Engine, EngineOptions, make_engine
 from .process import expect_preparing
 
 if TYPE_CHECKING:
+    import apache_beam as beam
     import pyarrow as pa
 
     from ..pipeline.beam import Job
@@ -42,8 +48,8 @@ class Reporter(Protocol):
     def submitted(self, engine: str, job_id: str, url: str | None) -> None:
         """An engine has the job, and shows it at a URL if it has one."""
 
-    def traced(self, warnings: Sequence[str]) -> None:
-        """`features` is traced; what was found to warn of since the run was planned."""
+    def warn(self, warnings: Sequence[str]) -> None:
+        """What was found to warn of beside what the plan tells: by the engine, or when `features` was traced."""
 
     def progress(self, progress: Progress) -> None:
         """The units are so far by now."""
@@ -64,7 +70,7 @@ class Silent:
     def submitted(self, engine: str, job_id: str, url: str | None) -> None:
         pass
 
-    def traced(self, warnings: Sequence[str]) -> None:
+    def warn(self, warnings: Sequence[str]) -> None:
         pass
 
     def progress(self, progress: Progress) -> None:
@@ -82,13 +88,13 @@ class Result:
     manifest: Manifest
 
 
-def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: Sequence[str] = ()) -> Result:
+def run(request: RunRequest, reporter: Reporter | None = None, engine: Engine | None = None) -> Result:
     """Runs a recipe to a committed dataset. Resumes an unfinished run; does nothing where there is nothing to do.
 
     Args:
       request: What is asked for.
       reporter: Is told how it goes.
-      beam_arguments: Further options for Beam.
+      engine: Where it runs; None: in this process and its workers.
 
     Raises:
       RequestError: the request is wrong; nothing was done.
@@ -97,9 +103,11 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
     """
     expect_preparing()
     reporter = reporter or Silent()
-    expect_writable(request)
+    engine = engine or make_engine("direct", EngineOptions(workers=request.workers))
     reporter.stage("planning")
-    planned = plan(request, _PayloadHasher(request, reporter, beam_arguments))
+    reporter.warn(engine.check(request))
+    expect_writable(request)
+    planned = plan(request, _PayloadHasher(request, reporter, engine))
     reporter.planned(planned)
     existing = find_existing(request.output, planned)
     if existing.manifest and existing.pointer and not existing.damage:
@@ -110,7 +118,16 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
         reporter.stage(f"{existing.damage_in_words()}: making it again")
     reporter.stage("tracing the features")
     job = prepare(request, planned)
-    reporter.traced([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
+    reporter.warn([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
+    with _shipped_by_value(request.recipe):
+        reporter.warn(engine.check_plan(request, planned, _count_stages(job)))
+        return _run(job, planned, existing, engine, request, reporter)
+
+
+def _run(
+    job: "Job", planned: PlannedRun, existing: "Existing", engine: Engine, request: RunRequest, reporter: Reporter
+) -> Result:
+    """What `run` does once it is known that there is something to do."""
     with _alone(job.make.root, job.make.run) as lease:
         current = Pointer.read(request.output)
         if current != planned.current:
@@ -129,8 +146,8 @@ def run(request: RunRequest, reporter: Reporter | None = None, beam_arguments: S
             finished=before.numbers(),
             commit=replace(job.commit, superseded=_find_superseded(job.make.root, before)),
         )
-        with _on_this_machine(job) as placed, _Watch(placed.make.progress, reporter):
-            _run_engine(placed, request, beam_arguments)
+        with _placed(job, engine) as placed, _Watch(placed.make.progress, reporter):
+            _run_engine(placed, request, engine)
         _remove_work(job.make.root, lease)
         manifest = _load_manifest(job)
         reporter.progress(_progress_of(manifest))
@@ -144,21 +161,23 @@ class _PayloadHasher:
 
     request: RunRequest
     reporter: Reporter
-    beam_arguments: Sequence[str]
+    engine: Engine
 
     def __call__(self, folder: str, candidates: Iterator["pa.RecordBatch"]) -> Iterator["pa.RecordBatch"]:
-        from ..pipeline.build.payload_hashes import HashOptions, read_hashes, write_tasks
-        from . import direct
+        from ..pipeline.build.payload_hashes import HashOptions, add_hashing, read_hashes, write_tasks
 
         self.reporter.stage("hashing payloads")
-        with _alone(folder, uuid.uuid4().hex) as lease:  # another run's tasks have the same names
+        run = uuid.uuid4().hex
+        with _alone(folder, run) as lease:  # another run's tasks have the same names
             tasks = write_tasks(folder, candidates)
             try:
                 options = HashOptions(folder, tasks, self.request.worker_threads)
-                direct.hash_payloads(options, self.request.workers, self.beam_arguments)
-            except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
+                name = _job_name("hash", self.request.recipe.name, run)
+                with _shipped_by_value(self.request.recipe):
+                    self.engine.submit(partial(add_hashing, options), name).wait()
+            except PenstockError as error:
                 raise PenstockError(
-                    f"payloads could not be hashed, nothing was committed: {_root_cause(error)}; run again to resume"
+                    f"payloads could not be hashed, nothing was committed: {error}; run again to resume"
                 ) from error
             yield from read_hashes(folder, tasks)
             _remove_folder(folder, lease)
@@ -195,20 +214,25 @@ def _find_superseded(root: str, before: FinishedUnits) -> str | None:
 
 
 @contextlib.contextmanager
-def _on_this_machine(job: "Job") -> Iterator["Job"]:
-    """The job with folders that its workers share, all of which are on this machine, as long as the block runs.
+def _placed(job: "Job", engine: Engine) -> Iterator["Job"]:
+    """The job with folders that its workers share, as long as the block runs.
 
-    TensorFlow and tf.Transform write nowhere else: into the generation where that is local, since it may be much.
+    TensorFlow and tf.Transform write into the generation where workers share that: it may be much.
     """
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True))
-        scratch = None
+        progress = scratch = None
+        folder = ""
+        if engine.is_here:
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True))
+            progress = files.join(folder, "progress")
         if job.make.analysis.phases:
-            scratch = files.join(folder, "scratch")
+            scratch = files.join(job.make.root, paths.SCRATCH, job.make.run)
             if files.is_local(job.make.root):
                 literal = stack.enter_context(files.literal_path(job.make.root))
                 scratch = files.join(literal, paths.SCRATCH, job.make.run)
-        make = replace(job.make, progress=files.join(folder, "progress"))
+            elif engine.is_here:
+                scratch = files.join(folder, "scratch")
+        make = replace(job.make, progress=progress)
         yield replace(job, make=make, commit=replace(job.commit, scratch=scratch))
 
 
@@ -320,7 +344,7 @@ def _repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Repor
     return True
 
 
-def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) -> None:
+def _run_engine(job: "Job", request: RunRequest, engine: Engine) -> None:
     """Runs the job to its end; where it fails, says why, and how much of it is done.
 
     Raises:
@@ -328,16 +352,14 @@ def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) 
       PenstockError: a stage failed.
     """
     from ..pipeline.commit.commit import check_budget, count
-    from . import direct
 
+    name = _job_name("make", request.recipe.name, job.make.run)
     try:
-        direct.run(job, request.workers, beam_arguments, request.recipe.module)
-    except PenstockError:
-        raise
-    except Exception as error:  # an engine wraps whatever a stage raised in exceptions of its own
+        engine.submit(partial(_build, job), name).wait()
+    except PenstockError as error:
         if _is_committed(job):  # whatever failed then, the dataset is there
             return
-        failed = f"the run failed, nothing was committed: {_root_cause(error)}\n"
+        failed = f"the run failed, nothing was committed: {error}\n"
         try:
             finished = list(FinishedUnits(job.commit.root).read(range(job.commit.plan.units)).values())
         except OSError as why:  # of a store that may have failed the run, too
@@ -351,6 +373,48 @@ def _run_engine(job: "Job", request: RunRequest, beam_arguments: Sequence[str]) 
     if "refused" in outcome and not _is_committed(job):  # an attempt may fail beside one that succeeds
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
+
+
+def _build(job: "Job", pipeline: "beam.Pipeline") -> None:
+    """Adds the transforms of a job to a pipeline."""
+    import apache_beam as beam
+
+    from ..pipeline.beam import Build
+
+    _ = pipeline | "Units" >> beam.Create(job.groups) | Build(job)
+
+
+@contextlib.contextmanager
+def _shipped_by_value(recipe: LoadedRecipe) -> Iterator[None]:
+    """Has pipelines hold a recipe's functions themselves; workers in this process pickle them again while they work."""
+    import cloudpickle
+    from apache_beam.internal.cloudpickle import cloudpickle as beam_cloudpickle  # a copy of Beam's own
+
+    with pickled_by_value(recipe.module, (beam_cloudpickle, cloudpickle)):
+        yield
+
+
+def _count_stages(job: "Job") -> int:
+    """How many transforms a job's pipeline has, composite ones not counted."""
+    import apache_beam as beam
+    from apache_beam.pipeline import PipelineVisitor
+
+    class Counter(PipelineVisitor):
+        count = 0
+
+        def visit_transform(self, transform_node: object) -> None:
+            self.count += 1
+
+    pipeline, counter = beam.Pipeline(runner="FnApiRunner"), Counter()
+    _build(job, pipeline)
+    pipeline.visit(counter)
+    return counter.count
+
+
+def _job_name(task: str, recipe: str, run: str) -> str:
+    """A job's name, of the characters and the length that every engine takes."""
+    words = re.sub(r"[^a-z0-9]+", "-", recipe.lower()).strip("-")[:32]
+    return f"penstock-{task}-{words or 'recipe'}-{run[:8]}"
 
 
 def _is_committed(job: "Job") -> bool:
@@ -368,12 +432,6 @@ def _progress_of(manifest: Manifest) -> Progress:
     """How far units are of which a manifest tells."""
     shard_bytes = sum(split.bytes for split in manifest.splits.values())
     return Progress(manifest.read, manifest.quarantined, manifest.written, shard_bytes)
-
-
-def _root_cause(error: BaseException) -> str:
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return f"{type(error).__name__}: {str(error).strip()}"
 
 
 class _Watch:

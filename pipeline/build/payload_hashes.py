@@ -46,6 +46,11 @@ class HashPayloads(beam.DoFn):
         yield task
 
 
+def add_hashing(options: HashOptions, pipeline: beam.Pipeline) -> None:
+    """Adds to a pipeline what hashes the payloads of all tasks."""
+    _ = pipeline | "Tasks" >> beam.Create(range(options.tasks)) | "Hash" >> beam.ParDo(HashPayloads(options))
+
+
 def write_tasks(folder: str, candidates: Iterator[pa.RecordBatch]) -> int:
     """Writes what each task is to hash; says how many there are.
 

@@ -203,8 +203,8 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def submitted(self, engine: str, job_id: str, url: str | None) -> None:
             heard.append(url)
 
-        def traced(self, warnings: Any) -> None:
-            heard.append(("traced", list(warnings)))
+        def warn(self, warnings: Any) -> None:
+            heard.append(("warned", list(warnings)))
 
         def progress(self, progress: Progress) -> None:
             heard.append((progress.read, progress.quarantined, progress.written))
@@ -215,7 +215,7 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
     run(request(RECIPE, base.source, tmp_path), Reporter())
     assert heard[0] == "planning"
     assert 24 in heard
-    assert ("traced", []) in heard
+    assert ("warned", []) in heard
     assert heard[-2:] == [(24, 0, 24), []]
 
 

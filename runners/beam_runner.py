@@ -1,0 +1,238 @@
+"""Any of Beam's runners, by its name: Prism, Spark, or another one that is installed."""
+
+import contextlib
+import inspect
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import apache_beam as beam
+import grpc
+from apache_beam.metrics.metric import MetricsFilter
+from apache_beam.options.pipeline_options import (
+    GoogleCloudOptions,
+    JobServerOptions,
+    PipelineOptions,
+    PortableOptions,
+    PrismRunnerOptions,
+    SparkRunnerOptions,
+)
+from apache_beam.portability.api import beam_job_api_pb2
+from apache_beam.runners import runner as beam_runners
+from apache_beam.runners.portability import job_server, portable_runner
+from apache_beam.runners.portability.prism_runner import PrismRunner
+from apache_beam.runners.portability.spark_runner import SparkRunner
+
+from ..pipeline.errors import PenstockError, RequestError
+from .engine import BuildPipeline, EngineOptions, JobState
+from .failures import cause_in_words, root_cause
+from .options import refuse_options, unknown_options
+
+if TYPE_CHECKING:
+    from ..pipeline.job import PlannedRun, RunRequest
+
+_OURS = {"runner": "--runner"}
+_STATES = {
+    "DONE": JobState.DONE,
+    "DRAINED": JobState.DONE,
+    "FAILED": JobState.FAILED,
+    "CANCELLED": JobState.CANCELLED,
+}
+_LOCAL = ("localhost", "127.0.0.1", "[::1]")
+_DOCS = "docs/engines/other.md"
+_FIND_TIMEOUT = 20.0  # seconds
+
+
+def make(name: str, options: EngineOptions) -> "BeamEngine":
+    """The engine that is one of Beam's runners.
+
+    Args:
+      name: The name of its class, with or without `Runner`, or with its module's.
+      options: What is said of it.
+
+    Raises:
+      RequestError: Beam has no such runner.
+    """
+    options.expect_only(name)
+    refuse_options(options.beam_arguments, _OURS)
+    try:
+        runner = beam_runners.create_runner(name)
+    except (ValueError, ImportError, AttributeError, TypeError) as error:
+        known = "direct, flink, dataflow, prism, spark, or the name of a class of Beam's such as PortableRunner"
+        raise RequestError(f"--runner: expected {known}, found {name!r} ({error}); check the spelling") from error
+    if not isinstance(runner, beam_runners.PipelineRunner):
+        raise RequestError(f"--runner: expected a runner of Beam's, found {name}, which is {type(runner).__name__}")
+    return BeamEngine(name, runner, options.beam_arguments)
+
+
+class BeamEngine:
+    """Runs pipelines by a runner of Beam's, with Beam's options as they are given."""
+
+    def __init__(self, name: str, runner: beam_runners.PipelineRunner, arguments: Sequence[str]) -> None:
+        self.name = name
+        self._runner = runner
+        self._arguments = [*arguments]
+        self._options = _parse(arguments)
+
+    @property
+    def is_here(self) -> bool:
+        return self._environment == "LOOPBACK"
+
+    @property
+    def _environment(self) -> str | None:
+        """Beam's name of how workers are started; None where the runner decides, or has none."""
+        if not isinstance(self._runner, portable_runner.PortableRunner):
+            return None
+        options = _parse(self._arguments)
+        portable = options.view_as(PortableOptions)
+        if not portable.environment_type:
+            self._runner.default_environment(options)  # which writes what it takes into them
+        return portable.environment_type or "DOCKER"
+
+    def check(self, request: "RunRequest") -> Sequence[str]:
+        unknown = unknown_options(self._arguments)
+        self._check_environment()
+        if isinstance(self._runner, PrismRunner):
+            self._check_prism()
+        if isinstance(self._runner, SparkRunner):
+            self._check_spark()
+        if not unknown:
+            return ()
+        return [f"{' '.join(unknown)}: passed on to the engine {self.name}, since Beam's Python knows no such option"]
+
+    def _check_environment(self) -> None:
+        """Raises RequestError where it is not said how workers start, and cannot be known."""
+        portable = self._options.view_as(PortableOptions)
+        if portable.environment_type in ("EXTERNAL", "PROCESS") and not portable.environment_config:
+            found = f"found --environment_type={portable.environment_type} alone"
+            raise RequestError(
+                f"--runner {self.name}: expected --environment_config after `--` too, {found}; see {_DOCS}"
+            )
+        endpoint = portable.job_endpoint
+        if not endpoint or portable.environment_type or portable.output_executable_path:
+            return
+        if isinstance(self._runner, PrismRunner) and endpoint.rpartition(":")[0] in _LOCAL:
+            return
+        raise RequestError(
+            f"--runner {self.name}: expected --environment_type after `--`, since a job server that is there already "
+            f"({endpoint}) does not tell where its workers run, found none; LOOPBACK runs them in this process (all of "
+            "it on one machine), EXTERNAL by a worker pool, PROCESS by a command, DOCKER in an image"
+        )
+
+    def _check_prism(self) -> None:
+        """Raises RequestError where there is no Prism, or it would wait for workers for ever."""
+        location = self._options.view_as(PrismRunnerOptions).prism_location
+        if location and "://" not in location and not os.path.isfile(location):
+            raise RequestError(f"--prism_location: expected Prism's binary, found nothing at {location}")
+        if self._options.view_as(PortableOptions).environment_type == "PROCESS":
+            raise RequestError(
+                f"--runner {self.name}: expected workers that Prism can name, found --environment_type=PROCESS: it "
+                "puts quotes around their ids, and waits for ever for those without; leave it out (LOOPBACK), or take "
+                "EXTERNAL and a worker pool"
+            )
+
+    def _check_spark(self) -> None:
+        """Raises RequestError where Spark's job server is to be started and cannot be."""
+        spark = self._options.view_as(SparkRunnerOptions)
+        if self._options.view_as(PortableOptions).job_endpoint or spark.spark_submit_uber_jar:
+            return
+        java = self._options.view_as(JobServerOptions).job_server_java_launcher
+        if shutil.which(java) is None:
+            raise RequestError(
+                f"--runner {self.name}: expected Java to start Beam's job server for Spark, found no {java}; install "
+                "it, or name a job server that runs: --job_endpoint=HOST:PORT after `--`"
+            )
+        jar = spark.spark_job_server_jar
+        if jar and "://" not in jar and not os.path.isfile(jar):
+            raise RequestError(f"--spark_job_server_jar: expected Beam's job server, found nothing at {jar}")
+
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+        return ()
+
+    def submit(self, build: BuildPipeline, name: str) -> "BeamJob":
+        options = _parse(self._arguments)
+        cloud = options.view_as(GoogleCloudOptions)
+        cloud.job_name = cloud.job_name or name
+        try:
+            pipeline = beam.Pipeline(runner=self._runner, options=options)
+            build(pipeline)
+            return BeamJob(pipeline.run())
+        except Exception as error:  # whatever a runner raises
+            raise PenstockError(f"--runner {self.name} did not take the job: {_in_words(error)}") from error
+
+    def find(self, job_id: str) -> "BeamJob":
+        endpoint = self._options.view_as(PortableOptions).job_endpoint
+        if not isinstance(self._runner, portable_runner.PortableRunner) or not endpoint:
+            raise RequestError(
+                f"--runner {self.name}: expected the job server of {job_id}, which outlives the process that submits, "
+                "found no --job_endpoint after `--`; run the same command again to resume"
+            )
+        try:
+            service = job_server.ExternalJobServer(endpoint, _FIND_TIMEOUT).start()
+            request = beam_job_api_pb2.GetJobStateRequest(job_id=job_id)
+            service.GetState(request, timeout=_FIND_TIMEOUT)
+            states = service.GetStateStream(request)
+            messages = service.GetMessageStream(beam_job_api_pb2.JobMessagesRequest(job_id=job_id))
+        except (grpc.RpcError, grpc.FutureTimeoutError) as error:
+            raise RequestError(
+                f"--runner {self.name}: expected a job server at {endpoint} that knows the job {job_id}, found: "
+                f"{_in_words(error)}"
+            ) from error
+        return BeamJob(portable_runner.PipelineResult(service, job_id, messages, states))
+
+
+class BeamJob:
+    """A job that is followed by what a runner gave when it was submitted."""
+
+    url = None
+
+    def __init__(self, result: Any) -> None:
+        """Follows a job.
+
+        Args:
+          result: A `PipelineResult` of Beam's.
+        """
+        self._result = result
+
+    @property
+    def job_id(self) -> str:
+        job_id = getattr(self._result, "job_id", None) or getattr(self._result, "_job_id", None)
+        return str(job_id() if callable(job_id) else job_id or "unnamed")
+
+    def state(self) -> JobState:
+        return _STATES.get(str(self._result.state), JobState.RUNNING)
+
+    def wait(self) -> None:
+        try:
+            state = self._result.wait_until_finish()
+        except Exception as error:  # whatever a runner raises
+            raise PenstockError(_in_words(error)) from error
+        if _STATES.get(str(state), JobState.DONE) is not JobState.DONE:
+            raise PenstockError(f"the job {self.job_id} ended as {state}")
+
+    def counters(self) -> Mapping[str, int]:
+        with contextlib.suppress(Exception):  # not every runner has them, nor at any time
+            results = self._result.metrics().query(MetricsFilter().with_namespace("penstock"))["counters"]
+            counted = {}
+            for result in results:
+                count = result.attempted if result.committed is None else result.committed
+                counted[result.key.metric.name] = int(count or 0)
+            return counted
+        return {}
+
+    def cancel(self) -> None:
+        if not self.state().is_final:
+            self._result.cancel()
+
+
+def _parse(arguments: Sequence[str]) -> PipelineOptions:
+    """Beam's options; what Beam's Python does not know stays in them for the engine."""
+    return PipelineOptions([*arguments])
+
+
+def _in_words(error: Exception) -> str:
+    """What a runner raised, in one sentence."""
+    if isinstance(error, grpc.RpcError) and inspect.ismethod(getattr(error, "details", None)):
+        return cause_in_words(str(error.details()))
+    return root_cause(error)
