@@ -82,6 +82,9 @@ bench: $(READY) ## Run each benchmark beside its reference (ARGS=... goes to eac
 lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new versions)
 	@echo "==> resolving requirements.lock"
 	@$(COMPILE) --extra prepare --group dev --output-file requirements.lock pyproject.toml
+	@echo "==> resolving requirements-image.lock"
+	@$(COMPILE) --extra prepare --extra s3 --extra gcs --constraint requirements.lock \
+	    --output-file requirements-image.lock pyproject.toml
 	@echo "==> resolving requirements-extras.lock"
 	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers --group frameworks \
 	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
