@@ -1,20 +1,20 @@
 """The whole Beam graph on one screen."""
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsDict, AsList
+from apache_beam.pvalue import AsList
 
 from .analysis.graph_writer import AnalyzeAndWriteGraph
 from .build.duplicates import DuplicateOptions, FindDuplicates, HashUnits
 from .build.journal import Journal
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
+from .build.tasks import Refusal, Signal, Spread, Wait, each, is_worth_another_try
 from .build.units import BATCHES, MakeOptions, MakeUnits, ShuffleGlobally, read_back
 from .commit.commit import CommitOptions, commit
-from .errors import PenstockError
 from .formats import paths
 from .storage import files
 
@@ -56,78 +56,76 @@ def batched(numbers: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
 
 
 class Build(beam.PTransform):
-    """Groups of unit numbers in (`Job.groups`); one outcome out, after the commit.
+    """A pipeline in; one outcome out, after the commit.
 
-    Only unit numbers, journals and what the analyzers reduce cross a shuffle; a global shuffle goes by files.
+    Only unit numbers, signals and what the analyzers reduce cross a shuffle: all else goes by files.
     """
 
     def __init__(self, job: Job) -> None:
         super().__init__()
         self._job = job
 
-    def expand(self, units: beam.PCollection) -> beam.PCollection:
+    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         job = self._job
         phases = job.make.analysis.phases
         scratch = job.commit.scratch or ""
+        ready = pipeline | beam.Impulse() | "Begin" >> beam.Map(lambda _: Signal())
         # Large text files are scanned for their rows before any unit is made of them.
-        ready = [AsList(units.pipeline | FindRows(job.make.scan))] if job.make.scan else []
+        if job.make.scan:
+            ready = ready | FindRows(job.make.scan, job.make.run)
         if job.make.duplicates:
-            ready = [AsList(units.pipeline | FindAllDuplicates(job.make.duplicates, ready))]
-        outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make), *ready).with_outputs(BATCHES, main="journals")
-        journals = outputs["journals"]
-        # journals: Journal;  BATCHES: pa.RecordBatch of the statistics' split
-        if phases == 0:
-            start = units.pipeline | beam.Impulse()  # the commit writes the graph
-        elif phases == 1:
-            start = outputs[BATCHES] | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
-        else:
-            # Later phases wait for earlier ones: journals wait, and every phase reads the shards itself. tf.Transform
-            # copies what leads to its input for every phase, as far back as a shuffle. There must be none: what reads
-            # from one shuffle is fused into one stage, which would keep the batches for the later phases.
-            numbers = units.pipeline | beam.Impulse() | "Again" >> beam.FlatMap(lambda _: range(job.units))
-            by_unit = journals | "ByUnit" >> beam.Map(lambda journal: (journal.unit, journal))
-            batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsDict(by_unit))
-            # pa.RecordBatch
-            start = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
-        # one element, whatever it is
+            ready = ready | FindAllDuplicates(job.make.duplicates, job.make.run)
+        units = ready | "Units" >> Spread(job.groups)
+        outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make)).with_outputs(BATCHES, main="signals")
+        # signals: Signal;  BATCHES: pa.RecordBatch of the statistics' split
+        made = outputs["signals"] | "Made" >> Wait()
         if job.make.targets:
-            gathered = journals | "Shuffle" >> ShuffleGlobally(job.make)
-            journals = (journals, gathered) | beam.Flatten()
-        return start | "Commit" >> beam.ParDo(Commit(job.commit), AsList(journals))
+            made = made | "Shuffle" >> ShuffleGlobally(job.make)
+        if phases:  # else the commit writes the graph
+            if phases == 1:
+                batches = outputs[BATCHES]
+            else:
+                # Later phases wait for earlier ones: every phase reads the shards itself. tf.Transform copies what
+                # leads to its input for every phase, as far back as a shuffle. There must be none: what reads from
+                # one shuffle is fused into one stage, which would keep the batches for the later phases.
+                numbers = pipeline | "Again" >> beam.Impulse() | "All" >> beam.FlatMap(lambda _: range(job.units))
+                batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(made))
+            analyzed = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
+            # one element, whatever it is
+            written = analyzed | "Analyzed" >> beam.Map(lambda _: Signal())
+            made = (made, written) | beam.Flatten() | "All made" >> Wait()
+        return made | "Commit" >> beam.ParDo(Commit(job.commit))
         # dict, the outcome
 
 
 class FindRows(beam.PTransform):
-    """A pipeline in; one signal out, once it is known which rows the ranges of large text files have."""
+    """A signal in; one out, once it is known which rows the ranges of large text files have."""
 
-    def __init__(self, options: ScanOptions) -> None:
+    def __init__(self, options: ScanOptions, run: str) -> None:
         super().__init__()
         self._options = options
+        self._run = run
 
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        tasks = pipeline | "Tasks" >> beam.Create(range(self._options.tasks))
-        scanned = tasks | "Scan" >> beam.ParDo(ScanRanges(self._options))
-        return (
-            pipeline
-            | "Scanned" >> beam.Impulse()
-            | "Resolve" >> beam.ParDo(ResolveRanges(self._options), AsList(scanned))
-        )
+    def expand(self, ready: beam.PCollection) -> beam.PCollection:
+        options, run = self._options, self._run
+        scanned = ready | "Tasks" >> Spread(each(options.tasks)) | "Scan" >> beam.ParDo(ScanRanges(options, run))
+        table = scanned | "Scanned" >> Wait() | "Table" >> Spread(each(1))
+        return table | "Resolve" >> beam.ParDo(ResolveRanges(options, run))
 
 
 class FindAllDuplicates(beam.PTransform):
-    """A pipeline in; signals out, once it is known which rows equal earlier ones."""
+    """A signal in; one out, once it is known which rows equal earlier ones."""
 
-    def __init__(self, options: DuplicateOptions, ready: Sequence[AsList]) -> None:
+    def __init__(self, options: DuplicateOptions, run: str) -> None:
         super().__init__()
         self._options = options
-        self._ready = ready
+        self._run = run
 
-    def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
-        options = self._options
-        units = pipeline | "Hashed" >> beam.Create(range(options.units))
-        hashed = units | "Hash" >> beam.ParDo(HashUnits(options), *self._ready)
-        partitions = pipeline | "Partitions" >> beam.Create(range(options.partitions))
-        return partitions | "Duplicates" >> beam.ParDo(FindDuplicates(options), AsList(hashed))
+    def expand(self, ready: beam.PCollection) -> beam.PCollection:
+        options, run = self._options, self._run
+        hashed = ready | "ToHash" >> Spread(each(options.units)) | "Hash" >> beam.ParDo(HashUnits(options, run))
+        partitions = hashed | "Hashed" >> Wait() | "Partitions" >> Spread(each(options.partitions))
+        return partitions | "Duplicates" >> beam.ParDo(FindDuplicates(options, run)) | "Found" >> Wait()
 
 
 class ReadBack(beam.DoFn):
@@ -136,12 +134,13 @@ class ReadBack(beam.DoFn):
     def __init__(self, options: MakeOptions) -> None:
         self._options = options
 
-    def process(self, number: int, journals: Mapping[int, Journal]) -> Iterator[Any]:
-        yield from read_back(self._options, journals[number])
+    def process(self, number: int, _made: object) -> Iterator[Any]:
+        if journal := Journal.load(self._options.root, number):
+            yield from read_back(self._options, journal)
 
 
 class Commit(beam.DoFn):
-    """A start signal and all journals in; the outcome out, and in a file of the run's.
+    """A signal in, when all is made; the outcome out, and in a file of the run's.
 
     A refusal is an outcome and no exception: an engine would only retry it, and bury its words in a traceback.
     """
@@ -149,12 +148,26 @@ class Commit(beam.DoFn):
     def __init__(self, options: CommitOptions) -> None:
         self._options = options
 
-    def process(self, _: object, journals: Sequence[Journal]) -> Iterator[dict[str, Any]]:
-        try:
-            commit(self._options, journals)
-            outcome: dict[str, Any] = {"committed": self._options.generation_id}
-        except PenstockError as error:
-            outcome = {"refused": type(error).__name__, "message": str(error)}
+    def process(self, made: Signal) -> Iterator[dict[str, Any]]:
+        refusal = made.refusal or self._commit()
+        outcome: dict[str, Any] = {"committed": self._options.generation_id}
+        if refusal:
+            is_whole = made.refusal is None  # all units were made
+            outcome = {"refused": refusal.kind, "message": refusal.message, "is_whole": is_whole}
         uri = files.join(self._options.root, paths.outcome(self._options.run))
         files.write_bytes(uri, json.dumps(outcome).encode())
         yield outcome
+
+    def _commit(self) -> Refusal | None:
+        """Commits; says why it cannot.
+
+        Raises:
+          OSError: another worker may do better.
+        """
+        try:
+            commit(self._options)
+        except Exception as error:
+            if is_worth_another_try(error):
+                raise
+            return Refusal.of(error)
+        return None

@@ -351,37 +351,43 @@ def _run_engine(job: "Job", request: RunRequest, engine: Engine) -> None:
       OverBudgetError: nothing could be analyzed, since too many examples were quarantined.
       PenstockError: a stage failed.
     """
-    from ..pipeline.commit.commit import check_budget, count
-
     name = _job_name("make", request.recipe.name, job.make.run)
     try:
         engine.submit(partial(_build, job), name).wait()
     except PenstockError as error:
         if _is_committed(job):  # whatever failed then, the dataset is there
             return
-        failed = f"the run failed, nothing was committed: {error}\n"
-        try:
-            finished = list(FinishedUnits(job.commit.root).read(range(job.commit.plan.units)).values())
-        except OSError as why:  # of a store that may have failed the run, too
-            raise PenstockError(f"{failed}its finished units cannot be counted ({why}); run again to resume") from error
-        if len(finished) == job.commit.plan.units:  # analyzers choke on nothing: say why there is nothing
-            check_budget(job.commit, count(job.commit, finished), finished)
-        raise PenstockError(
-            f"{failed}{len(finished)} of {job.commit.plan.units} units are finished; run again to resume"
-        ) from error
+        raise _ended_early(job, str(error)) from error
     outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.outcome(job.commit.run))))
     if "refused" in outcome and not _is_committed(job):  # an attempt may fail beside one that succeeds
+        if not outcome["is_whole"]:
+            raise _ended_early(job, outcome["message"])
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
 
 
+def _ended_early(job: "Job", why: str) -> PenstockError:
+    """What to say of a run that ended before all was made."""
+    from ..pipeline.commit.commit import check_budget, count
+
+    failed = f"the run failed, nothing was committed: {why}\n"
+    units = job.commit.plan.units
+    try:
+        finished = list(FinishedUnits(job.commit.root).read(range(units)).values())
+        if len(finished) == units:  # analyzers choke on nothing: say why there is nothing
+            check_budget(job.commit, count(job.commit, finished), finished)
+    except OSError as error:  # of a store that may have failed the run, too
+        return PenstockError(f"{failed}its finished units cannot be counted ({error}); run again to resume")
+    except PenstockError as error:
+        return error
+    return PenstockError(f"{failed}{len(finished)} of {units} units are finished; run again to resume")
+
+
 def _build(job: "Job", pipeline: "beam.Pipeline") -> None:
     """Adds the transforms of a job to a pipeline."""
-    import apache_beam as beam
-
     from ..pipeline.beam import Build
 
-    _ = pipeline | "Units" >> beam.Create(job.groups) | Build(job)
+    _ = pipeline | Build(job)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ Both files are numbers of 64 bits: first where each partition's, or each unit's,
 end; then the rows.
 """
 
-from collections.abc import Iterator, Sequence
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
+from typing import Any
 
-import apache_beam as beam
 import numpy as np
 
 from ..formats import paths
@@ -26,6 +27,7 @@ from ..sources.listing import RecordRange
 from ..storage import files
 from .journal import FinishedUnits
 from .scan import ResolvedRanges
+from .tasks import StageDoFn
 
 _UNITS_PER_PARTITION = 16
 _MOST_PARTITIONS = 256
@@ -55,37 +57,51 @@ class DuplicateOptions:
         return min(_MOST_PARTITIONS, -(-self.units // _UNITS_PER_PARTITION))
 
 
-class HashUnits(beam.DoFn):
-    """Unit numbers in; the same out, once the hashes of their rows are written."""
+class HashUnits(StageDoFn):
+    """Writes the hashes of units' rows."""
 
-    def __init__(self, options: DuplicateOptions) -> None:
+    def __init__(self, options: DuplicateOptions, run: str) -> None:
+        super().__init__(options.root, run)
         self._options = options
 
     def setup(self) -> None:
-        root = self._options.root
-        self._options.preparer.use_joined(root)
-        self._ranges = ResolvedRanges(root)
-        self._plan = PlanReader(files.join(root, paths.PLAN))
-        self._before = FinishedUnits(root)
+        self._opened = contextlib.ExitStack()
+        self._hash: Callable[[int], None] | None = None
 
     def teardown(self) -> None:
-        self._plan.close()
+        self._opened.close()
 
-    def process(self, unit: int, _resolved: Sequence[object] = ()) -> Iterator[int]:
-        if not self._before.has_file(paths.unit_contents(unit)):
-            hash_unit(self._options, unit, self._plan, self._ranges)
-        yield unit
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        self._hash = self._hash or self._begin()
+        for unit in numbers:
+            self._hash(unit)
+        return ()
+
+    def _begin(self) -> Callable[[int], None]:
+        """What hashes a unit, unless that was done before this worker began."""
+        options, root = self._options, self._options.root
+        options.preparer.use_joined(root)
+        ranges, before = ResolvedRanges(root), FinishedUnits(root)
+        plan = self._opened.enter_context(PlanReader(files.join(root, paths.PLAN)))
+
+        def hash_missing(unit: int) -> None:
+            if not before.has_file(paths.unit_contents(unit)):
+                hash_unit(options, unit, plan, ranges)
+
+        return hash_missing
 
 
-class FindDuplicates(beam.DoFn):
-    """Partition numbers and, aside, all unit numbers in; partition numbers out, once their duplicates are written."""
+class FindDuplicates(StageDoFn):
+    """Writes the duplicates of partitions, when all units are hashed."""
 
-    def __init__(self, options: DuplicateOptions) -> None:
+    def __init__(self, options: DuplicateOptions, run: str) -> None:
+        super().__init__(options.root, run)
         self._options = options
 
-    def process(self, partition: int, _units: Sequence[int]) -> Iterator[int]:
-        find_duplicates(self._options, partition)
-        yield partition
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        for partition in numbers:
+            find_duplicates(self._options, partition)
+        return ()
 
 
 def find_here(options: DuplicateOptions) -> None:

@@ -19,18 +19,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import PenstockError
 from ..formats import paths
 from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
 from ..storage import files
-from .journal import Journal, SegmentFile
+from .journal import FinishedUnits, Journal, SegmentFile
 from .record_buffer import RecordBuffer
 from .shards import Packed, TfRecordShard
 
 ONE_STEP = 256  # units, up to which each shard reads of each unit's file
 _POSITION = struct.Struct("<Q")
 _INDEX = np.dtype("<u8")
+_DIGEST = 32  # bytes
 
 Rows = dict[str, list[tuple[int, bytes]]]  # split to position and serialized example
 
@@ -168,60 +170,72 @@ def _parse(data: bytes, uri: str) -> Iterator[tuple[int, bytes]]:
         yield position, record[_POSITION.size :]
 
 
-@dataclass(frozen=True)
-class SegmentPath:
-    """Where a segment file is.
+def write_digests(root: str, units: int) -> None:
+    """Writes a digest of each group of units, which is another one where a unit's rows are others.
 
-    Attributes:
-      path: Its path, without its suffix.
-      group: The group of targets that its rows are for; None: they are for all.
+    Args:
+      root: The generation's URI, where the units' journals are.
+      units: How many there are.
+
+    Raises:
+      PenstockError: a unit has no rows there.
     """
+    finished, width = FinishedUnits(root).read(range(units)), group_size(units)
+    digests = []
+    for begin in range(0, units, width):
+        digest = hashlib.sha256()
+        for unit in range(begin, min(begin + width, units)):
+            segment_file = finished[unit].segment_file if unit in finished else None
+            if segment_file is None:
+                raise PenstockError(f"{root}: expected the rows of unit {unit}, found none; run again")
+            digest.update(segment_file.file.sha256.encode())
+        digests.append(digest.digest())
+    files.write_bytes(files.join(root, paths.SEGMENT_DIGESTS), b"".join(digests))
 
-    path: str
-    group: int | None = None
+
+def _combined(root: str, groups: Sequence[tuple[int, int]]) -> list[str]:
+    """Where the combined rows of groups of units for groups of targets are, without the suffix."""
+    digests = files.read_bytes(files.join(root, paths.SEGMENT_DIGESTS))
+    return [
+        paths.combined_segments(units, bucket, digests[units * _DIGEST :][:_DIGEST].hex()[:16])
+        for units, bucket in groups
+    ]
 
 
-def combine(
-    root: str, segment_files: Sequence[tuple[int, str]], targets: int, task: int, splits: Sequence[str]
-) -> SegmentPath:
+def combine(root: str, targets: int, task: int, splits: Sequence[str]) -> str:
     """Brings the rows of a group of units for a group of targets together, unless that was done before.
 
     Args:
-      root: The generation's URI.
-      segment_files: Unit, and its segment file's SHA-256, of all units.
-      targets: How many targets there are.
+      root: The generation's URI, where the groups' digests are.
+      targets: How many targets there are; as many as units.
       task: Which two groups.
       splits: The splits' names.
+
+    Returns:
+      Where they are: a path without its suffix.
     """
-    width, groups = group_size(targets), count_groups(targets)
-    units, bucket = divmod(task, groups)
-    members = sorted(segment_files)[units * width : (units + 1) * width]
-    digest = hashlib.sha256("".join(sha256 for _, sha256 in members).encode()).hexdigest()[:16]
-    combined = SegmentPath(paths.combined_segments(units, bucket, digest), bucket)
-    if files.exists(files.join(root, f"{combined.path}.u64")):
-        return combined
-    writer = SegmentWriter(
-        root, combined.path, splits, targets, bucket * width, 1, min(width, targets - bucket * width)
-    )
+    width = group_size(targets)
+    units, bucket = divmod(task, count_groups(targets))
+    (path,) = _combined(root, [(units, bucket)])
+    if files.exists(files.join(root, f"{path}.u64")):
+        return path
+    writer = SegmentWriter(root, path, splits, targets, bucket * width, 1, min(width, targets - bucket * width))
 
     def read(unit: int) -> Rows:
         return read_bucket(root, paths.unit_segments(unit), splits, bucket)
 
-    for rows in files.map_files(read, [unit for unit, _ in members]):
+    for rows in files.map_files(read, range(units * width, min((units + 1) * width, targets))):
         for split, entries in rows.items():
             writer.add(split, [example for _, example in entries], np.array([at for at, _ in entries], np.uint64))
     writer.finish()
-    return combined
+    return path
 
 
-def gather(
-    root: str, sources: Sequence[SegmentPath], targets: int, target: int, names: Mapping[str, ShardName]
-) -> Journal:
+def gather(root: str, targets: int, target: int, names: Mapping[str, ShardName]) -> Journal:
     """Writes a target's shards of all splits, unless that was done before.
 
     Args:
       root: The generation's URI.
-      sources: The units' files, where the shuffle takes one step; else all combined ones.
       targets: How many targets there are; as many as units.
       target: The target.
       names: Split to the shard's name.
@@ -230,8 +244,11 @@ def gather(
     if finished:
         return finished
     width = group_size(targets)
-    group, bucket = (None, target) if width == 1 else divmod(target, width)
-    places = [source.path for source in sources if source.group == group]
+    if width == 1:
+        places, bucket = [paths.unit_segments(unit) for unit in range(targets)], target
+    else:
+        group, bucket = divmod(target, width)
+        places = _combined(root, [(units, group) for units in range(count_groups(targets))])
     rows: Rows = {split: [] for split in names}
     for part in files.map_files(lambda path: read_bucket(root, path, list(names), bucket), places):
         for split, entries in part.items():

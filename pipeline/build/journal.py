@@ -1,7 +1,7 @@
 """What a finished unit leaves behind: the sign that it need not be made again, and all that the commit needs of it."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..prepare import summaries
 from ..prepare.summaries import Summaries
 from ..storage import files
 
+_READS = 128  # journals at a time: each is small
 _HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("label", pa.string()), ("split", pa.string())])
 
 
@@ -151,18 +152,30 @@ class FinishedUnits:
         """The units that had a journal then, sorted."""
         return sorted(unit for path in self._sizes if (unit := paths.unit_of_journal(path)) is not None)
 
-    def read(self, units: Iterable[int]) -> dict[int, Journal]:
-        """The journals of those of some units that are finished and whose files have their sizes; read side by side.
+    def bytes_of(self, path: str) -> int | None:
+        """A file's bytes then; None where it was not there."""
+        return self._sizes.get(path)
+
+    def load(self, units: Iterable[int]) -> Iterator[Journal]:
+        """The journals of those of some units that had one then, in the units' order; read side by side.
 
         Raises:
           OSError: a journal cannot be read.
         """
-        journals: dict[int, Journal] = {}
-        uris = [files.join(self._root, paths.unit_journal(unit)) for unit in units if self.has_journal(unit)]
-        for journal in files.map_files(Journal._read, uris):
-            if journal and all(self._sizes.get(file.path) == file.bytes for file in journal.files):
-                journals[journal.unit] = journal
-        return journals
+        uris = (files.join(self._root, paths.unit_journal(unit)) for unit in units if self.has_journal(unit))
+        return (journal for journal in files.map_files(Journal._read, uris, _READS) if journal)
+
+    def read(self, units: Iterable[int]) -> dict[int, Journal]:
+        """The journals of those of some units that are finished and whose files have their sizes.
+
+        Raises:
+          OSError: a journal cannot be read.
+        """
+        return {
+            journal.unit: journal
+            for journal in self.load(units)
+            if all(self._sizes.get(file.path) == file.bytes for file in journal.files)
+        }
 
 
 def sizes_of(root: str) -> dict[str, int]:

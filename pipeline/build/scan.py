@@ -6,13 +6,12 @@ attempt is not made again.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
-import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 
@@ -26,6 +25,7 @@ from ..sources.listing import RecordRange
 from ..sources.record_source import RecordSource
 from ..sources.row_scan import Outcome, RangeScan, fetch_window, resolve
 from ..storage import files
+from .tasks import StageDoFn
 
 _RESOLVED = ("begin", "end", "first_row", "rows", "first_line")
 _TABLE = pa.schema([(name, pa.int64()) for name in ("number", *_RESOLVED)])
@@ -56,27 +56,30 @@ class ScanOptions:
         return files.join(self.root, paths.RESOLVED)
 
 
-class ScanRanges(beam.DoFn):
-    """Task numbers in; the same out, once their ranges are scanned."""
+class ScanRanges(StageDoFn):
+    """Scans the ranges of tasks."""
 
-    def __init__(self, options: ScanOptions) -> None:
+    def __init__(self, options: ScanOptions, run: str) -> None:
+        super().__init__(options.root, run)
         self._options = options
 
-    def process(self, task: int) -> Iterator[int]:
-        scan_task(self._options, task)
-        yield task
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        for task in numbers:
+            scan_task(self._options, task)
+        return ()
 
 
-class ResolveRanges(beam.DoFn):
-    """A start signal and all task numbers in; a signal out, once the table of resolved ranges is there."""
+class ResolveRanges(StageDoFn):
+    """Writes the table of resolved ranges, when all are scanned."""
 
-    def __init__(self, options: ScanOptions) -> None:
+    def __init__(self, options: ScanOptions, run: str) -> None:
+        super().__init__(options.root, run)
         self._options = options
 
-    def process(self, start: object, tasks: Sequence[int]) -> Iterator[object]:
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         if not files.exists(self._options.table):
             write_table(self._options)
-        yield start
+        return ()
 
 
 def scan_here(options: ScanOptions) -> None:

@@ -5,13 +5,13 @@ import logging
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import AsList, TaggedOutput
+from apache_beam.pvalue import TaggedOutput
 
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
@@ -29,11 +29,12 @@ from ..storage import files
 from . import duplicates
 from .claim import expect_claimed
 from .duplicates import DuplicateOptions
-from .global_shuffle import SegmentPath, SegmentWriter, combine, count_groups, gather, group_size, read_split
+from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, read_split, write_digests
 from .journal import FinishedUnits, Journal, encode_hashes
 from .progress import Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, read_examples, store, write_lines
+from .tasks import Spread, StageDoFn, Wait, each
 
 BATCHES = "batches"
 _WRITES = 4  # of a unit's files at a time, beside its shards
@@ -73,24 +74,20 @@ class MakeOptions:
         return self.analysis.phases == 1
 
 
-class MakeUnits(beam.DoFn):
-    """Groups of unit numbers in; journals out, and RecordBatches for the analyzers under the tag `BATCHES`.
+class MakeUnits(StageDoFn):
+    """Makes units; besides the signals RecordBatches for the analyzers go on, under the tag `BATCHES`.
 
     A unit whose journal is there is not made again: its batches are read back from its shards. What is there is found
     out by one listing a worker: nothing is asked of the store about a unit that has just begun.
     """
 
     def __init__(self, options: MakeOptions) -> None:
+        super().__init__(options.root, options.run)
         self._options = options
 
     def setup(self) -> None:
-        self._ranges = ResolvedRanges(self._options.root)
-        if isinstance(self._options.preparer, TablePreparer):
-            self._options.preparer.use_joined(self._options.root)
-        self._worker = self._options.preparer.start(self._options.threads)
-        self._plan = PlanReader(files.join(self._options.root, paths.PLAN))
-        self._units = FinishedUnits(self._options.root)
-        self._made: dict[int, Journal] = {}
+        self._maker: UnitMaker | None = None
+        self._journals: dict[int, Journal] = {}
         self._progress = ProgressWriter(self._options.progress)
 
     def finish_bundle(self) -> None:
@@ -98,24 +95,64 @@ class MakeUnits(beam.DoFn):
 
     def teardown(self) -> None:
         self._progress.flush()
-        self._plan.close()
-        self._worker.close()
+        if self._maker:
+            self._maker.close()
 
-    def process(self, numbers: Sequence[int], _resolved: Sequence[object] = ()) -> Iterator[Any]:
+    def do(self, numbers: Sequence[int]) -> Iterator[Any]:
         options = self._options
-        journals = self._units.read(numbers)
+        if self._maker is None:
+            self._maker = UnitMaker(options, self._progress)
+        journals = self._maker.before.read(numbers)
         for number in numbers:
-            finished = self._made.get(number) or journals.get(number)
+            finished = self._journals.get(number) or journals.get(number)
             if finished is None:
-                finished = self._made[number] = yield from self._make(number)
+                finished = self._journals[number] = yield from self._maker.make(number)
             elif options.emits_batches:
                 for batch in read_back(options, finished):
                     yield TaggedOutput(BATCHES, batch)
             self._progress.tell(number, _progress(finished))
             _count(finished)
-            yield finished
 
-    def _make(self, number: int) -> Generator[Any, None, Journal]:
+
+class UnitMaker:
+    """Makes units in this process, whatever there is of them already.
+
+    Attributes:
+      before: What there was of the generation when it began.
+    """
+
+    def __init__(self, options: MakeOptions, progress: ProgressWriter) -> None:
+        """Lists what is there.
+
+        Raises:
+          OSError: it cannot be listed.
+        """
+        self._options = options
+        self._progress = progress
+        self.before = FinishedUnits(options.root)
+        self._ranges = ResolvedRanges(options.root)
+        if isinstance(options.preparer, TablePreparer):
+            options.preparer.use_joined(options.root)
+        self._worker = options.preparer.start(options.threads)
+        self._plan = PlanReader(files.join(options.root, paths.PLAN))
+
+    def __enter__(self) -> "UnitMaker":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends its threads and processes."""
+        self._plan.close()
+        self._worker.close()
+
+    def make(self, number: int) -> Generator[Any, None, Journal]:
+        """Makes a unit; yields batches for the analyzers.
+
+        Raises:
+          PenstockError: another run makes the generation by now, or a function of `prepare` does what it must not.
+        """
         options = self._options
         unit, pieces = self._plan.read(number)
         pieces = self._ranges.resolve(pieces)
@@ -124,7 +161,7 @@ class MakeUnits(beam.DoFn):
         has_statistics = options.preparer.statistics.split in unit.shards
         batcher = options.analysis.batcher() if has_statistics and options.emits_batches else None
         chunks = self._worker.chunks(list(unit.shards), pieces)
-        return (yield from _make_unit(options, unit, chunks, batcher, self._units, self._progress))
+        return (yield from _make_unit(options, unit, chunks, batcher, self.before, self._progress))
 
 
 def _make_unit(
@@ -239,22 +276,9 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
         scan_here(options.scan)
     if options.duplicates:
         duplicates.find_here(options.duplicates)
-    ranges = ResolvedRanges(options.root)
-    worker = options.preparer.start(options.threads)
-    plan = PlanReader(files.join(options.root, paths.PLAN))
-    before = FinishedUnits(options.root)
-    try:
+    with UnitMaker(replace(options, analysis=replace(options.analysis, phases=0)), ProgressWriter(None)) as maker:
         for number in numbers:
-            unit, pieces = plan.read(number)
-            pieces = ranges.resolve(pieces)
-            if options.duplicates:
-                pieces = duplicates.mark(options.duplicates, number, pieces)
-            chunks = worker.chunks(list(unit.shards), pieces)
-            making = _make_unit(options, unit, chunks, None, before, ProgressWriter(None))
-            yield _last(making)
-    finally:
-        plan.close()
-        worker.close()
+            yield _last(maker.make(number))
 
 
 def _last(making: Generator[Any, None, Journal]) -> Journal:
@@ -340,44 +364,60 @@ def _stored_examples(options: MakeOptions, finished: Journal) -> Iterator[bytes]
 
 
 class ShuffleGlobally(beam.PTransform):
-    """Journals of units with segment files in; the journals of the targets' shards out."""
+    """One signal in, when all units have segment files; one out, when the targets' shards are there."""
 
     def __init__(self, options: MakeOptions) -> None:
         super().__init__()
         self._options = options
 
-    def expand(self, journals: beam.PCollection) -> beam.PCollection:
-        options, pipeline = self._options, journals.pipeline
-        sources = journals | "Units" >> beam.Map(lambda journal: SegmentPath(paths.unit_segments(journal.unit)))
+    def expand(self, units: beam.PCollection) -> beam.PCollection:
+        options = self._options
         if group_size(options.targets) > 1:
-            segments = journals | "Segments" >> beam.Map(_segment_file)
-            tasks = pipeline | "Pairs" >> beam.Create(range(count_groups(options.targets) ** 2))
-            sources = tasks | "Combine" >> beam.ParDo(CombineSegments(options), AsList(segments))
-        targets = pipeline | "Targets" >> beam.Create(range(options.targets))
-        return targets | "Gather" >> beam.ParDo(GatherTargets(options), AsList(sources))
+            pairs = each(count_groups(options.targets) ** 2)
+            units = (
+                units
+                | "Digests" >> Spread(each(1))
+                | "Digest" >> beam.ParDo(DigestSegments(options))
+                | "Pairs" >> Spread(pairs)
+                | "Combine" >> beam.ParDo(CombineSegments(options))
+                | "Combined" >> Wait()
+            )
+        targets = units | "Targets" >> Spread(each(options.targets))
+        return targets | "Gather" >> beam.ParDo(GatherTargets(options)) | "Gathered" >> Wait()
 
 
-def _segment_file(journal: Journal) -> tuple[int, str]:
-    """A unit, and the SHA-256 of its segment file."""
-    assert journal.segment_file is not None
-    return journal.unit, journal.segment_file.file.sha256
-
-
-class CombineSegments(beam.DoFn):
-    """Pairs of groups and, aside, all segment files in; combined files out."""
+class DigestSegments(StageDoFn):
+    """Writes down which segment file each unit has, in one file for the steps that follow."""
 
     def __init__(self, options: MakeOptions) -> None:
+        super().__init__(options.root, options.run)
         self._options = options
 
-    def process(self, task: int, segments: Sequence[tuple[int, str]]) -> Iterator[SegmentPath]:
-        options = self._options
-        yield combine(options.root, segments, options.targets, task, options.splits)
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        write_digests(self._options.root, self._options.targets)
+        return ()
 
 
-class GatherTargets(beam.DoFn):
-    """Targets and, aside, what their rows are gathered from in; the journals of their shards out."""
+class CombineSegments(StageDoFn):
+    """Combines the segment files of pairs of groups."""
 
     def __init__(self, options: MakeOptions) -> None:
+        super().__init__(options.root, options.run)
+        self._options = options
+
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        options = self._options
+        expect_claimed(options.root, options.run)
+        for task in numbers:
+            combine(options.root, options.targets, task, options.splits)
+        return ()
+
+
+class GatherTargets(StageDoFn):
+    """Gathers targets' rows in their shards."""
+
+    def __init__(self, options: MakeOptions) -> None:
+        super().__init__(options.root, options.run)
         self._options = options
 
     def setup(self) -> None:
@@ -386,10 +426,13 @@ class GatherTargets(beam.DoFn):
     def teardown(self) -> None:
         self._plan.close()
 
-    def process(self, target: int, sources: Sequence[SegmentPath]) -> Iterator[Journal]:
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         options = self._options
-        unit, _ = self._plan.read(target)
-        yield gather(options.root, sources, options.targets, target, unit.shards)
+        expect_claimed(options.root, options.run)
+        for target in numbers:
+            unit, _ = self._plan.read(target)
+            gather(options.root, options.targets, target, unit.shards)
+        return ()
 
 
 def _progress(finished: Journal) -> Progress:

@@ -18,7 +18,7 @@ from ..analysis import graph_writer
 from ..analysis.requests import VocabularyRequest
 from ..analysis.trace import Analysis
 from ..build.claim import expect_claimed
-from ..build.journal import Journal, sizes_of
+from ..build.journal import FinishedUnits, Journal
 from ..build.shards import read_examples
 from ..errors import OverBudgetError, PenstockError
 from ..formats import paths
@@ -134,6 +134,11 @@ def count(options: CommitOptions, journals: Sequence[Journal]) -> Totals:
       PenstockError: an example is unaccounted for.
     """
     plan = options.plan
+    if missing := set(range(plan.units)) - {journal.unit for journal in journals}:
+        raise PenstockError(
+            f"{options.root}: expected the journals of {plan.units} units, found that of unit {min(missing)} and "
+            f"{len(missing) - 1} more missing or damaged; nothing was committed: run again"
+        )
     read = plan.read if plan.read >= 0 else sum(journal.read for journal in journals)
     totals = Totals(read, 0, Counter(plan.filtered), Counter(plan.quarantined))
     for journal in journals:
@@ -163,14 +168,13 @@ def check_budget(options: CommitOptions, totals: Totals, journals: Sequence[Jour
         )
 
 
-def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
+def commit(options: CommitOptions) -> Manifest:
     """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
 
     It may be called again, after it succeeded or stopped anywhere, and by several workers at a time: see `sealing`.
 
     Args:
       options: What was asked for.
-      journals: Of all units, in any order.
 
     Raises:
       OverBudgetError: too much was quarantined.
@@ -179,11 +183,12 @@ def commit(options: CommitOptions, journals: Sequence[Journal]) -> Manifest:
     if committed := committed_already(options.dataset, options.generation_id, options.replaces):
         return committed
     expect_claimed(options.root, options.run)
-    journals = sorted(journals, key=lambda journal: journal.unit)
+    finished = FinishedUnits(options.root)
+    journals = list(finished.load(range(options.plan.units)))
     totals = count(options, journals)
     check_budget(options, totals, journals)
     of_joins = join_warnings(journals)
-    splits = _splits(options, journals, totals)
+    splits = _splits(options, finished, journals, totals)
     merged = _merge_summaries(options, journals)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
     graph, graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
@@ -269,17 +274,18 @@ def _missing_labels(options: CommitOptions, journals: Sequence[Journal]) -> list
     return [warning for warning in missing_labels(labels) if warning not in options.plan.warnings]
 
 
-def _splits(options: CommitOptions, journals: Sequence[Journal], totals: Totals) -> dict[str, SplitEntry]:
+def _splits(
+    options: CommitOptions, finished: FinishedUnits, journals: Sequence[Journal], totals: Totals
+) -> dict[str, SplitEntry]:
     """The shards of every split, in the order of their units, after a look at their sizes.
 
     Raises:
       PenstockError: a file is not as its journal says, or a split is empty.
     """
     shards: dict[str, list[Shard]] = {}
-    sizes = sizes_of(options.root)
     for journal in journals:
         for file in journal.files:
-            if (size := sizes.get(file.path)) != file.bytes:
+            if (size := finished.bytes_of(file.path)) != file.bytes:
                 found = "nothing" if size is None else f"{size}"
                 raise PenstockError(
                     f"{files.join(options.root, file.path)}: expected {file.bytes} bytes, found {found}; run again"

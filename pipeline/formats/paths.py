@@ -46,6 +46,7 @@ SCRATCH = "_work/scratch"
 PLAN_UNITS = "_work/units.jsonl"
 JOINED = "_work/joined"
 UNITS = "_work/units"
+SEGMENT_DIGESTS = "_work/segments/groups.sha256"
 
 _SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"
 _SHARD = re.compile(

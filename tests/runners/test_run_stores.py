@@ -95,10 +95,10 @@ def test_a_unit_costs_its_files_and_two_looks(tmp_path: Path):
     assert more["put"] == 5  # shard, index, summaries, hashes, journal
     assert more["head"] == 0
     assert more["list"] == 0
-    assert more["get"] <= 7  # claim, journal; hashes and summaries at the commit; the plan
+    assert more["get"] <= 7  # claim, journal; journal, hashes and summaries at the commit; the plan
 
 
-@pytest.mark.parametrize(("fields", "gets"), [({"shuffle": "global"}, 5 + 24), ({"deduplicate": True}, 5 + 4)])
+@pytest.mark.parametrize(("fields", "gets"), [({"shuffle": "global"}, 6 + 26), ({"deduplicate": True}, 6 + 4)])
 def test_what_else_is_done_to_a_unit_looks_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], gets: int
 ):
@@ -152,9 +152,9 @@ def test_another_run_at_the_same_generation_is_refused(raw: Path, monkeypatch: p
 def test_a_run_whose_generation_became_anothers_stops_before_it_commits(raw: Path, monkeypatch: pytest.MonkeyPatch):
     from penstock.pipeline.build.claim import claim
 
-    def claim_then_commit(options: Any, journals: Any) -> Any:
+    def claim_then_commit(options: Any) -> Any:
         claim(options.root, "another run")
-        return commit(options, journals)
+        return commit(options)
 
     commit, output = commit_step.commit, f"{store()}/dataset"
     monkeypatch.setattr("penstock.pipeline.beam.commit", claim_then_commit)
@@ -223,7 +223,7 @@ def test_an_attempt_that_fails_beside_one_that_commits_is_no_failure_of_the_run(
 
     def fail_late(self: Any, *arguments: Any) -> Any:
         yield from process(self, *arguments)
-        refusal = b'{"refused": "PenstockError", "message": "the store did not answer"}'
+        refusal = b'{"refused": "PenstockError", "message": "the store did not answer", "is_whole": true}'
         files.write_bytes(files.join(self._options.root, f"_work/outcomes/{self._options.run}.json"), refusal)
 
     monkeypatch.setattr(beam.Commit, "process", fail_late)
@@ -354,12 +354,12 @@ def test_a_commit_that_is_done_twice_is_done_once(
 
     process, finish, outcomes = beam.Commit.process, graph_writer.finish, []
 
-    def twice(self: Any, start: object, journals: Any) -> Any:
-        outcomes.extend(process(self, start, journals))
+    def twice(self: Any, made: object) -> Any:
+        outcomes.extend(process(self, made))
         committed = Manifest.load(self._options.dataset)
-        outcomes.extend(process(self, start, journals))
+        outcomes.extend(process(self, made))
         patch.setattr(commit_step, "committed_already", lambda *_: None)  # as for an attempt at the same time
-        outcomes.extend(process(self, start, journals))
+        outcomes.extend(process(self, made))
         assert Manifest.load(self._options.dataset) == committed
         yield outcomes[-1]
 

@@ -1,6 +1,7 @@
 """A global shuffle gives every shard the rows that belong to it, in their order, in one step and in two."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,6 @@ from helpers import Made
 
 from penstock.pipeline.build import global_shuffle
 from penstock.pipeline.build.global_shuffle import (
-    SegmentPath,
     SegmentWriter,
     combine,
     count_groups,
@@ -18,8 +18,11 @@ from penstock.pipeline.build.global_shuffle import (
     group_size,
     read_split,
     targets_of,
+    write_digests,
 )
+from penstock.pipeline.build.journal import Journal
 from penstock.pipeline.build.shards import read_examples
+from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats import paths
 from penstock.pipeline.formats.paths import ShardName
 from penstock.pipeline.storage import files
@@ -38,18 +41,15 @@ def rows_of(unit: int, count: int) -> dict[str, tuple[np.ndarray, list[bytes]]]:
     return rows
 
 
-def write_units(root: str, units: int, count: int) -> list[tuple[int, str]]:
-    """Writes the units' segment files; gives what `combine` is told of them."""
-    segments = []
+def write_units(root: str, units: int, count: int) -> None:
+    """Writes the units' segment files and journals, and what tells them apart."""
     for unit in range(units):
         writer = SegmentWriter.of_unit(root, unit, SPLITS, units)
         for split, (positions, records) in rows_of(unit, count).items():
             writer.add(split, records[:3], positions[:3])
             writer.add(split, records[3:], positions[3:])
-        packed = writer.finish().segment_file
-        assert packed is not None
-        segments.append((unit, packed.file.sha256))
-    return segments
+        Journal(unit=unit, read=0, shards={}, segment_file=writer.finish().segment_file).write(root)
+    write_digests(root, units)
 
 
 def expected(units: int, count: int, target: int, split: str) -> list[bytes]:
@@ -62,11 +62,9 @@ def expected(units: int, count: int, target: int, split: str) -> list[bytes]:
     return [record for _, record in sorted(rows)]
 
 
-def sources(root: str, segments: list[tuple[int, str]]) -> list[SegmentPath]:
-    units = len(segments)
-    if group_size(units) == 1:
-        return [SegmentPath(paths.unit_segments(unit)) for unit in range(units)]
-    return [combine(root, segments[::-1], units, task, SPLITS) for task in range(count_groups(units) ** 2)]
+def combine_all(root: str, units: int) -> None:
+    for task in range(count_groups(units) ** 2 if group_size(units) > 1 else 0):
+        combine(root, units, task, SPLITS)
 
 
 def names(target: int, units: int) -> dict[str, ShardName]:
@@ -78,9 +76,10 @@ def names(target: int, units: int) -> dict[str, ShardName]:
 def test_every_shard_has_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, units: int, one_step: int):
     monkeypatch.setattr(global_shuffle, "ONE_STEP", one_step)
     root = str(tmp_path)
-    found = sources(root, write_units(root, units, 40))
+    write_units(root, units, 40)
+    combine_all(root, units)
     for target in range(units):
-        journal = gather(root, found, units, target, names(target, units))
+        journal = gather(root, units, target, names(target, units))
         assert journal.unit == units + target
         for split in SPLITS:
             content = list(read_examples(files.join(root, journal.shards[split].file.path)))
@@ -90,8 +89,8 @@ def test_every_shard_has_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_unit_without_rows_has_a_file_all_the_same(tmp_path: Path):
     root = str(tmp_path)
-    found = sources(root, write_units(root, 3, 0))
-    journal = gather(root, found, 3, 1, names(1, 3))
+    write_units(root, 3, 0)
+    journal = gather(root, 3, 1, names(1, 3))
     assert journal.written == 0
 
 
@@ -118,20 +117,17 @@ def count_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_of_thousands_of_units_a_shard_reads_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """2,000 units: no step reads more than twice the root of them, and what a unit says does not grow with them."""
     root, units = str(tmp_path), 2000
-    segments = write_units(root, units, 3)
+    write_units(root, units, 3)
     groups = count_groups(units)
     assert (group_size(units), groups) == (45, 45)
     assert (tmp_path / f"{paths.unit_segments(0)}.u64").stat().st_size == 8 * (groups * len(SPLITS) + 1)
     asked = count_requests(monkeypatch)
     target = 1234
-    found = [
-        combine(root, segments, units, task, SPLITS)
-        for task in range(groups**2)
-        if task % groups == target // group_size(units)
-    ]
+    for task in range(target // group_size(units), groups**2, groups):
+        combine(root, units, task, SPLITS)
     assert len(asked) == 2 * units
     asked.clear()
-    journal = gather(root, found, units, target, names(target, units))
+    journal = gather(root, units, target, names(target, units))
     assert len(asked) == 2 * groups
     for split in SPLITS:
         content = list(read_examples(files.join(root, journal.shards[split].file.path)))
@@ -143,14 +139,26 @@ def test_what_was_combined_is_not_combined_again_unless_a_unit_is_another(
 ):
     monkeypatch.setattr(global_shuffle, "ONE_STEP", 4)
     root = str(tmp_path)
-    segments = write_units(root, 16, 10)
-    first = combine(root, segments, 16, 5, SPLITS)
+    write_units(root, 16, 10)
+    first = combine(root, 16, 5, SPLITS)
     asked = count_requests(monkeypatch)
-    assert combine(root, segments, 16, 5, SPLITS) == first
+    assert combine(root, 16, 5, SPLITS) == first
     assert not asked
-    other = combine(root, [*segments[:4], (4, "0" * 64), *segments[5:]], 16, 5, SPLITS)
-    assert other.path != first.path
+    other = Journal.load(root, 4)
+    assert other
+    assert other.segment_file
+    other.segment_file = replace(other.segment_file, file=replace(other.segment_file.file, sha256="0" * 64))
+    other.write(root)
+    write_digests(root, 16)
+    assert combine(root, 16, 5, SPLITS) != first
     assert asked
+
+
+def test_rows_that_are_missing_are_told(tmp_path: Path):
+    write_units(str(tmp_path), 5, 10)
+    (tmp_path / paths.unit_journal(3)).unlink()
+    with pytest.raises(PenstockError, match="expected the rows of unit 3, found none"):
+        write_digests(str(tmp_path), 5)
 
 
 def test_a_run_in_two_steps_writes_the_same_bytes(make: Callable[..., Made], monkeypatch: pytest.MonkeyPatch):

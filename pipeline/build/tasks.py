@@ -1,0 +1,179 @@
+"""How the stages of a pipeline follow each other: numbers go in, one small signal comes out, and nothing else.
+
+A stage's tasks are numbers, spread over the workers; each task leaves what it has made in files, and yields a signal of
+some hundred bytes. Their sum is one element, which the next stage begins with. No engine holds more for it than that,
+and none builds a side input.
+
+What a task is refused by (data, a recipe, another run) it does not raise: an engine would try it again some times, and
+bury its words in a traceback. It is in the signal; the tasks that are left end at once, and the commit tells it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import apache_beam as beam
+
+from ..errors import PenstockError
+from . import claim
+
+_WORDS = 800  # bytes of a refusal: a signal has 1 kB at most
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a run can come to nothing.
+
+    Attributes:
+      kind: The name of the error's class.
+      message: The error's words.
+    """
+
+    kind: str
+    message: str
+
+    @classmethod
+    def of(cls, error: Exception) -> "Refusal":
+        """What is said of an error."""
+        words = str(error).strip()
+        if not isinstance(error, PenstockError | OSError):  # a defect, or what a library raised
+            words = f"{type(error).__name__}: {words}"
+        return cls(type(error).__name__, _cut(words))
+
+
+def _cut(words: str) -> str:
+    """The beginning of long words."""
+    encoded = words.encode(errors="replace")
+    return words if len(encoded) <= _WORDS else f"{encoded[:_WORDS].decode(errors='ignore')}…"
+
+
+@dataclass(frozen=True)
+class Signal:
+    """What some tasks of a stage tell those that wait for it.
+
+    Attributes:
+      done: How many of them are done.
+      refusal: Why one of them is not, if so.
+    """
+
+    done: int = 0
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """Some of a stage's work.
+
+    Attributes:
+      numbers: What to do.
+      refusal: Why nothing is to be done any more.
+    """
+
+    numbers: tuple[int, ...]
+    refusal: Refusal | None = None
+
+
+def is_worth_another_try(error: Exception) -> bool:
+    """Whether another worker may do what this one failed to: that is the engine's to decide, and it is raised.
+
+    A full disk, a broken host or a store that cannot be reached from here are. Missing permissions are missing there,
+    too; and what data or a recipe lead to is the same everywhere.
+    """
+    return isinstance(error, OSError | MemoryError) and not isinstance(error, PermissionError)
+
+
+class Spread(beam.PTransform):
+    """One signal in; a stage's tasks out, in their order, spread over the workers.
+
+    Without the shuffle an engine would run the stage where the signal is, in one thread.
+    """
+
+    def __init__(self, tasks: Iterable[Sequence[int]]) -> None:
+        super().__init__()
+        self._tasks = [tuple(numbers) for numbers in tasks]
+
+    def expand(self, signal: beam.PCollection) -> beam.PCollection:
+        tasks = signal | "List" >> beam.FlatMap(_list, self._tasks)
+        return tasks if len(self._tasks) == 1 else tasks | "Reshuffle" >> beam.Reshuffle()
+
+
+def each(count: int) -> Iterator[tuple[int]]:
+    """So many numbers, each a task."""
+    return ((number,) for number in range(count))
+
+
+def _list(signal: Signal, tasks: Sequence[tuple[int, ...]]) -> Iterator[Task]:
+    if signal.refusal:
+        yield Task((), signal.refusal)  # for the stages that follow
+        return
+    for numbers in tasks:
+        yield Task(numbers)
+
+
+class Wait(beam.PTransform):
+    """Signals in; their sum out, one element, when there are no more."""
+
+    def expand(self, signals: beam.PCollection) -> beam.PCollection:
+        # With defaults it would build a side input, in case that there is none.
+        return signals | beam.CombineGlobally(_Sum()).without_defaults()
+
+
+class _Sum(beam.CombineFn):
+    """Adds signals; of refusals one stays, always the same."""
+
+    def create_accumulator(self) -> Signal:
+        return Signal()
+
+    def add_input(self, accumulator: Signal, signal: Signal) -> Signal:
+        return _add(accumulator, signal)
+
+    def merge_accumulators(self, accumulators: Iterable[Signal]) -> Signal:
+        total = Signal()
+        for each in accumulators:
+            total = _add(total, each)
+        return total
+
+    def extract_output(self, accumulator: Signal) -> Signal:
+        return accumulator
+
+
+def _add(first: Signal, second: Signal) -> Signal:
+    refusals = [each.refusal for each in (first, second) if each.refusal]
+    return Signal(first.done + second.done, min(refusals, key=lambda each: each.message) if refusals else None)
+
+
+class StageDoFn(beam.DoFn):
+    """Tasks in; a signal for each out, once it is done."""
+
+    def __init__(self, root: str, run: str) -> None:
+        """A stage of a run.
+
+        Args:
+          root: The generation's URI.
+          run: The run's id.
+        """
+        self._root = root
+        self._run = run
+
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        """Does a task; gives what goes on besides the signal.
+
+        Raises:
+          Exception: whatever prevents it.
+        """
+        raise NotImplementedError
+
+    def process(self, task: Task) -> Iterator[Any]:
+        if task.refusal:
+            yield Signal(refusal=task.refusal)
+            return
+        try:
+            yield from self.do(task.numbers)
+        except Exception as error:
+            if is_worth_another_try(error):
+                raise
+            refusal = Refusal.of(error)
+            claim.stop(self._root, self._run, refusal.message)
+            yield Signal(refusal=refusal)
+        else:
+            yield Signal(len(task.numbers))
