@@ -23,6 +23,8 @@ _UNITS = 256  # enough for 32 workers to have 8 each; beyond it units are as lar
 _UNIT_SECONDS = 10  # of one core, estimated; shorter units are not worth their beginning and end
 _EXAMPLE_NS, _BYTE_NS = 200_000, 25  # of an image: decoding, resizing and encoding photos on one core
 _COUNTED_SECONDS = 60  # where all takes no longer, units of equal numbers are as good as of equal times
+_LARGEST, _MEAN = 9, 5  # of units that become smaller: the first takes 9/5 of the mean, the last 1/5
+_TAPERED_RANGES = 32  # units of a table, from which on they become smaller
 
 
 @dataclass(frozen=True)
@@ -49,13 +51,18 @@ class SplitTotals:
         """About how long its examples take on one core."""
         return self.nanoseconds / 1e9
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is done so soon that units of equal numbers are as good as any."""
+        return self.seconds <= _COUNTED_SECONDS
+
 
 def count_units(
     splits: Mapping[str, SplitTotals], shards: int | Mapping[str, int] | None, example_bytes: float
 ) -> dict[str, int]:
     """How many units each split becomes.
 
-    As many as are asked for; else about 64 MiB a shard, or less where there would be too few units for many workers.
+    As many as are asked for; else 64 MiB a shard at most, or less where there would be too few units for many workers.
 
     Args:
       splits: The splits.
@@ -74,30 +81,45 @@ def count_units(
         if shards is None:
             size = totals.examples * example_bytes
             finer = min(_UNITS, totals.seconds / _UNIT_SECONDS, size / _LEAST_SHARD_BYTES)
-            count = max(math.ceil(size / SHARD_BYTES), math.floor(finer))
+            largest = 1 if totals.is_small else _LARGEST / _MEAN
+            count = max(math.ceil(size * largest / SHARD_BYTES), math.floor(finer))
         else:
             count = shards[split] if isinstance(shards, Mapping) else shards
         counts[split] = max(1, min(count, totals.examples))
     return counts
 
 
-class SplitCut:
-    """Where a split that is read in its order is cut into units: each of about the same estimated time.
+def taper(total: int, count: int) -> list[int]:
+    """Where so many parts of a total begin, but for the first, if each is smaller than the one before.
 
-    Where the whole takes a minute at most, units have the same number of examples instead.
+    Their sizes fall evenly from 9/5 of the mean to 1/5. So there are large and small ones for any number of workers:
+    what is left when some have nothing to do any more is small. Of equal parts, those that are left over when each
+    worker has had as many as the others take as long again as a whole one.
+    """
+    rise, fall, scale = _LARGEST, _LARGEST - _MEAN, _MEAN
+    return [total * (rise * part * count - fall * part * part) // (scale * count * count) for part in range(1, count)]
+
+
+class SplitCut:
+    """Where a split that is read in its order is cut into units: of estimated times that fall evenly (`taper`).
+
+    Where their number was asked for, of equal times; where the whole takes a minute at most, of equal numbers.
     """
 
-    def __init__(self, totals: SplitTotals, count: int) -> None:
+    def __init__(self, totals: SplitTotals, count: int, tapered: bool) -> None:
         """Begins at the split's first example.
 
         Args:
           totals: What the split holds.
           count: How many units it becomes, of one example at least.
+          tapered: Whether units become smaller.
         """
         self._examples, self._count = totals.examples, count
-        self._by_number = totals.seconds <= _COUNTED_SECONDS
+        self._by_number = totals.is_small
         total = totals.examples if self._by_number else totals.nanoseconds
-        self._begins = np.array([unit * total // count for unit in range(1, count)], np.int64)
+        equal = [unit * total // count for unit in range(1, count)]
+        begins = taper(total, count) if tapered and not self._by_number else equal
+        self._begins = np.array(begins, np.int64)
         self._row, self._cost, self._lead = 0, 0, 0
 
     def units(self, sizes: np.ndarray) -> np.ndarray:
@@ -144,16 +166,18 @@ def cut_ranges(
     output_bytes: float,
     seed: int | None,
     suffix: tuple[str, bool],
+    tapered: bool,
 ) -> list[tuple[Unit, list[RecordRange]]]:
     """Groups ranges into units: every unit holds all splits, and becomes one shard of each.
 
     Args:
       ranges: All ranges of the source.
       splits: The splits' names.
-      shards: How many units; None: about 64 MiB of prepared rows each, which a worker holds in memory.
+      shards: How many units; None: 64 MiB of prepared rows each at most, which a worker holds in memory.
       output_bytes: About how many bytes all rows have once they are prepared.
       seed: Ranges from all over the source come together in a unit, by this seed; None keeps their order.
       suffix: The shards' format, and whether they are compressed.
+      tapered: Whether units become smaller, where they are many and their number was not asked for.
     """
     ordered = list(ranges)
     if seed is not None:
@@ -165,10 +189,16 @@ def cut_ranges(
             )
         )
     count = shards if shards is not None else math.ceil(output_bytes / SHARD_BYTES)
+    tapered = tapered and shards is None and count >= _TAPERED_RANGES
+    if tapered:
+        count = math.ceil(count * _LARGEST / _MEAN)
     count = max(1, min(count, len(ordered)))
-    groups: list[list[RecordRange]] = [[] for _ in range(count)]
-    for number, record_range in enumerate(ordered):
-        groups[number * count // len(ordered)].append(record_range)
+    equal = [-(-unit * len(ordered) // count) for unit in range(1, count)]
+    # No unit is empty: each begins behind the one before, and with enough ranges left for those to come.
+    begins = [0]
+    for unit, begin in enumerate(taper(len(ordered), count) if tapered else equal, 1):
+        begins.append(min(max(begin, begins[-1] + 1), len(ordered) - (count - unit)))
+    groups = [ordered[begin:end] for begin, end in zip(begins, [*begins[1:], len(ordered)], strict=True)]
     units = []
     for index, group in enumerate(groups):
         names = {split: ShardName(split, index, count, suffix[1], suffix[0]) for split in splits}

@@ -167,7 +167,7 @@ def _plan_images(
             name: SplitPlan(totals.examples, counts[name], totals.input_bytes, totals.labels)
             for name, totals in selection.splits.items()
         },
-        units=PlannedUnits(_cut_references(selection, counts, recipe.compression == "gzip")),
+        units=PlannedUnits(_cut_references(selection, counts, recipe)),
         scans=None,
         finds_duplicates=False,
         targets=0,  # a global shuffle is the plan's own: references are in the order of a hash
@@ -184,10 +184,11 @@ def _plan_images(
 
 
 def _cut_references(
-    selection: Selection, counts: Mapping[str, int], gzip: bool
+    selection: Selection, counts: Mapping[str, int], recipe: Recipe
 ) -> Iterator[tuple[Unit, pa.RecordBatch]]:
     """The units of all splits, and the references that each reads."""
-    cuts = {split: SplitCut(totals, counts[split]) for split, totals in selection.splits.items()}
+    tapered, gzip = recipe.shards is None, recipe.compression == "gzip"
+    cuts = {split: SplitCut(totals, counts[split], tapered) for split, totals in selection.splits.items()}
     parts: list[pa.RecordBatch] = []
     index, current = 0, ("", 0)
 
@@ -263,7 +264,8 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
     if recipe.deduplicate and not by_workers:
         ranges = _resolve(partial(nominal.resolve_all, source, ranges, threads))
         ranges = mark_duplicates(preparer(StatisticsSpec(recipe.statistics)), ranges, threads)
-    units = of_ranges(cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix))
+    tapered = recipe.shuffle != "global"  # which shares rows out evenly among all shards
+    units = of_ranges(cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix, tapered))
     scans = cut_scans(record_range for record_range in ranges if record_range.is_nominal)
     known = all(record_range.rows >= 0 for record_range in listing.ranges)
     return Plan(
