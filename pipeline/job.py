@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 _UNLISTED = ("http://", "https://")
 _UNWRITTEN = (*_UNLISTED, "file://")
-_SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg")
+_SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg", "cykooz-resizer")
 
 
 @dataclass(frozen=True)
@@ -443,7 +443,7 @@ def _check_shippable(functions: object) -> None:
 def _origin(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Origin:
     """What the manifest says of what the generation is made from and by."""
     recipe, table_schema = request.recipe.recipe, planned.plan.table_schema
-    packages = ("tensorflow", "penstock", "pillow", "simplejpeg", "numpy")
+    packages = ("tensorflow", "penstock", "pillow", "simplejpeg", "cykooz-resizer", "numpy")
     return Origin(
         recipe=RecipeName(request.recipe.name, request.recipe.hash),
         versions={

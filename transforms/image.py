@@ -19,10 +19,10 @@ from .image_codec import Decode, Jpeg, Png, Raw
 from .inputs import Inputs, expect_name
 from .outcome import Example, Filtered, Rejected
 from .pixels import Colour, Mode, as_pil, to_mode
+from .resampling import Resample, resampled
 from .step import config_of
 
 Fit = Literal["stretch", "cover", "letterbox"]
-Resample = Literal["bilinear", "bicubic", "lanczos", "box", "nearest"]
 
 _FORMATS = Decode.formats
 
@@ -73,26 +73,27 @@ class Resize:
     def __call__(self, example: Example) -> Example:
         """Returns the example with its images, and the mask of "image" if any, in this size."""
         image, mask = _pixels(example)
-        filter_ = Image.Resampling[self.resample.upper()]
         missing = sorted(set(self.names) - example.keys())
         if missing:
             raise ValueError(f"resize(names=...): expected images that examples hold, found {missing}; fix the recipe")
         pixels = {name: image if name == "image" else as_pil(example[name]) for name in self.names}
-        resized = {name: self._resized(each, filter_, _fill_of(each.mode, self.fill)) for name, each in pixels.items()}
+        resized = {
+            name: self._resized(each, self.resample, _fill_of(each.mode, self.fill)) for name, each in pixels.items()
+        }
         if mask is None or "image" not in self.names:
             return {**example, **resized}
         fill = self._class_around(mask) if self.fit == "letterbox" else 0
-        return {**example, **resized, "mask": self._resized(mask, Image.Resampling.NEAREST, fill)}
+        return {**example, **resized, "mask": self._resized(mask, "nearest", fill)}
 
-    def _resized(self, image: Image.Image, filter_: Image.Resampling, fill: int | Colour) -> Image.Image:
+    def _resized(self, image: Image.Image, filter_: Resample, fill: int | Colour) -> Image.Image:
         size = (self.width, self.height)
         if self.fit == "stretch":
-            return image.resize(size, filter_)
+            return resampled(image, size, filter_)
         if self.fit == "cover":
-            return image.resize(size, filter_, box=_covered(image.size, size))
+            return resampled(image, size, filter_, _covered(image.size, size))
         inner = _inscribed(image.size, size)
         around = Image.new(image.mode, size, fill)
-        around.paste(image.resize(inner, filter_), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+        around.paste(resampled(image, inner, filter_), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
         return around
 
     def _class_around(self, mask: Image.Image) -> int:

@@ -145,15 +145,14 @@ def _resize(arguments: Mapping[str, Any]) -> ImageFunction:
         return lambda image: image
 
     def stretch(image: tf.Tensor) -> tf.Tensor:
-        return resample(image, height, width, tf.cast(_whole_image(image), tf.float32), name)
+        return resample(image, height, width, _whole_image(image), name)
 
     def cover(image: tf.Tensor) -> tf.Tensor:
-        return resample(image, height, width, tf.cast(_covered(image, height, width), tf.float32), name)
+        return resample(image, height, width, _covered(image, height, width), name)
 
     def letterbox(image: tf.Tensor) -> tf.Tensor:
         inner_height, inner_width = _inscribed(image, height, width)
-        box = tf.cast(_whole_image(image), tf.float32)
-        inner = tf.cast(resample(image, inner_height, inner_width, box, name), tf.int32)
+        inner = tf.cast(resample(image, inner_height, inner_width, _whole_image(image), name), tf.int32)
         top, left = (height - inner_height) // 2, (width - inner_width) // 2
         around = [[top, height - inner_height - top], [left, width - inner_width - left], [0, 0]]
         inside = tf.pad(tf.ones_like(inner[:, :, :1]), around) > 0
@@ -169,9 +168,9 @@ def _size(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _whole_image(image: tf.Tensor) -> tf.Tensor:
-    """The box of all of an image: left, top, right and bottom."""
+    """The box of all of an image: left, top, right and bottom; float64 [4]."""
     height, width = _size(image)
-    return tf.stack([0, 0, width, height])
+    return tf.cast(tf.stack([0, 0, width, height]), tf.float64)
 
 
 def _covered(image: tf.Tensor, height: int, width: int) -> tf.Tensor:

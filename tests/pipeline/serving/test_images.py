@@ -70,7 +70,7 @@ def served(payload: bytes, *steps: Any, **options: Any) -> np.ndarray:
 
 @pytest.mark.parametrize("resample", list(KERNELS))
 @pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
-def test_resizing_is_pillows(resample: Any, fit: Any) -> None:
+def test_resizing_is_that_of_training(resample: Any, fit: Any) -> None:
     step = image.resize(48, 56, fit=fit, resample=resample, fill=(9, 200, 30))
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(SIZES)]
     for payload, actual, size in zip(payloads, served_all(payloads, step), SIZES, strict=True):
@@ -78,7 +78,7 @@ def test_resizing_is_pillows(resample: Any, fit: Any) -> None:
 
 
 @pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
-def test_resizing_tall_and_narrow_photos_is_pillows(fit: Any) -> None:
+def test_resizing_tall_and_narrow_photos_is_that_of_training(fit: Any) -> None:
     step = image.resize(56, 5, fit=fit)
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(TALL)]
     for payload, actual, size in zip(payloads, served_all(payloads, step), TALL, strict=True):
