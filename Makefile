@@ -25,17 +25,26 @@ STORES := .stores
 INSTALL := tests/stores/install
 VERSITYGW := github.com/versity/versitygw/cmd/versitygw@v1.8.0
 FAKE_GCS := github.com/fsouza/fake-gcs-server@v1.56.1
-STORES_READY := $(STORES)/installed-$(firstword $(shell (echo $(VERSITYGW) $(FAKE_GCS); cat $(INSTALL)/*lock*) | cksum))
+STORES_READY := $(STORES)/installed-$(firstword $(shell (echo $(FAKE_GCS); cat $(INSTALL)/*lock*) | cksum))
+VERSITYGW_READY := $(STORES)/versitygw-$(lastword $(subst @, ,$(VERSITYGW)))
+
+# Flink from PyPI, Beam's job servers and Spark from Maven, Beam's own programs from Go modules: for `test-engines`.
+ENGINES := .engines
+ENGINES_INSTALL := tests/engines/install
+BEAM := github.com/apache/beam/sdks/v2
+BEAM_VERSION := v$(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' $(LOCK))
+ENGINES_READY := $(ENGINES)/installed-$(firstword $(shell (echo $(BEAM_VERSION); cat $(ENGINES_INSTALL)/*) | cksum))
+COPY_JARS := org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command "make lock" $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-stores test-fuzz test-all lint types check bench lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-fuzz test-all lint types check bench lock clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
 
 setup: $(READY) ## Make .venv with the pinned requirements and this project in it (PYTHON=python3.12 to choose)
 	@echo "==> ready: $(BIN)/penstock"
@@ -45,13 +54,13 @@ demo: $(READY) ## Prepare a small dataset that it makes up, and say what came ou
 
 # In each of these a skipped test is a failed one: what a machine may lack has a target of its own.
 test: $(READY) ## Run the tests that are quick and need no more than setup installs (ARGS="-k name" to choose)
-	@$(PYTEST) -m "not slow and not real_data and not extras and not stores and not fuzz" $(ARGS)
+	@$(PYTEST) -m "not slow and not real_data and not extras and not stores and not engines and not fuzz" $(ARGS)
 
 test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed runs, workers
-	@$(PYTEST) -m "slow and not real_data and not extras and not stores and not fuzz" $(ARGS)
+	@$(PYTEST) -m "slow and not real_data and not extras and not stores and not engines and not fuzz" $(ARGS)
 
 test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
-	@$(PYTEST) -m "real_data and not extras and not stores" $(ARGS)
+	@$(PYTEST) -m "real_data and not extras and not stores and not engines" $(ARGS)
 
 test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain and SQL drivers (.venv-extras: 3 GB to download, 8 GB of disk)
 	@$(MAKE) --no-print-directory VENV=.venv-extras LOCK=requirements-extras.lock .test-extras
@@ -63,10 +72,17 @@ test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain and SQL drivers 
 test-stores: $(READY) $(STORES_READY) ## Run the tests on servers of object stores (needs Go and npm; PENSTOCK_FAULTS=10000: more faults)
 	@$(PYTEST) -m "stores $(if $(wildcard ../shared/data),,and not real_data)" tests/stores $(ARGS)
 
+# In one process: its tests share a cluster, which takes all cores.
+test-engines: $(READY) $(ENGINES_READY) $(VERSITYGW_READY) ## Run the tests on Flink, Prism and Spark (needs Java 17, Maven and Go; test-engines-quick: the quick ones)
+	@$(BIN)/pytest --no-skips -m "engines $(if $(wildcard ../shared/data),,and not real_data)" tests/engines $(ARGS)
+
+test-engines-quick: $(READY) $(ENGINES_READY) $(VERSITYGW_READY)
+	@$(BIN)/pytest --no-skips -m "engines and not slow $(if $(wildcard ../shared/data),,and not real_data)" tests/engines $(ARGS)
+
 test-fuzz: $(READY) ## Read 10,000 damaged files of every format (PENSTOCK_FUZZ=500: fewer; a failure says how to repeat it)
 	@$(PYTEST) --dist load -m fuzz tests/fuzz $(ARGS)
 
-test-all: test test-slow test-data test-extras test-stores ## Run all the tests
+test-all: test test-slow test-data test-extras test-stores test-engines ## Run all the tests
 
 lint: $(LOCK_READY) ## Check the style: ruff
 	@$(BIN)/ruff check .
@@ -111,20 +127,47 @@ $(LOCK_READY): $(LOCK) $(UV_READY)
 	@$(UV) --require-hashes --build-constraints $(LOCK) --compile-bytecode --requirements $(LOCK)
 	@touch $@
 
-$(STORES_READY): $(UV_READY)
+$(STORES_READY): $(UV_READY) $(VERSITYGW_READY)
 	@for tool in go npm; do command -v $$tool >/dev/null || { \
 	    echo "The servers of object stores need Go and npm; $$tool is not installed." >&2; exit 1; }; done
 	@echo "==> installing servers of object stores in $(STORES)"
-	@rm -rf $(STORES) && mkdir -p $(STORES)
+	@rm -rf $(STORES)/installed-* $(STORES)/node_modules $(STORES)/python
 	@cp $(INSTALL)/package.json $(INSTALL)/package-lock.json $(STORES)
 	@cd $(STORES) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@$(BIN)/uv venv --quiet --python $(BIN)/python $(STORES)/python
 	@$(BIN)/uv pip install --quiet --require-hashes --python $(STORES)/python/bin/python \
 	    --requirements $(INSTALL)/gcp-storage-emulator.lock
-	@echo "==> compiling versitygw and fake-gcs-server: minutes, the first time"
-	@for module in $(VERSITYGW) $(FAKE_GCS); do GOBIN=$(CURDIR)/$(STORES)/bin go install $$module > $(STORES)/go.log 2>&1 \
-	    || { cat $(STORES)/go.log >&2; exit 1; }; done
+	@$(call go_install,$(FAKE_GCS),$(STORES))
 	@touch $@
+
+$(VERSITYGW_READY):
+	@command -v go >/dev/null || { echo "versitygw, a server that speaks as S3 does, needs Go: not installed." >&2; exit 1; }
+	@mkdir -p $(STORES) && rm -f $(STORES)/versitygw-*
+	@$(call go_install,$(VERSITYGW),$(STORES))
+	@touch $@
+
+$(ENGINES_READY): $(UV_READY)
+	@for tool in java mvn go; do command -v $$tool >/dev/null || { \
+	    echo "Flink, Prism and Spark need Java 17, Maven and Go; $$tool is not installed." >&2; exit 1; }; done
+	@echo "==> installing Flink in $(ENGINES): 230 MB to download"
+	@rm -rf $(ENGINES) && mkdir -p $(ENGINES)/flink
+	@$(BIN)/python -m pip download --quiet --disable-pip-version-check --no-deps --no-binary :all: --require-hashes \
+	    --dest $(ENGINES)/download --requirement $(ENGINES_INSTALL)/flink.lock
+	@tar -xzf $(ENGINES)/download/*.tar.gz -C $(ENGINES)/flink --strip-components=2 --wildcards '*/deps/*'
+	@rm -r $(ENGINES)/download
+	@for name in flink spark; do \
+	    echo "==> installing Beam's job server for $$name in $(ENGINES)"; \
+	    mvn --quiet --batch-mode --file $(ENGINES_INSTALL)/$$name-job-server.xml $(COPY_JARS) \
+	        -DoutputDirectory=$(CURDIR)/$(ENGINES)/$$name-job-server || exit 1; done
+	@$(call go_install,$(BEAM)/python/container@$(BEAM_VERSION),$(ENGINES))
+	@$(call go_install,$(BEAM)/go/cmd/prism@$(BEAM_VERSION),$(ENGINES))
+	@touch $@
+
+# $(call go_install,MODULE,FOLDER): the program of a module, in the folder's bin/.
+define go_install
+echo "==> compiling $(1): minutes, the first time"; \
+GOBIN=$(CURDIR)/$(2)/bin go install $(1) > $(2)/go.log 2>&1 || { cat $(2)/go.log >&2; exit 1; }
+endef
 
 $(READY): pyproject.toml $(LOCK_READY)
 	@echo "==> installing penstock, editable"

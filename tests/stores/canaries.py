@@ -1,6 +1,7 @@
 """The search for credentials: in objects, files and whatever a test printed."""
 
 import base64
+import contextlib
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -41,3 +42,13 @@ def local_files(folder: Path, without: Path) -> Iterator[tuple[str, bytes]]:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink() and without not in path.parents:
             yield str(path), path.read_bytes()
+
+
+@contextlib.contextmanager
+def searched(server: contextlib.AbstractContextManager[Store], secrets: set[str]) -> Iterator[Store]:
+    """A store; at the end all of its objects are searched for its credentials."""
+    with server as store:
+        secrets.update(store.secrets)
+        yield store
+        hits = find_in(objects(store), secrets)
+        assert not hits, f"expected no credential in any object, found some in {hits}"

@@ -46,45 +46,35 @@ def server_folder(tmp_path_factory: pytest.TempPathFactory, secrets: set[str]) -
     assert not hits, f"expected no credential in any file, found some in {hits}"
 
 
-@contextlib.contextmanager
-def searched(server: contextlib.AbstractContextManager[Store], secrets: set[str]) -> Iterator[Store]:
-    """A store; at the end all of its objects are searched for its credentials."""
-    with server as store:
-        secrets.update(store.secrets)
-        yield store
-        hits = canaries.find_in(canaries.objects(store), secrets)
-        assert not hits, f"expected no credential in any object, found some in {hits}"
-
-
 @pytest.fixture(scope="session")
 def s3(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
-    with searched(servers.versitygw(server_folder / "versitygw"), secrets) as store:
+    with canaries.searched(servers.versitygw(server_folder / "versitygw"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
 def gcs(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
-    with searched(servers.fake_gcs_server(server_folder / "fake-gcs-server"), secrets) as store:
+    with canaries.searched(servers.fake_gcs_server(server_folder / "fake-gcs-server"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
 def azure(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
-    with searched(servers.azurite(server_folder / "azurite"), secrets) as store:
+    with canaries.searched(servers.azurite(server_folder / "azurite"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
 def careless_s3(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
     """S3 that ignores conditions."""
-    with searched(servers.s3rver(server_folder / "s3rver"), secrets) as store:
+    with canaries.searched(servers.s3rver(server_folder / "s3rver"), secrets) as store:
         yield store
 
 
 @pytest.fixture(scope="session")
 def careless_gcs(server_folder: Path, secrets: set[str]) -> Iterator[Store]:
     """GCS that ignores conditions."""
-    with searched(servers.gcp_storage_emulator(server_folder / "gcp-storage-emulator"), secrets) as store:
+    with canaries.searched(servers.gcp_storage_emulator(server_folder / "gcp-storage-emulator"), secrets) as store:
         yield store
 
 
