@@ -23,7 +23,7 @@ from .image_file import (
     unidentified,
     webp_size,
 )
-from .jpeg import decode_jpeg, load_jpeg
+from .jpeg import decode_jpeg, decode_stored, load_jpeg
 from .masks import class_ids
 from .observations import COLOUR_BITS, GREY_BITS, MASK_COLOUR, MASK_STORED, Observation
 from .outcome import Rejected
@@ -294,6 +294,10 @@ class Jpeg:
         pixels = _checked(pixels, shape, dtype)
         return pixels if out is None else out
 
+    def stored(self, content: bytes, image: Pixels) -> Pixels:
+        """The pixels that are stored of an image, given what `encode` returned for it: decoded, as a Pillow image."""
+        return decode_stored(content, as_pil(image).mode)
+
 
 @dataclass(frozen=True)
 class Png:
@@ -344,6 +348,10 @@ class Png:
             raise ValueError(f"expected stored PNG pixels {list(shape)}, found: {error}") from error
         return _copied(_checked(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis], shape, dtype), out)
 
+    def stored(self, content: bytes, image: Pixels) -> Pixels:
+        """The pixels that are stored of an image: its own, so that nothing is decoded."""
+        return image
+
 
 @dataclass(frozen=True)
 class Raw:
@@ -389,6 +397,10 @@ class Raw:
         if len(content) != expected:
             raise ValueError(f"expected {expected} bytes, {np.dtype(dtype)} {list(shape)}, found {len(content)}")
         return _copied(np.frombuffer(content, stored).reshape(shape), out)
+
+    def stored(self, content: bytes, image: Pixels) -> Pixels:
+        """The pixels that are stored of an image: its own, so that nothing is decoded."""
+        return image
 
 
 # By the id that the manifest has for them. Who reads a dataset tells, after what was found, what to do about it.

@@ -68,6 +68,18 @@ def decode_jpeg(
     return pixels
 
 
+def decode_stored(content: bytes, mode: str) -> Image.Image:
+    """The pixels of a JPEG as a Pillow image of mode "RGB" or "L": those of `decode_jpeg`, and no copy of them.
+
+    Raises:
+      ValueError: as `decode_jpeg`.
+
+    >>> decode_stored(simplejpeg.encode_jpeg(np.full((8, 8, 3), 100, np.uint8)), "RGB").getpixel((0, 0))
+    (100, 100, 100)
+    """
+    return _to_pil(decode_jpeg(content, _COLOURS[mode][0]), mode)
+
+
 def _damaged(complaint: str) -> Rejected:
     message = f"expected whole JPEG data, found: {complaint}; fetch or export the file again, or remove it"
     if complaint.startswith("Premature end"):

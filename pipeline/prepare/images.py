@@ -156,7 +156,7 @@ class ImageSteps:
                 raise Rejected("cannot_encode", f"{name!r}: {error}") from error
             if count and feature.dtype == "uint8":
                 # counted on what was stored, not on what was there before a lossy encoding
-                counts[name] = count_pixels(encoding.decode(values[name], feature.pixel_shape, np.uint8))
+                counts[name] = count_pixels(encoding.stored(values[name], value))
         return values, counts
 
 

@@ -52,6 +52,8 @@ def test_arrays_and_pillow_images_are_stored_alike(encoding: Encoding, shape: tu
     assert (actual.shape, actual.dtype) == (shape, np.uint8)
     if encoding in LOSSLESS:
         assert np.array_equal(actual, array)
+    for pixels in (array, plane, Image.fromarray(plane)):
+        assert np.array_equal(np.asarray(encoding.stored(stored, pixels)).reshape(shape), actual)
 
 
 @pytest.mark.parametrize("encoding", LOSSLESS, ids=repr)
