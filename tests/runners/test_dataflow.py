@@ -185,7 +185,6 @@ def load(folder: Path) -> Any:
 
 def submit_recipe(stub: DataflowStub, module: Any, job: Any) -> tuple[dict[str, Any], bytes]:
     """Submits a recipe's pipeline; gives the job and the staged pipeline."""
-    import apache_beam as beam
     import cloudpickle
     from apache_beam.internal.cloudpickle import cloudpickle as beam_cloudpickle
 
@@ -193,7 +192,7 @@ def submit_recipe(stub: DataflowStub, module: Any, job: Any) -> tuple[dict[str, 
     from penstock.pipeline.prepare.isolate import pickled_by_value
 
     def build(pipeline: Any) -> None:
-        _ = pipeline | "Units" >> beam.Create(job.groups) | Build(job)
+        _ = pipeline | Build(job)
 
     before = set(stub.objects)
     with pickled_by_value(module, (beam_cloudpickle, cloudpickle)):
