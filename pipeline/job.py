@@ -27,8 +27,8 @@ from .planning.payloads import PayloadHasher
 from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe
 from .prepare import summaries
-from .prepare.isolate import pickled_by_value
 from .prepare.preparer import Preparer, StatisticsSpec
+from .prepare.shipping import shipped
 from .prepare.tables import TablePreparer
 from .sources.quarantine import FilteredExample
 from .sources.record_source import RecordSource
@@ -103,7 +103,7 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
     """
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
-    with pickled_by_value(request.recipe.module):
+    with shipped(request.recipe.module, request.recipe.own):
         root = files.absolute(request.input)
         hash_payloads = _in_folder(request, hasher) if hasher else None
         new_plan = make_plan(request.recipe.recipe, root, request.worker_threads, request.isolate, hash_payloads)
@@ -144,7 +144,7 @@ def check(recipe: LoadedRecipe, source: str | None = None) -> Plan | None:
             ) from error
         except ValueError:
             pass  # a function of C's has no signature
-    with pickled_by_value(recipe.module):
+    with shipped(recipe.module, recipe.own):
         _check_shippable(recipe.recipe.prepare)
         if source is None:
             return None
@@ -163,7 +163,7 @@ def preview(request: RunRequest, planned: PlannedRun) -> Sequence[str]:
         return prepare(request, planned).commit.plan.warnings
     _budget(request)
     preparer = planned.plan.preparer(StatisticsSpec(recipe.statistics, summaries.column_specs(features, ()), ()))
-    with pickled_by_value(request.recipe.module):
+    with shipped(request.recipe.module, request.recipe.own):
         _check_shippable(preparer)
     return [*planned.warnings, *advice.passed_lists(features)]
 
@@ -293,17 +293,17 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             analysis.columns if analysis.phases == 1 else (),  # later phases read the shards
         )
     )
-    with pickled_by_value(request.recipe.module):
+    with shipped(request.recipe.module, request.recipe.own):
         _check_shippable(preparer)
     root = files.join(request.output, planned.generation_id)
     scan = None
     if plan.scans:
         assert isinstance(recipe.source, RecordSource)
-        scan = ScanOptions(root, recipe.source, len(plan.scans), request.worker_threads)
+        scan = ScanOptions(root, recipe.source, len(plan.scans), request.worker_threads, request.recipe.own)
     duplicates = None
     if plan.finds_duplicates:
         assert isinstance(preparer, TablePreparer)
-        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.worker_threads)
+        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.worker_threads, request.recipe.own)
     return Job(
         make=MakeOptions(
             root=root,
@@ -315,6 +315,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             splits=tuple(plan.splits),
             scan=scan,
             duplicates=duplicates,
+            own=request.recipe.own,
         ),
         commit=CommitOptions(
             dataset=request.output,
@@ -335,6 +336,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             statistics=recipe.statistics,
             budget=budget,
             replaces=planned.current,
+            own=request.recipe.own,
         ),
         order=plan.units.largest_first(),
     )

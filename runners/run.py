@@ -21,7 +21,7 @@ from ..pipeline.formats.manifest import Manifest, find_damage
 from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_units, plan, prepare
 from ..pipeline.planning.recipe import LoadedRecipe
-from ..pipeline.prepare.isolate import pickled_by_value
+from ..pipeline.prepare.shipping import shipped
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease, leased_folder
 from .engine import Engine, EngineOptions, make_engine
@@ -396,7 +396,7 @@ def _shipped_by_value(recipe: LoadedRecipe) -> Iterator[None]:
     import cloudpickle
     from apache_beam.internal.cloudpickle import cloudpickle as beam_cloudpickle  # a copy of Beam's own
 
-    with pickled_by_value(recipe.module, (beam_cloudpickle, cloudpickle)):
+    with shipped(recipe.module, recipe.own, (beam_cloudpickle, cloudpickle)):
         yield
 
 

@@ -21,6 +21,7 @@ from ..formats import paths
 from ..planning.duplicates import equal_an_earlier
 from ..planning.plan_file import PlanReader
 from ..prepare.fetch import RangeFetcher
+from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
 from ..sources.listing import RecordRange
@@ -36,7 +37,7 @@ _HASHED, _FOUND = 4, 2  # words of a row: two of its hash, its range's number an
 
 
 @dataclass(frozen=True)
-class DuplicateOptions:
+class DuplicateOptions(Carrying):
     """What a worker must know to find duplicates.
 
     Attributes:
@@ -44,12 +45,14 @@ class DuplicateOptions:
       preparer: Prepares the rows.
       units: How many units there are.
       threads: Ranges prepared at a time by one worker.
+      own: The recipe's own modules.
     """
 
     root: str
     preparer: TablePreparer
     units: int
     threads: int = 1
+    own: OwnModules = NO_MODULES
 
     @property
     def partitions(self) -> int:

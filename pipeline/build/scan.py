@@ -19,6 +19,7 @@ from ..errors import PenstockError
 from ..formats import paths
 from ..planning import plan_file
 from ..prepare.fetch import RangeFetcher
+from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
 from ..prepare.threads import ordered_map
 from ..sources import nominal
 from ..sources.listing import RecordRange
@@ -35,7 +36,7 @@ _READERS = 32  # of the tasks' files at a time
 
 
 @dataclass(frozen=True)
-class ScanOptions:
+class ScanOptions(Carrying):
     """What a worker must know to scan.
 
     Attributes:
@@ -43,12 +44,14 @@ class ScanOptions:
       source: Listed the ranges.
       tasks: How many there are.
       threads: Ranges scanned at a time by one worker.
+      own: The recipe's own modules.
     """
 
     root: str
     source: RecordSource
     tasks: int
     threads: int = 1
+    own: OwnModules = NO_MODULES
 
     @property
     def table(self) -> str:

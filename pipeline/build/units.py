@@ -22,6 +22,7 @@ from ..planning.plan_file import PlanReader, Unit
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
 from ..prepare.preparer import Preparer
+from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
 from ..prepare.summaries import Summaries
 from ..prepare.tables import TablePreparer
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
@@ -41,7 +42,7 @@ _WRITES = 4  # of a unit's files at a time, beside its shards
 
 
 @dataclass(frozen=True)
-class MakeOptions:
+class MakeOptions(Carrying):
     """What a worker must know to make a unit.
 
     Attributes:
@@ -55,6 +56,7 @@ class MakeOptions:
       scan: How the rows of nominal ranges are found first; None where there are none.
       duplicates: How rows that are to be left out are found first; None where there are none, or the plan has them.
       progress: The folder where workers tell how far they are; None: nobody looks.
+      own: The recipe's own modules.
     """
 
     root: str
@@ -67,6 +69,7 @@ class MakeOptions:
     scan: ScanOptions | None = None
     duplicates: DuplicateOptions | None = None
     progress: str | None = None
+    own: OwnModules = NO_MODULES
 
     @property
     def emits_batches(self) -> bool:

@@ -39,6 +39,7 @@ from ..formats.tfrecord import read_records
 from ..graph import exporter
 from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
+from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
 from ..prepare.summaries import Summaries, decode, merge
 from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
@@ -80,7 +81,7 @@ class PlanTotals:
 
 
 @dataclass(frozen=True)
-class CommitOptions:
+class CommitOptions(Carrying):
     """What the commit must know.
 
     Attributes:
@@ -96,6 +97,7 @@ class CommitOptions:
       replaces: The pointer when the run began.
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
       scratch: A local folder that the analysis and the commit share; None where nothing is analyzed in the pipeline.
+      own: The recipe's own modules.
     """
 
     dataset: str
@@ -110,6 +112,7 @@ class CommitOptions:
     replaces: Pointer | None
     superseded: str | None = None
     scratch: str | None = None
+    own: OwnModules = NO_MODULES
 
     @property
     def root(self) -> str:

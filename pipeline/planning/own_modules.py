@@ -2,8 +2,41 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from importlib.machinery import PathFinder
 from pathlib import Path
+
+from ..prepare.shipping import OwnModules
+
+
+def own_modules(recipe: Path, folders: Mapping[Path, Mapping[str, bytes]]) -> OwnModules:
+    """Those of a recipe's own modules that an import in this process leads to, for other processes to import them.
+
+    Args:
+      recipe: The recipe's file; it is among them where one of them imports it.
+      folders: Folders to what `own_sources` has found in them.
+    """
+    own, recipe = {}, recipe.resolve()
+    for folder in map(Path.resolve, folders):
+        sources = {folder / path: source for path, source in folders[folder].items()}
+        if any(recipe in _imported_files(path, source, folder) for path, source in sources.items()):
+            sources[recipe] = recipe.read_bytes()
+        for path, source in sources.items():
+            place = path.relative_to(folder)
+            name = ".".join(place.with_suffix("").parts).removesuffix(".__init__")
+            if _leads_into(folder, name.partition(".")[0]):
+                own[name] = place.as_posix(), source
+    return OwnModules(own)
+
+
+def _leads_into(folder: Path, name: str) -> bool:
+    """Whether the import of a module or package leads into a folder: another one of its name may come before it."""
+    module = sys.modules.get(name)
+    spec = module.__spec__ if module else PathFinder.find_spec(name)
+    if spec is None:
+        return module is None
+    places = [Path(place).resolve() for place in (*(spec.submodule_search_locations or ()), spec.origin) if place]
+    return any(place == folder / f"{name}.py" or place.is_relative_to(folder / name) for place in places)
 
 
 def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:

@@ -18,11 +18,12 @@ from ...transforms.image_codec import Jpeg, Png, Raw
 from ..errors import RequestError
 from ..formats import paths
 from ..formats.features import MASK
+from ..prepare.shipping import NO_MODULES, OwnModules
 from ..sources.images import Images
 from ..sources.join import ImageJoin
 from ..sources.record_source import RecordSource
 from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath, ByTime
-from .own_modules import own_sources
+from .own_modules import own_modules, own_sources
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
@@ -144,15 +145,17 @@ class LoadedRecipe:
     Attributes:
       recipe: The recipe.
       name: The module's name.
-      hash: SHA-256 of the module's source text, the recipe's name in it, and the source texts of the modules that it
-        imports from its own folder, or from the folder that its top package is in.
+      hash: SHA-256 of the module's source text, the recipe's name in it, and the source texts of its own modules.
       module: The module where the recipe was found, for shipping it to workers.
+      own: Its own modules, for shipping them: those that it imports from its own folder (or the one that its top
+        package is in), or from the working folder, where the recipe is somewhere in that.
     """
 
     recipe: Recipe
     name: str
     hash: str
     module: ModuleType | None = None
+    own: OwnModules = NO_MODULES
 
 
 def load_recipe(spec: str) -> LoadedRecipe:
@@ -179,9 +182,22 @@ def load_recipe(spec: str) -> LoadedRecipe:
     path = Path(module.__file__ or where)
     depth = 0 if where.endswith(".py") else module.__name__.count(".") + (path.name == "__init__.py")
     digest = hashlib.sha256(path.read_bytes() + b"\0" + name.encode())
-    for own, source in own_sources(path, path.resolve().parents[depth]).items():
-        digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(source).digest())
-    return LoadedRecipe(recipe, path.stem, digest.hexdigest(), module)
+    sources = {}
+    for folder in _search_folders(path.resolve(), depth):
+        sources[folder] = own_sources(path, folder)
+        for own, source in sources[folder].items():
+            digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(source).digest())
+    return LoadedRecipe(recipe, path.stem, digest.hexdigest(), module, own_modules(path, sources))
+
+
+def _search_folders(path: Path, depth: int) -> Sequence[Path]:
+    """Where a recipe's own modules are: around its top package, so many folders up, and in the working folder."""
+    folders = [path.parents[depth]]
+    with contextlib.suppress(FileNotFoundError):  # it may have been removed
+        working = Path.cwd()
+        if working not in folders and path.is_relative_to(working):
+            folders.append(working)
+    return folders
 
 
 def _import_module(name: str) -> ModuleType:

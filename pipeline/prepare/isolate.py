@@ -1,14 +1,12 @@
 """Prepares examples in child processes: a decoder that hangs or dies takes one example with it, not the run.
 
-Parent and child exchange pickles: first what prepares an example, then for every outcome a reference, whether to count
-its pixels, and the payloads if they come from a store: a child reads local files alone, and needs no credentials.
+Parent and child exchange pickles: first the recipe's own modules and what prepares an example, then for every outcome
+a reference, whether to count its pixels, and the payloads if they come from a store: a child reads local files alone,
+and needs no credentials.
 """
 
-import contextlib
 import pickle
-from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
-from typing import Any
+from collections.abc import Callable
 
 import cloudpickle
 
@@ -19,26 +17,9 @@ from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import START, ChildPool, ChildProcess, read_message, serve_parent, write_message
 from .outcomes import Outcome
 from .payloads import Payloads
+from .shipping import carried
 
 _MODULE = "penstock.pipeline.prepare.isolate"
-
-
-@contextlib.contextmanager
-def pickled_by_value(module: ModuleType | None, picklers: Sequence[Any] = (cloudpickle,)) -> Iterator[None]:
-    """While it lasts, pickles hold a recipe's functions themselves: no other process may be able to import its module.
-
-    Args:
-      module: The recipe's module; None, and nothing changes, where there is none.
-      picklers: Copies of the module `cloudpickle`.
-    """
-    new = [pickler for pickler in picklers if module and module.__name__ not in pickler.list_registry_pickle_by_value()]
-    for pickler in new:
-        pickler.register_pickle_by_value(module)
-    try:
-        yield
-    finally:
-        for pickler in new:
-            pickler.unregister_pickle_by_value(module)
 
 
 class IsolatedPreparer:
@@ -53,7 +34,7 @@ class IsolatedPreparer:
           processes: How many children to keep; as many calls run at a time.
           timeout: Seconds that one example may take.
         """
-        self._prepare = cloudpickle.dumps(prepare)
+        self._prepare = cloudpickle.dumps((carried(), prepare))
         self._timeout = timeout
         self._children = ChildPool(self._start, processes)
 
@@ -94,7 +75,7 @@ class IsolatedPreparer:
 def main() -> None:
     """The child: answers each reference with its outcome until its parent closes the pipe."""
     requests, answers = serve_parent()
-    prepare = pickle.loads(read_message(requests) or b"")
+    _, prepare = pickle.loads(read_message(requests) or b"")  # a recipe's own modules come first
     write_message(answers, b"")  # its imports don't count against the first example
     while request := read_message(requests):
         reference, arguments = pickle.loads(request)

@@ -2,11 +2,12 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Cli, Committed, draw, penstock
+from helpers import Cli, Committed, draw, penstock, read_shards
 
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.formats.manifest import Manifest
@@ -71,6 +72,33 @@ def test_isolation_changes_no_byte(plain: Any, tmp_path: Path):
     recipe, raw, one = plain
     isolated = run(recipe, raw, tmp_path / "isolated", "--isolate", "--threads", "2")
     assert hashes(one) == hashes(isolated)
+
+
+def test_workers_have_the_modules_of_a_recipes_own_folder(
+    plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Which they find on no path: one that is imported with the recipe, and one when its function is called."""
+    from helpers import request
+
+    from penstock.pipeline.planning.recipe import load_recipe
+    from penstock.runners.run import run as run_here
+
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "worker_helper.py").write_text("import os\nPROCESSES = set()\ndef pid():\n    return os.getpid()\n")
+    (own / "worker_late.py").write_text("def told(example, pid):\n    return {**example, 'pid': pid}\n")
+    (own / "recipe.py").write_text(
+        "import worker_helper\nfrom penstock import Images, Recipe\n"
+        "def step(example):\n    import worker_late\n    return worker_late.told(example, worker_helper.pid())\n"
+        "recipe = Recipe(source=Images('images/*.png'), prepare=[step], shards=4)\n"
+    )
+    monkeypatch.syspath_prepend(str(own))
+    loaded = load_recipe(str(own / "recipe.py"))
+    sent = replace(request(None, plain[1], tmp_path / "dataset", workers=2), recipe=loaded)
+    manifest = run_here(sent).manifest
+    pids = {example["pid"] for example in read_shards(tmp_path / "dataset", manifest, "train")}
+    assert pids
+    assert os.getpid() not in pids
 
 
 def test_options_reach_the_workers(tmp_path: Path):

@@ -20,8 +20,9 @@ from helpers import save
 
 from penstock.pipeline import PenstockError
 from penstock.pipeline.prepare.images import ImageSteps
-from penstock.pipeline.prepare.isolate import IsolatedPreparer, pickled_by_value
+from penstock.pipeline.prepare.isolate import IsolatedPreparer
 from penstock.pipeline.prepare.outcomes import Prepared
+from penstock.pipeline.prepare.shipping import OwnModules, shipped
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
 from penstock.transforms import image
@@ -176,7 +177,7 @@ def test_pickling_by_value_lasts_as_long_as_it_is_asked_for():
     exec("def step(example):\n    return example", vars(module))
     sys.modules[module.__name__] = module
     try:
-        with pickled_by_value(module):
+        with shipped(module, OwnModules()):
             held = cloudpickle.dumps(module.step)
         by_name = cloudpickle.dumps(module.step)
     finally:
