@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 BuildPipeline = Callable[["beam.Pipeline"], object]  # adds a pipeline's transforms
 
 # Engines that have a module of their own, `make(options)` in it. Any other name is taken for a runner of Beam's.
-_MODULES = {"direct": "direct", "dataflow": "dataflow"}
+_MODULES = {"direct": "direct", "flink": "flink", "dataflow": "dataflow"}
 
 
 class JobState(Enum):
