@@ -13,11 +13,12 @@ from ..pipeline.formats.printable import printable
 from . import process
 
 if TYPE_CHECKING:
-    from .run import Result
+    from .follow import Result
 
 _EXIT_CODES = """\b
-Exit codes: 0 committed, or already up to date; 1 the run failed; 2 the request is wrong, found before any work;
-3 more examples were quarantined than --max-quarantined allows. Unless it is 0, nothing was committed.
+Exit codes: 0 committed, or already up to date (with --detach: submitted); 1 the run failed; 2 the request is wrong,
+found before any work; 3 more examples were quarantined than --max-quarantined allows; 130 interrupted. Unless it is 0,
+nothing was committed.
 """
 
 
@@ -58,9 +59,10 @@ class _RunCommand(click.Command):
         ctx.allow_extra_args = True  # to be refused in words of our own
         stray = super().parse_args(ctx, args[:at])
         if stray and not ctx.resilient_parsing:
+            (argument,) = (each.human_readable_name for each in self.params if isinstance(each, click.Argument))
             sentence = (
-                f"error: expected one RECIPE and options, found {' '.join(stray)} too; leave it out, quote a path with "
-                "blanks, and give options for Beam after `--`"
+                f"error: expected one {argument} and options, found {' '.join(stray)} too; leave it out, quote a path "
+                "with blanks, and give options for Beam after `--`"
             )
             _fail(sentence, RequestError.exit_code)
         return stray
@@ -122,6 +124,7 @@ class _RunCommand(click.Command):
 @click.option(
     "--flink-job-server-jar", metavar="FILE", help="With --runner flink: Beam's job server, not to be fetched."
 )
+@click.option("--detach", is_flag=True, help="End once the engine has the job; `penstock attach` follows it.")
 @click.option("--dry-run", is_flag=True, help="Print the plan, and touch nothing.")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
@@ -140,6 +143,7 @@ def run(
     on_commit: str | None,
     flink_master: str | None,
     flink_job_server_jar: str | None,
+    detach: bool,
     dry_run: bool,
     quiet: bool,
     as_json: bool,
@@ -161,13 +165,12 @@ def run(
         from . import report
         from .engine import EngineOptions, make_engine
         from .metrics import kept_metrics
-        from .on_commit import check_hook
         from .run import run as run_recipe
 
         beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
-        engine = make_engine(runner, EngineOptions(workers, beam_options, flink_master, flink_job_server_jar))
-        if on_commit is not None:
-            check_hook(on_commit)
+        options = EngineOptions(workers, beam_options, flink_master, flink_job_server_jar)
+        engine = make_engine(runner, options)
+        _check_hook(on_commit, detach)
         request = RunRequest(
             load_recipe(recipe),
             _folder(source),
@@ -185,15 +188,106 @@ def run(
             _print(report.plan_entry(request, planned, warnings), as_json, report.show_plan)
             check_budget(request, planned)
             return
-        with (
-            report.reporter(quiet or as_json) as shown,
-            kept_metrics(metrics, request.output, shown) as reporter,
-        ):
-            result = run_recipe(request, reporter, engine)
-        failure = _tell_of_commit(on_commit, request.output, result)
+        with _detaching(quiet, as_json):
+            with (
+                report.reporter(quiet or as_json) as shown,
+                kept_metrics(metrics, request.output, shown) as reporter,
+            ):
+                result = run_recipe(request, reporter, engine, options, detach)
+            _finish(request.output, result, on_commit, quiet, as_json)
+
+
+@main.command(cls=_RunCommand, epilog=_EXIT_CODES)
+@click.argument("dataset")
+@click.option("--cancel", is_flag=True, help="Cancel the job instead; finished work is kept.")
+@click.option("--flink-master", metavar="HOST:PORT", help="The Flink cluster, if it has another address by now.")
+@click.option("--metrics", metavar="FILE", help="Keep the run's figures in a file, in Prometheus' text format.")
+@click.option(
+    "--on-commit",
+    metavar="COMMAND|URL",
+    help="Tell of the commit: a command gets the manifest on its standard input, an https URL by a POST.",
+)
+@click.option("--quiet", is_flag=True, help="Print errors only.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
+def attach(
+    dataset: str,
+    cancel: bool,
+    flink_master: str | None,
+    metrics: str | None,
+    on_commit: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Follows the job that makes a DATASET: one that was submitted by `penstock run --detach`, or whose command ended.
+
+    Ends as that command would have, with the same summary and exit code. What follows `--` are options for Beam that
+    lead to the job's engine; most of what is needed stands in the dataset.
+
+    \b
+      penstock attach s3://prepared/pets
+      penstock attach --cancel s3://prepared/pets
+    """
+    with _errors():
+        process.expect_preparing()
+        _quiet_libraries()
+        from . import report
+        from .engine import EngineOptions
+        from .follow import attach as follow
+        from .metrics import kept_metrics
+
+        _check_hook(on_commit, False)
+        dataset = _folder(dataset)
+        options = EngineOptions(
+            beam_arguments=click.get_current_context().meta[_BEAM_OPTIONS], flink_master=flink_master
+        )
+        with _detaching(quiet, as_json):
+            with report.reporter(quiet or as_json) as shown, kept_metrics(metrics, dataset, shown) as reporter:
+                result = follow(dataset, reporter, options, cancel)
+            if result is not None:
+                _finish(dataset, result, on_commit, quiet, as_json)
+            elif not quiet:
+                click.echo(json.dumps({"status": "cancelled", "dataset": dataset}) if as_json else "cancelled")
+
+
+def _check_hook(hook: str | None, detach: bool) -> None:
+    """Raises RequestError where nobody can be told of a commit as asked for."""
+    from .on_commit import check_hook
+
+    if hook is None:
+        return
+    if detach:
+        raise RequestError(
+            "--on-commit: expected a command that is there at the commit, found --detach; give --on-commit to "
+            "`penstock attach`"
+        )
+    check_hook(hook)
+
+
+@contextlib.contextmanager
+def _detaching(quiet: bool, as_json: bool) -> Iterator[None]:
+    """Says how a job is followed that goes on without this command; interrupted, it ends with exit code 130."""
+    from . import report
+    from .follow import Detached
+    from .metrics import exit_code_of
+
+    try:
+        yield
+    except Detached as detached:
         if not quiet or as_json:
             with process.spoken_if_possible():
-                _print(report.result_entry(request.output, result, failure), as_json, report.show_result)
+                _print(report.submitted_entry(detached.record), as_json, report.show_submitted)
+        if code := exit_code_of(detached):
+            sys.exit(code)
+
+
+def _finish(dataset: str, result: "Result", hook: str | None, quiet: bool, as_json: bool) -> None:
+    """Tells what came of a job."""
+    from . import report
+
+    failure = _tell_of_commit(hook, dataset, result)
+    if not quiet or as_json:
+        with process.spoken_if_possible():
+            _print(report.result_entry(dataset, result, failure), as_json, report.show_result)
 
 
 def _tell_of_commit(hook: str | None, dataset: str, result: "Result") -> str | None:

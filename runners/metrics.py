@@ -15,11 +15,11 @@ from ..pipeline.build.progress import Progress
 from ..pipeline.errors import PenstockError, RequestError
 from ..pipeline.job import PlannedRun
 from ..pipeline.storage import files
-from .run import Reporter
+from .follow import Detached
+from .reporter import Interrupt, Reporter, Silent
 
 _EVERY = 5.0  # seconds between two times that the file is written
 _STATES = ("planning", "making", "submitted", "committed", "up_to_date", "failed")
-_ENDS = {"planning": "up_to_date", "making": "submitted"}  # what a state was when a command ended well in it
 _HELP = {
     "penstock_run_info": ("gauge", "What is made, and where: always 1."),
     "penstock_run_state": ("gauge", "1 for the state that the run is in."),
@@ -83,7 +83,7 @@ class _Figures:
         return ("\n".join(lines) + "\n").encode(errors="replace")
 
 
-class MetricsFile:
+class MetricsFile(Silent):
     """A reporter that keeps a file with figures up to date."""
 
     def __init__(self, path: str, dataset: str) -> None:
@@ -107,12 +107,12 @@ class MetricsFile:
             self._figures.state = "making"
 
     def planned(self, planned: PlannedRun) -> None:
-        units = planned.plan.units.units
-        self._figures.planned = None if min(unit.examples for unit in units) < 0 else sum(u.examples for u in units)
+        self._figures.planned = planned.plan.units.examples
         self._figures.info = self._figures.info | {"generation": planned.generation_id}
         self._figures.warnings += len(planned.warnings)
 
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
+        self._figures.planned = examples
         self._figures.info = self._figures.info | {"engine": engine, "job": job_id, "url": url or ""}
         self._figures.state = "making"
 
@@ -126,11 +126,15 @@ class MetricsFile:
         self._figures.warnings += len(warnings)
         self._figures.state = "committed"
 
-    def end(self, exit_code: int) -> None:
+    @property
+    def is_committed(self) -> bool:
+        """Whether something was committed."""
+        return self._figures.state == "committed"
+
+    def end(self, exit_code: int, state: str) -> None:
         """The command ends: tells how."""
         self._ended.set()
         self._thread.join()
-        state = "failed" if exit_code else _ENDS.get(self._figures.state, self._figures.state)
         self._figures.state, self._figures.exit_code, self._figures.end = state, exit_code, time.time()
         with contextlib.suppress(OSError):
             self._write()
@@ -145,10 +149,11 @@ class MetricsFile:
 
 
 class _Both:
-    """Two reporters as one."""
+    """A reporter that shows and asks, and the file, as one."""
 
-    def __init__(self, *reporters: Reporter) -> None:
-        self._reporters = reporters
+    def __init__(self, shown: Reporter, figures: MetricsFile) -> None:
+        self._shown = shown
+        self._reporters: Sequence[Reporter] = (shown, figures)
 
     def stage(self, text: str) -> None:
         for reporter in self._reporters:
@@ -158,9 +163,9 @@ class _Both:
         for reporter in self._reporters:
             reporter.planned(planned)
 
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
         for reporter in self._reporters:
-            reporter.submitted(engine, job_id, url)
+            reporter.submitted(engine, job_id, url, examples)
 
     def warn(self, warnings: Sequence[str]) -> None:
         for reporter in self._reporters:
@@ -173,6 +178,9 @@ class _Both:
     def committed(self, warnings: Sequence[str]) -> None:
         for reporter in self._reporters:
             reporter.committed(warnings)
+
+    def interrupted(self) -> Interrupt:
+        return self._shown.interrupted()
 
 
 @contextlib.contextmanager
@@ -193,16 +201,21 @@ def kept_metrics(path: str | None, dataset: str, reporter: Reporter) -> Iterator
     figures = MetricsFile(path, dataset)
     try:
         yield _Both(reporter, figures)
-    except BaseException as error:
-        figures.end(exit_code_of(error))
+    except Detached as detached:
+        figures.end(exit_code_of(detached), "submitted")
         raise
-    figures.end(0)
+    except BaseException as error:
+        figures.end(exit_code_of(error), "failed")
+        raise
+    figures.end(0, "committed" if figures.is_committed else "up_to_date")
 
 
 def exit_code_of(error: BaseException) -> int:
     """The exit code that the command line ends with for an error."""
     if isinstance(error, PenstockError):
         return error.exit_code
+    if isinstance(error, Detached):
+        return 130 if error.interrupted else 0
     return 130 if isinstance(error, KeyboardInterrupt) else PenstockError.exit_code
 
 

@@ -2,11 +2,12 @@
 
 import contextlib
 import json
+import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from rich import progress as bars
@@ -23,8 +24,11 @@ from ..pipeline.job import PlannedRun, RunRequest
 from ..pipeline.planning.plan import Plan
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.planning.step_configs import step_name
+from .follow import Result
+from .job_record import JobRecord
 from .process import spoken_if_possible
-from .run import Existing, Reporter, Result, Silent, find_existing
+from .reporter import Interrupt, Reporter, Silent
+from .run import Existing, find_existing
 
 if TYPE_CHECKING:
     from ..pipeline.serving.export import Export
@@ -38,7 +42,7 @@ _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 def reporter(quiet: bool) -> Iterator[Reporter]:
     """A bar on a terminal, plain lines elsewhere, nothing where quiet or where standard error is closed."""
     if quiet or sys.stderr is None:
-        yield Silent()
+        yield _Quiet()
     elif sys.stderr.isatty():
         with _Bar() as bar:
             yield _Careful(bar)
@@ -60,9 +64,9 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.planned(planned)
 
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
         with spoken_if_possible():
-            self._reporter.submitted(engine, job_id, url)
+            self._reporter.submitted(engine, job_id, url, examples)
 
     def warn(self, warnings: Sequence[str]) -> None:
         with spoken_if_possible():
@@ -75,6 +79,16 @@ class _Careful:
     def committed(self, warnings: Sequence[str]) -> None:
         with spoken_if_possible():
             self._reporter.committed(warnings)
+
+    def interrupted(self) -> Interrupt:
+        return self._reporter.interrupted()
+
+
+class _Quiet(Silent):
+    """Says nothing, but asks."""
+
+    def interrupted(self) -> Interrupt:
+        return _ask()
 
 
 class _Bar:
@@ -103,6 +117,13 @@ class _Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
+    def interrupted(self) -> Interrupt:
+        self._progress.stop()  # or it would write over the question
+        try:
+            return _ask()
+        finally:
+            self._progress.start()
+
     def stage(self, text: str) -> None:
         if text == "making":
             self._progress.update(self._task, description="making", visible=True)
@@ -112,7 +133,7 @@ class _Bar:
     def planned(self, planned: PlannedRun) -> None:
         self._console.print(_plan_line(planned))
         _warn(self._console, planned.warnings)
-        self._progress.update(self._task, total=_count_planned(planned))
+        self._progress.update(self._task, total=planned.plan.units.examples)
 
     def progress(self, progress: Progress) -> None:
         read = progress.read
@@ -122,8 +143,9 @@ class _Bar:
         words = f"{rate:,.0f} examples/s" if rate else ""
         self._progress.update(self._task, completed=read, quarantined=progress.quarantined, rate=words)
 
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
         self._console.print(printable(_job_line(engine, job_id, url)), soft_wrap=True)
+        self._progress.update(self._task, total=examples)
 
     def warn(self, warnings: Sequence[str]) -> None:
         _warn(self._console, warnings)
@@ -145,7 +167,7 @@ class _Lines:
         self._say(f"{text} …")
 
     def planned(self, planned: PlannedRun) -> None:
-        self._total = _count_planned(planned)
+        self._total = planned.plan.units.examples
         self._say(_plan_line(planned))
         _warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
 
@@ -154,8 +176,9 @@ class _Lines:
             self._next = time.monotonic() + _LINE_EVERY
             self._say(f"{progress.read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
 
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
         self._say(_job_line(engine, job_id, url))
+        self._total = examples
 
     def warn(self, warnings: Sequence[str]) -> None:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)
@@ -163,19 +186,38 @@ class _Lines:
     def committed(self, warnings: Sequence[str]) -> None:
         _warn(Console(stderr=True, markup=False, highlight=False), warnings)
 
+    def interrupted(self) -> Interrupt:
+        return Interrupt.CANCEL
+
     def _say(self, text: str) -> None:
         print(printable(f"[{time.monotonic() - self._start:6.1f} s] {text}"), file=sys.stderr, flush=True)
+
+
+def _ask() -> Interrupt:
+    """Asks on the terminal what an interrupted command is to do with its job; where there is none, it is cancelled."""
+    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
+        return Interrupt.CANCEL
+    answers = {"c": Interrupt.CANCEL, "d": Interrupt.DETACH, "f": Interrupt.FOLLOW}
+    try:
+        while True:
+            sys.stderr.write("\ninterrupted: (c)ancel the job, (d)etach and let it go on, or (f)ollow it further? ")
+            sys.stderr.flush()
+            answer = sys.stdin.readline()
+            if not answer:
+                return Interrupt.CANCEL
+            if choice := answers.get(answer.strip().lower()[:1]):
+                return choice
+    except (KeyboardInterrupt, OSError):
+        return Interrupt.CANCEL
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _warn(console: Console, warnings: Sequence[str]) -> None:
     for warning in warnings:
         console.print(printable(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False)
-
-
-def _count_planned(planned: PlannedRun) -> int | None:
-    """How many examples the units hold, where that is known."""
-    counts = [unit.examples for unit in planned.plan.units.units]
-    return None if min(counts) < 0 else sum(counts)
 
 
 def _job_line(engine: str, job_id: str, url: str | None) -> str:
@@ -334,6 +376,28 @@ def show_result(entry: Mapping[str, Any]) -> None:
         f"{name} {split['examples']} in {len(split['shards'])} shards" for name, split in entry["splits"].items()
     )
     console.print(splits)
+
+
+def submitted_entry(record: JobRecord) -> dict[str, Any]:
+    """A job that goes on without this process, as data."""
+    return {
+        "status": "submitted",
+        "dataset": record.dataset,
+        "generation": record.generation,
+        "engine": record.engine,
+        "job": record.job_id,
+        "url": record.url,
+        "attach": f"penstock attach {shlex.quote(record.dataset)}",
+    }
+
+
+def show_submitted(entry: Mapping[str, Any]) -> None:
+    """Prints for people how a job is followed."""
+    console = Console(markup=False, highlight=False)
+    console.print(f"{entry['engine']} job {entry['job']} makes {entry['dataset']}", soft_wrap=True)
+    if entry["url"]:
+        console.print(entry["url"], soft_wrap=True)
+    console.print(f"follow it with: {entry['attach']}", soft_wrap=True)
 
 
 def _print_examples(console: Console, examples: Mapping[str, str]) -> None:

@@ -1,21 +1,19 @@
 """Runs a recipe: the one way in, for the command line and for Python."""
 
 import contextlib
+import datetime
 import hashlib
-import json
 import re
 import tempfile
-import threading
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ..pipeline.build.journal import FinishedUnits
-from ..pipeline.build.progress import Progress, ProgressReader
 from ..pipeline.commit.sealing import has_record
-from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError
+from ..pipeline.errors import DatasetError, PenstockError, RequestError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, find_damage
 from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing, publish
@@ -23,9 +21,24 @@ from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.prepare.shipping import shipped
 from ..pipeline.storage import files
-from ..pipeline.storage.leases import Lease, leased_folder
-from .engine import Engine, EngineOptions, make_engine
+from ..pipeline.storage.leases import Lease
+from .engine import Engine, EngineOptions, RunningJob, make_engine
+from .follow import (
+    Detached,
+    Result,
+    Watch,
+    alone,
+    expect_no_other_job,
+    has_ended,
+    progress_of,
+    raise_refusal,
+    remove_folder,
+    remove_work,
+    wait,
+)
+from .job_record import JobRecord
 from .process import expect_preparing
+from .reporter import Reporter, Silent
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -33,70 +46,25 @@ if TYPE_CHECKING:
 
     from ..pipeline.beam import Job
 
-_POLL = 0.5  # seconds between two looks at how far the units are
 
-
-class Reporter(Protocol):
-    """Is told how a run goes."""
-
-    def stage(self, text: str) -> None:
-        """A new stage begins."""
-
-    def planned(self, planned: PlannedRun) -> None:
-        """The plan is made."""
-
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
-        """An engine has the job, and shows it at a URL if it has one."""
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        """What was found to warn of beside what the plan tells: by the engine, or when `features` was traced."""
-
-    def progress(self, progress: Progress) -> None:
-        """The units are so far by now."""
-
-    def committed(self, warnings: Sequence[str]) -> None:
-        """The dataset is committed; what was found to warn of since it was planned."""
-
-
-class Silent:
-    """A reporter that says nothing."""
-
-    def stage(self, text: str) -> None:
-        pass
-
-    def planned(self, planned: PlannedRun) -> None:
-        pass
-
-    def submitted(self, engine: str, job_id: str, url: str | None) -> None:
-        pass
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        pass
-
-    def progress(self, progress: Progress) -> None:
-        pass
-
-    def committed(self, warnings: Sequence[str]) -> None:
-        pass
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of a run: `committed`, or `up_to_date` where there was nothing to do; and the dataset's manifest."""
-
-    status: str
-    manifest: Manifest
-
-
-def run(request: RunRequest, reporter: Reporter | None = None, engine: Engine | None = None) -> Result:
+def run(
+    request: RunRequest,
+    reporter: Reporter | None = None,
+    engine: Engine | None = None,
+    options: EngineOptions | None = None,
+    detach: bool = False,
+) -> Result:
     """Runs a recipe to a committed dataset. Resumes an unfinished run; does nothing where there is nothing to do.
 
     Args:
       request: What is asked for.
       reporter: Is told how it goes.
       engine: Where it runs; None: in this process and its workers.
+      options: What the engine was made with: what of it leads back to the job is kept beside that.
+      detach: Whether to leave the job to its engine once that has it.
 
     Raises:
+      Detached: the job goes on without this process, as it was asked to, or the user interrupted and said so.
       RequestError: the request is wrong; nothing was done.
       OverBudgetError: too many examples were quarantined; nothing was committed.
       PenstockError: the run failed; nothing was committed.
@@ -104,6 +72,11 @@ def run(request: RunRequest, reporter: Reporter | None = None, engine: Engine | 
     expect_preparing()
     reporter = reporter or Silent()
     engine = engine or make_engine("direct", EngineOptions(workers=request.workers))
+    if detach and engine.is_here:
+        raise RequestError(
+            f"--detach: expected an engine that goes on without this process, found --runner {engine.name}, whose "
+            "workers end with it; leave --detach out"
+        )
     reporter.stage("planning")
     reporter.warn(engine.check(request))
     expect_writable(request)
@@ -121,23 +94,34 @@ def run(request: RunRequest, reporter: Reporter | None = None, engine: Engine | 
     reporter.warn([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     with _shipped_by_value(request.recipe):
         reporter.warn(engine.check_plan(request, planned, _count_stages(job)))
-        return _run(job, planned, existing, engine, request, reporter)
+        return _run(job, planned, existing, _Launch(engine, options or EngineOptions(), request, reporter, detach))
 
 
-def _run(
-    job: "Job", planned: PlannedRun, existing: "Existing", engine: Engine, request: RunRequest, reporter: Reporter
-) -> Result:
+@dataclass(frozen=True)
+class _Launch:
+    """How a job is run: where, for what request, who is told, and whether it is left to its engine."""
+
+    engine: Engine
+    options: EngineOptions
+    request: RunRequest
+    reporter: Reporter
+    detach: bool
+
+
+def _run(job: "Job", planned: PlannedRun, existing: "Existing", launch: _Launch) -> Result:
     """What `run` does once it is known that there is something to do."""
-    with _alone(job.make.root, job.make.run) as lease:
+    engine, request, reporter = launch.engine, launch.request, launch.reporter
+    with alone(job.make.root, job.make.run) as lease:
         current = Pointer.read(request.output)
         if current != planned.current:
             if current is None or current.generation != planned.generation_id:
                 expect_replaceable(request.output, current, planned.generation_id, planned.current)
             return Result("up_to_date", _load_manifest(job))  # another run has made it meanwhile
+        expect_no_other_job(request.output, planned.generation_id)
         before = _clear(job, current, lease)
         begin(job, planned, before)
         if existing.manifest and _repair(job, planned, existing, reporter):
-            _remove_work(job.make.root, lease)
+            remove_work(job.make.root, lease)
             reporter.committed([])
             return Result("committed", existing.manifest)
         reporter.stage("making")
@@ -146,11 +130,11 @@ def _run(
             finished=before.numbers(),
             commit=replace(job.commit, superseded=_find_superseded(job.make.root, before)),
         )
-        with _placed(job, engine) as placed, _Watch(placed.make.progress, reporter):
-            _run_engine(placed, request, engine)
-        _remove_work(job.make.root, lease)
+        with _placed(job, engine) as placed:
+            _run_engine(placed, planned, launch)
+        remove_work(job.make.root, lease)
         manifest = _load_manifest(job)
-        reporter.progress(_progress_of(manifest))
+        reporter.progress(progress_of(manifest))
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest)
 
@@ -168,7 +152,7 @@ class _PayloadHasher:
 
         self.reporter.stage("hashing payloads")
         run = uuid.uuid4().hex
-        with _alone(folder, run) as lease:  # another run's tasks have the same names
+        with alone(folder, run) as lease:  # another run's tasks have the same names
             tasks = write_tasks(folder, candidates)
             try:
                 options = HashOptions(folder, tasks, self.request.worker_threads)
@@ -180,19 +164,7 @@ class _PayloadHasher:
                     f"payloads could not be hashed, nothing was committed: {error}; run again to resume"
                 ) from error
             yield from read_hashes(folder, tasks)
-            _remove_folder(folder, lease)
-
-
-@contextlib.contextmanager
-def _alone(folder: str, run: str) -> Iterator[Lease]:
-    """Keeps other runs off a generation that this one makes, or the hashes for it, and `prune`, too.
-
-    Two runs of one job would do the same work twice, and the first to end would remove what the other still needs.
-    """
-    with leased_folder(folder, paths.LEASE, run) as lease:
-        if lease is None:
-            raise PenstockError(f"another run is making {folder}; wait for its end, then run again")
-        yield lease
+            remove_folder(folder, lease)
 
 
 def _clear(job: "Job", current: Pointer | None, lease: Lease) -> FinishedUnits:
@@ -222,7 +194,9 @@ def _placed(job: "Job", engine: Engine) -> Iterator["Job"]:
     with contextlib.ExitStack() as stack:
         progress = scratch = None
         folder = ""
-        if engine.is_here:
+        if not engine.is_here:
+            progress = files.join(job.make.root, paths.progress(job.make.run))
+        else:
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True))
             progress = files.join(folder, "progress")
         if job.make.analysis.phases:
@@ -234,17 +208,6 @@ def _placed(job: "Job", engine: Engine) -> Iterator["Job"]:
                 scratch = files.join(folder, "scratch")
         make = replace(job.make, progress=progress)
         yield replace(job, make=make, commit=replace(job.commit, scratch=scratch))
-
-
-def _remove_work(generation: str, lease: Lease) -> None:
-    """Removes what only a run needs; where that fails it stays, for the dataset is committed all the same."""
-    _remove_folder(files.join(generation, paths.WORK), lease)
-
-
-def _remove_folder(folder: str, lease: Lease) -> None:
-    if lease.is_held():
-        with contextlib.suppress(OSError):
-            lease.remove(folder)
 
 
 @dataclass(frozen=True)
@@ -298,14 +261,14 @@ def _take(dataset: str, planned: PlannedRun, pointer: Pointer) -> bool:
     """
     root, run = files.join(dataset, planned.generation_id), uuid.uuid4().hex
     if pointer != planned.current:
-        with _alone(root, run):
+        with alone(root, run):
             if not _is_whole(dataset, pointer):
                 return False
             publish(dataset, pointer, planned.current)
     pointer.write_sum(dataset)
     if files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
-        with contextlib.suppress(PenstockError), _alone(root, run) as lease:
-            _remove_work(root, lease)
+        with contextlib.suppress(PenstockError), alone(root, run) as lease:
+            remove_work(root, lease)
     return True
 
 
@@ -344,26 +307,55 @@ def _repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Repor
     return True
 
 
-def _run_engine(job: "Job", request: RunRequest, engine: Engine) -> None:
+def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
     """Runs the job to its end; where it fails, says why, and how much of it is done.
 
     Raises:
+      Detached: it goes on without this process.
       OverBudgetError: nothing could be analyzed, since too many examples were quarantined.
       PenstockError: a stage failed.
     """
-    name = _job_name("make", request.recipe.name, job.make.run)
+    engine, reporter = launch.engine, launch.reporter
+    running = engine.submit(partial(_build, job), _job_name("make", launch.request.recipe.name, job.make.run))
+    record = None
+    if not engine.is_here:
+        record = _write_record(job, planned, running, launch)
+        reporter.submitted(engine.name, running.job_id, running.url, record.examples)
+        if launch.detach:
+            raise Detached(record)
     try:
-        engine.submit(partial(_build, job), name).wait()
+        with Watch(running, engine, job.make.progress, reporter):
+            wait(running, engine, record, reporter)
     except PenstockError as error:
         if _is_committed(job):  # whatever failed then, the dataset is there
             return
+        if record and has_ended(running):
+            record.remove()
         raise _ended_early(job, str(error)) from error
-    outcome = json.loads(files.read_bytes(files.join(job.commit.root, paths.outcome(job.commit.run))))
-    if "refused" in outcome and not _is_committed(job):  # an attempt may fail beside one that succeeds
-        if not outcome["is_whole"]:
-            raise _ended_early(job, outcome["message"])
-        refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
-        raise refusal(outcome["message"])
+    try:
+        raise_refusal(job.commit.root, job.commit.run, partial(_is_committed, job), partial(_ended_early, job))
+    except PenstockError:
+        if record:
+            record.remove()
+        raise
+
+
+def _write_record(job: "Job", planned: PlannedRun, running: RunningJob, launch: _Launch) -> JobRecord:
+    """Leaves a job's record in its generation, so that other commands can follow it."""
+    record = JobRecord(
+        dataset=job.commit.dataset,
+        generation=job.commit.generation_id,
+        run=job.make.run,
+        engine=launch.engine.name,
+        job_id=running.job_id,
+        url=running.url,
+        started=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        units=job.commit.plan.units,
+        examples=planned.plan.units.examples,
+        replaces=job.commit.replaces.sha256 if job.commit.replaces else None,
+    ).with_options(launch.options)
+    record.write()
+    return record
 
 
 def _ended_early(job: "Job", why: str) -> PenstockError:
@@ -432,32 +424,3 @@ def _is_committed(job: "Job") -> bool:
 def _load_manifest(job: "Job") -> Manifest:
     """The manifest of what the job made: the dataset may point to what another run has made since."""
     return Manifest.read_generation(job.commit.dataset, job.commit.generation_id)[0]
-
-
-def _progress_of(manifest: Manifest) -> Progress:
-    """How far units are of which a manifest tells."""
-    shard_bytes = sum(split.bytes for split in manifest.splits.values())
-    return Progress(manifest.read, manifest.quarantined, manifest.written, shard_bytes)
-
-
-class _Watch:
-    """Tells the reporter every half second how far the units are."""
-
-    def __init__(self, progress: str | None, reporter: Reporter) -> None:
-        self._progress = progress
-        self._reporter = reporter
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        reader = ProgressReader(self._progress) if self._progress else None
-        while reader and not self._stop.wait(_POLL):
-            with contextlib.suppress(OSError):  # the run goes on whether it can be watched or not
-                self._reporter.progress(reader.look())

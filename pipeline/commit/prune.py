@@ -42,7 +42,7 @@ def find_unused(dataset: str) -> list[str]:
 
 
 def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
-    """Removes what `find_unused` finds, but for what runs are at work on.
+    """Removes what `find_unused` finds, but for what runs are at work on, and jobs whose end nobody has seen.
 
     What is half removed is no generation: nobody can commit or resume it. On a local disk it is renamed first, while
     the dataset is locked; on a store the pointer says so, and its lease is held. Hashes are removed under theirs.
@@ -68,6 +68,9 @@ def _remove_locally(dataset: str) -> Iterator[tuple[str, bool]]:
                 yield uri, held
                 continue
             target = uri
+            if _has_job(uri):
+                yield uri, False
+                continue
             if paths.is_generation(name):
                 target = files.join(folder, paths.removed(name))
                 with locked_folder(uri, patience=0) as held:
@@ -92,6 +95,9 @@ def _remove_from_store(dataset: str) -> Iterator[tuple[str, bool]]:
     mark_removing(dataset, [], gone)  # by a removal that was killed at its very end
     for uri in unused:
         is_generation = paths.is_generation(_name(uri))
+        if _has_job(uri):
+            yield uri, False
+            continue
         with leased_folder(uri, paths.LEASE, run) as lease:
             if lease and is_generation:
                 mark_removing(dataset, [_name(uri)])
@@ -100,6 +106,11 @@ def _remove_from_store(dataset: str) -> Iterator[tuple[str, bool]]:
         if lease and is_generation:
             mark_removing(dataset, [], [_name(uri)])
         yield uri, lease is not None
+
+
+def _has_job(uri: str) -> bool:
+    """Whether a job may be at work on a generation, whose launcher is gone, and its lease with it."""
+    return files.exists(files.join(uri, paths.JOB))
 
 
 def _name(uri: str) -> str:

@@ -85,6 +85,12 @@ class PlannedUnits:
         """Every unit, and what it reads."""
         return (read_unit(self._path, unit.index) for unit in self.units)
 
+    @property
+    def examples(self) -> int | None:
+        """How many examples they hold; None where that is not known before they are read."""
+        counts = [unit.examples for unit in self.units]
+        return None if min(counts) < 0 else sum(counts)
+
     def largest_first(self) -> list[int]:
         """The units' numbers, in the order in which all are done soonest: those that read most first."""
         return sorted(range(len(self.units)), key=lambda number: -self.units[number].size)

@@ -13,12 +13,15 @@ import pytest
 from penstock.pipeline.build.progress import Progress
 from penstock.pipeline.errors import OverBudgetError, PenstockError, RequestError
 from penstock.runners import metrics
+from penstock.runners.follow import Detached
+from penstock.runners.job_record import JobRecord
 from penstock.runners.metrics import MetricsFile, exit_code_of, kept_metrics
-from penstock.runners.run import Silent
+from penstock.runners.reporter import Silent
 
 NAME = r"[a-zA-Z_:][a-zA-Z0-9_:]*"
 LABEL = r'[a-zA-Z_][a-zA-Z0-9_]*="(?:[^"\\\n]|\\\\|\\"|\\n)*"'
 SAMPLE = re.compile(rf"({NAME})\{{((?:{LABEL})(?:,{LABEL})*)\}} ([0-9.e+-]+|NaN|[+-]Inf)")
+RECORD = JobRecord("prepared", "0" * 16, "run", "flink", "0af1", None, "2026-01-01T00:00:00+00:00", 3, None, None)
 Samples = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
 
@@ -61,8 +64,8 @@ def state(samples: Samples) -> list[str]:
     return [dict(labels)["state"].strip('"') for labels, number in samples["penstock_run_state"].items() if number]
 
 
-def planned(*examples: int) -> Any:
-    units = SimpleNamespace(units=[SimpleNamespace(examples=count) for count in examples])
+def planned(examples: int | None) -> Any:
+    units = SimpleNamespace(examples=examples)
     return SimpleNamespace(plan=SimpleNamespace(units=units), generation_id="0" * 16, warnings=["one"])
 
 
@@ -73,12 +76,12 @@ def test_the_file_follows_a_run_from_its_beginning_to_its_end(tmp_path: Path, mo
     first = parse(path.read_bytes())
     assert state(first) == ["planning"]
     assert "penstock_run_exit_code" not in first
-    figures.planned(planned(3, 4))
+    figures.planned(planned(7))
     figures.stage("making")
-    figures.submitted("flink", "0af1", "http://localhost:8081/#/job/0af1")
+    figures.submitted("flink", "0af1", "http://localhost:8081/#/job/0af1", 7)
     figures.progress(Progress(5, 1, 4, 400))
     figures.committed(["two", "three"])
-    figures.end(0)
+    figures.end(0, "committed")
     last = parse(path.read_bytes())
     assert state(last) == ["committed"]
     names = ("examples_read_total", "examples_quarantined_total", "examples_written_total", "shard_bytes_total")
@@ -102,7 +105,7 @@ def test_a_reader_never_sees_half_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     for read in range(300):
         figures.progress(Progress(read))
         seen.add(value(parse(path.read_bytes()), "penstock_examples_read_total"))
-    figures.end(1)
+    figures.end(1, "failed")
     assert len(seen) > 3
     assert threading.active_count() < 50
 
@@ -119,13 +122,13 @@ def test_a_file_that_cannot_be_written_is_refused_before_work_and_ignored_after(
     (tmp_path / "folder" / "x.prom").unlink()
     (tmp_path / "folder").rmdir()
     (tmp_path / "folder").touch()
-    figures.end(0)
+    figures.end(0, "committed")
 
 
 def test_the_number_of_examples_is_left_out_where_planning_does_not_tell(tmp_path: Path):
     figures = MetricsFile(str(tmp_path / "x.prom"), "prepared")
-    figures.planned(planned(3, -1))
-    figures.end(1)
+    figures.planned(planned(None))
+    figures.end(1, "failed")
     assert "penstock_examples_planned" not in parse((tmp_path / "x.prom").read_bytes())
 
 
@@ -133,7 +136,7 @@ def test_the_last_state_is_how_the_command_ended(tmp_path: Path):
     path = tmp_path / "x.prom"
 
     def ends(*stages: str, fails: BaseException | None = None, commits: bool = False) -> list[str]:
-        with contextlib.suppress(PenstockError), kept_metrics(str(path), "prepared", Silent()) as reporter:
+        with contextlib.suppress(PenstockError, Detached), kept_metrics(str(path), "prepared", Silent()) as reporter:
             for stage in stages:
                 reporter.stage(stage)
             if commits:
@@ -143,7 +146,8 @@ def test_the_last_state_is_how_the_command_ended(tmp_path: Path):
         return [*state(parse(path.read_bytes())), str(value(parse(path.read_bytes()), "penstock_run_exit_code"))]
 
     assert ends("planning") == ["up_to_date", "0.0"]
-    assert ends("planning", "making") == ["submitted", "0.0"]
+    assert ends("planning", "making", fails=Detached(RECORD)) == ["submitted", "0.0"]
+    assert ends("planning", "making", fails=Detached(RECORD, interrupted=True)) == ["submitted", "130.0"]
     assert ends("planning", "making", commits=True) == ["committed", "0.0"]
     assert ends("planning", "making", fails=OverBudgetError()) == ["failed", "3.0"]
 

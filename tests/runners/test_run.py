@@ -13,6 +13,7 @@ from penstock.pipeline import Images, PenstockError, Recipe
 from penstock.pipeline.build.progress import Progress
 from penstock.pipeline.commit.prune import find_unused
 from penstock.pipeline.formats.manifest import Manifest
+from penstock.runners.reporter import Interrupt
 from penstock.transforms import image
 
 
@@ -200,7 +201,7 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def planned(self, planned: Any) -> None:
             heard.append(planned.plan.inventory.read)
 
-        def submitted(self, engine: str, job_id: str, url: str | None) -> None:
+        def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
             heard.append(url)
 
         def warn(self, warnings: Any) -> None:
@@ -211,6 +212,9 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
 
         def committed(self, warnings: Any) -> None:
             heard.append(list(warnings))
+
+        def interrupted(self) -> Interrupt:
+            return Interrupt.CANCEL
 
     run(request(RECIPE, base.source, tmp_path), Reporter())
     assert heard[0] == "planning"

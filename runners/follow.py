@@ -1,0 +1,322 @@
+"""Follows a job that makes a generation, to the commit: a run's own, or one that was submitted before."""
+
+import contextlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+from ..pipeline.build.journal import FinishedUnits
+from ..pipeline.build.progress import Progress, ProgressReader, interval
+from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError, RequestError
+from ..pipeline.formats import paths
+from ..pipeline.formats.manifest import Manifest
+from ..pipeline.storage import files
+from ..pipeline.storage.leases import Lease, leased_folder
+from .engine import Engine, EngineOptions, RunningJob, make_engine
+from .job_record import JobRecord
+from .reporter import Interrupt, Reporter, Silent
+
+_REMOTE_POLL = 5.0  # seconds between two looks at a job elsewhere
+_SIGNS = 30.0  # seconds in which a job's workers give a sign of life, if there are any
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a run: `committed`, or `up_to_date` where there was nothing to do; and the dataset's manifest."""
+
+    status: str
+    manifest: Manifest
+
+
+class Detached(Exception):
+    """A job goes on without the process that submitted or followed it.
+
+    Attributes:
+      record: The job.
+      interrupted: Whether the user interrupted the command, and did not ask for it before.
+    """
+
+    def __init__(self, record: JobRecord, interrupted: bool = False) -> None:
+        super().__init__(f"{record.name} goes on; follow it with: penstock attach {record.dataset}")
+        self.record = record
+        self.interrupted = interrupted
+
+
+@contextlib.contextmanager
+def alone(folder: str, run: str) -> Iterator[Lease]:
+    """Keeps other runs off a generation that this one makes, or the hashes for it, and `prune`, too.
+
+    Two runs of one job would do the same work twice, and the first to end would remove what the other still needs.
+    """
+    with leased_folder(folder, paths.LEASE, run) as lease:
+        if lease is None:
+            raise PenstockError(f"another run is making {folder}; wait for its end, then run again")
+        yield lease
+
+
+def remove_work(generation: str, lease: Lease) -> None:
+    """Removes what only a run needs; where that fails it stays, for the dataset is committed all the same."""
+    remove_folder(files.join(generation, paths.WORK), lease)
+
+
+def remove_folder(folder: str, lease: Lease) -> None:
+    """Removes a folder, if that can be done and the lease is still held."""
+    if lease.is_held():
+        with contextlib.suppress(OSError):
+            lease.remove(folder)
+
+
+def raise_refusal(
+    root: str, run: str, is_committed: Callable[[], bool], ended_early: Callable[[str], PenstockError]
+) -> None:
+    """Raises what a run ended for without a commit, if it did; an attempt may fail beside one that succeeds.
+
+    Args:
+      root: The generation's URI.
+      run: The run's id.
+      is_committed: Whether the dataset is what the run made.
+      ended_early: What to say where not all was made, and why not.
+
+    Raises:
+      PenstockError: the refusal.
+      FileNotFoundError: how the run ended is not known.
+    """
+    outcome = json.loads(files.read_bytes(files.join(root, paths.outcome(run))))
+    if "refused" in outcome and not is_committed():
+        if not outcome["is_whole"]:
+            raise ended_early(outcome["message"])
+        refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
+        raise refusal(outcome["message"])
+
+
+def progress_of(manifest: Manifest) -> Progress:
+    """How far units are of which a manifest tells."""
+    shard_bytes = sum(split.bytes for split in manifest.splits.values())
+    return Progress(manifest.read, manifest.quarantined, manifest.written, shard_bytes)
+
+
+def wait(job: RunningJob, engine: Engine, record: JobRecord | None, reporter: Reporter) -> None:
+    """Waits for a job's end; asks what to do where the user interrupts that.
+
+    Args:
+      job: The job.
+      engine: Where it runs.
+      record: The job's record, if it can go on without this process.
+      reporter: Asks the user.
+
+    Raises:
+      Detached: the user leaves it running.
+      KeyboardInterrupt: the user cancelled it.
+      PenstockError: it did not succeed.
+    """
+    while True:
+        try:
+            job.wait()
+            return
+        except KeyboardInterrupt:
+            choice = reporter.interrupted() if record else Interrupt.CANCEL
+            if record and choice is Interrupt.DETACH:
+                raise Detached(record, interrupted=True) from None
+            if choice is Interrupt.CANCEL:
+                cancel(job, record)
+                raise
+            job = engine.find(job.job_id)  # what waited for it may have let go of it
+
+
+def cancel(job: RunningJob, record: JobRecord | None) -> None:
+    """Cancels a job, and removes its record.
+
+    Raises:
+      PenstockError: it could not be cancelled.
+    """
+    job.cancel()
+    if record:
+        record.remove()
+
+
+class Watch:
+    """Tells the reporter again and again how far a job is, as long as a block runs."""
+
+    def __init__(self, job: RunningJob, engine: Engine, progress: str | None, reporter: Reporter) -> None:
+        """Begins with the block.
+
+        Args:
+          job: The job, whose engine may tell.
+          engine: Where it runs.
+          progress: Where its workers tell, if the engine does not; None: nowhere.
+          reporter: Is told.
+        """
+        self._job = job
+        self._reporter = reporter
+        self._reader = ProgressReader(progress) if progress else None
+        self._interval = interval(progress) if progress else _REMOTE_POLL
+        if not engine.is_here:
+            self._interval = max(self._interval, _REMOTE_POLL)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self._interval):
+            with contextlib.suppress(OSError, PenstockError):  # the run goes on whether it can be watched or not
+                if progress := look(self._job, self._reader):
+                    self._reporter.progress(progress)
+
+
+def look(job: RunningJob, reader: ProgressReader | None) -> Progress | None:
+    """How far a job is: what its engine counts, or else what its workers wrote; None where neither tells."""
+    counters = job.counters()
+    if "read" in counters:
+        quarantined = sum(count for name, count in counters.items() if name.startswith("quarantined/"))
+        return Progress(counters["read"], quarantined, counters.get("written", 0), counters.get("bytes", 0))
+    return reader.look() if reader else None
+
+
+def expect_no_other_job(dataset: str, generation: str) -> None:
+    """Makes sure that no job makes a generation that this run is to make; the run has its lease.
+
+    The launcher of such a job may be gone, and the lease with it. Its engine is asked; where that does not know the
+    job, or cannot be reached, the job's workers are watched for signs of life.
+
+    Raises:
+      PenstockError: a job makes it.
+    """
+    record = JobRecord.read(dataset, generation)
+    if record is None:
+        return
+    try:
+        job = make_engine(record.engine, record.engine_options).find(record.job_id)
+        alive = not job.state().is_final
+    except RequestError:
+        alive = _gives_signs(record)
+    if alive:
+        raise PenstockError(
+            f"{record.root}: expected that nothing makes it, found {record.name}, submitted at {record.started}; "
+            f"follow it with `penstock attach {dataset}`, or end it with `penstock attach --cancel {dataset}` and run "
+            "again"
+        )
+
+
+def _gives_signs(record: JobRecord) -> bool:
+    """Whether a job's workers write anything while they are watched; not at all where they never did."""
+
+    def seen() -> list[tuple[str, float, int]]:
+        folder = files.join(record.root, paths.progress(record.run))
+        return [(info.uri, info.modified, info.size) for info in files.list_folder(folder)]
+
+    before, end = seen(), time.monotonic() + _SIGNS
+    while before and time.monotonic() < end:
+        time.sleep(min(1.0, _SIGNS))
+        if seen() != before:
+            return True
+    return False
+
+
+def attach(
+    dataset: str,
+    reporter: Reporter | None = None,
+    options: EngineOptions | None = None,
+    cancels: bool = False,
+) -> Result | None:
+    """Follows the job that was submitted last for a dataset, and does after its commit what its run would have done.
+
+    Args:
+      dataset: The dataset's URI.
+      reporter: Is told how it goes.
+      options: What leads to the engine beside what the job's record says.
+      cancels: Whether to cancel the job instead.
+
+    Returns:
+      What came of it; None where it was cancelled.
+
+    Raises:
+      Detached: the user leaves it running.
+      RequestError: there is no such job.
+      PenstockError: the job failed; nothing was committed.
+    """
+    reporter = reporter or Silent()
+    record = JobRecord.find(dataset)
+    if record is None:
+        raise RequestError(
+            f"{dataset}: expected a job that was submitted and whose end nobody has seen, found none; see "
+            f"`penstock inspect {dataset}` for what is committed"
+        )
+    if record.is_committed():
+        return _conclude(record, reporter)
+    given, recorded = options or EngineOptions(), record.engine_options
+    master = given.flink_master or recorded.flink_master
+    arguments = (*recorded.beam_arguments, *given.beam_arguments)
+    engine = make_engine(record.engine, EngineOptions(flink_master=master, beam_arguments=arguments))
+    try:
+        job = engine.find(record.job_id)
+    except RequestError as error:
+        raise RequestError(f"{record.root}: {record.name} cannot be followed: {error}") from error
+    if cancels:
+        cancel(job, record)
+        return None
+    reporter.stage("making")
+    reporter.submitted(engine.name, record.job_id, job.url or record.url, record.examples)
+    try:
+        with Watch(job, engine, files.join(record.root, paths.progress(record.run)), reporter):
+            wait(job, engine, record, reporter)
+    except PenstockError as error:
+        if not record.is_committed():
+            if has_ended(job):
+                record.remove()
+            raise _ended_early(record, str(error)) from error
+    else:
+        _expect_success(record)
+    return _conclude(record, reporter)
+
+
+def has_ended(job: RunningJob) -> bool:
+    """Whether a job is known to have ended: an error may be that of asking for it."""
+    with contextlib.suppress(PenstockError, OSError):
+        return job.state().is_final
+    return False
+
+
+def _expect_success(record: JobRecord) -> None:
+    """Raises what a job that has ended was refused for."""
+    try:
+        raise_refusal(record.root, record.run, record.is_committed, partial(_ended_early, record))
+    except FileNotFoundError as error:
+        if not record.is_committed():  # who followed it beside this one has removed it
+            raise PenstockError(
+                f"{record.root}: expected how {record.name} ended, found no word of it; run the same command again"
+            ) from error
+    except PenstockError:
+        record.remove()
+        raise
+
+
+def _ended_early(record: JobRecord, why: str) -> PenstockError:
+    """What to say of a job that ended before all was made."""
+    finished = "its finished units cannot be counted"
+    with contextlib.suppress(OSError):
+        finished = f"{len(FinishedUnits(record.root).numbers())} of {record.units} units are finished"
+    return PenstockError(
+        f"{record.name} failed, nothing was committed: {why}\n{finished}; run the same command again to resume"
+    )
+
+
+def _conclude(record: JobRecord, reporter: Reporter) -> Result:
+    """After a job's commit: removes what only the job needed, unless another command is at it, and tells."""
+    with contextlib.suppress(PenstockError), alone(record.root, record.run) as lease:
+        remove_work(record.root, lease)
+    try:
+        manifest = Manifest.read_generation(record.dataset, record.generation)[0]
+    except DatasetError as error:
+        raise PenstockError(f"{record.name} has committed {record.root}, which cannot be read: {error}") from error
+    reporter.progress(progress_of(manifest))
+    reporter.committed(manifest.warnings)
+    return Result("committed", manifest)

@@ -1,0 +1,75 @@
+"""What is told of a run while it goes, and asked when it is interrupted."""
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import TYPE_CHECKING, Protocol
+
+from ..pipeline.build.progress import Progress
+
+if TYPE_CHECKING:
+    from ..pipeline.job import PlannedRun
+
+
+class Interrupt(Enum):
+    """What an interrupted command is to do with its job."""
+
+    CANCEL = "cancel"
+    DETACH = "detach"
+    FOLLOW = "follow"
+
+
+class Reporter(Protocol):
+    """Is told how a run goes."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def planned(self, planned: "PlannedRun") -> None:
+        """The plan is made."""
+
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
+        """An engine that goes on without this process has the job.
+
+        Args:
+          engine: Its name.
+          job_id: What it calls the job.
+          url: A page that shows it, if there is one.
+          examples: How many examples the job's units hold, where that is known.
+        """
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        """What was found to warn of beside what the plan tells: by the engine, or when `features` was traced."""
+
+    def progress(self, progress: Progress) -> None:
+        """The units are so far by now."""
+
+    def committed(self, warnings: Sequence[str]) -> None:
+        """The dataset is committed; what was found to warn of since it was planned."""
+
+    def interrupted(self) -> Interrupt:
+        """The user interrupts the command, whose job could go on without it: asks what is to be done."""
+
+
+class Silent:
+    """A reporter that says nothing, and cancels what is interrupted."""
+
+    def stage(self, text: str) -> None:
+        pass
+
+    def planned(self, planned: "PlannedRun") -> None:
+        pass
+
+    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
+        pass
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        pass
+
+    def progress(self, progress: Progress) -> None:
+        pass
+
+    def committed(self, warnings: Sequence[str]) -> None:
+        pass
+
+    def interrupted(self) -> Interrupt:
+        return Interrupt.CANCEL
