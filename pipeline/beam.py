@@ -14,6 +14,7 @@ from .build.journal import Journal
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
 from .build.tasks import Refusal, Signal, Spread, Wait, each, is_worth_another_try
 from .build.units import BATCHES, MakeOptions, MakeUnits, ShuffleGlobally, read_back
+from .build.versions import expect_launchers
 from .commit.commit import CommitOptions, commit
 from .formats import paths
 from .storage import files
@@ -165,6 +166,7 @@ class Commit(beam.DoFn):
           OSError: another worker may do better.
         """
         try:
+            expect_launchers(self._options.versions, self._options.own)
             commit(self._options)
         except Exception as error:
             if is_worth_another_try(error):

@@ -52,7 +52,7 @@ class RunRequest:
       input: The input folder.
       output: The dataset's folder.
       max_quarantined: The budget, as text: `25`, `0.01` or `1%`.
-      threads: Examples prepared at a time by one worker; None: a core each.
+      threads: Examples prepared at a time by one worker; None: as many as it has cores.
       workers: Worker processes.
       isolate: Seconds that an example may take in a process of its own; None: no isolation.
       single_writer: The user's word that nobody else writes the dataset meanwhile: its store may ignore conditions.
@@ -69,7 +69,7 @@ class RunRequest:
 
     @property
     def worker_threads(self) -> int:
-        """Examples prepared at a time by one worker."""
+        """Examples prepared at a time by one worker, if all are on a machine such as this one."""
         return self.threads or max(1, cores() // self.workers)
 
 
@@ -281,10 +281,11 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     from .build.duplicates import DuplicateOptions
     from .build.scan import ScanOptions
     from .build.units import MakeOptions
+    from .build.versions import versions_here
     from .commit.commit import CommitOptions, PlanTotals
 
     recipe, plan, run = request.recipe.recipe, planned.plan, uuid.uuid4().hex
-    budget = _budget(request)
+    budget, versions = _budget(request), versions_here()
     analysis = trace.trace(recipe.features, plan.features)
     preparer = plan.preparer(
         StatisticsSpec(
@@ -299,23 +300,24 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     scan = None
     if plan.scans:
         assert isinstance(recipe.source, RecordSource)
-        scan = ScanOptions(root, recipe.source, len(plan.scans), request.worker_threads, request.recipe.own)
+        scan = ScanOptions(root, recipe.source, len(plan.scans), request.threads, request.recipe.own)
     duplicates = None
     if plan.finds_duplicates:
         assert isinstance(preparer, TablePreparer)
-        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.worker_threads, request.recipe.own)
+        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.threads, request.recipe.own)
     return Job(
         make=MakeOptions(
             root=root,
             run=run,
             preparer=preparer,
             analysis=analysis,
-            threads=request.worker_threads,
+            threads=request.threads,
             targets=plan.targets,
             splits=tuple(plan.splits),
             scan=scan,
             duplicates=duplicates,
             own=request.recipe.own,
+            versions=versions,
         ),
         commit=CommitOptions(
             dataset=request.output,
@@ -337,6 +339,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             budget=budget,
             replaces=planned.current,
             own=request.recipe.own,
+            versions=versions,
         ),
         order=plan.units.largest_first(),
     )

@@ -77,6 +77,8 @@ def run(
             f"--detach: expected an engine that goes on without this process, found --runner {engine.name}, whose "
             "workers end with it; leave --detach out"
         )
+    if engine.is_here and request.threads is None:  # workers share this machine's cores
+        request = replace(request, threads=request.worker_threads)
     reporter.stage("planning")
     reporter.warn(engine.check(request))
     expect_writable(request)
@@ -155,7 +157,7 @@ class _PayloadHasher:
         with alone(folder, run) as lease:  # another run's tasks have the same names
             tasks = write_tasks(folder, candidates)
             try:
-                options = HashOptions(folder, tasks, self.request.worker_threads)
+                options = HashOptions(folder, tasks, self.request.threads)
                 name = _job_name("hash", self.request.recipe.name, run)
                 with _shipped_by_value(self.request.recipe):
                     self.engine.submit(partial(add_hashing, options), name).wait()

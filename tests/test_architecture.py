@@ -69,7 +69,7 @@ ROOMS = {
     "prepare": "formats sources splits storage",
     "planning": "formats prepare sources splits storage",
     "analysis": "formats graph prepare storage",
-    "build": "analysis formats planning prepare sources storage",
+    "build": "analysis cores formats planning prepare sources storage",
     "commit": "analysis build formats graph prepare splits storage",
     "beam": "analysis build commit formats storage",
     "job": "analysis beam build commit cores formats planning prepare sources storage",

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from ..cores import cores
 from ..formats import paths
 from ..planning.duplicates import equal_an_earlier
 from ..planning.plan_file import PlanReader
@@ -44,14 +45,14 @@ class DuplicateOptions(Carrying):
       root: The generation's URI.
       preparer: Prepares the rows.
       units: How many units there are.
-      threads: Ranges prepared at a time by one worker.
+      threads: Ranges prepared at a time by one worker; None: as many as it has cores.
       own: The recipe's own modules.
     """
 
     root: str
     preparer: TablePreparer
     units: int
-    threads: int = 1
+    threads: int | None = 1
     own: OwnModules = NO_MODULES
 
     @property
@@ -126,9 +127,10 @@ def hash_unit(options: DuplicateOptions, unit: int, plan: PlanReader, ranges: Re
     """
     _, pieces = plan.read(unit)
     preparer = options.preparer
-    with ThreadPoolExecutor(options.threads, "hash") as pool, closing(RangeFetcher(options.threads)) as fetcher:
+    threads = options.threads or cores()
+    with ThreadPoolExecutor(threads, "hash") as pool, closing(RangeFetcher(threads)) as fetcher:
         fetched = fetcher.ahead(preparer.steps.fetch, ranges.resolve(pieces))
-        parts = list(ordered_map(pool, lambda each: _hash_range(preparer, each), fetched, 2 * options.threads))
+        parts = list(ordered_map(pool, lambda each: _hash_range(preparer, each), fetched, 2 * threads))
     rows = np.concatenate([np.zeros((0, _HASHED), _WORD), *parts])
     partitions = (rows[:, 0] >> np.uint64(32)) * np.uint64(options.partitions) >> np.uint64(32)
     order = np.argsort(partitions, kind="stable")

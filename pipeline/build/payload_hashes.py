@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import apache_beam as beam
 import pyarrow as pa
 
+from ..cores import cores
 from ..planning.payloads import CANDIDATES, CONTENTS, hash_payload
 from ..prepare.threads import ordered_map
 from ..storage import files
@@ -27,12 +28,12 @@ class HashOptions:
     Attributes:
       folder: Where the tasks' files are.
       tasks: How many tasks there are.
-      threads: Payloads hashed at a time by one worker.
+      threads: Payloads hashed at a time by one worker; None: as many as it has cores.
     """
 
     folder: str
     tasks: int
-    threads: int = 1
+    threads: int | None = 1
 
 
 class HashPayloads(beam.DoFn):
@@ -80,7 +81,7 @@ def hash_task(options: HashOptions, task: int) -> None:
     target = _hashes(options.folder, task)
     if files.exists(target) and _read(target)["uri"].equals(uris):
         return
-    threads = options.threads
+    threads = options.threads or cores()
     if not all(map(files.is_local, uris.to_pylist())):
         threads = max(threads, _WAITS)
     with ThreadPoolExecutor(threads, "hash") as pool:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from ..cores import cores
 from ..errors import PenstockError
 from ..formats import paths
 from ..planning import plan_file
@@ -43,14 +44,14 @@ class ScanOptions(Carrying):
       root: The generation's URI.
       source: Listed the ranges.
       tasks: How many there are.
-      threads: Ranges scanned at a time by one worker.
+      threads: Ranges scanned at a time by one worker; None: as many as it has cores.
       own: The recipe's own modules.
     """
 
     root: str
     source: RecordSource
     tasks: int
-    threads: int = 1
+    threads: int | None = 1
     own: OwnModules = NO_MODULES
 
     @property
@@ -104,9 +105,10 @@ def scan_task(options: ScanOptions, task: int) -> None:
     if files.exists(options.table) or files.exists(uri):
         return
     _, ranges = plan_file.read_unit(files.join(options.root, paths.NOMINAL), task)
-    with ThreadPoolExecutor(options.threads, "scan") as pool, closing(RangeFetcher(options.threads)) as fetcher:
+    threads = options.threads or cores()
+    with ThreadPoolExecutor(threads, "scan") as pool, closing(RangeFetcher(threads)) as fetcher:
         fetched = fetcher.ahead(fetch_window, ranges)
-        scans = list(ordered_map(pool, lambda each: nominal.scan(options.source, each), fetched, 2 * options.threads))
+        scans = list(ordered_map(pool, lambda each: nominal.scan(options.source, each), fetched, 2 * threads))
     rows = [
         (position, scan.lines, *astuple(outcome)) for position, scan in enumerate(scans) for outcome in scan.outcomes
     ]

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,6 +15,7 @@ from apache_beam.pvalue import TaggedOutput
 
 from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
+from ..cores import cores
 from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
@@ -36,6 +37,7 @@ from .progress import Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, read_examples, store, write_lines
 from .tasks import Spread, StageDoFn, Wait, each
+from .versions import expect_launchers
 
 BATCHES = "batches"
 _WRITES = 4  # of a unit's files at a time, beside its shards
@@ -50,26 +52,28 @@ class MakeOptions(Carrying):
       run: The run's id, unlike any other's.
       preparer: Prepares what the unit is to read.
       analysis: What the analyzers need.
-      threads: Images or ranges prepared at a time by one worker.
+      threads: Images or ranges prepared at a time by one worker; None: as many as it has cores.
       targets: In a global shuffle, how many units share their rows out among their shards; else 0.
       splits: The splits' names.
       scan: How the rows of nominal ranges are found first; None where there are none.
       duplicates: How rows that are to be left out are found first; None where there are none, or the plan has them.
       progress: The folder where workers tell how far they are; None: nobody looks.
       own: The recipe's own modules.
+      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     root: str
     run: str
     preparer: Preparer
     analysis: Analysis
-    threads: int = 1
+    threads: int | None = 1
     targets: int = 0
     splits: Sequence[str] = ()
     scan: ScanOptions | None = None
     duplicates: DuplicateOptions | None = None
     progress: str | None = None
     own: OwnModules = NO_MODULES
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def emits_batches(self) -> bool:
@@ -104,6 +108,7 @@ class MakeUnits(StageDoFn):
     def do(self, numbers: Sequence[int]) -> Iterator[Any]:
         options = self._options
         if self._maker is None:
+            expect_launchers(options.versions, options.own)
             self._maker = UnitMaker(options, self._progress)
         journals = self._maker.before.read(numbers)
         for number in numbers:
@@ -136,7 +141,7 @@ class UnitMaker:
         self._ranges = ResolvedRanges(options.root)
         if isinstance(options.preparer, TablePreparer):
             options.preparer.use_joined(options.root)
-        self._worker = options.preparer.start(options.threads)
+        self._worker = options.preparer.start(options.threads or cores())
         self._plan = PlanReader(files.join(options.root, paths.PLAN))
 
     def __enter__(self) -> "UnitMaker":

@@ -98,6 +98,7 @@ class CommitOptions(Carrying):
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
       scratch: A local folder that the analysis and the commit share; None where nothing is analyzed in the pipeline.
       own: The recipe's own modules.
+      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     dataset: str
@@ -113,6 +114,7 @@ class CommitOptions(Carrying):
     superseded: str | None = None
     scratch: str | None = None
     own: OwnModules = NO_MODULES
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> str:

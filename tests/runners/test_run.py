@@ -241,3 +241,21 @@ def test_a_folder_may_have_any_name(base: Committed, tmp_path: Path, name: str):
         exported = loaded.export(str(tmp_path / f"{name} export"))
         assert Path(exported.path).is_dir()
     assert not [path.name for path in tmp_path.iterdir() if path.name.endswith(".tmp")]
+
+
+def test_workers_of_other_versions_make_nothing(base: Committed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from penstock.pipeline.build import versions
+
+    here = versions.versions_here()
+    seen: list[Any] = []
+
+    def asked() -> Any:
+        seen.append(here)
+        return here if len(seen) == 1 else {**here, "pillow": "1.0"}  # first the launcher, then its workers
+
+    monkeypatch.setattr(versions, "versions_here", asked)
+    with pytest.raises(PenstockError) as caught:
+        run_job(RECIPE, base.source, tmp_path / "dataset", HASH)
+    assert f"expected pillow {here['pillow']}, as the launcher has, found pillow 1.0; let workers" in str(caught.value)
+    assert "Traceback" not in str(caught.value)
+    assert not list((tmp_path / "dataset").rglob("*.tfrecord"))

@@ -74,9 +74,7 @@ def test_isolation_changes_no_byte(plain: Any, tmp_path: Path):
     assert hashes(one) == hashes(isolated)
 
 
-def test_workers_have_the_modules_of_a_recipes_own_folder(
-    plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_workers_have_the_modules_of_a_recipes_own_folder(plain: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Which they find on no path: one that is imported with the recipe, and one when its function is called."""
     from helpers import request
 
