@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import apache_beam as beam
-from apache_beam.pvalue import AsList
 
-from .analysis.graph_writer import AnalyzeAndWriteGraph
 from .build.duplicates import DuplicateOptions, FindDuplicates, HashUnits
-from .build.journal import Journal
+from .build.phases import EvaluatePhase, ReducePhase
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
 from .build.tasks import Refusal, Signal, Spread, Wait, each, is_worth_another_try
-from .build.units import BATCHES, MakeOptions, MakeUnits, ShuffleGlobally, read_back
+from .build.units import MakeOptions, MakeUnits, ShuffleGlobally
 from .build.versions import expect_launchers
 from .commit.commit import CommitOptions, commit
 from .formats import paths
@@ -46,7 +44,7 @@ class Job:
     @property
     def groups(self) -> list[tuple[int, ...]]:
         """The units in groups, the elements of the pipeline: one by one where there is work to do for each."""
-        finished = set() if self.make.emits_batches else set(self.finished)
+        finished = set(self.finished)
         alone = [(unit,) for unit in self.order if unit not in finished]
         return alone + list(batched(sorted(finished & set(range(self.units))), _GROUP))
 
@@ -59,7 +57,7 @@ def batched(numbers: Sequence[int], size: int) -> Iterator[tuple[int, ...]]:
 class Build(beam.PTransform):
     """A pipeline in; one outcome out, after the commit.
 
-    Only unit numbers, signals and what the analyzers reduce cross a shuffle: all else goes by files.
+    Only numbers and signals cross a shuffle: all else goes by files.
     """
 
     def __init__(self, job: Job) -> None:
@@ -68,8 +66,6 @@ class Build(beam.PTransform):
 
     def expand(self, pipeline: beam.Pipeline) -> beam.PCollection:
         job = self._job
-        phases = job.make.analysis.phases
-        scratch = job.commit.scratch or ""
         ready = pipeline | beam.Impulse() | "Begin" >> beam.Map(lambda _: Signal())
         # Large text files are scanned for their rows before any unit is made of them.
         if job.make.scan:
@@ -77,24 +73,11 @@ class Build(beam.PTransform):
         if job.make.duplicates:
             ready = ready | FindAllDuplicates(job.make.duplicates, job.make.run)
         units = ready | "Units" >> Spread(job.groups)
-        outputs = units | "Make" >> beam.ParDo(MakeUnits(job.make)).with_outputs(BATCHES, main="signals")
-        # signals: Signal;  BATCHES: pa.RecordBatch of the statistics' split
-        made = outputs["signals"] | "Made" >> Wait()
+        made = units | "Make" >> beam.ParDo(MakeUnits(job.make)) | "Made" >> Wait()
+        if job.make.analysis.phases > 1:  # an analyzer is given what another gives
+            made = made | Analyze(job)
         if job.make.targets:
             made = made | "Shuffle" >> ShuffleGlobally(job.make)
-        if phases:  # else the commit writes the graph
-            if phases == 1:
-                batches = outputs[BATCHES]
-            else:
-                # Later phases wait for earlier ones: every phase reads the shards itself. tf.Transform copies what
-                # leads to its input for every phase, as far back as a shuffle. There must be none: what reads from
-                # one shuffle is fused into one stage, which would keep the batches for the later phases.
-                numbers = pipeline | "Again" >> beam.Impulse() | "All" >> beam.FlatMap(lambda _: range(job.units))
-                batches = numbers | "ReadBack" >> beam.ParDo(ReadBack(job.make), AsList(made))
-            analyzed = batches | "Analyze" >> AnalyzeAndWriteGraph(job.make.analysis, scratch)
-            # one element, whatever it is
-            written = analyzed | "Analyzed" >> beam.Map(lambda _: Signal())
-            made = (made, written) | beam.Flatten() | "All made" >> Wait()
         return made | "Commit" >> beam.ParDo(Commit(job.commit))
         # dict, the outcome
 
@@ -129,15 +112,24 @@ class FindAllDuplicates(beam.PTransform):
         return partitions | "Duplicates" >> beam.ParDo(FindDuplicates(options, run)) | "Found" >> Wait()
 
 
-class ReadBack(beam.DoFn):
-    """Unit numbers in; the analyzers' RecordBatches of these units out, when all of them are made."""
+class Analyze(beam.PTransform):
+    """A signal in, when all units are made; one out, when all but the last phase of the analysis is evaluated.
 
-    def __init__(self, options: MakeOptions) -> None:
-        self._options = options
+    The first phase was reduced while the units were made, and the last one is evaluated by the commit.
+    """
 
-    def process(self, number: int, _made: object) -> Iterator[Any]:
-        if journal := Journal.load(self._options.root, number):
-            yield from read_back(self._options, journal)
+    def __init__(self, job: Job) -> None:
+        super().__init__()
+        self._job = job
+
+    def expand(self, made: beam.PCollection) -> beam.PCollection:
+        make, units = self._job.make, self._job.units
+        for phase in range(1, make.analysis.phases):
+            evaluate, reduce = EvaluatePhase(make, units, phase - 1), ReducePhase(make, phase)
+            results = made | f"Phase{phase}" >> Spread(each(1)) | f"Evaluate{phase}" >> beam.ParDo(evaluate)
+            numbers = results | f"Evaluated{phase}" >> Wait() | f"Units{phase}" >> Spread(each(units))
+            made = numbers | f"Reduce{phase}" >> beam.ParDo(reduce) | f"Reduced{phase}" >> Wait()
+        return made
 
 
 class Commit(beam.DoFn):

@@ -291,7 +291,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
         StatisticsSpec(
             recipe.statistics,
             summaries.column_specs(plan.features, analysis.summary_specs),
-            analysis.columns if analysis.phases == 1 else (),  # later phases read the shards
+            analysis.first_columns,  # later phases read the shards
         )
     )
     with shipped(request.recipe.module, request.recipe.own):

@@ -189,27 +189,12 @@ def _find_superseded(root: str, before: FinishedUnits) -> str | None:
 
 @contextlib.contextmanager
 def _placed(job: "Job", engine: Engine) -> Iterator["Job"]:
-    """The job with folders that its workers share, as long as the block runs.
-
-    TensorFlow and tf.Transform write into the generation where workers share that: it may be much.
-    """
-    with contextlib.ExitStack() as stack:
-        progress = scratch = None
-        folder = ""
-        if not engine.is_here:
-            progress = files.join(job.make.root, paths.progress(job.make.run))
-        else:
-            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True))
-            progress = files.join(folder, "progress")
-        if job.make.analysis.phases:
-            scratch = files.join(job.make.root, paths.SCRATCH, job.make.run)
-            if files.is_local(job.make.root):
-                literal = stack.enter_context(files.literal_path(job.make.root))
-                scratch = files.join(literal, paths.SCRATCH, job.make.run)
-            elif engine.is_here:
-                scratch = files.join(folder, "scratch")
-        make = replace(job.make, progress=progress)
-        yield replace(job, make=make, commit=replace(job.commit, scratch=scratch))
+    """The job with a place where its workers tell how far they are, as long as the block runs."""
+    if not engine.is_here:
+        yield replace(job, make=replace(job.make, progress=files.join(job.make.root, paths.progress(job.make.run))))
+        return
+    with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
+        yield replace(job, make=replace(job.make, progress=files.join(folder, "progress")))
 
 
 @dataclass(frozen=True)

@@ -11,84 +11,61 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio import tf_example_record
 
 from ..formats.features import Feature
-from ..prepare import summaries
-from ..prepare.summaries import Summaries, SummarySpec
-from .schema import SUMMARIES, example_schema
+from .schema import example_schema
 
 
 def adapter_config(features: Mapping[str, Feature]) -> object:
     """How tf.Transform reads the batches, as a tfx_bsl TensorAdapterConfig."""
-    schema = example_schema(features, analysis=True)
+    schema = example_schema(features)
     return tf_example_record.TFExampleBeamRecord(physical_format="inmem", schema=schema).TensorAdapterConfig()
 
 
 class Batcher:
-    """Collects a unit's examples of the statistics' split; the last batch carries their summaries."""
+    """Collects a unit's examples of the statistics' split."""
 
-    def __init__(
-        self,
-        features: Mapping[str, Feature],
-        columns: tuple[str, ...],
-        summary_specs: tuple[SummarySpec, ...],
-        batch_size: int,
-    ) -> None:
+    def __init__(self, features: Mapping[str, Feature], columns: tuple[str, ...], batch_size: int) -> None:
         """Starts empty.
 
         Args:
           features: The features of a prepared example.
           columns: Those whose values the analyzers depend on.
-          summary_specs: The summaries that the analyzers need.
           batch_size: Examples in a batch.
         """
         self._features = features
         self._columns = {name: features[name] for name in columns}
-        self._summary_specs = summary_specs
         self._batch_size = batch_size
         self._schema: pa.Schema = adapter_config(features).arrow_schema  # type: ignore[attr-defined]
         self._decoder = (
             ExamplesToRecordBatchDecoder(example_schema(self._columns).SerializeToString()) if columns else None
         )
-        # the last rows wait until `flush`: the summaries need a row that carries them
         self._examples: list[bytes] = []
-        self._last: pa.RecordBatch | None = None
 
     def add(self, analyzed: Sequence[bytes] | pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Takes what a chunk has for the analyzers (see `Chunk.analyzed`); yields the batches that are full."""
         if self._decoder is None:
             return
         if isinstance(analyzed, pa.RecordBatch):
-            previous, self._last = self._last, _as_lists(analyzed, self._columns)
-            if previous is not None:
-                yield self._pack(previous, len(previous), b"")
+            yield self._pack(_as_lists(analyzed, self._columns))
         else:
             self._examples += analyzed
-            while len(self._examples) > self._batch_size:
+            while len(self._examples) >= self._batch_size:
                 full, self._examples = self._examples[: self._batch_size], self._examples[self._batch_size :]
-                yield self._pack(self._decoder.DecodeBatch(full), len(full), b"")
+                yield self._pack(self._decoder.DecodeBatch(full))
 
-    def flush(self, unit_summaries: Summaries) -> Iterator[pa.RecordBatch]:
-        """Yields the last batch, with the unit's summaries."""
-        needed = {spec: unit_summaries[spec] for spec in self._summary_specs if spec in unit_summaries}
-        encoded = summaries.encode(needed) if needed else b""
+    def flush(self) -> Iterator[pa.RecordBatch]:
+        """Yields the last batch."""
         if self._examples and self._decoder is not None:
-            self._last = self._decoder.DecodeBatch(self._examples)
-            self._examples = []
-        if self._last is not None:
-            yield self._pack(self._last, len(self._last), encoded)
-            self._last = None
-        elif self._decoder is None and encoded:
-            yield self._pack(None, 1, encoded)
+            examples, self._examples = self._examples, []
+            yield self._pack(self._decoder.DecodeBatch(examples))
 
-    def _pack(self, values: pa.RecordBatch | None, rows: int, encoded: bytes) -> pa.RecordBatch:
-        """A batch of `rows` rows; its first row carries the encoded summaries."""
+    def _pack(self, values: pa.RecordBatch) -> pa.RecordBatch:
+        """A batch with all of the features: placeholders for those that nothing depends on."""
         columns = []
         for column in self._schema:
-            if column.name == SUMMARIES:
-                columns.append(_lists(pa.array([encoded] * bool(rows), column.type.value_type), rows, column.type))
-            elif values is not None and column.name in self._columns:
+            if column.name in self._columns:
                 columns.append(values.column(values.schema.get_field_index(column.name)).cast(column.type))
             else:
-                columns.append(_placeholder(self._features[column.name], rows, column.type))
+                columns.append(_placeholder(self._features[column.name], len(values), column.type))
         return pa.RecordBatch.from_arrays(columns, schema=self._schema)
 
 
@@ -108,7 +85,8 @@ def _as_lists(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.Reco
 
 def _placeholder(feature: Feature, rows: int, arrow_type: pa.DataType) -> pa.Array:
     if feature.optional or None in feature.shape:
-        return _lists(pa.array([], arrow_type.value_type), rows, arrow_type)
+        empty = pa.array([], arrow_type.value_type)
+        return _large_list(np.zeros(rows + 1, np.int64), empty, np.ones(rows, bool)).cast(arrow_type)
     width = 1 if feature.is_pixels else int(np.prod([size or 0 for size in feature.shape]))
     return _fixed(np.zeros(rows * width, np.int64), rows, arrow_type)
 
@@ -119,13 +97,6 @@ def _fixed(values: np.ndarray, rows: int, arrow_type: pa.DataType) -> pa.Array:
     flat = pa.array([b""] * len(values), item) if pa.types.is_large_binary(item) else pa.array(values).cast(item)
     width = len(values) // rows if rows else 0
     return pa.LargeListArray.from_arrays(pa.array(np.arange(rows + 1) * width), flat).cast(arrow_type)
-
-
-def _lists(first: pa.Array, rows: int, arrow_type: pa.DataType) -> pa.Array:
-    """All values in the first row, none in the others."""
-    offsets = np.full(rows + 1, len(first), np.int64)
-    offsets[0] = 0
-    return _large_list(offsets, first, np.arange(rows) >= len(first)).cast(arrow_type)
 
 
 def _large_list(offsets: np.ndarray, values: pa.Array, missing: np.ndarray) -> pa.Array:

@@ -1,52 +1,29 @@
-"""Writes the transform graph: in the pipeline where `features` uses tft's analyzers, otherwise at the commit."""
+"""Writes the transform graph, at the commit."""
 
+import json
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-import apache_beam as beam
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow_transform import impl_helper
+from tensorflow_transform import annotators, graph_tools, impl_helper
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from ..formats.features import Feature
 from ..prepare.summaries import Summaries
 from ..storage import files
-from .batcher import adapter_config
 from .preprocessing import make_preprocessing_fn
 from .schema import example_schema, stored_specs
 from .statistics import KnownStatistics
 from .trace import Analysis
 
-
-def places(scratch: str) -> tuple[str, str]:
-    """Where in a local folder the analysis writes the transform graph, and where its temporary files are."""
-    return files.join(scratch, "transform_graph"), files.join(scratch, "tmp")
-
-
-class AnalyzeAndWriteGraph(beam.PTransform):
-    """Runs tft's analyzers over RecordBatches and writes the transform graph into a local folder; yields its path."""
-
-    def __init__(self, analysis: Analysis, scratch: str) -> None:
-        super().__init__()
-        self._analysis = analysis
-        self._graph_path, self._temp_path = places(scratch)
-
-    def expand(self, batches: beam.PCollection) -> beam.PCollection:
-        import tensorflow_transform.beam as tft_beam
-        from tensorflow_transform.beam.tft_beam_io import transform_fn_io
-
-        function = self._analysis.preprocessing_fn()
-        with tft_beam.Context(temp_dir=self._temp_path, use_deep_copy_optimization=True):
-            dataset = (batches, adapter_config(self._analysis.features))
-            transform_fn = dataset | "Analyze" >> tft_beam.AnalyzeDataset(function)
-            # (SavedModel path, metadata)
-            written = transform_fn | "WriteGraph" >> transform_fn_io.WriteTransformFn(self._graph_path)
-        return written | "GraphPath" >> beam.Map(lambda _: self._graph_path)  # str
+if TYPE_CHECKING:
+    from .phases import Results
 
 
 def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: str) -> None:
-    """Writes the graph of a `features` without tft's analyzers, in tf.Transform's layout; the commit calls it.
+    """Writes the graph of a `features` without tft's analyzers, in tf.Transform's layout.
 
     Args:
       analysis: The recipe's `features`, and the features that it is applied to.
@@ -58,6 +35,37 @@ def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: 
     function = make_preprocessing_fn(analysis.features_fn, analysis.features, lambda _: statistics)
     files.remove(graph_path)  # of an attempt that was killed
     impl_helper.analyze_in_place(function, False, None, stored_specs(analysis.features), graph_path)
+
+
+def write_analyzed(analysis: Analysis, results: "Results", graph_path: str, temp_path: str) -> None:
+    """Writes the graph of a `features` with tft's analyzers, in tf.Transform's layout.
+
+    Args:
+      analysis: The recipe's `features`, and the features that it is applied to.
+      results: What all of its analyzers gave.
+      graph_path: The folder that `tft.TFTransformOutput` will open.
+      temp_path: Where vocabularies are written; the graph takes its copies from there.
+    """
+    from .phases import TracedFeatures, replacements  # imports Beam's and tf.Transform's analyzers: half a second
+
+    files.remove(graph_path)  # of an attempt that was killed
+    traced = TracedFeatures(analysis, results, temp_path)
+    saved_model = files.join(graph_path, tft.TFTransformOutput.TRANSFORM_FN_DIR)
+    impl_helper.trace_and_write_v2_saved_model(
+        saved_model,
+        analysis.preprocessing_fn(),
+        stored_specs(analysis.features),
+        temp_path,
+        graph_tools.get_analyzers_fingerprint(traced.graph, traced.inputs),
+        replacements(results, temp_path),
+        None,
+        None,
+    )
+    metadata_path = files.join(graph_path, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
+    os.rename(files.join(saved_model, impl_helper.METADATA_DIR_NAME), metadata_path)
+    if assets := annotators.get_asset_annotations(traced.graph):
+        content = json.dumps(assets).encode()
+        files.write_bytes(files.join(metadata_path, tft.TFTransformOutput.ASSET_MAP), content)
 
 
 def finish(graph_path: str, temp_path: str, generation: str, features: Mapping[str, Feature]) -> None:

@@ -10,23 +10,15 @@ from tensorflow_transform.tf_metadata import schema_utils
 from ..formats import decode
 from ..formats.features import Feature
 
-SUMMARIES = "/summaries"  # one more column for the analyzers: encoded summaries in a few rows, nothing in the others
 _TYPES = {"int64": schema_pb2.INT, "float32": schema_pb2.FLOAT, "string": schema_pb2.BYTES}
 _DEFAULTS = {"int64": "int_value", "float32": "float_value", "string": "bytes_value"}  # fields of default_value
 
 
-def example_schema(features: Mapping[str, Feature], analysis: bool = False) -> schema_pb2.Schema:
-    """How prepared examples are parsed, as a tensorflow_metadata schema.
-
-    Args:
-      features: The features of a prepared example.
-      analysis: Whether to add the column that only the analyzers read.
-    """
+def example_schema(features: Mapping[str, Feature]) -> schema_pb2.Schema:
+    """How prepared examples are parsed, as a tensorflow_metadata schema."""
     schema = schema_pb2.Schema()
     for name, feature in features.items():
         _add(schema, name, feature)
-    if analysis:
-        _add(schema, SUMMARIES, Feature("text", "string", (), optional=True))
     return schema
 
 
@@ -45,12 +37,7 @@ def _add(schema: schema_pb2.Schema, name: str, feature: Feature) -> None:
         setattr(tensor.dense_tensor.default_value, _DEFAULTS[dtype], decode.missing(feature))
 
 
-def stored_specs(features: Mapping[str, Feature], analysis: bool = False) -> dict[str, tf.TypeSpec]:
-    """What a preprocessing_fn is traced with: feature name to the type of a batch of stored values.
-
-    Args:
-      features: The features of a prepared example.
-      analysis: Whether to add the column that only the analyzers read.
-    """
-    spec = schema_utils.schema_as_feature_spec(example_schema(features, analysis)).feature_spec
+def stored_specs(features: Mapping[str, Feature]) -> dict[str, tf.TypeSpec]:
+    """What a preprocessing_fn is traced with: feature name to the type of a batch of stored values."""
+    spec = schema_utils.schema_as_feature_spec(example_schema(features)).feature_spec
     return dict(impl_helper.get_type_specs_from_feature_specs(spec))

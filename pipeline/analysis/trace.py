@@ -4,11 +4,11 @@
 
 1. Before the run, with `RecordingStatistics`: learns its requests and its outputs' dtypes, and checks its outputs.
 2. Before the run, with `DeferredStatistics`, only if it uses tft's analyzers: learns their phases and columns.
-3. In the pipeline, with `DeferredStatistics`, by tf.Transform, if it uses tft's analyzers (`AnalyzeAndWriteGraph`);
-   otherwise at the commit, with `KnownStatistics` (`graph_writer.write`). This trace is the graph that is saved.
+3. Where units are reduced for these, and where their results are merged: with `DeferredStatistics`, for each phase.
+4. At the commit, with `KnownStatistics`, or with all that was deferred. This trace is the graph that is saved.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,9 +23,10 @@ from ..prepare.summaries import SummarySpec
 from . import advice
 from . import outputs as checks
 from .batcher import Batcher
+from .deferred_statistics import DeferredStatistics
 from .preprocessing import FeaturesFn, Tensors, call_features, make_preprocessing_fn
 from .requests import StatisticRequest
-from .schema import SUMMARIES, stored_specs
+from .schema import stored_specs
 from .statistics import RecordingStatistics, RequestedStatistics
 
 LIGHT_BATCH = 1000  # examples in a batch without pixels
@@ -43,6 +44,7 @@ class Analysis:
       phases: How many passes over the data tft's analyzers take: 2 where one works on the output of another, 0 where
         there are none.
       columns: The features whose values these analyzers depend on.
+      first_columns: Those of them that the analyzers of the first pass depend on.
       outputs: Output name to the dtype that `features` gave it; the graph widens dtypes that tf.Transform cannot
         describe.
       zero_filled: Columns whose missing values these analyzers take for 0, of integers, or NaN, of floats: `features`
@@ -56,6 +58,7 @@ class Analysis:
     phases: int
     columns: tuple[str, ...]
     outputs: Mapping[str, str]
+    first_columns: tuple[str, ...] = ()
     zero_filled: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -69,21 +72,16 @@ class Analysis:
         """The summaries that answer the requests."""
         return tuple(dict.fromkeys(request.summary_spec for request in self.requests))
 
-    def batcher(self) -> Batcher:
-        """Packs a unit's examples for the analyzers."""
-        return Batcher(self.features, self.columns, self.summary_specs, self.batch_size)
+    def batcher(self, columns: tuple[str, ...]) -> Batcher:
+        """Packs a unit's examples for analyzers that depend on some columns."""
+        return Batcher(self.features, columns, self.batch_size)
 
     def preprocessing_fn(self) -> Callable[[Tensors], Tensors]:
         """`features` as tf.Transform traces it, with the statistics it asks for answered by analyzers."""
         return make_preprocessing_fn(self.features_fn, self.features, self._deferred_statistics)
 
-    def _deferred_statistics(self, stored: Tensors) -> RequestedStatistics:
-        if not self.requests:
-            return RecordingStatistics(self.features)  # it will not be asked
-        # Imports Beam's and tf.Transform's analyzers: half a second.
-        from .deferred_statistics import DeferredStatistics
-
-        return DeferredStatistics(self.features, stored[SUMMARIES], self.requests)
+    def _deferred_statistics(self, _: Tensors) -> RequestedStatistics:
+        return DeferredStatistics(self.features, self.requests)
 
 
 def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> Analysis:
@@ -115,19 +113,30 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
     analysis = Analysis(features_fn, features, recording.requests, 0, (), dtypes, warnings=warnings)
     if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         return analysis
-    graph, inputs, outputs = _trace(analysis.preprocessing_fn(), features)
-    analyzed = _analyzed_tensors(graph)  # first: counting phases empties the graph's collection
-    needed = graph_tools.get_dependent_inputs(graph, inputs, analyzed)
-    columns = tuple(name for name in features if name in needed)
-    zero_filled = tuple(name for name in columns if _is_zero_filled(features[name], inputs[name], analyzed))
-    return replace(analysis, columns=columns, phases=_count_phases(graph, inputs, outputs), zero_filled=zero_filled)
+    # Imports Beam and tf.Transform's implementations of its analyzers: half a second.
+    from .phases import split_in_phases
+
+    graph, inputs, _ = _trace(analysis.preprocessing_fn(), features)
+    try:
+        phases = split_in_phases(graph, inputs)
+    except ValueError as error:
+        raise RequestError(f"Recipe(features=...): {error}") from error
+    analyzed = _analyzed_tensors(graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS))
+    columns = _dependencies(features, graph, inputs, analyzed)
+    return replace(
+        analysis,
+        phases=len(phases),
+        columns=columns,
+        first_columns=_dependencies(features, graph, inputs, _analyzed_tensors(phases[0])),
+        zero_filled=tuple(name for name in columns if _is_zero_filled(features[name], inputs[name], analyzed)),
+    )
 
 
 def _trace(
     preprocessing_fn: Callable[[Tensors], Tensors], features: Mapping[str, Feature]
 ) -> tuple[tf.Graph, Any, Any]:
     """The graph of a preprocessing_fn, its inputs and its outputs."""
-    specs = stored_specs(features, analysis=True)
+    specs = stored_specs(features)
     traced: tuple[tf.Graph, Any, Any] = impl_helper.trace_preprocessing_function(
         preprocessing_fn, specs, use_tf_compat_v1=False
     )
@@ -148,12 +157,20 @@ def _sources(inputs: Mapping[str, Any]) -> dict[str, Source]:
     return sources
 
 
-def _analyzed_tensors(graph: tf.Graph) -> list[tf.Tensor]:
-    """The tensors that the graph's analyzers are given."""
+def _analyzed_tensors(sinks: Iterable[Any]) -> list[tf.Tensor]:
+    """The tensors that some analyzers are given."""
     visitor = graph_tools.SourcedTensorsVisitor()
-    for sink in graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
+    for sink in sinks:
         nodes.Traverser(visitor).visit_value_node(sink.future)
     return list(visitor.sourced_tensors)
+
+
+def _dependencies(
+    features: Iterable[str], graph: tf.Graph, inputs: Mapping[str, Any], tensors: list[tf.Tensor]
+) -> tuple[str, ...]:
+    """The features that some tensors depend on."""
+    needed = graph_tools.get_dependent_inputs(graph, inputs, tensors)
+    return tuple(name for name in features if name in needed)
 
 
 def _is_zero_filled(feature: Feature, stored: Any, analyzed: Sequence[tf.Tensor]) -> bool:
@@ -185,22 +202,3 @@ def _behind(operation: tf.Operation, filled: set[str]) -> set[str]:
             reached.add(current.name)
             pending += [tensor.op for tensor in current.inputs[1 if current.name in filled else 0 :]]
     return reached
-
-
-def _count_phases(graph: tf.Graph, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> int:
-    """How many passes over the data tf.Transform makes: one more than the highest phase of its analysis graph."""
-    from tensorflow_transform.beam import analysis_graph_builder, beam_nodes
-
-    future, _, leaves = analysis_graph_builder.build(graph, inputs, outputs)
-    phases = {0}
-    seen = set()
-    pending = [future, *leaves]
-    while pending:
-        operation = pending.pop().parent_operation
-        if id(operation) in seen:
-            continue
-        seen.add(id(operation))
-        if isinstance(operation.operation_def, beam_nodes.ApplySavedModel):
-            phases.add(operation.operation_def.phase)
-        pending.extend(operation.inputs)
-    return max(phases) + 1

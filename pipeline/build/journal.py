@@ -47,6 +47,7 @@ class Journal:
       segment_file: Its rows on their way to other units' shards, in a global shuffle; else None.
       summaries: The file with the summaries of columns and images, of the statistics' split only; None: there are none.
       hashes: The file with the content hashes of its examples, for the duplicate report; None: there are none.
+      accumulators: The file with what tft's analyzers have accumulated of the statistics' split; None: there are none.
       notes: What happened to values of columns.
     """
 
@@ -60,6 +61,7 @@ class Journal:
     labels: dict[str, dict[str, int]] = field(default_factory=dict)
     summaries: StoredFile | None = None
     hashes: StoredFile | None = None
+    accumulators: StoredFile | None = None
     segment_file: SegmentFile | None = None
     notes: Notes = field(default_factory=dict)
 
@@ -73,7 +75,7 @@ class Journal:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
         segments = (self.segment_file.file, self.segment_file.index) if self.segment_file else ()
-        others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, *segments)
+        others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, self.accumulators, *segments)
         return [file for file in (*shards, *others) if file]
 
     def write(self, root: str) -> None:
@@ -82,12 +84,6 @@ class Journal:
         content = json.dumps(asdict(replace(self, notes={})) | {"notes": notes}, sort_keys=True).encode()
         files.write_bytes(files.join(root, paths.unit_journal(self.unit)), content)
 
-    def read_summaries(self, root: str) -> Summaries:
-        """The summaries of the unit's columns and images."""
-        if self.summaries is None:
-            return {}
-        return summaries.decode(files.read_bytes(files.join(root, self.summaries.path)))
-
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Journal":
         """Reads the JSON object back."""
@@ -95,7 +91,8 @@ class Journal:
             split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
             for split, shard in entry["shards"].items()
         }
-        optional = {name: _stored(entry[name]) for name in ("quarantine", "filtered_list", "summaries", "hashes")}
+        names = ("quarantine", "filtered_list", "summaries", "hashes", "accumulators")
+        optional = {name: _stored(entry[name]) for name in names}
         notes = {
             (code, column): ColumnNote(**{**note, "place": tuple(note["place"])})
             for code, column, note in entry["notes"]
@@ -176,6 +173,17 @@ class FinishedUnits:
             for journal in self.load(units)
             if all(self._sizes.get(file.path) == file.bytes for file in journal.files)
         }
+
+
+def merge_summaries(root: str, journals: Iterable[Journal]) -> Summaries:
+    """The summaries of all units, merged in their order; some files are read side by side."""
+    merged: Summaries = {}
+    stored = [journal.summaries for journal in journals if journal.summaries]
+    uris = [files.join(root, file.path) for file in stored]
+    calls = files.calls_for(max((file.bytes for file in stored), default=0))
+    for content in files.map_files(files.read_bytes, uris, calls):
+        merged = summaries.merge(merged, summaries.decode(content))
+    return merged
 
 
 def sizes_of(root: str) -> dict[str, int]:

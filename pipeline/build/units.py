@@ -1,19 +1,17 @@
-"""Makes units: prepares a unit's examples, packs them into its shards, and hands the analyzers what they need."""
+"""Makes units: prepares a unit's examples, packs them into its shards, and reduces them for tft's analyzers."""
 
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
-from apache_beam.pvalue import TaggedOutput
 
-from ..analysis.batcher import Batcher
 from ..analysis.trace import Analysis
 from ..cores import cores
 from ..formats import column_notes, paths
@@ -31,15 +29,17 @@ from ..storage import files
 from . import duplicates
 from .claim import expect_claimed
 from .duplicates import DuplicateOptions
-from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, read_split, write_digests
+from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
 from .journal import FinishedUnits, Journal, encode_hashes
 from .progress import Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
-from .shards import ShardSet, read_examples, store, write_lines
+from .shards import ShardSet, store, write_lines
 from .tasks import Spread, StageDoFn, Wait, each
 from .versions import expect_launchers
 
-BATCHES = "batches"
+if TYPE_CHECKING:
+    from ..analysis.phases import PhaseReducer, UnitReducer
+
 _WRITES = 4  # of a unit's files at a time, beside its shards
 
 
@@ -75,17 +75,12 @@ class MakeOptions(Carrying):
     own: OwnModules = NO_MODULES
     versions: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def emits_batches(self) -> bool:
-        """Whether the analyzers get their batches while units are made, and not from the shards of all."""
-        return self.analysis.phases == 1
-
 
 class MakeUnits(StageDoFn):
-    """Makes units; besides the signals RecordBatches for the analyzers go on, under the tag `BATCHES`.
+    """Makes units.
 
-    A unit whose journal is there is not made again: its batches are read back from its shards. What is there is found
-    out by one listing a worker: nothing is asked of the store about a unit that has just begun.
+    A unit whose journal is there is not made again. What is there is found out by one listing a worker: nothing is
+    asked of the store about a unit that has just begun.
     """
 
     def __init__(self, options: MakeOptions) -> None:
@@ -105,21 +100,18 @@ class MakeUnits(StageDoFn):
         if self._maker:
             self._maker.close()
 
-    def do(self, numbers: Sequence[int]) -> Iterator[Any]:
-        options = self._options
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         if self._maker is None:
-            expect_launchers(options.versions, options.own)
-            self._maker = UnitMaker(options, self._progress)
+            expect_launchers(self._options.versions, self._options.own)
+            self._maker = UnitMaker(self._options, self._progress)
         journals = self._maker.before.read(numbers)
         for number in numbers:
             finished = self._journals.get(number) or journals.get(number)
             if finished is None:
-                finished = self._journals[number] = yield from self._maker.make(number)
-            elif options.emits_batches:
-                for batch in read_back(options, finished):
-                    yield TaggedOutput(BATCHES, batch)
+                finished = self._journals[number] = self._maker.make(number)
             self._progress.tell(number, _progress(finished))
             _count(finished)
+        return ()
 
 
 class UnitMaker:
@@ -143,6 +135,7 @@ class UnitMaker:
             options.preparer.use_joined(options.root)
         self._worker = options.preparer.start(options.threads or cores())
         self._plan = PlanReader(files.join(options.root, paths.PLAN))
+        self._reducer = _first_phase(options.analysis)
 
     def __enter__(self) -> "UnitMaker":
         return self
@@ -154,9 +147,11 @@ class UnitMaker:
         """Ends its threads and processes."""
         self._plan.close()
         self._worker.close()
+        if self._reducer:
+            self._reducer.close()
 
-    def make(self, number: int) -> Generator[Any, None, Journal]:
-        """Makes a unit; yields batches for the analyzers.
+    def make(self, number: int) -> Journal:
+        """Makes a unit.
 
         Raises:
           PenstockError: another run makes the generation by now, or a function of `prepare` does what it must not.
@@ -167,26 +162,26 @@ class UnitMaker:
         if options.duplicates:
             pieces = duplicates.mark(options.duplicates, number, pieces)
         has_statistics = options.preparer.statistics.split in unit.shards
-        batcher = options.analysis.batcher() if has_statistics and options.emits_batches else None
+        reducer = self._reducer.start() if has_statistics and self._reducer else None
         chunks = self._worker.chunks(list(unit.shards), pieces)
-        return (yield from _make_unit(options, unit, chunks, batcher, self.before, self._progress))
+        return _make_unit(options, unit, chunks, reducer, self.before, self._progress)
 
 
 def _make_unit(
     options: MakeOptions,
     unit: Unit,
     chunks: Iterable[Chunk],
-    batcher: Batcher | None,
+    reducer: "UnitReducer | None",
     before: FinishedUnits,
     progress: ProgressWriter,
-) -> Generator[TaggedOutput, None, Journal]:
-    """Writes a unit's shards, quarantine, hashes, summaries and, last, its journal; yields batches while it does.
+) -> Journal:
+    """Writes a unit's shards, quarantine, hashes, summaries, accumulators and, last, its journal.
 
     Args:
       options: What a worker must know.
       unit: The unit.
       chunks: What is in it.
-      batcher: Packs the batches; None: there are none.
+      reducer: Reduces the unit for tft's analyzers; None: there are none, or nothing for them.
       before: What was there before; a journal of the unit is of no use then.
       progress: Is told how far it is.
 
@@ -208,20 +203,33 @@ def _make_unit(
                 progress.tell(unit.index, Progress(tally.read, len(tally.quarantined)))
                 for name, split in chunk.splits.items():
                     packer.add(name, split.examples, split.positions)
-                if batcher:
-                    yield from _tagged(batcher.add(chunk.analyzed))
-            if batcher:
-                yield from _tagged(batcher.flush(tally.summaries))
+                if reducer and len(chunk.analyzed):
+                    reducer.add(chunk.analyzed)
+            accumulated = reducer.finish() if reducer else None
             _expect_first(options, unit.index)
     except _MadeElsewhere as other:
         return other.journal
-    finished = _write_files(options.root, unit.index, tally, packer, before)
+    finished = _write_files(options.root, unit.index, tally, accumulated, packer, before)
     finished.write(options.root)
     return finished
 
 
+def _first_phase(analysis: Analysis) -> "PhaseReducer | None":
+    """Reduces units for the first phase of the analysis; None: there is none."""
+    if not analysis.phases:
+        return None
+    from ..analysis.phases import PhaseReducer  # imports Beam's and tf.Transform's analyzers: half a second
+
+    return PhaseReducer(analysis, {}, analysis.first_columns)
+
+
 def _write_files(
-    root: str, unit: int, tally: "_Tally", packer: ShardSet | SegmentWriter, before: FinishedUnits
+    root: str,
+    unit: int,
+    tally: "_Tally",
+    accumulated: bytes | None,
+    packer: ShardSet | SegmentWriter,
+    before: FinishedUnits,
 ) -> Journal:
     """Writes a unit's files side by side, since a store answers each write late; gives the journal that lists them."""
     with ThreadPoolExecutor(_WRITES, "write") as pool:
@@ -229,6 +237,7 @@ def _write_files(
         filtered = pool.submit(_store_lines, root, paths.unit_filtered(unit), tally.filtered_examples, before)
         summaries = pool.submit(_write_summaries, root, unit, tally.summaries)
         hashes = pool.submit(_write_hashes, root, unit, tally.hashes)
+        accumulators = pool.submit(_write_accumulators, root, unit, accumulated)
         with _abandoned_on_error(packer):
             packed = packer.finish()
         return Journal(
@@ -243,6 +252,7 @@ def _write_files(
             labels={split: dict(counts) for split, counts in tally.labels.items()},
             summaries=summaries.result(),
             hashes=hashes.result(),
+            accumulators=accumulators.result(),
             notes=tally.notes,
         )
 
@@ -284,19 +294,9 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
         scan_here(options.scan)
     if options.duplicates:
         duplicates.find_here(options.duplicates)
-    with UnitMaker(replace(options, analysis=replace(options.analysis, phases=0)), ProgressWriter(None)) as maker:
+    with UnitMaker(options, ProgressWriter(None)) as maker:
         for number in numbers:
-            yield _last(maker.make(number))
-
-
-def _last(making: Generator[Any, None, Journal]) -> Journal:
-    """What a unit's making comes to, without what it yields."""
-    while True:
-        try:
-            next(making)
-        except StopIteration as end:
-            journal: Journal = end.value
-            return journal
+            yield maker.make(number)
 
 
 @contextlib.contextmanager
@@ -306,10 +306,6 @@ def _abandoned_on_error(packer: ShardSet | SegmentWriter) -> Iterator[None]:
     except BaseException as error:
         packer.abandon(error)
         raise
-
-
-def _tagged(batches: Iterable[pa.RecordBatch]) -> Iterator[TaggedOutput]:
-    return (TaggedOutput(BATCHES, batch) for batch in batches)
 
 
 @dataclass
@@ -349,26 +345,12 @@ def _write_summaries(root: str, unit: int, collected: Summaries) -> StoredFile |
     return store(root, paths.unit_summaries(unit), 0, summaries.encode(collected)) if collected else None
 
 
+def _write_accumulators(root: str, unit: int, accumulated: bytes | None) -> StoredFile | None:
+    return None if accumulated is None else store(root, paths.unit_accumulators(unit), 0, accumulated)
+
+
 def _write_hashes(root: str, unit: int, hashes: Sequence[tuple[str, pa.RecordBatch]]) -> StoredFile | None:
     return store(root, paths.unit_hashes(unit), 0, encode_hashes(hashes)) if hashes else None
-
-
-def read_back(options: MakeOptions, finished: Journal) -> Iterator[pa.RecordBatch]:
-    """The analyzers' batches of a unit that is finished, from its shards and its summaries."""
-    if options.preparer.statistics.split not in finished.shards and finished.segment_file is None:
-        return
-    batcher = options.analysis.batcher()
-    if options.analysis.columns:
-        for example in _stored_examples(options, finished):
-            yield from batcher.add([example])
-    yield from batcher.flush(finished.read_summaries(options.root))
-
-
-def _stored_examples(options: MakeOptions, finished: Journal) -> Iterator[bytes]:
-    split = options.preparer.statistics.split
-    if finished.segment_file:
-        return read_split(options.root, paths.unit_segments(finished.unit), options.splits, split)
-    return read_examples(files.join(options.root, finished.shards[split].file.path))
 
 
 class ShuffleGlobally(beam.PTransform):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,8 @@ from ..analysis import graph_writer
 from ..analysis.requests import VocabularyRequest
 from ..analysis.trace import Analysis
 from ..build.claim import expect_claimed
-from ..build.journal import FinishedUnits, Journal
+from ..build.journal import FinishedUnits, Journal, merge_summaries
+from ..build.phases import evaluate_phase
 from ..build.shards import read_examples
 from ..errors import OverBudgetError, PenstockError
 from ..formats import paths
@@ -40,7 +40,7 @@ from ..graph import exporter
 from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
 from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
-from ..prepare.summaries import Summaries, decode, merge
+from ..prepare.summaries import Summaries
 from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
 from ..storage import files
@@ -96,7 +96,6 @@ class CommitOptions(Carrying):
       budget: How many examples may be quarantined.
       replaces: The pointer when the run began.
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
-      scratch: A local folder that the analysis and the commit share; None where nothing is analyzed in the pipeline.
       own: The recipe's own modules.
       versions: What the launcher has, and workers must have; empty: they are not asked.
     """
@@ -112,7 +111,6 @@ class CommitOptions(Carrying):
     budget: Budget
     replaces: Pointer | None
     superseded: str | None = None
-    scratch: str | None = None
     own: OwnModules = NO_MODULES
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -194,7 +192,7 @@ def commit(options: CommitOptions) -> Manifest:
     check_budget(options, totals, journals)
     of_joins = join_warnings(journals)
     splits = _splits(options, finished, journals, totals)
-    merged = _merge_summaries(options, journals)
+    merged = merge_summaries(options.root, journals)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
     graph, graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
     equal = duplicates.find_duplicates(options.root, journals)
@@ -259,17 +257,6 @@ def _filtered(options: CommitOptions, journals: Sequence[Journal]) -> list[Liste
     return [(file, reasons) for file, reasons in listed if file]
 
 
-def _merge_summaries(options: CommitOptions, journals: Sequence[Journal]) -> Summaries:
-    """The summaries of all units, merged in their order; some files are read side by side."""
-    merged: Summaries = {}
-    stored = [journal.summaries for journal in journals if journal.summaries]
-    uris = [files.join(options.root, file.path) for file in stored]
-    calls = files.calls_for(max((file.bytes for file in stored), default=0))
-    for content in files.map_files(files.read_bytes, uris, calls):
-        merged = merge(merged, decode(content))
-    return merged
-
-
 def _missing_labels(options: CommitOptions, journals: Sequence[Journal]) -> list[str]:
     """Warnings of labels that a split lacks, but for those that the plan gave already."""
     labels: dict[str, Counter[str]] = {}
@@ -321,7 +308,7 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
 def _finish_graph(
     options: CommitOptions, journals: Sequence[Journal], summaries: Summaries, summary: Mapping[str, Any]
 ) -> tuple[dict[str, bytes], Golden, list[str]]:
-    """Makes the graph, or takes the analysis', and its portable form, in a local folder of this attempt's own.
+    """Makes the graph and its portable form, in a local folder of this attempt's own.
 
     Returns:
       The graph's files by their paths in the generation; what it gives; and warnings.
@@ -331,12 +318,12 @@ def _finish_graph(
     """
     with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
         graph_path = files.join(folder, paths.TRANSFORM_GRAPH)
-        if options.scratch:
-            analyzed, temp_path = graph_writer.places(options.scratch)
-            shutil.copytree(analyzed, graph_path)
+        temp_path, analysis = files.join(folder, "tmp"), options.analysis
+        if analysis.phases:
+            results = evaluate_phase(options.root, analysis, analysis.phases - 1, journals, summaries)
+            graph_writer.write_analyzed(analysis, results, graph_path, temp_path)
         else:
-            temp_path = files.join(folder, "tmp")
-            graph_writer.write(options.analysis, summaries, graph_path, temp_path)
+            graph_writer.write(analysis, summaries, graph_path, temp_path)
         graph_writer.finish(graph_path, temp_path, options.generation_id, options.analysis.features)
         outputs, warnings = _check_and_export(options, journals, summaries, summary, graph_path)
         written = files.list_folder(graph_path)

@@ -43,7 +43,6 @@ RESOLVED = "_work/resolved.arrow"
 RUN = "_work/run"
 LEASE = "_work/lease.json"
 JOB = "_work/job.json"
-SCRATCH = "_work/scratch"
 PLAN_UNITS = "_work/units.jsonl"
 JOINED = "_work/joined"
 UNITS = "_work/units"
@@ -167,6 +166,21 @@ def unit_hashes(unit: int) -> str:
 def unit_summaries(unit: int) -> str:
     """The summaries of a unit's columns (see `summaries.encode`)."""
     return f"{UNITS}/{unit:05d}.summaries"
+
+
+def unit_accumulators(unit: int) -> str:
+    """What tft's analyzers have accumulated of a unit in the first phase of their analysis."""
+    return f"{UNITS}/{unit:05d}.accumulators"
+
+
+def phase_accumulators(phase: int, digest: str, unit: int) -> str:
+    """What they have in a later phase, given the results of the one before, which the digest stands for."""
+    return f"{WORK}/phases/{phase}-{digest}/{unit:05d}.accumulators"
+
+
+def phase_results(phase: int) -> str:
+    """What tft's analyzers give in a phase and in those before it."""
+    return f"{WORK}/phases/{phase}.results"
 
 
 def unit_segments(unit: int) -> str:

@@ -58,7 +58,7 @@ def tft_only(inputs: Any) -> dict[str, Any]:
 
 
 def mixed(inputs: Any) -> dict[str, Any]:
-    """Raw columns to tf.Transform, summaries to ours: both travel in the same batches."""
+    """Raw columns to tf.Transform's analyzers, summaries to ours."""
     return {
         "theirs": tft.scale_to_z_score(inputs["x"]),
         "ours": numeric.standardize(inputs, "x"),

@@ -1,0 +1,140 @@
+"""The phases of tf.Transform's analysis: units are reduced for each, and one task evaluates what they come to.
+
+Units are reduced for the first phase while they are made, and for later ones from what they have stored. All goes by
+files of the generation, so workers share no folder; what a phase gives follows from the units in their order alone.
+"""
+
+import hashlib
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from ..analysis.trace import Analysis
+from ..errors import PenstockError
+from ..formats import paths
+from ..prepare.summaries import Summaries
+from ..storage import files
+from .claim import expect_claimed
+from .global_shuffle import read_split
+from .journal import FinishedUnits, Journal, merge_summaries
+from .shards import read_examples
+from .tasks import StageDoFn
+from .units import MakeOptions
+
+if TYPE_CHECKING:
+    from ..analysis.phases import PhaseReducer, Results
+
+
+def evaluate_phase(
+    root: str, analysis: Analysis, phase: int, journals: Iterable[Journal], summaries: Summaries
+) -> "Results":
+    """What the analyzers of a phase give, and those of the phases before it.
+
+    Args:
+      root: The generation's URI.
+      analysis: The recipe's `features`.
+      phase: The phase, whose accumulators are all written.
+      journals: Of all units, in their order.
+      summaries: The merged summaries of the statistics' split; of use in the first phase only.
+
+    Raises:
+      PenstockError: workers found other analyzers in `features` than there are here.
+    """
+    from ..analysis.phases import evaluate  # imports Beam's and tf.Transform's analyzers: half a second
+
+    before, digest = _results_before(root, phase)
+    uris = [
+        files.join(root, _accumulators(phase, digest, journal.unit)) for journal in journals if journal.accumulators
+    ]
+    calls = files.calls_for(max(map(files.size, uris[:1]), default=0))
+    contents = files.map_files(files.read_bytes, uris, calls)
+    with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
+        return evaluate(analysis, before, [partial(files.read_bytes, uri) for uri in uris], contents, summaries, folder)
+
+
+def _accumulators(phase: int, digest: str, unit: int) -> str:
+    """Where a unit's accumulators for a phase are."""
+    return paths.phase_accumulators(phase, digest, unit) if phase else paths.unit_accumulators(unit)
+
+
+def _results_before(root: str, phase: int) -> tuple["Results", str]:
+    """What the phases before one gave, and what of it names the files that depend on it."""
+    from ..analysis.phases import decode_results
+
+    if phase == 0:
+        return {}, ""
+    content = files.read_bytes(files.join(root, paths.phase_results(phase - 1)))
+    return decode_results(content), hashlib.sha256(content).hexdigest()[:16]
+
+
+class EvaluatePhase(StageDoFn):
+    """Evaluates a phase for the next one: its results go to a file."""
+
+    def __init__(self, options: MakeOptions, units: int, phase: int) -> None:
+        super().__init__(options.root, options.run)
+        self._options = options
+        self._units = units
+        self._phase = phase
+
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        from ..analysis.phases import encode_results
+
+        root = self._options.root
+        journals = list(FinishedUnits(root).load(range(self._units)))
+        if len(journals) != self._units:
+            raise PenstockError(f"{root}: expected {self._units} journals, found {len(journals)}; run again")
+        summaries = merge_summaries(root, journals) if self._phase == 0 else {}
+        results = evaluate_phase(root, self._options.analysis, self._phase, journals, summaries)
+        expect_claimed(root, self._options.run)
+        files.write_bytes(files.join(root, paths.phase_results(self._phase)), encode_results(results))
+        return ()
+
+
+class ReducePhase(StageDoFn):
+    """Reduces units for a phase that needs the results of the one before it."""
+
+    def __init__(self, options: MakeOptions, phase: int) -> None:
+        super().__init__(options.root, options.run)
+        self._options = options
+        self._phase = phase
+
+    def setup(self) -> None:
+        self._reducer: PhaseReducer | None = None
+
+    def teardown(self) -> None:
+        if self._reducer:
+            self._reducer.close()
+
+    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+        root = self._options.root
+        expect_claimed(root, self._options.run)
+        for number in numbers:
+            journal = Journal.load(root, number)
+            if journal is None:
+                raise PenstockError(f"{root}: expected the journal of unit {number}, found none; run again")
+            if journal.accumulators:
+                self._reduce(journal)
+        return ()
+
+    def _reduce(self, journal: Journal) -> None:
+        """Writes a unit's accumulators, unless an attempt has that was given the same results."""
+        from ..analysis.phases import PhaseReducer
+
+        root, analysis = self._options.root, self._options.analysis
+        if self._reducer is None:
+            results, self._digest = _results_before(root, self._phase)
+            self._reducer = PhaseReducer(analysis, results, analysis.columns)
+        uri = files.join(root, _accumulators(self._phase, self._digest, journal.unit))
+        if files.exists(uri):
+            return
+        unit = self._reducer.start()
+        for example in self._stored_examples(journal):
+            unit.add([example])
+        files.write_bytes(uri, unit.finish())
+
+    def _stored_examples(self, journal: Journal) -> Iterator[bytes]:
+        root, split = self._options.root, self._options.preparer.statistics.split
+        if journal.segment_file:
+            return read_split(root, paths.unit_segments(journal.unit), self._options.splits, split)
+        return read_examples(files.join(root, journal.shards[split].file.path))

@@ -1,0 +1,105 @@
+"""tft's own analyzers where workers share no folder: on stores, in several processes, in one: the same results."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_transform as tft
+from helpers import contents, penstock, request, write
+
+from penstock.pipeline import Csv, Recipe
+from penstock.pipeline.formats.manifest import Manifest
+from penstock.pipeline.storage import files
+from penstock.runners.run import run
+from penstock.transforms import numeric
+
+ROWS = 3000
+RECIPE = """
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from penstock import Csv, Recipe
+
+
+def features(inputs):
+    x = inputs["x"]
+    return {
+        "z": tft.scale_to_z_score(x),
+        "bucket": tft.bucketize(x, 5),
+        "id": tft.compute_and_apply_vocabulary(inputs["word"], vocab_filename="words"),
+        "keyed": tft.scale_to_z_score_per_key(x, inputs["word"]),
+        "zz": tft.scale_to_z_score(tft.scale_to_z_score(x) ** 2),
+    }
+
+
+recipe = Recipe(source=Csv("*.csv"), features=features, shards=4, splits={"train": 0.8, "test": 0.2})
+"""
+
+
+def features(inputs: Any) -> dict[str, Any]:
+    x = inputs["x"]
+    scaled = numeric.standardize(inputs, "x")
+    return {
+        "z": tft.scale_to_z_score(x),
+        "bucket": tft.bucketize(x, 5),
+        "quantiles": tf.searchsorted(tft.quantiles(x, 4, 0.01)[0], x, "right"),
+        "id": tft.compute_and_apply_vocabulary(inputs["word"], vocab_filename="words"),
+        "waits": tft.scale_to_0_1(scaled),  # for a statistic
+    }
+
+
+def table(folder: Path) -> Path:
+    values = np.random.default_rng(3).normal(5, 2, ROWS).round(5)
+    rows = "".join(f"{number},{value},w{number % 17}\n" for number, value in enumerate(values.tolist()))
+    return write(folder, {f"{name}.csv": f"n,x,word\n{rows}" for name in "abc"})
+
+
+def results(dataset: Path) -> dict[str, str]:
+    """All but what tells the time or follows from it, and TensorFlow's file, whose order follows from addresses."""
+    named = ("manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb", "golden.json")
+    return {
+        path.partition("/")[2]: digest for path, digest in contents(dataset).items() if not path.endswith(named)
+    } | {"outputs": golden(dataset)}
+
+
+def golden(dataset: Path) -> str:
+    (path,) = dataset.glob("*/statistics/golden.json")
+    entry = json.loads(path.read_text())
+    return json.dumps({name: value for name, value in entry.items() if name != "shard"}, sort_keys=True)
+
+
+def test_a_store_without_a_shared_folder_gives_what_a_disk_does(tmp_path: Path):
+    raw = table(tmp_path / "raw")
+    recipe = Recipe(source=Csv("*.csv"), features=features, shards=4, splits={"train": 0.8, "test": 0.2})
+    run(request(recipe, raw, tmp_path / "local", "0" * 64))
+    source, output = "memory://analyzers/raw", "memory://analyzers/dataset"
+    for path in raw.glob("*.csv"):
+        files.write_bytes(f"{source}/{path.name}", path.read_bytes())
+    run(request(recipe, source, output, "0" * 64))  # type: ignore[arg-type]
+    there = tmp_path / "there"
+    for info in files.list_folder(output):
+        write(there, {info.uri[len(output) + 1 :]: files.read_bytes(info.uri)})
+    assert results(there) == results(tmp_path / "local")
+    assert not any("_work" in path for path in contents(there))
+
+
+@pytest.mark.slow
+def test_two_workers_give_what_one_does(tmp_path: Path):
+    raw = table(tmp_path / "raw")
+    (tmp_path / "recipe.py").write_text(RECIPE)
+    for workers in (1, 2):
+        output = tmp_path / f"of{workers}"
+        arguments = ["run", tmp_path / "recipe.py", "--input", raw, "--output", output, "--workers", str(workers)]
+        ended = penstock(*arguments)
+        assert ended.returncode == 0, ended.stderr
+    assert results(tmp_path / "of2") == results(tmp_path / "of1")
+    assert Manifest.load(str(tmp_path / "of2")).transform_graph.outputs == {
+        "z": "float32",
+        "bucket": "int64",
+        "id": "int64",
+        "keyed": "float32",
+        "zz": "float32",
+    }
