@@ -8,7 +8,7 @@ grid. Each is a frozen dataclass: it pickles, compares and says what it does.
 In the examples, `inputs_of(image=pixels)` is what `features` receives of such an image, with its statistics.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -20,6 +20,7 @@ from .inputs import Inputs, expect_name
 from .outcome import Example, Filtered, Rejected
 from .pixels import Colour, Mode, as_pil, to_mode
 from .resampling import Resample, resampled
+from .scaling import Scaled
 from .step import config_of
 
 Fit = Literal["stretch", "cover", "letterbox"]
@@ -70,30 +71,44 @@ class Resize:
         """The arguments of `resize`, by name."""
         return config_of(self)
 
-    def __call__(self, example: Example) -> Example:
-        """Returns the example with its images, and the mask of "image" if any, in this size."""
-        image, mask = _pixels(example)
+    def __call__(self, example: Example, scaled: Scaled | None = None) -> Example:
+        """Returns the example with its images, and the mask of "image" if any, in this size.
+
+        Args:
+          example: The example.
+          scaled: How its image was decoded, where that was not at its full size.
+        """
         missing = sorted(set(self.names) - example.keys())
-        if missing:
+        if missing and "image" in example:
             raise ValueError(f"resize(names=...): expected images that examples hold, found {missing}; fix the recipe")
-        pixels = {name: image if name == "image" else as_pil(example[name]) for name in self.names}
+        image, mask = (scaled.image, example.get("mask")) if scaled else _pixels(example)
+        wholes = {name: Scaled.whole(image if name == "image" else as_pil(example[name])) for name in self.names}
+        if scaled and "image" in wholes:
+            wholes["image"] = scaled
         resized = {
-            name: self._resized(each, self.resample, _fill_of(each.mode, self.fill)) for name, each in pixels.items()
+            name: self._resized(whole, self.resample, _fill_of(whole.image.mode, self.fill))
+            for name, whole in wholes.items()
         }
         if mask is None or "image" not in self.names:
             return {**example, **resized}
         fill = self._class_around(mask) if self.fit == "letterbox" else 0
-        return {**example, **resized, "mask": self._resized(mask, "nearest", fill)}
+        return {**example, **resized, "mask": self._resized(Scaled.whole(mask), "nearest", fill)}
 
-    def _resized(self, image: Image.Image, filter_: Resample, fill: int | Colour) -> Image.Image:
+    def shrinks_by(self, size: tuple[int, int], factor: float) -> bool:
+        """Whether an image of that width and height becomes smaller by that factor or more, along both sides."""
+        sides = factor * self.width <= size[0], factor * self.height <= size[1]
+        return any(sides) if self.fit == "letterbox" else all(sides)
+
+    def _resized(self, whole: Scaled, filter_: Resample, fill: int | Colour) -> Image.Image:
         size = (self.width, self.height)
         if self.fit == "stretch":
-            return resampled(image, size, filter_)
+            return resampled(whole.image, size, filter_, whole.box)
         if self.fit == "cover":
-            return resampled(image, size, filter_, _covered(image.size, size))
-        inner = _inscribed(image.size, size)
-        around = Image.new(image.mode, size, fill)
-        around.paste(resampled(image, inner, filter_), ((size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2))
+            return resampled(whole.image, size, filter_, whole.within(_covered(whole.size, size)))
+        inner = _inscribed(whole.size, size)
+        around = Image.new(whole.image.mode, size, fill)
+        left, top = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+        around.paste(resampled(whole.image, inner, filter_, whole.box), (left, top))
         return around
 
     def _class_around(self, mask: Image.Image) -> int:
@@ -237,10 +252,10 @@ class MinSize:
         """The arguments of `min_size`, by name."""
         return config_of(self)
 
-    def __call__(self, example: Example) -> Example:
-        """Returns the example as it is, or raises Filtered("too_small")."""
-        image, _ = _pixels(example)
-        if image.height < self.height or image.width < self.width:
+    def __call__(self, example: Example, scaled: Scaled | None = None) -> Example:
+        """Returns the example as it is, or raises Filtered("too_small"); `scaled` as for `Resize`."""
+        width, height = scaled.size if scaled else _pixels(example)[0].size
+        if height < self.height or width < self.width:
             raise Filtered("too_small")
         return example
 
@@ -278,10 +293,10 @@ class MaxAspect:
         """The arguments of `max_aspect`, by name."""
         return config_of(self)
 
-    def __call__(self, example: Example) -> Example:
-        """Returns the example as it is, or raises Filtered("aspect")."""
-        image, _ = _pixels(example)
-        if max(image.size) > self.ratio * min(image.size):
+    def __call__(self, example: Example, scaled: Scaled | None = None) -> Example:
+        """Returns the example as it is, or raises Filtered("aspect"); `scaled` as for `Resize`."""
+        size = scaled.size if scaled else _pixels(example)[0].size
+        if max(size) > self.ratio * min(size):
             raise Filtered("aspect")
         return example
 
@@ -310,6 +325,7 @@ def decode(
     range: tuple[int, int] | None = None,
     mask_palette: Mapping[Colour, int] | None = None,
     lossy_masks: bool = False,
+    scale: float | None = None,
 ) -> Decode:
     """How files become images, for a source; `Decode` says what the arguments mean.
 
@@ -321,7 +337,29 @@ def decode(
     >>> pixels.mode, pixels.size
     ('L', (3, 2))
     """
-    return Decode(mode, formats, max_pixels, first_frame, strict, background, range, mask_palette, lossy_masks)
+    return Decode(mode, formats, max_pixels, first_frame, strict, background, range, mask_palette, lossy_masks, scale)
+
+
+def steps_of_scaled(steps: Sequence[Any]) -> int:
+    """How many of the first steps of `prepare` can work on an image that was decoded at a fraction of its size.
+
+    Args:
+      steps: The steps.
+
+    Returns:
+      0, or the number of steps up to a `resize` that only `min_size` and `max_aspect` precede.
+
+    >>> steps_of_scaled([image.min_size(8, 8), image.resize(32, 32), image.convert("L")])
+    2
+    >>> steps_of_scaled([image.center_crop(8, 8), image.resize(32, 32)])
+    0
+    """
+    for number, step in enumerate(steps, 1):
+        if isinstance(step, Resize):
+            return number if "image" in step.names else 0
+        if not isinstance(step, MinSize | MaxAspect):
+            return 0
+    return 0
 
 
 def jpeg(quality: int = 95) -> Jpeg:

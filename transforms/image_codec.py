@@ -28,6 +28,8 @@ from .masks import class_ids
 from .observations import COLOUR_BITS, GREY_BITS, MASK_COLOUR, MASK_STORED, Observation
 from .outcome import Rejected
 from .pixels import Colour, Mode, Pixels, as_pil, orientation, to_mode, transposed
+from .resampling import Box
+from .scaling import Scaled, ShrinksBy, box_of, factor_of
 from .step import config_of
 from .tiff import load_tiff
 
@@ -56,6 +58,10 @@ class Decode:
       mask_palette: Of masks whose colours are classes, (red, green, blue) to class id; a mask with another colour is
         rejected. None: a mask's pixels are the ids, and of a palette its indices.
       lossy_masks: Whether to take a mask from a format that changes pixels, such as JPEG, as it is decoded.
+      scale: Large JPEGs are decoded at a half, a quarter or an eighth of their size, in a fraction of the time, where
+        `prepare` begins with a `resize` (`min_size` and `max_aspect` may precede it) and what is decoded is still so
+        many times as large, along both sides, as what that makes of it: 1 is fastest, from 2 on one hardly sees a
+        difference. Masks are decoded whole. None: all are decoded whole.
     """
 
     codec_id: ClassVar[str] = "image.decode"
@@ -69,6 +75,7 @@ class Decode:
     range: tuple[int, int] | None = None
     mask_palette: Mapping[Colour, int] | None = field(default=None, hash=False)
     lossy_masks: bool = False
+    scale: float | None = None
 
     def __post_init__(self) -> None:
         expect(self.mode in ("RGB", "L", "I;16"), "decode(mode=...)", "'RGB', 'L' or 'I;16'", self.mode)
@@ -97,6 +104,12 @@ class Decode:
             "None, or a dict such as {(128, 64, 128): 0} of colours to class ids from 0 to 65535",
             self.mask_palette,
         )
+        expect(
+            self.scale is None or (type(self.scale) in (int, float) and 1 <= self.scale < math.inf),
+            "decode(scale=...)",
+            "None, or a number from 1",
+            self.scale,
+        )
 
     def config(self) -> dict[str, Any]:
         """The arguments of `image.decode`, by name; a palette as a list of colours with their ids."""
@@ -119,13 +132,40 @@ class Decode:
           Rejected: `empty`, `not_an_image`, `format_not_allowed`, `too_many_pixels`, `animated`, `truncated`,
             `corrupt`, `unsupported_compression`, `preview`, `unsupported_mode` or `out_of_range`.
         """
+        return self.scaled(payload, observations).image
+
+    def scaled(
+        self, payload: bytes, observations: list[Observation] | None = None, shrinks_by: ShrinksBy | None = None
+    ) -> Scaled:
+        """Decodes an image as `__call__` does, or at a fraction of its size.
+
+        Args:
+          payload: A file's content.
+          observations: As in `__call__`.
+          shrinks_by: What is to become of it, where `scale` says that it may be decoded so; None: it is decoded whole.
+
+        Raises:
+          Rejected: as `__call__`.
+        """
         with _rejecting():
-            return self._to_mode(self._load(payload), observations)
+            loaded = self._load(payload, shrinks_by=shrinks_by)
+            return Scaled(self._to_mode(loaded, observations), loaded.size, loaded.box)
 
     def decode_pair(
         self, image_payload: bytes, mask_payload: bytes, observations: list[Observation] | None = None
     ) -> tuple[Image.Image, Image.Image]:
-        """Decodes an image and its mask, and lays both on one grid.
+        """Decodes an image and its mask, and lays both on one grid: `scaled_pair` without a fraction."""
+        scaled, mask = self.scaled_pair(image_payload, mask_payload, observations)
+        return scaled.image, mask
+
+    def scaled_pair(
+        self,
+        image_payload: bytes,
+        mask_payload: bytes,
+        observations: list[Observation] | None = None,
+        shrinks_by: ShrinksBy | None = None,
+    ) -> tuple[Scaled, Image.Image]:
+        """Decodes an image, perhaps at a fraction of its size, and its mask, which is laid on the whole image's grid.
 
         A mask that has an EXIF orientation is turned by it. One that has none is turned like its image, unless its size
         says that it was drawn on the upright photo.
@@ -134,9 +174,10 @@ class Decode:
           image_payload: The image file's content.
           mask_payload: The mask file's content.
           observations: As in `__call__`.
+          shrinks_by: As in `scaled`.
 
         Returns:
-          The image as `__call__` returns it, and the mask of the same size: class ids, in mode L or I;16.
+          The image as `scaled` returns it, and the mask of the whole image's size: class ids, in mode L or I;16.
 
         Raises:
           Rejected: as in `__call__`, with `mask_` before the code where it is about the mask; `mask_mode` where the
@@ -144,25 +185,26 @@ class Decode:
             `mask_size_mismatch`.
         """
         with _rejecting():
-            loaded = self._load(image_payload)
-            image = self._to_mode(loaded, observations)
+            loaded = self._load(image_payload, shrinks_by=shrinks_by)
+            scaled = Scaled(self._to_mode(loaded, observations), loaded.size, loaded.box)
+            width, height = loaded.size
         with _rejecting("mask_"):
             loaded_mask = self._load(mask_payload, is_mask=True)
             ids = class_ids(loaded_mask.image, loaded_mask.raw_mode, self.mask_palette)
             mask = ids.image
-            was_lying = loaded.orientation >= 5 and image.width != image.height
-            if not loaded_mask.orientation and not (was_lying and mask.size == image.size):
+            was_lying = loaded.orientation >= 5 and width != height
+            if not loaded_mask.orientation and not (was_lying and mask.size == loaded.size):
                 mask = transposed(mask, loaded.orientation)
-            if mask.size != image.size:
+            if mask.size != loaded.size:
                 raise Rejected(
                     "size_mismatch",
-                    f"expected the size of the image, {image.width}x{image.height} when upright, found "
+                    f"expected the size of the image, {width}x{height} when upright, found "
                     f"{mask.width}x{mask.height}; make the mask from this very image",
                 )
         if observations is not None:
             observations.append((MASK_STORED, ids.stored_as))
             observations += ((MASK_COLOUR, colour) for colour in ids.colours)
-        return image, mask
+        return scaled, mask
 
     def _to_mode(self, loaded: "_Loaded", observations: list[Observation] | None) -> Image.Image:
         image = loaded.image
@@ -175,7 +217,7 @@ class Decode:
             observations.append((COLOUR_BITS, str(int(upper.max()).bit_length() + 8)))
         return to_mode(image, self.mode, self.background, self.range or (0, 65535))
 
-    def _load(self, payload: bytes, is_mask: bool = False) -> "_Loaded":
+    def _load(self, payload: bytes, is_mask: bool = False, shrinks_by: ShrinksBy | None = None) -> "_Loaded":
         """The upright image in the file's own mode, and what only its file tells."""
         image = self._open(payload)
         if is_mask and not self.lossy_masks and is_lossy(payload, image):
@@ -186,14 +228,19 @@ class Decode:
             )
         stored, stated = raw_mode(image), orientation(image)  # in this order: the latter loads a PNG
         if image.format in ("JPEG", "MPO"):
-            return _Loaded(transposed(load_jpeg(payload, image, self.strict), stated), stated, stored)
+            whole = image.size
+            size = whole[::-1] if stated >= 5 else whole
+            factor = factor_of(size, self.scale, shrinks_by) if self.scale and shrinks_by else 1
+            pixels = load_jpeg(payload, image, self.strict, factor)
+            box = box_of(size, 1 if pixels.size == whole else factor, stated)
+            return _Loaded(transposed(pixels, stated), stated, stored, size, box)
         if self.strict and image.format == "PNG":
             # decoding skips some of the checksums, and with them a flipped bit in seventy
             open_image(payload, ["PNG"]).verify()
         if image.format == "TIFF":  # Pillow turns it upright itself while it loads it
-            return _Loaded(load_tiff(payload, image), stated, stored)
+            return _Loaded.whole(load_tiff(payload, image), stated, stored)
         image.load()
-        return _Loaded(transposed(image, stated), stated, stored)
+        return _Loaded.whole(transposed(image, stated), stated, stored)
 
     def _open(self, payload: bytes) -> Image.Image:
         """Reads the header, and rejects what can be rejected by it."""
@@ -229,11 +276,17 @@ class Decode:
 
 
 class _Loaded(NamedTuple):
-    """An upright image, the orientation that its file states (0: none), and how that stores pixels."""
+    """As `Scaled`, and which orientation the file states (0: none), and how it stores pixels."""
 
     image: Image.Image
     orientation: int
     raw_mode: str
+    size: tuple[int, int]
+    box: Box
+
+    @classmethod
+    def whole(cls, image: Image.Image, orientation: int, raw_mode: str) -> "_Loaded":
+        return cls(image, orientation, raw_mode, *Scaled.whole(image)[1:])
 
 
 @dataclass(frozen=True)

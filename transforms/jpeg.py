@@ -18,13 +18,14 @@ _COLOURS = {"RGB": ("RGBX", 4), "L": ("GRAY", 1), "CMYK": ("CMYK", 4)}
 _DAMAGE = ("Corrupt JPEG data", "Premature end of JPEG file", "Inconsistent progression")
 
 
-def load_jpeg(payload: bytes, image: Image.Image, strict: bool) -> Image.Image:
+def load_jpeg(payload: bytes, image: Image.Image, strict: bool, factor: int = 1) -> Image.Image:
     """The pixels of an opened JPEG.
 
     Args:
       payload: The file's content.
       image: What Pillow opened it as; it may be loaded and returned.
       strict: Whether to reject what libjpeg decodes with a warning of damage.
+      factor: 1, 2, 4 or 8: decode that fraction of its size. CMYK is decoded whole.
 
     Raises:
       Rejected: `truncated` or `corrupt`, in strict mode.
@@ -33,7 +34,7 @@ def load_jpeg(payload: bytes, image: Image.Image, strict: bool) -> Image.Image:
     pixels = None
     if image.mode in _COLOURS:
         try:
-            pixels = _decode(payload, image)
+            pixels = _decode(payload, image, factor)
         except ValueError as error:
             complaint = str(error)
             if strict and complaint.startswith(_DAMAGE):
@@ -41,13 +42,15 @@ def load_jpeg(payload: bytes, image: Image.Image, strict: bool) -> Image.Image:
                 raise _damaged(complaint) from None
             # otherwise a flavour that simplejpeg doesn't know
     if pixels is None or image.mode == "CMYK":  # Adobe's CMYK is inverted, which Pillow sees to
+        if factor > 1 and image.mode in ("RGB", "L"):
+            image.draft(None, (image.width // factor, image.height // factor))
         image.load()
         return image
     return _to_pil(pixels, image.mode)
 
 
 def decode_jpeg(
-    content: bytes | memoryview, colours: str, buffer: npt.NDArray[np.uint8] | None = None
+    content: bytes | memoryview, colours: str, buffer: npt.NDArray[np.uint8] | None = None, factor: int = 1
 ) -> npt.NDArray[np.uint8]:
     """Decodes in full precision: what Pillow gives, and TensorFlow's decode_jpeg with dct_method="INTEGER_ACCURATE".
 
@@ -55,6 +58,7 @@ def decode_jpeg(
       content: The JPEG.
       colours: simplejpeg's name of the colour space: "RGB", "RGBX", "GRAY", "CMYK".
       buffer: Contiguous; what it is decoded into, as far as it is large enough. None: a new array.
+      factor: 1, 2, 4 or 8: decode that fraction of its size, which the buffer has; sides of 16 pixels at least.
 
     Returns:
       uint8 [h, w, c]: on the buffer's memory, where there is one, but of the JPEG's own shape.
@@ -63,7 +67,15 @@ def decode_jpeg(
       ValueError: it is no JPEG, is damaged, or is of a flavour that simplejpeg doesn't know.
     """
     pixels: npt.NDArray[np.uint8] = simplejpeg.decode_jpeg(
-        content, colours, fastdct=False, fastupsample=False, strict=True, buffer=buffer
+        content,
+        colours,
+        fastdct=False,
+        fastupsample=False,
+        min_height=buffer.shape[0] if factor > 1 and buffer is not None else 0,
+        min_width=buffer.shape[1] if factor > 1 and buffer is not None else 0,
+        min_factor=factor,
+        strict=True,
+        buffer=buffer,
     )
     return pixels
 
@@ -87,18 +99,20 @@ def _damaged(complaint: str) -> Rejected:
     return Rejected("corrupt", f"{message}, or take what can be decoded with decode(strict=False)")
 
 
-def _decode(payload: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:
+def _decode(payload: bytes, image: Image.Image, factor: int) -> npt.NDArray[np.uint8] | None:
     """The pixels, uint8 [h, w, 1 or 4]; None where simplejpeg reads another size in the header than Pillow."""
     colours, channels = _COLOURS[image.mode]
+    if image.mode == "CMYK":
+        factor = 1
     # the buffer bounds the memory by the size that was checked
-    buffer = np.empty((image.height, image.width, channels), np.uint8)
+    buffer = np.empty((-(-image.height // factor), -(-image.width // factor), channels), np.uint8)
     try:
-        pixels = decode_jpeg(payload, colours, buffer=buffer)
+        pixels = decode_jpeg(payload, colours, buffer, factor)
     except ValueError as error:
         if "bad ICC marker" not in str(error):
             raise
         # a bad colour profile leaves the pixels whole, but hides whether they are: decode without it
-        pixels = decode_jpeg(payload.replace(b"ICC_PROFILE\0", b"ICC-PROFILE\0"), colours, buffer=buffer)
+        pixels = decode_jpeg(payload.replace(b"ICC_PROFILE\0", b"ICC-PROFILE\0"), colours, buffer, factor)
     return pixels if pixels.shape == buffer.shape else None
 
 

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ...transforms.columns import Vectorized, Where
+from ...transforms.image import steps_of_scaled
 from ...transforms.image_codec import Jpeg, Png, Raw
 from ..errors import RequestError
 from ..formats import paths
@@ -83,6 +84,14 @@ class Recipe:
                 "prepare",
                 "functions of one example for images, such as keep(lambda example: example['n'] > 1, 'few')",
                 step,
+            )
+        if isinstance(self.source, Images | ImageJoin) and self.source.decode.scale:
+            _expect(
+                steps_of_scaled(self.prepare) > 0,
+                "prepare",
+                "image.resize first, with image.min_size and image.max_aspect before it at most, since the source has "
+                "image.decode(scale=...)",
+                self.prepare,
             )
         _expect(self.features is None or callable(self.features), "features", "a function of inputs", self.features)
         _expect(self.compression in (None, "gzip"), "compression", "None or 'gzip'", self.compression)

@@ -13,9 +13,11 @@ import numpy as np
 import pyarrow as pa
 
 from ...transforms.histogram import count_pixels
+from ...transforms.image import Resize, steps_of_scaled
 from ...transforms.image_codec import Decode, Jpeg, Png, Raw
 from ...transforms.observations import Observation
 from ...transforms.outcome import Filtered, Rejected
+from ...transforms.scaling import Scaled
 from ..errors import in_words
 from ..formats.column_notes import ColumnNote
 from ..formats.example_writer import serialize
@@ -96,10 +98,10 @@ class ImageSteps:
         stage = "decode"
         observations: list[Observation] = []
         try:
-            example = self._decode(reference, payloads, observations)
+            example, scaled = self._decode(reference, payloads, observations)
             stage = "prepare"
-            for function in self.functions:
-                example = _apply(function, example)
+            for number, function in enumerate(self.functions):
+                example = _apply(function, example, **({"scaled": scaled} if number < self._steps_of_scaled else {}))
             _check_mask_size(example)
             stage = "encode"
             features = self._describe(example)
@@ -116,16 +118,27 @@ class ImageSteps:
         text = None if label is None else str(label)
         return Prepared(reference.key, text, values, features, sha256, counts, tuple(observations))
 
-    def _decode(self, reference: Reference, payloads: Payloads, observations: list[Observation]) -> dict[str, Any]:
+    @cached_property
+    def _steps_of_scaled(self) -> int:
+        """How many of the first functions take an image that was decoded at a fraction of its size."""
+        return steps_of_scaled(self.functions) if self.decode.scale else 0
+
+    def _decode(
+        self, reference: Reference, payloads: Payloads, observations: list[Observation]
+    ) -> tuple[dict[str, Any], Scaled]:
+        """The example as `prepare` gets it, and how its image was decoded."""
         example: dict[str, Any] = {KEY: reference.key}
+        resize = self.functions[self._steps_of_scaled - 1] if self._steps_of_scaled else None
+        shrinks_by = resize.shrinks_by if isinstance(resize, Resize) else None
         if payloads.mask is None:
-            example[IMAGE] = self.decode(payloads.image, observations)
+            scaled = self.decode.scaled(payloads.image, observations, shrinks_by)
         else:
-            example[IMAGE], example[MASK] = self.decode.decode_pair(payloads.image, payloads.mask, observations)
+            scaled, example[MASK] = self.decode.scaled_pair(payloads.image, payloads.mask, observations, shrinks_by)
+        example[IMAGE] = scaled.image
         if reference.label is not None:
             example[LABEL] = reference.label
         example.update(reference.columns or {})
-        return example
+        return example, scaled
 
     def _describe(self, example: dict[str, Any]) -> dict[str, Feature]:
         joined = self.joined_features
@@ -349,9 +362,9 @@ def _as_stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch
     return pa.RecordBatch.from_arrays([overflow_to_infinity(array) for array in arrays], columns.names)
 
 
-def _apply(step: Callable[[dict[str, Any]], dict[str, Any]], example: dict[str, Any]) -> dict[str, Any]:
+def _apply(step: Callable[..., dict[str, Any]], example: dict[str, Any], **options: Any) -> dict[str, Any]:
     try:
-        prepared = step(example)
+        prepared = step(example, **options)
     except (Rejected, Filtered):
         raise
     except (Exception, SystemExit) as error:  # a user's function may raise anything: one example fails, not the run

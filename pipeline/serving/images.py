@@ -1,7 +1,7 @@
 """An image's way from its file to the pixels that training sees, as TensorFlow operations: `prepare` once more."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -11,6 +11,7 @@ from .exif import upright
 from .resample import KERNELS, resample
 
 ImageFunction = Callable[[tf.Tensor], tf.Tensor]
+FACTORS, SMALLEST = (1, 2, 4, 8), 16  # as `transforms.scaling`
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
 _FILTERS = ("image.min_size", "image.max_aspect", "keep")
 
@@ -54,12 +55,16 @@ def _steps_that_matter(prepare: Mapping[str, Any], features: Collection[str]) ->
 def pipeline(prepare: Mapping[str, Any]) -> ImageFunction:
     """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
     rules = prepare["decode"]["arguments"]
-    mattering = _steps_that_matter(prepare, {IMAGE})
+    first = _first_resize(prepare) if rules.get("scale") else None
+    mattering = [step for step in _steps_that_matter(prepare, {IMAGE}) if step is not first]
     steps = [_STEPS[step["step"]](step["arguments"]) for step in mattering if step["step"] not in _FILTERS]
     store = _through_storage(prepare["encode"]["image"])
 
     def run(payload: tf.Tensor) -> tf.Tensor:
-        image = decode(payload, rules)
+        if first is None:
+            image = decode(payload, rules).image
+        else:
+            image = _resized(decode(payload, rules, first["arguments"]), first["arguments"])
         for step in steps:
             image = step(image)
         return store(image)
@@ -67,15 +72,45 @@ def pipeline(prepare: Mapping[str, Any]) -> ImageFunction:
     return run
 
 
-def decode(payload: tf.Tensor, rules: Mapping[str, Any]) -> tf.Tensor:
+def _first_resize(prepare: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """As `transforms.image.steps_of_scaled`: the step that takes an image at a fraction of its size."""
+    steps = (step for step in prepare["steps"] if step.get("step") not in ("image.min_size", "image.max_aspect"))
+    step: Mapping[str, Any] = next(steps, {})
+    is_resize = step.get("step") == "image.resize" and IMAGE in step["arguments"].get("names", [IMAGE])
+    return step if is_resize else None
+
+
+class Scaled(NamedTuple):
+    """As `transforms.scaling.Scaled`.
+
+    Attributes:
+      image: uint8 [h, w, channels].
+      size: Height and width of the whole image, int32 scalars.
+      box: float64 [4]: left, top, right, bottom of the whole image in pixels of `image`.
+    """
+
+    image: tf.Tensor
+    size: tuple[tf.Tensor, tf.Tensor]
+    box: tf.Tensor
+
+    @classmethod
+    def whole(cls, image: tf.Tensor) -> "Scaled":
+        """An image at its full size."""
+        height, width = _size(image)
+        return cls(image, (height, width), tf.cast(tf.stack([0, 0, width, height]), tf.float64))
+
+
+def decode(payload: tf.Tensor, rules: Mapping[str, Any], resize: Mapping[str, Any] | None = None) -> Scaled:
     """The upright image in a JPEG or PNG file, as `transforms.image.decode` gives it; an error where that rejects it.
 
     Args:
       payload: string scalar.
       rules: The arguments of `transforms.image.decode`.
+      resize: The arguments of the `transforms.image.resize` that takes the image at a fraction of its size; None: it is
+        decoded whole.
 
     Returns:
-      uint8 [h, w, 3], or [h, w, 1].
+      Its image is uint8 [h, w, 3], or [h, w, 1].
     """
     is_png = header.is_png(payload)
     kinds = [is_kind for name, is_kind in (("JPEG", header.is_jpeg), ("PNG", header.is_png)) if name in accepted(rules)]
@@ -85,10 +120,47 @@ def decode(payload: tf.Tensor, rules: Mapping[str, Any]) -> tf.Tensor:
         stated = header.read(tf.identity(payload))
     with tf.control_dependencies(_checks(stated, rules)):
         payload = tf.identity(payload)
-    colours = tf.cond(is_png, lambda: _decode_png(payload), lambda: _decode_jpeg(payload))
+    size = _upright_size(stated)
+    index = tf.constant(0)
+    if resize is not None:
+        index = tf.where(is_png, 0, _fraction(size, rules["scale"], resize))
+    colours = tf.cond(is_png, lambda: _decode_png(payload), lambda: _decode_jpeg(payload, index, resize is not None))
     colours.set_shape([None, None, 3])
     colours = upright(colours, stated.orientation)
-    return colours if rules["mode"] == "RGB" else _grey(colours)
+    image = colours if rules["mode"] == "RGB" else _grey(colours)
+    return Scaled.whole(image) if resize is None else Scaled(image, size, _box(size, index, stated.orientation))
+
+
+def _upright_size(stated: header.Header) -> tuple[tf.Tensor, tf.Tensor]:
+    """Height and width of the upright image, int32."""
+    is_lying = stated.orientation >= 5
+    height, width = tf.cast(stated.height, tf.int32), tf.cast(stated.width, tf.int32)
+    return tf.where(is_lying, width, height), tf.where(is_lying, height, width)
+
+
+def _fraction(size: tuple[tf.Tensor, tf.Tensor], margin: float, resize: Mapping[str, Any]) -> tf.Tensor:
+    """As `transforms.scaling.factor_of`: the index in `FACTORS`."""
+    height, width = size
+    index = tf.constant(0)
+    for number, factor in enumerate(FACTORS[1:], 1):
+        sides = [
+            tf.constant(factor * margin * resize[name], tf.float64) <= tf.cast(side, tf.float64)
+            for name, side in (("width", width), ("height", height))
+        ]
+        shrinks = tf.reduce_any(sides) if resize["fit"] == "letterbox" else tf.reduce_all(sides)
+        index = tf.where(shrinks & (tf.minimum(height, width) >= SMALLEST * factor), number, index)
+    return index
+
+
+def _box(size: tuple[tf.Tensor, tf.Tensor], index: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
+    """As `transforms.scaling.box_of`: float64 [4]."""
+    sides = tf.cast(tf.stack([size[1], size[0]]), tf.float64)
+    extents = sides * tf.gather(tf.constant([1 / factor for factor in FACTORS], tf.float64), index)
+    turned = [
+        tf.reduce_any(orientation == tf.constant(each, orientation.dtype)) for each in ([2, 3, 6, 7], [3, 4, 7, 8])
+    ]
+    start = tf.where(tf.stack(turned), tf.math.ceil(extents) - extents, tf.zeros_like(extents))
+    return tf.concat([start, start + extents], axis=0)
 
 
 def accepted(rules: Mapping[str, Any]) -> list[str]:
@@ -117,8 +189,13 @@ def _checks(stated: header.Header, rules: Mapping[str, Any]) -> list[Any]:
     return checks
 
 
-def _decode_jpeg(payload: tf.Tensor) -> tf.Tensor:
-    return tf.io.decode_jpeg(payload, 3, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
+def _decode_jpeg(payload: tf.Tensor, index: tf.Tensor, may_shrink: bool) -> tf.Tensor:
+    """The pixels of a JPEG at the fraction of that index in `FACTORS`."""
+
+    def decoded(factor: int) -> Callable[[], tf.Tensor]:
+        return lambda: tf.io.decode_jpeg(payload, 3, factor, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
+
+    return tf.switch_case(index, [decoded(factor) for factor in FACTORS]) if may_shrink else decoded(1)()
 
 
 def _decode_png(payload: tf.Tensor) -> tf.Tensor:
@@ -139,27 +216,32 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
 
 
 def _resize(arguments: Mapping[str, Any]) -> ImageFunction:
-    """As `transforms.image.resize`."""
-    height, width, name = arguments["height"], arguments["width"], arguments["resample"]
-    if "image" not in arguments.get("names", ["image"]):
+    """As `transforms.image.resize`, of whole images."""
+    if IMAGE not in arguments.get("names", [IMAGE]):
         return lambda image: image
+    return lambda image: _resized(Scaled.whole(image), arguments)
 
-    def stretch(image: tf.Tensor) -> tf.Tensor:
-        return resample(image, height, width, _whole_image(image), name)
 
-    def cover(image: tf.Tensor) -> tf.Tensor:
-        return resample(image, height, width, _covered(image, height, width), name)
+def _resized(whole: Scaled, arguments: Mapping[str, Any]) -> tf.Tensor:
+    """As `transforms.image.resize`: uint8 [height, width, channels]."""
+    height, width, name = arguments["height"], arguments["width"], arguments["resample"]
+    if arguments["fit"] == "stretch":
+        return resample(whole.image, height, width, whole.box, name)
+    if arguments["fit"] == "cover":
+        return resample(whole.image, height, width, _within(whole, _covered(whole.size, height, width)), name)
+    inner_height, inner_width = _inscribed(whole.size, height, width)
+    inner = tf.cast(resample(whole.image, inner_height, inner_width, whole.box, name), tf.int32)
+    top, left = (height - inner_height) // 2, (width - inner_width) // 2
+    around = [[top, height - inner_height - top], [left, width - inner_width - left], [0, 0]]
+    inside = tf.pad(tf.ones_like(inner[:, :, :1]), around) > 0
+    colour = _fill(whole.image, arguments["fill"])
+    return tf.cast(tf.where(inside, tf.pad(inner, around), colour), tf.uint8)
 
-    def letterbox(image: tf.Tensor) -> tf.Tensor:
-        inner_height, inner_width = _inscribed(image, height, width)
-        inner = tf.cast(resample(image, inner_height, inner_width, _whole_image(image), name), tf.int32)
-        top, left = (height - inner_height) // 2, (width - inner_width) // 2
-        around = [[top, height - inner_height - top], [left, width - inner_width - left], [0, 0]]
-        inside = tf.pad(tf.ones_like(inner[:, :, :1]), around) > 0
-        colour = _fill(image, arguments["fill"])
-        return tf.cast(tf.where(inside, tf.pad(inner, around), colour), tf.uint8)
 
-    return {"stretch": stretch, "cover": cover, "letterbox": letterbox}[arguments["fit"]]
+def _within(whole: Scaled, box: tf.Tensor) -> tf.Tensor:
+    """A box of the whole image's pixels in those that were decoded; divided by a power of two."""
+    factor = tf.round(tf.cast(whole.size[1], tf.float64) / (whole.box[2] - whole.box[0]))
+    return tf.tile(whole.box[:2], [2]) + box / factor
 
 
 def _size(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -167,15 +249,9 @@ def _size(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return shape[0], shape[1]
 
 
-def _whole_image(image: tf.Tensor) -> tf.Tensor:
-    """The box of all of an image: left, top, right and bottom; float64 [4]."""
-    height, width = _size(image)
-    return tf.cast(tf.stack([0, 0, width, height]), tf.float64)
-
-
-def _covered(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
+def _covered(size: tuple[tf.Tensor, tf.Tensor], height: int, width: int) -> tf.Tensor:
     """As `transforms.image`: the box in the middle that has the target's shape; float64 [4]."""
-    own_height, own_width = (tf.cast(size, tf.float64) for size in _size(image))
+    own_height, own_width = (tf.cast(side, tf.float64) for side in size)
     shape = tf.constant([height, width], tf.float64)
     is_wide = own_width * height > own_height * width
     # divided as in `resample`
@@ -184,9 +260,9 @@ def _covered(image: tf.Tensor, height: int, width: int) -> tf.Tensor:
     return tf.stack([left, top, own_width - left, own_height - top])
 
 
-def _inscribed(image: tf.Tensor, height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _inscribed(size: tuple[tf.Tensor, tf.Tensor], height: int, width: int) -> tuple[tf.Tensor, tf.Tensor]:
     """As `transforms.image`: the largest (height, width) of the image's shape that fits."""
-    own_height, own_width = (tf.cast(size, tf.int64) for size in _size(image))
+    own_height, own_width = (tf.cast(side, tf.int64) for side in size)
     one = tf.constant(1, tf.int64)
     low = tf.maximum(one, (2 * own_height * width + own_width) // (2 * own_width))
     narrow = tf.maximum(one, (2 * own_width * height + own_height) // (2 * own_height))

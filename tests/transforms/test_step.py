@@ -94,6 +94,7 @@ CODECS = [
             "range": None,
             "mask_palette": None,
             "lossy_masks": False,
+            "scale": None,
         },
     ),
 ]

@@ -25,6 +25,10 @@ GOOD = TEXT + "recipe = Recipe(source=Images('*.jpg'))\nother = Recipe(source=Im
             r"prepare=...\): expected functions of one example for images",
         ),
         ({"prepare": [columns.vectorized(len)]}, r"prepare=...\): expected functions of one example for images"),
+        (
+            {"source": Images("*.jpg", decode=image.decode(scale=2)), "prepare": [image.convert("L")]},
+            r"prepare=...\): expected image.resize first.*decode\(scale=...\), found \[Convert",
+        ),
         ({"features": {"image": 1}}, r"features=...\): expected a function"),
         ({"splits": "train"}, r"splits=...\): expected shares such as"),
         ({"splits": {}}, r"splits=...\): expected positive fractions"),

@@ -414,3 +414,25 @@ def test_late_answers_of_a_store_are_waited_for_together(tmp_path: Path, monkeyp
     assert [example for chunk in chunks for example in chunk.quarantined] == []
     assert sum(chunk.read for chunk in chunks) == 300
     assert time.monotonic() - start < 5  # two threads alone would take 7.5 s
+
+
+def test_large_jpegs_may_be_decoded_at_a_fraction_of_their_size(tmp_path: Path) -> None:
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 9, 3), np.uint8))
+    coarse.resize((640, 480)).save(tmp_path / "a.jpg")
+    Image.fromarray((np.arange(640 * 480) % 7).astype(np.uint8).reshape(480, 640)).save(tmp_path / "mask.png")
+    size = (tmp_path / "a.jpg").stat().st_size
+    reference = Reference("a.jpg", str(tmp_path / "a.jpg"), size, mask=str(tmp_path / "mask.png"))
+    seen: list[Any] = []
+
+    def see(example: dict[str, Any]) -> dict[str, Any]:
+        seen.append((np.asarray(example["image"]), np.asarray(example["mask"])))
+        return example
+
+    for scale in (2, None):
+        steps = ImageSteps(image.decode(scale=scale), [image.min_size(400, 400), image.resize(30, 40), see])
+        assert isinstance(steps(reference), Prepared)
+    (small, mask), (whole, whole_mask) = seen
+    assert (mask == whole_mask).all()
+    assert 0 < abs(small.astype(int) - whole).max() <= 3
+    filtered = ImageSteps(image.decode(scale=2), [image.min_size(481, 400), image.resize(30, 40)])(reference)
+    assert isinstance(filtered, FilteredExample)

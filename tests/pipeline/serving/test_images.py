@@ -13,6 +13,7 @@ from penstock.pipeline.planning.step_configs import describe_codec, describe_ste
 from penstock.pipeline.serving import header, images
 from penstock.pipeline.serving.resample import KERNELS
 from penstock.transforms import image, touches
+from penstock.transforms.image import steps_of_scaled
 from penstock.transforms.outcome import keep
 from penstock.transforms.step import python_name
 
@@ -44,8 +45,14 @@ def prepare_entry(*steps: Any, mode: Any = "RGB", encode: Any = None, **decode: 
 
 def in_training(payload: bytes, *steps: Any, mode: Any = "RGB", encode: Any = None, **decode: Any) -> np.ndarray:
     """The pixels that training sees."""
-    example: dict[str, Any] = {"key": "k", "image": image.decode(mode=mode, **decode)(payload)}
-    for step in steps:
+    number = steps_of_scaled(steps) if "scale" in decode else 0
+    scaled = image.decode(mode=mode, **decode).scaled(
+        payload, shrinks_by=steps[number - 1].shrinks_by if number else None
+    )
+    example: dict[str, Any] = {"key": "k", "image": scaled.image}
+    for step in steps[:number]:
+        example = step(example, scaled=scaled)
+    for step in steps[number:]:
         example = step(example)
     encoding = encode or image.png()
     picture = example["image"]
@@ -83,6 +90,36 @@ def test_resizing_tall_and_narrow_photos_is_that_of_training(fit: Any) -> None:
     payloads = [encoded(photo(*size, seed=number), "PNG") for number, size in enumerate(TALL)]
     for payload, actual, size in zip(payloads, served_all(payloads, step), TALL, strict=True):
         np.testing.assert_array_equal(actual, in_training(payload, step), str(size))
+
+
+@pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
+@pytest.mark.parametrize(("mode", "scale"), [("RGB", 1), ("RGB", 2.5), ("L", 2)])
+def test_photos_decoded_at_a_fraction_of_their_size(fit: Any, mode: Any, scale: float) -> None:
+    steps = [image.min_size(10, 10), image.resize(24, 33, fit=fit, fill=(9, 200, 30)), image.center_crop(20, 20)]
+    payloads = []
+    for number, (height, width) in enumerate([(40, 60), (331, 257), (100, 517), (403, 99), (640, 777), (24, 33)]):
+        for orientation in (1, 2, 3, 4, 5, 6, 7, 8):
+            exif = Image.Exif()
+            exif[0x0112] = orientation
+            kind = {"subsampling": orientation % 3, "progressive": orientation % 2 == 0}
+            payloads.append(encoded(photo(height, width, seed=number), "JPEG", exif=exif.tobytes(), **kind))
+    payloads.append(encoded(photo(400, 300), "PNG"))
+    payloads.append(encoded(photo(400, 300, "L"), "JPEG"))
+    options = {"mode": mode, "scale": scale}
+    fractions = set()
+    for payload, actual in zip(payloads, served_all(payloads, *steps, **options), strict=True):
+        np.testing.assert_array_equal(actual, in_training(payload, *steps, **options))
+        scaled = image.decode(**options).scaled(payload, shrinks_by=steps[1].shrinks_by)
+        fractions.add(round(scaled.size[0] / scaled.image.width))
+    assert fractions == {1, 2, 4, 8}
+
+
+def test_a_fraction_is_for_a_resize_that_comes_first() -> None:
+    payload = encoded(photo(640, 777), "JPEG")
+    for steps in ([image.center_crop(600, 600), image.resize(24, 24)], [image.convert("L"), image.resize(24, 24)]):
+        actual = served(payload, *steps, scale=1)
+        np.testing.assert_array_equal(actual, in_training(payload, *steps, scale=1))
+        np.testing.assert_array_equal(actual, served(payload, *steps))
 
 
 def test_the_other_steps() -> None:
