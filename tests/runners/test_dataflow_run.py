@@ -1,0 +1,148 @@
+"""Whole runs on a stub of Dataflow, whose worker is a process that has the staged pipeline and nothing else of ours."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dataflow_stub import DataflowStub, counters
+from helpers import REPOSITORY, Cli, draw, penstock
+from s3_stub import SECRET, S3Stub
+
+from penstock.pipeline.formats.manifest import Manifest
+from penstock.pipeline.storage import files
+
+pytestmark = pytest.mark.slow
+
+FIELDS = """
+    source=Images("images/*.png", label=r"(?P<label>.+)_\\d+"),
+    prepare=[step],
+    features=features,
+    splits={"train": 0.8, "test": 0.2},
+    shards=2,
+"""
+FUNCTIONS = """
+OFFSET = 3
+
+
+def step(example):
+    return {**example, "offset": OFFSET}
+
+
+def features(inputs):
+    return {"image": image.standardize(inputs, "image"), "offset": inputs["offset"]}
+"""
+
+
+class Service(DataflowStub):
+    """A stub whose jobs are run by a process."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.environment: dict[str, str] = {}
+        self.states = ["JOB_STATE_PENDING"]
+        self.on_submit = self.start
+        self.said = ""
+
+    def start(self, job: dict[str, Any]) -> None:
+        self.worker = threading.Thread(target=self.work, args=(job,))
+        self.worker.start()
+
+    def work(self, job: dict[str, Any]) -> None:
+        self.folder.mkdir()
+        (self.folder / "pipeline.pb").write_bytes(self.staged("pipeline.pb"))
+        (self.folder / "options.json").write_text(json.dumps(job["environment"]["sdkPipelineOptions"]))
+        worker = [
+            sys.executable,
+            REPOSITORY / "tests/dataflow_worker.py",
+            "pipeline.pb",
+            "options.json",
+            "counted.json",
+        ]
+        environment = os.environ | self.environment | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        ended = subprocess.run(worker, cwd=self.folder, env=environment, capture_output=True, text=True)
+        self.said = ended.stderr
+        if ended.returncode:
+            self.messages = [("2026-01-01T00:00:00Z", f"Error message from worker: {ended.stderr}")]
+            self.states.append("JOB_STATE_FAILED")
+        else:
+            self.metrics = [*counters(json.loads((self.folder / "counted.json").read_text()))]
+            self.states.append("JOB_STATE_DONE")
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Stub]:
+    """A store that this process, the launcher and workers reach."""
+    stub = S3Stub("raw", "prepared")
+    for name, value in {
+        "AWS_ENDPOINT_URL": stub.url,
+        "AWS_ACCESS_KEY_ID": "AKIATEST",
+        "AWS_SECRET_ACCESS_KEY": SECRET,
+        "AWS_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield stub
+    stub.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    service = Service(tmp_path / "worker")
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
+    yield service
+    service.close()
+
+
+def upload(folder: Path, uri: str) -> str:
+    for path in sorted(folder.rglob("*.png")):
+        files.write_bytes(files.join(uri, path.relative_to(folder).as_posix()), path.read_bytes())
+    return uri
+
+
+def hashes(manifest: Manifest) -> list[str]:
+    return [shard.file.sha256 for split in manifest.splits.values() for shard in split.shards]
+
+
+def test_a_run_ends_in_the_in_process_runners_dataset(tmp_path: Path, store: S3Stub, service: Service):
+    cli = Cli(tmp_path)
+    recipe, raw = cli.recipe(FIELDS, FUNCTIONS), upload(draw(tmp_path / "raw", 24), "s3://raw/shapes")
+    ended = penstock(
+        *("run", recipe, "--input", raw, "--output", "s3://prepared/shapes", "--runner", "dataflow", "--json"),
+        *("--", *service.arguments),
+    )
+    assert ended.returncode == 0, ended.stderr + service.said
+    assert json.loads(ended.stdout)["status"] == "committed"
+    plain = penstock("run", recipe, "--input", raw, "--output", "s3://prepared/plain", "--json")
+    assert plain.returncode == 0, plain.stderr
+    ours, theirs = Manifest.load("s3://prepared/plain"), Manifest.load("s3://prepared/shapes")
+    assert hashes(theirs) == hashes(ours)
+    assert (theirs.read, theirs.quarantined) == (24, 0)
+    left = [info.uri for info in files.list_folder("s3://prepared/shapes") if "_work" in info.uri]
+    assert not left
+    again = penstock(
+        *("run", recipe, "--input", raw, "--output", "s3://prepared/shapes", "--runner", "dataflow", "--json"),
+        *("--", *service.arguments),
+    )
+    assert json.loads(again.stdout)["status"] == "up_to_date"
+    assert len(service.jobs) == 1
+
+
+def test_a_job_that_fails_is_told_of_in_words(tmp_path: Path, store: S3Stub, service: Service):
+    service.environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "PENSTOCK_STORE_TRIES": "1"}
+    recipe = Cli(tmp_path).recipe(FIELDS, FUNCTIONS)
+    ended = penstock(
+        *("run", recipe, "--input", upload(draw(tmp_path / "raw", 12), "s3://raw/shapes")),
+        *("--output", "s3://prepared/shapes", "--runner", "dataflow", "--", *service.arguments),
+    )
+    assert ended.returncode == 1, ended.stderr
+    error = ended.stderr[ended.stderr.index("error: ") :]
+    assert "the run failed, nothing was committed" in error
+    assert "s3://prepared" in error
+    assert "Traceback" not in error
+    assert "0 of 3 units are finished; run again to resume" in error
