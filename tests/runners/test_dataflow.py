@@ -16,8 +16,8 @@ from dataflow_stub import BUCKET, DataflowStub, pickled
 from helpers import REPOSITORY, request
 
 from penstock.pipeline import Csv, Images, PenstockError, Recipe, RequestError
-from penstock.pipeline.job import plan, prepare
-from penstock.pipeline.planning.recipe import load_recipe
+from penstock.pipeline.job import RunRequest, plan, prepare
+from penstock.pipeline.planning.recipe import LoadedRecipe, load_recipe
 from penstock.pipeline.storage import files
 from penstock.runners.dataflow import DataflowEngine, WrittenTemplate, check_memory, element_minutes
 from penstock.runners.dataflow_job import DataflowJob
@@ -164,7 +164,7 @@ def test_a_job_is_found_by_another_process(stub: DataflowStub):
 
 def planned_table(folder: Path, rows: int) -> tuple[Any, Any]:
     """The plan and the job of a recipe beside a module of its own, on a table in a store."""
-    asked = request(load(folder).recipe, f"{_store(rows)}/raw", f"{_store()}/dataset")  # type: ignore[arg-type]
+    asked = RunRequest(load(folder), f"{_store(rows)}/raw", f"{_store()}/dataset")
     planned = plan(asked)
     return planned, prepare(asked, planned)
 
@@ -176,26 +176,26 @@ def _store(rows: int = 0) -> str:
     return store
 
 
-def load(folder: Path) -> Any:
+def load(folder: Path) -> LoadedRecipe:
     """The recipe."""
     (folder / "words.py").write_text("def count(word):\n    return len(word)\n")
     (folder / "lengths.py").write_text(RECIPE)
     return load_recipe(str(folder / "lengths.py"))
 
 
-def submit_recipe(stub: DataflowStub, module: Any, job: Any) -> tuple[dict[str, Any], bytes]:
+def submit_recipe(stub: DataflowStub, loaded: LoadedRecipe, job: Any) -> tuple[dict[str, Any], bytes]:
     """Submits a recipe's pipeline; gives the job and the staged pipeline."""
     import cloudpickle
     from apache_beam.internal.cloudpickle import cloudpickle as beam_cloudpickle
 
     from penstock.pipeline.beam import Build
-    from penstock.pipeline.prepare.isolate import pickled_by_value
+    from penstock.pipeline.prepare.shipping import shipped
 
     def build(pipeline: Any) -> None:
         _ = pipeline | Build(job)
 
     before = set(stub.objects)
-    with pickled_by_value(module, (beam_cloudpickle, cloudpickle)):
+    with shipped(loaded.module, loaded.own, (beam_cloudpickle, cloudpickle)):
         running = engine(stub).submit(build, "penstock-make-lengths-01234567")
     (name,) = set(stub.objects) - before
     return stub.jobs[running.job_id], stub.objects[name]
@@ -214,7 +214,7 @@ def test_job_and_pipeline_hold_no_secret_and_no_path_of_this_machine(stub: Dataf
     from apache_beam.portability.api import beam_runner_api_pb2
 
     _, job = planned_table(recipe_folder, 50)
-    entry, staged = submit_recipe(stub, load(recipe_folder).module, job)
+    entry, staged = submit_recipe(stub, load(recipe_folder), job)
     pipeline = beam_runner_api_pb2.Pipeline.FromString(staged)
     local = {
         str(recipe_folder),
@@ -229,6 +229,7 @@ def test_job_and_pipeline_hold_no_secret_and_no_path_of_this_machine(stub: Dataf
     texts = [("the job", json.dumps(entry).encode()), ("the pipeline", staged), *pickled(pipeline)]
     assert len(texts) > 100  # tf.Transform's transforms and coders, each unpacked
     assert any(b"lengths.py" in text for _, text in texts)  # they are unpacked indeed
+    assert any(b"words.py" in text for _, text in texts)
     hits = [(name, word) for name, text in texts for word in local if word.encode() in text]
     assert hits == []
     (environment,) = pipeline.components.environments.values()
@@ -241,7 +242,7 @@ def test_what_is_submitted_does_not_grow_with_the_input(stub: DataflowStub, reci
     for rows in (10, 10_000):
         planned, job = planned_table(recipe_folder, rows)
         assert len(planned.plan.units) == 1
-        entry, staged = submit_recipe(stub, load(recipe_folder).module, job)
+        entry, staged = submit_recipe(stub, load(recipe_folder), job)
         sizes.append((len(json.dumps(entry)), len(staged)))
     (small_job, small_pipeline), (large_job, large_pipeline) = sizes
     assert abs(large_job - small_job) < 100  # numbers and random names are of different lengths

@@ -27,11 +27,11 @@ FIELDS = """
     shards=2,
 """
 FUNCTIONS = """
-OFFSET = 3
+import offsets
 
 
 def step(example):
-    return {**example, "offset": OFFSET}
+    return {**example, "offset": offsets.OFFSET}
 
 
 def features(inputs):
@@ -99,6 +99,12 @@ def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service
     service.close()
 
 
+def write_recipe(folder: Path) -> Path:
+    """A recipe that uses a module beside it."""
+    (folder / "offsets.py").write_text("OFFSET = 3\n")
+    return Cli(folder).recipe(FIELDS, FUNCTIONS)
+
+
 def upload(folder: Path, uri: str) -> str:
     for path in sorted(folder.rglob("*.png")):
         files.write_bytes(files.join(uri, path.relative_to(folder).as_posix()), path.read_bytes())
@@ -110,15 +116,15 @@ def hashes(manifest: Manifest) -> list[str]:
 
 
 def test_a_run_ends_in_the_in_process_runners_dataset(tmp_path: Path, store: S3Stub, service: Service):
-    cli = Cli(tmp_path)
-    recipe, raw = cli.recipe(FIELDS, FUNCTIONS), upload(draw(tmp_path / "raw", 24), "s3://raw/shapes")
+    recipe, raw = write_recipe(tmp_path), upload(draw(tmp_path / "raw", 24), "s3://raw/shapes")
     ended = penstock(
         *("run", recipe, "--input", raw, "--output", "s3://prepared/shapes", "--runner", "dataflow", "--json"),
         *("--", *service.arguments),
+        cwd=tmp_path,
     )
     assert ended.returncode == 0, ended.stderr + service.said
     assert json.loads(ended.stdout)["status"] == "committed"
-    plain = penstock("run", recipe, "--input", raw, "--output", "s3://prepared/plain", "--json")
+    plain = penstock("run", recipe, "--input", raw, "--output", "s3://prepared/plain", "--json", cwd=tmp_path)
     assert plain.returncode == 0, plain.stderr
     ours, theirs = Manifest.load("s3://prepared/plain"), Manifest.load("s3://prepared/shapes")
     assert hashes(theirs) == hashes(ours)
@@ -128,21 +134,27 @@ def test_a_run_ends_in_the_in_process_runners_dataset(tmp_path: Path, store: S3S
     again = penstock(
         *("run", recipe, "--input", raw, "--output", "s3://prepared/shapes", "--runner", "dataflow", "--json"),
         *("--", *service.arguments),
+        cwd=tmp_path,
     )
     assert json.loads(again.stdout)["status"] == "up_to_date"
     assert len(service.jobs) == 1
 
 
 def test_a_job_that_fails_is_told_of_in_words(tmp_path: Path, store: S3Stub, service: Service):
-    service.environment = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9", "PENSTOCK_STORE_TRIES": "1"}
-    recipe = Cli(tmp_path).recipe(FIELDS, FUNCTIONS)
+    service.environment = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "PENSTOCK_STORE_TRIES": "1",
+        "PENSTOCK_STORE_TIMEOUT": "1",
+    }
+    recipe = write_recipe(tmp_path)
     ended = penstock(
         *("run", recipe, "--input", upload(draw(tmp_path / "raw", 12), "s3://raw/shapes")),
         *("--output", "s3://prepared/shapes", "--runner", "dataflow", "--", *service.arguments),
+        cwd=tmp_path,
     )
     assert ended.returncode == 1, ended.stderr
     error = ended.stderr[ended.stderr.index("error: ") :]
     assert "the run failed, nothing was committed" in error
     assert "s3://prepared" in error
     assert "Traceback" not in error
-    assert "0 of 3 units are finished; run again to resume" in error
+    assert "0 of 4 units are finished; run again to resume" in error
