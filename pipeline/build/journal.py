@@ -145,6 +145,10 @@ class FinishedUnits:
         """Whether a unit had a journal then."""
         return self.has_file(paths.unit_journal(unit))
 
+    def names(self, folder: str) -> list[str]:
+        """The names of the files that were in a folder then."""
+        return [path[len(folder) + 1 :] for path in self._sizes if path.startswith(f"{folder}/")]
+
     def numbers(self) -> list[int]:
         """The units that had a journal then, sorted."""
         return sorted(unit for path in self._sizes if (unit := paths.unit_of_journal(path)) is not None)

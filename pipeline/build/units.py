@@ -20,13 +20,14 @@ from ..formats.manifest import StoredFile
 from ..planning.plan_file import PlanReader, Unit
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
-from ..prepare.preparer import Preparer
+from ..prepare.preparer import Preparer, Worker
 from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
 from ..prepare.summaries import Summaries
 from ..prepare.tables import TablePreparer
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from . import duplicates
+from .attempts import Attempts
 from .claim import expect_claimed
 from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
@@ -133,7 +134,10 @@ class UnitMaker:
         self._ranges = ResolvedRanges(options.root)
         if isinstance(options.preparer, TablePreparer):
             options.preparer.use_joined(options.root)
-        self._worker = options.preparer.start(options.threads or cores())
+        self._attempts = Attempts(options.root, options.run, self.before)
+        self._threads = options.threads or cores()
+        self._worker = options.preparer.start(self._threads)
+        self._isolated: Worker | None = None
         self._plan = PlanReader(files.join(options.root, paths.PLAN))
         self._reducer = _first_phase(options.analysis)
 
@@ -147,6 +151,8 @@ class UnitMaker:
         """Ends its threads and processes."""
         self._plan.close()
         self._worker.close()
+        if self._isolated:
+            self._isolated.close()
         if self._reducer:
             self._reducer.close()
 
@@ -157,14 +163,23 @@ class UnitMaker:
           PenstockError: another run makes the generation by now, or a function of `prepare` does what it must not.
         """
         options = self._options
-        unit, pieces = self._plan.read(number)
-        pieces = self._ranges.resolve(pieces)
-        if options.duplicates:
-            pieces = duplicates.mark(options.duplicates, number, pieces)
-        has_statistics = options.preparer.statistics.split in unit.shards
-        reducer = self._reducer.start() if has_statistics and self._reducer else None
-        chunks = self._worker.chunks(list(unit.shards), pieces)
-        return _make_unit(options, unit, chunks, reducer, self.before, self._progress)
+        expect_claimed(options.root, options.run)
+        with self._attempts.begin(number) as is_suspect:
+            unit, pieces = self._plan.read(number)
+            pieces = self._ranges.resolve(pieces)
+            if options.duplicates:
+                pieces = duplicates.mark(options.duplicates, number, pieces)
+            has_statistics = options.preparer.statistics.split in unit.shards
+            reducer = self._reducer.start() if has_statistics and self._reducer else None
+            worker = self._isolating() if is_suspect else self._worker
+            chunks = worker.chunks(list(unit.shards), pieces)
+            return _make_unit(options, unit, chunks, reducer, self.before, self._progress)
+
+    def _isolating(self) -> Worker:
+        """The worker for units that may kill their process."""
+        if self._isolated is None:
+            self._isolated = self._options.preparer.start(self._threads, self._options.root, isolated=True)
+        return self._isolated
 
 
 def _make_unit(

@@ -46,6 +46,7 @@ JOB = "_work/job.json"
 PLAN_UNITS = "_work/units.jsonl"
 JOINED = "_work/joined"
 UNITS = "_work/units"
+DEATHS = "_work/deaths"
 SEGMENT_DIGESTS = "_work/segments/groups.sha256"
 
 _SPLIT = r"[A-Za-z0-9][A-Za-z0-9_.]*"
@@ -156,6 +157,11 @@ def duplicates(partition: int) -> str:
 def unit_journal(unit: int) -> str:
     """The JSON that says a unit is finished, and what came out of it."""
     return f"{UNITS}/{unit:05d}.json"
+
+
+def attempt(unit: int) -> str:
+    """The mark of the last attempt at a unit that began."""
+    return f"{WORK}/attempts/{unit:05d}.json"
 
 
 def unit_hashes(unit: int) -> str:

@@ -218,18 +218,18 @@ class ImagePreparer:
         """What becomes of one example, whose payloads are read if they are not given; counts its pixels if asked to."""
         return self.steps(reference, count, self.features, payloads)
 
-    def start(self, threads: int) -> "ImageWorker":
-        """A worker that prepares so many images at a time."""
-        return ImageWorker(self, threads)
+    def start(self, threads: int, root: str | None = None, isolated: bool = False) -> "ImageWorker":
+        """A worker that prepares so many images at a time; see `Preparer`."""
+        return ImageWorker(self, threads, isolated)
 
 
 class ImageWorker:
-    """Prepares images in a thread pool; where they have a timeout, each thread has a process of its own for it.
+    """Prepares images in a thread pool; where they are isolated, each thread has a process of its own for it.
 
     Payloads on a local disk are read by the thread that decodes them, those in stores ahead by many others.
     """
 
-    def __init__(self, preparer: ImagePreparer, threads: int) -> None:
+    def __init__(self, preparer: ImagePreparer, threads: int, isolated: bool) -> None:
         warnings.filterwarnings("ignore", module=r"PIL\.")  # what is wrong with a file, the quarantine tells
         self._preparer = preparer
         self._threads, self._limits = threads, FetchLimits.for_threads(threads)
@@ -237,7 +237,8 @@ class ImageWorker:
         self._fetchers = ThreadPoolExecutor(self._limits.requests, "fetch")
         self._reader = PayloadReader(preparer.steps.max_bytes)
         self._fetching: FetchingMap[Reference, Any, Any] | None = None
-        self._isolated = IsolatedPreparer(preparer, threads, preparer.timeout) if preparer.timeout else None
+        is_isolated = isolated or preparer.timeout is not None
+        self._isolated = IsolatedPreparer(preparer, threads, preparer.timeout) if is_isolated else None
 
     def close(self) -> None:
         """Ends the threads and processes."""

@@ -77,5 +77,12 @@ class Preparer(Protocol):
     def encodings(self) -> Mapping[str, Jpeg | Png | Raw]:
         """How each feature that is an image is stored; empty for a table."""
 
-    def start(self, threads: int) -> Worker:
-        """A worker that prepares so many images or ranges at a time."""
+    def start(self, threads: int, root: str | None = None, isolated: bool = False) -> Worker:
+        """A worker that prepares so many images or ranges at a time.
+
+        Args:
+          threads: How many.
+          root: The generation to be made, which may hold what is joined; None: the input has it.
+          isolated: Whether each is prepared in another process, so that one at which it dies is lost alone
+            (`worker_died`). What comes out of all others is the same.
+        """

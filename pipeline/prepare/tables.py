@@ -28,6 +28,7 @@ from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
 from ..storage import files
 from .chunk import Chunk, SplitExamples, content_hashes
 from .fetch import RangeFetcher
+from .isolated_ranges import IsolatedRanges
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .steps import PreparedRows, apply_step, conform, quarantined
@@ -62,13 +63,19 @@ class TableSteps:
         """A range with what it takes of a file in a store; see `RangeFetcher`."""
         return with_parts(self.source, record_range, self.schema, reader)
 
-    def prepare(self, record_range: RecordRange) -> Iterator[PreparedRows]:
-        """Reads a range, gives its rows their splits, and applies the functions; a part of the range at a time.
+    def read(self, record_range: RecordRange) -> Iterator[PreparedRows]:
+        """The rows of a range as they are read, a part of the range at a time."""
+        return map(_unprepared, stream_rows(self.source, record_range, self.schema))
+
+    def prepare_rows(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
+        """Gives rows that were read their splits, and applies the functions.
 
         Raises:
           PenstockError: a function changed the rows in a way that it must not.
         """
-        return (self._prepare_rows(record_range, rows) for rows in self._read(record_range))
+        if self.splits_raw_rows:
+            return self._apply_functions(self._split(rows, record_range), record_range)
+        return self._split(self._apply_functions(rows, record_range), record_range)
 
     def prepare_first(self, record_range: RecordRange, limit: int | None = None) -> "FirstRows":
         """The first part of a range that holds rows, prepared.
@@ -86,7 +93,7 @@ class TableSteps:
         for rows in parts:
             size += record_range.size if rows.size is None else rows.size
             first = replace(rows, batch=rows.batch[:limit], numbers=rows.numbers[:limit])
-            prepared = self._prepare_rows(record_range, _unprepared(first))
+            prepared = self.prepare_rows(record_range, _unprepared(first))
             losses.append(prepared)
             if len(prepared.batch):
                 break
@@ -99,21 +106,13 @@ class TableSteps:
 
     def deciding(self, record_range: RecordRange) -> Iterator[PreparedRows]:
         """The rows of a range as the split rule sees them: raw, or with a column that `prepare` makes."""
-        parts = self._read(record_range)
+        parts = self.read(record_range)
         return parts if self.splits_raw_rows else (self._apply_functions(rows, record_range) for rows in parts)
 
     @property
     def splits_raw_rows(self) -> bool:
         """Whether the rows' splits follow from their files and raw columns, and not from a column of `prepare`."""
         return all(name in self.schema.columns.names for name in columns_of(self.rule))
-
-    def _read(self, record_range: RecordRange) -> Iterator[PreparedRows]:
-        return map(_unprepared, stream_rows(self.source, record_range, self.schema))
-
-    def _prepare_rows(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
-        if self.splits_raw_rows:
-            return self._apply_functions(self._split(rows, record_range), record_range)
-        return self._split(self._apply_functions(rows, record_range), record_range)
 
     def _apply_functions(self, rows: PreparedRows, record_range: RecordRange) -> PreparedRows:
         for function in self.functions:
@@ -209,13 +208,21 @@ class TablePreparer:
         for table, _ in self.joins():
             table.use_folder(files.join(root, paths.JOINED))
 
-    def start(self, threads: int) -> "TableWorker":
-        """A worker that prepares so many ranges at a time."""
-        return TableWorker(self, threads)
+    def start(self, threads: int, root: str | None = None, isolated: bool = False) -> "TableWorker":
+        """A worker that prepares so many ranges at a time; see `Preparer`."""
+        return TableWorker(self, threads, IsolatedRanges(self, threads, root) if isolated else None)
 
     def __call__(self, record_range: RecordRange) -> Iterator[Chunk]:
         """The chunks of a range: one for each part in which it is read."""
-        return (self._store(record_range, rows) for rows in self._stored_rows(record_range))
+        return (self.prepare_part(record_range, rows) for rows in self.read(record_range))
+
+    def read(self, record_range: RecordRange) -> Iterator[PreparedRows]:
+        """The rows of a range before they are prepared, in parts."""
+        return self.steps.read(record_range)
+
+    def prepare_part(self, record_range: RecordRange, rows: PreparedRows) -> Chunk:
+        """The chunk of rows of a range, as `read` gives them."""
+        return self._store(record_range, self._to_stored(record_range, rows))
 
     def _store(self, record_range: RecordRange, rows: PreparedRows) -> Chunk:
         """Rows as they are stored, by split, and what is known of them."""
@@ -252,14 +259,14 @@ class TablePreparer:
                     chunk.analyzed = part.select(list(self.statistics.columns))
         return chunk
 
-    def _stored_rows(self, record_range: RecordRange) -> Iterator[PreparedRows]:
-        for rows in self.steps.prepare(record_range):
-            yield conform(rows, self.stored_schema, record_range, self.steps.by_example)
+    def _to_stored(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
+        prepared = self.steps.prepare_rows(record_range, rows)
+        return conform(prepared, self.stored_schema, record_range, self.steps.by_example)
 
     def hashes(self, record_range: RecordRange) -> tuple[np.ndarray, list[bytes]]:
         """The rows that a range stores: their numbers, int64 [rows], and the SHA-256 of the content of each."""
         numbers, digests = [np.zeros(0, np.int64)], []
-        for rows in self._stored_rows(record_range):
+        for rows in (self._to_stored(record_range, part) for part in self.read(record_range)):
             if len(rows.batch):
                 numbers.append(rows.numbers)
                 digests += _digests(encode(rows.batch, self.features).to_pylist())
@@ -269,8 +276,9 @@ class TablePreparer:
 class TableWorker:
     """Prepares ranges in a thread pool; what they take of files in stores is fetched ahead by other threads."""
 
-    def __init__(self, preparer: TablePreparer, threads: int) -> None:
+    def __init__(self, preparer: TablePreparer, threads: int, isolated: IsolatedRanges | None) -> None:
         self._preparer = preparer
+        self._isolated = isolated
         self._window = 2 * threads
         self._pool = ThreadPoolExecutor(threads, "prepare")
         self._fetcher = RangeFetcher(threads)
@@ -279,11 +287,13 @@ class TableWorker:
         """Ends the threads."""
         self._fetcher.close()
         self._pool.shutdown()
+        if self._isolated:
+            self._isolated.close()
 
     def chunks(self, splits: Collection[str], pieces: Sequence[RecordRange]) -> Iterator[Chunk]:
         """Chunks of each range; every unit holds all splits."""
         ranges = self._fetcher.ahead(self._preparer.steps.fetch, pieces)
-        return ordered_flat_map(self._pool, self._preparer, ranges, self._window)
+        return ordered_flat_map(self._pool, self._isolated or self._preparer, ranges, self._window)
 
 
 def _unprepared(rows: Rows) -> PreparedRows:

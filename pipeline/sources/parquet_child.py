@@ -10,7 +10,7 @@ from typing import IO, Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from ..storage.child_process import read_message, serve_parent, write_message
+from ..storage.child_process import limit_memory, read_message, serve_parent, write_message
 
 DONE, FAILED, READ = "done", "failed", "read"
 _GAP = 256 << 10  # bytes that are read rather than asked around
@@ -190,6 +190,7 @@ class ParentFile:
 
 def main() -> None:
     """Answers requests until the parent closes the pipe."""
+    limit_memory()
     requests, answers = serve_parent()
     of_files = (metadata, column_spans, read_groups, orc_metadata, read_stripe)
     functions = {function.__name__: function for function in of_files}

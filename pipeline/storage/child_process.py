@@ -9,6 +9,7 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import IO
@@ -60,14 +61,17 @@ class ChildProcess:
             self._end()
             raise EOFError from error
 
-    def receive(self, timeout: float) -> bytearray:
+    def receive(self, timeout: float | None) -> bytearray:
         """The next message; whether it comes in time or not at all, the process is not waited for again.
+
+        Args:
+          timeout: Seconds to wait for it; None: for ever.
 
         Raises:
           EOFError: the process has ended.
           TimeoutError: there is none after so many seconds.
         """
-        deadline = time.monotonic() + timeout
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
             (length,) = _LENGTH.unpack(self._read(_LENGTH.size, deadline))
             return self._read(length, deadline)
@@ -78,13 +82,13 @@ class ChildProcess:
             self._end()
             raise
 
-    def _read(self, count: int, deadline: float) -> bytearray:
+    def _read(self, count: int, deadline: float | None) -> bytearray:
         assert self._process.stdout
         descriptor, content, filled = self._process.stdout.fileno(), bytearray(count), 0
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
         while filled < count:
-            if not poll.poll(1000 * max(0.0, deadline - time.monotonic())):
+            if not poll.poll(None if deadline is None else 1000 * max(0.0, deadline - time.monotonic())):
                 raise TimeoutError
             part = os.readv(descriptor, [memoryview(content)[filled:]])
             if not part:
@@ -117,6 +121,7 @@ class ChildPool:
 
     def __init__(self, start: Callable[[], ChildProcess], count: int) -> None:
         self._start, self._count = start, count
+        self._alone = threading.Lock()
         self._children: queue.LifoQueue[ChildProcess | None] = queue.LifoQueue()
         for _ in range(count):
             self._children.put(None)
@@ -139,12 +144,30 @@ class ChildPool:
         finally:
             self._children.put(child if child and child.alive else None)
 
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[ChildProcess]:
+        """As `child`, while no other process works: if it ends, then not for want of what others had.
+
+        Who has a process may not ask for another one.
+        """
+        with self._alone, contextlib.ExitStack() as others:
+            for _ in range(self._count - 1):
+                others.callback(self._children.put, self._children.get())
+            yield others.enter_context(self.child())
+
     def close(self) -> None:
         """Ends the processes that nobody uses."""
         for _ in range(self._count):
             with contextlib.suppress(queue.Empty):
                 if child := self._children.get_nowait():
                     child.kill()
+
+
+def limit_memory() -> None:
+    """Lets this process have no more memory than `MEMORY_LIMIT`."""
+    _, most = resource.getrlimit(resource.RLIMIT_AS)
+    limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
 def write_message(stream: IO[bytes], content: bytes) -> None:
@@ -161,14 +184,13 @@ def read_message(stream: IO[bytes]) -> bytes | None:
 
 
 def serve_parent() -> tuple[IO[bytes], IO[bytes]]:
-    """Makes this process a child: limits its memory, and says that it is ready.
+    """Makes this process a child, the first one to end where memory is short, and says that it is ready.
 
     Returns:
       Where messages come from, and where answers go; what is printed goes elsewhere.
     """
-    _, most = resource.getrlimit(resource.RLIMIT_AS)
-    limit = MEMORY_LIMIT if most == resource.RLIM_INFINITY else min(MEMORY_LIMIT, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)

@@ -64,6 +64,10 @@ class Owner:
         except (ValueError, TypeError):
             return None
 
+    def process_id(self) -> str:
+        """What tells its process from all others."""
+        return f"{self.host} {self.machine} {self.process} {self.started}"
+
     def is_gone(self) -> bool:
         """Whether it is known that its process has ended: only of processes of this very machine."""
         return bool(self.machine) and self.machine == _machine() and _start_time(self.process) != self.started

@@ -83,8 +83,8 @@ def count(action: Callable[[], object]) -> dict[str, int]:
     return {kind: after[kind] - before.get(kind, 0) for kind in after if after[kind] > before.get(kind, 0)}
 
 
-def test_a_unit_costs_its_files_and_two_looks(tmp_path: Path):
-    """Each of the files that it writes, the plan's part of it, and before it writes: whose the generation is by now."""
+def test_a_unit_costs_its_files_a_mark_and_three_looks(tmp_path: Path):
+    """Each of the files that it writes, the plan's part of it, and twice whose the generation is by now."""
     source = write(tmp_path, {"a.csv": "x\n" + "".join(f"{number}\n" for number in range(600))})
     costs = {}
     for units in (1, 5):
@@ -92,13 +92,13 @@ def test_a_unit_costs_its_files_and_two_looks(tmp_path: Path):
         costs[units] = count(lambda recipe=recipe: run_on(source, f"{store()}/dataset", recipe))
     assert "retry" not in costs[5]
     more = {kind: (costs[5].get(kind, 0) - costs[1].get(kind, 0)) / 4 for kind in costs[5]}
-    assert more["put"] == 5  # shard, index, summaries, hashes, journal
+    assert more["put"] == 6  # its mark; shard, index, summaries, hashes, journal
     assert more["head"] == 0
     assert more["list"] == 0
-    assert more["get"] <= 7  # claim, journal; journal, hashes and summaries at the commit; the plan
+    assert more["get"] <= 8  # claim; claim, journal; journal, hashes and summaries at the commit; the plan
 
 
-@pytest.mark.parametrize(("fields", "gets"), [({"shuffle": "global"}, 6 + 26), ({"deduplicate": True}, 6 + 4)])
+@pytest.mark.parametrize(("fields", "gets"), [({"shuffle": "global"}, 7 + 26), ({"deduplicate": True}, 7 + 4)])
 def test_what_else_is_done_to_a_unit_looks_for_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], gets: int
 ):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Cli, Committed, draw, penstock, read_shards
+from helpers import Cli, Committed, Made, draw, penstock, read_shards, write
 
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.formats.manifest import Manifest
@@ -150,3 +150,61 @@ def test_examples_that_hang_or_die_are_lost_alone(plain: Any, tmp_path: Path):
     entry = run(evil, raw, tmp_path / "dataset", *arguments)
     assert entry["written"] == 34
     assert entry["reasons"]["quarantined"] == {"decoder_timeout": 2, "decoder_died": 4}
+
+
+DEADLY = """
+def step(example):
+    if example["key"] in {keys!r}:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return example
+"""
+NO_FEATURES = """source=Images("images/*.png"), prepare=[step], shards=20"""
+
+
+def test_files_that_kill_their_worker_are_found_and_lost_alone(tmp_path: Path):
+    """The same command again: two deaths, whatever the number of such files and the units that they are in."""
+    raw = draw(tmp_path / "raw", 200)
+    plain = run(
+        Cli(tmp_path).recipe(NO_FEATURES, "def step(example):\n    return example\n", "plain.py"),
+        raw,
+        tmp_path / "plain",
+    )
+    whole = Committed(tmp_path / "plain", raw, Manifest.load(plain["dataset"])).examples("train")
+    deadly = [whole[place]["key"].decode() for place in (30, 65, 100, 140, 190)]
+    recipe, output = Cli(tmp_path).recipe(NO_FEATURES, DEADLY.format(keys=deadly)), tmp_path / "dataset"
+    codes = []
+    while len(codes) < 4 and 0 not in codes:
+        codes.append(penstock("run", recipe, "--input", raw, "--output", output, "--max-quarantined", "5").returncode)
+    assert codes[-1] == 0
+    assert 2 <= len(codes) <= 3
+    made = Committed(output, raw, Manifest.load(str(output)))
+    assert made.examples("train") == [each for each in whole if each["key"].decode() not in deadly]
+    assert {(line["key"], line["code"]) for line in made.quarantine} == {(key, "worker_died") for key in deadly}
+
+
+TABLE = """source=Csv("*.csv"), prepare=[step], shards=6, splits={"train": 0.8, "test": 0.2}"""
+DEADLY_ROW = """
+from penstock.pipeline import Csv
+
+def step(row):
+    if row["n"] in (700, 2500):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return row
+"""
+
+
+def test_rows_that_kill_their_worker_are_found_and_lost_alone(tmp_path: Path):
+    lines = "".join(f"{number},{number % 7 / 3}\n" for number in range(3000))
+    raw = write(tmp_path / "raw", {"a.csv": f"n,x\n{lines}"})
+    plain = run(Cli(tmp_path).recipe(TABLE, DEADLY_ROW.replace("(700, 2500)", "()"), "plain.py"), raw, tmp_path / "p")
+    recipe, output = Cli(tmp_path).recipe(TABLE, DEADLY_ROW), tmp_path / "dataset"
+    codes = []
+    while len(codes) < 4 and 0 not in codes:
+        codes.append(penstock("run", recipe, "--input", raw, "--output", output, "--max-quarantined", "2").returncode)
+    assert codes[-1] == 0
+    assert 2 <= len(codes) <= 3
+    made, whole = Made(output, Manifest.load(str(output))), Made(tmp_path / "p", Manifest.load(plain["dataset"]))
+    for split in ("train", "test"):
+        assert made.column("n", split) == [n for n in whole.column("n", split) if n not in (700, 2500)]
+    assert [line["key"] for line in made.quarantine] == ["a.csv:700", "a.csv:2500"]
+    assert {line["code"] for line in made.quarantine} == {"worker_died"}

@@ -45,7 +45,7 @@ def references(tmp_path: Path) -> list[Reference]:
     return [Reference(path.name, str(path), path.stat().st_size) for path in paths]
 
 
-def isolated(step: Step, processes: int = 1, timeout: float = 20.0) -> IsolatedPreparer:
+def isolated(step: Step, processes: int = 1, timeout: float | None = 20.0) -> IsolatedPreparer:
     return IsolatedPreparer(ImageSteps(image.decode(), [step]), processes, timeout)
 
 
@@ -198,3 +198,24 @@ def test_a_process_with_more_than_1024_open_files(references: list[Reference]) -
         for descriptor in others:
             os.close(descriptor)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.parametrize(("evil", "words"), [(die, "SIGKILL"), (crash, "SIGSEGV"), (leave, "exited with status 3")])
+def test_without_a_time_limit_only_examples_that_kill_twice_are_lost(
+    references: list[Reference], tmp_path: Path, evil: Step, words: str
+):
+    tried = tmp_path / "tried"
+
+    def step(example: dict[str, Any]) -> Any:
+        if example["key"] == "1.png" and not tried.exists():
+            tried.touch()
+            return evil(example)  # by chance: not because of the example
+        return evil(example) if example["key"] == "3.png" else example
+
+    preparer = isolated(step, timeout=None)
+    with ThreadPoolExecutor(3) as pool:
+        outcomes = list(pool.map(preparer, references))
+    preparer.close()
+    lost = [outcome for outcome in outcomes if not isinstance(outcome, Prepared)]
+    assert [(each.key, each.stage, each.code) for each in lost] == [("3.png", "prepare", "worker_died")]
+    assert words in lost[0].message

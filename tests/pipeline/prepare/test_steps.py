@@ -38,7 +38,7 @@ def prepared(tmp_path: Path) -> Callable[..., Any]:
         (record_range,) = listing.ranges
         table_steps = TableSteps(source, listing.schema, steps, by_hash({"train": 1.0}), ("train",))
         if stored is None:
-            (rows,) = table_steps.prepare(record_range)
+            (rows,) = (table_steps.prepare_rows(record_range, part) for part in table_steps.read(record_range))
             return rows
         preparer = TablePreparer(table_steps, stored_schema(stored), True, 0, StatisticsSpec("train"))
         (chunk,) = preparer(record_range)
