@@ -32,7 +32,7 @@ class FlinkRest:
     def __init__(self, master: str) -> None:
         """Raises RequestError where a master is no `host:port`, nor the URL of one."""
         address = master if re.match("https?://", master) else f"http://{master}"
-        if not re.fullmatch(r"https?://[^\s/@:]+(:\d+)?/?|https?://\[[0-9a-fA-F:]+\](:\d+)?/?", address):
+        if not re.fullmatch(r"https?://[^][\s/@:]+(:\d+)?/?|https?://\[[0-9a-fA-F:]+\](:\d+)?/?", address):
             raise RequestError(
                 f"--flink-master: expected the address of Flink's REST API, such as host:8081, found {master!r}"
             )
@@ -149,5 +149,4 @@ def root_exception(answer: Mapping[str, Any]) -> str:
 
 def read_counters(answer: Mapping[str, Any]) -> dict[str, int]:
     """Reads."""
-    print(answer)
     return {}

@@ -1,0 +1,226 @@
+"""The engine Flink, without Flink: its options, what it refuses, and how a job comes to a cluster."""
+
+import json
+import sys
+import types
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.portability.api import beam_job_api_pb2, beam_runner_api_pb2
+from apache_beam.transforms.environments import ProcessEnvironment
+
+from penstock.pipeline.errors import PenstockError, RequestError
+from penstock.runners import flink
+from penstock.runners.engine import EngineOptions, JobState, make_engine
+from penstock.runners.flink import environment_arguments
+
+REMOTE = "http://jobmanager.example.com:8081"
+REQUEST: Any = types.SimpleNamespace(input="s3://in/raw", output="s3://out/dataset")
+RECORDED: dict[str, Any] = json.loads((Path(__file__).parent / "flink_1_20_5.json").read_text())
+
+
+@pytest.fixture
+def java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A Java that tells its version, and no more."""
+    path = tmp_path / "home/bin/java"
+    path.parent.mkdir(parents=True)
+    path.write_text("#!/bin/sh\necho 'openjdk version \"17.0.15\"' >&2\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path / "home"))
+    return path
+
+
+@pytest.fixture
+def jar(tmp_path: Path) -> str:
+    path = tmp_path / "beam-runners-flink-1.20-job-server-2.70.0.jar"
+    with zipfile.ZipFile(path, "w") as opened:
+        opened.writestr(".flink-runtime.version.properties", "project.version=1.20.5\n")
+    return str(path)
+
+
+def engine(master: str | None = None, *arguments: str, **options: Any) -> flink.FlinkEngine:
+    made = make_engine("flink", EngineOptions(flink_master=master, beam_arguments=arguments, **options))
+    assert isinstance(made, flink.FlinkEngine)
+    return made
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.runners.flink_rest.FlinkRest.get", lambda _, path: RECORDED[path])
+
+
+def test_an_embedded_cluster_is_here():
+    assert engine().is_here
+    assert engine("[local]").is_here
+    assert not engine("jobmanager:8081").is_here
+
+
+@pytest.mark.parametrize(
+    ("given", "master", "expected"),
+    [
+        ([], None, ["--environment_type=LOOPBACK"]),
+        ([], REMOTE, ["--environment_type=PROCESS", '--environment_config={"command": "penstock-worker"}']),
+        (["--environment_type=PROCESS"], REMOTE, ['--environment_config={"command": "penstock-worker"}']),
+        (["--environment_type=EXTERNAL"], REMOTE, ["--environment_config=localhost:50000"]),
+        (["--environment_type=EXTERNAL", "--environment_config=pool:1"], REMOTE, []),
+        (["--environment_type=EXTERNAL", "--environment_options=external_service_address=a:1"], REMOTE, []),
+        (["--environment_type=DOCKER", "--environment_config=registry/penstock"], REMOTE, []),
+        (["--environment_type=LOOPBACK"], "http://localhost:8081", []),
+    ],
+)
+def test_how_workers_are_started(given: list[str], master: str | None, expected: list[str]):
+    assert environment_arguments(PipelineOptions(given), master) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("--environment_type=LOOPBACK", "expected a cluster on this machine, found http://jobmanager"),
+        ("--environment_type=DOCKER", "expected the image that has Penstock, found none"),
+    ],
+)
+def test_workers_that_cannot_be_started_are_refused(given: str, words: str):
+    with pytest.raises(RequestError, match=words):
+        environment_arguments(PipelineOptions([given]), REMOTE)
+
+
+def test_beam_makes_an_environment_of_what_is_given():
+    arguments = environment_arguments(PipelineOptions([]), REMOTE)
+    made = ProcessEnvironment.from_options(PipelineOptions(arguments).view_as(PortableOptions))
+    assert made.command == "penstock-worker"
+
+
+@pytest.mark.parametrize(
+    "option", ["--runner=X", "--flink_master=a:1", "--job_endpoint=a:1", "--flink_job_server_jar=x"]
+)
+def test_options_of_our_own_are_not_beams(option: str):
+    with pytest.raises(RequestError, match="which Penstock sets"):
+        engine(None, option).check(REQUEST)
+
+
+def test_the_embedded_job_server_is_that_of_the_batch_engine(java: Path, tmp_path: Path):
+    """No internet, no jar: what is told is where it would be, and how to have it there."""
+    made = engine(None, f"--jar_cache_dir={tmp_path}")
+    (tmp_path / f"beam-runners-flink-1.20-job-server-{beam.__version__}.jar").touch()
+    assert made.check(REQUEST) == []
+
+
+@pytest.mark.usefixtures("java", "recorded")
+def test_a_cluster_that_fits_is_not_warned_of(jar: str):
+    made = engine("jobmanager:8081", flink_job_server_jar=jar)
+    assert made.check(REQUEST) == []
+    assert made.check_plan(REQUEST, None, 80) == []  # type: ignore[arg-type]
+
+
+@pytest.mark.usefixtures("java", "recorded")
+def test_folders_of_this_machine_are_warned_of(jar: str):
+    local: Any = types.SimpleNamespace(input="/data/raw", output="s3://out")
+    (warning,) = engine("jobmanager:8081", flink_job_server_jar=jar).check(local)
+    assert "expected folders that every TaskManager has at the same place, found /data/raw" in warning
+    assert engine("localhost:8081", flink_job_server_jar=jar).check(local) == []
+
+
+@pytest.mark.usefixtures("java")
+def test_a_flink_that_beam_has_no_job_server_for_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    answers = {**RECORDED, "/config": {"flink-version": "1.15.2"}}
+    monkeypatch.setattr("penstock.runners.flink_rest.FlinkRest.get", lambda _, path: answers[path])
+    with pytest.raises(RequestError, match=r"has a job server for \(.*1\.20.*\), found 1\.15 at jobmanager:8081"):
+        engine("jobmanager:8081", f"--jar_cache_dir={tmp_path}").check(REQUEST)
+
+
+def test_a_cluster_that_is_not_there_is_refused():
+    with pytest.raises(RequestError, match="--flink-master: expected the REST API of a Flink cluster at"):
+        engine("localhost:1").check(REQUEST)
+
+
+@pytest.mark.usefixtures("java", "recorded")
+def test_a_job_has_what_is_given_and_defaults_for_the_rest(jar: str, tmp_path: Path):
+    server: Any = types.SimpleNamespace(endpoint="localhost:8099", folder=str(tmp_path))
+    made = engine("jobmanager:8081", "--environment_cache_millis=5", flink_job_server_jar=jar, workers=3)
+    given = made._beam_options(server, "penstock-make-pets-0a1b").get_all_options()
+    assert (given["parallelism"], given["job_name"]) == (3, "penstock-make-pets-0a1b")
+    assert given["environment_cache_millis"] == "5"
+    assert given["files_to_stage"] == [str(tmp_path / "penstock-empty.jar")]
+    assert zipfile.is_zipfile(given["files_to_stage"][0])
+    by_beam = engine("jobmanager:8081", "--parallelism=2", flink_job_server_jar=jar, workers=3)
+    assert by_beam._beam_options(server, "name").get_all_options()["parallelism"] == 2
+
+
+def staged(*names: str) -> beam_runner_api_pb2.Pipeline:
+    pipeline = beam_runner_api_pb2.Pipeline()
+    for name in names:
+        role = beam_runner_api_pb2.ArtifactStagingToRolePayload(staged_name=name).SerializeToString()
+        pipeline.components.environments["python"].dependencies.add(role_payload=role)
+    return pipeline
+
+
+def test_workers_are_sent_no_files():
+    pipeline = staged("penstock-empty.jar")
+    flink._stage_nothing(pipeline, PipelineOptions([]))
+    assert not pipeline.components.environments["python"].dependencies
+    with pytest.raises(RequestError, match="found options that send them 1 files"):
+        flink._stage_nothing(staged("penstock-empty.jar", "extra.whl"), PipelineOptions([]))
+    shared = staged("penstock-empty.jar", "extra.whl")
+    flink._stage_nothing(shared, PipelineOptions(["--artifacts_dir=/nfs/staged"]))
+    assert len(shared.components.environments["python"].dependencies) == 1
+
+
+def answer(state: str | None = None, error: str | None = None) -> beam_job_api_pb2.JobMessagesResponse:
+    response = beam_job_api_pb2.JobMessagesResponse()
+    if state:
+        response.state_response.state = beam_job_api_pb2.JobState.Enum.Value(state)
+    if error:
+        response.message_response.importance = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
+        response.message_response.message_text = error
+    return response
+
+
+class Server:
+    """A job server that remembers whether it was stopped."""
+
+    stopped = 0
+
+    def stop(self) -> None:
+        self.stopped += 1
+
+    def last_words(self) -> str:
+        return "goodbye"
+
+
+def test_an_embedded_job_ends_its_job_server_and_its_workers():
+    server, workers = Server(), Server()
+    job = flink.EmbeddedJob(flink._Submission(server, iter([answer("RUNNING"), answer("DONE")]), [workers.stop]))  # type: ignore[arg-type]
+    job.wait()
+    assert job.state() is JobState.DONE
+    assert (server.stopped, workers.stopped) == (1, 1)
+
+
+def test_an_embedded_job_that_fails_says_why():
+    server = Server()
+    messages = [answer("RUNNING"), answer(error="java.lang.IllegalStateException: no memory"), answer("FAILED")]
+    job = flink.EmbeddedJob(flink._Submission(server, iter(messages), []))  # type: ignore[arg-type]
+    with pytest.raises(PenstockError, match="no memory"):
+        job.wait()
+    assert server.stopped == 1
+
+
+def test_an_embedded_job_whose_job_server_dies_says_so():
+    job = flink.EmbeddedJob(flink._Submission(Server(), iter([answer("RUNNING")]), []))  # type: ignore[arg-type]
+    with pytest.raises(PenstockError, match="it ended without a word"):
+        job.wait()
+
+
+def test_a_job_of_an_embedded_cluster_cannot_be_found_again():
+    with pytest.raises(RequestError, match="run the same command again to resume"):
+        engine().find("embedded")
+
+
+def test_penstock_worker_is_named_by_its_path_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "penstock-worker").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    (_, config) = environment_arguments(PipelineOptions([]), "http://localhost:8081")
+    assert json.loads(config.partition("=")[2]) == {"command": str(tmp_path / "penstock-worker")}
