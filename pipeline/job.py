@@ -116,7 +116,7 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
 def _in_folder(request: RunRequest, hasher: PayloadHasher) -> PayloadHasher:
     """A hasher that is told of a folder, where the original is told of a hash over the input."""
     return lambda digest, candidates: hasher(
-        files.join(request.output, paths.payload_hashes(_generation_id(request, digest))), candidates
+        files.join(files.absolute(request.output), paths.payload_hashes(_generation_id(request, digest))), candidates
     )
 
 
@@ -296,7 +296,8 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     )
     with shipped(request.recipe.module, request.recipe.own):
         _check_shippable(preparer)
-    root = files.join(request.output, planned.generation_id)
+    output = files.absolute(request.output)  # a worker may have another working directory
+    root = files.join(output, planned.generation_id)
     scan = None
     if plan.scans:
         assert isinstance(recipe.source, RecordSource)
@@ -320,7 +321,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             versions=versions,
         ),
         commit=CommitOptions(
-            dataset=request.output,
+            dataset=output,
             generation_id=planned.generation_id,
             run=run,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

@@ -1,10 +1,12 @@
 """A Flink cluster by its REST API: what it says of itself, and its jobs, which go on without this process."""
 
+import base64
 import json
 import re
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +17,8 @@ from .failures import cause_in_words
 _ANSWER = 15.0  # seconds that the cluster may take to answer
 _GONE = 180.0  # seconds for which it may not answer: a JobManager that is started again
 _POLL = 1.0  # seconds between two looks at a job
+_METRICS = "__metricscontainers"  # the accumulator of Beam's metrics, as JSON
+_SUM = "beam:metric:user:sum_int64:v1"
 _STATES = {
     "FINISHED": JobState.DONE,
     "FAILED": JobState.FAILED,
@@ -126,7 +130,7 @@ class FlinkJob:
         """Penstock's counters, as far as the tasks have told them; {} where the cluster does not answer."""
         try:
             return read_counters(self._rest.get(f"/jobs/{self.job_id}/accumulators"))
-        except OSError:
+        except (OSError, KeyError, ValueError):
             return {}
 
     def cancel(self) -> None:
@@ -148,5 +152,18 @@ def root_exception(answer: Mapping[str, Any]) -> str:
 
 
 def read_counters(answer: Mapping[str, Any]) -> dict[str, int]:
-    """Reads."""
-    return {}
+    """Penstock's counters, from /jobs/ID/accumulators: Beam keeps all that its transforms measure in one of these."""
+    counters: Counter[str] = Counter()
+    for accumulator in answer.get("user-task-accumulators", ()):
+        if accumulator["name"] != _METRICS:
+            continue
+        for info in json.loads(accumulator["value"])["metrics"].get("attempted", ()):
+            labels = info.get("labels", {})
+            if info["urn"] == _SUM and labels.get("NAMESPACE") == "penstock":
+                counters[labels["NAME"]] += read_varint(base64.b64decode(info["payload"]))
+    return dict(counters)
+
+
+def read_varint(encoded: bytes) -> int:
+    """A count as protobuf and Beam write it: seven bits a byte, the lowest first."""
+    return sum((byte & 0x7F) << (7 * place) for place, byte in enumerate(encoded))

@@ -11,7 +11,7 @@ import pytest
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.runners import flink_rest
 from penstock.runners.engine import JobState
-from penstock.runners.flink_rest import FlinkJob, FlinkRest, root_exception
+from penstock.runners.flink_rest import FlinkJob, FlinkRest, read_varint, root_exception
 
 JOB = "762506a53ca978798c8a9eb51716885c"
 TRACE = """\
@@ -176,3 +176,49 @@ def test_what_is_no_json_is_an_error(stub: Stub):
     stub.answers["/config"] = b"<html>"
     with pytest.raises(OSError, match=r"expected JSON from .*, found b'<html>'"):
         FlinkRest(stub.master).get("/config")
+
+
+def metric(name: str, payload: str, transform: str, namespace: str = "penstock") -> dict[str, Any]:
+    labels = {"NAMESPACE": namespace, "NAME": name, "PTRANSFORM": transform}
+    return {
+        "urn": "beam:metric:user:sum_int64:v1",
+        "type": "beam:metrics:sum_int64:v1",
+        "payload": payload,
+        "labels": labels,
+    }
+
+
+def test_counters_are_read_from_beams_accumulator(stub: Stub):
+    """As Flink 1.20.5 gives it: JSON in JSON, counts as varints."""
+    time_spent = {
+        "urn": "beam:metric:pardo_execution_time:total_msecs:v1",
+        "payload": "4ZQK",
+        "labels": {"PTRANSFORM": "a"},
+    }
+    infos = [
+        metric("read", "PA==", "a"),
+        metric("read", "rAI=", "b"),
+        metric("quarantined/bad image", "FA==", "a"),
+        metric("read", "PA==", "a", namespace="other"),
+        time_spent,
+    ]
+    value = json.dumps({"metrics": {"attempted": infos}})
+    stub.answers[f"/jobs/{JOB}/accumulators"] = {
+        "job-accumulators": [],
+        "user-task-accumulators": [
+            {"name": "__metricscontainers", "type": "MetricsAccumulator", "value": value},
+            {"name": "numbers", "type": "IntCounter", "value": "5"},
+        ],
+    }
+    assert job(stub).counters() == {"read": 360, "quarantined/bad image": 20}
+
+
+@pytest.mark.parametrize("answer", [404, {}, {"user-task-accumulators": []}, b"<html>"])
+def test_counters_that_are_not_there_are_none(stub: Stub, answer: Any):
+    stub.answers[f"/jobs/{JOB}/accumulators"] = answer
+    assert job(stub).counters() == {}
+
+
+@pytest.mark.parametrize(("encoded", "count"), [(b"", 0), (b"\x00", 0), (b"\x14", 20), (b"\xac\x02", 300)])
+def test_varints(encoded: bytes, count: int):
+    assert read_varint(encoded) == count
