@@ -40,7 +40,8 @@ _STATES = {
     "CANCELLED": JobState.CANCELLED,
 }
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
-_DOCS = "docs/engines/other.md"
+_WORKER = "penstock-worker"
+_PROCESS = f"""'{{"command": "{_WORKER}"}}'"""
 _FIND_TIMEOUT = 20.0  # seconds
 
 
@@ -80,6 +81,12 @@ class BeamEngine:
         return self._environment == "LOOPBACK"
 
     @property
+    def is_detachable(self) -> bool:
+        """Whether neither its workers nor its job server are this process's."""
+        has_server = bool(self._options.view_as(PortableOptions).job_endpoint)
+        return has_server and isinstance(self._runner, portable_runner.PortableRunner) and not self.is_here
+
+    @property
     def _environment(self) -> str | None:
         """Beam's name of how workers are started; None where the runner decides, or has none."""
         if not isinstance(self._runner, portable_runner.PortableRunner):
@@ -105,9 +112,11 @@ class BeamEngine:
         """Raises RequestError where it is not said how workers start, and cannot be known."""
         portable = self._options.view_as(PortableOptions)
         if portable.environment_type in ("EXTERNAL", "PROCESS") and not portable.environment_config:
-            found = f"found --environment_type={portable.environment_type} alone"
+            kind = portable.environment_type
+            example = "HOST:PORT of a worker pool" if kind == "EXTERNAL" else _PROCESS
             raise RequestError(
-                f"--runner {self.name}: expected --environment_config after `--` too, {found}; see {_DOCS}"
+                f"--runner {self.name}: expected --environment_config after `--` too, such as {example}, found "
+                f"--environment_type={kind} alone"
             )
         endpoint = portable.job_endpoint
         if not endpoint or portable.environment_type or portable.output_executable_path:
@@ -125,11 +134,12 @@ class BeamEngine:
         location = self._options.view_as(PrismRunnerOptions).prism_location
         if location and "://" not in location and not os.path.isfile(location):
             raise RequestError(f"--prism_location: expected Prism's binary, found nothing at {location}")
-        if self._options.view_as(PortableOptions).environment_type == "PROCESS":
+        portable = self._options.view_as(PortableOptions)
+        if portable.environment_type == "PROCESS" and _WORKER not in (portable.environment_config or ""):
             raise RequestError(
-                f"--runner {self.name}: expected workers that Prism can name, found --environment_type=PROCESS: it "
-                "puts quotes around their ids, and waits for ever for those without; leave it out (LOOPBACK), or take "
-                "EXTERNAL and a worker pool"
+                f"--runner {self.name}: expected workers that take their names as Prism gives them, in quotes, found "
+                f"{portable.environment_config}, and the job would wait for them for ever; leave out "
+                f"--environment_type (LOOPBACK), or start them by {_WORKER}: --environment_config={_PROCESS}"
             )
 
     def _check_spark(self) -> None:

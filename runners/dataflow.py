@@ -51,6 +51,7 @@ class DataflowEngine:
 
     name = "dataflow"
     is_here = False
+    is_detachable = True
 
     def __init__(self, options: EngineOptions) -> None:
         self._arguments = tuple(options.beam_arguments)

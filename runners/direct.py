@@ -32,6 +32,7 @@ class DirectEngine:
 
     name = "direct"
     is_here = True
+    is_detachable = False
 
     def __init__(self, options: EngineOptions) -> None:
         self._workers = options.workers or 1

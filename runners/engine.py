@@ -70,6 +70,7 @@ class Engine(Protocol):
     Attributes:
       name: Its name, as `--runner` takes it.
       is_here: Whether its workers run on this machine and see its disk.
+      is_detachable: Whether a job goes on without the process that has submitted it.
     """
 
     @property
@@ -77,6 +78,9 @@ class Engine(Protocol):
 
     @property
     def is_here(self) -> bool: ...
+
+    @property
+    def is_detachable(self) -> bool: ...
 
     def check(self, request: "RunRequest") -> Sequence[str]:
         """Looks before any work whether a request can be run here.

@@ -89,6 +89,10 @@ class FlinkEngine:
         """Whether the cluster is the job's own."""
         return self._rest is None
 
+    @property
+    def is_detachable(self) -> bool:
+        return not self.is_here
+
     def check(self, request: "RunRequest") -> Sequence[str]:
         refuse_options(self._options.beam_arguments, _OURS)
         unknown_options(self._options.beam_arguments)

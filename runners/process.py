@@ -93,8 +93,15 @@ def quiet_libraries(preparing: bool) -> None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     for name, level in (("absl", logging.ERROR), ("tensorflow", logging.ERROR), ("apache_beam", logging.CRITICAL)):
         logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
+    logging.getLogger("PrismJobServer").disabled = True
+    logging.getLogger().addFilter(_is_no_job_message)
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietImport())
+
+
+def _is_no_job_message(record: logging.LogRecord) -> bool:
+    """Whether a record is none of those that Beam writes, by no logger of its own, of all that a job server tells."""
+    return record.module != "portable_runner"
 
 
 class _QuietImport(importlib.abc.MetaPathFinder):

@@ -72,10 +72,10 @@ def run(
     expect_preparing()
     reporter = reporter or Silent()
     engine = engine or make_engine("direct", EngineOptions(workers=request.workers))
-    if detach and engine.is_here:
+    if detach and not engine.is_detachable:
         raise RequestError(
             f"--detach: expected an engine that goes on without this process, found --runner {engine.name}, whose "
-            "workers end with it; leave --detach out"
+            "workers, or job server, end with it; leave --detach out"
         )
     if engine.is_here and request.threads is None:  # workers share this machine's cores
         request = replace(request, threads=request.worker_threads)
@@ -305,7 +305,7 @@ def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
     engine, reporter = launch.engine, launch.reporter
     running = engine.submit(partial(_build, job), _job_name("make", launch.request.recipe.name, job.make.run))
     record = None
-    if not engine.is_here:
+    if engine.is_detachable:
         record = _write_record(job, planned, running, launch)
         reporter.submitted(engine.name, running.job_id, running.url, record.examples)
         if launch.detach:

@@ -60,6 +60,7 @@ class Elsewhere:
 
     name = "elsewhere"
     is_here = False
+    is_detachable = True
 
     def __init__(self) -> None:
         self.jobs: dict[str, Job] = {}

@@ -66,10 +66,25 @@ def test_how_workers_start_needs_its_configuration(environment: str):
 
 
 def test_prism_would_wait_for_workers_of_a_process(tmp_path: Path):
-    with pytest.raises(RequestError, match="waits for ever"):
+    with pytest.raises(RequestError, match=r"would wait for them for ever; .* start them by penstock-worker: --env"):
         check("prism", "--environment_type=PROCESS", '--environment_config={"command": "boot"}')
+    assert not check("prism", "--environment_type=PROCESS", '--environment_config={"command": "/x/penstock-worker"}')
     with pytest.raises(RequestError, match=r"found nothing at .*/prism"):
         check("prism", f"--prism_location={tmp_path / 'prism'}")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "is_detachable"),
+    [
+        ("prism", [], False),
+        ("spark", ["--environment_type=EXTERNAL", "--environment_config=host:1"], False),
+        ("spark", ["--job_endpoint=host:8099", "--environment_type=LOOPBACK"], False),
+        ("spark", ["--job_endpoint=host:8099", "--environment_type=DOCKER"], True),
+        ("BundleBasedDirectRunner", ["--job_endpoint=host:8099"], False),
+    ],
+)
+def test_a_job_goes_on_alone_where_nothing_of_it_is_this_process(name: str, arguments: list[str], is_detachable: bool):
+    assert engine(name, *arguments).is_detachable == is_detachable
 
 
 def test_spark_needs_java_or_a_job_server(tmp_path: Path):
