@@ -23,6 +23,9 @@ from .formats import paths, raw_schema
 from .formats.manifest import Origin, RecipeName, StoredFile, stored_file
 from .formats.pointer import Pointer
 from .planning import plan_file, step_configs
+from .planning.costs import Costs, Work, estimate
+from .planning.cut import reference_nanoseconds
+from .planning.measure import measure
 from .planning.payloads import PayloadHasher
 from .planning.plan import Plan, make_plan
 from .planning.recipe import LoadedRecipe
@@ -152,20 +155,56 @@ def check(recipe: LoadedRecipe, source: str | None = None) -> Plan | None:
         return make_plan(recipe.recipe, files.absolute(source), threads=1)
 
 
-def preview(request: RunRequest, planned: PlannedRun) -> Sequence[str]:
-    """Traces `features`, where there are any: finds its mistakes, and all that the user should know before a run.
+@dataclass(frozen=True)
+class Preview:
+    """What is known of a planned run before it.
+
+    Attributes:
+      warnings: What the user should know.
+      costs: What it takes; None where not one piece of the input could be tried.
+    """
+
+    warnings: Sequence[str]
+    costs: Costs | None
+
+
+def preview(request: RunRequest, planned: PlannedRun) -> Preview:
+    """Traces `features`, where there are any, and prepares a few examples: finds mistakes, warnings and costs.
 
     Raises:
       RequestError: `features` fails on the features that `prepare` makes, or the request is wrong otherwise.
     """
     recipe, features = request.recipe.recipe, planned.plan.features
     if recipe.features is not None:
-        return prepare(request, planned).commit.plan.warnings
+        job = prepare(request, planned)
+        return Preview(job.commit.plan.warnings, _estimate(request, planned, job.make.preparer))
     _budget(request)
     preparer = planned.plan.preparer(StatisticsSpec(recipe.statistics, summaries.column_specs(features, ()), ()))
     with shipped(request.recipe.module, request.recipe.own):
         _check_shippable(preparer)
-    return [*planned.warnings, *advice.passed_lists(features)]
+    warnings = [*planned.warnings, *advice.passed_lists(features)]
+    return Preview(warnings, _estimate(request, planned, preparer))
+
+
+def _estimate(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Costs | None:
+    """What a run takes, by some pieces that are prepared for it."""
+    plan = planned.plan
+    with shipped(request.recipe.module, request.recipe.own):
+        measured = measure(plan.units, preparer, request.isolate is not None)
+    if not measured:
+        return None
+    units = [plan.units.units[number] for number in plan.units.largest_first()]
+    is_table = plan.table_schema is not None
+    work = Work(
+        units=[unit.size if is_table else reference_nanoseconds(unit.examples, unit.size) for unit in units],
+        shards=sum(len(unit.shards) for unit in units),
+        pieces=plan.units.pieces,
+        nominal=plan.scans is not None,
+        input_bytes=sum(unit.size for unit in units),
+        remote_input=not files.is_local(request.input),
+        remote_output=not files.is_local(request.output),
+    )
+    return estimate(work, measured, request.workers, request.worker_threads)
 
 
 def _check_input(source: str) -> None:

@@ -125,7 +125,8 @@ class _RunCommand(click.Command):
     "--flink-job-server-jar", metavar="FILE", help="With --runner flink: Beam's job server, not to be fetched."
 )
 @click.option("--detach", is_flag=True, help="End once the engine has the job; `penstock attach` follows it.")
-@click.option("--dry-run", is_flag=True, help="Print the plan, and touch nothing.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and what it costs, and touch nothing.")
+@click.option("--prices", metavar="FILE", help="With --dry-run: your prices, in TOML or JSON (docs/following.md).")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
 def run(
@@ -145,6 +146,7 @@ def run(
     flink_job_server_jar: str | None,
     detach: bool,
     dry_run: bool,
+    prices: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -161,6 +163,7 @@ def run(
         process.expect_preparing()
         _quiet_libraries()
         from ..pipeline.job import RunRequest, check_budget, plan, preview
+        from ..pipeline.planning.costs import Prices
         from ..pipeline.planning.recipe import load_recipe
         from . import report
         from .engine import EngineOptions, make_engine
@@ -171,6 +174,7 @@ def run(
         options = EngineOptions(workers, beam_options, flink_master, flink_job_server_jar)
         engine = make_engine(runner, options)
         _check_hook(on_commit, detach)
+        price_table = None if prices is None else Prices.load(prices)
         request = RunRequest(
             load_recipe(recipe),
             _folder(source),
@@ -184,8 +188,8 @@ def run(
         if dry_run:
             warnings = [*engine.check(request)]
             planned = plan(request)
-            warnings += preview(request, planned)
-            _print(report.plan_entry(request, planned, warnings), as_json, report.show_plan)
+            entry = report.plan_entry(request, planned, preview(request, planned), warnings, price_table)
+            _print(entry, as_json, report.show_plan)
             check_budget(request, planned)
             return
         with _detaching(quiet, as_json):

@@ -5,7 +5,7 @@ import json
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TextIO
 
@@ -20,7 +20,8 @@ from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
 from ..pipeline.formats.printable import printable
-from ..pipeline.job import PlannedRun, RunRequest
+from ..pipeline.job import PlannedRun, Preview, RunRequest
+from ..pipeline.planning.costs import Costs, Prices, price, total
 from ..pipeline.planning.plan import Plan
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.planning.step_configs import step_name
@@ -258,13 +259,17 @@ def show_check(entry: Mapping[str, Any]) -> None:
     )
 
 
-def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]) -> dict[str, Any]:
+def plan_entry(
+    request: RunRequest, planned: PlannedRun, seen: Preview, warnings: Sequence[str], prices: Prices | None
+) -> dict[str, Any]:
     """What `--dry-run` says, as data.
 
     Args:
       request: What was asked for.
       planned: The planned run.
-      warnings: What the user should know, once `features` is traced too.
+      seen: What is known of it, once `features` is traced too.
+      warnings: What the user should know besides.
+      prices: The user's; None: nothing is said of money.
     """
     plan = planned.plan
     return {
@@ -273,12 +278,23 @@ def plan_entry(request: RunRequest, planned: PlannedRun, warnings: Sequence[str]
         "state": _state(find_existing(request.output, planned)),
         **_found(plan),
         "units": len(plan.units),
-        "warnings": list(warnings),
-        "estimate": {
-            "output_bytes": round(plan.estimate.output_bytes),
-            "seconds": round(plan.estimate.seconds / (request.workers * request.worker_threads), 1),
-        },
+        "warnings": [*warnings, *seen.warnings],
+        "estimate": None if seen.costs is None else _costs_entry(seen.costs, prices),
     }
+
+
+def _costs_entry(costs: Costs, prices: Prices | None) -> dict[str, Any]:
+    """What a run takes, and what that costs by some prices, as data."""
+    if prices is None:
+        return costs.to_json()
+    priced, unpriced = price(costs, prices)
+    money = {
+        "currency": prices.currency,
+        "total": total(priced).to_json(4),
+        "items": {name: each.to_json(4) for name, each in priced.items()},
+        "without_price": unpriced,
+    }
+    return costs.to_json() | {"money": money}
 
 
 def _state(existing: Existing) -> str:
@@ -318,11 +334,46 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
     _show_found(console, entry)
     _warn(console, entry["warnings"])
-    estimate = entry["estimate"]
-    console.print(
-        f"{entry['units']} units; an estimate from a few examples: {size_in_words(estimate['output_bytes'])} of "
-        f"shards, {estimate['seconds']:g} s to make them, some 10 s around it. Nothing was written."
+    if entry["estimate"] is None:
+        console.print(f"{entry['units']} units; what they take could not be estimated. Nothing was written.")
+        return
+    _show_costs(console, entry["units"], entry["estimate"])
+    console.print("Nothing was written.")
+
+
+def _show_costs(console: Console, units: int, estimate: Mapping[str, Any]) -> None:
+    """Prints what a run takes."""
+    written, table = estimate["bytes_written"], Table("estimate", "likely", "between", "", title_justify="left")
+    table.add_row("work of one core", *_interval(estimate["cpu_seconds"], _time_in_words), f"{units} units")
+    workers = f"{estimate['workers']} workers of {estimate['cores']} cores"
+    table.add_row("time", *_interval(estimate["wall_seconds"], _time_in_words), workers)
+    table.add_row(
+        "vCPU hours", *_interval(estimate["vcpu_hours"], lambda hours: f"{hours:.3g}"), "while they are there"
     )
+    table.add_row("read", size_in_words(estimate["bytes_read"]), "", "")
+    table.add_row("shards", *_interval(written, size_in_words), "before compression, if any")
+    for place, requests in estimate["requests"].items():
+        if requests:
+            table.add_row(f"requests, {place}", counts_in_words({k.upper(): n for k, n in requests.items()}), "", "")
+    if money := estimate.get("money"):
+        for name, each in {**money["items"], "total": money["total"]}.items():
+            table.add_row(f"{money['currency']}: {name}", *_interval(each, lambda amount: f"{amount:,.4g}"), "")
+    console.print(table)
+    if money and money["without_price"]:
+        console.print(f"without a price: {', '.join(money['without_price'])}", soft_wrap=True)
+    console.print(f"An estimate from {estimate['sampled']} pieces of the input, prepared on this machine.")
+
+
+def _interval(interval: Mapping[str, float], in_words: Callable[[float], str]) -> tuple[str, str]:
+    """What is likely, and between what it is."""
+    return in_words(interval["likely"]), f"{in_words(interval['low'])} and {in_words(interval['high'])}"
+
+
+def _time_in_words(seconds: float) -> str:
+    """`12.3 s`, `4.5 min` or `6.7 h`."""
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _show_found(console: Console, entry: Mapping[str, Any]) -> None:

@@ -27,6 +27,11 @@ _LARGEST, _MEAN = 9, 5  # of units that become smaller: the first takes 9/5 of t
 _TAPERED_RANGES = 32  # units of a table, from which on they become smaller
 
 
+def reference_nanoseconds(examples: int, size: int) -> int:
+    """About how long so many images of so many bytes in all take on one core."""
+    return examples * _EXAMPLE_NS + size * _BYTE_NS
+
+
 @dataclass(frozen=True)
 class SplitTotals:
     """What a split holds.
@@ -44,7 +49,7 @@ class SplitTotals:
     @property
     def nanoseconds(self) -> int:
         """About how long its examples take on one core."""
-        return self.examples * _EXAMPLE_NS + self.input_bytes * _BYTE_NS
+        return reference_nanoseconds(self.examples, self.input_bytes)
 
     @property
     def seconds(self) -> float:

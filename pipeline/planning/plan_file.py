@@ -58,6 +58,7 @@ class PlannedUnits:
 
     Attributes:
       units: The units, without what they read.
+      pieces: How many references or ranges they read in all.
     """
 
     def __init__(self, units: Iterator[tuple[Unit, pa.RecordBatch]]) -> None:
@@ -70,12 +71,14 @@ class PlannedUnits:
         self._folder = ScratchFolder()
         self._path = os.path.join(self._folder.path, "plan.arrow")
         self.units: list[Unit] = []
+        self.pieces = 0
         writer: Any = None
         with open(self._path, "wb") as file:
             for unit, batch in units:
                 writer = writer or pa.ipc.new_file(file, batch.schema)
                 writer.write_batch(batch, custom_metadata={_UNIT: json.dumps(_unit_to_json(unit))})
                 self.units.append(unit)
+                self.pieces += len(batch)
             writer.close()
 
     def __len__(self) -> int:
@@ -84,6 +87,10 @@ class PlannedUnits:
     def __iter__(self) -> Iterator[tuple[Unit, list[Any]]]:
         """Every unit, and what it reads."""
         return (read_unit(self._path, unit.index) for unit in self.units)
+
+    def read(self, number: int) -> tuple[Unit, list[Any]]:
+        """A unit, and its references or ranges."""
+        return read_unit(self._path, number)
 
     @property
     def examples(self) -> int | None:

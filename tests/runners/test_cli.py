@@ -110,6 +110,28 @@ def test_a_dry_run_touches_nothing(cli: Cli, raw: Path):
     assert (contents(cli.folder), contents(raw)) == before
 
 
+def test_a_dry_run_says_what_it_costs(cli: Cli, raw: Path):
+    recipe, prices = cli.recipe(f"{SOURCE}, shards=2"), cli.folder / "prices.toml"
+    prices.write_text('currency = "EUR"\nvcpu_hour = 0.05\n')
+    options = ("--dry-run", "--workers", "3", "--threads", "2", "--prices", prices)
+    shown = cli.run(recipe, raw, *options).stdout
+    for words in (
+        "3 workers of 2 cores",
+        "EUR: vcpu_hour",
+        "EUR: total",
+        "pieces of the input",
+        "without a price",
+    ):
+        assert words in shown
+    entry = json.loads(cli.run(recipe, raw, *options, "--json").stdout)["estimate"]
+    assert entry["wall_seconds"]["low"] <= entry["wall_seconds"]["likely"] <= entry["wall_seconds"]["high"]
+    expected = entry["wall_seconds"]["likely"] * 6 / 3600 * 0.05
+    assert entry["money"]["total"]["likely"] == pytest.approx(expected, abs=2e-4)
+    assert entry["requests"] == {"input": {}, "output": {}}
+    prices.write_text("vcpu_hour = -1\n")
+    assert faults(cli.run(recipe, raw, *options), 2, "--prices: expected vcpu_hour to be a number") == []
+
+
 def test_a_dry_run_that_is_over_budget_is_code_3_as_the_run_will_be(cli: Cli, raw: Path):
     recipe = cli.recipe(
         f"{SOURCE}, prepare=[step], shuffle=None", TROUBLED.split("def features")[0].replace("007", "001")
