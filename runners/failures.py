@@ -6,6 +6,12 @@ _ERROR = re.compile(r"^(?:Caused by: )?(?P<name>[\w.$]*(?:Error|Exception|Exit))
 _PACKAGES = re.compile(r"^(?:[a-z_]\w*\.)+(?=[A-Z])")  # before a class's name
 _STAGE = re.compile(r" ?\[while running .*$")
 _MARKS = ("Traceback (most recent call last)", "\n\tat ", "Caused by: ")
+_ADVICE = {  # what a cause begins with, of those that a worker comes to before a line of Penstock's runs
+    "ModuleNotFoundError": "install that where workers run, or move it into the recipe's folder",
+    "AttributeError: Can't get attribute": "let workers and launcher run in the same image",
+    "TypeError: code() ": "let workers and launcher run in the same image, with one version of Python",
+    "ValueError: bad marshal data": "let workers and launcher run in the same image, with one version of Python",
+}
 _LONGEST = 1000  # characters
 
 
@@ -26,7 +32,8 @@ def cause_in_words(text: str) -> str:
     if any(mark in text for mark in _MARKS):
         errors = [error for error in map(_error, text.splitlines()) if error]
         text = errors[-1] if errors else text
-    return text[:_LONGEST] or "its engine does not say why"
+    advice = next((f"; {advice}" for start, advice in _ADVICE.items() if text.startswith(start)), "")
+    return f"{text[:_LONGEST]}{advice}" or "its engine does not say why"
 
 
 def _error(line: str) -> str | None:

@@ -3,12 +3,14 @@
 import contextlib
 import datetime
 import hashlib
+import os
 import re
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..pipeline.build.journal import FinishedUnits
@@ -18,6 +20,7 @@ from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest, find_damage
 from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing, publish
 from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_units, plan, prepare
+from ..pipeline.planning.own_modules import unsent_modules
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.prepare.shipping import shipped
 from ..pipeline.storage import files
@@ -81,6 +84,8 @@ def run(
         request = replace(request, threads=request.worker_threads)
     reporter.stage("planning")
     reporter.warn(engine.check(request))
+    if not engine.is_here:
+        reporter.warn(_find_unsent(request.recipe))
     expect_writable(request)
     planned = plan(request, _PayloadHasher(request, reporter, engine))
     reporter.planned(planned)
@@ -97,6 +102,18 @@ def run(
     with _shipped_by_value(request.recipe):
         reporter.warn(engine.check_plan(request, planned, _count_stages(job)))
         return _run(job, planned, existing, _Launch(engine, options or EngineOptions(), request, reporter, detach))
+
+
+def _find_unsent(recipe: LoadedRecipe) -> list[str]:
+    """Warns of what a recipe imports that workers elsewhere may not have."""
+    place = getattr(recipe.module, "__file__", None)
+    if place is None or not os.path.isfile(place):
+        return []
+    return [
+        f"{recipe.name} imports {name} from {file}, which is not sent to workers: install it where they run, or move "
+        "it into the recipe's folder"
+        for name, file in unsent_modules(Path(place), recipe.own).items()
+    ]
 
 
 @dataclass(frozen=True)

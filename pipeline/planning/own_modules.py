@@ -1,7 +1,9 @@
 """Which modules a recipe imports from its own folder, by the text of its imports: nothing is imported to find them."""
 
 import ast
+import contextlib
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -39,6 +41,40 @@ def _leads_into(folder: Path, name: str) -> bool:
     return any(place == folder / f"{name}.py" or place.is_relative_to(folder / name) for place in places)
 
 
+def unsent_modules(recipe: Path, own: OwnModules) -> dict[str, str]:
+    """What a recipe imports that is neither sent to workers nor installed: workers must have it otherwise.
+
+    Args:
+      recipe: The recipe's file.
+      own: Its own modules.
+
+    Returns:
+      The names of modules and packages that this process has imported, with where they are.
+    """
+    names = {
+        name.partition(".")[0]
+        for source in (recipe.read_bytes(), *(source for _, source in own.sources.values()))
+        for name in _imported_names(source)
+    }
+    sent = {name.partition(".")[0] for name in own.sources}
+    installed = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")]
+    unsent = {}
+    for name in sorted(names - sent - sys.stdlib_module_names - {__name__.partition(".")[0]}):
+        place = getattr(sys.modules.get(name), "__file__", None)
+        if place and not any(Path(place).resolve().is_relative_to(folder) for folder in installed):
+            unsent[name] = place
+    return unsent
+
+
+def _imported_names(source: bytes) -> Iterator[str]:
+    """The names of the modules that import statements load, but for relative ones."""
+    for node in _nodes(source):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
 def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:
     """The source text of every module that a recipe imports from a folder, in whatever function, and of theirs.
 
@@ -65,11 +101,7 @@ def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:
 
 def _imported_files(path: Path, source: bytes, folder: Path) -> Iterator[Path]:
     """The files in the folder that one module's import statements may load, packages' own among them."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # whoever imports it is told
-        return
-    for node in ast.walk(tree):
+    for node in _nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
                 if alias.name.partition(".")[0] not in sys.stdlib_module_names:
@@ -81,6 +113,12 @@ def _imported_files(path: Path, source: bytes, folder: Path) -> Iterator[Path]:
             start = path.parents[node.level - 1] if node.level and node.level <= len(path.parents) else folder
             for alias in node.names:
                 yield from _files(start, [*names, alias.name], folder)
+
+
+def _nodes(source: bytes) -> Iterator[ast.AST]:
+    """The parts of a module's syntax tree."""
+    with contextlib.suppress(SyntaxError, ValueError):  # whoever imports it is told
+        yield from ast.walk(ast.parse(source))
 
 
 def _files(start: Path, names: list[str], folder: Path) -> Iterator[Path]:

@@ -37,3 +37,9 @@ def test_the_first_exception_is_the_cause_of_those_that_followed():
     outer = RuntimeError("a stage failed")
     outer.__cause__ = ValueError("expected 3\ncolumns")
     assert root_cause(outer) == "ValueError: expected 3\ncolumns"
+
+
+def test_what_a_worker_lacks_comes_with_advice():
+    text = "Traceback (most recent call last):\n  File \"x.py\", line 1\nModuleNotFoundError: No module named 'mine'"
+    advice = "install that where workers run, or move it into the recipe's folder"
+    assert cause_in_words(text) == f"ModuleNotFoundError: No module named 'mine'; {advice}"

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.pipeline.planning.own_modules import own_sources
+from penstock.pipeline.planning.own_modules import own_sources, unsent_modules
 from penstock.pipeline.planning.recipe import load_recipe
 
 RECIPE = "from penstock.pipeline import Images, Recipe\nrecipe = Recipe(source=Images('*.jpg'))\n"
@@ -65,3 +65,18 @@ def test_what_a_recipe_imports_counts_in_its_hash(tmp_path: Path, monkeypatch: p
     assert load_recipe(spec).hash == first
     (package / "lazy.py").write_text("changed = 1")
     assert load_recipe(spec).hash != first
+
+
+def test_what_workers_must_have_otherwise_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "unsent_one.py").write_text("")
+    (tmp_path / "elsewhere" / "unsent_two.py").write_text("")
+    recipe = place(tmp_path / "own", f"{RECIPE}import json, numpy, pytest, unsent_one, counted_helper\n")
+    (recipe.parent / "counted_helper.py").write_text("import unsent_two\n")
+    for folder in (recipe.parent, tmp_path / "elsewhere"):
+        monkeypatch.syspath_prepend(str(folder))
+    loaded = load_recipe(str(recipe))
+    assert list(loaded.own.sources) == ["counted_helper"]
+    assert unsent_modules(recipe, loaded.own) == {
+        name: str(tmp_path / "elsewhere" / f"{name}.py") for name in ("unsent_one", "unsent_two")
+    }
