@@ -43,8 +43,9 @@ if TYPE_CHECKING:
 
 _LOCAL = "[local]"
 _BATCH_VERSION = "1.20"  # the last with a batch engine, which sorts on disk what Flink 2 keeps on the heap
+_CANCEL = 10.0  # seconds that a job of one's own cluster may take to be cancelled
 _LOOK = 0.5  # seconds between two looks whether a job is on the cluster
-_CACHED = 600_000  # milliseconds for which a worker that is idle waits for the job's next stage
+_CACHED = 60_000  # milliseconds for which a worker that is idle waits for the next stage, and stays after the last
 _WORKER = "penstock-worker"
 _EMPTY_JAR = "penstock-empty.jar"
 _POOL = "localhost:50000"
@@ -83,6 +84,7 @@ class FlinkEngine:
         master = options.flink_master
         self._rest = FlinkRest(master) if master and master != _LOCAL else None
         self._cluster: Cluster | None = None
+        self._server: tuple[ServerOptions, JarVersions] | None = None
 
     @property
     def is_here(self) -> bool:
@@ -98,10 +100,10 @@ class FlinkEngine:
         unknown_options(self._options.beam_arguments)
         self._environment()
         warnings: list[str] = []
-        versions = self._find_server()[1]
+        server, versions = self._find_server()
         if self._rest:
             cluster = self._ask()
-            flink_checks.expect_versions(cluster, self._find_server()[0].jar, versions)
+            flink_checks.expect_versions(cluster, server.jar, versions)
             warnings += flink_checks.find_warnings(cluster)
             warnings += self._local_folders(request)
         return warnings
@@ -111,10 +113,11 @@ class FlinkEngine:
             return ()
         cluster, parallelism = self._ask(again=True), self._parallelism()
         streaming = bool(self._given.view_as(StandardOptions).streaming)
+        own_containers = self._given.view_as(PortableOptions).environment_type in ("EXTERNAL", "DOCKER")
         return [
             *flink_checks.check_placement(cluster, parallelism),
             *flink_checks.check_network(cluster, parallelism, stages, streaming),
-            *flink_checks.check_memory(cluster),
+            *([] if own_containers else flink_checks.check_memory(cluster)),
         ]
 
     def submit(self, build: BuildPipeline, name: str) -> RunningJob:
@@ -160,6 +163,8 @@ class FlinkEngine:
 
     def _find_server(self) -> tuple[ServerOptions, JarVersions]:
         """How the job server is started: with the jar that is named, else with Beam's for the cluster's version."""
+        if self._server:
+            return self._server
         options = PipelineOptions(list(self._options.beam_arguments))
         version = flink_checks.minor_version(self._ask().version) if self._rest else _BATCH_VERSION
         named = self._options.flink_job_server_jar
@@ -180,7 +185,8 @@ class FlinkEngine:
             options.view_as(JobServerOptions).job_server_jvm_properties,
             {} if self._rest else _EMBEDDED,
         )
-        return server, read_versions(jar)
+        self._server = server, read_versions(jar)
+        return self._server
 
     def _parallelism(self) -> int:
         given = self._given.view_as(FlinkRunnerOptions).parallelism
@@ -288,8 +294,8 @@ class _Runner(PortableRunner):
         _stage_nothing(pipeline, options)
         workers = self.start_and_replace_loopback_environments(pipeline, options)
         optimized = self._optimize_pipeline(pipeline, options)
-        _, messages, _ = JobServiceHandle(self._server.jobs, options).submit(optimized)
-        return _Submission(self._server, messages, workers)
+        job_id, messages, _ = JobServiceHandle(self._server.jobs, options).submit(optimized)
+        return _Submission(self._server, job_id, messages, workers)
 
 
 def _stage_nothing(pipeline: beam_runner_api_pb2.Pipeline, options: PipelineOptions) -> None:
@@ -321,10 +327,12 @@ class _Submission:
     def __init__(
         self,
         server: JobServer,
+        job_id: str,
         messages: Iterator[beam_job_api_pb2.JobMessagesResponse],
         workers: Sequence[Callable[[], object]],
     ) -> None:
         self.server = server
+        self._job_id = job_id
         self._messages = messages
         self._workers = workers
         self._state = JobState.RUNNING
@@ -355,6 +363,14 @@ class _Submission:
     def failure(self) -> str:
         """Why it failed, in words."""
         return self._error
+
+    def cancel(self) -> None:
+        """Has the job cancelled, if it runs: workers in this process complain of a job server that is simply gone."""
+        request = beam_job_api_pb2.CancelJobRequest(job_id=self._job_id)
+        with contextlib.suppress(grpc.RpcError, ValueError):  # the latter of a channel that is closed
+            if not self._state.is_final:
+                self.server.jobs.Cancel(request, timeout=_CANCEL)
+        self.join(_CANCEL)
 
     def stop(self) -> None:
         """Ends the job server, and what there is of workers in this process."""
@@ -392,8 +408,10 @@ class EmbeddedJob:
     def wait(self) -> None:
         try:
             state = self._submission.join()
-        finally:
-            self._submission.stop()
+        except BaseException:
+            self.cancel()
+            raise
+        self._submission.stop()
         if state is JobState.CANCELLED:
             raise PenstockError("the job was cancelled")
         if state is JobState.FAILED:
@@ -403,6 +421,7 @@ class EmbeddedJob:
         return {}  # progress files tell the same
 
     def cancel(self) -> None:
+        self._submission.cancel()
         self._submission.stop()
 
 

@@ -18,6 +18,8 @@ _NO_RESTART = ("none", "off", "disable", "")
 _FIXED_DELAY = ("fixed-delay", "fixeddelay")
 _ATTEMPTS = 4  # two deaths: each costs the lost TaskManager's attempt, and that of a partition which it held
 _SEGMENT = 32 << 10  # bytes of a network buffer, unless the cluster says otherwise
+_NETWORK = 512 << 20  # bytes for network buffers that suffice for most jobs
+_FEW_BUFFERS = 64  # of a sorted shuffle: it sorts less at a time
 _SORT_SHUFFLE = 512  # buffers of a sorted shuffle, unless the cluster says otherwise
 _WORKER_MEMORY = 3 << 29  # bytes of a Python worker that has TensorFlow and Beam loaded, and some examples
 _UNITS = {"": 1, "b": 1, "k": 1 << 10, "kb": 1 << 10, "m": 1 << 20, "mb": 1 << 20, "g": 1 << 30, "gb": 1 << 30}
@@ -271,18 +273,19 @@ def check_network(cluster: Cluster, parallelism: int, stages: int, streaming: bo
         return []
     smallest = min(known, key=lambda each: each.network // segment)
     there = smallest.network // segment
+    tasks = stages * min(parallelism, smallest.slots)
+    needed = tasks * (3 * parallelism + 2) if streaming else tasks * (2 * parallelism + 1) + 2 * _FEW_BUFFERS
+    size = max(_NETWORK, -(-needed * segment // _NETWORK) * _NETWORK) >> 20
     fix = (
-        "set taskmanager.memory.network.min: 512m, taskmanager.memory.network.max: 512m and "
-        "taskmanager.network.sort-shuffle.min-buffers: 64 in config.yaml, and give taskmanager.memory.process.size "
-        "as much more"
+        f"set taskmanager.memory.network.min: {size}m, taskmanager.memory.network.max: {size}m and "
+        f"taskmanager.network.sort-shuffle.min-buffers: {_FEW_BUFFERS} in config.yaml, and give "
+        "taskmanager.memory.process.size as much more"
     )
     if not streaming and there < sorted_shuffle:
         raise RequestError(
             f"Flink: expected {sorted_shuffle} network buffers for one sorted shuffle, found {there} in the "
             f"TaskManager on {smallest.host}; {fix}"
         )
-    tasks = stages * min(parallelism, smallest.slots)
-    needed = tasks * (3 * parallelism + 2) if streaming else tasks * (2 * parallelism + 1) + 2 * sorted_shuffle
     if needed <= there:
         return []
     return [

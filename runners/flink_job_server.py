@@ -279,7 +279,11 @@ class JobServer:
 
     def last_words(self) -> str:
         """The last lines of its log."""
-        with open(self._log, errors="replace") as log:
+        lines = []
+        with (
+            contextlib.suppress(OSError),
+            open(self._log, errors="replace") as log,
+        ):  # gone with a server that is stopped
             lines = [line.strip() for line in log if line.strip()]
         return " | ".join(lines[-_LAST_LINES:]) or "none"
 

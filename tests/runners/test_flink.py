@@ -2,8 +2,10 @@
 
 import json
 import sys
+import threading
 import types
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +195,7 @@ class Server:
 
 def test_an_embedded_job_ends_its_job_server_and_its_workers():
     server, workers = Server(), Server()
-    job = flink.EmbeddedJob(flink._Submission(server, iter([answer("RUNNING"), answer("DONE")]), [workers.stop]))  # type: ignore[arg-type]
+    job = flink.EmbeddedJob(flink._Submission(server, "id", iter([answer("RUNNING"), answer("DONE")]), [workers.stop]))  # type: ignore[arg-type]
     job.wait()
     assert job.state() is JobState.DONE
     assert (server.stopped, workers.stopped) == (1, 1)
@@ -202,16 +204,47 @@ def test_an_embedded_job_ends_its_job_server_and_its_workers():
 def test_an_embedded_job_that_fails_says_why():
     server = Server()
     messages = [answer("RUNNING"), answer(error="java.lang.IllegalStateException: no memory"), answer("FAILED")]
-    job = flink.EmbeddedJob(flink._Submission(server, iter(messages), []))  # type: ignore[arg-type]
+    job = flink.EmbeddedJob(flink._Submission(server, "id", iter(messages), []))  # type: ignore[arg-type]
     with pytest.raises(PenstockError, match="no memory"):
         job.wait()
     assert server.stopped == 1
 
 
 def test_an_embedded_job_whose_job_server_dies_says_so():
-    job = flink.EmbeddedJob(flink._Submission(Server(), iter([answer("RUNNING")]), []))  # type: ignore[arg-type]
+    job = flink.EmbeddedJob(flink._Submission(Server(), "id", iter([answer("RUNNING")]), []))  # type: ignore[arg-type]
     with pytest.raises(PenstockError, match="it ended without a word"):
         job.wait()
+
+
+def test_an_embedded_job_that_is_interrupted_is_cancelled_before_its_job_server_ends(monkeypatch: pytest.MonkeyPatch):
+    """Workers that are threads of this process would complain of a job server that is gone."""
+    events: list[str] = []
+    go_on = threading.Event()
+
+    def messages() -> Iterator[beam_job_api_pb2.JobMessagesResponse]:
+        yield answer("RUNNING")
+        go_on.wait(20)
+        yield answer("CANCELLED")
+
+    class Jobs:
+        def Cancel(self, request: beam_job_api_pb2.CancelJobRequest, timeout: float) -> None:
+            events.append(f"cancel {request.job_id}")
+            go_on.set()
+
+    server: Any = types.SimpleNamespace(jobs=Jobs(), stop=lambda: events.append("stop"))
+    submission = flink._Submission(server, "id", messages(), [lambda: events.append("workers")])
+    job = flink.EmbeddedJob(submission)
+    join = submission.join
+
+    def interrupted(timeout: float | None = None) -> JobState:
+        monkeypatch.setattr(submission, "join", join)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(submission, "join", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        job.wait()
+    assert events == ["cancel id", "workers", "stop"]
+    assert job.state() is JobState.CANCELLED
 
 
 def test_a_job_of_an_embedded_cluster_cannot_be_found_again():

@@ -192,6 +192,14 @@ def test_many_stages_want_many_buffers(streaming: bool):
     assert flink_checks.check_network(small, 4, 4, streaming) == []
 
 
+def test_the_size_that_is_named_is_enough():
+    """Of a job with many slots: 80 stages, two tasks of each on a TaskManager, buffers for 500 at the other end."""
+    (warning,) = flink_checks.check_network(cluster(), 500, 80, streaming=False)
+    size = int(warning.partition("taskmanager.memory.network.min: ")[2].partition("m")[0])
+    enough = cluster(task_managers(memoryConfiguration__networkMemory=size << 20))
+    assert flink_checks.check_network(enough, 500, 80, streaming=False) == []
+
+
 def test_python_workers_need_memory_beside_flink():
     """Both TaskManagers are on one machine."""
     (warning,) = flink_checks.check_memory(cluster(task_managers(hardware__physicalMemory=6 * GIB)))
