@@ -5,6 +5,7 @@ of them one process prepares in threads, since TensorFlow and the recipe's modul
 """
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,8 @@ from ..pipeline.sources.images import Images
 from ..pipeline.sources.join import ImageJoin
 from .dataflow_job import DataflowJob, DataflowService, WrittenTemplate, in_words
 from .dataflow_options import check_complete, check_reachable, expect_bucket, expect_credentials, expect_options
-from .engine import BuildPipeline, EngineOptions
+from .direct import DirectEngine
+from .engine import BuildPipeline, EngineOptions, RunningJob
 from .machine_types import MachineType, find_machine_type
 from .options import check_options, refuse_options
 from .pickled_paths import without_local_paths
@@ -36,6 +38,7 @@ _UNIT_BYTES = 5 << 27  # what was fetched ahead, and records that wait: 256 MiB 
 _LEAST_MINUTES = 60
 _PATIENCE = 10  # times the estimate: workers may be slower than this machine, and stores too
 
+_JOB_ID = re.compile(r"\d{4}-\d\d-\d\d_")  # else it is a name, which a job has before it is started by its template
 _OURS = {"runner": "--runner"}
 _MULTIPLE = "use_multiple_sdk_containers"
 
@@ -94,7 +97,21 @@ class DataflowEngine:
         check_memory(machine, processes, bundles, request.threads or machine.cores, most_pixels)
         return ()
 
-    def submit(self, build: BuildPipeline, name: str) -> "DataflowJob | WrittenTemplate":
+    def submit(self, build: BuildPipeline, name: str) -> RunningJob:
+        if self._units is None and self._parse()["template_location"]:
+            return DirectEngine(EngineOptions()).submit(build, name)  # a plan waits for it, and a template is not run
+        return self.write_job(build, name)
+
+    def write_job(self, build: BuildPipeline, name: str) -> "DataflowJob | WrittenTemplate":
+        """Submits a pipeline, or writes it as a template where --template_location says so.
+
+        Args:
+          build: Adds the pipeline's transforms.
+          name: The job's name, if --job_name gives none.
+
+        Raises:
+          PenstockError: it was not accepted; the cause in words.
+        """
         import apache_beam as beam
         from apache_beam.options.pipeline_options import PipelineOptions
         from apache_beam.runners.dataflow.dataflow_runner import DataflowRunner
@@ -112,15 +129,16 @@ class DataflowEngine:
         except Exception as error:  # of Google's clients, of Beam's retries, of the standard library
             raise PenstockError(f"Dataflow did not take the job: {in_words(error)}") from error
         if not result.has_job:
-            return WrittenTemplate(str(given["template_location"]))
+            return WrittenTemplate(given["job_name"] or name, given["template_location"])
         return DataflowJob(result.job_id(), DataflowService.of(given))
 
     def find(self, job_id: str) -> "DataflowJob":
         options = self._parse()
         expect_options(options, ("project", "region"))
         expect_credentials(options)
-        job = DataflowJob(job_id, DataflowService.of(options))
+        service = DataflowService.of(options)
         try:
+            job = DataflowJob(job_id if _JOB_ID.match(job_id) else service.find(job_id), service)
             job.state()
         except PenstockError as error:
             raise RequestError(

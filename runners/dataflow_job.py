@@ -1,6 +1,5 @@
 """A job of Dataflow, followed by the service's REST API: its state, its counters, why it failed."""
 
-import contextlib
 import re
 import time
 from collections import Counter
@@ -71,6 +70,17 @@ class DataflowService:
         """The name of a job's state, such as JOB_STATE_RUNNING."""
         job = self._ask(self._jobs.get_job, {"job_id": job_id})
         return str(job.current_state.name)
+
+    def find(self, name: str) -> str:
+        """The id of the newest job of a name.
+
+        Raises:
+          PenstockError: there is none.
+        """
+        jobs = list(self._ask(self._jobs.list_jobs, {"name": name}))
+        if not jobs:
+            raise PenstockError(f"no job is named {name}; a template's job is there once Dataflow has started it")
+        return str(max(jobs, key=lambda job: job.create_time).id)
 
     def errors(self, job_id: str) -> list[str]:
         """What the service and the workers said went wrong, from the first."""
@@ -162,23 +172,30 @@ class DataflowJob:
 
 @dataclass(frozen=True)
 class WrittenTemplate:
-    """A job that was written as a template (`--template_location`) and not submitted."""
+    """A job that was written as a template (--template_location), for another to start.
+
+    Attributes:
+      job_id: Its name: it has no id yet.
+      location: Where the template is.
+    """
 
     job_id: str
+    location: str
     url: None = field(default=None, init=False)
 
     def state(self) -> JobState:
         return JobState.RUNNING
 
     def wait(self) -> None:
-        raise PenstockError(f"{self.job_id} is the template of a job that nobody has started; start it by the template")
+        raise PenstockError(
+            f"{self.location} is the template of a job that nobody has started; start it by the template"
+        )
 
     def counters(self) -> Mapping[str, int]:
         return {}
 
     def cancel(self) -> None:
-        with contextlib.suppress(OSError):
-            files.remove_files([self.job_id])
+        files.remove_files([self.location])
 
 
 def find_credentials(options: Mapping[str, Any]) -> Any:

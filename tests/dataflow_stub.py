@@ -72,6 +72,14 @@ class DataflowStub:
         (content,) = (content for path, content in self.objects.items() if path.endswith(f"/{name}"))
         return content
 
+    def take(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """Takes a job, which gets an id."""
+        number = len(self.jobs) + 1
+        job = entry | {"id": f"2026-01-01_00_00_00-{number}", "createTime": f"2026-01-01T00:00:{number:02}Z"}
+        self.jobs[job["id"]] = job
+        self.on_submit(job)
+        return job
+
     def look(self, job_id: str) -> dict[str, Any]:
         """A job as it is by now."""
         if self.jobs[job_id].get("requestedState"):
@@ -95,6 +103,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.stub.failures and path.startswith(_JOBS):
             self.stub.failures -= 1
             self._answer_error(503, "unwell")
+        elif path == _JOBS:
+            (name,) = self._query["name"]
+            self._answer({"jobs": [job for job in self.stub.jobs.values() if job["name"] == name]})
         elif match := re.fullmatch(rf"{_JOBS}/([^/]+)(/messages|/metrics)?", path):
             self._answer_job(match[1], match[2])
         else:
@@ -120,10 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             if self.stub.refusal:
                 self._answer_error(*self.stub.refusal)
                 return
-            job = json.loads(body) | {"id": f"2026-01-01_00_00_00-{len(self.stub.jobs) + 1}"}
-            self.stub.jobs[job["id"]] = job
-            self.stub.on_submit(job)
-            self._answer(job)
+            self._answer(self.stub.take(json.loads(body)))
         else:  # an upload begins
             name = json.loads(body).get("name") or self._query["name"][0]
             location = f"{self.stub.url}/resumable?name={urllib.parse.quote(name, safe='')}"

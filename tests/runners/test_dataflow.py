@@ -142,12 +142,30 @@ def test_a_refusal_of_the_service_is_told_in_words(stub: DataflowStub):
 
 def test_a_template_is_written_and_not_submitted(stub: DataflowStub):
     location = f"gs://{BUCKET}/templates/pets"
-    job = engine(stub, f"--template_location={location}").submit(create, "penstock-make-pets-01234567")
+    job = engine(stub, f"--template_location={location}").write_job(create, "penstock-make-pets-01234567")
     assert isinstance(job, WrittenTemplate)
-    assert job.job_id == location
+    assert (job.job_id, job.location) == ("penstock-make-pets-01234567", location)
     assert job.state() is JobState.RUNNING
     assert not stub.jobs
     assert json.loads(stub.staged("pets"))["name"] == "penstock-make-pets-01234567"
+
+
+def test_what_a_plan_waits_for_is_done_here_where_the_job_is_to_be_a_template(stub: DataflowStub):
+    chosen = engine(stub, f"--template_location=gs://{BUCKET}/templates/pets")
+    job = chosen.submit(create, "penstock-hash-pets-01234567")
+    job.wait()
+    assert job.state() is JobState.DONE
+    assert not stub.objects
+    asked = request(Recipe(source=Csv("*.csv")), "gs://raw", "gs://prepared")  # type: ignore[arg-type]
+    chosen.check_plan(asked, of_units([10], 1.0), 20)
+    assert isinstance(chosen.submit(create, "penstock-make-pets-01234567"), WrittenTemplate)
+
+
+def test_a_job_that_a_template_started_is_found_by_its_name(stub: DataflowStub):
+    with pytest.raises(RequestError, match="no job is named of-my-own; a template's job is there once Dataflow"):
+        engine(stub).find("of-my-own")
+    first, last = (submitted(stub, "--job_name=of-my-own") for _ in range(2))
+    assert engine(stub).find("of-my-own").job_id == last["id"] != first["id"]
 
 
 def test_a_job_is_found_by_another_process(stub: DataflowStub):
@@ -156,10 +174,10 @@ def test_a_job_is_found_by_another_process(stub: DataflowStub):
     found = make_engine("dataflow", EngineOptions(beam_arguments=arguments)).find(job["id"])
     assert found.job_id == job["id"]
     assert found.state() is JobState.DONE
-    with pytest.raises(RequestError, match=r"found none that can be followed as 2020-1: .*NotFound"):
-        engine(stub).find("2020-1")
+    with pytest.raises(RequestError, match=r"found none that can be followed as 2020-01-01_00-1: .*NotFound"):
+        engine(stub).find("2020-01-01_00-1")
     with pytest.raises(RequestError, match="found none of them; add --project=PROJECT --region=REGION"):
-        make_engine("dataflow", EngineOptions()).find("2020-1")
+        make_engine("dataflow", EngineOptions()).find("2020-01-01_00-1")
 
 
 def planned_table(folder: Path, rows: int) -> tuple[Any, Any]:

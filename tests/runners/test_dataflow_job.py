@@ -144,7 +144,7 @@ def test_the_cause_is_found_among_what_is_said(messages: Sequence[str], cause: s
 
 
 def test_a_template_is_no_job_to_wait_for():
-    template = WrittenTemplate("gs://staging/template")
+    template = WrittenTemplate("penstock-make", "gs://staging/template")
     with pytest.raises(PenstockError, match="gs://staging/template is the template of a job that nobody has started"):
         template.wait()
     assert template.state() is JobState.RUNNING

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dataflow_stub import DataflowStub, counters
+from dataflow_stub import BUCKET, DataflowStub, counters
 from helpers import REPOSITORY, Cli, draw, penstock
 from s3_stub import SECRET, S3Stub
 
@@ -158,3 +159,37 @@ def test_a_job_that_fails_is_told_of_in_words(tmp_path: Path, store: S3Stub, ser
     assert "s3://prepared" in error
     assert "Traceback" not in error
     assert "0 of 4 units are finished; run again to resume" in error
+
+
+def test_a_template_is_started_without_its_launcher(tmp_path: Path, store: S3Stub, service: Service):
+    source, output = upload(draw(tmp_path / "raw", 24), "s3://raw/shapes"), "s3://prepared/shapes"
+    for path in (write_recipe(tmp_path), tmp_path / "offsets.py"):
+        files.write_bytes(f"s3://raw/recipes/{path.name}", path.read_bytes())
+    (tmp_path / "launcher").mkdir()
+    launcher = (
+        *(sys.executable, "-m", "penstock.runners.flex_template", "--runner=DataflowRunner"),
+        *("--recipe=s3://raw/recipes/recipe.py", f"--input={source}", f"--output={output}"),
+        *("--threads=", "--job_name=of-a-button", *service.arguments),
+    )
+
+    def start() -> str:
+        """Dataflow's part: runs the launcher, and starts what it has written."""
+        location = f"--template_location=gs://{BUCKET}/launches/job_object"
+        ended = subprocess.run([*launcher, location], cwd=tmp_path / "launcher", capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        service.take(json.loads(service.staged("job_object")))
+        service.worker.join()
+        return ended.stdout
+
+    said = start()
+    assert said.startswith("submitted dataflow job of-a-button"), said
+    manifest = Manifest.load(output)
+    assert (manifest.read, manifest.quarantined) == (24, 0), service.said
+    attached = penstock("attach", output, "--json", "--", *service.arguments)
+    assert attached.returncode == 0, attached.stderr
+    assert json.loads(attached.stdout)["status"] == "committed"
+    service.objects.clear()
+    shutil.rmtree(service.folder)
+    assert start() == f"up_to_date: {output}\n"
+    assert not service.said or "Traceback" not in service.said
+    assert Manifest.load(output) == manifest
