@@ -53,10 +53,11 @@ def make(name: str, options: EngineOptions) -> "BeamEngine":
       options: What is said of it.
 
     Raises:
-      RequestError: Beam has no such runner.
+      RequestError: Beam has no such runner, or an option's value is none of those that Beam takes.
     """
     options.expect_only(name)
     refuse_options(options.beam_arguments, _OURS)
+    unknown = unknown_options(options.beam_arguments)
     try:
         runner = beam_runners.create_runner(name)
     except (ValueError, ImportError, AttributeError, TypeError) as error:
@@ -64,14 +65,25 @@ def make(name: str, options: EngineOptions) -> "BeamEngine":
         raise RequestError(f"--runner: expected {known}, found {name!r} ({error}); check the spelling") from error
     if not isinstance(runner, beam_runners.PipelineRunner):
         raise RequestError(f"--runner: expected a runner of Beam's, found {name}, which is {type(runner).__name__}")
-    return BeamEngine(name, runner, options.beam_arguments)
+    return BeamEngine(name, runner, options.beam_arguments, unknown)
 
 
 class BeamEngine:
     """Runs pipelines by a runner of Beam's, with Beam's options as they are given."""
 
-    def __init__(self, name: str, runner: beam_runners.PipelineRunner, arguments: Sequence[str]) -> None:
+    def __init__(
+        self, name: str, runner: beam_runners.PipelineRunner, arguments: Sequence[str], unknown: Sequence[str]
+    ) -> None:
+        """Starts nothing.
+
+        Args:
+          name: What the user calls it.
+          runner: Beam's runner.
+          arguments: Options for Beam.
+          unknown: Those of them that Beam's Python does not know.
+        """
         self.name = name
+        self._unknown = unknown
         self._runner = runner
         self._arguments = [*arguments]
         self._options = _parse(arguments)
@@ -98,15 +110,16 @@ class BeamEngine:
         return portable.environment_type or "DOCKER"
 
     def check(self, request: "RunRequest") -> Sequence[str]:
-        unknown = unknown_options(self._arguments)
         self._check_environment()
         if isinstance(self._runner, PrismRunner):
             self._check_prism()
         if isinstance(self._runner, SparkRunner):
             self._check_spark()
-        if not unknown:
+        if not self._unknown:
             return ()
-        return [f"{' '.join(unknown)}: passed on to the engine {self.name}, since Beam's Python knows no such option"]
+        return [
+            f"{' '.join(self._unknown)}: passed on to the engine {self.name}, since Beam's Python knows no such option"
+        ]
 
     def _check_environment(self) -> None:
         """Raises RequestError where it is not said how workers start, and cannot be known."""

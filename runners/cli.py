@@ -168,6 +168,7 @@ def run(
         from . import report
         from .engine import EngineOptions, make_engine
         from .metrics import kept_metrics
+        from .run import check_engine
         from .run import run as run_recipe
 
         beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
@@ -186,7 +187,7 @@ def run(
             single_writer,
         )
         if dry_run:
-            warnings = [*engine.check(request)]
+            warnings = check_engine(engine, request)
             planned = plan(request)
             entry = report.plan_entry(request, planned, preview(request, planned), warnings, price_table)
             _print(entry, as_json, report.show_plan)

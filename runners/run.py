@@ -83,9 +83,7 @@ def run(
     if engine.is_here and request.threads is None:  # workers share this machine's cores
         request = replace(request, threads=request.worker_threads)
     reporter.stage("planning")
-    reporter.warn(engine.check(request))
-    if not engine.is_here:
-        reporter.warn(_find_unsent(request.recipe))
+    reporter.warn(check_engine(engine, request))
     expect_writable(request)
     planned = plan(request, _PayloadHasher(request, reporter, engine))
     reporter.planned(planned)
@@ -104,16 +102,21 @@ def run(
         return _run(job, planned, existing, _Launch(engine, options or EngineOptions(), request, reporter, detach))
 
 
-def _find_unsent(recipe: LoadedRecipe) -> list[str]:
-    """Warns of what a recipe imports that workers elsewhere may not have."""
+def check_engine(engine: Engine, request: RunRequest) -> list[str]:
+    """Looks before any work whether an engine can run a request; gives what the user should know.
+
+    Raises:
+      RequestError: it cannot.
+    """
+    warnings, recipe = [*engine.check(request)], request.recipe
     place = getattr(recipe.module, "__file__", None)
-    if place is None or not os.path.isfile(place):
-        return []
-    return [
-        f"{recipe.name} imports {name} from {file}, which is not sent to workers: install it where they run, or move "
-        "it into the recipe's folder"
-        for name, file in unsent_modules(Path(place), recipe.own).items()
-    ]
+    if not engine.is_here and place is not None and os.path.isfile(place):
+        for name, file in unsent_modules(Path(place), recipe.own).items():
+            warnings.append(
+                f"{recipe.name} imports {name} from {file}, which is not sent to workers: install it where they run, "
+                "or move it into the recipe's folder"
+            )
+    return warnings
 
 
 @dataclass(frozen=True)
