@@ -47,6 +47,7 @@ _CANCEL = 10.0  # seconds that a job of one's own cluster may take to be cancell
 _LOOK = 0.5  # seconds between two looks whether a job is on the cluster
 _CACHED = 60_000  # milliseconds for which a worker that is idle waits for the next stage, and stays after the last
 _WORKER = "penstock-worker"
+_KINDS = ("PROCESS", "EXTERNAL", "DOCKER", "LOOPBACK")
 _EMPTY_JAR = "penstock-empty.jar"
 _POOL = "localhost:50000"
 _EMBEDDED = {  # the configuration of an embedded cluster: see flink/config.yaml
@@ -177,9 +178,10 @@ class FlinkEngine:
                     "that fits by --flink-job-server-jar"
                 )
             options.view_as(FlinkRunnerOptions).flink_version = version
+        java = find_java(options)  # before a jar is downloaded in vain
         jar = find_jar(named, options)
         server = ServerOptions(
-            find_java(options),
+            java,
             jar,
             self._rest.address if self._rest else _LOCAL,
             options.view_as(JobServerOptions).job_server_jvm_properties,
@@ -245,6 +247,8 @@ def environment_arguments(given: PipelineOptions, master: str | None) -> list[st
             f"--environment_type=LOOPBACK: expected a cluster on this machine, found {master}, whose TaskManagers "
             "cannot reach workers of this process; use PROCESS, EXTERNAL or DOCKER"
         )
+    if kind not in _KINDS and not kind.startswith("BEAM:ENV:"):
+        raise RequestError(f"--environment_type: expected one of {', '.join(_KINDS)}, found {options.environment_type}")
     image = given.view_as(WorkerOptions).sdk_container_image
     if kind == "DOCKER" and not (options.environment_config or options.environment_options or image):
         raise RequestError(

@@ -82,6 +82,7 @@ def test_how_workers_are_started(given: list[str], master: str | None, expected:
     ("given", "words"),
     [
         ("--environment_type=LOOPBACK", "expected a cluster on this machine, found http://jobmanager"),
+        ("--environment_type=FOO", "expected one of PROCESS, EXTERNAL, DOCKER, LOOPBACK, found FOO"),
         ("--environment_type=DOCKER", "expected the image that has Penstock, found none"),
     ],
 )
@@ -105,10 +106,15 @@ def test_options_of_our_own_are_not_beams(option: str):
 
 
 def test_the_embedded_job_server_is_that_of_the_batch_engine(java: Path, tmp_path: Path):
-    """No internet, no jar: what is told is where it would be, and how to have it there."""
     made = engine(None, f"--jar_cache_dir={tmp_path}")
     (tmp_path / f"beam-runners-flink-1.20-job-server-{beam.__version__}.jar").touch()
     assert made.check(REQUEST) == []
+
+
+def test_nothing_is_downloaded_where_there_is_no_java(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("JAVA_HOME", str(tmp_path))
+    with pytest.raises(RequestError, match="expected Java 11 or later"):
+        engine(flink_job_server_jar="http://localhost:1/a.jar").check(REQUEST)
 
 
 @pytest.mark.usefixtures("java", "recorded")
