@@ -196,7 +196,7 @@ def expect_no_other_job(dataset: str, generation: str) -> None:
     try:
         job = make_engine(record.engine, record.engine_options).find(record.job_id)
         alive = not job.state().is_final
-    except RequestError:
+    except PenstockError:  # it is not known, or its engine does not answer
         alive = _gives_signs(record)
     if alive:
         raise PenstockError(
