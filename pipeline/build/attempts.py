@@ -38,13 +38,16 @@ class Attempts:
         self._deaths = set(before.names(paths.DEATHS))
 
     @contextlib.contextmanager
-    def begin(self, unit: int) -> Iterator[bool]:
+    def begin(self, mark: str) -> Iterator[bool]:
         """An attempt at a unit, while the block runs: gives whether its examples may kill this process.
+
+        Args:
+          mark: The path of the attempt's mark.
 
         Raises:
           OSError: the mark cannot be read or written.
         """
-        uri = files.join(self._root, paths.attempt(unit))
+        uri = files.join(self._root, mark)
         is_suspect = self._leave_mark(uri)
         try:
             yield is_suspect or len(self._deaths) >= _DEATHS

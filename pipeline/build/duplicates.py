@@ -8,7 +8,6 @@ Both files are numbers of 64 bits: first where each partition's, or each unit's,
 end; then the rows.
 """
 
-import contextlib
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -21,12 +20,15 @@ from ..cores import cores
 from ..formats import paths
 from ..planning.duplicates import equal_an_earlier
 from ..planning.plan_file import PlanReader
+from ..prepare.chunk import RowHashes
 from ..prepare.fetch import RangeFetcher
+from ..prepare.isolated_ranges import IsolatedRanges
 from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
 from ..sources.listing import RecordRange
 from ..storage import files
+from .attempts import Attempts
 from .journal import FinishedUnits
 from .scan import ResolvedRanges
 from .tasks import StageDoFn
@@ -69,30 +71,18 @@ class HashUnits(StageDoFn):
         self._options = options
 
     def setup(self) -> None:
-        self._opened = contextlib.ExitStack()
-        self._hash: Callable[[int], None] | None = None
+        self._hasher: UnitHasher | None = None
 
     def teardown(self) -> None:
-        self._opened.close()
+        if self._hasher:
+            self._hasher.close()
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
-        self._hash = self._hash or self._begin()
+        if self._hasher is None:
+            self._hasher = UnitHasher(self._options, self._run)
         for unit in numbers:
-            self._hash(unit)
+            self._hasher.hash(unit)
         return ()
-
-    def _begin(self) -> Callable[[int], None]:
-        """What hashes a unit, unless that was done before this worker began."""
-        options, root = self._options, self._options.root
-        options.preparer.use_joined(root)
-        ranges, before = ResolvedRanges(root), FinishedUnits(root)
-        plan = self._opened.enter_context(PlanReader(files.join(root, paths.PLAN)))
-
-        def hash_missing(unit: int) -> None:
-            if not before.has_file(paths.unit_contents(unit)):
-                hash_unit(options, unit, plan, ranges)
-
-        return hash_missing
 
 
 class FindDuplicates(StageDoFn):
@@ -108,39 +98,71 @@ class FindDuplicates(StageDoFn):
         return ()
 
 
-def find_here(options: DuplicateOptions) -> None:
+def find_here(options: DuplicateOptions, run: str) -> None:
     """Finds all duplicates in this process."""
-    ranges, before = ResolvedRanges(options.root), FinishedUnits(options.root)
-    with PlanReader(files.join(options.root, paths.PLAN)) as plan:
+    with closing(UnitHasher(options, run)) as hasher:
         for unit in range(options.units):
-            if not before.has_file(paths.unit_contents(unit)):
-                hash_unit(options, unit, plan, ranges)
+            hasher.hash(unit)
     for partition in range(options.partitions):
         find_duplicates(options, partition)
 
 
-def hash_unit(options: DuplicateOptions, unit: int, plan: PlanReader, ranges: ResolvedRanges) -> None:
-    """Writes the hashes of a unit's rows.
+class UnitHasher:
+    """Writes the hashes of units' rows, but of those units that had them when it began."""
 
-    Raises:
-      PenstockError: a range cannot be read or prepared.
-    """
-    _, pieces = plan.read(unit)
-    preparer = options.preparer
-    threads = options.threads or cores()
-    with ThreadPoolExecutor(threads, "hash") as pool, closing(RangeFetcher(threads)) as fetcher:
-        fetched = fetcher.ahead(preparer.steps.fetch, ranges.resolve(pieces))
-        parts = list(ordered_map(pool, lambda each: _hash_range(preparer, each), fetched, 2 * threads))
-    rows = np.concatenate([np.zeros((0, _HASHED), _WORD), *parts])
-    partitions = (rows[:, 0] >> np.uint64(32)) * np.uint64(options.partitions) >> np.uint64(32)
-    order = np.argsort(partitions, kind="stable")
-    uri = files.join(options.root, paths.unit_contents(unit))
-    _write(uri, rows[order], np.searchsorted(partitions[order], np.arange(options.partitions + 1)))
+    def __init__(self, options: DuplicateOptions, run: str) -> None:
+        """Lists what is there.
+
+        Raises:
+          OSError: it cannot be listed.
+        """
+        self._options = options
+        options.preparer.use_joined(options.root)
+        self._ranges, self._before = ResolvedRanges(options.root), FinishedUnits(options.root)
+        self._attempts = Attempts(options.root, run, self._before)
+        self._plan = PlanReader(files.join(options.root, paths.PLAN))
+        self._isolated: IsolatedRanges | None = None
+
+    def close(self) -> None:
+        """Ends its processes."""
+        self._plan.close()
+        if self._isolated:
+            self._isolated.close()
+
+    def hash(self, unit: int) -> None:
+        """Writes the hashes of a unit's rows.
+
+        Raises:
+          PenstockError: a range cannot be read or prepared.
+        """
+        if self._before.has_file(paths.unit_contents(unit)):
+            return
+        threads = self._options.threads or cores()
+        with self._attempts.begin(paths.hashing_attempt(unit)) as is_suspect:
+            if is_suspect and self._isolated is None:
+                self._isolated = IsolatedRanges(self._options.preparer, threads, self._options.root)
+            hashes = self._isolated.hashes if is_suspect and self._isolated else self._options.preparer.hashes
+            _, pieces = self._plan.read(unit)
+            self._write(unit, self._ranges.resolve(pieces), hashes, threads)
+
+    def _write(
+        self, unit: int, ranges: Sequence[RecordRange], hashes: Callable[[RecordRange], RowHashes], threads: int
+    ) -> None:
+        """Writes the hashes of some ranges' rows, sorted into partitions."""
+        options = self._options
+        with ThreadPoolExecutor(threads, "hash") as pool, closing(RangeFetcher(threads)) as fetcher:
+            fetched = fetcher.ahead(options.preparer.steps.fetch, ranges)
+            parts = list(ordered_map(pool, lambda each: _hash_range(hashes, each), fetched, 2 * threads))
+        rows = np.concatenate([np.zeros((0, _HASHED), _WORD), *parts])
+        partitions = (rows[:, 0] >> np.uint64(32)) * np.uint64(options.partitions) >> np.uint64(32)
+        order = np.argsort(partitions, kind="stable")
+        uri = files.join(options.root, paths.unit_contents(unit))
+        _write(uri, rows[order], np.searchsorted(partitions[order], np.arange(options.partitions + 1)))
 
 
-def _hash_range(preparer: TablePreparer, record_range: RecordRange) -> np.ndarray:
+def _hash_range(hashes: Callable[[RecordRange], RowHashes], record_range: RecordRange) -> np.ndarray:
     """The rows that a range stores: uint64 [rows, 4], two words of the hash, the range's number, the row's number."""
-    numbers, digests = preparer.hashes(record_range)
+    numbers, digests = hashes(record_range)
     rows = np.zeros((len(numbers), _HASHED), _WORD)
     rows[:, :2] = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 4)[:, :2]
     rows[:, 2], rows[:, 3] = record_range.number, numbers

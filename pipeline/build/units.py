@@ -164,7 +164,7 @@ class UnitMaker:
         """
         options = self._options
         expect_claimed(options.root, options.run)
-        with self._attempts.begin(number) as is_suspect:
+        with self._attempts.begin(paths.attempt(number)) as is_suspect:
             unit, pieces = self._plan.read(number)
             pieces = self._ranges.resolve(pieces)
             if options.duplicates:
@@ -308,7 +308,7 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
     if options.scan:
         scan_here(options.scan)
     if options.duplicates:
-        duplicates.find_here(options.duplicates)
+        duplicates.find_here(options.duplicates, options.run)
     with UnitMaker(options, ProgressWriter(None)) as maker:
         for number in numbers:
             yield maker.make(number)

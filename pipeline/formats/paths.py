@@ -164,6 +164,11 @@ def attempt(unit: int) -> str:
     return f"{WORK}/attempts/{unit:05d}.json"
 
 
+def hashing_attempt(unit: int) -> str:
+    """The mark of the last attempt at hashing a unit's rows that began."""
+    return f"{WORK}/attempts/{unit:05d}.hashing.json"
+
+
 def unit_hashes(unit: int) -> str:
     """The content hashes of a unit's examples (Arrow IPC), for the duplicate report."""
     return f"{UNITS}/{unit:05d}.arrow"

@@ -1,7 +1,7 @@
 """What a piece of work gives the unit that it belongs to, whatever the source."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,17 @@ import pyarrow as pa
 from ..formats.column_notes import Notes
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .summaries import Summaries
+
+RowHashes = tuple[np.ndarray, list[bytes]]  # of rows that are stored: their numbers, int64 [rows]; the SHA-256 of each
+
+
+def concat_hashes(parts: Iterable[RowHashes]) -> RowHashes:
+    """The hashes of all parts of a range."""
+    numbers, digests = [np.zeros(0, np.int64)], []
+    for part_numbers, part_digests in parts:
+        numbers.append(part_numbers)
+        digests += part_digests
+    return np.concatenate(numbers), digests
 
 
 def content_hashes(hashes: Sequence[bytes], keys: Sequence[str], label: str | None = None) -> pa.RecordBatch:

@@ -19,7 +19,7 @@ from ..errors import PenstockError
 from ..sources.listing import RecordRange
 from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import ChildPool, ChildProcess, read_message, serve_parent, write_message
-from .chunk import Chunk
+from .chunk import Chunk, RowHashes, concat_hashes
 from .isolate import WORKER_DIED, start_child
 from .shipping import carried
 
@@ -60,21 +60,29 @@ class IsolatedRanges:
           PenstockError: the range cannot be read or prepared; or children die of it, and of no row alone.
         """
         with tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
-            died = self._prepare(record_range, spool)
-            spool.seek(0)
-            while chunk := read_message(spool):
-                yield pickle.loads(chunk)
+            died = self._prepare(record_range, "chunks", spool)
+            yield from _unpickled(spool)
         if died:
             yield Chunk(quarantined=died)
 
-    def _prepare(self, record_range: RecordRange, spool: IO[bytes]) -> list[QuarantinedExample]:
-        """Writes the chunks of a range, and gives the rows that none of them holds since a child died of them."""
+    def hashes(self, record_range: RecordRange) -> RowHashes:
+        """The hashes of the rows that a range stores, but of those at which a child died.
+
+        Raises:
+          PenstockError: as for the chunks.
+        """
+        with tempfile.SpooledTemporaryFile(_SPOOLED) as spool:
+            self._prepare(record_range, "hashes", spool)
+            return concat_hashes(_unpickled(spool))
+
+    def _prepare(self, record_range: RecordRange, what: str, spool: IO[bytes]) -> list[QuarantinedExample]:
+        """Writes what is asked of a range, and gives the rows that it lacks since a child died of them."""
         deadly: list[int] = []
         done = unexplained = 0
         while unexplained < _TRIES:
             try:
                 with self._children.child() as child:
-                    for chunk in _ask(child, record_range, "chunks", done, deadly):
+                    for chunk in _ask(child, record_range, what, done, deadly):
                         write_message(spool, chunk)
                         done += 1
                 return [_died(record_range, number) for number in sorted(deadly)]
@@ -131,6 +139,12 @@ class IsolatedRanges:
         return numbers
 
 
+def _unpickled(spool: IO[bytes]) -> Iterator[Any]:
+    spool.seek(0)
+    while message := read_message(spool):
+        yield pickle.loads(message)
+
+
 def _ask(child: ChildProcess, record_range: RecordRange, *request: Any) -> Iterator[bytes]:
     """What a child answers, each a pickle.
 
@@ -166,8 +180,8 @@ def answers_to(
     Args:
       preparer: Prepares ranges.
       record_range: The range.
-      what: `chunks`: the chunks of a part and of those behind it; `try`: nothing, once the part is prepared; `numbers`:
-        the numbers of its rows.
+      what: `chunks` or `hashes`: those of a part and of the parts behind it; `try`: nothing, once the part is prepared;
+        `numbers`: the numbers of its rows.
       part: The first part.
       without: The numbers of rows that are left out.
       only: The numbers of those that are taken; None: all others.
@@ -181,10 +195,11 @@ def answers_to(
         taken = ~np.isin(rows.numbers, np.asarray(without, np.int64))
         if only is not None:
             taken &= np.isin(rows.numbers, only)
-        chunk = preparer.prepare_part(record_range, rows if taken.all() else rows.keep(taken))
+        kept = rows if taken.all() else rows.keep(taken)
+        answer = (preparer.hash_part if what == "hashes" else preparer.prepare_part)(record_range, kept)
         if what == "try":
             return
-        yield chunk
+        yield answer
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
 from ..storage import files
-from .chunk import Chunk, SplitExamples, content_hashes
+from .chunk import Chunk, RowHashes, SplitExamples, concat_hashes, content_hashes
 from .fetch import RangeFetcher
 from .isolated_ranges import IsolatedRanges
 from .preparer import StatisticsSpec
@@ -263,14 +263,16 @@ class TablePreparer:
         prepared = self.steps.prepare_rows(record_range, rows)
         return conform(prepared, self.stored_schema, record_range, self.steps.by_example)
 
-    def hashes(self, record_range: RecordRange) -> tuple[np.ndarray, list[bytes]]:
-        """The rows that a range stores: their numbers, int64 [rows], and the SHA-256 of the content of each."""
-        numbers, digests = [np.zeros(0, np.int64)], []
-        for rows in (self._to_stored(record_range, part) for part in self.read(record_range)):
-            if len(rows.batch):
-                numbers.append(rows.numbers)
-                digests += _digests(encode(rows.batch, self.features).to_pylist())
-        return np.concatenate(numbers), digests
+    def hashes(self, record_range: RecordRange) -> RowHashes:
+        """The hashes of the rows that a range stores."""
+        return concat_hashes(self.hash_part(record_range, rows) for rows in self.read(record_range))
+
+    def hash_part(self, record_range: RecordRange, rows: PreparedRows) -> RowHashes:
+        """The hashes of rows of a range, as `read` gives them."""
+        stored = self._to_stored(record_range, rows)
+        if not len(stored.batch):
+            return np.zeros(0, np.int64), []
+        return stored.numbers, _digests(encode(stored.batch, self.features).to_pylist())
 
 
 class TableWorker:

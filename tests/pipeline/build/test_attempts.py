@@ -34,7 +34,7 @@ def attempts(root: str) -> Attempts:
 
 
 def is_suspect(worker: Attempts, unit: int) -> bool:
-    with worker.begin(unit) as suspect:
+    with worker.begin(paths.attempt(unit)) as suspect:
         return suspect
 
 
@@ -70,7 +70,7 @@ def test_after_two_deaths_no_unit_is_trusted(root: str) -> None:
 
 def test_an_attempt_that_fails_in_words_leaves_no_suspicion(root: str) -> None:
     worker = attempts_of_nothing(root)
-    with pytest.raises(OSError, match="full"), worker.begin(1):
+    with pytest.raises(OSError, match="full"), worker.begin(paths.attempt(1)):
         raise OSError("the disk is full")
     assert not files.exists(files.join(root, paths.attempt(1)))
 
@@ -108,7 +108,7 @@ def test_a_store_that_ignores_conditions_still_shows_marks_that_were_there(
 
 def test_a_mark_says_whose_it_is(root: str) -> None:
     worker = attempts_of_nothing(root)
-    with worker.begin(0):
+    with worker.begin(paths.attempt(0)):
         mark = json.loads(files.read_bytes(files.join(root, paths.attempt(0))))
     assert mark["run"] == "this run"
     assert mark["host"]

@@ -111,6 +111,19 @@ def test_deadly_rows_are_lost_alone(table: Path, step: Any):
     assert sum(chunk.read for chunk in chunks) == 120
 
 
+def test_their_hashes_are_lost_alone_too(table: Path):
+    ranges, preparer = ranges_and_preparer(table, by_row)
+    isolated = IsolatedRanges(preparer, 1, None)
+    try:
+        numbers, digests = isolated.hashes(ranges[0])
+    finally:
+        isolated.close()
+    expected, all_digests = ranges_and_preparer(table, harmless)[1].hashes(ranges[0])
+    assert ranges[0].rows > 17
+    assert numbers.tolist() == [number for number in expected.tolist() if number not in (17, 18)]
+    assert digests == [each for number, each in zip(expected.tolist(), all_digests, strict=True) if number in numbers]
+
+
 def test_what_kills_nobody_comes_out_as_it_does_here(table: Path):
     chunks, expected = isolate(*ranges_and_preparer(table, harmless)), plain(table)
     assert rows(chunks) == rows(expected)
