@@ -3,15 +3,20 @@
 import base64
 import bz2
 import json
+import os
 import re
+import subprocess
+import sys
 import threading
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import google_crc32c
+from helpers import REPOSITORY
 
 PROJECT, REGION, BUCKET = "my-project", "europe-west1", "staging"
 _JOBS = f"/v1b3/projects/{PROJECT}/locations/{REGION}/jobs"
@@ -88,6 +93,47 @@ class DataflowStub:
             state = self.states[min(self.looks, len(self.states) - 1)]
             self.looks += 1
         return self.jobs[job_id] | {"currentState": state}
+
+
+class WorkingStub(DataflowStub):
+    """A stub whose jobs are run by a process."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.environment: dict[str, str] = {}
+        self.states = ["JOB_STATE_PENDING"]
+        self.on_submit = self.start
+        self.said = ""
+
+    def start(self, job: dict[str, Any]) -> None:
+        self.worker = threading.Thread(target=self.work, args=(job,))
+        self.worker.start()
+
+    def work(self, job: dict[str, Any]) -> None:
+        self.folder.mkdir()
+        (self.folder / "pipeline.pb").write_bytes(self.read_pipeline(job))
+        (self.folder / "options.json").write_text(json.dumps(job["environment"]["sdkPipelineOptions"]))
+        worker = [
+            sys.executable,
+            REPOSITORY / "tests/dataflow_worker.py",
+            "pipeline.pb",
+            "options.json",
+            "counted.json",
+        ]
+        environment = os.environ | self.environment | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        ended = subprocess.run(worker, cwd=self.folder, env=environment, capture_output=True, text=True)
+        self.said = ended.stderr
+        if ended.returncode:
+            self.messages = [("2026-01-01T00:00:00Z", f"Error message from worker: {ended.stderr}")]
+            self.states.append("JOB_STATE_FAILED")
+        else:
+            self.metrics = [*counters(json.loads((self.folder / "counted.json").read_text()))]
+            self.states.append("JOB_STATE_DONE")
+
+    def read_pipeline(self, job: dict[str, Any]) -> bytes:
+        """What was staged for a job."""
+        return self.staged("pipeline.pb")
 
 
 class _Handler(BaseHTTPRequestHandler):

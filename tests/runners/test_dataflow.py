@@ -150,6 +150,24 @@ def test_a_template_is_written_and_not_submitted(stub: DataflowStub):
     assert json.loads(stub.staged("pets"))["name"] == "penstock-make-pets-01234567"
 
 
+def test_the_job_is_what_the_service_itself_would_get(stub: DataflowStub, monkeypatch: pytest.MonkeyPatch):
+    """Beam shapes a job otherwise for an endpoint on this machine; a template is written without asking the service."""
+    monkeypatch.setattr("apache_beam.internal.gcp.auth._Credentials.get_service_credentials", lambda options: None)
+    arguments = [each for each in stub.arguments if not each.startswith("--dataflow_endpoint")]
+    arguments.append(f"--template_location=gs://{BUCKET}/templates/pets")
+    chosen = DataflowEngine(EngineOptions(beam_arguments=arguments))
+    assert isinstance(chosen.write_job(create, "penstock-make-pets-01234567"), WrittenTemplate)
+    job = json.loads(stub.staged("pets"))
+    (pool,) = job["environment"]["workerPools"]
+    assert pool["kind"] == "harness"
+    settings = pool["taskrunnerSettings"]["parallelWorkerSettings"]
+    assert settings["servicePath"] == "https://dataflow.googleapis.com"
+    (image,) = pool["sdkHarnessContainerImages"]
+    assert image["containerImage"] == "example.test/penstock:1"
+    assert job["type"] in ("JOB_TYPE_BATCH", 1)
+    assert {"use_runner_v2", "no_use_multiple_sdk_containers"} <= {*job["environment"]["experiments"]}
+
+
 def test_what_a_plan_waits_for_is_done_here_where_the_job_is_to_be_a_template(stub: DataflowStub):
     chosen = engine(stub, f"--template_location=gs://{BUCKET}/templates/pets")
     job = chosen.submit(create, "penstock-hash-pets-01234567")

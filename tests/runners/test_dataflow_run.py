@@ -1,18 +1,15 @@
 """Whole runs on a stub of Dataflow, whose worker is a process that has the staged pipeline and nothing else of ours."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from dataflow_stub import BUCKET, DataflowStub, counters
-from helpers import REPOSITORY, Cli, draw, penstock
+from dataflow_stub import BUCKET, WorkingStub
+from helpers import Cli, draw, penstock
 from s3_stub import SECRET, S3Stub
 
 from penstock.pipeline.formats.manifest import Manifest
@@ -40,43 +37,6 @@ def features(inputs):
 """
 
 
-class Service(DataflowStub):
-    """A stub whose jobs are run by a process."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__()
-        self.folder = folder
-        self.environment: dict[str, str] = {}
-        self.states = ["JOB_STATE_PENDING"]
-        self.on_submit = self.start
-        self.said = ""
-
-    def start(self, job: dict[str, Any]) -> None:
-        self.worker = threading.Thread(target=self.work, args=(job,))
-        self.worker.start()
-
-    def work(self, job: dict[str, Any]) -> None:
-        self.folder.mkdir()
-        (self.folder / "pipeline.pb").write_bytes(self.staged("pipeline.pb"))
-        (self.folder / "options.json").write_text(json.dumps(job["environment"]["sdkPipelineOptions"]))
-        worker = [
-            sys.executable,
-            REPOSITORY / "tests/dataflow_worker.py",
-            "pipeline.pb",
-            "options.json",
-            "counted.json",
-        ]
-        environment = os.environ | self.environment | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        ended = subprocess.run(worker, cwd=self.folder, env=environment, capture_output=True, text=True)
-        self.said = ended.stderr
-        if ended.returncode:
-            self.messages = [("2026-01-01T00:00:00Z", f"Error message from worker: {ended.stderr}")]
-            self.states.append("JOB_STATE_FAILED")
-        else:
-            self.metrics = [*counters(json.loads((self.folder / "counted.json").read_text()))]
-            self.states.append("JOB_STATE_DONE")
-
-
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Stub]:
     """A store that this process, the launcher and workers reach."""
@@ -93,8 +53,8 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Stub]:
 
 
 @pytest.fixture
-def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
-    service = Service(tmp_path / "worker")
+def service(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkingStub]:
+    service = WorkingStub(tmp_path / "worker")
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", service.url)
     yield service
     service.close()
@@ -116,7 +76,7 @@ def hashes(manifest: Manifest) -> list[str]:
     return [shard.file.sha256 for split in manifest.splits.values() for shard in split.shards]
 
 
-def test_a_run_ends_in_the_in_process_runners_dataset(tmp_path: Path, store: S3Stub, service: Service):
+def test_a_run_ends_in_the_in_process_runners_dataset(tmp_path: Path, store: S3Stub, service: WorkingStub):
     recipe, raw = write_recipe(tmp_path), upload(draw(tmp_path / "raw", 24), "s3://raw/shapes")
     ended = penstock(
         *("run", recipe, "--input", raw, "--output", "s3://prepared/shapes", "--runner", "dataflow", "--json"),
@@ -141,7 +101,7 @@ def test_a_run_ends_in_the_in_process_runners_dataset(tmp_path: Path, store: S3S
     assert len(service.jobs) == 1
 
 
-def test_a_job_that_fails_is_told_of_in_words(tmp_path: Path, store: S3Stub, service: Service):
+def test_a_job_that_fails_is_told_of_in_words(tmp_path: Path, store: S3Stub, service: WorkingStub):
     service.environment = {
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "PENSTOCK_STORE_TRIES": "1",
@@ -161,7 +121,7 @@ def test_a_job_that_fails_is_told_of_in_words(tmp_path: Path, store: S3Stub, ser
     assert "0 of 4 units are finished; run again to resume" in error
 
 
-def test_a_template_is_started_without_its_launcher(tmp_path: Path, store: S3Stub, service: Service):
+def test_a_template_is_started_without_its_launcher(tmp_path: Path, store: S3Stub, service: WorkingStub):
     source, output = upload(draw(tmp_path / "raw", 24), "s3://raw/shapes"), "s3://prepared/shapes"
     for path in (write_recipe(tmp_path), tmp_path / "offsets.py"):
         files.write_bytes(f"s3://raw/recipes/{path.name}", path.read_bytes())

@@ -164,3 +164,19 @@ def test_a_recipe_that_is_not_there_is_missed(bucket: str, folder: Path):
 def test_the_launcher_refuses_what_the_command_line_does(bucket: str, folder: Path):
     with pytest.raises(RequestError, match="add --project=PROJECT --region=REGION"):
         launch([f"--recipe={bucket}/recipes/pets.py", "--input=gs://raw/pets", "--output=gs://prepared/pets"])
+
+
+def test_the_image_has_the_launcher_run_the_template(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    dockerfile = (REPOSITORY / "runners/dataflow/Dockerfile").read_text()
+    name, code = re.findall(r"COPY <<EOF (\S+)\n(.*?)EOF\n", dockerfile, re.DOTALL)[0]
+    assert f"ENV FLEX_TEMPLATE_PYTHON_PY_FILE={name}\n" in dockerfile
+    monkeypatch.setattr(sys, "argv", [name, "--input=gs://raw/pets"])
+    with pytest.raises(SystemExit) as ended:
+        exec(compile(code, name, "exec"), {"__name__": "__main__"})
+    assert ended.value.code == RequestError.exit_code
+    assert (
+        capsys.readouterr().err
+        == "error: the template's parameters: expected recipe, input and output, found no recipe\n"
+    )

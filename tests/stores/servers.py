@@ -46,6 +46,7 @@ class Store:
       wrong: Variables that change the credentials to ones that the server does not know.
       secrets: What must not be found anywhere.
       objects: The folder in which the server keeps a file for each object; None where it does not.
+      json_port: Where GCS's JSON API is, which Google's own client speaks; without credentials.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Store:
     secrets: Sequence[str] = field(default=(), repr=False)
     objects: Path | None = None
     processes: Sequence["subprocess.Popen[bytes]"] = field(default=(), repr=False)
+    json_port: int | None = None
 
     def uri(self, path: str, bucket: str = "prepared") -> str:
         return f"{self.scheme}://{bucket}/{path}"
@@ -174,7 +176,8 @@ def fake_gcs_server(folder: Path) -> Iterator[Store]:
         environment = {"GOOGLE_APPLICATION_CREDENTIALS": account, "GOOGLE_BASE_URL": "{url}"}
         wrong = {"GOOGLE_APPLICATION_CREDENTIALS": stranger}
         lines = _pem(key).splitlines()[1:-1]
-        yield Store("fake-gcs-server", "gs", own_port, environment, wrong, lines, processes=(started, process_))
+        processes = (started, process_)
+        yield Store("fake-gcs-server", "gs", own_port, environment, wrong, lines, None, processes, port)
 
 
 @contextlib.contextmanager
