@@ -23,17 +23,21 @@ def adapter_config(features: Mapping[str, Feature]) -> object:
 class Batcher:
     """Collects a unit's examples of the statistics' split."""
 
-    def __init__(self, features: Mapping[str, Feature], columns: tuple[str, ...], batch_size: int) -> None:
+    def __init__(
+        self, features: Mapping[str, Feature], columns: tuple[str, ...], batch_size: int, row_limit: int
+    ) -> None:
         """Starts empty.
 
         Args:
           features: The features of a prepared example.
           columns: Those whose values the analyzers depend on.
           batch_size: Examples in a batch.
+          row_limit: Rows in a batch where they come as columns, as many as there are at a time.
         """
         self._features = features
         self._columns = {name: features[name] for name in columns}
         self._batch_size = batch_size
+        self._row_limit = row_limit
         self._schema: pa.Schema = adapter_config(features).arrow_schema  # type: ignore[attr-defined]
         self._decoder = (
             ExamplesToRecordBatchDecoder(example_schema(self._columns).SerializeToString()) if columns else None
@@ -45,7 +49,8 @@ class Batcher:
         if self._decoder is None:
             return
         if isinstance(analyzed, pa.RecordBatch):
-            yield self._pack(_as_lists(analyzed, self._columns))
+            for start in range(0, len(analyzed), self._row_limit):
+                yield self._pack(_as_lists(analyzed.slice(start, self._row_limit), self._columns))
         else:
             self._examples += analyzed
             while len(self._examples) >= self._batch_size:

@@ -6,6 +6,7 @@ evaluated (`evaluate`). The results are all that the next phase needs, and after
 """
 
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -239,10 +240,20 @@ class PhaseReducer:
         return self._reductions
 
     def values(self, batch: pa.RecordBatch) -> Mapping[str, np.ndarray]:
-        """The values of the tensors that the analyzers are given, of one batch."""
+        """The values of the tensors that the analyzers are given, of one batch.
+
+        Raises:
+          PenstockError: `features` cannot be computed on the batch.
+        """
         self._open()
         stored = self._adapter.ToBatchTensors(batch, produce_eager_tensors=True)
-        return self._fetch(stored)
+        try:
+            return self._fetch(stored)
+        except tf.errors.OpError as error:
+            raise PenstockError(
+                f"Recipe(features=...): the function failed on stored values, where tft.* needs them: {_cause(error)}; "
+                "mend them in `prepare`, or in `features` before tft.*"
+            ) from error
 
     def _open(self) -> None:
         if self._folder:
@@ -256,6 +267,12 @@ class PhaseReducer:
         }
         self._fetch = traced.fetch(tensor for _, tensors, _ in reductions.values() for tensor in tensors)
         self._adapter = TensorAdapter(adapter_config(self._analysis.features))
+
+
+def _cause(error: tf.errors.OpError) -> str:
+    """What an operation said, out of all that TensorFlow says about where it is."""
+    found = re.search(r"([^\n]+)\n\s*\[\[\{\{node", error.message)
+    return found[1] if found else error.message
 
 
 class UnitReducer:

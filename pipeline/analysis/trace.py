@@ -8,6 +8,7 @@
 4. At the commit, with `KnownStatistics`, or with all that was deferred. This trace is the graph that is saved.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -31,6 +32,8 @@ from .statistics import RecordingStatistics, RequestedStatistics
 
 LIGHT_BATCH = 1000  # examples in a batch without pixels
 PIXEL_BATCH = 64
+TABLE_BATCH = 1 << 14  # rows that come as columns
+_SUMMED = 1 << 18  # values whose sum is the same for any number of TensorFlow's threads
 
 
 @dataclass(frozen=True)
@@ -63,18 +66,17 @@ class Analysis:
     warnings: tuple[str, ...] = ()
 
     @property
-    def batch_size(self) -> int:
-        """How many examples are in a batch for the analyzers."""
-        return PIXEL_BATCH if any(self.features[name].is_pixels for name in self.columns) else LIGHT_BATCH
-
-    @property
     def summary_specs(self) -> tuple[SummarySpec, ...]:
         """The summaries that answer the requests."""
         return tuple(dict.fromkeys(request.summary_spec for request in self.requests))
 
     def batcher(self, columns: tuple[str, ...]) -> Batcher:
-        """Packs a unit's examples for analyzers that depend on some columns."""
-        return Batcher(self.features, columns, self.batch_size)
+        """Packs a unit's examples for analyzers that depend on some columns; what is summed is the same everywhere."""
+        chosen = [self.features[name] for name in columns]
+        shapes = [feature.pixel_shape if feature.is_pixels else feature.shape for feature in chosen]
+        summed = _SUMMED // max((math.prod(size or 1 for size in shape) for shape in shapes), default=1)
+        most = PIXEL_BATCH if any(feature.is_pixels for feature in chosen) else LIGHT_BATCH
+        return Batcher(self.features, columns, max(1, min(most, summed)), max(1, min(TABLE_BATCH, summed)))
 
     def preprocessing_fn(self) -> Callable[[Tensors], Tensors]:
         """`features` as tf.Transform traces it, with the statistics it asks for answered by analyzers."""

@@ -201,6 +201,16 @@ def test_analyzers_in_another_order_elsewhere_are_told(tmp_path: Path):
         evaluate(scaled("y", "x"), {}, [partial(bytes, content)], iter([content]), {}, str(tmp_path))
 
 
+def test_values_that_features_cannot_take_are_told():
+    def features(inputs: Any) -> dict[str, Any]:
+        return {"x": tft.scale_to_z_score(tf.strings.to_number(inputs["key"]))}
+
+    reducer = PhaseReducer(trace(features, FEATURES), {}, ("key",))
+    with pytest.raises(PenstockError, match=r"where tft.\* needs them: StringToNumberOp could not .*: k\d"):
+        reducer.start().add(table().select(["key"]))
+    reducer.close()
+
+
 def test_an_analyzer_that_nobody_knows_is_refused():
     class Unknown(analyzer_nodes.CacheableCombineMerge):
         pass
