@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import os
 import shutil
+import socket
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,8 @@ _STATES = {
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _WORKER = "penstock-worker"
 _PROCESS = f"""'{{"command": "{_WORKER}"}}'"""
+_EMBEDDED = "embed"  # a job endpoint: Beam's own server in this process
+_CONNECT_TIMEOUT = 10.0  # seconds
 _FIND_TIMEOUT = 20.0  # seconds
 
 
@@ -132,6 +135,8 @@ class BeamEngine:
                 f"--environment_type={kind} alone"
             )
         endpoint = portable.job_endpoint
+        if endpoint and endpoint != _EMBEDDED:
+            self._expect_listening(endpoint)
         if not endpoint or portable.environment_type or portable.output_executable_path:
             return
         if isinstance(self._runner, PrismRunner) and endpoint.rpartition(":")[0] in _LOCAL:
@@ -141,6 +146,17 @@ class BeamEngine:
             f"({endpoint}) does not tell where its workers run, found none; LOOPBACK runs them in this process (all of "
             "it on one machine), EXTERNAL by a worker pool, PROCESS by a command, DOCKER in an image"
         )
+
+    def _expect_listening(self, endpoint: str) -> None:
+        """Raises RequestError where nobody listens: Beam would wait for a minute after all the planning."""
+        host, _, port = endpoint.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT).close()
+        except (OSError, ValueError) as error:
+            raise RequestError(
+                f"--runner {self.name}: expected a job server at --job_endpoint={endpoint} (HOST:PORT), found: {error}"
+                "; start it, or check the address"
+            ) from error
 
     def _check_prism(self) -> None:
         """Raises RequestError where there is no Prism, or it would wait for workers for ever."""

@@ -7,6 +7,7 @@ import importlib.util
 import logging
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from types import ModuleType
 from typing import TextIO
@@ -95,6 +96,7 @@ def quiet_libraries(preparing: bool) -> None:
         logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
     logging.getLogger("PrismJobServer").disabled = True
     logging.getLogger().addFilter(_is_no_job_message)
+    threading.excepthook = _tell_of_thread
     if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
         sys.meta_path.insert(0, _QuietImport())
 
@@ -102,6 +104,12 @@ def quiet_libraries(preparing: bool) -> None:
 def _is_no_job_message(record: logging.LogRecord) -> bool:
     """Whether a record is none of those that Beam writes, by no logger of its own, of all that a job server tells."""
     return record.module != "portable_runner"
+
+
+def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
+    """Shows what ended a thread, unless it is gRPC's remark that a channel was closed which one of its own watched."""
+    if not str(failure.exc_value).startswith("Cannot monitor channel state"):
+        threading.__excepthook__(failure)
 
 
 class _QuietImport(importlib.abc.MetaPathFinder):

@@ -1,11 +1,15 @@
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import pytest
+from apache_beam.metrics import Metrics
 
-from penstock import RequestError
+from penstock import PenstockError, RequestError
 from penstock.runners import beam_runner
-from penstock.runners.engine import Engine, EngineOptions, make_engine
+from penstock.runners.engine import Engine, EngineOptions, JobState, make_engine
 
 
 def engine(name: str, *arguments: str) -> Engine:
@@ -51,12 +55,25 @@ def test_workers_are_here_where_this_process_runs_them(name: str, arguments: lis
     assert engine(name, *arguments).is_here == is_here
 
 
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    """Where somebody listens, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
 @pytest.mark.parametrize("name", ["spark", "portable"])
-def test_a_job_server_that_is_there_does_not_tell_where_workers_run(name: str):
-    with pytest.raises(RequestError, match=r"expected --environment_type .*\(host:8099\).* found none"):
-        check(name, "--job_endpoint=host:8099")
-    assert not check(name, "--job_endpoint=host:8099", "--environment_type=LOOPBACK")
-    assert not check("prism", "--job_endpoint=localhost:8073")
+def test_a_job_server_that_is_there_does_not_tell_where_workers_run(name: str, endpoint: str):
+    with pytest.raises(RequestError, match=rf"expected --environment_type .*\({endpoint}\).* found none"):
+        check(name, f"--job_endpoint={endpoint}")
+    assert not check(name, f"--job_endpoint={endpoint}", "--environment_type=LOOPBACK")
+    assert not check("prism", f"--job_endpoint={endpoint}")
+
+
+@pytest.mark.parametrize("nobody", ["127.0.0.1:9", "localhost", "host:x"])
+def test_a_job_server_that_is_not_there_is_told_before_any_work(nobody: str):
+    with pytest.raises(RequestError, match=f"expected a job server at --job_endpoint={nobody} "):
+        check("spark", f"--job_endpoint={nobody}", "--environment_type=LOOPBACK")
 
 
 @pytest.mark.parametrize("environment", ["EXTERNAL", "PROCESS"])
@@ -108,3 +125,47 @@ def test_only_a_job_server_that_stays_can_be_asked_for_a_job(monkeypatch: pytest
         engine("prism").find("job-001")
     with pytest.raises(RequestError, match=r"expected a job server at 127.0.0.1:9 that knows"):
         engine("portable", "--job_endpoint=127.0.0.1:9").find("job-001")
+
+
+EMBEDDED = ("--job_endpoint=embed", "--environment_type=LOOPBACK")  # Beam's own job server, in this process
+
+
+def test_a_job_is_followed_to_its_end():
+    def count(number: int) -> int:
+        Metrics.counter("penstock", "read").inc(number)
+        Metrics.counter("another", "read").inc(number)
+        return number
+
+    def build(pipeline: Any) -> None:
+        _ = pipeline | beam.Create([1, 2, 4]) | beam.Map(count)
+
+    job = engine("portable", *EMBEDDED).submit(build, "penstock-make-x-01234567")
+    assert job.job_id
+    job.wait()
+    assert job.state() is JobState.DONE
+    assert job.counters() == {"read": 7}
+    job.cancel()  # of one that has ended: nothing
+    assert job.state() is JobState.DONE
+
+
+def test_the_cause_of_a_failure_is_one_sentence():
+    def refuse(number: int) -> None:
+        raise ValueError(f"expected another number, found {number}")
+
+    def build(pipeline: Any) -> None:
+        _ = pipeline | beam.Create([3]) | "Refuse" >> beam.Map(refuse)
+
+    job = engine("portable", *EMBEDDED).submit(build, "penstock-make-x-01234567")
+    with pytest.raises(PenstockError) as caught:
+        job.wait()
+    assert str(caught.value) == "ValueError: expected another number, found 3"
+    assert job.state() is JobState.FAILED
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # gRPC's, of a closed channel
+def test_a_job_that_no_engine_takes_is_told(tmp_path: Path):
+    (tmp_path / "prism").write_text("#!/bin/sh\nexit 1\n")
+    with pytest.raises(PenstockError, match="--runner prism did not take the job: "):
+        engine("prism", f"--prism_location={tmp_path / 'prism'}").submit(
+            lambda pipeline: pipeline | beam.Create([1]), "x"
+        )
