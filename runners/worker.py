@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from .attend import attend
 
 _BOOT = "/opt/apache/beam/boot"  # in Beam's images, and in those made from them
+_NAME = "penstock-worker"
 _POOL = "--worker_pool"
 _POOL_PORT = "50000"  # Beam's
 
@@ -59,8 +60,11 @@ def _run_pool(arguments: Sequence[str]) -> int:
     if not any(argument.startswith("--service_port") for argument in arguments):
         arguments = [*arguments, f"--service_port={_POOL_PORT}"]
     module = "apache_beam.runners.worker.worker_pool_main"
-    command = [sys.executable, "-m", module, f"--container_executable={os.path.abspath(sys.argv[0])}", *arguments]
-    return attend(command, None, worker_environment())
+    environment = worker_environment()
+    starter = shutil.which(_NAME, path=environment["PATH"])
+    if starter is None:
+        sys.exit(f"{_NAME}: expected {_NAME} in PATH, which the pool starts workers by, found none; install Penstock")
+    return attend([sys.executable, "-m", module, f"--container_executable={starter}", *arguments], None, environment)
 
 
 if __name__ == "__main__":
