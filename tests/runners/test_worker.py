@@ -1,12 +1,17 @@
 """`penstock-worker`, with a boot of the tests' own."""
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import grpc
 import pytest
+from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
+from apache_beam.utils.subprocess_server import pick_port
 
 from penstock.runners.worker import boot_arguments, find_boot, worker_environment
 
@@ -61,3 +66,32 @@ def test_a_boot_that_is_missing_is_named(tmp_path: Path):
 def test_the_path_is_not_needed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("PATH")
     assert worker_environment()["PATH"].startswith(os.path.dirname(sys.executable))
+
+
+@pytest.mark.slow
+@pytest.mark.linux
+def test_a_pool_starts_workers_and_ends_with_all_of_them(tmp_path: Path):
+    """Of a program that stands in for `penstock-worker`: it tells its options, and stays."""
+    told = tmp_path / "told"
+    (tmp_path / "penstock-worker").write_text(f'#!/bin/sh\necho $$ "$@" > {told}.new\nmv {told}.new {told}\nsleep 60\n')
+    (tmp_path / "penstock-worker").chmod(0o755)
+    (port,) = pick_port(None)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "penstock.runners.worker", "--worker_pool", f"--service_port={port}"]
+    with subprocess.Popen(command, env=environment) as pool, grpc.insecure_channel(f"localhost:{port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(60)
+            request = beam_fn_api_pb2.StartWorkerRequest(worker_id="1-1")
+            request.provision_endpoint.url = "localhost:1"
+            answer = beam_fn_api_pb2_grpc.BeamFnExternalWorkerPoolStub(channel).StartWorker(request)
+            assert answer.error == ""
+            deadline = time.monotonic() + 20
+            while not told.exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+        finally:
+            pool.terminate()
+    pid, *options = told.read_text().split()
+    assert {"--id=1-1", "--provision_endpoint=localhost:1"} <= set(options)
+    with contextlib.suppress(FileNotFoundError):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        assert state in "ZX"  # it has ended, and nobody has waited for it
