@@ -44,7 +44,13 @@ _OPENED = (  # what Flink's and Beam's serializers reflect on, which Java closes
     "java.util.concurrent.locks",
     "sun.nio.ch",
 )
-_UNLIMITED = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+_CHANNEL = [
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.min_reconnect_backoff_ms", 200),  # it is expected not to answer at first
+    ("grpc.initial_reconnect_backoff_ms", 200),
+    ("grpc.max_reconnect_backoff_ms", 200),
+]
 _VERSION_FILE = ".flink-runtime.version.properties"  # in Flink's jars, and in what holds their content
 _RUNNER_JAR = re.compile(r"beam-runners-flink-(\d+\.\d+)-(?:job-server-)?(\d+\.\d+\.\d+)\.jar")
 
@@ -255,7 +261,7 @@ class JobServer:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for this process, which knows what to do
             )
-        self._channel = grpc.insecure_channel(self.endpoint, _UNLIMITED)
+        self._channel = grpc.insecure_channel(self.endpoint, _CHANNEL)
         self.jobs = beam_job_api_pb2_grpc.JobServiceStub(self._channel)
         try:
             self._wait()
