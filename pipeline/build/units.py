@@ -165,6 +165,8 @@ class UnitMaker:
         options = self._options
         expect_claimed(options.root, options.run)
         with self._attempts.begin(paths.attempt(number)) as is_suspect:
+            if is_suspect and (finished := Journal.read_finished(options.root, number)):
+                return finished  # since this worker began
             unit, pieces = self._plan.read(number)
             pieces = self._ranges.resolve(pieces)
             if options.duplicates:

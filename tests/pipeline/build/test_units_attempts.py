@@ -13,7 +13,9 @@ from penstock.pipeline.build.claim import claim, expect_claimed
 from penstock.pipeline.build.journal import FinishedUnits, Journal
 from penstock.pipeline.build.tasks import Signal, Task
 from penstock.pipeline.build.units import MakeUnits, make_units
+from penstock.pipeline.formats import paths
 from penstock.pipeline.storage import files, stores
+from penstock.pipeline.storage.leases import Owner
 from penstock.transforms.outcome import Rejected
 
 _NUMBERS = itertools.count()
@@ -132,6 +134,22 @@ def test_a_late_worker_of_another_run_writes_nothing(table: Path, claimed: str |
     claim(root, prepared.make.run)
     expect_claimed(root, prepared.make.run)
     make(prepared, [1])
+
+
+def test_what_a_worker_that_died_has_finished_is_not_made_again(table: Path):
+    """An engine gives a bundle anew to a worker that began, and listed what there was, before any of it was made."""
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=2), table, store())
+    late = MakeUnits(prepared.make)
+    late.setup()
+    assert late.do([1]) == ()  # it lists what there is
+    journals = make(prepared, [0])
+    root = prepared.make.root
+    owner = replace(Owner.this_process("earlier"), process=4_000_000)
+    files.write_bytes(files.join(root, paths.attempt(0)), owner.encode())
+    before = stores.COUNTS.snapshot().get("put", 0)
+    assert signalled(late, prepared, [0]) == journals
+    assert stores.COUNTS.snapshot()["put"] - before <= 3  # its mark, twice, and a death: a unit has six files
+    late.teardown()
 
 
 def test_a_list_that_an_earlier_attempt_left_goes(raw: Path):
