@@ -16,6 +16,7 @@ _REQUIRED = {
 }
 _INSTALLING = ("setup_file", "requirements_file", "extra_packages", "files_to_stage", "prebuild_sdk_container_engine")
 _SECRET = ("s3_access_key_id", "s3_secret_access_key", "s3_session_token", "azure_connection_string")
+_STAGING = ("storage.buckets.get", "storage.objects.create", "storage.objects.get")
 _STREAMING = ("streaming", "update", "create_from_snapshot", "transform_name_mapping")
 _PROJECT = r"(?:[a-z0-9.-]+:)?[a-z][a-z0-9-]*[a-z0-9]"
 _JOB_NAME = r"[a-z](?:[-a-z0-9]*[a-z0-9])?"
@@ -117,20 +118,29 @@ def expect_bucket(options: Mapping[str, Any]) -> None:
     """Looks for the bucket where the pipeline is staged: Beam tries for minutes to write where there is none.
 
     Raises:
-      RequestError: it is not there, or may not be looked at.
+      RequestError: it is not there, or what Beam does there is not allowed.
     """
-    from google.api_core.exceptions import GoogleAPICallError
+    from google.api_core.exceptions import GoogleAPICallError, NotFound
     from google.auth.exceptions import GoogleAuthError
     from google.cloud.storage import Client
 
     location = options["staging_location"] or options["temp_location"]
     name = location.removeprefix("gs://").partition("/")[0]
     try:
-        credentials = find_credentials(options)
-        Client(options["project"], credentials=credentials).get_bucket(name, timeout=30)
+        bucket = Client(options["project"], credentials=find_credentials(options)).get_bucket(name, timeout=30)
+        missing = {*_STAGING}
+        try:
+            missing -= {*bucket.test_iam_permissions(_STAGING, timeout=30)}
+        except NotFound:  # an emulator, which knows no permissions
+            missing = set()
     except (GoogleAPICallError, GoogleAuthError, OSError) as error:
         raise RequestError(
             f"--temp_location: expected a bucket to stage the job in, found {name}: {in_words(error)}; make it with "
             f"`gcloud storage buckets create gs://{name} --location={options['region']}`, or get the role Storage "
             "Admin for it (Beam looks at the bucket before it writes)"
         ) from error
+    if missing:
+        raise RequestError(
+            f"--temp_location: expected a bucket to stage the job in, found {name}, where you lack "
+            f"{', '.join(sorted(missing))}; get the role Storage Admin for it"
+        )

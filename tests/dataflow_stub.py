@@ -33,6 +33,7 @@ class DataflowStub:
       metrics: The job's metrics, as JSON.
       refusal: Answers each request to submit a job with a status and a message; None: takes it.
       failures: How many of the next looks at a job are answered by 503.
+      permissions: What is allowed in the bucket.
       on_submit: Is told of a job that is taken.
     """
 
@@ -44,6 +45,7 @@ class DataflowStub:
         self.metrics: list[dict[str, Any]] = []
         self.refusal: tuple[int, str] | None = None
         self.failures = 0
+        self.permissions = ["storage.buckets.get", "storage.objects.create", "storage.objects.get"]
         self.on_submit: Callable[[dict[str, Any]], None] = lambda job: None
         self.looks = 0
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"stub": self}))
@@ -144,6 +146,10 @@ class _Handler(BaseHTTPRequestHandler):
         path = self._path
         if path == f"/storage/v1/b/{BUCKET}":
             self._answer({"kind": "storage#bucket", "name": BUCKET, "id": BUCKET})
+        elif path == f"/storage/v1/b/{BUCKET}/iam/testPermissions":
+            self._answer(
+                {"permissions": [each for each in self._query["permissions"] if each in self.stub.permissions]}
+            )
         elif path.startswith("/storage/v1/b/"):
             self._answer_error(404, "no such object")
         elif self.stub.failures and path.startswith(_JOBS):

@@ -127,6 +127,12 @@ def test_a_bucket_that_is_not_there_is_missed_before_the_run(stub: DataflowStub)
         check(arguments)
 
 
+def test_a_bucket_that_may_not_be_written_is_missed_before_the_run(stub: DataflowStub):
+    stub.permissions.remove("storage.objects.create")
+    with pytest.raises(RequestError, match=r"found staging, where you lack storage\.objects\.create; get the role"):
+        check(stub.arguments)
+
+
 def test_a_store_that_needs_credentials_of_its_own_is_warned_of(stub: DataflowStub):
     assert check(stub.arguments) == []
     (warning,) = check(stub.arguments, source="s3://raw/pets")

@@ -170,11 +170,11 @@ def test_the_image_has_the_launcher_run_the_template(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
     dockerfile = (REPOSITORY / "runners/dataflow/Dockerfile").read_text()
-    name, code = re.findall(r"COPY <<EOF (\S+)\n(.*?)EOF\n", dockerfile, re.DOTALL)[0]
+    ((code, name),) = re.findall(r"^RUN printf '(.*)' > (\S+)$", dockerfile, re.MULTILINE)
     assert f"ENV FLEX_TEMPLATE_PYTHON_PY_FILE={name}\n" in dockerfile
     monkeypatch.setattr(sys, "argv", [name, "--input=gs://raw/pets"])
     with pytest.raises(SystemExit) as ended:
-        exec(compile(code, name, "exec"), {"__name__": "__main__"})
+        exec(compile(code.replace("\\n", "\n"), name, "exec"), {"__name__": "__main__"})
     assert ended.value.code == RequestError.exit_code
     assert (
         capsys.readouterr().err
