@@ -11,7 +11,7 @@ import penstock
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 MODULES = ("categorical", "columns", "dates", "image", "numeric", "text")
-PATH = re.compile(r"\b(?:pipeline|transforms|runners|examples|benchmarks|docs|tests)/[\w/]+\.(?:py|md)\b")
+PATH = re.compile(r"(?<![\w/])(?:pipeline|transforms|runners|examples|benchmarks|docs|tests)/[\w/]+\.(?:py|md)\b")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -105,6 +105,25 @@ def test_a_recipe_runs_where_its_folder_is_not(folder: Path, tmp_path: Path, kin
     assert elsewhere(content, tmp_path / "empty") == "[42]"
 
 
+@pytest.mark.parametrize("has_file", [True, False])
+def test_a_recipe_in_a_package_runs_where_that_is_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_file: bool
+):
+    package = folder / "ship_project"
+    package.mkdir()
+    if has_file:
+        (package / "__init__.py").write_text("from .recipe import recipe as chosen\n")
+    (package / "numbers.py").write_text("TWO = 2\n")
+    step = "def step(example):\n    from .numbers import TWO\n    from ship_helper import double\n"
+    step += "    return {'n': double(example)['n'] // 2 * TWO}\n"
+    (package / "recipe.py").write_text(f"{HEAD}{step}recipe = Recipe(source=Images('*.png'), prepare=[step])\n")
+    monkeypatch.chdir(folder)
+    loaded = load_recipe("ship_project.recipe")
+    with shipped(loaded.module, loaded.own):
+        content = cloudpickle.dumps(options(loaded))
+    assert elsewhere(content, tmp_path / "empty") == "[42]"
+
+
 def test_the_running_process_keeps_what_it_has_imported(folder: Path):
     loaded = load(folder, RECIPES["a module"])
     helper = sys.modules["ship_helper"]
