@@ -141,6 +141,8 @@ class FlinkEngine:
             return job
         except BaseException:
             server.stop()
+            if self._rest:
+                _cancel_jobs(self._rest, name)
             raise
 
     def find(self, job_id: str) -> FlinkJob:
@@ -442,3 +444,10 @@ def _find_job(rest: FlinkRest, name: str, submission: _Submission) -> FlinkJob:
                 return FlinkJob(rest, ids[0])
         if submission.join(_LOOK) is JobState.FAILED:
             raise PenstockError(f"Flink's job server could not submit the job: {submission.failure}")
+
+
+def _cancel_jobs(rest: FlinkRest, name: str) -> None:
+    """Cancels what came to the cluster though its submission was interrupted: nobody would follow it."""
+    with contextlib.suppress(OSError, PenstockError):
+        for job_id in rest.find_jobs(name):
+            FlinkJob(rest, job_id).cancel()

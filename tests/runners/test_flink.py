@@ -158,6 +158,30 @@ def test_a_job_has_what_is_given_and_defaults_for_the_rest(jar: str, tmp_path: P
     assert by_beam._beam_options(server, "name").get_all_options()["parallelism"] == 2
 
 
+@pytest.mark.usefixtures("java", "recorded")
+def test_a_submission_that_is_interrupted_leaves_no_job(jar: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    events: list[str] = []
+
+    class Started:
+        endpoint, folder = "localhost:1", str(tmp_path)
+
+        def __init__(self, *_: object) -> None:
+            events.append("start")
+
+        def stop(self) -> None:
+            events.append("stop")
+
+    def interrupted(pipeline: beam.Pipeline) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(flink, "JobServer", Started)
+    monkeypatch.setattr("penstock.runners.flink_rest.FlinkRest.find_jobs", lambda _, name: [f"id of {name}"])
+    monkeypatch.setattr("penstock.runners.flink_rest.FlinkRest.patch", lambda _, path: events.append(path))
+    with pytest.raises(KeyboardInterrupt):
+        engine("jobmanager:8081", flink_job_server_jar=jar).submit(interrupted, "penstock-make-pets-0a1b")
+    assert events == ["start", "stop", "/jobs/id of penstock-make-pets-0a1b?mode=cancel"]
+
+
 def staged(*names: str) -> beam_runner_api_pb2.Pipeline:
     pipeline = beam_runner_api_pb2.Pipeline()
     for name in names:
