@@ -18,6 +18,7 @@ import apache_beam as beam
 import grpc
 from apache_beam.options.pipeline_options import (
     FlinkRunnerOptions,
+    GoogleCloudOptions,
     JobServerOptions,
     PipelineOptions,
     PortableOptions,
@@ -32,7 +33,7 @@ from ..pipeline.errors import PenstockError, RequestError
 from ..pipeline.storage import files
 from . import flink_checks
 from .engine import BuildPipeline, EngineOptions, JobState, RunningJob
-from .failures import cause_in_words
+from .failures import cause_in_words, root_cause
 from .flink_checks import Cluster
 from .flink_job_server import JarVersions, JobServer, ServerOptions, find_jar, find_java, read_versions
 from .flink_rest import FlinkJob, FlinkRest
@@ -45,6 +46,7 @@ _LOCAL = "[local]"
 _BATCH_VERSION = "1.20"  # the last with a batch engine, which sorts on disk what Flink 2 keeps on the heap
 _SHORT_LIVED = ("-XX:TieredStopAtLevel=1",)  # Java that ends soon: half the start for half the speed
 _CANCEL = 10.0  # seconds that a job of one's own cluster may take to be cancelled
+_UNIQUE = 8  # last characters of a job's name, which no other job's has
 _LOOK = 0.5  # seconds between two looks whether a job is on the cluster
 _CACHED = 60_000  # milliseconds for which a worker that is idle waits for the next stage, and stays after the last
 _WORKER = "penstock-worker"
@@ -124,6 +126,8 @@ class FlinkEngine:
 
     def submit(self, build: BuildPipeline, name: str) -> RunningJob:
         """Submits a job; it is on the cluster, or known to the embedded one, when this returns."""
+        given = self._given.view_as(GoogleCloudOptions).job_name
+        name = f"{given}-{name[-_UNIQUE:]}" if given else name  # a job is found by its name
         server = JobServer(self._find_server()[0])
         try:
             _expect_known(server, self._options.beam_arguments)
@@ -132,8 +136,11 @@ class FlinkEngine:
             build(pipeline)
             try:
                 submission = pipeline.run()
-            except grpc.RpcError as error:
-                raise PenstockError(f"Flink's job server refused the job: {cause_in_words(error.details())}") from error
+            except PenstockError:
+                raise
+            except Exception as error:  # whatever Beam raises
+                cause = cause_in_words(error.details()) if isinstance(error, grpc.Call) else root_cause(error)
+                raise PenstockError(f"Flink's job server did not take the job: {cause}") from error
             if self._rest is None:
                 return EmbeddedJob(submission)
             job = _find_job(self._rest, name, submission)
@@ -209,7 +216,6 @@ class FlinkEngine:
         """Beam's options for a job: defaults, and what the user gave, which wins."""
         arguments = [
             f"--job_endpoint={server.endpoint}",
-            f"--job_name={name}",
             f"--parallelism={self._parallelism()}",
             # Workers of this process must be stopped before the job server ends, or they complain; others are dear.
             f"--environment_cache_millis={_CACHED if self._rest else 0}",
@@ -218,7 +224,7 @@ class FlinkEngine:
         ]
         if self._rest is None or self._ask().has_beam:
             arguments.append(f"--files_to_stage={_empty_jar(server.folder)}")
-        return PipelineOptions([*arguments, *self._options.beam_arguments])
+        return PipelineOptions([*arguments, *self._options.beam_arguments, f"--job_name={name}"])
 
     def _local_folders(self, request: "RunRequest") -> list[str]:
         """Warns where workers on other machines would look for folders of this one."""

@@ -182,6 +182,20 @@ def test_a_submission_that_is_interrupted_leaves_no_job(jar: str, tmp_path: Path
     assert events == ["start", "stop", "/jobs/id of penstock-make-pets-0a1b?mode=cancel"]
 
 
+@pytest.mark.usefixtures("java", "recorded")
+def test_a_name_of_the_users_stays_unlike_any_other(jar: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    found: list[str] = []
+    server = types.SimpleNamespace(endpoint="localhost:1", folder=str(tmp_path), stop=lambda: None)
+    monkeypatch.setattr(flink, "JobServer", lambda _: server)
+    monkeypatch.setattr("penstock.runners.flink_rest.FlinkRest.find_jobs", lambda _, name: found.append(name) or [])
+    made = engine("jobmanager:8081", "--job_name=nightly", flink_job_server_jar=jar)
+    with pytest.raises(PenstockError, match="Flink's job server did not take the job: ZeroDivisionError"):
+        made.submit(lambda pipeline: setattr(pipeline, "run", lambda: 1 // 0), "penstock-make-pets-0a1b2c3d")
+    assert found == ["nightly-0a1b2c3d"]
+    options = made._beam_options(server, "nightly-0a1b2c3d").get_all_options()  # type: ignore[arg-type]
+    assert options["job_name"] == "nightly-0a1b2c3d"
+
+
 def staged(*names: str) -> beam_runner_api_pb2.Pipeline:
     pipeline = beam_runner_api_pb2.Pipeline()
     for name in names:
