@@ -12,7 +12,7 @@ import pytest
 from helpers import REPOSITORY
 
 FOLDERS = ("src/penstock", "pipeline", "transforms", "runners")
-DEPLOYED = ("runners/kubernetes/",)  # what is applied to a cluster, from the repository
+DEPLOYED = ("runners/kubernetes/", "runners/dataflow/Dockerfile")  # what is used from the repository
 INPUTS = ("LICENSE", "README.md", "pyproject.toml", *FOLDERS)
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 
