@@ -12,7 +12,7 @@ import operator
 import os
 import pickle
 from abc import ABC, abstractmethod
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -164,10 +164,7 @@ def _merge_pairs(merged: Any, pairs: Iterable[tuple[Any, Any]], merge: Callable[
 
 def _count_values(batch: Batch) -> Iterable[tuple[Any, int]]:
     """Each value of a batch once, in the order of their first occurrences, and how often it occurs."""
-    counts: dict[Any, int] = {}
-    for value in analyzer_impls._flatten_value_to_list(batch):
-        counts[value] = counts.get(value, 0) + 1
-    return counts.items()
+    return Counter(analyzer_impls._flatten_value_to_list(batch)).items()
 
 
 def _reduction(operation: Any) -> Reduction | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tensorflow_transform as tft
 from helpers import LABEL, Committed, draw, run_job
 
 from penstock.pipeline import Csv, DatasetError, Images, Recipe
@@ -95,6 +96,20 @@ def test_only_the_unit_whose_file_is_damaged_is_made_again(
     assert sum(before.get(name) != inode for name, inode in inodes(dataset.generation / "data").items()) == 1
     assert faults(dataset) == []
     assert again(dataset).status == "up_to_date"
+
+
+def test_a_unit_is_made_again_where_tft_analyzes(base: Committed, tmp_path: Path):
+    def features(inputs: Any) -> dict[str, Any]:
+        return {"label": tft.compute_and_apply_vocabulary(inputs["label"])}
+
+    recipe = Recipe(source=IMAGES, features=features, shards=3, splits={"train": 1})
+    arguments: Any = (recipe, base.source, tmp_path / "dataset", HASH)
+    dataset = Committed(tmp_path / "dataset", base.source, run_job(*arguments, max_quarantined="1").manifest)
+    (path,) = dataset.generation.glob("data/train-00001-*")
+    path.unlink()
+    assert again(dataset, recipe).status == "committed"
+    assert Manifest.load(str(dataset.path)) == dataset.manifest
+    assert faults(dataset) == []
 
 
 @pytest.mark.parametrize("path", ["statistics/golden.json", "transform_graph/portable.json", "manifest.json"])
