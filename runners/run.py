@@ -180,7 +180,8 @@ class _PayloadHasher:
                 options = HashOptions(folder, tasks, self.request.threads)
                 name = _job_name("hash", self.request.recipe.name, run)
                 with _shipped_by_value(self.request.recipe):
-                    self.engine.submit(partial(add_hashing, options), name).wait()
+                    job = self.engine.submit(partial(add_hashing, options), name)
+                    wait(job, self.engine, None, self.reporter)
             except PenstockError as error:
                 raise PenstockError(
                     f"payloads could not be hashed, nothing was committed: {error}; run again to resume"
@@ -326,7 +327,11 @@ def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
     running = engine.submit(partial(_build, job), _job_name("make", launch.request.recipe.name, job.make.run))
     record = None
     if engine.is_detachable:
-        record = _write_record(job, planned, running, launch)
+        try:
+            record = _write_record(job, planned, running, launch)
+        except OSError:  # nobody could find it
+            running.cancel()
+            raise
         reporter.submitted(engine.name, running.job_id, running.url, record.examples)
         if launch.detach:
             raise Detached(record)

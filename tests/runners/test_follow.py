@@ -139,6 +139,7 @@ def test_a_second_run_does_not_double_a_job_and_prune_leaves_it_alone(job: RunRe
 def test_a_job_that_is_committed_is_concluded_though_its_engine_has_forgotten_it(job: RunRequest, elsewhere: Elsewhere):
     record = detach(job, elsewhere)
     elsewhere.jobs[record.job_id].wait()
+    assert ProgressReader(files.join(record.root, paths.progress(record.run))).look().read > 0  # as workers wrote it
     elsewhere.jobs.clear()
     result = attach(job.output)
     assert result is not None
@@ -237,6 +238,37 @@ def test_a_refused_commit_is_told_as_a_run_would(request_for: Any, elsewhere: El
     with pytest.raises(OverBudgetError, match="prepare_error"):
         follow_it()
     assert JobRecord.find(asked.output) is None
+
+
+def test_what_the_engine_counts_is_told_while_the_job_runs(
+    local: RunRequest, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(follow, "_REMOTE_POLL", 0.01)
+    elsewhere.starts = False
+    record, hears = detach(local, elsewhere), Hears()
+    job = elsewhere.jobs[record.job_id]
+    job.counted = {"read": 5, "written": 4, "quarantined/corrupt_image": 1, "bytes": 400}
+
+    def begin_once_told() -> None:
+        while Progress(5, 1, 4, 400) not in hears.told:
+            time.sleep(0.01)
+        job.go.set()
+
+    threading.Thread(target=begin_once_told, daemon=True).start()
+    assert attach(local.output, hears) is not None
+
+
+def test_a_job_whose_record_cannot_be_written_is_cancelled(
+    local: RunRequest, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(record: JobRecord) -> None:
+        raise OSError("full")
+
+    monkeypatch.setattr(JobRecord, "write", fail)
+    elsewhere.starts = False
+    with pytest.raises(OSError, match="full"):
+        run(local, engine=elsewhere)
+    assert [job.state().value for job in elsewhere.jobs.values()] == ["cancelled"]
 
 
 def test_an_engine_in_this_process_cannot_be_left(local: RunRequest):
