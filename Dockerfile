@@ -48,7 +48,8 @@ RUN useradd --no-log-init --uid 10001 --gid 0 --create-home penstock && chmod g=
 COPY --from=java /opt/java/openjdk /opt/java/openjdk
 COPY --from=beam /opt/apache/beam /opt/apache/beam
 COPY --from=dependencies /opt/penstock /opt/penstock
-ENV JAVA_HOME=/opt/java/openjdk \
+ENV HOME=/home/penstock \
+    JAVA_HOME=/opt/java/openjdk \
     PATH=/opt/penstock/bin:/opt/java/openjdk/bin:/usr/local/bin:/usr/bin:/bin \
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 RUN --mount=type=bind,from=wheel,source=/wheel,target=/wheel \

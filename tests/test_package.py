@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -71,7 +72,10 @@ def test_the_wheel_has_the_command_and_the_license(built: Path):
 def test_the_images_lock_has_the_pins_that_are_tested_and_no_tools_of_development():
     tested, image = pins("requirements.lock"), pins("requirements-image.lock")
     assert {name: version for name, version in image.items() if tested.get(name, version) != version} == {}
-    assert {"apache-beam", "tensorflow", "tensorflow-transform", "obstore", "setuptools"} <= set(image)
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    needed = [*project["dependencies"], *extras["prepare"], *extras["s3"], *extras["gcs"], "setuptools"]
+    assert {re.split("[^A-Za-z0-9-]", each)[0] for each in needed} - set(image) == set()
     assert not {"pytest", "mypy", "ruff", "pytest-xdist"} & set(image)
 
 
