@@ -15,7 +15,7 @@ from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease, leased_folder
-from .engine import Engine, EngineOptions, RunningJob, make_engine
+from .engine import Engine, EngineOptions, RunningJob
 from .job_record import JobRecord
 from .reporter import Interrupt, Reporter, Silent
 
@@ -194,7 +194,7 @@ def expect_no_other_job(dataset: str, generation: str) -> None:
     if record is None:
         return
     try:
-        job = make_engine(record.engine, record.engine_options).find(record.job_id)
+        job = record.make_engine().find(record.job_id)
         alive = not job.state().is_final
     except PenstockError:  # it is not known, or its engine does not answer
         alive = _gives_signs(record)
@@ -252,10 +252,7 @@ def attach(
         )
     if record.is_committed():
         return _conclude(record, reporter)
-    given, recorded = options or EngineOptions(), record.engine_options
-    master = given.flink_master or recorded.flink_master
-    arguments = (*recorded.beam_arguments, *given.beam_arguments)
-    engine = make_engine(record.engine, EngineOptions(flink_master=master, beam_arguments=arguments))
+    engine = record.make_engine(options)
     try:
         job = engine.find(record.job_id)
     except RequestError as error:

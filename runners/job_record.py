@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from ..pipeline.errors import DatasetError
+from ..pipeline.errors import DatasetError, RequestError
 from ..pipeline.formats import paths
 from ..pipeline.formats.pointer import Pointer
 from ..pipeline.storage import files
-from .engine import EngineOptions
+from .engine import Engine, EngineOptions, make_engine
 
 # What of Beam's options leads back to a job. All others stay where they were given: some are secrets; and an endpoint
 # that gets the user's credentials must not be one that whoever can write here has chosen.
@@ -59,10 +59,21 @@ class JobRecord:
         """The job, in words."""
         return f"{self.engine} job {self.job_id}" + (f" ({self.url})" if self.url else "")
 
-    @property
-    def engine_options(self) -> EngineOptions:
-        """What leads to the engine."""
-        return EngineOptions(beam_arguments=self.beam_arguments, flink_master=self.flink_master)
+    def make_engine(self, options: EngineOptions | None = None) -> Engine:
+        """The engine that the job is on.
+
+        Args:
+          options: What leads to it besides; None: the record alone.
+
+        Raises:
+          RequestError: there is no such engine, or the record names a class to be imported, as no record may.
+        """
+        if not self.engine.isalpha():
+            raise RequestError(f"{self.root}: expected a record that names an engine, found {self.engine!r}")
+        given = options or EngineOptions()
+        master = given.flink_master or self.flink_master
+        arguments = (*self.beam_arguments, *given.beam_arguments)
+        return make_engine(self.engine, EngineOptions(flink_master=master, beam_arguments=arguments))
 
     def with_options(self, options: EngineOptions) -> "JobRecord":
         """The record with those of an engine's options in it that lead to the job."""
@@ -89,9 +100,22 @@ class JobRecord:
         """The record of a generation; None where there is none, or it is damaged."""
         try:
             content: Mapping[str, Any] = json.loads(files.read_bytes(files.join(dataset, generation, paths.JOB)))
-            return cls(**{"dataset": dataset, **content, "beam_arguments": tuple(content["beam_arguments"])})
+            record = cls(**{"dataset": dataset, **content, "beam_arguments": tuple(content["beam_arguments"])})
+            return record if record._is_sound() else None
         except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
             return None
+
+    def _is_sound(self) -> bool:
+        """Whether it is of the kinds that `write` leaves: whoever can write the dataset may have written it."""
+        texts = (self.generation, self.run, self.engine, self.job_id, self.started, *self.beam_arguments)
+        optional = (self.url, self.replaces, self.flink_master)
+        numbers = (self.units, 0 if self.examples is None else self.examples)
+        return (
+            all(isinstance(each, str) for each in texts)
+            and all(each is None or isinstance(each, str) for each in optional)
+            and all(isinstance(each, int) for each in numbers)
+            and leading_options(self.beam_arguments) == tuple(self.beam_arguments)
+        )
 
     @classmethod
     def find(cls, dataset: str) -> "JobRecord | None":

@@ -20,7 +20,7 @@ from penstock.pipeline.job import RunRequest
 from penstock.pipeline.storage import files
 from penstock.pipeline.storage.leases import leased_folder
 from penstock.runners import engine as engines
-from penstock.runners import follow
+from penstock.runners import follow, job_record
 from penstock.runners.engine import EngineOptions
 from penstock.runners.follow import Detached, attach, look
 from penstock.runners.job_record import JobRecord, leading_options
@@ -47,13 +47,13 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     """The engine, which `make_engine` gives by its name; other names lead to others as ever."""
     engine, make = Elsewhere(), engines.make_engine
     monkeypatch.setattr(
-        follow, "make_engine", lambda name, options: engine if name == "elsewhere" else make(name, options)
+        job_record, "make_engine", lambda name, options: engine if name == "elsewhere" else make(name, options)
     )
     monkeypatch.setattr(follow, "_SIGNS", 0.2)
     return engine
 
 
-@pytest.fixture(params=["local", "store"])
+@pytest.fixture(params=[pytest.param("local", marks=pytest.mark.slow), "store"])
 def job(request_for: Any, request: pytest.FixtureRequest, tmp_path: Path) -> RunRequest:
     return request_for(str(tmp_path / "dataset") if request.param == "local" else f"memory://{tmp_path.name}/dataset")
 
@@ -301,7 +301,44 @@ def test_only_what_leads_to_a_job_is_kept(arguments: list[str], leading: tuple[s
     assert leading_options(arguments) == leading
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"engine": "flink", "beam_arguments": []}', b"\xff"])
+FIELDS = {
+    "generation": "0" * 16,
+    "run": "1",
+    "engine": "flink",
+    "job_id": "2",
+    "url": None,
+    "started": "2026-01-01T00:00:00+00:00",
+    "units": 3,
+    "examples": None,
+    "replaces": None,
+    "flink_master": None,
+    "beam_arguments": ["--region=eu"],
+}
+
+
+def test_a_record_of_an_engine_that_is_to_be_imported_is_not_followed(tmp_path: Path):
+    folder = tmp_path / ("0" * 16) / paths.WORK
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps(FIELDS | {"engine": "antigravity.Runner"}))
+    with pytest.raises(RequestError, match=r"found 'antigravity\.Runner'"):
+        attach(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"{}",
+        b"\xff",
+        json.dumps({name: value for name, value in FIELDS.items() if name != "units"}).encode(),
+        json.dumps(FIELDS | {"job_id": 2}).encode(),
+        json.dumps(FIELDS | {"url": 2}).encode(),
+        json.dumps(FIELDS | {"units": "3"}).encode(),
+        json.dumps(FIELDS | {"beam_arguments": ["--dataflow_endpoint=https://elsewhere.example.com"]}).encode(),
+    ],
+)
 def test_a_damaged_record_is_none(tmp_path: Path, content: bytes):
     folder = tmp_path / ("0" * 16) / paths.WORK
     folder.mkdir(parents=True)
