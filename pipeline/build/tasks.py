@@ -8,6 +8,7 @@ What a task is refused by (data, a recipe, another run) it does not raise: an en
 bury its words in a traceback. It is in the signal; the tasks that are left end at once, and the commit tells it.
 """
 
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -172,6 +173,7 @@ class StageDoFn(beam.DoFn):
         except Exception as error:
             if is_worth_another_try(error):
                 raise
+            logging.getLogger(__name__).info("tasks %s are refused", task.numbers, exc_info=True)
             refusal = Refusal.of(error)
             claim.stop(self._root, self._run, refusal.message)
             yield Signal(refusal=refusal)
