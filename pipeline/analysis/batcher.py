@@ -21,7 +21,7 @@ def adapter_config(features: Mapping[str, Feature]) -> object:
 
 
 class Batcher:
-    """Collects a unit's examples of the statistics' split."""
+    """Collects a unit's examples of the statistics' split; batches do not depend on the chunks in which they come."""
 
     def __init__(
         self, features: Mapping[str, Feature], columns: tuple[str, ...], batch_size: int, row_limit: int
@@ -43,14 +43,18 @@ class Batcher:
             ExamplesToRecordBatchDecoder(example_schema(self._columns).SerializeToString()) if columns else None
         )
         self._examples: list[bytes] = []
+        self._rows: list[pa.RecordBatch] = []
 
     def add(self, analyzed: Sequence[bytes] | pa.RecordBatch) -> Iterator[pa.RecordBatch]:
         """Takes what a chunk has for the analyzers (see `Chunk.analyzed`); yields the batches that are full."""
         if self._decoder is None:
             return
         if isinstance(analyzed, pa.RecordBatch):
-            for start in range(0, len(analyzed), self._row_limit):
-                yield self._pack(_as_lists(analyzed.slice(start, self._row_limit), self._columns))
+            rows = pa.Table.from_batches([*self._rows, analyzed])
+            end = len(rows) - len(rows) % self._row_limit
+            for start in range(0, end, self._row_limit):
+                yield self._pack_rows(rows.slice(start, self._row_limit))
+            self._rows = rows.slice(end).to_batches()
         else:
             self._examples += analyzed
             while len(self._examples) >= self._batch_size:
@@ -62,6 +66,13 @@ class Batcher:
         if self._examples and self._decoder is not None:
             examples, self._examples = self._examples, []
             yield self._pack(self._decoder.DecodeBatch(examples))
+        if self._rows:
+            rows, self._rows = pa.Table.from_batches(self._rows), []
+            yield self._pack_rows(rows)
+
+    def _pack_rows(self, rows: pa.Table) -> pa.RecordBatch:
+        (batch,) = rows.combine_chunks().to_batches()
+        return self._pack(_as_lists(batch, self._columns))
 
     def _pack(self, values: pa.RecordBatch) -> pa.RecordBatch:
         """A batch with all of the features: placeholders for those that nothing depends on."""

@@ -155,12 +155,12 @@ def analyzed_by_beam(analysis: Analysis, path: Path, parts: list[pa.RecordBatch]
 
 def stored(analysis: Analysis, part: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     batcher = analysis.batcher(tuple(FEATURES))
-    for start in range(0, len(part), 70):
-        yield from batcher.add(part.slice(start, 70))
+    yield from batcher.add(part)
+    yield from batcher.flush()
 
 
 def apply(graph: str, analysis: Analysis) -> dict[str, Any]:
-    (batch,) = list(analysis.batcher(tuple(FEATURES)).add(table()))
+    (batch,) = stored(analysis, table())
     features = TensorAdapter(adapter_config(FEATURES)).ToBatchTensors(batch)
     return dict(tft.TFTransformOutput(graph).transform_features_layer()(features))
 
@@ -201,13 +201,32 @@ def test_analyzers_in_another_order_elsewhere_are_told(tmp_path: Path):
         evaluate(scaled("y", "x"), {}, [partial(bytes, content)], iter([content]), {}, str(tmp_path))
 
 
+def test_accumulators_do_not_depend_on_the_chunks(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("penstock.pipeline.analysis.trace.TABLE_BATCH", 100)
+
+    def features(inputs: Any) -> dict[str, Any]:
+        return {"x": tft.scale_to_z_score(inputs["x"]), "y": tft.bucketize(inputs["y"], 4)}
+
+    reducer = PhaseReducer(trace(features, FEATURES), {}, ("x", "y"))
+    contents = set()
+    for size in (ROWS, 1, 70, 230):
+        unit = reducer.start()
+        for start in range(0, ROWS, size):
+            unit.add(table().slice(start, size).select(["x", "y"]))
+        contents.add(unit.finish())
+    reducer.close()
+    assert len(contents) == 1
+
+
 def test_values_that_features_cannot_take_are_told():
     def features(inputs: Any) -> dict[str, Any]:
         return {"x": tft.scale_to_z_score(tf.strings.to_number(inputs["key"]))}
 
     reducer = PhaseReducer(trace(features, FEATURES), {}, ("key",))
+    unit = reducer.start()
+    unit.add(table().select(["key"]))
     with pytest.raises(PenstockError, match=r"where tft.\* needs them: StringToNumberOp could not .*: k\d"):
-        reducer.start().add(table().select(["key"]))
+        unit.finish()
     reducer.close()
 
 
