@@ -15,7 +15,7 @@ from .engine import JobState
 from .failures import cause_in_words
 
 _ANSWER = 15.0  # seconds that the cluster may take to answer
-_GONE = 180.0  # seconds for which it may not answer: a JobManager that is started again
+_GONE = 300.0  # seconds for which it may not answer: a JobManager that is started again
 _POLL = 1.0  # seconds between two looks at a job
 _METRICS = "__metricscontainers"  # the accumulator of Beam's metrics, as JSON
 _SUM = "beam:metric:user:sum_int64:v1"

@@ -51,11 +51,11 @@ def attended(folder: Path, stubborn: bool = False) -> Iterator[tuple["subprocess
             process.kill()
 
 
-pytestmark = pytest.mark.linux
+pytestmark = [pytest.mark.linux, pytest.mark.slow]
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_command_ends_with_a_parent_that_is_killed(tmp_path: Path, stubborn: bool, monkeypatch: pytest.MonkeyPatch):
+def test_a_command_ends_with_a_parent_that_is_killed(tmp_path: Path, stubborn: bool):
     with attended(tmp_path, stubborn) as (parent, pids):
         assert all(map(is_alive, pids))
         parent.kill()

@@ -149,6 +149,7 @@ def test_a_job_server_that_does_not_start_says_why(tmp_path: Path):
         JobServer(ServerOptions(str(java), "a.jar", "[local]"))
 
 
+@pytest.mark.slow
 def test_a_job_server_that_is_not_waited_for_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     java = executable(tmp_path / "java", f"echo $$ > {tmp_path}/pid", "exec sleep 60")
     monkeypatch.setattr("penstock.runners.flink_job_server._START", 3.0)
