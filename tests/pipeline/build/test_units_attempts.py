@@ -9,11 +9,13 @@ import pytest
 from helpers import contents, draw, request, standard_recipe, write
 
 from penstock.pipeline import Csv, PenstockError, Recipe, job
+from penstock.pipeline.build import units
 from penstock.pipeline.build.claim import claim, expect_claimed
 from penstock.pipeline.build.journal import FinishedUnits, Journal
 from penstock.pipeline.build.tasks import Signal, Task
 from penstock.pipeline.build.units import MakeUnits, make_units
 from penstock.pipeline.formats import paths
+from penstock.pipeline.prepare.tables import TablePreparer
 from penstock.pipeline.storage import files, stores
 from penstock.pipeline.storage.leases import Owner
 from penstock.transforms.outcome import Rejected
@@ -166,6 +168,24 @@ def test_a_list_that_an_earlier_attempt_left_goes(raw: Path):
     (second,) = make(prepared, [0])
     assert second.quarantined == {}
     assert not files.exists(files.join(root, "quarantine/unit-00000.jsonl"))
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 3), (5, 5)])
+def test_a_worker_counts_its_own_cores_unless_it_is_told(
+    table: Path, monkeypatch: pytest.MonkeyPatch, asked: int | None, threads: int
+):
+    started: list[int] = []
+    start = TablePreparer.start
+
+    def recorded(preparer: TablePreparer, count: int, *args: Any, **options: Any) -> Any:
+        started.append(count)
+        return start(preparer, count, *args, **options)
+
+    monkeypatch.setattr(TablePreparer, "start", recorded)
+    monkeypatch.setattr(units, "cores", lambda: 3)
+    prepared = begin(Recipe(source=Csv("*.csv")), table, store(), threads=asked)
+    assert [journal.read for journal in make(prepared, [0])] == [6000]
+    assert started == [threads]
 
 
 def test_finished_units_cost_one_read_each_whatever_they_are_made_of(table: Path):
