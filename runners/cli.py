@@ -168,7 +168,7 @@ def run(
         from . import report
         from .engine import EngineOptions, make_engine
         from .metrics import kept_metrics
-        from .run import check_engine
+        from .run import check_engine, check_planned
         from .run import run as run_recipe
 
         beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
@@ -189,7 +189,10 @@ def run(
         if dry_run:
             warnings = check_engine(engine, request)
             planned = plan(request)
-            entry = report.plan_entry(request, planned, preview(request, planned), warnings, price_table)
+            previewed = preview(request, planned)
+            if not engine.is_here:
+                warnings += check_planned(engine, request, planned)
+            entry = report.plan_entry(request, planned, previewed, warnings, price_table)
             _print(entry, as_json, report.show_plan)
             check_budget(request, planned)
             return

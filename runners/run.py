@@ -119,6 +119,16 @@ def check_engine(engine: Engine, request: RunRequest) -> list[str]:
     return warnings
 
 
+def check_planned(engine: Engine, request: RunRequest, planned: PlannedRun) -> list[str]:
+    """Looks whether an engine is large enough for what was planned; gives what the user should know.
+
+    Raises:
+      RequestError: it is not.
+    """
+    with _shipped_by_value(request.recipe):
+        return [*engine.check_plan(request, planned, _count_stages(prepare(request, planned)))]
+
+
 @dataclass(frozen=True)
 class _Launch:
     """How a job is run: where, for what request, who is told, and whether it is left to its engine."""

@@ -20,6 +20,7 @@ def main(pipeline_path: str, options_path: str, counters_path: str) -> None:
     for environment in pipeline.components.environments.values():  # an image, for want of an engine to run it
         environment.urn, environment.payload = python_urns.EMBEDDED_PYTHON, b""
     given = json.loads(Path(options_path).read_text())["options"]
+    # numbers are floats in the JSON that the API has for options
     whole = {name: int(value) if isinstance(value, float) else value for name, value in given.items()}
     options = PipelineOptions.from_dictionary(whole)
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())

@@ -153,3 +153,16 @@ def test_a_template_is_started_without_its_launcher(tmp_path: Path, store: S3Stu
     assert start() == f"up_to_date: {output}\n"
     assert not service.said or "Traceback" not in service.said
     assert Manifest.load(output) == manifest
+
+
+def test_a_dry_run_tells_what_workers_are_too_small_for(tmp_path: Path, store: S3Stub, service: WorkingStub):
+    command = (
+        *("run", write_recipe(tmp_path), "--input", upload(draw(tmp_path / "raw", 12), "s3://raw/shapes")),
+        *("--output", "s3://prepared/shapes", "--runner", "dataflow", "--dry-run", "--", *service.arguments),
+    )
+    assert penstock(*command, cwd=tmp_path).returncode == 0
+    ended = penstock(*command, "--machine_type=n1-highcpu-2", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "found n1-highcpu-2, which has 2 GiB" in ended.stderr
+    assert not store.objects["prepared"]
+    assert not service.jobs
