@@ -5,8 +5,9 @@ process's mark, and no journal, cannot know whether that process died of the uni
 still at it. So it takes the unit for suspect, and prepares its examples in child processes: those that kill one are
 quarantined, all others come out the same. A suspicion that is wrong costs time, and nothing else.
 
-Each death that is found is written down. After some in one generation every unit begins so, lest as many bad files as
-there are units cost as many deaths: an engine allows a job a few.
+Each death that is found is written down; the end of an earlier run, which takes all its workers with it, is one. After
+some in one generation every unit begins so, lest as many bad files as there are units cost as many deaths: an engine
+allows a job a few.
 """
 
 import contextlib
@@ -70,8 +71,12 @@ class Attempts:
         files.write_bytes(uri, self._owner.encode())
         if other and other.process_id() == self._owner.process_id():
             return False
-        death = hashlib.sha256(other.process_id().encode() if other else content).hexdigest()[:32]
+        death = hashlib.sha256(self._what_died(other) if other else content).hexdigest()[:32]
         if death not in self._deaths:
             self._deaths.add(death)
             files.write_bytes(files.join(self._root, paths.DEATHS, death), content)
         return True
+
+    def _what_died(self, other: Owner) -> bytes:
+        """What ended with another attempt: its process; or all of its run, the end of which took many with it."""
+        return (other.process_id() if other.run == self._owner.run else other.run).encode()

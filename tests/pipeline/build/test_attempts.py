@@ -23,9 +23,9 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(tmp_path) if request.param == "local" else f"memory://marks-{next(_NUMBERS)}/generation"
 
 
-def leave(root: str, unit: int, process: int = 4_000_000) -> None:
+def leave(root: str, unit: int, process: int = 4_000_000, run: str = "this run") -> None:
     """A mark of a process that is no more."""
-    owner = replace(Owner.this_process("earlier"), process=process)
+    owner = replace(Owner.this_process(run), process=process)
     files.write_bytes(files.join(root, paths.attempt(unit)), owner.encode())
 
 
@@ -66,6 +66,15 @@ def test_after_two_deaths_no_unit_is_trusted(root: str) -> None:
     leave(root, 6, 4_000_001)
     assert [is_suspect(worker, unit) for unit in (7, 6, 8)] == [False, True, True]
     assert is_suspect(attempts(root), 9)  # another worker
+
+
+def test_the_end_of_an_earlier_run_is_one_death_however_many_processes_it_took(root: str) -> None:
+    for unit in range(5):
+        leave(root, unit, 4_000_000 + unit, "earlier")
+    worker = attempts(root)
+    assert [is_suspect(worker, unit) for unit in range(7)] == [True] * 5 + [False] * 2
+    leave(root, 7, 4_000_009, "another")
+    assert [is_suspect(worker, unit) for unit in (7, 8)] == [True, True]
 
 
 def test_an_attempt_that_fails_in_words_leaves_no_suspicion(root: str) -> None:
