@@ -1,6 +1,7 @@
 """Any of Beam's runners, by its name: Prism, Spark, or another one that is installed."""
 
 import contextlib
+import copy
 import inspect
 import os
 import shutil
@@ -252,11 +253,13 @@ class BeamJob:
 
     def counters(self) -> Mapping[str, int]:
         with contextlib.suppress(Exception):  # not every runner has them, nor at any time
-            results = self._result.metrics().query(MetricsFilter().with_namespace("penstock"))["counters"]
+            result = copy.copy(self._result)
+            result._metrics = None  # where Beam keeps what it was told first
+            results = result.metrics().query(MetricsFilter().with_namespace("penstock"))["counters"]
             counted = {}
-            for result in results:
-                count = result.attempted if result.committed is None else result.committed
-                counted[result.key.metric.name] = int(count or 0)
+            for each in results:
+                count = each.attempted if each.committed is None else each.committed
+                counted[each.key.metric.name] = int(count or 0)
             return counted
         return {}
 

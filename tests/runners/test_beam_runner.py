@@ -1,4 +1,5 @@
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,7 @@ EMBEDDED = ("--job_endpoint=embed", "--environment_type=LOOPBACK")  # Beam's own
 
 def test_a_job_is_followed_to_its_end():
     def count(number: int) -> int:
+        time.sleep(0.3)
         Metrics.counter("penstock", "read").inc(number)
         Metrics.counter("another", "read").inc(number)
         return number
@@ -141,6 +143,7 @@ def test_a_job_is_followed_to_its_end():
 
     job = engine("portable", *EMBEDDED).submit(build, "penstock-make-x-01234567")
     assert job.job_id
+    assert job.counters().get("read", 0) < 7
     job.wait()
     assert job.state() is JobState.DONE
     assert job.counters() == {"read": 7}
