@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 import threading
+import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -307,8 +308,8 @@ class _Runner(PortableRunner):
         _stage_nothing(pipeline, options)
         workers = self.start_and_replace_loopback_environments(pipeline, options)
         optimized = self._optimize_pipeline(pipeline, options)
-        job_id, messages, _ = JobServiceHandle(self._server.jobs, options).submit(optimized)
-        return _Submission(self._server, job_id, messages, workers)
+        job_id, messages, states = JobServiceHandle(self._server.jobs, options).submit(optimized)
+        return _Submission(self._server, job_id, messages, states, workers)
 
 
 def _stage_nothing(pipeline: beam_runner_api_pb2.Pipeline, options: PipelineOptions) -> None:
@@ -342,30 +343,49 @@ class _Submission:
         server: JobServer,
         job_id: str,
         messages: Iterator[beam_job_api_pb2.JobMessagesResponse],
+        states: object,
         workers: Sequence[Callable[[], object]],
     ) -> None:
+        """Begins to watch it.
+
+        Args:
+          server: The job server.
+          job_id: What it calls the job.
+          messages: What it says of the job.
+          states: What it says of its state. Not read, but kept: a job server that tells it to a stream that is gone
+            tells it to no other.
+          workers: Each ends a worker in this process.
+        """
         self.server = server
         self._job_id = job_id
         self._messages = messages
+        self._states = states
         self._workers = workers
         self._state = JobState.RUNNING
         self._error = "it ended without a word"
+        self._reader = threading.Thread(target=self._read, name="flink messages", daemon=True)
         self._thread = threading.Thread(target=self._watch, name="flink", daemon=True)
+        self._reader.start()
         self._thread.start()
 
-    def _watch(self) -> None:
-        try:
+    def _read(self) -> None:
+        with contextlib.suppress(grpc.RpcError):  # the state will tell
             for response in self._messages:
-                message = response.message_response
-                if message.importance == beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR:
-                    self._error = cause_in_words(message.message_text)
-                ended = _STATES.get(response.state_response.state)
-                if response.HasField("state_response") and ended:
-                    self._state = ended
-                    return
-        except grpc.RpcError as error:
-            self._error = f"the job server is gone ({error.code().name}); its last words: {self.server.last_words()}"
-        self._state = JobState.FAILED
+                if response.message_response.importance == beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR:
+                    self._error = cause_in_words(response.message_response.message_text)
+
+    def _watch(self) -> None:
+        request = beam_job_api_pb2.GetJobStateRequest(job_id=self._job_id)
+        try:
+            while (state := self.server.jobs.GetState(request).state) not in _STATES:
+                time.sleep(_LOOK)
+        except (grpc.RpcError, ValueError) as error:  # the latter of a channel that was closed
+            self._error = f"the job server is gone ({error}); its last words: {self.server.last_words()}"
+            self._state = JobState.FAILED
+            return
+        if _STATES[state] is JobState.FAILED:
+            self._reader.join(_CANCEL)
+        self._state = _STATES[state]
 
     def join(self, timeout: float | None = None) -> JobState:
         """Waits for the end, but no longer than so many seconds; gives the state."""

@@ -2,10 +2,8 @@
 
 import json
 import sys
-import threading
 import types
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -215,79 +213,82 @@ def test_workers_are_sent_no_files():
     assert len(shared.components.environments["python"].dependencies) == 1
 
 
-def answer(state: str | None = None, error: str | None = None) -> beam_job_api_pb2.JobMessagesResponse:
+def said(error: str) -> beam_job_api_pb2.JobMessagesResponse:
     response = beam_job_api_pb2.JobMessagesResponse()
-    if state:
-        response.state_response.state = beam_job_api_pb2.JobState.Enum.Value(state)
-    if error:
-        response.message_response.importance = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
-        response.message_response.message_text = error
+    response.message_response.importance = beam_job_api_pb2.JobMessage.JOB_MESSAGE_ERROR
+    response.message_response.message_text = error
     return response
 
 
 class Server:
-    """A job server that remembers whether it was stopped."""
+    """A job server whose job has states one after the other, and that remembers what was asked of it."""
 
-    stopped = 0
+    def __init__(self, *states: str) -> None:
+        self.states = list(states)
+        self.events: list[str] = []
+        self.jobs = self
+
+    def GetState(self, request: beam_job_api_pb2.GetJobStateRequest) -> beam_job_api_pb2.JobStateEvent:
+        if not self.states:
+            raise ValueError("Cannot invoke RPC on closed channel!")
+        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
+        return beam_job_api_pb2.JobStateEvent(state=beam_job_api_pb2.JobState.Enum.Value(state))
+
+    def Cancel(self, request: beam_job_api_pb2.CancelJobRequest, timeout: float) -> None:
+        self.events.append(f"cancel {request.job_id}")
+        self.states = ["CANCELLED"]
 
     def stop(self) -> None:
-        self.stopped += 1
+        self.events.append("stop")
 
     def last_words(self) -> str:
         return "goodbye"
 
+    def job(self, *messages: beam_job_api_pb2.JobMessagesResponse) -> flink.EmbeddedJob:
+        stopped = [lambda: self.events.append("workers")]
+        return flink.EmbeddedJob(flink._Submission(self, "id", iter(messages), None, stopped))  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def quick_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flink, "_LOOK", 0.01)
+
 
 def test_an_embedded_job_ends_its_job_server_and_its_workers():
-    server, workers = Server(), Server()
-    job = flink.EmbeddedJob(flink._Submission(server, "id", iter([answer("RUNNING"), answer("DONE")]), [workers.stop]))  # type: ignore[arg-type]
+    server = Server("STARTING", "RUNNING", "RUNNING", "DONE")
+    job = server.job()
     job.wait()
     assert job.state() is JobState.DONE
-    assert (server.stopped, workers.stopped) == (1, 1)
+    assert server.events == ["workers", "stop"]
 
 
 def test_an_embedded_job_that_fails_says_why():
-    server = Server()
-    messages = [answer("RUNNING"), answer(error="java.lang.IllegalStateException: no memory"), answer("FAILED")]
-    job = flink.EmbeddedJob(flink._Submission(server, "id", iter(messages), []))  # type: ignore[arg-type]
+    server = Server("RUNNING", "FAILED")
+    job = server.job(said("java.lang.IllegalStateException: no memory"))
     with pytest.raises(PenstockError, match="no memory"):
         job.wait()
-    assert server.stopped == 1
+    assert server.events == ["workers", "stop"]
 
 
 def test_an_embedded_job_whose_job_server_dies_says_so():
-    job = flink.EmbeddedJob(flink._Submission(Server(), "id", iter([answer("RUNNING")]), []))  # type: ignore[arg-type]
-    with pytest.raises(PenstockError, match="it ended without a word"):
-        job.wait()
+    with pytest.raises(PenstockError, match=r"the job server is gone .*; its last words: goodbye"):
+        Server().job().wait()
 
 
 def test_an_embedded_job_that_is_interrupted_is_cancelled_before_its_job_server_ends(monkeypatch: pytest.MonkeyPatch):
     """Workers that are threads of this process would complain of a job server that is gone."""
-    events: list[str] = []
-    go_on = threading.Event()
-
-    def messages() -> Iterator[beam_job_api_pb2.JobMessagesResponse]:
-        yield answer("RUNNING")
-        go_on.wait(20)
-        yield answer("CANCELLED")
-
-    class Jobs:
-        def Cancel(self, request: beam_job_api_pb2.CancelJobRequest, timeout: float) -> None:
-            events.append(f"cancel {request.job_id}")
-            go_on.set()
-
-    server: Any = types.SimpleNamespace(jobs=Jobs(), stop=lambda: events.append("stop"))
-    submission = flink._Submission(server, "id", messages(), [lambda: events.append("workers")])
-    job = flink.EmbeddedJob(submission)
-    join = submission.join
+    server = Server("RUNNING")
+    job = server.job()
+    join = job._submission.join
 
     def interrupted(timeout: float | None = None) -> JobState:
-        monkeypatch.setattr(submission, "join", join)
+        monkeypatch.setattr(job._submission, "join", join)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(submission, "join", interrupted)
+    monkeypatch.setattr(job._submission, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
         job.wait()
-    assert events == ["cancel id", "workers", "stop"]
+    assert server.events == ["cancel id", "workers", "stop"]
     assert job.state() is JobState.CANCELLED
 
 
