@@ -197,7 +197,7 @@ class BeamEngine:
         try:
             pipeline = beam.Pipeline(runner=self._runner, options=options)
             build(pipeline)
-            return BeamJob(pipeline.run())
+            return BeamJob(pipeline.run(), self.is_detachable)
         except Exception as error:  # whatever a runner raises
             raise PenstockError(f"--runner {self.name} did not take the job: {_in_words(error)}") from error
 
@@ -219,7 +219,7 @@ class BeamEngine:
                 f"--runner {self.name}: expected a job server at {endpoint} that knows the job {job_id}, found: "
                 f"{_in_words(error)}"
             ) from error
-        return BeamJob(portable_runner.PipelineResult(service, job_id, messages, states))
+        return BeamJob(portable_runner.PipelineResult(service, job_id, messages, states), True)
 
 
 class BeamJob:
@@ -227,13 +227,15 @@ class BeamJob:
 
     url = None
 
-    def __init__(self, result: Any) -> None:
+    def __init__(self, result: Any, goes_on: bool) -> None:
         """Follows a job.
 
         Args:
           result: A `PipelineResult` of Beam's.
+          goes_on: Whether it goes on without this process.
         """
         self._result = result
+        self._goes_on = goes_on
 
     @property
     def job_id(self) -> str:
@@ -241,7 +243,10 @@ class BeamJob:
         return str(job_id() if callable(job_id) else job_id or "unnamed")
 
     def state(self) -> JobState:
-        return _STATES.get(str(self._result.state), JobState.RUNNING)
+        try:
+            return _STATES.get(str(self._result.state), JobState.RUNNING)
+        except grpc.RpcError as error:
+            raise PenstockError(f"the job server does not tell how job {self.job_id} is: {_in_words(error)}") from error
 
     def wait(self) -> None:
         try:
@@ -264,8 +269,12 @@ class BeamJob:
         return {}
 
     def cancel(self) -> None:
-        if not self.state().is_final:
-            self._result.cancel()
+        try:
+            if not self.state().is_final:
+                self._result.cancel()
+        except (grpc.RpcError, PenstockError) as error:
+            if self._goes_on:  # else Beam has stopped the job server when the user interrupted
+                raise PenstockError(f"job {self.job_id} could not be cancelled: {_in_words(error)}") from error
 
 
 def _parse(arguments: Sequence[str]) -> PipelineOptions:
@@ -273,8 +282,11 @@ def _parse(arguments: Sequence[str]) -> PipelineOptions:
     return PipelineOptions([*arguments])
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: BaseException) -> str:
     """What a runner raised, in one sentence."""
-    if isinstance(error, grpc.RpcError) and inspect.ismethod(getattr(error, "details", None)):
-        return cause_in_words(str(error.details()))
+    first = error
+    while first.__cause__ is not None:
+        first = first.__cause__
+    if isinstance(first, grpc.RpcError) and inspect.ismethod(getattr(first, "details", None)):
+        return cause_in_words(str(first.details()))
     return root_cause(error)

@@ -5,11 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
+import grpc
 import pytest
 from apache_beam.metrics import Metrics
 
 from penstock import PenstockError, RequestError
 from penstock.runners import beam_runner
+from penstock.runners.beam_runner import BeamJob
 from penstock.runners.engine import Engine, EngineOptions, JobState, make_engine
 
 
@@ -172,3 +174,30 @@ def test_a_job_that_no_engine_takes_is_told(tmp_path: Path):
         engine("prism", f"--prism_location={tmp_path / 'prism'}").submit(
             lambda pipeline: pipeline | beam.Create([1]), "x"
         )
+
+
+class _Gone:
+    """What a runner gave for a job whose job server is gone."""
+
+    job_id = "job-1"
+
+    @property
+    def state(self) -> str:
+        raise _Unreachable
+
+    def cancel(self) -> None:
+        raise _Unreachable
+
+
+class _Unreachable(grpc.RpcError):  # type: ignore[misc]
+    def details(self) -> str:
+        return "failed to connect to all addresses"
+
+
+def test_a_job_server_that_is_gone_is_told_in_words():
+    with pytest.raises(PenstockError, match="does not tell how job job-1 is: failed to connect to all addresses"):
+        BeamJob(_Gone(), goes_on=True).state()
+    with pytest.raises(PenstockError, match=r"job job-1 could not be cancelled: .*failed to connect"):
+        BeamJob(_Gone(), goes_on=True).cancel()
+    BeamJob(_Gone(), goes_on=False).cancel()  # the job has ended with its server
+    assert BeamJob(_Gone(), goes_on=True).counters() == {}
