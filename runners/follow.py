@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+from ..pipeline import errors
 from ..pipeline.build.journal import FinishedUnits
 from ..pipeline.build.progress import Progress, ProgressReader, interval
 from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError, RequestError
@@ -78,7 +79,7 @@ def raise_refusal(
       root: The generation's URI.
       run: The run's id.
       is_committed: Whether the dataset is what the run made.
-      ended_early: What to say where not all was made, and why not.
+      ended_early: What to say where not all was made, or the commit failed by accident, and why.
 
     Raises:
       PenstockError: the refusal.
@@ -86,7 +87,7 @@ def raise_refusal(
     """
     outcome = json.loads(files.read_bytes(files.join(root, paths.outcome(run))))
     if "refused" in outcome and not is_committed():
-        if not outcome["is_whole"]:
+        if not outcome["is_whole"] or not hasattr(errors, outcome["refused"]):
             raise ended_early(outcome["message"])
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
