@@ -9,7 +9,7 @@ from helpers import REPOSITORY
 
 import penstock
 
-PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
+PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MODULES = ("categorical", "columns", "dates", "image", "numeric", "text")
 PATH = re.compile(r"(?<![\w/])(?:pipeline|transforms|runners|examples|benchmarks|docs|tests)/[\w/]+\.(?:py|md)\b")
 
