@@ -175,6 +175,8 @@ def run(
         options = EngineOptions(workers, beam_options, flink_master, flink_job_server_jar)
         engine = make_engine(runner, options)
         _check_hook(on_commit, detach)
+        if prices is not None and not dry_run:
+            raise RequestError("--prices: expected --dry-run beside it, which says what a run costs, found it alone")
         price_table = None if prices is None else Prices.load(prices)
         request = RunRequest(
             load_recipe(recipe),

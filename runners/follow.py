@@ -252,6 +252,7 @@ def attach(
             f"`penstock inspect {dataset}` for what is committed"
         )
     if record.is_committed():
+        reporter.submitted(record.engine, record.job_id, record.url, record.examples)
         return _conclude(record, reporter)
     engine = record.make_engine(options)
     try:

@@ -128,6 +128,7 @@ def test_a_dry_run_says_what_it_costs(cli: Cli, raw: Path):
     expected = entry["wall_seconds"]["likely"] * 6 / 3600 * 0.05
     assert entry["money"]["total"]["likely"] == pytest.approx(expected, abs=2e-4)
     assert entry["requests"] == {"input": {}, "output": {}}
+    assert faults(cli.run(recipe, raw, "--prices", prices), 2, "--prices: expected --dry-run beside it") == []
     prices.write_text("vcpu_hour = -1\n")
     assert faults(cli.run(recipe, raw, *options), 2, "--prices: expected vcpu_hour to be a number") == []
 
