@@ -24,7 +24,7 @@ _BEAT = 10.0  # seconds between two writes of a lease, and of a worker's progres
 # Requests of a run and of each unit, as runs on a store count them: tests hold the estimate against those.
 _RUN_INPUT = {"get": 4, "list": 3}
 _RUN_OUTPUT = {"get": 22, "put": 23, "list": 10, "delete": 4}
-_UNIT_OUTPUT = {"get": 4.6, "put": 2.7}  # besides two writes for each shard
+_UNIT_OUTPUT = {"get": 5.6, "put": 3.6}  # besides two writes for each shard
 _UNIT_WORK = 5  # objects that are removed after the commit
 KINDS = ("get", "put", "list", "delete")
 

@@ -70,9 +70,9 @@ def test_requests_follow_from_pieces_units_and_shards():
     assert costs.input_requests == {"get": 2_000_004, "list": 2003}
     beats = (1 + 100) * costs.wall_seconds.likely / 10  # of a lease and the workers' progress
     uploads = 3 + 2  # of 18 MB, in parts of 8 MiB
-    assert costs.output_requests["put"] == pytest.approx(1000 * (2.7 + 1 + uploads) + 23 + beats, abs=1)
-    assert costs.output_requests["get"] == 4622
-    assert costs.requests["get"] == 2_004_626
+    assert costs.output_requests["put"] == pytest.approx(1000 * (3.6 + 1 + uploads) + 23 + beats, abs=1)
+    assert costs.output_requests["get"] == 5622
+    assert costs.requests["get"] == 2_005_626
     with_masks = estimate(work(), measured(1, 1, payloads=2), 100, 4)
     assert with_masks.input_requests["get"] == 4_000_004
     ranges = estimate(work(pieces=1000, nominal=True), measured(1, 1, payloads=0), 100, 4)
@@ -89,7 +89,7 @@ def test_prices_make_it_money():
     hours = costs.wall_seconds.likely / HOUR
     assert priced["vcpu_hour"].likely == pytest.approx(400 * hours * 0.05)
     assert priced["gb_hour"].likely == pytest.approx(100 * 16 * hours * 0.005)
-    assert priced["requests_per_1000.get"].likely == pytest.approx(2004.626 * 0.0004)
+    assert priced["requests_per_1000.get"].likely == pytest.approx(2005.626 * 0.0004)
     assert priced["egress_gb"].likely == pytest.approx(9)
     assert priced["storage_gb_month"].likely == pytest.approx(18 * 0.02)
     assert total(priced).likely == pytest.approx(sum(each.likely for each in priced.values()))
