@@ -5,8 +5,9 @@ import copy
 import inspect
 import os
 import shutil
+import signal
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -197,7 +198,8 @@ class BeamEngine:
         try:
             pipeline = beam.Pipeline(runner=self._runner, options=options)
             build(pipeline)
-            return BeamJob(pipeline.run(), self.is_detachable)
+            with _same_interrupt():
+                return BeamJob(pipeline.run(), self.is_detachable)
         except Exception as error:  # whatever a runner raises
             raise PenstockError(f"--runner {self.name} did not take the job: {_in_words(error)}") from error
 
@@ -245,7 +247,7 @@ class BeamJob:
     def state(self) -> JobState:
         try:
             return _STATES.get(str(self._result.state), JobState.RUNNING)
-        except grpc.RpcError as error:
+        except (grpc.RpcError, ValueError) as error:  # the latter of a channel that is closed
             raise PenstockError(f"the job server does not tell how job {self.job_id} is: {_in_words(error)}") from error
 
     def wait(self) -> None:
@@ -272,9 +274,20 @@ class BeamJob:
         try:
             if not self.state().is_final:
                 self._result.cancel()
-        except (grpc.RpcError, PenstockError) as error:
-            if self._goes_on:  # else Beam has stopped the job server when the user interrupted
+        except (grpc.RpcError, ValueError, PenstockError) as error:
+            if self._goes_on:  # else it has ended with the job server
                 raise PenstockError(f"job {self.job_id} could not be cancelled: {_in_words(error)}") from error
+
+
+@contextlib.contextmanager
+def _same_interrupt() -> Iterator[None]:
+    """Lets Ctrl-C do afterwards what it did before: Beam would stop its job server first, under the job that runs."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not before:
+            signal.signal(signal.SIGINT, before)
 
 
 def _parse(arguments: Sequence[str]) -> PipelineOptions:

@@ -107,8 +107,9 @@ def _is_no_job_message(record: logging.LogRecord) -> bool:
 
 
 def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
-    """Shows what ended a thread, unless it is gRPC's remark that a channel was closed which one of its own watched."""
-    if not str(failure.exc_value).startswith("Cannot monitor channel state"):
+    """Shows what ended a thread, unless it is that a connection of gRPC's has ended: whoever waits for it is told."""
+    is_grpc = failure.exc_type.__module__.partition(".")[0] == "grpc"
+    if not is_grpc and not str(failure.exc_value).startswith("Cannot monitor channel state"):
         threading.__excepthook__(failure)
 
 

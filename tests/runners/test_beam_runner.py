@@ -1,3 +1,4 @@
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from apache_beam.metrics import Metrics
 
 from penstock import PenstockError, RequestError
 from penstock.runners import beam_runner
-from penstock.runners.beam_runner import BeamJob
+from penstock.runners.beam_runner import BeamJob, _same_interrupt
 from penstock.runners.engine import Engine, EngineOptions, JobState, make_engine
 
 
@@ -201,3 +202,10 @@ def test_a_job_server_that_is_gone_is_told_in_words():
         BeamJob(_Gone(), goes_on=True).cancel()
     BeamJob(_Gone(), goes_on=False).cancel()  # the job has ended with its server
     assert BeamJob(_Gone(), goes_on=True).counters() == {}
+
+
+def test_beam_does_not_take_the_interrupt_for_itself():
+    before = signal.getsignal(signal.SIGINT)
+    with _same_interrupt():
+        signal.signal(signal.SIGINT, lambda *_: None)  # as Beam does where it starts a job server
+    assert signal.getsignal(signal.SIGINT) is before

@@ -99,3 +99,26 @@ def test_what_is_not_installed_is_named(tmp_path: Path, arguments: tuple[str, ..
     assert done.stderr.startswith("error: expected ")
     assert done.stderr.endswith("pip install 'penstock[prepare]'\n")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "is_told"),
+    [
+        ("ValueError('Cannot monitor channel state: Channel closed!')", False),
+        ("grpc.RpcError('gone')", False),
+        ("ValueError('x')", True),
+    ],
+)
+def test_of_threads_that_end_only_grpcs_are_not_told(error: str, is_told: bool) -> None:
+    program = f"""
+import grpc, threading
+from penstock.runners.process import quiet_libraries
+quiet_libraries(preparing=True)
+def fail():
+    raise {error}
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert ("Traceback" in done.stderr) == is_told
