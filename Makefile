@@ -157,7 +157,7 @@ $(ENGINES_READY): $(UV_READY)
 	@rm -r $(ENGINES)/download
 	@for name in flink spark; do \
 	    echo "==> installing Beam's job server for $$name in $(ENGINES)"; \
-	    mvn --quiet --batch-mode --file $(ENGINES_INSTALL)/$$name-job-server.xml $(COPY_JARS) \
+	    mvn --quiet --batch-mode -Dstyle.color=never --file $(ENGINES_INSTALL)/$$name-job-server.xml $(COPY_JARS) \
 	        -DoutputDirectory=$(CURDIR)/$(ENGINES)/$$name-job-server || exit 1; done
 	@$(call go_install,$(BEAM)/python/container@$(BEAM_VERSION),$(ENGINES))
 	@$(call go_install,$(BEAM)/go/cmd/prism@$(BEAM_VERSION),$(ENGINES))

@@ -8,8 +8,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from engines.flink_cluster import FLINK, INSTALLED, JOB_SERVER, FlinkCluster
-from engines.jars import thin_jar
+from engines.flink_cluster import INSTALLED, FlinkCluster, flink_job_server
 from engines.jobs import Job
 from stores import canaries, servers
 from stores.data import raw_data, upload
@@ -102,7 +101,9 @@ def environment(s3: Store, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """The variables of servers and workers: this interpreter, Beam's boot, the store's credentials, a home."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     boot = str(INSTALLED / "bin/container")
-    return {**s3.variables(), "PATH": path, "PENSTOCK_BOOT": boot, "HOME": str(tmp_path_factory.mktemp("home"))}
+    own = {"PATH": path, "PENSTOCK_BOOT": boot, "HOME": str(tmp_path_factory.mktemp("home"))}
+    modules = {name: os.environ[name] for name in ("PYTHONPATH",) if name in os.environ}
+    return {**s3.variables(), **own, **modules}
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +111,8 @@ def flink(
     tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str], logs: dict[str, Callable[[], str]]
 ) -> Iterator[FlinkCluster]:
     """A JobManager and two TaskManagers, whose workers reach the store."""
-    cluster = FlinkCluster(tmp_path_factory.mktemp("flink"), environment=environment)
+    own = {"TASK_MANAGER": "yes"}  # by which a recipe can tell where it is
+    cluster = FlinkCluster(tmp_path_factory.mktemp("flink"), environment={**environment, **own})
     logs["Flink"] = cluster.logs
     try:
         yield cluster
@@ -120,20 +122,18 @@ def flink(
 
 
 @pytest.fixture(scope="session")
-def flink_job_server(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def flink_jar(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What stands for the jar that --flink-job-server-jar names."""
-    jars = [*JOB_SERVER.glob("*.jar"), *(FLINK / "lib").glob("flink-dist-*.jar"), *(FLINK / "lib").glob("log4j-*.jar")]
-    path = tmp_path_factory.mktemp("job-server") / "flink.jar"
-    return thin_jar(path, "org.apache.beam.runners.flink.FlinkJobServerDriver", sorted(jars))
+    return flink_job_server(tmp_path_factory.mktemp("job-server"))
 
 
 @pytest.fixture
-def on_flink(flink: FlinkCluster, flink_job_server: Path, new_output: Callable[[str], str]) -> Callable[..., Job]:
+def on_flink(flink: FlinkCluster, flink_jar: Path, new_output: Callable[[str], str]) -> Callable[..., Job]:
     """A job for the cluster, which has all of its TaskManagers."""
     flink.wait()
 
     def on_flink_(recipe: Path, source: str, output: str, *beam: str) -> Job:
-        engine = ("--runner", "flink", "--flink-master", flink.address, "--flink-job-server-jar", str(flink_job_server))
+        engine = ("--runner", "flink", "--flink-master", flink.address, "--flink-job-server-jar", str(flink_jar))
         return Job(recipe, source, new_output(output), engine, beam)
 
     return on_flink_

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from engines.jars import thin_jar
 from engines.processes import descendants, kill, wait_until
 from helpers import REPOSITORY
 from stores.servers import free_port
@@ -64,6 +65,13 @@ def flink_jars() -> list[Path]:
     return [*sorted((FLINK / "lib").glob("*.jar")), *sorted(JOB_SERVER.glob("*.jar"))]
 
 
+def flink_job_server(folder: Path) -> Path:
+    """Writes the jar of a job server, which consists of Beam's jars and Flink's own."""
+    own = [jar for pattern in ("flink-dist-*.jar", "log4j-*.jar") for jar in (FLINK / "lib").glob(pattern)]
+    jars = sorted([*JOB_SERVER.glob("*.jar"), *own])
+    return thin_jar(folder / "flink.jar", "org.apache.beam.runners.flink.FlinkJobServerDriver", jars)
+
+
 class FlinkCluster:
     """A cluster while it is needed.
 
@@ -94,8 +102,11 @@ class FlinkCluster:
             "jobmanager.rpc.address": "localhost",
             "jobmanager.rpc.port": free_port(),
             "jobmanager.bind-host": "localhost",
+            "jobmanager.memory.process.size": "1024m",
             "taskmanager.host": "localhost",
             "taskmanager.bind-host": "localhost",
+            "cluster.registration.error-delay": "500 ms",
+            "heartbeat.interval": 2000,  # a dead process is missed after two of them
             "rest.address": "localhost",
             "rest.bind-address": "localhost",
             "rest.port": self.port,
@@ -158,6 +169,11 @@ class FlinkCluster:
         ends = {path.name: path.read_text(errors="replace")[-characters:] for path in sorted(self._logs.iterdir())}
         return "\n".join(f"--- {name}\n{end}" for name, end in ends.items())
 
+    def stray_files(self) -> list[str]:
+        """What workers left in the working directories of their TaskManagers."""
+        folders = self.folder.glob("*-taskmanager")
+        return [str(path) for folder in folders for path in folder.iterdir()]
+
     def close(self) -> None:
         """Stops all processes, those of workers too."""
         processes = [*self.task_managers, self.job_manager]
@@ -178,10 +194,12 @@ class FlinkCluster:
         jars = [FLINK / "bin/bash-java-utils.jar", *flink_jars()]
         command = ["java", "-cp", ":".join(map(str, jars)), "org.apache.flink.runtime.util.bash.BashJavaUtils"]
         command += [f"GET_{name}_RESOURCE_PARAMS", "--configDir", str(self._conf), *self._dynamic()]
-        printed = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         prefix = "BASH_JAVA_UTILS_EXEC_RESULT:"
-        java, own = (line.removeprefix(prefix).split() for line in printed.splitlines() if line.startswith(prefix))
-        return java, own
+        lines = [line.removeprefix(prefix).split() for line in done.stdout.splitlines() if line.startswith(prefix)]
+        if done.returncode or len(lines) != 2:
+            raise RuntimeError(f"expected two lines of parameters, found\n{done.stdout}{done.stderr}"[-3000:])
+        return lines[0], lines[1]
 
     def _dynamic(self) -> list[str]:
         return [part for name, value in self._options.items() for part in ("-D", f"{name}={value}")]

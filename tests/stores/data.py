@@ -1,6 +1,7 @@
 """Raw data of several kinds, recipes for it, and what is compared of the datasets that are made of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,16 @@ def raw_data(root: Path) -> Path:
         write(root / "people", {f"{number}.jsonl": "".join(json.dumps(row) + "\n" for row in entries)})
         parquet.write_table(pa.Table.from_pylist(entries), root / "people" / f"{number}.parquet")
     return root
+
+
+def sample(folder: Path, target: Path, patterns: dict[str, int]) -> Path:
+    """Copies every n-th of the files that match each pattern."""
+    for pattern, step in patterns.items():
+        for path in sorted(folder.glob(pattern))[::step]:
+            copy = target / path.relative_to(folder)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    return target
 
 
 def upload(folder: Path, root: str) -> str:

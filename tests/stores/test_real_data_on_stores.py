@@ -1,12 +1,11 @@
 """The real data from store to store: the bytes of a local run, verified, and loaded alike."""
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers import REPOSITORY, differences
-from stores.data import shards, upload
+from stores.data import sample, shards, upload
 from stores.servers import Store
 
 from penstock.pipeline import open_dataset
@@ -17,16 +16,6 @@ from penstock.pipeline.planning.recipe import load_recipe
 from penstock.runners.run import run
 
 pytestmark = pytest.mark.slow
-
-
-def sample(folder: Path, target: Path, patterns: dict[str, int]) -> Path:
-    """Copies every n-th of the files that match each pattern."""
-    for pattern, step in patterns.items():
-        for path in sorted(folder.glob(pattern))[::step]:
-            copy = target / path.relative_to(folder)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-    return target
 
 
 @pytest.mark.parametrize(
