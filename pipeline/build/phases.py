@@ -25,6 +25,8 @@ from .units import MakeOptions
 if TYPE_CHECKING:
     from ..analysis.phases import PhaseReducer, Results
 
+_DIGITS = 16  # of a digest in a file's name
+
 
 def evaluate_phase(
     root: str, analysis: Analysis, phase: int, journals: Iterable[Journal], summaries: Summaries
@@ -44,18 +46,20 @@ def evaluate_phase(
     from ..analysis.phases import evaluate  # imports Beam's and tf.Transform's analyzers: half a second
 
     before, digest = _results_before(root, phase)
-    uris = [
-        files.join(root, _accumulators(phase, digest, journal.unit)) for journal in journals if journal.accumulators
-    ]
+    uris = [files.join(root, _accumulators(phase, digest, journal)) for journal in journals if journal.accumulators]
     calls = files.calls_for(max(map(files.size, uris[:1]), default=0))
     contents = files.map_files(files.read_bytes, uris, calls)
     with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
         return evaluate(analysis, before, [partial(files.read_bytes, uri) for uri in uris], contents, summaries, folder)
 
 
-def _accumulators(phase: int, digest: str, unit: int) -> str:
-    """Where a unit's accumulators for a phase are."""
-    return paths.phase_accumulators(phase, digest, unit) if phase else paths.unit_accumulators(unit)
+def _accumulators(phase: int, digest: str, journal: Journal) -> str:
+    """Where a unit's accumulators for a phase are: elsewhere where the unit was made again and came out otherwise."""
+    if not phase:
+        return paths.unit_accumulators(journal.unit)
+    checksums = "".join(file.sha256 for file in journal.files)
+    content = hashlib.sha256(checksums.encode()).hexdigest()[:_DIGITS]
+    return paths.phase_accumulators(phase, digest, journal.unit, content)
 
 
 def _results_before(root: str, phase: int) -> tuple["Results", str]:
@@ -65,7 +69,7 @@ def _results_before(root: str, phase: int) -> tuple["Results", str]:
     if phase == 0:
         return {}, ""
     content = files.read_bytes(files.join(root, paths.phase_results(phase - 1)))
-    return decode_results(content), hashlib.sha256(content).hexdigest()[:16]
+    return decode_results(content), hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
 class EvaluatePhase(StageDoFn):
@@ -118,14 +122,14 @@ class ReducePhase(StageDoFn):
         return ()
 
     def _reduce(self, journal: Journal) -> None:
-        """Writes a unit's accumulators, unless an attempt has that was given the same results."""
+        """Writes a unit's accumulators, unless an attempt has that was given the same results and the same unit."""
         from ..analysis.phases import PhaseReducer
 
         root, analysis = self._options.root, self._options.analysis
         if self._reducer is None:
             results, self._digest = _results_before(root, self._phase)
             self._reducer = PhaseReducer(analysis, results, analysis.columns)
-        uri = files.join(root, _accumulators(self._phase, self._digest, journal.unit))
+        uri = files.join(root, _accumulators(self._phase, self._digest, journal))
         if files.exists(uri):
             return
         unit = self._reducer.start()

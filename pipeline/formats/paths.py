@@ -184,9 +184,9 @@ def unit_accumulators(unit: int) -> str:
     return f"{UNITS}/{unit:05d}.accumulators"
 
 
-def phase_accumulators(phase: int, digest: str, unit: int) -> str:
-    """What they have in a later phase, given the results of the one before, which the digest stands for."""
-    return f"{WORK}/phases/{phase}-{digest}/{unit:05d}.accumulators"
+def phase_accumulators(phase: int, results: str, unit: int, content: str) -> str:
+    """What they have in a later phase, given digests of the results of the one before, and of what the unit holds."""
+    return f"{WORK}/phases/{phase}-{results}/{unit:05d}-{content}.accumulators"
 
 
 def phase_results(phase: int) -> str:

@@ -11,11 +11,12 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from helpers import contents, penstock, request, write
 
-from penstock.pipeline import Csv, Recipe
+from penstock.pipeline import Csv, OverBudgetError, PenstockError, Recipe, by_column
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.storage import files
 from penstock.runners.run import run
 from penstock.transforms import numeric
+from penstock.transforms.outcome import Filtered
 
 ROWS = 3000
 RECIPE = """
@@ -113,3 +114,56 @@ def test_two_workers_give_what_one_does(tmp_path: Path):
         "keyed": "float32",
         "zz": "float32",
     }
+
+
+def centered(inputs: Any) -> dict[str, Any]:
+    """Two phases, the first of which gives the same for fewer rows."""
+    x = inputs["x"]
+    return {"x": tft.scale_to_z_score(x - tft.min(inputs["n"]))}
+
+
+def test_a_unit_that_comes_out_otherwise_is_reduced_again_for_later_phases(tmp_path: Path):
+    raw = write(tmp_path / "raw", {f"{name}.csv": "n,x\n1,2\n1,5\n1,90\n" for name in "ab"})
+    mark = tmp_path / "out of order"
+
+    def prepare(example: dict[str, Any]) -> dict[str, Any]:
+        if mark.exists() and example["x"] == 90:
+            raise ValueError("out of order")
+        return example
+
+    recipe = Recipe(source=Csv("*.csv"), prepare=[prepare], features=centered, shards=2, splits={"train": 1})
+    arguments: Any = (recipe, raw, tmp_path / "dataset", "0" * 64)
+    mark.touch()
+    with pytest.raises(OverBudgetError):
+        run(request(*arguments))
+    mark.unlink()
+    for shard in (tmp_path / "dataset").glob("*/data/*.tfrecord"):
+        shard.unlink()
+    run(request(*arguments))
+    run(request(recipe, raw, tmp_path / "again", "0" * 64))
+    assert results(tmp_path / "dataset") == results(tmp_path / "again")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shuffle", [None, "global"])
+def test_units_without_rows_of_the_statistics_split_have_no_part(tmp_path: Path, shuffle: Any):
+    raw = write(tmp_path / "raw", {"a.csv": "n,x,s\n1,2,train\n1,5,train\n", "b.csv": "n,x,s\n1,2,test\n1,9,test\n"})
+    split = by_column("s", ["train", "test"])
+    recipe = Recipe(source=Csv("*.csv"), features=centered, shards=2, splits=split, shuffle=shuffle)
+    manifest = run(request(recipe, raw, tmp_path / "dataset", "0" * 64)).manifest
+    assert manifest.written == 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quarantines", [False, True])
+def test_why_nothing_is_left_to_analyze_is_told(tmp_path: Path, quarantines: bool):
+    raw = write(tmp_path / "raw", {"a.csv": "n,x,s\n1,2,test\n1,5,test\n1,7,train\n"})
+
+    def prepare(example: dict[str, Any]) -> dict[str, Any]:
+        if example["s"] == "train":
+            raise ValueError("never") if quarantines else Filtered("no")
+        return example
+
+    recipe = Recipe(source=Csv("*.csv"), prepare=[prepare], features=centered, splits=by_column("s", ["train", "test"]))
+    with pytest.raises(OverBudgetError if quarantines else PenstockError, match="never" if quarantines else "empty"):
+        run(request(recipe, raw, tmp_path / "dataset", "0" * 64))
