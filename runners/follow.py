@@ -258,7 +258,10 @@ def attach(
     try:
         job = engine.find(record.job_id)
     except RequestError as error:
-        raise RequestError(f"{record.root}: {record.name} cannot be followed: {error}") from error
+        if not _has_outcome(record):
+            raise RequestError(f"{record.root}: {record.name} cannot be followed: {error}") from error
+        _expect_success(record)
+        return _conclude(record, reporter)  # another generation was committed since
     if cancels:
         cancel(job, record)
         return None
@@ -282,6 +285,11 @@ def has_ended(job: RunningJob) -> bool:
     with contextlib.suppress(PenstockError, OSError):
         return job.state().is_final
     return False
+
+
+def _has_outcome(record: JobRecord) -> bool:
+    """Whether a job came to its end, though its engine does not know it any more."""
+    return files.exists(files.join(record.root, paths.outcome(record.run)))
 
 
 def _expect_success(record: JobRecord) -> None:

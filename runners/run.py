@@ -207,7 +207,10 @@ def _clear(job: "Job", current: Pointer | None, lease: Lease) -> FinishedUnits:
         lease.remove(root)
         mark_removing(dataset, [], [generation])
     files.remove_temporaries(root)
-    return FinishedUnits(root)
+    before = FinishedUnits(root)
+    if before.has_file(paths.JOB):  # of a job that has ended
+        files.remove_files([files.join(root, paths.JOB)])
+    return before
 
 
 def _find_superseded(root: str, before: FinishedUnits) -> str | None:

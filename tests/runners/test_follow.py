@@ -240,6 +240,31 @@ def test_a_refused_commit_is_told_as_a_run_would(request_for: Any, elsewhere: El
     assert JobRecord.find(asked.output) is None
 
 
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_refused_commit_is_told_though_the_engine_has_forgotten_the_job(
+    request_for: Any, elsewhere: Elsewhere, tmp_path: Path, cancels: bool
+):
+    recipe = Recipe(source=Images("images/*.png"), prepare=[unlucky], shards=3)
+    asked = request_for(str(tmp_path / "dataset"), recipe, max_quarantined="0")
+    record = detach(asked, elsewhere)
+    elsewhere.jobs[record.job_id].wait()
+    elsewhere.jobs.clear()
+    with pytest.raises(OverBudgetError, match="prepare_error"):
+        attach(asked.output, cancels=cancels)
+    assert JobRecord.find(asked.output) is None
+
+
+def test_a_run_that_takes_over_leaves_no_record_of_another(request_for: Any, elsewhere: Elsewhere, tmp_path: Path):
+    recipe = Recipe(source=Images("images/*.png"), prepare=[unlucky], shards=3)
+    asked = request_for(str(tmp_path / "dataset"), recipe, max_quarantined="0")
+    elsewhere.starts = False
+    detach(asked, elsewhere)
+    elsewhere.jobs.clear()
+    with pytest.raises(OverBudgetError):
+        run(asked)
+    assert JobRecord.find(asked.output) is None
+
+
 def test_what_the_engine_counts_is_told_while_the_job_runs(
     local: RunRequest, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
 ):
