@@ -1,6 +1,5 @@
 """What a run costs: known figures, the user's prices, and the requests that runs on a store really make."""
 
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 import pytest
 from helpers import draw, request
 
-from penstock.pipeline import Csv, Images, Recipe, RequestError
+from penstock.pipeline import Csv, Images, Recipe
 from penstock.pipeline.job import plan, preview
-from penstock.pipeline.planning.costs import Interval, Prices, Work, estimate, price, ratio, total
+from penstock.pipeline.planning.costs import Interval, Work, estimate, ratio
 from penstock.pipeline.planning.measure import Measured
+from penstock.pipeline.planning.prices import Prices, price, total
 from penstock.pipeline.storage import files, stores
 from penstock.runners.run import run
 
@@ -98,40 +98,6 @@ def test_prices_make_it_money():
     assert price(local, prices)[0]["egress_gb"].likely == 0
     assert price(costs, Prices())[0] == {}
     assert total({}) == Interval(0, 0, 0)
-
-
-@pytest.mark.parametrize("form", ["toml", "json"])
-def test_a_price_table_is_read(tmp_path: Path, form: str):
-    path = tmp_path / f"prices.{form}"
-    tables = {
-        "toml": 'currency = "EUR"\nvcpu_hour = 0.05\n[requests_per_1000]\nget = 1\n',
-        "json": '{"currency": "EUR", "vcpu_hour": 0.05, "requests_per_1000": {"get": 1}}',
-    }
-    path.write_text(tables[form])
-    assert Prices.load(str(path)) == Prices("EUR", 0.05, requests_per_1000={"get": 1})
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        ({"vcpu": 1}, "found 'vcpu'"),
-        ({"vcpu_hour": "1"}, "expected vcpu_hour to be a number from 0"),
-        ({"vcpu_hour": -1}, "found -1"),
-        ({"vcpu_hour": True}, "found True"),
-        ({"requests_per_1000": {"GET": 1}}, "prices of some of get, put, list, delete"),
-        ({"requests_per_1000": 1}, "found 1"),
-        ({"gb_hour": 1}, "gb_hour and worker_gb together"),
-        ({"currency": 1}, "currency to be a name"),
-        ([], "found list"),
-    ],
-)
-def test_what_is_no_price_table_is_refused(tmp_path: Path, content: Any, words: str):
-    path = tmp_path / "prices.json"
-    path.write_text(json.dumps(content))
-    with pytest.raises(RequestError, match=words):
-        Prices.load(str(path))
-    with pytest.raises(RequestError, match="--prices: expected a file of TOML or JSON"):
-        Prices.load(str(tmp_path / "none.toml"))
 
 
 FACTOR = 1.3  # between an estimate of requests and what a run makes
