@@ -163,9 +163,9 @@ def run(
         process.expect_preparing()
         _quiet_libraries()
         from ..pipeline.job import RunRequest, check_budget, plan, preview
-        from ..pipeline.planning.costs import Prices
+        from ..pipeline.planning.prices import Prices
         from ..pipeline.planning.recipe import load_recipe
-        from . import report
+        from . import report, terminal
         from .engine import EngineOptions, make_engine
         from .metrics import kept_metrics
         from .run import check_engine, check_planned
@@ -200,7 +200,7 @@ def run(
             return
         with _detaching(quiet, as_json):
             with (
-                report.reporter(quiet or as_json) as shown,
+                terminal.reporter(quiet or as_json) as shown,
                 kept_metrics(metrics, request.output, shown) as reporter,
             ):
                 result = run_recipe(request, reporter, engine, options, detach)
@@ -240,7 +240,7 @@ def attach(
     with _errors():
         process.expect_preparing()
         _quiet_libraries()
-        from . import report
+        from . import terminal
         from .engine import EngineOptions
         from .follow import attach as follow
         from .metrics import kept_metrics
@@ -251,7 +251,7 @@ def attach(
             beam_arguments=click.get_current_context().meta[_BEAM_OPTIONS], flink_master=flink_master
         )
         with _detaching(quiet, as_json):
-            with report.reporter(quiet or as_json) as shown, kept_metrics(metrics, dataset, shown) as reporter:
+            with terminal.reporter(quiet or as_json) as shown, kept_metrics(metrics, dataset, shown) as reporter:
                 result = follow(dataset, reporter, options, cancel)
             if result is not None:
                 _finish(dataset, result, on_commit, quiet, as_json)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from PIL import Image, ImageDraw
 
-from . import report
+from . import report, terminal
 
 SHAPES = ("circle", "square", "triangle")
 
@@ -92,7 +92,7 @@ def run_demo(folder: str | None, examples: int) -> None:
     recipe, dataset = root / "shapes.py", str(root / "dataset")
     recipe.write_text(RECIPE)
     click.echo(f"penstock run {recipe} --input {root / 'raw'} --output {dataset} --max-quarantined 5%")
-    with report.reporter(quiet=False) as reporter:
+    with terminal.reporter(quiet=False) as reporter:
         run(RunRequest(load_recipe(str(recipe)), str(root / "raw"), dataset, max_quarantined="5%"), reporter)
     report.show_dataset(report.dataset_entry(dataset))
     click.echo("next: change the recipe and run it again, or:")

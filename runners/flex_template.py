@@ -59,7 +59,7 @@ def launch(arguments: Sequence[str]) -> str:
       PenstockError: it failed.
     """
     from ..pipeline.job import RunRequest
-    from . import report
+    from . import terminal
     from .dataflow import make
     from .follow import Detached
     from .run import run
@@ -77,7 +77,7 @@ def launch(arguments: Sequence[str]) -> str:
             isolate=given.isolate_timeout,
         )
         try:
-            with report.reporter(quiet=False) as reporter:
+            with terminal.reporter(quiet=False) as reporter:
                 result = run(request, reporter, engine, options, detach=True)
         except Detached as detached:
             return f"submitted {detached.record.name}; it commits {request.output}"

@@ -1,237 +1,35 @@
-"""What the command line shows: plans, progress, results and datasets."""
+"""What the command line prints in the end, as data and for people: plans, results and datasets."""
 
-import contextlib
 import json
 import shlex
-import sys
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
-from rich import progress as bars
 from rich.console import Console
 from rich.table import Table
 
-from ..pipeline.build.progress import Progress
 from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.manifest import Manifest, read_stored
-from ..pipeline.formats.printable import printable
 from ..pipeline.job import PlannedRun, Preview, RunRequest
-from ..pipeline.planning.costs import Costs, Prices, price, total
+from ..pipeline.planning.costs import Costs
 from ..pipeline.planning.plan import Plan
+from ..pipeline.planning.prices import Prices, price, total
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.planning.step_configs import step_name
+from .existing import Existing, find_existing
 from .follow import Result
 from .job_record import JobRecord
-from .process import spoken_if_possible
-from .reporter import Interrupt, Reporter, Silent
-from .run import Existing, find_existing
+from .terminal import warn
 
 if TYPE_CHECKING:
     from ..pipeline.serving.export import Export
 
 _SHOWN_REASONS = 6  # of which an example is shown
 _SHOWN = 240  # characters of an example
-_LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
-
-
-@contextlib.contextmanager
-def reporter(quiet: bool) -> Iterator[Reporter]:
-    """A bar on a terminal, plain lines elsewhere, nothing where quiet or where standard error is closed."""
-    if quiet or sys.stderr is None:
-        yield _Quiet()
-    elif sys.stderr.isatty():
-        with _Bar() as bar:
-            yield _Careful(bar)
-    else:
-        yield _Careful(_Lines())
-
-
-class _Careful:
-    """A reporter whose standard error may be full or closed: a run does not fail because nobody hears of it."""
-
-    def __init__(self, reporter: Reporter) -> None:
-        self._reporter = reporter
-
-    def stage(self, text: str) -> None:
-        with spoken_if_possible():
-            self._reporter.stage(text)
-
-    def planned(self, planned: PlannedRun) -> None:
-        with spoken_if_possible():
-            self._reporter.planned(planned)
-
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        with spoken_if_possible():
-            self._reporter.submitted(engine, job_id, url, examples)
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        with spoken_if_possible():
-            self._reporter.warn(warnings)
-
-    def progress(self, progress: Progress) -> None:
-        with spoken_if_possible():
-            self._reporter.progress(progress)
-
-    def committed(self, warnings: Sequence[str]) -> None:
-        with spoken_if_possible():
-            self._reporter.committed(warnings)
-
-    def interrupted(self) -> Interrupt:
-        return self._reporter.interrupted()
-
-
-class _Quiet(Silent):
-    """Says nothing, but asks."""
-
-    def interrupted(self) -> Interrupt:
-        return _ask()
-
-
-class _Bar:
-    """A progress bar with examples/s, the quarantined so far and the time left."""
-
-    def __init__(self) -> None:
-        self._console = Console(stderr=True, markup=False, highlight=False)
-        self._progress = bars.Progress(
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(),
-            bars.MofNCompleteColumn(),
-            bars.TextColumn("{task.fields[rate]}"),
-            bars.TextColumn("{task.fields[quarantined]} quarantined"),
-            bars.TextColumn("left"),
-            bars.TimeRemainingColumn(),
-            console=self._console,
-        )
-        self._task = self._progress.add_task("planning", total=None, rate="", quarantined=0, visible=False)
-        self._start = 0.0
-        self._first = 0
-
-    def __enter__(self) -> "_Bar":
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def interrupted(self) -> Interrupt:
-        self._progress.stop()  # or it would write over the question
-        try:
-            return _ask()
-        finally:
-            self._progress.start()
-
-    def stage(self, text: str) -> None:
-        if text == "making":
-            self._progress.update(self._task, description="making", visible=True)
-        else:
-            self._console.print(printable(f"{text} …"), style="dim")
-
-    def planned(self, planned: PlannedRun) -> None:
-        self._console.print(_plan_line(planned))
-        _warn(self._console, planned.warnings)
-        self._progress.update(self._task, total=planned.plan.units.examples)
-
-    def progress(self, progress: Progress) -> None:
-        read = progress.read
-        if read and not self._start:  # what was there before is an earlier run's work, or an engine's start
-            self._first, self._start = read, time.monotonic()
-        rate = (read - self._first) / max(time.monotonic() - self._start, 1e-9)
-        words = f"{rate:,.0f} examples/s" if rate else ""
-        self._progress.update(self._task, completed=read, quarantined=progress.quarantined, rate=words)
-
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        self._console.print(printable(_job_line(engine, job_id, url)), soft_wrap=True)
-        self._progress.update(self._task, total=examples)
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        _warn(self._console, warnings)
-
-    def committed(self, warnings: Sequence[str]) -> None:
-        _warn(self._console, warnings)
-
-
-class _Lines:
-    """A plain line for every stage, and one every few seconds."""
-
-    def __init__(self) -> None:
-        self._start = time.monotonic()
-        self._next = 0.0
-        self._total: int | None = 0
-
-    def stage(self, text: str) -> None:
-        self._next = time.monotonic() + _LINE_EVERY
-        self._say(f"{text} …")
-
-    def planned(self, planned: PlannedRun) -> None:
-        self._total = planned.plan.units.examples
-        self._say(_plan_line(planned))
-        _warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
-
-    def progress(self, progress: Progress) -> None:
-        if time.monotonic() >= self._next:
-            self._next = time.monotonic() + _LINE_EVERY
-            self._say(f"{progress.read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
-
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        self._say(_job_line(engine, job_id, url))
-        self._total = examples
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        _warn(Console(stderr=True, markup=False, highlight=False), warnings)
-
-    def committed(self, warnings: Sequence[str]) -> None:
-        _warn(Console(stderr=True, markup=False, highlight=False), warnings)
-
-    def interrupted(self) -> Interrupt:
-        return Interrupt.CANCEL
-
-    def _say(self, text: str) -> None:
-        print(printable(f"[{time.monotonic() - self._start:6.1f} s] {text}"), file=sys.stderr, flush=True)
-
-
-def _ask() -> Interrupt:
-    """Asks on the terminal what an interrupted command is to do with its job; where there is none, it is cancelled."""
-    if not (_is_terminal(sys.stdin) and _is_terminal(sys.stderr)):
-        return Interrupt.CANCEL
-    answers = {"c": Interrupt.CANCEL, "d": Interrupt.DETACH, "f": Interrupt.FOLLOW}
-    try:
-        while True:
-            sys.stderr.write("\ninterrupted: (c)ancel the job, (d)etach and let it go on, or (f)ollow it further? ")
-            sys.stderr.flush()
-            answer = sys.stdin.readline()
-            if not answer:
-                return Interrupt.CANCEL
-            if choice := answers.get(answer.strip().lower()[:1]):
-                return choice
-    except (KeyboardInterrupt, OSError):
-        return Interrupt.CANCEL
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
-
-
-def _warn(console: Console, warnings: Sequence[str]) -> None:
-    for warning in warnings:
-        console.print(printable(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False)
-
-
-def _job_line(engine: str, job_id: str, url: str | None) -> str:
-    return f"{engine} has the job: {url or job_id}"
-
-
-def _plan_line(planned: PlannedRun) -> str:
-    plan = planned.plan
-    splits = ", ".join(
-        name if split.examples < 0 else f"{name} {split.examples}" for name, split in plan.splits.items()
-    )
-    count = f"{plan.inventory.read} examples" if plan.inventory.read >= 0 else "an unknown number of examples"
-    return f"{count} ({splits}) in {len(plan.units)} units"
 
 
 def check_entry(recipe: LoadedRecipe, plan: Plan | None) -> dict[str, Any]:
@@ -251,7 +49,7 @@ def show_check(entry: Mapping[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     if "read" in entry:
         _show_found(console, entry)
-        _warn(console, entry["warnings"])
+        warn(console, entry["warnings"])
     steps = f"{len(entry['prepare'])} steps in `prepare`" if entry["prepare"] else "no `prepare`"
     features = "`features`, which `penstock run --dry-run` tries" if entry["function"] else "no `features`"
     console.print(
@@ -333,7 +131,7 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
     _show_found(console, entry)
-    _warn(console, entry["warnings"])
+    warn(console, entry["warnings"])
     if entry["estimate"] is None:
         console.print(f"{entry['units']} units; what they take could not be estimated. Nothing was written.")
         return
@@ -497,7 +295,7 @@ def show_dataset(entry: Mapping[str, Any]) -> None:
     _print_reasons(console, content)
     for file in content["quarantine"]:
         console.print(f"  {file['path']}: {file['lines']}")
-    _warn(console, content["warnings"])
+    warn(console, content["warnings"])
     outputs = ", ".join(f"{name} {output['dtype']}" for name, output in content["transform_graph"]["outputs"].items())
     console.print(f"transform graph: {content['transform_graph']['path']} -> {outputs}", soft_wrap=True)
     console.print("made with " + ", ".join(f"{name} {number}" for name, number in content["versions"].items()))

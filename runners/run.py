@@ -7,7 +7,7 @@ import os
 import re
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING
 
 from ..pipeline.build.journal import FinishedUnits
 from ..pipeline.commit.sealing import has_record
-from ..pipeline.errors import DatasetError, PenstockError, RequestError
+from ..pipeline.errors import PenstockError, RequestError
 from ..pipeline.formats import paths
-from ..pipeline.formats.manifest import Manifest, find_damage
-from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing, publish
-from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, find_units, plan, prepare
+from ..pipeline.formats.manifest import Manifest
+from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing
+from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, plan, prepare
 from ..pipeline.planning.own_modules import unsent_modules
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.prepare.shipping import shipped
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease
 from .engine import Engine, EngineOptions, RunningJob, make_engine
+from .existing import Existing, find_existing, repair, take
 from .follow import (
     Detached,
     Result,
@@ -89,7 +90,7 @@ def run(
     reporter.planned(planned)
     existing = find_existing(request.output, planned)
     if existing.manifest and existing.pointer and not existing.damage:
-        if _take(request.output, planned, existing.pointer):
+        if take(request.output, planned, existing.pointer):
             return Result("up_to_date", existing.manifest)
         existing = Existing({})
     if existing.damage:
@@ -140,7 +141,7 @@ class _Launch:
     detach: bool
 
 
-def _run(job: "Job", planned: PlannedRun, existing: "Existing", launch: _Launch) -> Result:
+def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -> Result:
     """What `run` does once it is known that there is something to do."""
     engine, request, reporter = launch.engine, launch.request, launch.reporter
     with alone(job.make.root, job.make.run) as lease:
@@ -152,7 +153,7 @@ def _run(job: "Job", planned: PlannedRun, existing: "Existing", launch: _Launch)
         expect_no_other_job(request.output, planned.generation_id)
         before = _clear(job, current, lease)
         begin(job, planned, before)
-        if existing.manifest and _repair(job, planned, existing, reporter):
+        if existing.manifest and repair(job, planned, existing, reporter):
             remove_work(job.make.root, lease)
             reporter.committed([])
             return Result("committed", existing.manifest)
@@ -229,103 +230,6 @@ def _placed(job: "Job", engine: Engine) -> Iterator["Job"]:
         return
     with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
         yield replace(job, make=replace(job.make, progress=files.join(folder, "progress")))
-
-
-@dataclass(frozen=True)
-class Existing:
-    """What is there of a generation that was committed once.
-
-    Attributes:
-      damage: Path of a file to what is wrong with it; the manifest's own where that is damaged.
-      manifest: Its manifest; None where there is none, or it is damaged.
-      pointer: What points to that manifest.
-    """
-
-    damage: Mapping[str, str]
-    manifest: Manifest | None = None
-    pointer: Pointer | None = None
-
-    def damage_in_words(self) -> str:
-        """The first file that is damaged, and how many there are."""
-        first, *others = self.damage.values()
-        return f"{first} (and {len(others)} more)" if others else first
-
-
-def find_existing(dataset: str, planned: PlannedRun) -> Existing:
-    """What is there of the generation that a plan would make."""
-    current, generation = planned.current, planned.generation_id
-    root = files.join(dataset, generation)
-    if current and generation in current.removing:
-        return Existing({})
-    is_current = current is not None and current.generation == generation
-    if not is_current and (
-        not files.exists(files.join(root, paths.MANIFEST)) or files.exists(files.join(root, paths.WORK))
-    ):
-        return Existing({})  # never finished
-    try:
-        try:
-            manifest, pointer = Manifest.read_generation(dataset, generation)
-        except DatasetError:
-            if current is None or not is_current:
-                raise
-            manifest, pointer = Manifest.load(dataset), current  # only its checksum is damaged
-    except DatasetError as error:
-        return Existing({paths.MANIFEST: str(error)})
-    return Existing(find_damage(dataset, manifest), manifest, pointer)
-
-
-def _take(dataset: str, planned: PlannedRun, pointer: Pointer) -> bool:
-    """Points the dataset to a generation that was whole; writes nothing where all is as it should be.
-
-    Returns:
-      Whether it still is whole: one that was not current may have been removed since it was looked at.
-    """
-    root, run = files.join(dataset, planned.generation_id), uuid.uuid4().hex
-    if pointer != planned.current:
-        with alone(root, run):
-            if not _is_whole(dataset, pointer):
-                return False
-            publish(dataset, pointer, planned.current)
-    pointer.write_sum(dataset)
-    if files.exists(files.join(root, paths.WORK)):  # of a run that was killed right after its commit
-        with contextlib.suppress(PenstockError), alone(root, run) as lease:
-            remove_work(root, lease)
-    return True
-
-
-def _is_whole(dataset: str, pointer: Pointer) -> bool:
-    """Whether a generation has the manifest that a pointer names, and all its files have their sizes."""
-    try:
-        manifest, there = Manifest.read_generation(dataset, pointer.generation)
-    except DatasetError:
-        return False
-    return there == pointer and not find_damage(dataset, manifest)
-
-
-def _repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Reporter) -> bool:
-    """Makes only those units again whose files are damaged; whether all is as the manifest says afterwards.
-
-    It is not where other files are damaged, too, where units share their rows out, or where a unit comes out otherwise.
-    """
-    dataset, generation, manifest = job.commit.dataset, job.commit.generation_id, existing.manifest
-    affected = find_units(planned, [path.removeprefix(f"{generation}/") for path in existing.damage])
-    if affected is None or manifest is None or existing.pointer is None:
-        return False
-    from ..pipeline.build.units import make_units
-
-    reporter.stage(f"making {len(affected)} of {job.commit.plan.units} units")
-    listed = set(manifest.files())
-    try:
-        for journal in make_units(job.make, affected):
-            made = {file.within(generation) for file in journal.files if not file.path.startswith(paths.WORK)}
-            if not made <= listed:
-                return False
-    except Exception:  # whatever a recipe raises: the whole run will tell
-        return False
-    if find_damage(dataset, manifest):
-        return False
-    publish(dataset, existing.pointer, planned.current)
-    return True
 
 
 def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from penstock.runners.report import reporter
 from penstock.runners.reporter import Interrupt
+from penstock.runners.terminal import reporter
 
 
 class Terminal(io.StringIO):
