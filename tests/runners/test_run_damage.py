@@ -148,12 +148,12 @@ def test_an_older_generation_that_is_damaged_is_not_taken_again(
 def test_a_dry_run_tells_what_is_damaged(dataset: Committed) -> None:
     from helpers import request
 
-    from penstock.pipeline.job import plan
+    from penstock.pipeline.job import Preview, plan
     from penstock.runners.report import plan_entry
 
     def state() -> str:
         asked = request(RECIPE, dataset.source, dataset.path, HASH, max_quarantined="1")
-        return str(plan_entry(asked, plan(asked), [])["state"])
+        return str(plan_entry(asked, plan(asked), Preview((), None), (), None)["state"])
 
     assert state() == "up to date"
     shard = next(dataset.generation.glob("data/*"))
