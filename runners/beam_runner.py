@@ -100,7 +100,7 @@ class BeamEngine:
     @property
     def is_detachable(self) -> bool:
         """Whether neither its workers nor its job server are this process's."""
-        has_server = bool(self._options.view_as(PortableOptions).job_endpoint)
+        has_server = self._options.view_as(PortableOptions).job_endpoint not in (None, "", _EMBEDDED)
         return has_server and isinstance(self._runner, portable_runner.PortableRunner) and not self.is_here
 
     @property

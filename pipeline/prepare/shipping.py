@@ -33,8 +33,13 @@ class OwnModules:
         return _let_import, (dict(self.sources),)
 
     def imported_from_elsewhere(self) -> Mapping[str, str]:
-        """Those that this process has imported with another source text, each with where it was."""
-        elsewhere = {}
+        """Those that a process had imported with another source text before they came, each with where that was.
+
+        There are none in the launcher, whose files may be changed while it runs.
+        """
+        elsewhere: dict[str, str] = {}
+        if not any(finder.is_sent and finder.own == self for finder in _finders()):
+            return elsewhere
         for name, (_, source) in self.sources.items():
             module = sys.modules.get(name)
             place = getattr(module, "__file__", None)
@@ -73,20 +78,26 @@ def _let_import(sources: dict[str, tuple[str, bytes]]) -> OwnModules:
     """Lets own modules be imported from now on, before any others of their names."""
     own = OwnModules(sources)
     if sources and own not in carried():
-        sys.meta_path.insert(0, _Finder(own))
+        sys.meta_path.insert(0, _Finder(own, is_sent=True))
     return own
 
 
 def carried() -> Sequence[OwnModules]:
     """The own modules of recipes that this process can import by their source texts."""
-    return [finder.own for finder in sys.meta_path if isinstance(finder, _Finder)]
+    return [finder.own for finder in _finders()]
+
+
+def _finders() -> "list[_Finder]":
+    return [finder for finder in sys.meta_path if isinstance(finder, _Finder)]
 
 
 class _Finder(importlib.abc.MetaPathFinder):
     """Finds own modules, and packages around them that have no file."""
 
-    def __init__(self, own: OwnModules) -> None:
+    def __init__(self, own: OwnModules, is_sent: bool) -> None:
+        """Finds modules that were sent to this process, or that it has loaded itself."""
         self.own = own
+        self.is_sent = is_sent
         self._packages = {name.rpartition(".")[0] for name in own.sources} - {""}
 
     def find_spec(self, name: str, path: object = None, target: object = None) -> ModuleSpec | None:
@@ -123,7 +134,7 @@ def shipped(module: ModuleType | None, own: OwnModules, picklers: Sequence[Any] 
       picklers: Copies of the module `cloudpickle`.
     """
     new = [pickler for pickler in picklers if module and module.__name__ not in pickler.list_registry_pickle_by_value()]
-    finder = _Finder(own) if own.sources and own not in carried() else None
+    finder = _Finder(own, is_sent=False) if own.sources and own not in carried() else None
     for pickler in new:
         pickler.register_pickle_by_value(module)
     if finder:

@@ -101,6 +101,7 @@ def test_prism_would_wait_for_workers_of_a_process(tmp_path: Path):
         ("spark", ["--environment_type=EXTERNAL", "--environment_config=host:1"], False),
         ("spark", ["--job_endpoint=host:8099", "--environment_type=LOOPBACK"], False),
         ("spark", ["--job_endpoint=host:8099", "--environment_type=DOCKER"], True),
+        ("portable", ["--job_endpoint=embed", "--environment_type=DOCKER"], False),
         ("BundleBasedDirectRunner", ["--job_endpoint=host:8099"], False),
     ],
 )

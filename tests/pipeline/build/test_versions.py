@@ -1,3 +1,4 @@
+import pickle
 import socket
 import sys
 from pathlib import Path
@@ -31,6 +32,8 @@ def test_a_module_of_the_workers_in_place_of_the_recipes_is_told(tmp_path: Path,
     module.__file__ = str(tmp_path / "versions_helper.py")
     (tmp_path / "versions_helper.py").write_text("SIZE = 1\n")
     monkeypatch.setitem(sys.modules, "versions_helper", module)
-    expect_launchers({}, OwnModules({"versions_helper": ("versions_helper.py", b"SIZE = 1\n")}))
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    same, other = (OwnModules({"versions_helper": ("versions_helper.py", b"SIZE = %d\n" % size)}) for size in (1, 2))
+    expect_launchers({}, pickle.loads(pickle.dumps(same)))
     with pytest.raises(PenstockError, match=r"expected the recipe's module versions_helper .* found another one at /"):
-        expect_launchers({}, OwnModules({"versions_helper": ("versions_helper.py", b"SIZE = 2\n")}))
+        expect_launchers({}, pickle.loads(pickle.dumps(other)))

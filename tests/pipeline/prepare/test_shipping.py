@@ -1,5 +1,6 @@
 """A recipe in another process, which has neither its folder on a path nor stands in it."""
 
+import pickle
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -154,11 +155,14 @@ def test_another_module_of_the_same_name_is_not_shipped(folder: Path, tmp_path: 
     assert list(load(folder, RECIPES["a name"]).own.sources) == ["ship_circle"]
 
 
-def test_a_module_that_a_worker_has_from_elsewhere_is_told(folder: Path, tmp_path: Path):
+def test_a_module_that_a_worker_has_from_elsewhere_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch):
     loaded = load(folder, RECIPES["a name"])
-    assert loaded.own.imported_from_elsewhere() == {}
+    sent = pickle.dumps(loaded.own)
     (folder / "ship_circle.py").write_text("FACTOR = 3\n")
-    assert loaded.own.imported_from_elsewhere() == {"ship_circle": str(folder / "ship_circle.py")}
+    assert loaded.own.imported_from_elsewhere() == {}  # changed after it was loaded
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path])
+    elsewhere = pickle.loads(sent).imported_from_elsewhere()
+    assert elsewhere == {"ship_circle": str(folder / "ship_circle.py")}
 
 
 def test_modules_of_the_working_folder_are_the_recipes_own(
