@@ -122,7 +122,10 @@ def wait(job: RunningJob, engine: Engine, record: JobRecord | None, reporter: Re
             if record and choice is Interrupt.DETACH:
                 raise Detached(record, interrupted=True) from None
             if choice is Interrupt.CANCEL:
-                cancel(job, record)
+                try:
+                    cancel(job, record)
+                except KeyboardInterrupt:  # once more meanwhile: some who interrupt a process do it to its group, too
+                    cancel(job, record)
                 raise
             job = engine.find(job.job_id)  # what waited for it may have let go of it
 

@@ -1,5 +1,6 @@
 """Jobs that go on without the command that submitted them: left, found again, cancelled, and never doubled."""
 
+import itertools
 import json
 import shutil
 import threading
@@ -202,6 +203,26 @@ def test_who_interrupts_may_cancel_detach_or_go_on(local: RunRequest, elsewhere:
     assert elsewhere.jobs[record.job_id].state().value == "running"
     attach(local.output, cancels=True)
     assert begin(Interrupt.FOLLOW).status == "committed"
+
+
+def test_a_second_interrupt_does_not_leave_the_job(
+    local: RunRequest, elsewhere: Elsewhere, monkeypatch: pytest.MonkeyPatch
+):
+    elsewhere.starts = False
+    record = detach(local, elsewhere)
+    job = elsewhere.jobs[record.job_id]
+    job.interruptions, cancel, calls = 1, job.cancel, itertools.count()
+
+    def cancel_unless_interrupted() -> None:
+        if next(calls) == 0:
+            raise KeyboardInterrupt
+        cancel()
+
+    monkeypatch.setattr(job, "cancel", cancel_unless_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        attach(local.output)
+    assert job.state().value == "cancelled"
+    assert JobRecord.find(local.output) is None
 
 
 @pytest.mark.parametrize("by", ["run", "attach"])
