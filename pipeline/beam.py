@@ -73,7 +73,7 @@ class Build(beam.PTransform):
         if job.make.duplicates:
             ready = ready | FindAllDuplicates(job.make.duplicates, job.make.run)
         units = ready | "Units" >> Spread(job.groups)
-        made = units | "Make" >> beam.ParDo(MakeUnits(job.make)) | "Made" >> Wait()
+        made = units | "Make" >> beam.ParDo(MakeUnits(job.make, job.make.run)) | "Made" >> Wait()
         if job.make.analysis.phases > 1:  # an analyzer is given what another gives
             made = made | Analyze(job)
         if job.make.targets:

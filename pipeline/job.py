@@ -340,11 +340,11 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     scan = None
     if plan.scans:
         assert isinstance(recipe.source, RecordSource)
-        scan = ScanOptions(root, recipe.source, len(plan.scans), request.threads, request.recipe.own)
+        scan = ScanOptions(root, recipe.source, len(plan.scans), request.threads, request.recipe.own, versions)
     duplicates = None
     if plan.finds_duplicates:
         assert isinstance(preparer, TablePreparer)
-        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.threads, request.recipe.own)
+        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.threads, request.recipe.own, versions)
     return Job(
         make=MakeOptions(
             root=root,

@@ -8,10 +8,10 @@ Both files are numbers of 64 bits: first where each partition's, or each unit's,
 end; then the rows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -49,6 +49,7 @@ class DuplicateOptions(Carrying):
       units: How many units there are.
       threads: Ranges prepared at a time by one worker; None: as many as it has cores.
       own: The recipe's own modules.
+      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     root: str
@@ -56,6 +57,7 @@ class DuplicateOptions(Carrying):
     units: int
     threads: int | None = 1
     own: OwnModules = NO_MODULES
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def partitions(self) -> int:
@@ -63,12 +65,8 @@ class DuplicateOptions(Carrying):
         return min(_MOST_PARTITIONS, -(-self.units // _UNITS_PER_PARTITION))
 
 
-class HashUnits(StageDoFn):
+class HashUnits(StageDoFn[DuplicateOptions]):
     """Writes the hashes of units' rows."""
-
-    def __init__(self, options: DuplicateOptions, run: str) -> None:
-        super().__init__(options.root, run)
-        self._options = options
 
     def setup(self) -> None:
         self._hasher: UnitHasher | None = None
@@ -85,12 +83,8 @@ class HashUnits(StageDoFn):
         return ()
 
 
-class FindDuplicates(StageDoFn):
+class FindDuplicates(StageDoFn[DuplicateOptions]):
     """Writes the duplicates of partitions, when all units are hashed."""
-
-    def __init__(self, options: DuplicateOptions, run: str) -> None:
-        super().__init__(options.root, run)
-        self._options = options
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         for partition in numbers:

@@ -72,12 +72,11 @@ def _results_before(root: str, phase: int) -> tuple["Results", str]:
     return decode_results(content), hashlib.sha256(content).hexdigest()[:_DIGITS]
 
 
-class EvaluatePhase(StageDoFn):
+class EvaluatePhase(StageDoFn[MakeOptions]):
     """Evaluates a phase for the next one: its results go to a file."""
 
     def __init__(self, options: MakeOptions, units: int, phase: int) -> None:
-        super().__init__(options.root, options.run)
-        self._options = options
+        super().__init__(options, options.run)
         self._units = units
         self._phase = phase
 
@@ -95,12 +94,11 @@ class EvaluatePhase(StageDoFn):
         return ()
 
 
-class ReducePhase(StageDoFn):
+class ReducePhase(StageDoFn[MakeOptions]):
     """Reduces units for a phase that needs the results of the one before it."""
 
     def __init__(self, options: MakeOptions, phase: int) -> None:
-        super().__init__(options.root, options.run)
-        self._options = options
+        super().__init__(options, options.run)
         self._phase = phase
 
     def setup(self) -> None:

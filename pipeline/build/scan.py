@@ -6,10 +6,10 @@ attempt is not made again.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import astuple, dataclass, field, fields, replace
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class ScanOptions(Carrying):
       tasks: How many there are.
       threads: Ranges scanned at a time by one worker; None: as many as it has cores.
       own: The recipe's own modules.
+      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     root: str
@@ -53,6 +54,7 @@ class ScanOptions(Carrying):
     tasks: int
     threads: int | None = 1
     own: OwnModules = NO_MODULES
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -60,12 +62,8 @@ class ScanOptions(Carrying):
         return files.join(self.root, paths.RESOLVED)
 
 
-class ScanRanges(StageDoFn):
+class ScanRanges(StageDoFn[ScanOptions]):
     """Scans the ranges of tasks."""
-
-    def __init__(self, options: ScanOptions, run: str) -> None:
-        super().__init__(options.root, run)
-        self._options = options
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         for task in numbers:
@@ -73,12 +71,8 @@ class ScanRanges(StageDoFn):
         return ()
 
 
-class ResolveRanges(StageDoFn):
+class ResolveRanges(StageDoFn[ScanOptions]):
     """Writes the table of resolved ranges, when all are scanned."""
-
-    def __init__(self, options: ScanOptions, run: str) -> None:
-        super().__init__(options.root, run)
-        self._options = options
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         if not files.exists(self._options.table):

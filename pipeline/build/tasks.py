@@ -9,14 +9,16 @@ bury its words in a traceback. It is in the signal; the tasks that are left end 
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import apache_beam as beam
 
 from ..errors import PenstockError
+from ..prepare.shipping import OwnModules
 from . import claim
+from .versions import expect_launchers
 
 _WORDS = 800  # bytes of a refusal: a signal has 1 kB at most
 
@@ -143,18 +145,41 @@ def _add(first: Signal, second: Signal) -> Signal:
     return Signal(first.done + second.done, min(refusals, key=lambda each: each.message) if refusals else None)
 
 
-class StageDoFn(beam.DoFn):
-    """Tasks in; a signal for each out, once it is done."""
+class StageOptions(Protocol):
+    """What a worker must know for a stage, whatever it does there.
 
-    def __init__(self, root: str, run: str) -> None:
+    Attributes:
+      root: The generation's URI.
+      own: The recipe's own modules.
+      versions: What the launcher has, and workers must have; empty: they are not asked.
+    """
+
+    @property
+    def root(self) -> str: ...
+
+    @property
+    def own(self) -> OwnModules: ...
+
+    @property
+    def versions(self) -> Mapping[str, str]: ...
+
+
+Options = TypeVar("Options", bound=StageOptions)
+
+
+class StageDoFn(beam.DoFn, Generic[Options]):
+    """Tasks in; a signal for each out, once it is done. Each worker is checked first: what it writes stays."""
+
+    def __init__(self, options: Options, run: str) -> None:
         """A stage of a run.
 
         Args:
-          root: The generation's URI.
+          options: What to know.
           run: The run's id.
         """
-        self._root = root
+        self._options = options
         self._run = run
+        self._is_checked = False
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         """Does a task; gives what goes on besides the signal.
@@ -169,13 +194,16 @@ class StageDoFn(beam.DoFn):
             yield Signal(refusal=task.refusal)
             return
         try:
+            if not self._is_checked:
+                expect_launchers(self._options.versions, self._options.own)
+                self._is_checked = True
             yield from self.do(task.numbers)
         except Exception as error:
             if is_worth_another_try(error):
                 raise
             logging.getLogger(__name__).info("tasks %s are refused", task.numbers, exc_info=True)
             refusal = Refusal.of(error)
-            claim.stop(self._root, self._run, refusal.message)
+            claim.stop(self._options.root, self._run, refusal.message)
             yield Signal(refusal=refusal)
         else:
             yield Signal(len(task.numbers))

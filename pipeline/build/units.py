@@ -36,7 +36,6 @@ from .progress import Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, store, write_lines
 from .tasks import Spread, StageDoFn, Wait, each
-from .versions import expect_launchers
 
 if TYPE_CHECKING:
     from ..analysis.phases import PhaseReducer, UnitReducer
@@ -77,16 +76,12 @@ class MakeOptions(Carrying):
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
-class MakeUnits(StageDoFn):
+class MakeUnits(StageDoFn[MakeOptions]):
     """Makes units.
 
     A unit whose journal is there is not made again. What is there is found out by one listing a worker: nothing is
     asked of the store about a unit that has just begun.
     """
-
-    def __init__(self, options: MakeOptions) -> None:
-        super().__init__(options.root, options.run)
-        self._options = options
 
     def setup(self) -> None:
         self._maker: UnitMaker | None = None
@@ -103,7 +98,6 @@ class MakeUnits(StageDoFn):
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         if self._maker is None:
-            expect_launchers(self._options.versions, self._options.own)
             self._maker = UnitMaker(self._options, self._progress)
         journals = self._maker.before.read(numbers)
         for number in numbers:
@@ -384,33 +378,25 @@ class ShuffleGlobally(beam.PTransform):
             units = (
                 units
                 | "Digests" >> Spread(each(1))
-                | "Digest" >> beam.ParDo(DigestSegments(options))
+                | "Digest" >> beam.ParDo(DigestSegments(options, options.run))
                 | "Pairs" >> Spread(pairs)
-                | "Combine" >> beam.ParDo(CombineSegments(options))
+                | "Combine" >> beam.ParDo(CombineSegments(options, options.run))
                 | "Combined" >> Wait()
             )
         targets = units | "Targets" >> Spread(each(options.targets))
-        return targets | "Gather" >> beam.ParDo(GatherTargets(options)) | "Gathered" >> Wait()
+        return targets | "Gather" >> beam.ParDo(GatherTargets(options, options.run)) | "Gathered" >> Wait()
 
 
-class DigestSegments(StageDoFn):
+class DigestSegments(StageDoFn[MakeOptions]):
     """Writes down which segment file each unit has, in one file for the steps that follow."""
-
-    def __init__(self, options: MakeOptions) -> None:
-        super().__init__(options.root, options.run)
-        self._options = options
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         write_digests(self._options.root, self._options.targets)
         return ()
 
 
-class CombineSegments(StageDoFn):
+class CombineSegments(StageDoFn[MakeOptions]):
     """Combines the segment files of pairs of groups."""
-
-    def __init__(self, options: MakeOptions) -> None:
-        super().__init__(options.root, options.run)
-        self._options = options
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
         options = self._options
@@ -420,12 +406,8 @@ class CombineSegments(StageDoFn):
         return ()
 
 
-class GatherTargets(StageDoFn):
+class GatherTargets(StageDoFn[MakeOptions]):
     """Gathers targets' rows in their shards."""
-
-    def __init__(self, options: MakeOptions) -> None:
-        super().__init__(options.root, options.run)
-        self._options = options
 
     def setup(self) -> None:
         self._plan = PlanReader(files.join(self._options.root, paths.PLAN))

@@ -170,6 +170,7 @@ def test_a_file_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
     content = (tables / "a.csv").read_bytes()
     (tables / "a.csv").write_bytes(content[: len(content) // 2])
     assert job.make.scan is not None
+    assert job.make.scan.versions == job.make.versions
     with pytest.raises(PenstockError, match=r"a\.csv: expected .* bytes .*run again"):
         scan.scan_here(job.make.scan)
 

@@ -1,7 +1,8 @@
 """Stages wait for each other by one element, refusals end them in words, and what another worker may do is raised."""
 
 import pickle
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import apache_beam as beam
@@ -12,16 +13,24 @@ from penstock.pipeline.build.claim import claim, expect_claimed, stop
 from penstock.pipeline.build.tasks import Refusal, Signal, Spread, StageDoFn, Task, Wait, each
 from penstock.pipeline.errors import OverBudgetError, PenstockError, RequestError
 from penstock.pipeline.formats import paths
+from penstock.pipeline.prepare.shipping import NO_MODULES, OwnModules
 from penstock.pipeline.storage import files
 from penstock.pipeline.storage.files import StoreError, UnreachableError
 from penstock.runners.direct import make_runner, pipeline_options
 
 
-class Odd(StageDoFn):
+@dataclass(frozen=True)
+class Options:
+    root: str
+    own: OwnModules = NO_MODULES
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Odd(StageDoFn[Options]):
     """Does odd numbers; raises what it is told for another one."""
 
-    def __init__(self, root: str, error: Exception | None = None) -> None:
-        super().__init__(root, "this run")
+    def __init__(self, root: str, error: Exception | None = None, versions: Mapping[str, str] | None = None) -> None:
+        super().__init__(Options(root, versions=versions or {}), "this run")
         self._error = error
 
     def do(self, numbers: Sequence[int]) -> Iterable[Any]:
@@ -30,7 +39,7 @@ class Odd(StageDoFn):
         return ()
 
 
-def signals(stage: StageDoFn, *numbers: int) -> list[Signal]:
+def signals(stage: StageDoFn[Options], *numbers: int) -> list[Signal]:
     return list(stage.process(Task(numbers)))
 
 
@@ -57,6 +66,13 @@ def test_a_refusal_ends_the_stages_that_follow(tmp_path: Any) -> None:
         assert_that(second, equal_to([Signal(0, refusal)]), "second")
     with pytest.raises(PenstockError, match=r"^no$"):  # so that no unit begins any more
         expect_claimed(root, "this run")
+
+
+def test_no_stage_is_done_by_a_worker_of_other_versions(tmp_path: Any) -> None:
+    claim(str(tmp_path), "this run")
+    (signal,) = signals(Odd(str(tmp_path), RuntimeError("done"), {"pillow": "0.1"}), 2)
+    assert signal.refusal
+    assert "expected pillow 0.1, as the launcher has" in signal.refusal.message
 
 
 def test_no_stage_has_a_side_input_and_each_is_spread() -> None:

@@ -38,7 +38,7 @@ def begin(recipe: Recipe, source: Path, output: str, **options: Any) -> Any:
 
 def make(prepared: Any, numbers: Any) -> list[Journal]:
     """What a worker gives for units."""
-    maker = MakeUnits(prepared.make)
+    maker = MakeUnits(prepared.make, prepared.make.run)
     maker.setup()
     try:
         return signalled(maker, prepared, numbers)
@@ -105,7 +105,7 @@ def flaky(example: dict[str, Any]) -> dict[str, Any]:
 def test_an_attempt_that_comes_second_leaves_what_the_first_has_made(raw: Path):
     """An example's failure may depend on the moment: the two would write different bytes under one name."""
     prepared = begin(standard_recipe(prepare=[flaky], splits={"train": 1}, shards=1), raw, store())
-    late = MakeUnits(prepared.make)
+    late = MakeUnits(prepared.make, prepared.make.run)
     late.setup()  # when nothing was there
     FLAKY.append(1)
     try:
@@ -141,7 +141,7 @@ def test_a_late_worker_of_another_run_writes_nothing(table: Path, claimed: str |
 def test_what_a_worker_that_died_has_finished_is_not_made_again(table: Path):
     """An engine gives a bundle anew to a worker that began, and listed what there was, before any of it was made."""
     prepared = begin(Recipe(source=Csv("*.csv"), shards=2), table, store())
-    late = MakeUnits(prepared.make)
+    late = MakeUnits(prepared.make, prepared.make.run)
     late.setup()
     assert late.do([1]) == ()  # it lists what there is
     journals = make(prepared, [0])
