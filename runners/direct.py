@@ -77,6 +77,8 @@ class DirectJob:
         except PenstockError:
             raise
         except Exception as error:  # Beam wraps whatever a stage raised in exceptions of its own
+            if _is_interrupt(error):
+                raise KeyboardInterrupt from error
             raise PenstockError(root_cause(error)) from error
         self._state = JobState.DONE
 
@@ -85,6 +87,15 @@ class DirectJob:
 
     def cancel(self) -> None:
         pass  # it runs in `wait` alone
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether an exception was raised for Ctrl-C: a stage may be at work in the main thread, which gets it."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def run(build: BuildPipeline, options: "PipelineOptions") -> None:

@@ -1,5 +1,6 @@
 from typing import Any
 
+import apache_beam as beam
 import pytest
 
 from penstock import RequestError
@@ -32,3 +33,16 @@ def test_only_a_running_job_is_not_at_its_end():
 def test_a_job_in_this_process_is_no_other_processs_to_follow():
     with pytest.raises(RequestError, match="which ends with the process that runs it"):
         make_engine("direct", EngineOptions()).find("direct")
+
+
+def test_an_interrupt_that_comes_while_a_stage_works_in_the_main_thread_is_no_failure():
+    def interrupt(_: int) -> None:
+        raise KeyboardInterrupt
+
+    def build(pipeline: beam.Pipeline) -> None:
+        _ = pipeline | beam.Create([1]) | beam.Map(interrupt)
+
+    job = make_engine("direct", EngineOptions()).submit(build, "interrupted")
+    with pytest.raises(KeyboardInterrupt):
+        job.wait()
+    assert job.state() is JobState.FAILED
