@@ -5,6 +5,7 @@ import datetime
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -333,8 +334,11 @@ def _count_stages(job: "Job") -> int:
             self.count += 1
 
     pipeline, counter = beam.Pipeline(runner="FnApiRunner"), Counter()
-    _build(job, pipeline)
-    pipeline.visit(counter)
+    try:
+        _build(job, pipeline)
+        pipeline.visit(counter)
+    finally:
+        shutil.rmtree(pipeline.local_tempdir, ignore_errors=True)  # which only a pipeline that runs removes
     return counter.count
 
 
