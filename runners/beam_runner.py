@@ -70,28 +70,28 @@ def make(name: str, options: EngineOptions) -> "BeamEngine":
         raise RequestError(f"--runner: expected {known}, found {name!r} ({error}); check the spelling") from error
     if not isinstance(runner, beam_runners.PipelineRunner):
         raise RequestError(f"--runner: expected a runner of Beam's, found {name}, which is {type(runner).__name__}")
-    return BeamEngine(name, runner, options.beam_arguments, unknown)
+    return BeamEngine(name, runner, options, unknown)
 
 
 class BeamEngine:
     """Runs pipelines by a runner of Beam's, with Beam's options as they are given."""
 
     def __init__(
-        self, name: str, runner: beam_runners.PipelineRunner, arguments: Sequence[str], unknown: Sequence[str]
+        self, name: str, runner: beam_runners.PipelineRunner, options: EngineOptions, unknown: Sequence[str]
     ) -> None:
         """Starts nothing.
 
         Args:
           name: What the user calls it.
           runner: Beam's runner.
-          arguments: Options for Beam.
-          unknown: Those of them that Beam's Python does not know.
+          options: What is said of it.
+          unknown: The options for Beam that Beam's Python does not know.
         """
         self.name = name
+        self.options = options
         self._unknown = unknown
         self._runner = runner
-        self._arguments = [*arguments]
-        self._options = _parse(arguments)
+        self._beam_options = self._parse()
 
     @property
     def is_here(self) -> bool:
@@ -100,7 +100,7 @@ class BeamEngine:
     @property
     def is_detachable(self) -> bool:
         """Whether neither its workers nor its job server are this process's."""
-        has_server = self._options.view_as(PortableOptions).job_endpoint not in (None, "", _EMBEDDED)
+        has_server = self._beam_options.view_as(PortableOptions).job_endpoint not in (None, "", _EMBEDDED)
         return has_server and isinstance(self._runner, portable_runner.PortableRunner) and not self.is_here
 
     @property
@@ -108,7 +108,7 @@ class BeamEngine:
         """Beam's name of how workers are started; None where the runner decides, or has none."""
         if not isinstance(self._runner, portable_runner.PortableRunner):
             return None
-        options = _parse(self._arguments)
+        options = self._parse()
         portable = options.view_as(PortableOptions)
         if not portable.environment_type:
             self._runner.default_environment(options)  # which writes what it takes into them
@@ -128,7 +128,7 @@ class BeamEngine:
 
     def _check_environment(self) -> None:
         """Raises RequestError where it is not said how workers start, and cannot be known."""
-        portable = self._options.view_as(PortableOptions)
+        portable = self._beam_options.view_as(PortableOptions)
         if portable.environment_type in ("EXTERNAL", "PROCESS") and not portable.environment_config:
             kind = portable.environment_type
             example = "HOST:PORT of a worker pool" if kind == "EXTERNAL" else _PROCESS
@@ -162,10 +162,10 @@ class BeamEngine:
 
     def _check_prism(self) -> None:
         """Raises RequestError where there is no Prism, or it would wait for workers for ever."""
-        location = self._options.view_as(PrismRunnerOptions).prism_location
+        location = self._beam_options.view_as(PrismRunnerOptions).prism_location
         if location and "://" not in location and not os.path.isfile(location):
             raise RequestError(f"--prism_location: expected Prism's binary, found nothing at {location}")
-        portable = self._options.view_as(PortableOptions)
+        portable = self._beam_options.view_as(PortableOptions)
         if portable.environment_type == "PROCESS" and _WORKER not in (portable.environment_config or ""):
             raise RequestError(
                 f"--runner {self.name}: expected workers that take their names as Prism gives them, in quotes, found "
@@ -175,10 +175,10 @@ class BeamEngine:
 
     def _check_spark(self) -> None:
         """Raises RequestError where Spark's job server is to be started and cannot be."""
-        spark = self._options.view_as(SparkRunnerOptions)
-        if self._options.view_as(PortableOptions).job_endpoint or spark.spark_submit_uber_jar:
+        spark = self._beam_options.view_as(SparkRunnerOptions)
+        if self._beam_options.view_as(PortableOptions).job_endpoint or spark.spark_submit_uber_jar:
             return
-        java = self._options.view_as(JobServerOptions).job_server_java_launcher
+        java = self._beam_options.view_as(JobServerOptions).job_server_java_launcher
         if shutil.which(java) is None:
             raise RequestError(
                 f"--runner {self.name}: expected Java to start Beam's job server for Spark, found no {java}; install "
@@ -188,11 +188,15 @@ class BeamEngine:
         if jar and "://" not in jar and not os.path.isfile(jar):
             raise RequestError(f"--spark_job_server_jar: expected Beam's job server, found nothing at {jar}")
 
+    def _parse(self) -> PipelineOptions:
+        """Beam's options; what Beam's Python does not know stays in them for the engine."""
+        return PipelineOptions([*self.options.beam_arguments])
+
     def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
         return ()
 
     def submit(self, build: BuildPipeline, name: str) -> "BeamJob":
-        options = _parse(self._arguments)
+        options = self._parse()
         cloud = options.view_as(GoogleCloudOptions)
         cloud.job_name = cloud.job_name or name
         try:
@@ -204,7 +208,7 @@ class BeamEngine:
             raise PenstockError(f"--runner {self.name} did not take the job: {_in_words(error)}") from error
 
     def find(self, job_id: str) -> "BeamJob":
-        endpoint = self._options.view_as(PortableOptions).job_endpoint
+        endpoint = self._beam_options.view_as(PortableOptions).job_endpoint
         if not isinstance(self._runner, portable_runner.PortableRunner) or not endpoint:
             raise RequestError(
                 f"--runner {self.name}: expected the job server of {job_id}, which outlives the process that submits, "
@@ -288,11 +292,6 @@ def _same_interrupt() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is not before:
             signal.signal(signal.SIGINT, before)
-
-
-def _parse(arguments: Sequence[str]) -> PipelineOptions:
-    """Beam's options; what Beam's Python does not know stays in them for the engine."""
-    return PipelineOptions([*arguments])
 
 
 def _in_words(error: BaseException) -> str:

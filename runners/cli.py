@@ -172,8 +172,7 @@ def run(
         from .run import run as run_recipe
 
         beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
-        options = EngineOptions(workers, beam_options, flink_master, flink_job_server_jar)
-        engine = make_engine(runner, options)
+        engine = make_engine(runner, EngineOptions(workers, beam_options, flink_master, flink_job_server_jar))
         _check_hook(on_commit, detach)
         if prices is not None and not dry_run:
             raise RequestError("--prices: expected --dry-run beside it, which says what a run costs, found it alone")
@@ -203,7 +202,7 @@ def run(
                 terminal.reporter(quiet or as_json) as shown,
                 kept_metrics(metrics, request.output, shown) as reporter,
             ):
-                result = run_recipe(request, reporter, engine, options, detach)
+                result = run_recipe(request, reporter, engine, detach)
             _finish(request.output, result, on_commit, quiet, as_json)
 
 

@@ -57,8 +57,7 @@ class DataflowEngine:
     is_detachable = True
 
     def __init__(self, options: EngineOptions) -> None:
-        self._arguments = tuple(options.beam_arguments)
-        self._workers = options.workers
+        self.options = options
         self._minutes = _LEAST_MINUTES
         self._units: int | None = None
 
@@ -118,7 +117,7 @@ class DataflowEngine:
 
         given = self._parse()
         self._check_workers(given)
-        options = PipelineOptions([*self._arguments, *self._defaults(given, name)])
+        options = PipelineOptions([*self.options.beam_arguments, *self._defaults(given, name)])
         try:
             with without_local_paths():
                 pipeline = beam.Pipeline(runner=DataflowRunner(), options=options)
@@ -153,16 +152,16 @@ class DataflowEngine:
         Raises:
           RequestError: one is not known, or is not for this engine.
         """
-        refuse_options(self._arguments, _OURS)
-        check_options(self._arguments)
+        refuse_options(self.options.beam_arguments, _OURS)
+        check_options(self.options.beam_arguments)
         from apache_beam.options.pipeline_options import PipelineOptions
 
-        options: Mapping[str, Any] = PipelineOptions(list(self._arguments)).get_all_options()
+        options: Mapping[str, Any] = PipelineOptions(list(self.options.beam_arguments)).get_all_options()
         return options
 
     def _check_workers(self, options: Mapping[str, Any]) -> None:
         """Raises RequestError where it is said twice how many workers there may be."""
-        if self._workers and (options["max_num_workers"] or options["num_workers"]):
+        if self.options.workers and (options["max_num_workers"] or options["num_workers"]):
             raise RequestError(
                 "--runner dataflow: expected --workers or --max_num_workers, found both; leave --workers out"
             )
@@ -187,8 +186,8 @@ class DataflowEngine:
             yield f"--disk_size_gb={DISK_GB}"
         if not given["element_processing_timeout_minutes"]:
             yield f"--element_processing_timeout_minutes={self._minutes}"
-        if self._workers:
-            yield f"--max_num_workers={self._workers}"
+        if self.options.workers:
+            yield f"--max_num_workers={self.options.workers}"
         elif not given["max_num_workers"] and self._units:
             least = given["num_workers"] or 1
             yield f"--max_num_workers={max(least, min(_MOST_WORKERS, math.ceil(self._units / BUNDLES)))}"

@@ -35,19 +35,18 @@ class DirectEngine:
     is_detachable = False
 
     def __init__(self, options: EngineOptions) -> None:
-        self._workers = options.workers or 1
-        self._arguments = options.beam_arguments
+        self.options = options
 
     def check(self, request: "RunRequest") -> Sequence[str]:
-        refuse_options(self._arguments, _OURS)
-        check_options(self._arguments)
+        refuse_options(self.options.beam_arguments, _OURS)
+        check_options(self.options.beam_arguments)
         return ()
 
     def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
         return ()
 
     def submit(self, build: BuildPipeline, name: str) -> "DirectJob":
-        return DirectJob(build, pipeline_options(self._workers, self._arguments))
+        return DirectJob(build, pipeline_options(self.options.workers or 1, self.options.beam_arguments))
 
     def find(self, job_id: str) -> "DirectJob":
         raise RequestError(

@@ -69,12 +69,16 @@ class Engine(Protocol):
 
     Attributes:
       name: Its name, as `--runner` takes it.
+      options: What it was made with.
       is_here: Whether its workers run on this machine and see its disk.
       is_detachable: Whether a job goes on without the process that has submitted it.
     """
 
     @property
     def name(self) -> str: ...
+
+    @property
+    def options(self) -> "EngineOptions": ...
 
     @property
     def is_here(self) -> bool: ...

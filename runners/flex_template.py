@@ -65,8 +65,7 @@ def launch(arguments: Sequence[str]) -> str:
     from .run import run
 
     given, beam_arguments = parse(arguments)
-    options = EngineOptions(beam_arguments=beam_arguments)
-    engine = make(options)
+    engine = make(EngineOptions(beam_arguments=beam_arguments))
     with tempfile.TemporaryDirectory(prefix="penstock-") as folder:
         request = RunRequest(
             fetch_recipe(given.recipe, folder),
@@ -78,7 +77,7 @@ def launch(arguments: Sequence[str]) -> str:
         )
         try:
             with terminal.reporter(quiet=False) as reporter:
-                result = run(request, reporter, engine, options, detach=True)
+                result = run(request, reporter, engine, detach=True)
         except Detached as detached:
             return f"submitted {detached.record.name}; it commits {request.output}"
     if any(argument.startswith("--template_location=") for argument in beam_arguments):

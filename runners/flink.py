@@ -84,7 +84,7 @@ class FlinkEngine:
     name = "flink"
 
     def __init__(self, options: EngineOptions) -> None:
-        self._options = options
+        self.options = options
         self._given = PipelineOptions(list(options.beam_arguments))
         master = options.flink_master
         self._rest = FlinkRest(master) if master and master != _LOCAL else None
@@ -101,8 +101,8 @@ class FlinkEngine:
         return not self.is_here
 
     def check(self, request: "RunRequest") -> Sequence[str]:
-        refuse_options(self._options.beam_arguments, _OURS)
-        unknown_options(self._options.beam_arguments)
+        refuse_options(self.options.beam_arguments, _OURS)
+        unknown_options(self.options.beam_arguments)
         self._environment()
         warnings: list[str] = []
         server, versions = self._find_server()
@@ -131,7 +131,7 @@ class FlinkEngine:
         name = f"{given}-{name[-_UNIQUE:]}" if given else name  # a job is found by its name
         server = JobServer(self._find_server()[0])
         try:
-            _expect_known(server, self._options.beam_arguments)
+            _expect_known(server, self.options.beam_arguments)
             options = self._beam_options(server, name)
             pipeline = beam.Pipeline(runner=_Runner(server), options=options)
             build(pipeline)
@@ -177,15 +177,15 @@ class FlinkEngine:
         """How the job server is started: with the jar that is named, else with Beam's for the cluster's version."""
         if self._server:
             return self._server
-        options = PipelineOptions(list(self._options.beam_arguments))
+        options = PipelineOptions(list(self.options.beam_arguments))
         version = flink_checks.minor_version(self._ask().version) if self._rest else _BATCH_VERSION
-        named = self._options.flink_job_server_jar
-        if named is None and not _is_given(self._options.beam_arguments, "flink_version"):
+        named = self.options.flink_job_server_jar
+        if named is None and not _is_given(self.options.beam_arguments, "flink_version"):
             published = FlinkRunnerOptions.PUBLISHED_FLINK_VERSIONS
             if version not in published:
                 raise RequestError(
                     f"--runner flink: expected a Flink that Beam {beam.__version__} has a job server for "
-                    f"({', '.join(published)}), found {version} at {self._options.flink_master}; name the jar of one "
+                    f"({', '.join(published)}), found {version} at {self.options.flink_master}; name the jar of one "
                     "that fits by --flink-job-server-jar"
                 )
             options.view_as(FlinkRunnerOptions).flink_version = version
@@ -204,7 +204,7 @@ class FlinkEngine:
     def _parallelism(self) -> int:
         given = self._given.view_as(FlinkRunnerOptions).parallelism
         if given <= 0:
-            given = self._options.workers
+            given = self.options.workers
         if self._rest is None:
             return given or cores()
         return flink_checks.choose_parallelism(self._ask(), given)
@@ -225,7 +225,7 @@ class FlinkEngine:
         ]
         if self._rest is None or self._ask().has_beam:
             arguments.append(f"--files_to_stage={_empty_jar(server.folder)}")
-        return PipelineOptions([*arguments, *self._options.beam_arguments, f"--job_name={name}"])
+        return PipelineOptions([*arguments, *self.options.beam_arguments, f"--job_name={name}"])
 
     def _local_folders(self, request: "RunRequest") -> list[str]:
         """Warns where workers on other machines would look for folders of this one."""

@@ -56,7 +56,6 @@ def run(
     request: RunRequest,
     reporter: Reporter | None = None,
     engine: Engine | None = None,
-    options: EngineOptions | None = None,
     detach: bool = False,
 ) -> Result:
     """Runs a recipe to a committed dataset. Resumes an unfinished run; does nothing where there is nothing to do.
@@ -65,7 +64,6 @@ def run(
       request: What is asked for.
       reporter: Is told how it goes.
       engine: Where it runs; None: in this process and its workers.
-      options: What the engine was made with: what of it leads back to the job is kept beside that.
       detach: Whether to leave the job to its engine once that has it.
 
     Raises:
@@ -101,7 +99,7 @@ def run(
     reporter.warn([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     with _shipped_by_value(request.recipe):
         reporter.warn(engine.check_plan(request, planned, _count_stages(job)))
-        return _run(job, planned, existing, _Launch(engine, options or EngineOptions(), request, reporter, detach))
+        return _run(job, planned, existing, _Launch(engine, request, reporter, detach))
 
 
 def check_engine(engine: Engine, request: RunRequest) -> list[str]:
@@ -136,7 +134,6 @@ class _Launch:
     """How a job is run: where, for what request, who is told, and whether it is left to its engine."""
 
     engine: Engine
-    options: EngineOptions
     request: RunRequest
     reporter: Reporter
     detach: bool
@@ -283,7 +280,7 @@ def _write_record(job: "Job", planned: PlannedRun, running: RunningJob, launch: 
         units=job.commit.plan.units,
         examples=planned.plan.units.examples,
         replaces=job.commit.replaces.sha256 if job.commit.replaces else None,
-    ).with_options(launch.options)
+    ).with_options(launch.engine.options)
     record.write()
     return record
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.runners.direct import make_runner, pipeline_options
-from penstock.runners.engine import JobState
+from penstock.runners.engine import EngineOptions, JobState
 
 
 class Job:
@@ -63,6 +63,7 @@ class Elsewhere:
     is_detachable = True
 
     def __init__(self) -> None:
+        self.options = EngineOptions()
         self.jobs: dict[str, Job] = {}
         self.starts = True  # whether jobs begin at once
         self.cancels = False  # whether jobs are cancelled at once

@@ -90,15 +90,16 @@ class Hears(Silent):
         return self.answer
 
 
-def detach(asked: RunRequest, engine: Elsewhere, **options: Any) -> JobRecord:
+def detach(asked: RunRequest, engine: Elsewhere) -> JobRecord:
     with pytest.raises(Detached) as detached:
-        run(asked, engine=engine, detach=True, **options)
+        run(asked, engine=engine, detach=True)
     return detached.value.record
 
 
 def test_a_job_that_was_left_is_followed_to_its_end(job: RunRequest, elsewhere: Elsewhere, tmp_path: Path, raw: Path):
     elsewhere.starts = False
-    record = detach(job, elsewhere, options=EngineOptions(beam_arguments=(*SECRETS, "--region=eu")))
+    elsewhere.options = EngineOptions(beam_arguments=(*SECRETS, "--region=eu"))
+    record = detach(job, elsewhere)
     assert JobRecord.find(job.output) == record
     content = files.read_bytes(files.join(record.root, paths.JOB)).decode()
     assert "hunter2" not in content
