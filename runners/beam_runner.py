@@ -2,7 +2,6 @@
 
 import contextlib
 import copy
-import inspect
 import os
 import shutil
 import signal
@@ -27,10 +26,12 @@ from apache_beam.runners.portability import job_server, portable_runner
 from apache_beam.runners.portability.prism_runner import PrismRunner
 from apache_beam.runners.portability.spark_runner import SparkRunner
 
+from ..pipeline.build.progress import NAMESPACE
 from ..pipeline.errors import PenstockError, RequestError
 from .engine import BuildPipeline, EngineOptions, JobState
-from .failures import cause_in_words, root_cause
+from .failures import root_cause
 from .options import refuse_options, unknown_options
+from .worker import PROGRAM
 
 if TYPE_CHECKING:
     from ..pipeline.job import PlannedRun, RunRequest
@@ -43,8 +44,7 @@ _STATES = {
     "CANCELLED": JobState.CANCELLED,
 }
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
-_WORKER = "penstock-worker"
-_PROCESS = f"""'{{"command": "{_WORKER}"}}'"""
+_PROCESS = f"""'{{"command": "{PROGRAM}"}}'"""
 _EMBEDDED = "embed"  # a job endpoint: Beam's own server in this process
 _CONNECT_TIMEOUT = 10.0  # seconds
 _FIND_TIMEOUT = 20.0  # seconds
@@ -166,11 +166,11 @@ class BeamEngine:
         if location and "://" not in location and not os.path.isfile(location):
             raise RequestError(f"--prism_location: expected Prism's binary, found nothing at {location}")
         portable = self._beam_options.view_as(PortableOptions)
-        if portable.environment_type == "PROCESS" and _WORKER not in (portable.environment_config or ""):
+        if portable.environment_type == "PROCESS" and PROGRAM not in (portable.environment_config or ""):
             raise RequestError(
                 f"--runner {self.name}: expected workers that take their names as Prism gives them, in quotes, found "
                 f"{portable.environment_config}, and the job would wait for them for ever; leave out "
-                f"--environment_type (LOOPBACK), or start them by {_WORKER}: --environment_config={_PROCESS}"
+                f"--environment_type (LOOPBACK), or start them by {PROGRAM}: --environment_config={_PROCESS}"
             )
 
     def _check_spark(self) -> None:
@@ -205,7 +205,7 @@ class BeamEngine:
             with _same_interrupt():
                 return BeamJob(pipeline.run(), self.is_detachable)
         except Exception as error:  # whatever a runner raises
-            raise PenstockError(f"--runner {self.name} did not take the job: {_in_words(error)}") from error
+            raise PenstockError(f"--runner {self.name} did not take the job: {root_cause(error)}") from error
 
     def find(self, job_id: str) -> "BeamJob":
         endpoint = self._beam_options.view_as(PortableOptions).job_endpoint
@@ -223,7 +223,7 @@ class BeamEngine:
         except (grpc.RpcError, grpc.FutureTimeoutError) as error:
             raise RequestError(
                 f"--runner {self.name}: expected a job server at {endpoint} that knows the job {job_id}, found: "
-                f"{_in_words(error)}"
+                f"{root_cause(error)}"
             ) from error
         return BeamJob(portable_runner.PipelineResult(service, job_id, messages, states), True)
 
@@ -252,13 +252,15 @@ class BeamJob:
         try:
             return _STATES.get(str(self._result.state), JobState.RUNNING)
         except (grpc.RpcError, ValueError) as error:  # the latter of a channel that is closed
-            raise PenstockError(f"the job server does not tell how job {self.job_id} is: {_in_words(error)}") from error
+            raise PenstockError(
+                f"the job server does not tell how job {self.job_id} is: {root_cause(error)}"
+            ) from error
 
     def wait(self) -> None:
         try:
             state = self._result.wait_until_finish()
         except Exception as error:  # whatever a runner raises
-            raise PenstockError(_in_words(error)) from error
+            raise PenstockError(root_cause(error)) from error
         if _STATES.get(str(state), JobState.DONE) is not JobState.DONE:
             raise PenstockError(f"the job {self.job_id} ended as {state}")
 
@@ -266,7 +268,7 @@ class BeamJob:
         with contextlib.suppress(Exception):  # not every runner has them, nor at any time
             result = copy.copy(self._result)
             result._metrics = None  # where Beam keeps what it was told first
-            results = result.metrics().query(MetricsFilter().with_namespace("penstock"))["counters"]
+            results = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))["counters"]
             counted = {}
             for each in results:
                 count = each.attempted if each.committed is None else each.committed
@@ -280,7 +282,7 @@ class BeamJob:
                 self._result.cancel()
         except (grpc.RpcError, ValueError, PenstockError) as error:
             if self._goes_on:  # else it has ended with the job server
-                raise PenstockError(f"job {self.job_id} could not be cancelled: {_in_words(error)}") from error
+                raise PenstockError(f"job {self.job_id} could not be cancelled: {root_cause(error)}") from error
 
 
 @contextlib.contextmanager
@@ -292,13 +294,3 @@ def _same_interrupt() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is not before:
             signal.signal(signal.SIGINT, before)
-
-
-def _in_words(error: BaseException) -> str:
-    """What a runner raised, in one sentence."""
-    first = error
-    while first.__cause__ is not None:
-        first = first.__cause__
-    if isinstance(first, grpc.RpcError) and inspect.ismethod(getattr(first, "details", None)):
-        return cause_in_words(str(first.details()))
-    return root_cause(error)

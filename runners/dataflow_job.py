@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from ..pipeline.build.progress import NAMESPACE
 from ..pipeline.errors import PenstockError
 from ..pipeline.storage import files
 from .engine import JobState
@@ -93,7 +94,7 @@ class DataflowService:
         totals: dict[bool, Counter[str]] = {True: Counter(), False: Counter()}
         for metric in self._ask(self._metrics.get_job_metrics, {"job_id": job_id}).metrics:
             context = metric.name.context
-            if metric.name.origin == "user" and context.get("namespace") == "penstock" and metric.scalar is not None:
+            if metric.name.origin == "user" and context.get("namespace") == NAMESPACE and metric.scalar is not None:
                 totals[context.get("tentative") == "true"][metric.name.name] += int(metric.scalar)
         return {name: max(totals[False][name], totals[True][name]) for name in sorted(totals[False] | totals[True])}
 

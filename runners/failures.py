@@ -16,9 +16,13 @@ _LONGEST = 1000  # characters
 
 
 def root_cause(error: BaseException) -> str:
-    """What an exception that an engine raised comes from, in words."""
+    """What an exception that an engine raised comes from, in words; of gRPC's those of the server."""
+    import grpc
+
     while error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, grpc.Call):
+        return cause_in_words(error.details() or str(error))
     return cause_in_words(f"{type(error).__name__}: {str(error).strip()}")
 
 

@@ -39,6 +39,7 @@ from .flink_checks import Cluster
 from .flink_job_server import JarVersions, JobServer, ServerOptions, find_jar, find_java, read_versions
 from .flink_rest import FlinkJob, FlinkRest
 from .options import refuse_options, unknown_options
+from .worker import PROGRAM
 
 if TYPE_CHECKING:
     from ..pipeline.job import PlannedRun, RunRequest
@@ -50,7 +51,6 @@ _CANCEL = 10.0  # seconds that a job of one's own cluster may take to be cancell
 _UNIQUE = 8  # last characters of a job's name, which no other job's has
 _LOOK = 0.5  # seconds between two looks whether a job is on the cluster
 _CACHED = 60_000  # milliseconds for which a worker that is idle waits for the next stage, and stays after the last
-_WORKER = "penstock-worker"
 _KINDS = ("PROCESS", "EXTERNAL", "DOCKER", "LOOPBACK")
 _EMPTY_JAR = "penstock-empty.jar"
 _POOL = "localhost:50000"
@@ -140,8 +140,7 @@ class FlinkEngine:
             except PenstockError:
                 raise
             except Exception as error:  # whatever Beam raises
-                cause = cause_in_words(error.details()) if isinstance(error, grpc.Call) else root_cause(error)
-                raise PenstockError(f"Flink's job server did not take the job: {cause}") from error
+                raise PenstockError(f"Flink's job server did not take the job: {root_cause(error)}") from error
             if self._rest is None:
                 return EmbeddedJob(submission)
             job = _find_job(self._rest, name, submission)
@@ -276,9 +275,9 @@ def environment_arguments(given: PipelineOptions, master: str | None) -> list[st
 
 def _worker_command(master: str | None) -> str:
     """What starts a worker: by its path where that is on this machine, else the first one in a TaskManager's PATH."""
-    beside = os.path.join(os.path.dirname(sys.executable), _WORKER)
+    beside = os.path.join(os.path.dirname(sys.executable), PROGRAM)
     is_here = master is None or _is_this_machine(master)
-    return beside if is_here and os.path.exists(beside) else _WORKER
+    return beside if is_here and os.path.exists(beside) else PROGRAM
 
 
 def _is_this_machine(address: str) -> bool:

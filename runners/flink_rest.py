@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..pipeline.build.progress import NAMESPACE
 from ..pipeline.errors import PenstockError, RequestError
 from .engine import JobState
 from .failures import cause_in_words
@@ -159,7 +160,7 @@ def read_counters(answer: Mapping[str, Any]) -> dict[str, int]:
             continue
         for info in json.loads(accumulator["value"])["metrics"].get("attempted", ()):
             labels = info.get("labels", {})
-            if info["urn"] == _SUM and labels.get("NAMESPACE") == "penstock":
+            if info["urn"] == _SUM and labels.get("NAMESPACE") == NAMESPACE:
                 counters[labels["NAME"]] += read_varint(base64.b64decode(info["payload"]))
     return dict(counters)
 

@@ -178,11 +178,7 @@ class Watch:
 
 def look(job: RunningJob, reader: ProgressReader | None) -> Progress | None:
     """How far a job is: what its engine counts, or else what its workers wrote; None where neither tells."""
-    counters = job.counters()
-    if "read" in counters:
-        quarantined = sum(count for name, count in counters.items() if name.startswith("quarantined/"))
-        return Progress(counters["read"], quarantined, counters.get("written", 0), counters.get("bytes", 0))
-    return reader.look() if reader else None
+    return Progress.of_counters(job.counters()) or (reader.look() if reader else None)
 
 
 def expect_no_other_job(dataset: str, generation: str) -> None:

@@ -107,11 +107,11 @@ class JobRecord:
 
     def _is_sound(self) -> bool:
         """Whether it is of the kinds that `write` leaves: whoever can write the dataset may have written it."""
-        texts = (self.generation, self.run, self.engine, self.job_id, self.started, *self.beam_arguments)
+        strings = (self.generation, self.run, self.engine, self.job_id, self.started, *self.beam_arguments)
         optional = (self.url, self.replaces, self.flink_master)
         numbers = (self.units, 0 if self.examples is None else self.examples)
         return (
-            all(isinstance(each, str) for each in texts)
+            all(isinstance(each, str) for each in strings)
             and all(each is None or isinstance(each, str) for each in optional)
             and all(isinstance(each, int) for each in numbers)
             and leading_options(self.beam_arguments) == tuple(self.beam_arguments)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from .attend import attend
 
 _BOOT = "/opt/apache/beam/boot"  # in Beam's images, and in those made from them
-_NAME = "penstock-worker"
+PROGRAM = "penstock-worker"
 _POOL = "--worker_pool"
 _POOL_PORT = "50000"  # Beam's
 
@@ -28,7 +28,7 @@ def main() -> None:
     boot = find_boot()
     if boot is None:
         sys.exit(
-            f"penstock-worker: expected Beam's boot, found nothing at {_BOOT}; name it by PENSTOCK_BOOT, take it from "
+            f"{PROGRAM}: expected Beam's boot, found nothing at {_BOOT}; name it by PENSTOCK_BOOT, take it from "
             "the image apache/beam_python3.11_sdk, or build it: "
             "go install github.com/apache/beam/sdks/v2/python/container@v2.77.0"
         )
@@ -61,9 +61,11 @@ def _run_pool(arguments: Sequence[str]) -> int:
         arguments = [*arguments, f"--service_port={_POOL_PORT}"]
     module = "apache_beam.runners.worker.worker_pool_main"
     environment = worker_environment()
-    starter = shutil.which(_NAME, path=environment["PATH"])
+    starter = shutil.which(PROGRAM, path=environment["PATH"])
     if starter is None:
-        sys.exit(f"{_NAME}: expected {_NAME} in PATH, which the pool starts workers by, found none; install Penstock")
+        sys.exit(
+            f"{PROGRAM}: expected {PROGRAM} in PATH, which the pool starts workers by, found none; install Penstock"
+        )
     return attend([sys.executable, "-m", module, f"--container_executable={starter}", *arguments], None, environment)
 
 

@@ -1,13 +1,18 @@
-"""How far the units are: each worker tells it in one small file of its own, and a look reads those that are new."""
+"""How far the units are: each worker tells it in one small file of its own, and a look reads those that are new.
+
+Engines that keep counters tell it, too.
+"""
 
 import contextlib
 import json
 import time
 import uuid
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass
 
 from ..storage import files
 
+NAMESPACE = "penstock"  # of the counters that workers keep by Beam's metrics
 _INTERVAL, _STORE_INTERVAL = 0.5, 10.0  # seconds between two writes, to a local disk and to a store
 _SHARE = 20  # so many times as long as a write takes there is none
 
@@ -27,6 +32,14 @@ class Progress:
     quarantined: int = 0
     written: int = 0
     bytes: int = 0
+
+    @classmethod
+    def of_counters(cls, counters: Mapping[str, int]) -> "Progress | None":
+        """What an engine has counted of Penstock's counters; None where it does not tell."""
+        if "read" not in counters:
+            return None
+        quarantined = sum(count for name, count in counters.items() if name.startswith("quarantined/"))
+        return cls(counters["read"], quarantined, counters.get("written", 0), counters.get("bytes", 0))
 
     def furthest(self, other: "Progress") -> "Progress":
         """The larger of each figure: two attempts at a unit count once."""

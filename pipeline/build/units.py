@@ -32,7 +32,7 @@ from .claim import expect_claimed
 from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
 from .journal import FinishedUnits, Journal, encode_hashes
-from .progress import Progress, ProgressWriter
+from .progress import NAMESPACE, Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, store, write_lines
 from .tasks import Spread, StageDoFn, Wait, each
@@ -433,11 +433,11 @@ def _progress(finished: Journal) -> Progress:
 def _count(finished: Journal) -> None:
     """Beam's counters, for the engines' own displays and for those who follow a job."""
     progress = _progress(finished)
-    Metrics.counter("penstock", "read").inc(progress.read)
-    Metrics.counter("penstock", "written").inc(progress.written)
-    Metrics.counter("penstock", "bytes").inc(progress.bytes)
+    Metrics.counter(NAMESPACE, "read").inc(progress.read)
+    Metrics.counter(NAMESPACE, "written").inc(progress.written)
+    Metrics.counter(NAMESPACE, "bytes").inc(progress.bytes)
     for code, count in finished.quarantined.items():
-        Metrics.counter("penstock", f"quarantined/{code}").inc(count)
+        Metrics.counter(NAMESPACE, f"quarantined/{code}").inc(count)
     for reason, count in finished.filtered.items():
-        Metrics.counter("penstock", f"filtered/{reason}").inc(count)
+        Metrics.counter(NAMESPACE, f"filtered/{reason}").inc(count)
     logging.getLogger(__name__).debug("unit %d: %d of %d written", finished.unit, finished.written, finished.read)

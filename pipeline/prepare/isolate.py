@@ -28,10 +28,8 @@ from .outcomes import Outcome
 from .payloads import Payloads
 from .shipping import carried
 
+WORKER_DIED = "worker_died"  # the code of what kills a worker, or its child in a worker's place
 _MODULE = "penstock.pipeline.prepare.isolate"
-
-
-WORKER_DIED = "worker_died"
 
 
 class IsolatedPreparer:
