@@ -21,8 +21,8 @@ def root_cause(error: BaseException) -> str:
 
     while error.__cause__ is not None:
         error = error.__cause__
-    if isinstance(error, grpc.Call):
-        return cause_in_words(error.details() or str(error))
+    if isinstance(error, grpc.RpcError) and callable(getattr(error, "details", None)):
+        return cause_in_words(str(error.details()))
     return cause_in_words(f"{type(error).__name__}: {str(error).strip()}")
 
 

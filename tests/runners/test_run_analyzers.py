@@ -82,6 +82,7 @@ def golden(dataset: Path) -> str:
     return json.dumps({name: value for name, value in entry.items() if name != "shard"}, sort_keys=True)
 
 
+@pytest.mark.slow
 def test_a_store_without_a_shared_folder_gives_what_a_disk_does(tmp_path: Path):
     raw = table(tmp_path / "raw")
     recipe = Recipe(source=Csv("*.csv"), features=features, shards=4, splits={"train": 0.8, "test": 0.2})

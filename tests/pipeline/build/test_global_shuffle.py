@@ -114,6 +114,7 @@ def count_requests(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
+@pytest.mark.slow
 def test_of_thousands_of_units_a_shard_reads_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """2,000 units: no step reads more than twice the root of them, and what a unit says does not grow with them."""
     root, units = str(tmp_path), 2000

@@ -92,8 +92,17 @@ def test_resizing_tall_and_narrow_photos_is_that_of_training(fit: Any) -> None:
         np.testing.assert_array_equal(actual, in_training(payload, step), str(size))
 
 
-@pytest.mark.parametrize("fit", ["stretch", "cover", "letterbox"])
-@pytest.mark.parametrize(("mode", "scale"), [("RGB", 1), ("RGB", 2.5), ("L", 2)])
+@pytest.mark.parametrize(
+    ("fit", "mode", "scale"),
+    [
+        ("stretch", "RGB", 1),
+        ("cover", "L", 2),
+        ("letterbox", "RGB", 2.5),
+        pytest.param("stretch", "L", 2.5, marks=pytest.mark.slow),
+        pytest.param("cover", "RGB", 1, marks=pytest.mark.slow),
+        pytest.param("letterbox", "L", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_photos_decoded_at_a_fraction_of_their_size(fit: Any, mode: Any, scale: float) -> None:
     steps = [image.min_size(10, 10), image.resize(24, 33, fit=fit, fill=(9, 200, 30)), image.center_crop(20, 20)]
     payloads = []
@@ -119,7 +128,7 @@ def test_a_fraction_is_for_a_resize_that_comes_first() -> None:
     for steps in ([image.center_crop(600, 600), image.resize(24, 24)], [image.convert("L"), image.resize(24, 24)]):
         actual = served(payload, *steps, scale=1)
         np.testing.assert_array_equal(actual, in_training(payload, *steps, scale=1))
-        np.testing.assert_array_equal(actual, served(payload, *steps))
+        np.testing.assert_array_equal(actual, in_training(payload, *steps))
 
 
 def test_the_other_steps() -> None:
