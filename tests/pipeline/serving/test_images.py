@@ -107,7 +107,7 @@ def test_photos_decoded_at_a_fraction_of_their_size(fit: Any, mode: Any, scale: 
     steps = [image.min_size(10, 10), image.resize(24, 33, fit=fit, fill=(9, 200, 30)), image.center_crop(20, 20)]
     payloads = []
     for number, (height, width) in enumerate([(40, 60), (331, 257), (100, 517), (403, 99), (640, 777), (24, 33)]):
-        for orientation in (1, 2, 3, 4, 5, 6, 7, 8):
+        for orientation in range(1 + number % 2, 9, 2):
             exif = Image.Exif()
             exif[0x0112] = orientation
             kind = {"subsampling": orientation % 3, "progressive": orientation % 2 == 0}
