@@ -142,8 +142,8 @@ def show_plan(entry: Mapping[str, Any]) -> None:
 def _show_costs(console: Console, units: int, estimate: Mapping[str, Any]) -> None:
     """Prints what a run takes."""
     written, table = estimate["bytes_written"], Table("estimate", "likely", "between", "", title_justify="left")
-    table.add_row("work of one core", *_interval(estimate["cpu_seconds"], _time_in_words), f"{units} units")
-    workers = f"{estimate['workers']} workers of {estimate['cores']} cores"
+    table.add_row("work of one core", *_interval(estimate["cpu_seconds"], _time_in_words), _number(units, "unit"))
+    workers = f"{_number(estimate['workers'], 'worker')} of {_number(estimate['cores'], 'core')}"
     table.add_row("time", *_interval(estimate["wall_seconds"], _time_in_words), workers)
     table.add_row(
         "vCPU hours", *_interval(estimate["vcpu_hours"], lambda hours: f"{hours:.3g}"), "while they are there"
@@ -159,12 +159,17 @@ def _show_costs(console: Console, units: int, estimate: Mapping[str, Any]) -> No
     console.print(table)
     if money and money["without_price"]:
         console.print(f"without a price: {', '.join(money['without_price'])}", soft_wrap=True)
-    console.print(f"An estimate from {estimate['sampled']} pieces of the input, prepared on this machine.")
+    console.print(f"An estimate from {_number(estimate['sampled'], 'piece')} of the input, prepared on this machine.")
 
 
 def _interval(interval: Mapping[str, float], in_words: Callable[[float], str]) -> tuple[str, str]:
     """What is likely, and between what it is."""
     return in_words(interval["likely"]), f"{in_words(interval['low'])} and {in_words(interval['high'])}"
+
+
+def _number(count: int, noun: str) -> str:
+    """`1 unit`, `2 units`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _time_in_words(seconds: float) -> str:
