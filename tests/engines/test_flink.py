@@ -16,7 +16,7 @@ from stores.servers import free_port
     ("recipe", "source", "output", "beam"),
     [
         ("people_csv", "s3", "s3", (STREAMING,)),
-        ("people_json", "local", "local", ()),
+        pytest.param("people_json", "local", "local", (), marks=pytest.mark.slow),
         pytest.param("images", "local", "s3", (), marks=pytest.mark.slow),
         pytest.param("images", "s3", "local", (STREAMING,), marks=pytest.mark.slow),
     ],
