@@ -10,7 +10,7 @@ import apache_beam as beam
 from .build.duplicates import DuplicateOptions, FindDuplicates, HashUnits
 from .build.phases import EvaluatePhase, ReducePhase
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
-from .build.tasks import Refusal, Signal, Spread, Wait, each, is_worth_another_try
+from .build.tasks import Refusal, Signal, Spread, Wait, is_worth_another_try
 from .build.units import MakeOptions, MakeUnits, ShuffleGlobally
 from .build.versions import expect_launchers
 from .commit.commit import CommitOptions, commit
@@ -92,8 +92,8 @@ class FindRows(beam.PTransform):
 
     def expand(self, ready: beam.PCollection) -> beam.PCollection:
         options, run = self._options, self._run
-        scanned = ready | "Tasks" >> Spread(each(options.tasks)) | "Scan" >> beam.ParDo(ScanRanges(options, run))
-        table = scanned | "Scanned" >> Wait() | "Table" >> Spread(each(1))
+        scanned = ready | "Tasks" >> Spread(options.tasks) | "Scan" >> beam.ParDo(ScanRanges(options, run))
+        table = scanned | "Scanned" >> Wait() | "Table" >> Spread(1)
         return table | "Resolve" >> beam.ParDo(ResolveRanges(options, run))
 
 
@@ -107,8 +107,8 @@ class FindAllDuplicates(beam.PTransform):
 
     def expand(self, ready: beam.PCollection) -> beam.PCollection:
         options, run = self._options, self._run
-        hashed = ready | "ToHash" >> Spread(each(options.units)) | "Hash" >> beam.ParDo(HashUnits(options, run))
-        partitions = hashed | "Hashed" >> Wait() | "Partitions" >> Spread(each(options.partitions))
+        hashed = ready | "ToHash" >> Spread(options.units) | "Hash" >> beam.ParDo(HashUnits(options, run))
+        partitions = hashed | "Hashed" >> Wait() | "Partitions" >> Spread(options.partitions)
         return partitions | "Duplicates" >> beam.ParDo(FindDuplicates(options, run)) | "Found" >> Wait()
 
 
@@ -126,8 +126,8 @@ class Analyze(beam.PTransform):
         make, units = self._job.make, self._job.units
         for phase in range(1, make.analysis.phases):
             evaluate, reduce = EvaluatePhase(make, units, phase - 1), ReducePhase(make, phase)
-            results = made | f"Phase{phase}" >> Spread(each(1)) | f"Evaluate{phase}" >> beam.ParDo(evaluate)
-            numbers = results | f"Evaluated{phase}" >> Wait() | f"Units{phase}" >> Spread(each(units))
+            results = made | f"Phase{phase}" >> Spread(1) | f"Evaluate{phase}" >> beam.ParDo(evaluate)
+            numbers = results | f"Evaluated{phase}" >> Wait() | f"Units{phase}" >> Spread(units)
             made = numbers | f"Reduce{phase}" >> beam.ParDo(reduce) | f"Reduced{phase}" >> Wait()
         return made
 

@@ -6,6 +6,8 @@ Every message says what was expected, what was found and what to do. The command
 import inspect
 import os
 
+INTERRUPTED = 130  # the exit code of a command that its user interrupted
+
 
 def in_words(error: BaseException, function: object) -> str:
     """An error that a user's function raised, with the line of the function's own file that led to it."""

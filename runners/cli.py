@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from ..pipeline.errors import PenstockError, RequestError
+from ..pipeline.errors import INTERRUPTED, PenstockError, RequestError
 from ..pipeline.formats.printable import printable
 from . import process
 
@@ -277,7 +277,6 @@ def _detaching(quiet: bool, as_json: bool) -> Iterator[None]:
     """Says how a job is followed that goes on without this command; interrupted, it ends with exit code 130."""
     from . import report
     from .follow import Detached
-    from .metrics import exit_code_of
 
     try:
         yield
@@ -285,8 +284,8 @@ def _detaching(quiet: bool, as_json: bool) -> Iterator[None]:
         if not quiet or as_json:
             with process.spoken_if_possible():
                 _print(report.submitted_entry(detached.record), as_json, report.show_submitted)
-        if code := exit_code_of(detached):
-            sys.exit(code)
+        if detached.exit_code:
+            sys.exit(detached.exit_code)
 
 
 def _finish(dataset: str, result: "Result", hook: str | None, quiet: bool, as_json: bool) -> None:
@@ -527,7 +526,7 @@ def _errors() -> Iterator[None]:
     except OSError as error:  # a disk that is full, a folder that may not be read
         _fail(f"error: {error}", PenstockError.exit_code)
     except KeyboardInterrupt:
-        _fail("interrupted: run the same command again to resume", 130)
+        _fail("interrupted: run the same command again to resume", INTERRUPTED)
 
 
 def _fail(sentence: str, exit_code: int) -> NoReturn:

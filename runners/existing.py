@@ -13,7 +13,7 @@ from ..pipeline.formats.pointer import Pointer, publish
 from ..pipeline.job import PlannedRun, find_units
 from ..pipeline.storage import files
 from .follow import alone, remove_work
-from .reporter import Reporter
+from .reporter import MAKING, Reporter
 
 if TYPE_CHECKING:
     from ..pipeline.beam import Job
@@ -101,7 +101,7 @@ def repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Report
         return False
     from ..pipeline.build.units import make_units
 
-    reporter.stage(f"making {len(affected)} of {job.commit.plan.units} units")
+    reporter.stage(f"{MAKING} {len(affected)} of {job.commit.plan.units} units")
     listed = set(manifest.files())
     try:
         for journal in make_units(job.make, affected):

@@ -11,14 +11,14 @@ from functools import partial
 from ..pipeline import errors
 from ..pipeline.build.journal import FinishedUnits
 from ..pipeline.build.progress import Progress, ProgressReader, interval
-from ..pipeline.errors import DatasetError, OverBudgetError, PenstockError, RequestError
+from ..pipeline.errors import INTERRUPTED, DatasetError, OverBudgetError, PenstockError, RequestError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest
 from ..pipeline.storage import files
 from ..pipeline.storage.leases import Lease, leased_folder
 from .engine import Engine, EngineOptions, RunningJob
 from .job_record import JobRecord
-from .reporter import Interrupt, Reporter, Silent
+from .reporter import MAKING, Interrupt, Reporter, Silent
 
 _REMOTE_POLL = 5.0  # seconds between two looks at a job elsewhere
 _SIGNS = 30.0  # seconds in which a job's workers give a sign of life, if there are any
@@ -44,6 +44,11 @@ class Detached(Exception):
         super().__init__(f"{record.name} goes on; follow it with: penstock attach {record.dataset}")
         self.record = record
         self.interrupted = interrupted
+
+    @property
+    def exit_code(self) -> int:
+        """The command's exit code."""
+        return INTERRUPTED if self.interrupted else 0
 
 
 @contextlib.contextmanager
@@ -264,7 +269,7 @@ def attach(
     if cancels:
         cancel(job, record)
         return None
-    reporter.stage("making")
+    reporter.stage(MAKING)
     reporter.submitted(engine.name, record.job_id, job.url or record.url, record.examples)
     try:
         with Watch(job, engine, files.join(record.root, paths.progress(record.run)), reporter):

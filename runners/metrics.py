@@ -12,14 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..pipeline.build.progress import Progress
-from ..pipeline.errors import PenstockError, RequestError
+from ..pipeline.errors import INTERRUPTED, PenstockError, RequestError
 from ..pipeline.job import PlannedRun
 from ..pipeline.storage import files
 from .follow import Detached
-from .reporter import Interrupt, Reporter, Silent
+from .reporter import MAKING, Interrupt, Reporter, Silent
 
 _EVERY = 5.0  # seconds between two times that the file is written
-_STATES = ("planning", "making", "submitted", "committed", "up_to_date", "failed")
+_STATES = ("planning", MAKING, "submitted", "committed", "up_to_date", "failed")
 _HELP = {
     "penstock_run_info": ("gauge", "What is made, and where: always 1."),
     "penstock_run_state": ("gauge", "1 for the state that the run is in."),
@@ -103,8 +103,8 @@ class MetricsFile(Silent):
         self._thread.start()
 
     def stage(self, text: str) -> None:
-        if text.startswith("making"):
-            self._figures.state = "making"
+        if text.startswith(MAKING):
+            self._figures.state = MAKING
 
     def planned(self, planned: PlannedRun) -> None:
         self._figures.planned = planned.plan.units.examples
@@ -114,7 +114,7 @@ class MetricsFile(Silent):
     def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
         self._figures.planned = examples
         self._figures.info = self._figures.info | {"engine": engine, "job": job_id, "url": url or ""}
-        self._figures.state = "making"
+        self._figures.state = MAKING
 
     def warn(self, warnings: Sequence[str]) -> None:
         self._figures.warnings += len(warnings)
@@ -202,7 +202,7 @@ def kept_metrics(path: str | None, dataset: str, reporter: Reporter) -> Iterator
     try:
         yield _Both(reporter, figures)
     except Detached as detached:
-        figures.end(exit_code_of(detached), "submitted")
+        figures.end(detached.exit_code, "submitted")
         raise
     except BaseException as error:
         figures.end(exit_code_of(error), "failed")
@@ -212,11 +212,9 @@ def kept_metrics(path: str | None, dataset: str, reporter: Reporter) -> Iterator
 
 def exit_code_of(error: BaseException) -> int:
     """The exit code that the command line ends with for an error."""
-    if isinstance(error, PenstockError):
+    if isinstance(error, PenstockError | Detached):
         return error.exit_code
-    if isinstance(error, Detached):
-        return 130 if error.interrupted else 0
-    return 130 if isinstance(error, KeyboardInterrupt) else PenstockError.exit_code
+    return INTERRUPTED if isinstance(error, KeyboardInterrupt) else PenstockError.exit_code
 
 
 def _escape(text: str) -> str:

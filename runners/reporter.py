@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     from ..pipeline.job import PlannedRun
 
 
+MAKING = "making"  # the stage in which examples are made
+
+
 class Interrupt(Enum):
     """What an interrupted command is to do with its job."""
 

@@ -43,7 +43,7 @@ from .follow import (
 )
 from .job_record import JobRecord
 from .process import expect_preparing
-from .reporter import Reporter, Silent
+from .reporter import MAKING, Reporter, Silent
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -155,7 +155,7 @@ def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -
             remove_work(job.make.root, lease)
             reporter.committed([])
             return Result("committed", existing.manifest)
-        reporter.stage("making")
+        reporter.stage(MAKING)
         job = replace(
             job,
             finished=before.numbers(),

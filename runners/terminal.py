@@ -13,7 +13,7 @@ from ..pipeline.build.progress import Progress
 from ..pipeline.formats.printable import printable
 from ..pipeline.job import PlannedRun
 from .process import spoken_if_possible
-from .reporter import Interrupt, Reporter, Silent
+from .reporter import MAKING, Interrupt, Reporter, Silent
 
 _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 
@@ -105,8 +105,8 @@ class _Bar:
             self._progress.start()
 
     def stage(self, text: str) -> None:
-        if text == "making":
-            self._progress.update(self._task, description="making", visible=True)
+        if text == MAKING:
+            self._progress.update(self._task, description=MAKING, visible=True)
         else:
             self._console.print(printable(f"{text} …"), style="dim")
 

@@ -91,18 +91,18 @@ class Spread(beam.PTransform):
     Without the shuffle an engine would run the stage where the signal is, in one thread.
     """
 
-    def __init__(self, tasks: Iterable[Sequence[int]]) -> None:
+    def __init__(self, tasks: Iterable[Sequence[int]] | int) -> None:
+        """Lists the tasks.
+
+        Args:
+          tasks: The numbers of each; or how many there are, of one number each, from 0 on.
+        """
         super().__init__()
-        self._tasks = [tuple(numbers) for numbers in tasks]
+        self._tasks = [(number,) for number in range(tasks)] if isinstance(tasks, int) else [*map(tuple, tasks)]
 
     def expand(self, signal: beam.PCollection) -> beam.PCollection:
         tasks = signal | "List" >> beam.FlatMap(_list, self._tasks)
         return tasks if len(self._tasks) == 1 else tasks | "Reshuffle" >> beam.Reshuffle()
-
-
-def each(count: int) -> Iterator[tuple[int]]:
-    """So many numbers, each a task."""
-    return ((number,) for number in range(count))
 
 
 def _list(signal: Signal, tasks: Sequence[tuple[int, ...]]) -> Iterator[Task]:

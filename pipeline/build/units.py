@@ -35,7 +35,7 @@ from .journal import FinishedUnits, Journal, encode_hashes
 from .progress import NAMESPACE, Progress, ProgressWriter
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, store, write_lines
-from .tasks import Spread, StageDoFn, Wait, each
+from .tasks import Spread, StageDoFn, Wait
 
 if TYPE_CHECKING:
     from ..analysis.phases import PhaseReducer, UnitReducer
@@ -374,16 +374,16 @@ class ShuffleGlobally(beam.PTransform):
     def expand(self, units: beam.PCollection) -> beam.PCollection:
         options = self._options
         if group_size(options.targets) > 1:
-            pairs = each(count_groups(options.targets) ** 2)
+            pairs = count_groups(options.targets) ** 2
             units = (
                 units
-                | "Digests" >> Spread(each(1))
+                | "Digests" >> Spread(1)
                 | "Digest" >> beam.ParDo(DigestSegments(options, options.run))
                 | "Pairs" >> Spread(pairs)
                 | "Combine" >> beam.ParDo(CombineSegments(options, options.run))
                 | "Combined" >> Wait()
             )
-        targets = units | "Targets" >> Spread(each(options.targets))
+        targets = units | "Targets" >> Spread(options.targets)
         return targets | "Gather" >> beam.ParDo(GatherTargets(options, options.run)) | "Gathered" >> Wait()
 
 

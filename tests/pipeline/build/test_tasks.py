@@ -10,7 +10,7 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from penstock.pipeline.build.claim import claim, expect_claimed, stop
-from penstock.pipeline.build.tasks import Refusal, Signal, Spread, StageDoFn, Task, Wait, each
+from penstock.pipeline.build.tasks import Refusal, Signal, Spread, StageDoFn, Task, Wait
 from penstock.pipeline.errors import OverBudgetError, PenstockError, RequestError
 from penstock.pipeline.formats import paths
 from penstock.pipeline.prepare.shipping import NO_MODULES, OwnModules
@@ -47,7 +47,7 @@ def test_stages_end_in_one_signal_that_counts_their_tasks(tmp_path: Any) -> None
     options = pipeline_options(1, [])
     with beam.Pipeline(runner=make_runner(options), options=options) as pipeline:
         begun = pipeline | beam.Impulse() | beam.Map(lambda _: Signal())
-        first = begun | "A" >> Spread(each(100)) | beam.ParDo(Odd("memory://x")) | "B" >> Wait()
+        first = begun | "A" >> Spread(100) | beam.ParDo(Odd("memory://x")) | "B" >> Wait()
         second = first | "C" >> Spread([(1, 3), (5,)]) | "D" >> beam.ParDo(Odd("memory://x")) | "E" >> Wait()
         assert_that(first, equal_to([Signal(100)]), "first")
         assert_that(second, equal_to([Signal(3)]), "second")
@@ -60,8 +60,8 @@ def test_a_refusal_ends_the_stages_that_follow(tmp_path: Any) -> None:
     options = pipeline_options(1, [])
     with beam.Pipeline(runner=make_runner(options), options=options) as pipeline:
         begun = pipeline | beam.Impulse() | beam.Map(lambda _: Signal())
-        first = begun | "A" >> Spread(each(3)) | beam.ParDo(Odd(root, PenstockError("no"))) | "B" >> Wait()
-        second = first | "C" >> Spread(each(10)) | "D" >> beam.ParDo(Odd(root)) | "E" >> Wait()
+        first = begun | "A" >> Spread(3) | beam.ParDo(Odd(root, PenstockError("no"))) | "B" >> Wait()
+        second = first | "C" >> Spread(10) | "D" >> beam.ParDo(Odd(root)) | "E" >> Wait()
         assert_that(first, equal_to([Signal(1, refusal)]), "first")
         assert_that(second, equal_to([Signal(0, refusal)]), "second")
     with pytest.raises(PenstockError, match=r"^no$"):  # so that no unit begins any more
@@ -79,7 +79,7 @@ def test_no_stage_has_a_side_input_and_each_is_spread() -> None:
     """A side input would be held, or built anew for each element; a stage that is fused to the signal is one thread."""
     pipeline = beam.Pipeline()
     begun = pipeline | beam.Impulse() | beam.Map(lambda _: Signal())
-    _ = begun | "A" >> Spread(each(3)) | "do" >> beam.ParDo(Odd("memory://x")) | "B" >> Wait()
+    _ = begun | "A" >> Spread(3) | "do" >> beam.ParDo(Odd("memory://x")) | "B" >> Wait()
     transforms = pipeline.to_runner_api().components.transforms.values()
     kinds = {transform.unique_name: transform.spec.urn for transform in transforms}
     for transform in transforms:
