@@ -13,7 +13,7 @@ from .build.scan import ResolveRanges, ScanOptions, ScanRanges
 from .build.tasks import Refusal, Signal, Spread, Wait, is_worth_another_try
 from .build.units import MakeOptions, MakeUnits, ShuffleGlobally
 from .build.versions import expect_launchers
-from .commit.commit import CommitOptions, commit
+from .commit.commit import CommitOptions, commit, over_budget
 from .formats import paths
 from .storage import files
 
@@ -142,10 +142,13 @@ class Commit(beam.DoFn):
         self._options = options
 
     def process(self, made: Signal) -> Iterator[dict[str, Any]]:
-        refusal = made.refusal or self._commit()
+        refusal, is_whole = made.refusal, made.refusal is None  # all units were made
+        if refusal is None:
+            refusal = self._commit()
+        elif error := over_budget(self._options):  # analyzers choke on nothing: say why there is nothing
+            refusal, is_whole = Refusal.of(error), True
         outcome: dict[str, Any] = {"committed": self._options.generation_id}
         if refusal:
-            is_whole = made.refusal is None  # all units were made
             outcome = {"refused": refusal.kind, "message": refusal.message, "is_whole": is_whole}
         uri = files.join(self._options.root, paths.outcome(self._options.run))
         files.write_bytes(uri, json.dumps(outcome).encode())

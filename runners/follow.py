@@ -76,7 +76,7 @@ def remove_folder(folder: str, lease: Lease) -> None:
 
 
 def raise_refusal(
-    root: str, run: str, is_committed: Callable[[], bool], ended_early: Callable[[str], PenstockError]
+    root: str, run: str, is_committed: Callable[[], bool], failed: Callable[[str], PenstockError]
 ) -> None:
     """Raises what a run ended for without a commit, if it did; an attempt may fail beside one that succeeds.
 
@@ -84,18 +84,37 @@ def raise_refusal(
       root: The generation's URI.
       run: The run's id.
       is_committed: Whether the dataset is what the run made.
-      ended_early: What to say where not all was made, or the commit failed by accident, and why.
+      failed: What to say where not all was made, or the commit failed by accident, and why.
 
     Raises:
-      PenstockError: the refusal.
-      FileNotFoundError: how the run ended is not known.
+      PenstockError: the refusal; or how the run ended is not known.
     """
-    outcome = json.loads(files.read_bytes(files.join(root, paths.outcome(run))))
+    try:
+        outcome = json.loads(files.read_bytes(files.join(root, paths.outcome(run))))
+    except FileNotFoundError as error:
+        if is_committed():  # who followed the job beside this process has removed it
+            return
+        raise PenstockError(f"{root}: expected word of how the job ended, found none; run again") from error
     if "refused" in outcome and not is_committed():
         if not outcome["is_whole"] or not hasattr(errors, outcome["refused"]):
-            raise ended_early(outcome["message"])
+            raise failed(outcome["message"])
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
+
+
+def ended_early(name: str, root: str, units: int, why: str) -> PenstockError:
+    """What to say of a run that ended before all was made.
+
+    Args:
+      name: The run.
+      root: The generation's URI.
+      units: How many units there are.
+      why: Why it ended.
+    """
+    finished = "its finished units cannot be counted"
+    with contextlib.suppress(OSError):
+        finished = f"{len(FinishedUnits(root).numbers())} of {units} units are finished"
+    return PenstockError(f"{name} failed, nothing was committed: {why}\n{finished}; run again to resume")
 
 
 def progress_of(manifest: Manifest) -> Progress:
@@ -278,7 +297,7 @@ def attach(
         if not record.is_committed():
             if has_ended(job):
                 record.remove()
-            raise _ended_early(record, str(error)) from error
+            raise _failed(record)(str(error)) from error
     else:
         _expect_success(record)
     return _conclude(record, reporter)
@@ -299,25 +318,15 @@ def _has_outcome(record: JobRecord) -> bool:
 def _expect_success(record: JobRecord) -> None:
     """Raises what a job that has ended was refused for."""
     try:
-        raise_refusal(record.root, record.run, record.is_committed, partial(_ended_early, record))
-    except FileNotFoundError as error:
-        if not record.is_committed():  # who followed it beside this one has removed it
-            raise PenstockError(
-                f"{record.root}: expected how {record.name} ended, found no word of it; run the same command again"
-            ) from error
+        raise_refusal(record.root, record.run, record.is_committed, _failed(record))
     except PenstockError:
         record.remove()
         raise
 
 
-def _ended_early(record: JobRecord, why: str) -> PenstockError:
-    """What to say of a job that ended before all was made."""
-    finished = "its finished units cannot be counted"
-    with contextlib.suppress(OSError):
-        finished = f"{len(FinishedUnits(record.root).numbers())} of {record.units} units are finished"
-    return PenstockError(
-        f"{record.name} failed, nothing was committed: {why}\n{finished}; run the same command again to resume"
-    )
+def _failed(record: JobRecord) -> Callable[[str], PenstockError]:
+    """Says that a job ended before all was made, given why."""
+    return partial(ended_early, record.name, record.root, record.units)
 
 
 def _conclude(record: JobRecord, reporter: Reporter) -> Result:

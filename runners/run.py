@@ -33,6 +33,7 @@ from .follow import (
     Result,
     Watch,
     alone,
+    ended_early,
     expect_no_other_job,
     has_ended,
     progress_of,
@@ -235,10 +236,11 @@ def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
 
     Raises:
       Detached: it goes on without this process.
-      OverBudgetError: nothing could be analyzed, since too many examples were quarantined.
+      OverBudgetError: too many examples were quarantined.
       PenstockError: a stage failed.
     """
     engine, reporter = launch.engine, launch.reporter
+    failed = partial(ended_early, "the run", job.commit.root, job.commit.plan.units)
     running = engine.submit(partial(_build, job), _job_name("make", launch.request.recipe.name, job.make.run))
     record = None
     if engine.is_detachable:
@@ -258,9 +260,9 @@ def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
             return
         if record and has_ended(running):
             record.remove()
-        raise _ended_early(job, str(error)) from error
+        raise failed(str(error)) from error
     try:
-        raise_refusal(job.commit.root, job.commit.run, partial(_is_committed, job), partial(_ended_early, job))
+        raise_refusal(job.commit.root, job.commit.run, partial(_is_committed, job), failed)
     except PenstockError:
         if record:
             record.remove()
@@ -283,23 +285,6 @@ def _write_record(job: "Job", planned: PlannedRun, running: RunningJob, launch: 
     ).with_options(launch.engine.options)
     record.write()
     return record
-
-
-def _ended_early(job: "Job", why: str) -> PenstockError:
-    """What to say of a run that ended before all was made."""
-    from ..pipeline.commit.commit import check_budget, count
-
-    failed = f"the run failed, nothing was committed: {why}\n"
-    units = job.commit.plan.units
-    try:
-        finished = list(FinishedUnits(job.commit.root).read(range(units)).values())
-        if len(finished) == units:  # analyzers choke on nothing: say why there is nothing
-            check_budget(job.commit, count(job.commit, finished), finished)
-    except OSError as error:  # of a store that may have failed the run, too
-        return PenstockError(f"{failed}its finished units cannot be counted ({error}); run again to resume")
-    except PenstockError as error:
-        return error
-    return PenstockError(f"{failed}{len(finished)} of {units} units are finished; run again to resume")
 
 
 def _build(job: "Job", pipeline: "beam.Pipeline") -> None:

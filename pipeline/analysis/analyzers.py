@@ -426,11 +426,15 @@ def _twice_rounded(combine: Any, accumulator: Accumulator) -> Any:
 
 
 def _above(ranked: Sequence[Any], frequency: float, information: float, dtype: str) -> list[Any]:
-    """The tokens that reach both thresholds, as bytes, and the one number that they are ordered by."""
+    """The tokens that reach both thresholds, as bytes, and the one number that they are ordered by.
+
+    A frequency of 0 is no threshold: weights may be negative.
+    """
     kept = []
+    has_threshold = frequency > 0 or information > float("-inf")
     for value, token in ranked:
         informativeness, number = value if isinstance(value, tuple) else (float("inf"), value)
-        if number >= frequency and informativeness >= information:
+        if not has_threshold or (number >= frequency and informativeness >= information):
             kept.append((value[0] if isinstance(value, tuple) else value, token))
     if dtype == tf.string.name:
         return kept

@@ -325,7 +325,7 @@ def evaluate(
       The results of this phase and of those before it.
 
     Raises:
-      PenstockError: the units' analyzers are not those that `features` has here.
+      PenstockError: the units' analyzers are not those that `features` has here, or there is no example.
     """
     traced = TracedFeatures(analysis, results, os.path.join(folder, "traced"))
     ready = traced.ready()
@@ -339,6 +339,11 @@ def evaluate(
                     "analyzed; call tft.* in the same order in every process (do not iterate over a set), or give names"
                 )
             merged[name] = reductions[name][0].merge(merged[name], accumulator) if name in merged else accumulator
+    if reductions and not merged:
+        raise PenstockError(
+            "the split that statistics come from came out empty: every example of it was quarantined or filtered, and "
+            "nothing is left for tft.* in `features`; nothing was committed"
+        )
     written = os.path.join(folder, "written")
     names = {label: name for name, (_, _, label) in reductions.items()}
     traverser = nodes.Traverser(Evaluator(traced.graph, names, merged, units, summaries, written))

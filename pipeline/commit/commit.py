@@ -171,6 +171,22 @@ def check_budget(options: CommitOptions, totals: Totals, journals: Sequence[Jour
         )
 
 
+def over_budget(options: CommitOptions) -> OverBudgetError | None:
+    """That too much was quarantined, where that is so in a run whose units are made and which was refused after that.
+
+    Raises:
+      OSError: what the units left cannot be read.
+    """
+    journals = list(FinishedUnits(options.root).load(range(options.plan.units)))
+    try:
+        check_budget(options, count(options, journals), journals)
+    except OverBudgetError as error:
+        return error
+    except PenstockError:
+        pass  # not all is made
+    return None
+
+
 def commit(options: CommitOptions) -> Manifest:
     """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
 

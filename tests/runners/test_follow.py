@@ -276,6 +276,18 @@ def test_a_refused_commit_is_told_though_the_engine_has_forgotten_the_job(
     assert JobRecord.find(asked.output) is None
 
 
+def test_a_run_whose_end_another_command_has_seen_has_committed(local: RunRequest, elsewhere: Elsewhere):
+    """As of a launcher that was suspended with its machine, and whose lease was taken meanwhile."""
+
+    class Suspended(Hears):
+        def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
+            elsewhere.jobs[job_id].wait()
+            for folder in Path(local.output).glob(f"*/{paths.WORK}"):
+                shutil.rmtree(folder)
+
+    assert run(local, Suspended(), elsewhere).status == "committed"
+
+
 def test_a_run_that_takes_over_leaves_no_record_of_another(request_for: Any, elsewhere: Elsewhere, tmp_path: Path):
     recipe = Recipe(source=Images("images/*.png"), prepare=[unlucky], shards=3)
     asked = request_for(str(tmp_path / "dataset"), recipe, max_quarantined="0")

@@ -156,6 +156,12 @@ def test_units_without_rows_of_the_statistics_split_have_no_part(tmp_path: Path,
 
 
 @pytest.mark.slow
+def by_key(inputs: Any) -> dict[str, Any]:
+    """What the first phase computes of nothing is no result that the second could be given."""
+    buckets = tft.bucketize_per_key(inputs["x"], inputs["s"], 3)
+    return {"x": tft.scale_to_z_score(tf.cast(buckets, tf.float32))}
+
+
 @pytest.mark.parametrize("quarantines", [False, True])
 def test_why_nothing_is_left_to_analyze_is_told(tmp_path: Path, quarantines: bool):
     raw = write(tmp_path / "raw", {"a.csv": "n,x,s\n1,2,test\n1,5,test\n1,7,train\n"})
@@ -165,6 +171,6 @@ def test_why_nothing_is_left_to_analyze_is_told(tmp_path: Path, quarantines: boo
             raise ValueError("never") if quarantines else Filtered("no")
         return example
 
-    recipe = Recipe(source=Csv("*.csv"), prepare=[prepare], features=centered, splits=by_column("s", ["train", "test"]))
+    recipe = Recipe(source=Csv("*.csv"), prepare=[prepare], features=by_key, splits=by_column("s", ["train", "test"]))
     with pytest.raises(OverBudgetError if quarantines else PenstockError, match="never" if quarantines else "empty"):
         run(request(recipe, raw, tmp_path / "dataset", "0" * 64))

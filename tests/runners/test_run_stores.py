@@ -265,7 +265,7 @@ def test_a_store_that_fails_for_good_is_told_as_the_first_failure(raw: Path, mon
         def refuse(*_: Any) -> None:
             raise files.UnreachableError("memory://b: no answer in time")
 
-        monkeypatch.setattr(run_step, "FinishedUnits", refuse)
+        monkeypatch.setattr("penstock.runners.follow.FinishedUnits", refuse)
         raise RuntimeError("a worker lost the store")
 
     monkeypatch.setattr("penstock.runners.direct.run", fail)

@@ -103,6 +103,7 @@ def tokens(inputs: Any) -> dict[str, Any]:
     tft.vocabulary(key, vocab_filename="both", labels=label, weights=ones, store_frequency=True)
     tft.vocabulary(key, vocab_filename="compressed", file_format="tfrecord_gzip")
     tft.vocabulary(key, vocab_filename="empty", frequency_threshold=10**6)
+    tft.vocabulary(key, vocab_filename="negative", weights=-inputs["y"], store_frequency=True)
     tft.vocabulary(key, vocab_filename="reserved", reserved_tokens=["k2", "other"])
     tft.experimental.approximate_vocabulary(words, 90, vocab_filename="approximate", store_frequency=True)
     tft.experimental.approximate_vocabulary(words, 90, vocab_filename="approximate2", reserved_tokens=["w0"])
