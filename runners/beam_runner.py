@@ -2,6 +2,7 @@
 
 import contextlib
 import copy
+import json
 import os
 import shutil
 import signal
@@ -31,7 +32,7 @@ from ..pipeline.errors import PenstockError, RequestError
 from .engine import BuildPipeline, EngineOptions, JobState
 from .failures import root_cause
 from .options import refuse_options, unknown_options
-from .worker import PROGRAM
+from .worker import PROGRAM, find_boot
 
 if TYPE_CHECKING:
     from ..pipeline.job import PlannedRun, RunRequest
@@ -46,6 +47,8 @@ _STATES = {
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _PROCESS = f"""'{{"command": "{PROGRAM}"}}'"""
 _EMBEDDED = "embed"  # a job endpoint: Beam's own server in this process
+_BINARIES = {PrismRunner: "--prism_location", SparkRunner: "--spark_job_server_jar"}  # what Beam downloads
+_NO_BINARY = "Unable to fetch"  # what Beam says where it cannot
 _CONNECT_TIMEOUT = 10.0  # seconds
 _FIND_TIMEOUT = 20.0  # seconds
 
@@ -66,8 +69,9 @@ def make(name: str, options: EngineOptions) -> "BeamEngine":
     try:
         runner = beam_runners.create_runner(name)
     except (ValueError, ImportError, AttributeError, TypeError) as error:
-        known = "direct, flink, dataflow, prism, spark, or the name of a class of Beam's such as PortableRunner"
-        raise RequestError(f"--runner: expected {known}, found {name!r} ({error}); check the spelling") from error
+        known = "direct, flink, dataflow, prism, spark, or another of Beam's runners (such as PortableRunner)"
+        missing = f" ({error})" if "." in name else ""  # else Beam lists all that it has for its own tests
+        raise RequestError(f"--runner: expected {known}, found {name!r}{missing}; check the spelling") from error
     if not isinstance(runner, beam_runners.PipelineRunner):
         raise RequestError(f"--runner: expected a runner of Beam's, found {name}, which is {type(runner).__name__}")
     return BeamEngine(name, runner, options, unknown)
@@ -137,6 +141,11 @@ class BeamEngine:
                 f"--environment_type={kind} alone"
             )
         endpoint = portable.job_endpoint
+        if not endpoint and type(self._runner) is portable_runner.PortableRunner:  # the others start a server
+            raise RequestError(
+                f"--runner {self.name}: expected a job server, --job_endpoint=HOST:PORT after `--`, found none; start "
+                "one and name it, or take a runner that starts its own, such as prism or spark"
+            )
         if endpoint and endpoint != _EMBEDDED:
             self._expect_listening(endpoint)
         if not endpoint or portable.environment_type or portable.output_executable_path:
@@ -172,6 +181,8 @@ class BeamEngine:
                 f"{portable.environment_config}, and the job would wait for them for ever; leave out "
                 f"--environment_type (LOOPBACK), or start them by {PROGRAM}: --environment_config={_PROCESS}"
             )
+        if portable.environment_type == "PROCESS" and not portable.job_endpoint:
+            _expect_startable(portable.environment_config)
 
     def _check_spark(self) -> None:
         """Raises RequestError where Spark's job server is to be started and cannot be."""
@@ -205,7 +216,10 @@ class BeamEngine:
             with _same_interrupt():
                 return BeamJob(pipeline.run(), self.is_detachable)
         except Exception as error:  # whatever a runner raises
-            raise PenstockError(f"--runner {self.name} did not take the job: {root_cause(error)}") from error
+            words = root_cause(error)
+            option = next((option for kind, option in _BINARIES.items() if isinstance(self._runner, kind)), None)
+            advice = f"; fetch it elsewhere, and name it after `--`: {option}=FILE" if _NO_BINARY in words else ""
+            raise PenstockError(f"--runner {self.name} did not take the job: {words}{advice}") from error
 
     def find(self, job_id: str) -> "BeamJob":
         endpoint = self._beam_options.view_as(PortableOptions).job_endpoint
@@ -294,3 +308,19 @@ def _same_interrupt() -> Iterator[None]:
     finally:
         if signal.getsignal(signal.SIGINT) is not before:
             signal.signal(signal.SIGINT, before)
+
+
+def _expect_startable(config: str) -> None:
+    """Raises RequestError where a process on this machine could start no worker: Prism would wait for it for ever.
+
+    Args:
+      config: The value of --environment_config.
+    """
+    try:
+        process = json.loads(config)
+        command, environment = process["command"], {**os.environ, **(process.get("env") or {})}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"--environment_config: expected JSON such as {_PROCESS}, found {config}") from error
+    if shutil.which(command) is None:
+        raise RequestError(f"--environment_config: expected a command that is there, found {command}; give its path")
+    find_boot(environment)

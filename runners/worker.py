@@ -10,8 +10,9 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from ..pipeline.errors import RequestError
 from .attend import attend
 
 _BOOT = "/opt/apache/beam/boot"  # in Beam's images, and in those made from them
@@ -25,13 +26,10 @@ def main() -> None:
     arguments = sys.argv[1:]
     if _POOL in arguments:
         sys.exit(_run_pool([argument for argument in arguments if argument != _POOL]))
-    boot = find_boot()
-    if boot is None:
-        sys.exit(
-            f"{PROGRAM}: expected Beam's boot, found nothing at {_BOOT}; name it by PENSTOCK_BOOT, take it from "
-            "the image apache/beam_python3.11_sdk, or build it: "
-            "go install github.com/apache/beam/sdks/v2/python/container@v2.77.0"
-        )
+    try:
+        boot = find_boot()
+    except RequestError as error:
+        sys.exit(f"{PROGRAM}: {error}")
     with tempfile.TemporaryDirectory(prefix="penstock-worker-", ignore_cleanup_errors=True) as folder:
         command = [boot, f"--semi_persist_dir={folder}", *boot_arguments(arguments)]
         code = attend(command, folder, worker_environment())
@@ -49,10 +47,19 @@ def worker_environment() -> dict[str, str]:
     return {**os.environ, "PATH": os.pathsep.join(folders), "RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT": "1"}
 
 
-def find_boot() -> str | None:
-    """Beam's boot: what PENSTOCK_BOOT names, else where Beam's images have it; None where it is not."""
-    named = os.environ.get("PENSTOCK_BOOT")
-    return shutil.which(named or _BOOT)
+def find_boot(environment: Mapping[str, str] = os.environ) -> str:
+    """Beam's boot: what PENSTOCK_BOOT names, else where Beam's images have it.
+
+    Raises:
+      RequestError: it is not there.
+    """
+    place = environment.get("PENSTOCK_BOOT") or _BOOT
+    if boot := shutil.which(place):
+        return boot
+    raise RequestError(
+        f"expected Beam's boot, found nothing at {place}; name it by PENSTOCK_BOOT, take it from the image "
+        "apache/beam_python3.11_sdk, or build it: go install github.com/apache/beam/sdks/v2/python/container@v2.77.0"
+    )
 
 
 def _run_pool(arguments: Sequence[str]) -> int:

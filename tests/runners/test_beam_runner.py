@@ -1,14 +1,17 @@
+import json
 import signal
 import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import apache_beam as beam
 import grpc
 import pytest
 from apache_beam.metrics import Metrics
+from apache_beam.runners.portability.prism_runner import PrismJobServer
 
 from penstock import PenstockError, RequestError
 from penstock.runners import beam_runner
@@ -89,9 +92,42 @@ def test_how_workers_start_needs_its_configuration(environment: str):
 def test_prism_would_wait_for_workers_of_a_process(tmp_path: Path):
     with pytest.raises(RequestError, match=r"would wait for them for ever; .* start them by penstock-worker: --env"):
         check("prism", "--environment_type=PROCESS", '--environment_config={"command": "boot"}')
-    assert not check("prism", "--environment_type=PROCESS", '--environment_config={"command": "/x/penstock-worker"}')
     with pytest.raises(RequestError, match=r"found nothing at .*/prism"):
         check("prism", f"--prism_location={tmp_path / 'prism'}")
+
+
+def test_prism_would_wait_for_workers_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    worker, boot = tmp_path / "penstock-worker", tmp_path / "boot"
+    for program in (worker, boot):
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    process = ("prism", "--environment_type=PROCESS")
+    monkeypatch.setenv("PENSTOCK_BOOT", str(tmp_path / "none"))
+    with pytest.raises(RequestError, match=r"expected JSON such as .*, found penstock-worker$"):
+        check(*process, "--environment_config=penstock-worker")
+    with pytest.raises(RequestError, match="expected a command that is there, found /x/penstock-worker; give its path"):
+        check(*process, '--environment_config={"command": "/x/penstock-worker"}')
+    with pytest.raises(RequestError, match=r"expected Beam's boot, .* name it by PENSTOCK_BOOT"):
+        check(*process, f'--environment_config={{"command": "{worker}"}}')
+    named = {"command": str(worker), "env": {"PENSTOCK_BOOT": str(boot)}}
+    assert not check(*process, f"--environment_config={json.dumps(named)}")
+    monkeypatch.setenv("PENSTOCK_BOOT", str(boot))
+    assert not check(*process, f'--environment_config={{"command": "{worker}"}}')
+
+
+def test_a_runner_without_a_server_of_its_own_needs_one():
+    with pytest.raises(RequestError, match=r"expected a job server, --job_endpoint=HOST:PORT .* found none; start one"):
+        check("PortableRunner", "--environment_type=LOOPBACK")
+
+
+def test_a_binary_that_cannot_be_fetched_can_be_named(monkeypatch: pytest.MonkeyPatch):
+    def fail(url: str) -> None:
+        raise URLError("no network")
+
+    monkeypatch.setattr("apache_beam.runners.portability.prism_runner.urlopen", fail)
+    monkeypatch.setattr(PrismJobServer, "BIN_CACHE", "/nowhere")
+    with pytest.raises(PenstockError, match=r"no network.*; fetch it elsewhere, .* `--`: --prism_location=FILE"):
+        engine("prism").submit(lambda pipeline: pipeline | beam.Create([1]), "x")
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import pytest
 from apache_beam.portability.api import beam_fn_api_pb2, beam_fn_api_pb2_grpc
 from apache_beam.utils.subprocess_server import pick_port
 
+from penstock import RequestError
 from penstock.runners.worker import boot_arguments, find_boot, worker_environment
 
 BOOT = f"""#!{sys.executable}
@@ -49,7 +50,8 @@ def test_quotes_around_an_id_are_taken_off():
 
 def test_boot_is_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("PENSTOCK_BOOT", str(tmp_path / "none"))
-    assert find_boot() is None
+    with pytest.raises(RequestError, match=r"Beam's boot, found nothing at .*/none; name it by PENSTOCK_BOOT"):
+        find_boot()
     monkeypatch.setenv("PENSTOCK_BOOT", sys.executable)
     assert find_boot() == sys.executable
 
@@ -71,12 +73,12 @@ def test_the_path_is_not_needed(monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.slow
 @pytest.mark.linux
 def test_a_pool_starts_workers_and_ends_with_all_of_them(tmp_path: Path):
-    """Of a program that stands in for `penstock-worker`: it tells its options, and stays."""
-    told = tmp_path / "told"
-    (tmp_path / "penstock-worker").write_text(f'#!/bin/sh\necho $$ "$@" > {told}.new\nmv {told}.new {told}\nsleep 60\n')
-    (tmp_path / "penstock-worker").chmod(0o755)
+    """By a boot of the test's own: it tells its options, and stays."""
+    told, boot = tmp_path / "told", tmp_path / "boot"
+    boot.write_text(f'#!/bin/sh\necho $$ "$@" > {told}.new\nmv {told}.new {told}\nsleep 60\n')
+    boot.chmod(0o755)
     (port,) = pick_port(None)
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    environment = {**os.environ, "PENSTOCK_BOOT": str(boot)}
     command = [sys.executable, "-m", "penstock.runners.worker", "--worker_pool", f"--service_port={port}"]
     with subprocess.Popen(command, env=environment) as pool, grpc.insecure_channel(f"localhost:{port}") as channel:
         try:
