@@ -4,6 +4,7 @@ import hashlib
 import io
 import itertools
 import json
+import socket
 import subprocess
 import sys
 import tarfile
@@ -54,6 +55,14 @@ def save(path: Path, pixels: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.asarray(pixels, np.uint8)).save(path)
     return path
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens at."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def tar(contents: Mapping[str, bytes]) -> bytes:

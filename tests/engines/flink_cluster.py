@@ -14,8 +14,7 @@ from typing import Any
 
 from engines.jars import thin_jar
 from engines.processes import descendants, kill, wait_until
-from helpers import REPOSITORY
-from stores.servers import free_port
+from helpers import REPOSITORY, free_port
 
 INSTALLED = REPOSITORY / ".engines"
 FLINK = INSTALLED / "flink"

@@ -8,8 +8,8 @@ import pytest
 from engines.flink_cluster import FlinkCluster
 from engines.jobs import STREAMING, Job, expect_same, finish
 from engines.processes import descendants, running, wait_until
+from helpers import free_port
 from stores import servers
-from stores.servers import free_port
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from engines.base_images import debian_with_python
 from engines.dockerfile import Image, build, command_in, in_image, link_file, new_container
 from engines.flink_cluster import INSTALLED
 from engines.jobs import expect_same
-from helpers import REPOSITORY
-from stores.servers import free_port, process
+from helpers import REPOSITORY, free_port
+from stores.servers import process
 
 pytestmark = [pytest.mark.slow, pytest.mark.linux]
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from helpers import REPOSITORY
+from helpers import REPOSITORY, free_port
 
 INSTALLED = REPOSITORY / ".stores"
 BUCKETS = ("raw", "prepared")
@@ -66,13 +66,6 @@ class Store:
         """The environment, with the server itself behind it or a proxy at another port."""
         url = f"http://127.0.0.1:{port or self.port}"
         return {name: value.replace("{url}", url) for name, value in self.environment.items()}
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ from typing import Any
 import apache_beam as beam
 import pytest
 from apache_beam.internal import cloudpickle_pickler
-from helpers import Cli, penstock, request, standard_recipe
+from helpers import Cli, free_port, penstock, request, standard_recipe
 from stores import canaries
 from stores.data import raw_data, upload
-from stores.servers import Store, free_port
+from stores.servers import Store
 
 from penstock.pipeline import open_dataset
 from penstock.runners.run import run
