@@ -70,10 +70,10 @@ def find_java(options: PipelineOptions) -> str:
             f"--runner flink: expected Java {_OLDEST_JAVA} or later, which runs Beam's job server, found no {named}; "
             "install it (Debian: apt install openjdk-17-jre-headless), or set JAVA_HOME"
         )
-    said = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
-    version = java_version(said)
+    output = subprocess.run([java, "-version"], capture_output=True, text=True, check=False).stderr
+    version = java_version(output)
     if version is None or version < _OLDEST_JAVA:
-        found = f"Java {version}" if version else f"what says {said.strip()[:200]!r} of its version"
+        found = f"Java {version}" if version else f"what says {output.strip()[:200]!r} of its version"
         raise RequestError(
             f"--runner flink: expected Java {_OLDEST_JAVA} or later, which runs Beam's job server, found {found} at "
             f"{java}; set JAVA_HOME to a later one"
@@ -81,10 +81,10 @@ def find_java(options: PipelineOptions) -> str:
     return java
 
 
-def java_version(said: str) -> int | None:
+def java_version(output: str) -> int | None:
     """The feature version that `java -version` tells: 17 of `17.0.15`, 8 of `1.8.0_392`; None: it tells none."""
-    told = re.search(r'version "(?:1\.)?(\d+)', said)
-    return int(told[1]) if told else None
+    match = re.search(r'version "(?:1\.)?(\d+)', output)
+    return int(match[1]) if match else None
 
 
 def find_jar(named: str | None, options: PipelineOptions) -> str:
@@ -193,8 +193,8 @@ def _flink_version(jar: str) -> str | None:
             content = opened.read(_VERSION_FILE).decode()
     except (KeyError, OSError, zipfile.BadZipFile):
         return None
-    told = re.search(r"^project\.version\s*=\s*(\S+)$", content, re.MULTILINE)
-    return told[1] if told else None
+    match = re.search(r"^project\.version\s*=\s*(\S+)$", content, re.MULTILINE)
+    return match[1] if match else None
 
 
 def _class_path(jar: str) -> list[str]:
@@ -205,8 +205,8 @@ def _class_path(jar: str) -> list[str]:
     except (KeyError, OSError, zipfile.BadZipFile):
         return []
     unfolded = re.sub(r"\r?\n ", "", manifest)
-    told = re.search(r"^Class-Path: *(.*?)\r?$", unfolded, re.MULTILINE)
-    urls = told[1].split() if told else []
+    match = re.search(r"^Class-Path: *(.*?)\r?$", unfolded, re.MULTILINE)
+    urls = match[1].split() if match else []
     return [unquote(urlsplit(urljoin(f"file://{os.path.abspath(jar)}", url)).path) for url in urls]
 
 

@@ -55,10 +55,10 @@ def unknown_options(arguments: Sequence[str]) -> Sequence[str]:
     parser = _BeamArgumentParser(allow_abbrev=False)
     for options in {str(each): each for each in PipelineOptions.__subclasses__()}.values():  # as Beam itself does
         options._add_argparse_args(parser)
-    said = io.StringIO()
+    usage = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):  # where usage is printed too, of hundreds of options
+        with contextlib.redirect_stderr(usage):  # where usage is printed too, of hundreds of options
             return tuple(parser.parse_known_args(list(arguments))[1])
     except SystemExit as error:
-        cause = said.getvalue().strip().rpartition("error: ")[2]
+        cause = usage.getvalue().strip().rpartition("error: ")[2]
         raise RequestError(f"expected options for Beam after `--`, found {' '.join(arguments)}: {cause}") from error

@@ -151,13 +151,6 @@ class Decode:
             loaded = self._load(payload, shrinks_by=shrinks_by)
             return Scaled(self._to_mode(loaded, observations), loaded.size, loaded.box)
 
-    def decode_pair(
-        self, image_payload: bytes, mask_payload: bytes, observations: list[Observation] | None = None
-    ) -> tuple[Image.Image, Image.Image]:
-        """Decodes an image and its mask, and lays both on one grid: `scaled_pair` without a fraction."""
-        scaled, mask = self.scaled_pair(image_payload, mask_payload, observations)
-        return scaled.image, mask
-
     def scaled_pair(
         self,
         image_payload: bytes,

@@ -17,12 +17,11 @@ from typing import Any, BinaryIO, cast
 import pyarrow as pa
 
 from ..formats.paths import ShardName
-from ..sources.listing import RecordRange, Reference
+from ..sources.listing import RecordRange
 from ..sources.references import to_references
 from ..storage import files
 from ..storage.scratch import ScratchFolder
 
-Piece = Reference | RecordRange
 _TEXT, _WHOLE = pa.string(), pa.int64()
 _RANGES = pa.schema(
     [("uri", _TEXT), ("key", _TEXT)]

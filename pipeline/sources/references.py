@@ -72,12 +72,6 @@ def forms(names: pa.Array) -> pa.Array:
     return pc.replace_with_mask(pa.nulls(len(names), pa.string()), is_other, pa.array(others, pa.string()))
 
 
-def batches_of(rows: Sequence[dict[str, Any]], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-    """A batch of rows; none of no rows."""
-    if rows:
-        yield pa.RecordBatch.from_pylist(list(rows), schema)
-
-
 class ReferenceTable:
     """What a source lists, with what is joined to it, in tables of a scratch database.
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from penstock.transforms import image
+from penstock.transforms.image_codec import Decode
 from penstock.transforms.outcome import Rejected
 
 Save = Callable[..., bytes]
@@ -44,15 +45,21 @@ def tagged(orientation: int) -> dict[str, Any]:
     return {"exif": tags} if orientation else {}
 
 
+def decoded(decode: Decode, *arguments: Any) -> tuple[Image.Image, Image.Image]:
+    """An image and its mask, both whole."""
+    scaled, mask = decode.scaled_pair(*arguments)
+    return scaled.image, mask
+
+
 def pair(image_payload: bytes, mask_payload: bytes, **options: Any) -> tuple[Array, Array]:
-    photo, mask = image.decode(**options).decode_pair(image_payload, mask_payload)
+    photo, mask = decoded(image.decode(**options), image_payload, mask_payload)
     assert photo.size == mask.size
     return np.asarray(photo), np.asarray(mask)
 
 
 def code(image_payload: bytes, mask_payload: bytes, **options: Any) -> str:
     with pytest.raises(Rejected) as caught:
-        image.decode(**options).decode_pair(image_payload, mask_payload)
+        decoded(image.decode(**options), image_payload, mask_payload)
     assert "expected" in caught.value.message
     return caught.value.code
 
@@ -107,7 +114,7 @@ def test_a_mask_of_another_size_is_rejected_with_both_sizes(
 ) -> None:
     payload = saved(stored(PHOTO, orientation), "PNG", **tagged(orientation))
     with pytest.raises(Rejected) as caught:
-        image.decode().decode_pair(payload, saved(np.zeros(shape, np.uint8), "PNG"))
+        decoded(image.decode(), payload, saved(np.zeros(shape, np.uint8), "PNG"))
     assert caught.value.code == "mask_size_mismatch"
     assert "6x4" in caught.value.message
     assert f"{shape[1]}x{shape[0]}" in caught.value.message
@@ -117,7 +124,7 @@ def test_a_palette_masks_ids_are_its_indices(saved: Save) -> None:
     mask = Image.fromarray(MASK).convert("P")
     mask.putpalette([value for index in range(256) for value in (255 - index, index, 128)])
     for pillow_format in ("PNG", "BMP", "TIFF"):  # Pillow itself numbers a GIF's colours anew
-        actual = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
+        actual = decoded(image.decode(), saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
         assert actual.mode == "L"
         assert np.array_equal(np.asarray(actual), MASK), pillow_format
 
@@ -136,7 +143,7 @@ def test_a_mask_of_one_bit_is_0_and_1(pillow_format: str, saved: Save) -> None:
 def test_a_mask_of_16_bit_keeps_its_ids(dtype: str, pillow_format: str, saved: Save) -> None:
     ids = np.arange(24).reshape(4, 6) * 2849
     mask = Image.frombytes({"<u2": "I;16", ">u2": "I;16B", "<i4": "I"}[dtype], (6, 4), ids.astype(dtype).tobytes())
-    actual = image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
+    actual = decoded(image.decode(), saved(PHOTO, "PNG"), saved(mask, pillow_format))[1]
     assert actual.mode == "I;16"
     assert np.array_equal(np.asarray(actual), ids)
 
@@ -148,7 +155,7 @@ def test_a_mask_that_holds_no_ids_is_rejected(mode: str, saved: Save) -> None:
 
 def test_a_mask_of_colours_is_rejected_with_one_of_them(saved: Save) -> None:
     with pytest.raises(Rejected, match=r"found colours, such as \(0, 50, 255\) at row 0, column 0; .*mask_palette"):
-        image.decode().decode_pair(saved(PHOTO, "PNG"), saved(PHOTO, "PNG"))
+        decoded(image.decode(), saved(PHOTO, "PNG"), saved(PHOTO, "PNG"))
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
@@ -238,7 +245,7 @@ def test_a_colour_that_a_palette_lacks_is_named(saved: Save) -> None:
     colours = np.full((4, 6, 3), (70, 70, 70), np.uint8)
     colours[0, :2] = (1, 2, 3)
     with pytest.raises(Rejected, match=r"found 1 others: \(1, 2, 3\) \(2 pixels\)") as caught:
-        image.decode(mask_palette=CLASSES).decode_pair(saved(PHOTO, "PNG"), saved(colours, "PNG"))
+        decoded(image.decode(mask_palette=CLASSES), saved(PHOTO, "PNG"), saved(colours, "PNG"))
     assert caught.value.code == "mask_colour"
 
 
@@ -254,7 +261,7 @@ def test_how_masks_are_stored_is_observed(saved: Save) -> None:
     observations: list[Any] = []
     mask = Image.fromarray(MASK // 100)
     for mode in ("L", "P", "1"):
-        image.decode().decode_pair(saved(PHOTO, "PNG"), saved(mask.convert(mode), "PNG"), observations)
+        decoded(image.decode(), saved(PHOTO, "PNG"), saved(mask.convert(mode), "PNG"), observations)
     ways = [value for kind, value in observations if kind == "mask_stored_as"]
     assert ways == ["greyscale of 8 bit", "indices of a palette", "1 bit, whose ids are 0 and 1"]
     assert ("mask_colour", "1: 1, 1, 1") in observations
@@ -277,7 +284,7 @@ def test_what_is_wrong_with_a_mask_is_said_of_the_mask(saved: Save) -> None:
 
 
 def test_a_mode_of_the_image_is_none_of_the_masks(saved: Save) -> None:
-    photo, mask = image.decode(mode="L").decode_pair(saved(PHOTO, "PNG"), saved(MASK, "PNG"))
+    photo, mask = decoded(image.decode(mode="L"), saved(PHOTO, "PNG"), saved(MASK, "PNG"))
     assert (photo.mode, mask.mode) == ("L", "L")
     assert np.array_equal(np.asarray(mask), MASK)
 
