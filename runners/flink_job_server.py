@@ -255,7 +255,7 @@ class JobServer:
         command = server_command(options, port, self.folder)
         with open(self._log, "wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "penstock.runners.attend", *command],
+                [sys.executable, "-m", "penstock.runners.supervise", *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

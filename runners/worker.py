@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 
 from ..pipeline.errors import RequestError
-from .attend import attend
+from .supervise import supervise
 
 _BOOT = "/opt/apache/beam/boot"  # in Beam's images, and in those made from them
 PROGRAM = "penstock-worker"
@@ -32,7 +32,7 @@ def main() -> None:
         sys.exit(f"{PROGRAM}: {error}")
     with tempfile.TemporaryDirectory(prefix="penstock-worker-", ignore_cleanup_errors=True) as folder:
         command = [boot, f"--semi_persist_dir={folder}", *boot_arguments(arguments)]
-        code = attend(command, folder, worker_environment())
+        code = supervise(command, folder, worker_environment())
     sys.exit(code)
 
 
@@ -73,7 +73,7 @@ def _run_pool(arguments: Sequence[str]) -> int:
         sys.exit(
             f"{PROGRAM}: expected {PROGRAM} in PATH, which the pool starts workers by, found none; install Penstock"
         )
-    return attend([sys.executable, "-m", module, f"--container_executable={starter}", *arguments], None, environment)
+    return supervise([sys.executable, "-m", module, f"--container_executable={starter}", *arguments], None, environment)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ _ENDS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _PR_SET_PDEATHSIG = 1
 
 
-def attend(command: Sequence[str], folder: str | None = None, environment: Mapping[str, str] | None = None) -> int:
+def supervise(command: Sequence[str], folder: str | None = None, environment: Mapping[str, str] | None = None) -> int:
     """Runs a command in a session of its own until it ends, this process is told to end, or its parent is gone.
 
     Must be called in the main thread: it handles signals, and on Linux a command ends with the thread that started it.
@@ -100,4 +100,4 @@ def _session(process: "subprocess.Popen[bytes]") -> list[int]:
 
 
 if __name__ == "__main__":
-    sys.exit(attend(sys.argv[1:]))
+    sys.exit(supervise(sys.argv[1:]))

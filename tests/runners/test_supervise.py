@@ -38,11 +38,13 @@ def is_alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def attended(folder: Path, stubborn: bool = False) -> Iterator[tuple["subprocess.Popen[bytes]", list[int]]]:
-    """A parent, which runs an attended command; and the command's processes."""
+def supervised(folder: Path, stubborn: bool = False) -> Iterator[tuple["subprocess.Popen[bytes]", list[int]]]:
+    """A parent, which runs a supervised command; and the command's processes."""
     pids = folder / "pids"
     command = [sys.executable, "-c", COMMAND.format(stubborn=stubborn, pids=str(pids))]
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'penstock.runners.attend', *{command!r}])"
+    parent = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-m', 'penstock.runners.supervise', *{command!r}])"
+    )
     with subprocess.Popen([sys.executable, "-c", parent]) as process:
         try:
             wait_for(pids.exists)
@@ -56,7 +58,7 @@ pytestmark = [pytest.mark.linux, pytest.mark.slow]
 
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_a_command_ends_with_a_parent_that_is_killed(tmp_path: Path, stubborn: bool):
-    with attended(tmp_path, stubborn) as (parent, pids):
+    with supervised(tmp_path, stubborn) as (parent, pids):
         assert all(map(is_alive, pids))
         parent.kill()
         wait_for(lambda: not any(map(is_alive, pids)))
@@ -66,18 +68,18 @@ def test_a_command_ends_with_a_parent_that_is_killed(tmp_path: Path, stubborn: b
 def test_a_signal_ends_a_command_and_what_it_started(tmp_path: Path, number: signal.Signals):
     pids = tmp_path / "pids"
     command = [sys.executable, "-c", COMMAND.format(stubborn=False, pids=str(pids))]
-    with subprocess.Popen([sys.executable, "-m", "penstock.runners.attend", *command]) as process:
+    with subprocess.Popen([sys.executable, "-m", "penstock.runners.supervise", *command]) as process:
         wait_for(pids.exists)
         process.send_signal(number)
         assert process.wait(20) == 128 + number
     assert not any(is_alive(int(pid)) for pid in pids.read_text().split())
 
 
-def test_a_command_ends_when_its_attendant_is_killed(tmp_path: Path):
+def test_a_command_ends_when_its_supervisor_is_killed(tmp_path: Path):
     """Only the kernel is left to end it; what it started in turn it must end itself."""
     pids = tmp_path / "pids"
     command = [sys.executable, "-c", COMMAND.format(stubborn=False, pids=str(pids))]
-    with subprocess.Popen([sys.executable, "-m", "penstock.runners.attend", *command]) as process:
+    with subprocess.Popen([sys.executable, "-m", "penstock.runners.supervise", *command]) as process:
         wait_for(pids.exists)
         process.kill()
     command_pid, child = (int(pid) for pid in pids.read_text().split())
@@ -87,5 +89,5 @@ def test_a_command_ends_when_its_attendant_is_killed(tmp_path: Path):
 
 @pytest.mark.parametrize(("line", "code"), [("exit 0", 0), ("exit 7", 7), ("kill -9 $$", 128 + 9)])
 def test_the_exit_code_is_the_commands(line: str, code: int):
-    ended = subprocess.run([sys.executable, "-m", "penstock.runners.attend", "sh", "-c", line], timeout=20)
+    ended = subprocess.run([sys.executable, "-m", "penstock.runners.supervise", "sh", "-c", line], timeout=20)
     assert ended.returncode == code
