@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from ..pipeline import errors
+from ..pipeline.build.claim import stop
 from ..pipeline.build.journal import FinishedUnits
 from ..pipeline.build.progress import Progress, ProgressReader, interval
 from ..pipeline.errors import INTERRUPTED, DatasetError, OverBudgetError, PenstockError, RequestError
@@ -282,7 +283,14 @@ def attach(
         job = engine.find(record.job_id)
     except RequestError as error:
         if not _has_outcome(record):
-            raise RequestError(f"{record.root}: {record.name} cannot be followed: {error}") from error
+            if not cancels:
+                raise RequestError(
+                    f"{record.root}: {record.name} cannot be followed: {error}; if it is gone for good, let go of it "
+                    f"by `penstock attach --cancel {dataset}`, or run again"
+                ) from error
+            stop(record.root, record.run, "it was cancelled by `penstock attach --cancel`")  # its workers, if there are
+            record.remove()
+            return None
         _expect_success(record)
         return _conclude(record, reporter)  # another generation was committed since
     if cancels:

@@ -13,6 +13,7 @@ from helpers import Cli, draw, request
 from runners.elsewhere import Elsewhere
 
 from penstock.pipeline import DatasetError, Images, OverBudgetError, PenstockError, Recipe, RequestError
+from penstock.pipeline.build.journal import FinishedUnits
 from penstock.pipeline.build.progress import Progress, ProgressReader, ProgressWriter
 from penstock.pipeline.commit.prune import remove_unused
 from penstock.pipeline.formats import paths
@@ -260,6 +261,23 @@ def test_a_refused_commit_is_told_as_a_run_would(request_for: Any, elsewhere: El
     with pytest.raises(OverBudgetError, match="prepare_error"):
         follow_it()
     assert JobRecord.find(asked.output) is None
+
+
+def test_a_job_that_its_engine_does_not_know_can_be_let_go(local: RunRequest, elsewhere: Elsewhere, raw: Path):
+    """And should it begin after all, it ends at once."""
+    run(request(RECIPE, raw, local.output, "8" * 64))  # type: ignore[arg-type]
+    elsewhere.starts = False
+    record = detach(local, elsewhere)
+    forgotten = elsewhere.jobs.pop(record.job_id)
+    with pytest.raises(RequestError, match="let go of it by `penstock attach --cancel"):
+        attach(local.output)
+    assert attach(local.output, cancels=True) is None
+    assert JobRecord.find(local.output) is None
+    forgotten.go.set()
+    forgotten.wait()
+    assert FinishedUnits(record.root).numbers() == []
+    assert Manifest.load(local.output).generation != record.generation
+    assert list(remove_unused(local.output)) == [(record.root, True)]
 
 
 @pytest.mark.parametrize("cancels", [False, True])
