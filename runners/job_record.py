@@ -127,6 +127,8 @@ class JobRecord:
         try:
             generations = [name for name in files.list_names(dataset) if paths.is_generation(name)]
             records = [record for each in generations if (record := cls.read(dataset, each))]
+        except (FileNotFoundError, NotADirectoryError):  # a store has no folders, and lists nothing then
+            return None
         except OSError as error:
             raise DatasetError(f"{dataset}: expected a dataset that can be read, found: {error}") from error
         return max(records, key=lambda record: record.started, default=None)

@@ -146,7 +146,7 @@ def _show_costs(console: Console, units: int, estimate: Mapping[str, Any]) -> No
     workers = f"{_number(estimate['workers'], 'worker')} of {_number(estimate['cores'], 'core')}"
     table.add_row("time", *_interval(estimate["wall_seconds"], _time_in_words), workers)
     table.add_row(
-        "vCPU hours", *_interval(estimate["vcpu_hours"], lambda hours: f"{hours:.3g}"), "while they are there"
+        "vCPU hours", *_interval(estimate["vcpu_hours"], lambda hours: f"{hours:.3g}"), "of all cores, idle or not"
     )
     table.add_row("read", size_in_words(estimate["bytes_read"]), "", "")
     table.add_row("shards", *_interval(written, size_in_words), "before compression, if any")

@@ -421,8 +421,20 @@ def test_a_damaged_record_is_none(tmp_path: Path, content: bytes):
     folder.mkdir(parents=True)
     (folder / "job.json").write_bytes(content)
     assert JobRecord.find(str(tmp_path)) is None
+
+
+def test_a_dataset_that_is_not_there_has_no_job_and_one_that_cannot_be_read_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "file").touch()
+    assert [JobRecord.find(str(tmp_path / name)) for name in ("none", "file")] == [None, None]
+
+    def refuse(uri: str) -> None:
+        raise PermissionError(uri)
+
+    monkeypatch.setattr(files, "list_names", refuse)
     with pytest.raises(DatasetError, match="expected a dataset that can be read"):
-        JobRecord.find(str(tmp_path / "none"))
+        JobRecord.find(str(tmp_path))
 
 
 def test_the_command_line_leaves_and_follows(
