@@ -87,7 +87,8 @@ class DataflowEngine:
         machine = find_machine_type(options["machine_type"] or MACHINE_TYPE)
         if machine is None:
             return [
-                f"{options['machine_type']}: nothing is known of its memory, so nobody checked whether it is enough"
+                f"--machine_type: nothing is known of the memory of {options['machine_type']}, so nobody checked "
+                "whether it is enough; take one with more where workers run out of it"
             ]
         bundles = options["number_of_worker_harness_threads"] or BUNDLES
         processes = machine.cores if _MULTIPLE in (options["experiments"] or ()) else 1

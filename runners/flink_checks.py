@@ -196,11 +196,11 @@ def _beam_jars(cluster: Cluster) -> Iterator[str]:
 def expect_versions(cluster: Cluster, jar: str, versions: JarVersions) -> None:
     """Raises RequestError where a job server does not fit a cluster: it would fail there while it is unpacked."""
     minor = minor_version(cluster.version)
-    found = versions.flink or versions.runner
-    if found and minor_version(found) != minor:
+    version = versions.flink or versions.runner
+    if version and minor_version(version) != minor:
         raise RequestError(
             f"--flink-job-server-jar: expected a job server for Flink {minor}, which the cluster runs, found one for "
-            f"{found}: {jar}; take beam-runners-flink-{minor}-job-server, or leave the option out"
+            f"{version}: {jar}; take beam-runners-flink-{minor}-job-server, or leave the option out"
         )
     _, beam = runner_versions(cluster.class_path)
     if beam and versions.beam and beam != versions.beam:

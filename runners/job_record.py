@@ -69,7 +69,9 @@ class JobRecord:
           RequestError: there is no such engine, or the record names a class to be imported, as no record may.
         """
         if not self.engine.isalpha():
-            raise RequestError(f"{self.root}: expected a record that names an engine, found {self.engine!r}")
+            raise RequestError(
+                f"{self.root}: expected a record that names an engine, found {self.engine!r}; run the recipe again"
+            )
         given = options or EngineOptions()
         master = given.flink_master or self.flink_master
         arguments = (*self.beam_arguments, *given.beam_arguments)

@@ -18,8 +18,9 @@ from ..pipeline.formats import paths
 from ..pipeline.storage import files
 
 MANIFEST = "PENSTOCK_MANIFEST"  # the environment variable with the manifest's URI
-_TRIES, _PAUSE, _TIMEOUT = 3, 1.0, 30.0  # of a POST: seconds
-_AGAIN = (408, 425, 429, 500, 502, 503, 504)
+_TRIES = 3  # of a POST
+_PAUSE, _TIMEOUT = 1.0, 30.0  # seconds between two tries, and for an answer
+_AGAIN = (408, 425, 429, 500, 502, 503, 504)  # statuses after which another try may help
 
 
 def check_hook(hook: str) -> None:

@@ -159,15 +159,15 @@ def estimate(work: Work, measured: Sequence[Measured], workers: int, cores: int)
     wall = making.plus(most * _UNIT_SECONDS + _START)
     stored = written.scaled(weight)
     return Costs(
-        workers,
-        cores,
-        len(measured),
-        cpu,
-        wall,
-        work.input_bytes * (2 if work.nominal else 1),
-        stored,
-        _input_requests(work, measured) if work.remote_input else {},
-        _output_requests(work, stored.likely, wall.likely, workers) if work.remote_output else {},
+        workers=workers,
+        cores=cores,
+        sampled=len(measured),
+        cpu_seconds=cpu,
+        wall_seconds=wall,
+        bytes_read=work.input_bytes * (2 if work.nominal else 1),
+        bytes_written=stored,
+        input_requests=_input_requests(work, measured) if work.remote_input else {},
+        output_requests=_output_requests(work, stored.likely, wall.likely, workers) if work.remote_output else {},
     )
 
 

@@ -73,8 +73,7 @@ def measure(units: PlannedUnits, preparer: Preparer, isolated: bool) -> list[Mea
 
 def _spread(units: PlannedUnits, preparer: Preparer) -> Iterator[tuple[list[str], Any]]:
     """Pieces from all over a plan, and their units' splits; the rows of nominal ranges are found as for types."""
-    is_table = isinstance(preparer, TablePreparer)
-    count = min(_RANGES if is_table else _REFERENCES, units.pieces)
+    count = min(_RANGES if isinstance(preparer, TablePreparer) else _REFERENCES, units.pieces)
     chosen = [number * (len(units) - 1) // max(1, count - 1) for number in range(count)]
     for number in dict.fromkeys(chosen):
         unit, pieces = units.read(number)

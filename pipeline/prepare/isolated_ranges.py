@@ -96,9 +96,9 @@ class IsolatedRanges:
                 rows = range(record_range.first_row, record_range.first_row + record_range.rows)
                 lost = rows if rows and not done else [None]
                 return [_died(record_range, number) for number in [*sorted(deadly), *lost]]
-            found = self._search(record_range, done, deadly, np.setdiff1d(numbers, deadly))
-            deadly += found
-            unexplained += not found
+            more = self._search(record_range, done, deadly, np.setdiff1d(numbers, deadly))
+            deadly += more
+            unexplained += not more
         raise PenstockError(
             f"{record_range.uri}: expected the process that prepares the rows from {record_range.first_row} on to "
             f"live, found that it died {_TRIES} times, and of no row alone; give it more memory, or fewer --threads"

@@ -359,7 +359,7 @@ def test_the_largest_images_fit_into_the_workers_memory(
 def test_of_an_unknown_machine_type_it_is_said_that_nothing_was_checked(stub: DataflowStub):
     asked = request(Recipe(source=Images("*.jpg")), "gs://raw", "gs://prepared")  # type: ignore[arg-type]
     (warning,) = engine(stub, "--machine_type=x9-new").check_plan(asked, of_units([10], 1.0), 20)
-    assert warning.startswith("x9-new: nothing is known of its memory")
+    assert warning.startswith("--machine_type: nothing is known of the memory of x9-new")
 
 
 def test_as_many_threads_as_are_advised_do_fit():
