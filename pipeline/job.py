@@ -324,7 +324,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     from .commit.commit import CommitOptions, PlanTotals
 
     recipe, plan, run = request.recipe.recipe, planned.plan, uuid.uuid4().hex
-    budget, versions = _budget(request), versions_here()
+    budget, own, versions = _budget(request), request.recipe.own, versions_here()
     analysis = trace.trace(recipe.features, plan.features)
     preparer = plan.preparer(
         StatisticsSpec(
@@ -340,11 +340,11 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     scan = None
     if plan.scans:
         assert isinstance(recipe.source, RecordSource)
-        scan = ScanOptions(root, recipe.source, len(plan.scans), request.threads, request.recipe.own, versions)
+        scan = ScanOptions(root, recipe.source, len(plan.scans), request.threads, own=own, versions=versions)
     duplicates = None
     if plan.finds_duplicates:
         assert isinstance(preparer, TablePreparer)
-        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.threads, request.recipe.own, versions)
+        duplicates = DuplicateOptions(root, preparer, len(plan.units), request.threads, own=own, versions=versions)
     return Job(
         make=MakeOptions(
             root=root,
@@ -356,7 +356,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             splits=tuple(plan.splits),
             scan=scan,
             duplicates=duplicates,
-            own=request.recipe.own,
+            own=own,
             versions=versions,
         ),
         commit=CommitOptions(
@@ -378,7 +378,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             statistics=recipe.statistics,
             budget=budget,
             replaces=planned.current,
-            own=request.recipe.own,
+            own=own,
             versions=versions,
         ),
         order=plan.units.largest_first(),

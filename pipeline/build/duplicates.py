@@ -8,10 +8,10 @@ Both files are numbers of 64 bits: first where each partition's, or each unit's,
 end; then the rows.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..planning.plan_file import PlanReader
 from ..prepare.chunk import RowHashes
 from ..prepare.fetch import RangeFetcher
 from ..prepare.isolated_ranges import IsolatedRanges
-from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
+from ..prepare.shipping import Carrying
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
 from ..sources.listing import RecordRange
@@ -48,16 +48,12 @@ class DuplicateOptions(Carrying):
       preparer: Prepares the rows.
       units: How many units there are.
       threads: Ranges prepared at a time by one worker; None: as many as it has cores.
-      own: The recipe's own modules.
-      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     root: str
     preparer: TablePreparer
     units: int
     threads: int | None = 1
-    own: OwnModules = NO_MODULES
-    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def partitions(self) -> int:

@@ -6,10 +6,10 @@ attempt is not made again.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from ..errors import PenstockError
 from ..formats import paths
 from ..planning import plan_file
 from ..prepare.fetch import RangeFetcher
-from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
+from ..prepare.shipping import Carrying
 from ..prepare.threads import ordered_map
 from ..sources import nominal
 from ..sources.listing import RecordRange
@@ -45,16 +45,12 @@ class ScanOptions(Carrying):
       source: Listed the ranges.
       tasks: How many there are.
       threads: Ranges scanned at a time by one worker; None: as many as it has cores.
-      own: The recipe's own modules.
-      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     root: str
     source: RecordSource
     tasks: int
     threads: int | None = 1
-    own: OwnModules = NO_MODULES
-    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def table(self) -> str:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from ..planning.plan_file import PlanReader, Unit
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
 from ..prepare.preparer import Preparer, Worker
-from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
+from ..prepare.shipping import Carrying
 from ..prepare.summaries import Summaries
 from ..prepare.tables import TablePreparer
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
@@ -58,8 +58,6 @@ class MakeOptions(Carrying):
       scan: How the rows of nominal ranges are found first; None where there are none.
       duplicates: How rows that are to be left out are found first; None where there are none, or the plan has them.
       progress: The folder where workers tell how far they are; None: nobody looks.
-      own: The recipe's own modules.
-      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     root: str
@@ -72,8 +70,6 @@ class MakeOptions(Carrying):
     scan: ScanOptions | None = None
     duplicates: DuplicateOptions | None = None
     progress: str | None = None
-    own: OwnModules = NO_MODULES
-    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 class MakeUnits(StageDoFn[MakeOptions]):

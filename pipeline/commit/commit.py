@@ -39,7 +39,7 @@ from ..formats.tfrecord import read_records
 from ..graph import exporter
 from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
-from ..prepare.shipping import NO_MODULES, Carrying, OwnModules
+from ..prepare.shipping import Carrying
 from ..prepare.summaries import Summaries
 from ..splits.labels import missing_labels
 from ..splits.rules import NOT_LISTED
@@ -96,8 +96,6 @@ class CommitOptions(Carrying):
       budget: How many examples may be quarantined.
       replaces: The pointer when the run began.
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
-      own: The recipe's own modules.
-      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
     dataset: str
@@ -111,8 +109,6 @@ class CommitOptions(Carrying):
     budget: Budget
     replaces: Pointer | None
     superseded: str | None = None
-    own: OwnModules = NO_MODULES
-    versions: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def root(self) -> str:

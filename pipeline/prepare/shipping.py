@@ -54,14 +54,17 @@ class OwnModules:
 NO_MODULES = OwnModules()
 
 
+@dataclass(frozen=True, kw_only=True)
 class Carrying:
-    """A base of dataclasses that carry functions of a recipe in a pickle: they have its modules unpickled first.
+    """A base of what workers are given with functions of a recipe in it: its modules are unpickled first.
 
     Attributes:
       own: The recipe's own modules.
+      versions: What the launcher has, and workers must have; empty: they are not asked.
     """
 
-    own: OwnModules
+    own: OwnModules = NO_MODULES
+    versions: Mapping[str, str] = field(default_factory=dict)
 
     def __reduce__(self) -> Any:
         return _restore, (self.own, type(self), dict(self.__dict__))

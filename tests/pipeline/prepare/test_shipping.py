@@ -3,7 +3,8 @@
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import cloudpickle
@@ -61,12 +62,11 @@ print([step({"n": 21})["n"] for step in steps])
 def options(loaded: LoadedRecipe) -> Carrying:
     """Functions before the modules that they need; of a class that travels by value itself."""
 
+    @dataclass(frozen=True)
     class Options(Carrying):
-        def __init__(self) -> None:
-            self.steps = loaded.recipe.prepare
-            self.own = loaded.own
+        steps: Sequence[object]
 
-    return Options()
+    return Options(loaded.recipe.prepare, own=loaded.own)
 
 
 @pytest.fixture
