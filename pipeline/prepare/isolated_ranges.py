@@ -93,8 +93,9 @@ class IsolatedRanges:
                 continue
             numbers = self._numbers(record_range, done)
             if numbers is None:  # it is not even read: there is no telling which row it is of
-                rows = range(record_range.first_row, record_range.first_row + record_range.rows)
-                lost = rows if rows and not done else [None]
+                taken = len(deadly) + sum(_count(part) for part in _unpickled(spool))
+                rows = range(record_range.first_row + taken, record_range.first_row + record_range.rows)
+                lost = rows if record_range.rows >= 0 else [None]
                 return [_died(record_range, number) for number in [*sorted(deadly), *lost]]
             more = self._search(record_range, done, deadly, np.setdiff1d(numbers, deadly))
             deadly += more
@@ -137,6 +138,11 @@ class IsolatedRanges:
             return None
         numbers: np.ndarray = pickle.loads(content)
         return numbers
+
+
+def _count(part: Chunk | RowHashes) -> int:
+    """How many rows a part of a range has had; of hashes it does not matter."""
+    return part.read if isinstance(part, Chunk) else 0
 
 
 def _unpickled(spool: IO[bytes]) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -154,6 +155,25 @@ class Deadly(Csv):
         if record_range.first_row <= 50 < record_range.first_row + record_range.rows:
             die()
         return super().stream(record_range, schema)
+
+
+class DeadlyLater(Csv):
+    """A source whose reader gives one part of a range, and dies."""
+
+    def stream(self, record_range: Any, schema: Any) -> Any:
+        (rows,) = super().stream(record_range, schema)
+        first = slice(0, 7)
+        yield replace(rows, batch=rows.batch[first], numbers=rows.numbers[first])
+        die()
+
+
+def test_of_a_range_that_can_be_read_in_part_the_rest_is_lost_and_counted(table: Path):
+    ranges, preparer = ranges_and_preparer(table, by_row, DeadlyLater("a.csv"))
+    chunks = isolate(ranges, preparer)
+    assert sum(chunk.read for chunk in chunks) == 120
+    assert len(rows(chunks)) == sum(
+        7 - len({17, 18, 119} & {*range(each.first_row, each.first_row + 7)}) for each in ranges
+    )
 
 
 def test_a_range_that_cannot_even_be_read_is_lost_and_counted(table: Path):
