@@ -24,12 +24,12 @@ _POOL_PORT = "50000"  # Beam's
 def main() -> None:
     """Takes the options that engines give to Beam's boot, and ends with its exit code."""
     arguments = sys.argv[1:]
-    if _POOL in arguments:
-        sys.exit(_run_pool([argument for argument in arguments if argument != _POOL]))
     try:
-        boot = find_boot()
+        boot = find_boot()  # before a pool begins, too: engines would wait for each of its workers
     except RequestError as error:
         sys.exit(f"{PROGRAM}: {error}")
+    if _POOL in arguments:
+        sys.exit(_run_pool([argument for argument in arguments if argument != _POOL]))
     with tempfile.TemporaryDirectory(prefix="penstock-worker-", ignore_cleanup_errors=True) as folder:
         command = [boot, f"--semi_persist_dir={folder}", *boot_arguments(arguments)]
         code = supervise(command, folder, worker_environment())

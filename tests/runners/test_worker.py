@@ -56,9 +56,10 @@ def test_boot_is_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert find_boot() == sys.executable
 
 
-def test_a_boot_that_is_missing_is_named(tmp_path: Path):
+@pytest.mark.parametrize("option", ["--id=1", "--worker_pool"])
+def test_a_boot_that_is_missing_is_named(tmp_path: Path, option: str):
     environment = {**os.environ, "PENSTOCK_BOOT": str(tmp_path / "none")}
-    command = [sys.executable, "-m", "penstock.runners.worker", "--id=1"]
+    command = [sys.executable, "-m", "penstock.runners.worker", option]
     ended = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=30)
     assert ended.returncode == 1
     assert "expected Beam's boot" in ended.stderr
