@@ -42,7 +42,9 @@ _LOCAL = "[local]"
 _BATCH_VERSION = "1.20"  # the last with a batch engine, which sorts on disk what Flink 2 keeps on the heap
 _SHORT_LIVED = ("-XX:TieredStopAtLevel=1",)  # Java that ends soon: half the start for half the speed
 _UNIQUE = 8  # last characters of a job's name, which no other job's has
-_CACHED = 60_000  # milliseconds for which a worker that is idle waits for the next stage, and stays after the last
+# Milliseconds for which an idle worker waits for the next stage: shorter than the delay before a restart, for which a
+# worker that died would be kept, and every attempt would fail at it.
+_CACHED = 1_000
 _KINDS = ("PROCESS", "EXTERNAL", "DOCKER", "LOOPBACK")
 _POOL = "localhost:50000"
 _EMBEDDED = {  # the configuration of an embedded cluster: see flink/config.yaml
