@@ -93,8 +93,8 @@ def test_a_unit_costs_its_files_a_mark_and_three_looks(tmp_path: Path):
     assert "retry" not in costs[5]
     more = {kind: (costs[5].get(kind, 0) - costs[1].get(kind, 0)) / 4 for kind in costs[5]}
     assert more["put"] == 6  # its mark; shard, index, summaries, hashes, journal
-    assert more["head"] == 0
-    assert more["list"] == 0
+    assert more["head"] < 1  # the lease of a run that takes longer is looked at once more
+    assert more["list"] < 1
     assert more["get"] <= 8  # claim; claim, journal; journal, hashes and summaries at the commit; the plan
 
 
@@ -110,7 +110,7 @@ def test_what_else_is_done_to_a_unit_looks_for_nothing(
         recipe = Recipe(source=Csv("*.csv"), shards=units, **fields)
         costs[units] = count(lambda recipe=recipe: run_on(source, f"{store()}/dataset", recipe))
     more = {kind: (costs[8].get(kind, 0) - costs[4].get(kind, 0)) / 4 for kind in costs[8]}
-    assert (more["head"], more["list"]) == (0, 0)
+    assert max(more["head"], more["list"]) < 1, more  # of a run that takes longer, its lease is looked at once more
     assert more["get"] <= gets, more
 
 
