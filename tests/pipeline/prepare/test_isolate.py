@@ -148,7 +148,7 @@ def test_a_child_that_cannot_start_fails_the_run_and_not_every_example(reference
             return example
 
     preparer = isolated(Unloadable())  # type: ignore[arg-type]
-    with pytest.raises(PenstockError, match="expected a process for decoding to start, but it exited with status 1"):
+    with pytest.raises(PenstockError, match="expected a process that prepares examples to start, but it exited"):
         preparer(references[0])
     preparer.close()
 
