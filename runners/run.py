@@ -83,9 +83,10 @@ def run(
         )
     if engine.is_here and request.threads is None:  # workers share this machine's cores
         request = replace(request, threads=request.worker_threads)
-    reporter.stage("planning")
-    reporter.warn(check_engine(engine, request))
+    warnings = check_engine(engine, request)
     expect_writable(request)
+    reporter.stage("planning")
+    reporter.warn(warnings)
     planned = plan(request, _PayloadHasher(request, reporter, engine))
     reporter.planned(planned)
     existing = find_existing(request.output, planned)

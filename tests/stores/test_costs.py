@@ -20,7 +20,7 @@ from penstock.transforms import image
 pytestmark = pytest.mark.slow
 
 FIXED = 80  # requests of a run, whatever its size
-OF_A_UNIT = 9
+OF_A_UNIT = 11  # its mark, five files, and what is looked at: its plan and journal, whose the generation is; the commit
 
 
 def pictures(inputs: Any) -> dict[str, Any]:
