@@ -29,7 +29,7 @@ from apache_beam.runners.portability.spark_runner import SparkRunner
 
 from ..pipeline.build.progress import NAMESPACE
 from ..pipeline.errors import PenstockError, RequestError
-from .engine import BuildPipeline, EngineOptions, JobState
+from .engine import BuildPipeline, CountStages, EngineOptions, JobState
 from .failures import root_cause
 from .options import refuse_options, unknown_options
 from .worker import PROGRAM, find_boot
@@ -203,7 +203,7 @@ class BeamEngine:
         """Beam's options; what Beam's Python does not know stays in them for the engine."""
         return PipelineOptions([*self.options.beam_arguments])
 
-    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", count_stages: CountStages) -> Sequence[str]:
         return ()
 
     def submit(self, build: BuildPipeline, name: str) -> "BeamJob":

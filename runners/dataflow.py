@@ -16,7 +16,7 @@ from ..pipeline.sources.join import ImageJoin
 from .dataflow_job import DataflowJob, DataflowService, WrittenTemplate, in_words
 from .dataflow_options import check_complete, check_reachable, expect_bucket, expect_credentials, expect_options
 from .direct import DirectEngine
-from .engine import BuildPipeline, EngineOptions, RunningJob
+from .engine import BuildPipeline, CountStages, EngineOptions, RunningJob
 from .machine_types import MachineType, find_machine_type
 from .options import check_options, refuse_options
 from .pickled_paths import without_local_paths
@@ -76,7 +76,7 @@ class DataflowEngine:
             for scheme in schemes
         ]
 
-    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", count_stages: CountStages) -> Sequence[str]:
         plan = planned.plan
         for _, pieces in islice(plan.units, BUNDLES):  # a list may name other places than --input
             for piece in pieces[:1]:

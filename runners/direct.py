@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ..pipeline.errors import PenstockError, RequestError
-from .engine import BuildPipeline, EngineOptions, JobState
+from .engine import BuildPipeline, CountStages, EngineOptions, JobState
 from .failures import root_cause
 from .options import check_options, refuse_options
 
@@ -42,7 +42,7 @@ class DirectEngine:
         check_options(self.options.beam_arguments)
         return ()
 
-    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", count_stages: CountStages) -> Sequence[str]:
         return ()
 
     def submit(self, build: BuildPipeline, name: str) -> "DirectJob":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..pipeline.job import PlannedRun, RunRequest
 
 BuildPipeline = Callable[["beam.Pipeline"], object]  # adds a pipeline's transforms
+CountStages = Callable[[], int]
 
 # Engines that have a module of their own, `make(options)` in it. Any other name is taken for a runner of Beam's.
 _MODULES = {"direct": "direct", "flink": "flink", "dataflow": "dataflow"}
@@ -96,13 +97,13 @@ class Engine(Protocol):
           RequestError: it cannot; what to do about it.
         """
 
-    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", count_stages: CountStages) -> Sequence[str]:
         """Looks whether the engine is large enough for what was planned.
 
         Args:
           request: What was asked for.
           planned: What is to be made.
-          stages: How many transforms the pipeline has, composite ones not counted.
+          count_stages: How many transforms the pipeline has, composite ones not counted: it is built to be counted.
 
         Returns:
           What the user should know.

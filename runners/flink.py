@@ -26,7 +26,7 @@ from ..pipeline.cores import cores
 from ..pipeline.errors import PenstockError, RequestError
 from ..pipeline.storage import files
 from . import flink_checks
-from .engine import BuildPipeline, EngineOptions, RunningJob
+from .engine import BuildPipeline, CountStages, EngineOptions, RunningJob
 from .failures import root_cause
 from .flink_checks import Cluster
 from .flink_job_server import JarVersions, JobServer, ServerOptions, find_jar, find_java, read_versions
@@ -101,7 +101,7 @@ class FlinkEngine:
             warnings += self._local_folders(request)
         return warnings
 
-    def check_plan(self, request: "RunRequest", planned: "PlannedRun", stages: int) -> Sequence[str]:
+    def check_plan(self, request: "RunRequest", planned: "PlannedRun", count_stages: CountStages) -> Sequence[str]:
         if self._rest is None:
             return ()
         cluster, parallelism = self._ask(again=True), self._parallelism()
@@ -109,7 +109,7 @@ class FlinkEngine:
         own_containers = self._given.view_as(PortableOptions).environment_type in ("EXTERNAL", "DOCKER")
         return [
             *flink_checks.check_placement(cluster, parallelism),
-            *flink_checks.check_network(cluster, parallelism, stages, streaming),
+            *flink_checks.check_network(cluster, parallelism, count_stages(), streaming),
             *([] if own_containers else flink_checks.check_memory(cluster)),
         ]
 

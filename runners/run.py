@@ -100,7 +100,7 @@ def run(
     job = prepare(request, planned)
     reporter.warn([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     with _shipped_by_value(request.recipe):
-        reporter.warn(engine.check_plan(request, planned, _count_stages(job)))
+        reporter.warn(engine.check_plan(request, planned, partial(_count_stages, job)))
         return _run(job, planned, existing, _Launch(engine, request, reporter, detach))
 
 
@@ -128,7 +128,7 @@ def check_planned(engine: Engine, request: RunRequest, planned: PlannedRun) -> l
       RequestError: it is not.
     """
     with _shipped_by_value(request.recipe):
-        return [*engine.check_plan(request, planned, _count_stages(prepare(request, planned)))]
+        return [*engine.check_plan(request, planned, lambda: _count_stages(prepare(request, planned)))]
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from .resampling import Box
 # Whether what follows shrinks an image of (width, height) by at least a factor.
 ShrinksBy: TypeAlias = Callable[[tuple[int, int], float], bool]
 
-_FACTORS = (8, 4, 2)
-_SMALLEST = 16  # pixels of a side: below, decoders may take another fraction that rounds to the same size
+FACTORS = (8, 4, 2)
+SMALLEST = 16  # pixels of a side: below, decoders may take another fraction that rounds to the same size
 
 
 class Scaled(NamedTuple):
@@ -54,8 +54,8 @@ def factor_of(size: tuple[int, int], margin: float, shrinks_by: ShrinksBy) -> in
     >>> [factor_of((side, side), 2.0, lambda size, factor: factor * 32 <= size[0]) for side in (100, 128, 300, 5000)]
     [1, 2, 4, 8]
     """
-    for factor in _FACTORS:
-        if min(size) >= _SMALLEST * factor and shrinks_by(size, factor * margin):
+    for factor in FACTORS:
+        if min(size) >= SMALLEST * factor and shrinks_by(size, factor * margin):
             return factor
     return 1
 

@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from ...transforms.scaling import FACTORS, SMALLEST
 from ..formats.features import IMAGE
 from . import header
 from .exif import upright
 from .resample import KERNELS, resample
 
 ImageFunction = Callable[[tf.Tensor], tf.Tensor]
-FACTORS, SMALLEST = (1, 2, 4, 8), 16  # as `transforms.scaling`
+_FACTORS = (1, *reversed(FACTORS))
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
 _FILTERS = ("image.min_size", "image.max_aspect", "keep")
 
@@ -139,10 +140,10 @@ def _upright_size(stated: header.Header) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _fraction(size: tuple[tf.Tensor, tf.Tensor], margin: float, resize: Mapping[str, Any]) -> tf.Tensor:
-    """As `transforms.scaling.factor_of`: the index in `FACTORS`."""
+    """As `transforms.scaling.factor_of`: the index in `_FACTORS`."""
     height, width = size
     index = tf.constant(0)
-    for number, factor in enumerate(FACTORS[1:], 1):
+    for number, factor in enumerate(_FACTORS[1:], 1):
         sides = [
             tf.constant(factor * margin * resize[name], tf.float64) <= tf.cast(side, tf.float64)
             for name, side in (("width", width), ("height", height))
@@ -155,7 +156,7 @@ def _fraction(size: tuple[tf.Tensor, tf.Tensor], margin: float, resize: Mapping[
 def _box(size: tuple[tf.Tensor, tf.Tensor], index: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
     """As `transforms.scaling.box_of`: float64 [4]."""
     sides = tf.cast(tf.stack([size[1], size[0]]), tf.float64)
-    extents = sides * tf.gather(tf.constant([1 / factor for factor in FACTORS], tf.float64), index)
+    extents = sides * tf.gather(tf.constant([1 / factor for factor in _FACTORS], tf.float64), index)
     turned = [
         tf.reduce_any(orientation == tf.constant(each, orientation.dtype)) for each in ([2, 3, 6, 7], [3, 4, 7, 8])
     ]
@@ -190,12 +191,12 @@ def _checks(stated: header.Header, rules: Mapping[str, Any]) -> list[Any]:
 
 
 def _decode_jpeg(payload: tf.Tensor, index: tf.Tensor, may_shrink: bool) -> tf.Tensor:
-    """The pixels of a JPEG at the fraction of that index in `FACTORS`."""
+    """The pixels of a JPEG at the fraction of that index in `_FACTORS`."""
 
     def decoded(factor: int) -> Callable[[], tf.Tensor]:
         return lambda: tf.io.decode_jpeg(payload, 3, factor, fancy_upscaling=True, dct_method="INTEGER_ACCURATE")
 
-    return tf.switch_case(index, [decoded(factor) for factor in FACTORS]) if may_shrink else decoded(1)()
+    return tf.switch_case(index, [decoded(factor) for factor in _FACTORS]) if may_shrink else decoded(1)()
 
 
 def _decode_png(payload: tf.Tensor) -> tf.Tensor:

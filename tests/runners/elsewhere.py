@@ -72,7 +72,7 @@ class Elsewhere:
     def check(self, request: object) -> Sequence[str]:
         return ()
 
-    def check_plan(self, request: object, planned: object, stages: int) -> Sequence[str]:
+    def check_plan(self, request: object, planned: object, count_stages: Callable[[], int]) -> Sequence[str]:
         return ()
 
     def submit(self, build: Callable[[Any], object], name: str) -> Job:

@@ -175,7 +175,7 @@ def test_what_a_plan_waits_for_is_done_here_where_the_job_is_to_be_a_template(st
     assert job.state() is JobState.DONE
     assert not stub.objects
     asked = request(Recipe(source=Csv("*.csv")), "gs://raw", "gs://prepared")  # type: ignore[arg-type]
-    chosen.check_plan(asked, of_units([10], 1.0), 20)
+    chosen.check_plan(asked, of_units([10], 1.0), lambda: 20)
     assert isinstance(chosen.submit(create, "penstock-make-pets-01234567"), WrittenTemplate)
 
 
@@ -313,7 +313,7 @@ def test_a_worker_is_taken_for_hung_long_after_the_estimate(sizes: list[int], se
 def test_a_plan_decides_how_long_and_how_many(stub: DataflowStub):
     chosen = engine(stub)
     asked = request(Recipe(source=Csv("*.csv")), "gs://raw", "gs://prepared")  # type: ignore[arg-type]
-    assert chosen.check_plan(asked, of_units([10] * 7, 70 * 60.0), 20) == ()
+    assert chosen.check_plan(asked, of_units([10] * 7, 70 * 60.0), lambda: 20) == ()
     job = stub.jobs[chosen.submit(create, "penstock").job_id]
     assert options_of(job)["element_processing_timeout_minutes"] == 100
     assert job["environment"]["workerPools"][0]["autoscalingSettings"]["maxNumWorkers"] == 4
@@ -322,7 +322,7 @@ def test_a_plan_decides_how_long_and_how_many(stub: DataflowStub):
 def test_references_to_this_machine_are_refused(stub: DataflowStub):
     asked = request(Recipe(source=Images("*.jpg")), "gs://raw", "gs://prepared")  # type: ignore[arg-type]
     with pytest.raises(RequestError, match=r"--input: expected a place that workers of Dataflow reach.* found /data/a"):
-        engine(stub).check_plan(asked, of_units([10], 1.0, "/data/a.jpg"), 20)
+        engine(stub).check_plan(asked, of_units([10], 1.0, "/data/a.jpg"), lambda: 20)
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_the_largest_images_fit_into_the_workers_memory(
 
     recipe = Recipe(source=Images("*.jpg", decode=decode(max_pixels=pixels)))
     asked = request(recipe, "gs://raw", "gs://prepared", threads=threads)  # type: ignore[arg-type]
-    check: Callable[[], Any] = lambda: engine(stub, *arguments).check_plan(asked, of_units([10], 1.0), 20)  # noqa: E731
+    check: Callable[[], Any] = lambda: engine(stub, *arguments).check_plan(asked, of_units([10], 1.0), lambda: 20)  # noqa: E731
     if words is None:
         assert check() == ()
     else:
@@ -358,7 +358,7 @@ def test_the_largest_images_fit_into_the_workers_memory(
 
 def test_of_an_unknown_machine_type_it_is_said_that_nothing_was_checked(stub: DataflowStub):
     asked = request(Recipe(source=Images("*.jpg")), "gs://raw", "gs://prepared")  # type: ignore[arg-type]
-    (warning,) = engine(stub, "--machine_type=x9-new").check_plan(asked, of_units([10], 1.0), 20)
+    (warning,) = engine(stub, "--machine_type=x9-new").check_plan(asked, of_units([10], 1.0), lambda: 20)
     assert warning.startswith("--machine_type: nothing is known of the memory of x9-new")
 
 

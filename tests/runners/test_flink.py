@@ -118,7 +118,7 @@ def test_nothing_is_downloaded_where_there_is_no_java(tmp_path: Path, monkeypatc
 def test_a_cluster_that_fits_is_not_warned_of(jar: str):
     made = engine("jobmanager:8081", flink_job_server_jar=jar)
     assert made.check(REQUEST) == []
-    assert made.check_plan(REQUEST, None, 80) == []  # type: ignore[arg-type]
+    assert made.check_plan(REQUEST, None, lambda: 80) == []  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("java", "recorded")
