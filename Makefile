@@ -41,7 +41,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-fuzz test-all lint types check bench lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-fuzz test-all lint types check bench peers lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -92,8 +92,14 @@ types: $(READY) ## Check the types: mypy, strict
 
 check: lint types test ## Run lint, types and test
 
-bench: $(READY) ## Run each benchmark beside its reference (ARGS=... goes to each)
-	@set -e; for file in benchmarks/[a-z]*.py; do echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
+bench: $(READY) ## Run each benchmark beside its reference (ARGS=... goes to each: --record, --quick)
+	@set -e; for file in $(filter-out benchmarks/docs.py,$(wildcard benchmarks/[a-z]*.py)); do \
+	    echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
+
+peers: $(UV_READY) ## Install what benchmarks compare with, in .venv-peers and .venv-peers-older (3 GB to download)
+	@for each in peers peers-older; do \
+	    $(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$$each && \
+	    $(BIN)/uv pip sync --quiet --python .venv-$$each/bin/python benchmarks/$$each.lock || exit 1; done
 
 lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new versions)
 	@echo "==> resolving requirements.lock"
@@ -104,6 +110,9 @@ lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new
 	@echo "==> resolving requirements-extras.lock"
 	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers --group frameworks \
 	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
+	@echo "==> resolving benchmarks/peers.lock and peers-older.lock"
+	@$(COMPILE) --constraint requirements-extras.lock --output-file benchmarks/peers.lock benchmarks/peers.in pyproject.toml
+	@$(COMPILE) --output-file benchmarks/peers-older.lock benchmarks/peers-older.in
 	@echo "==> resolving $(INSTALL)"
 	@$(COMPILE) --output-file $(INSTALL)/gcp-storage-emulator.lock $(INSTALL)/gcp-storage-emulator.in
 	@cd $(INSTALL) && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --silent

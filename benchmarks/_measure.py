@@ -1,7 +1,9 @@
-"""Measures whole processes in alternation: every series runs in every round, so that noise affects all alike."""
+"""Measures whole processes: every series runs once in every round, in random order, so that noise affects all alike."""
 
+import argparse
 import math
 import os
+import random
 import statistics
 import subprocess
 import sys
@@ -9,9 +11,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console
+
+Step = TypeVar("Step")
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Run:
       seconds: Wall-clock time from start to exit.
       cpu: CPU seconds on all cores.
       peak: The largest resident memory of any single process, in bytes.
+      load: The machine's load average over a minute when it started.
     """
 
     seconds: float
     cpu: float
     peak: int
+    load: float
 
 
 def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
@@ -35,6 +41,7 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
     Raises:
       RuntimeError: it failed; the message has the end of its output.
     """
+    load = os.getloadavg()[0]
     with tempfile.TemporaryFile() as output:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -48,7 +55,7 @@ def run(command: Sequence[str], env: Mapping[str, str] | None = None) -> Run:
             printed = output.read().decode(errors="replace")[-2000:]
             raise RuntimeError(f"{' '.join(command)}: exit code {process.returncode}\n{printed}")
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return Run(seconds, usage.ru_utime + usage.ru_stime, peak)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, peak, load)
 
 
 @dataclass
@@ -61,7 +68,7 @@ class Series:
       sizes: The numbers of examples; the marginal rate is computed from the smallest and the largest.
       optional: Whether a failure is recorded instead of raised.
       runs: Number of examples to its runs, one per round.
-      failure: The error message, if it failed.
+      failure: The error message, if it failed; its last line goes to the JSON.
     """
 
     name: str
@@ -82,7 +89,7 @@ class Series:
         """All measurements."""
         entry: dict[str, Any] = {"runs": {size: [asdict(run) for run in runs] for size, runs in self.runs.items()}}
         if self.failure:
-            entry["failure"] = self.failure
+            entry["failure"] = self.failure.strip().rpartition("\n")[2]
         elif len(self.sizes) > 1:
             entry |= {"rates": self.rates(), "rates_cpu": self.rates(cpu=True)}
         return entry
@@ -95,25 +102,32 @@ def warm_up(series: Sequence[Series]) -> Iterator[Series]:
         yield one
 
 
-def measure(series: Sequence[Series], rounds: int, unit: str, console: Console) -> None:
-    """Runs everything once per round, every other round in reverse order, and says of each run what it took.
+def measure(series: Sequence[Series], options: argparse.Namespace, unit: str, console: Console) -> None:
+    """Runs everything once per round, in another order each time, and says of each run what it took.
 
     Args:
       series: What to run; it keeps the runs.
-      rounds: How many times.
+      options: Has the number of `rounds` and the `seed` of their order.
       unit: What the series' sizes count, such as "images".
       console: Where to say it.
     """
-    steps = [(one, size) for one in series for size in one.sizes]
-    for number in range(rounds):
-        for one, size in steps if number % 2 == 0 else reversed(steps):
+    console.print(f"order of the rounds: --seed {options.seed}")
+    for number, steps in enumerate(orders([(one, size) for one in series for size in one.sizes], options)):
+        for one, size in steps:
             if one.failure or not (done := _start(one, size)):
                 continue
             one.runs.setdefault(size, []).append(done)
             console.print(
-                f"round {number + 1} of {rounds}: {one.name}, {size} {unit}: {done.seconds:.1f} s, "
+                f"round {number + 1} of {options.rounds}: {one.name}, {size} {unit}: {done.seconds:.1f} s, "
                 f"{done.cpu:.1f} s of CPU, {done.peak / 1e6:.0f} MB"
             )
+
+
+def orders(steps: Sequence[Step], options: argparse.Namespace) -> Iterator[list[Step]]:
+    """The steps of each round, all of them, in an order that depends on the seed and the round."""
+    generator = random.Random(options.seed)
+    for _ in range(options.rounds):
+        yield generator.sample(steps, len(steps))
 
 
 def _start(series: Series, size: int) -> Run | None:

@@ -1,5 +1,6 @@
 """Photos for the benchmarks: copies of real ones, or drawn ones if there are none."""
 
+import io
 import os
 import random
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,8 @@ from PIL import Image, ImageDraw
 DRAWN = 200  # distinct photos; the rest are copies
 SIZE = (400, 533)  # width, height: of the real ones
 COUNTED = 8  # photos in the folder "few"
+LARGE = ((3000, 2000), (2448, 3264), (4000, 3000))  # width, height: as cameras make them, 6 to 12 megapixels
+TILED = 12  # distinct large photos
 
 
 def load(source: Path | None) -> list[tuple[str, bytes]]:
@@ -25,6 +28,11 @@ def load(source: Path | None) -> list[tuple[str, bytes]]:
     return photos
 
 
+def tiled(photos: Sequence[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """Large photos, tiled from small ones that are enlarged to twice their size: (label, content)."""
+    return [(label, _tile(photos, number)) for number, (label, _) in enumerate(_repeated(photos, TILED))]
+
+
 def write(photos: Sequence[tuple[str, bytes]], count: int, folder: Path) -> None:
     """Writes `few/<label>/<number>.jpg` for the first eight and `most/<label>/<number>.jpg` for all others.
 
@@ -38,6 +46,19 @@ def write(photos: Sequence[tuple[str, bytes]], count: int, folder: Path) -> None
         path.write_bytes(content[:2] + marker + comment + content[2:])
 
 
+def _tile(photos: Sequence[tuple[str, bytes]], number: int) -> bytes:
+    """A photo of one of the sizes of LARGE; neighbours in `photos` are its tiles."""
+    canvas = Image.new("RGB", LARGE[number % len(LARGE)])
+    width, height = 2 * SIZE[0], 2 * SIZE[1]
+    corners = [(x, y) for y in range(0, canvas.height, height) for x in range(0, canvas.width, width)]
+    for tile, corner in enumerate(corners):
+        content = photos[(number * len(corners) + tile) % len(photos)][1]
+        canvas.paste(Image.open(io.BytesIO(content)).convert("RGB").resize((width, height)), corner)
+    out = io.BytesIO()
+    canvas.save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
 def _repeated(photos: Sequence[tuple[str, bytes]], count: int) -> Iterator[tuple[str, bytes]]:
     for number in range(count):
         yield photos[number % len(photos)]
@@ -45,8 +66,6 @@ def _repeated(photos: Sequence[tuple[str, bytes]], count: int) -> Iterator[tuple
 
 def _draw(seed: int) -> bytes:
     """Draws an image as expensive to decode and encode as a photo: smooth areas, edges and noise, about 28 kB."""
-    import io
-
     generator = random.Random(seed)
     noise = Image.effect_noise(SIZE, 24)
     channels = [Image.linear_gradient("L").rotate(90 * generator.randrange(4)).resize(SIZE) for _ in range(3)]

@@ -1,6 +1,6 @@
 """Measures what Flink adds to a job, and what a second TaskManager brings.
 
-    .venv/bin/python benchmarks/flink.py [--quick] [--photos FOLDER] [--json FILE]
+    .venv/bin/python benchmarks/flink.py [--quick] [--photos FOLDER] [--json FILE] [--record]
 
 A standalone cluster is started on this machine, of two TaskManagers with one slot each: a job of parallelism 1 has one
 of them, a job of parallelism 2 both. `make test-engines` installs what it consists of. Photos of 0.2 megapixels become
@@ -19,9 +19,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import _options
 import _photos
 from _measure import Run, Series, measure, median, ratios, run, warm_up
-from _report import Bar, Row, save, show
+from _report import Bar, Row, finish
 from rich.console import Console
 
 HERE = Path(__file__).parent
@@ -83,8 +84,8 @@ class Bench:
         return self.series(name, sizes, engine, ["--", f"--parallelism={parallelism}"])
 
 
-def rows(series: dict[str, Series]) -> Iterator[Row]:
-    if "two" in series:
+def rows(series: dict[str, Series], section: str) -> Iterator[Row]:
+    if section == "rate":
         one, two = series["one"], series["two"]
         by_round = ratios(two.rates(), one.rates())
         yield Row(
@@ -95,7 +96,7 @@ def rows(series: dict[str, Series]) -> Iterator[Row]:
             Bar(1.8, at_least=True),
             (min(by_round), max(by_round)),
         )
-    if "fixed" in series:
+    if section == "fixed":
         seconds, here = ([run.seconds for run in series[name].runs[FIXED]] for name in ("fixed", "direct"))
         yield Row(
             f"from command to commit on Flink, {FIXED} images",
@@ -132,40 +133,23 @@ def main() -> None:
             console = Console(stderr=True, highlight=False)
             for one in warm_up(series):
                 console.print(f"warm-up: {one.name}", markup=False)
-            measure(series, options.rounds, "images", console)
+            measure(series, options, "images", console)
         finally:
             cluster.close()
-    table = list(rows({one.name: one for one in series}))
+    by_name = {one.name: one for one in series}
+    table = {section: list(rows(by_name, section)) for section in options.only}
     notes = [
-        f"Flink on this machine, {CORES} cores; {sizes[0]} and {sizes[1]} images; medians of {options.rounds} rounds; "
-        f"load average now {os.getloadavg()[0]:.1f}"
+        f"Flink on this machine, {CORES} cores; {sizes[0]} and {sizes[1]} images; medians of {options.rounds} rounds"
     ]
-    show(table, notes)
-    if options.json:
-        settings = {name: str(value) for name, value in vars(options).items()}
-        save(options.json, table, settings, {one.name: one.to_json() for one in series})
+    finish("flink", table, notes, options, {one.name: one.to_json() for one in series})
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--photos",
-        type=Path,
-        default=HERE.parent.parent / "shared/data/clothing",
-        metavar="FOLDER",
-        help="photos as .../<label>/<name>.jpg; drawn ones if there is no such folder (default: %(default)s)",
-    )
+    parser = _options.parser(__doc__, SECTIONS, "800 images, one round: some minutes")
+    _options.add_photos(parser)
     parser.add_argument("--images", type=int, help="the large input; the small one is an eighth (default: 8000)")
-    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="800 images, one round: some minutes")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
-    options = parser.parse_args()
+    options = _options.parse(parser, SECTIONS)
     options.images = options.images or (800 if options.quick else 8000)
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.only = options.only or list(SECTIONS)
     return options
 
 

@@ -1,10 +1,11 @@
 """Measures how fast the objects of a store far away are listed, and how that grows with the requests under way.
 
-    .venv/bin/python benchmarks/listing.py [--quick] [--latency SECONDS] [--json FILE]
+    .venv/bin/python benchmarks/listing.py [--quick] [--latency SECONDS] [--json FILE] [--record]
 
 A process on the same machine answers every request 100 ms late with a page of 1,000 keys, which it makes up: numbered
 files in one folder, names that are hashes, and folders by class. They are listed by 1, 2, ... 32 requests at a time, as
-many keys each way. A way of many is worth its share of the rate: the rate divided by the ways and by the rate of one.
+many keys each way, in random order. A way of many is worth its share of the rate: the rate divided by the ways and by
+the rate of one.
 """
 
 import argparse
@@ -16,12 +17,13 @@ import sys
 import time
 import urllib.parse
 from collections.abc import Callable
-from pathlib import Path
 from statistics import median
 from unittest import mock
 
+import _options
 from _latency_store import _Connection, _response
-from _report import Bar, Row, save, show
+from _measure import orders
+from _report import Bar, Row, finish
 
 from penstock.pipeline.storage import listing
 
@@ -81,29 +83,23 @@ def rate(shape: str, count: int, ways: int) -> float:
 def main() -> None:
     options = _arguments()
     command = [sys.executable, __file__, "--serve", "--latency", str(options.latency)]
-    rows, measured = [], {}
+    measured: dict[str, dict[int, list[float]]] = {shape: {ways: [] for ways in WAYS} for shape in SHAPES}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout
             keys = {"AWS_ACCESS_KEY_ID": "benchmark", "AWS_SECRET_ACCESS_KEY": "benchmark"}
             with mock.patch.dict(os.environ, {"AWS_ENDPOINT_URL": process.stdout.readline().strip(), **keys}):
-                for shape in SHAPES:
-                    rates = measured[shape] = {
-                        ways: [rate(shape, options.pages * PAGE * ways, ways) for _ in range(options.rounds)]
-                        for ways in WAYS
-                    }
-                    rows += _rows(shape, rates)
+                for steps in orders([(shape, ways) for shape in SHAPES for ways in WAYS], options):
+                    for shape, ways in steps:
+                        measured[shape][ways].append(rate(shape, options.pages * PAGE * ways, ways))
         finally:
             process.terminate()
     notes = [
         f"a store on this machine that answers after {1000 * options.latency:.0f} ms; {options.pages} pages of {PAGE} "
-        f"keys for each way, {os.cpu_count()} cores; medians of {options.rounds} rounds; load average now "
-        f"{os.getloadavg()[0]:.1f}"
+        f"keys for each way, {os.cpu_count()} cores; medians of {options.rounds} rounds"
     ]
-    show(rows, notes)
-    if options.json:
-        settings = {name: str(value) for name, value in vars(options).items()}
-        save(options.json, rows, settings, measured)
+    rows = [row for shape, rates in measured.items() for row in _rows(shape, rates)]
+    finish("listing", {"listing": rows}, notes, options, measured)
 
 
 def _rows(shape: str, rates: dict[int, list[float]]) -> list[Row]:
@@ -117,18 +113,12 @@ def _rows(shape: str, rates: dict[int, list[float]]) -> list[Row]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = _options.parser(__doc__, ["listing"], "20 pages, one round: it shows that everything runs")
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--latency", type=float, default=0.1, help="seconds to the first byte (default: %(default)s)")
     parser.add_argument("--pages", type=int, help="for each way (default: 100)")
-    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="20 pages, one round: it shows that everything runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
-    options = parser.parse_args()
+    options = _options.parse(parser, ["listing"])
     options.pages = options.pages or (20 if options.quick else 100)
-    options.rounds = options.rounds or (1 if options.quick else 3)
     return options
 
 

@@ -1,6 +1,6 @@
 """Measures the plan of millions of images: listed by a reference list, labelled, split, deduplicated, sorted and cut.
 
-    .venv/bin/python benchmarks/plan.py [--quick] [--millions 1 3 10] [--rounds N] [--json FILE]
+    .venv/bin/python benchmarks/plan.py [--quick] [--millions 1 3 10] [--rounds N] [--json FILE] [--record]
 
 The list is a Parquet file of keys of 56 characters, URIs, sizes and ETags, of which 2 % are another's; labels come from
 a CSV file in another order, which names each example by its key, or by its stem. There are no objects: what a plan
@@ -17,12 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from unittest import mock
 
+import _options
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 from _measure import Run, run
-from _report import Bar, Row, save, show
+from _report import Bar, Row, finish
 
 from penstock.pipeline import job
 from penstock.pipeline.formats.features import Feature
@@ -128,15 +129,10 @@ def rows(runs: dict[float, Run], labels: str) -> list[Row]:
 
 def main() -> None:
     """Measures and reports."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = _options.parser(__doc__, ["plan"], "0.01 and 0.03 millions: it shows that everything runs", rounds=1)
     parser.add_argument("--millions", type=float, nargs="+", help="sizes of the list (default: 1 3 10)")
-    parser.add_argument("--rounds", type=int, default=1, help="the fastest counts (default: %(default)s)")
-    parser.add_argument("--quick", action="store_true", help="0.01 and 0.03 millions: it shows that everything runs")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
     parser.add_argument("--plan", nargs=2, help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options = _options.parse(parser, ["plan"])
     if options.plan:
         plan_here(*options.plan)
         return
@@ -144,11 +140,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         runs = measure(options, Path(folder))
     measured = [row for labels, each in runs.items() for row in rows(each, labels)]
-    show(measured, [f"{os.cpu_count()} cores; load average now {os.getloadavg()[0]:.1f}"])
-    if options.json:
-        settings = {name: str(value) for name, value in vars(options).items()}
-        series = {f"{labels}, {size:g} M": vars(each) for labels, sizes in runs.items() for size, each in sizes.items()}
-        save(options.json, measured, settings, series)
+    series = {f"{labels}, {size:g} M": vars(each) for labels, sizes in runs.items() for size, each in sizes.items()}
+    notes = [f"whole processes on {os.cpu_count()} cores; the fastest of {options.rounds} rounds"]
+    finish("plan", {"plan": measured}, notes, options, series)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,15 @@
 """Measures Penstock's claims about tables, each next to a reference, in one run on one machine.
 
-    .venv/bin/python benchmarks/records.py [--quick] [--census FOLDER] [--json FILE]
+    .venv/bin/python benchmarks/records.py [--quick] [--only SECTION ...] [--census FOLDER] [--json FILE] [--record]
 
 One and many copies of the census (UCI Adult) are prepared with examples/census.py: statistics of every column, 8
 vocabularies, 4 z-scores and a bucketized age, written to TFRecord. The references compute the same features:
 tf.Transform's own example (CSV TFXIO, AnalyzeAndTransformDataset, TFRecord), Beam's MLTransform, and, as the upper
 limit, pyarrow alone, which reads the CSV and computes the statistics but writes nothing. Whole processes are measured,
 from start to exit. A rate is marginal: the additional rows of a large input divided by the additional time, so that
-start-up cancels out. The first two references are slow, so they get fewer rows. All series run in alternation for
-several rounds; a ratio is computed for each round, and the median is reported with the smallest and the largest.
+start-up cancels out. The first two references are slow, so they get fewer rows. All series run once in each of
+several rounds, in random order; a ratio is computed for each round, and the median is reported with the smallest and
+the largest.
 """
 
 import argparse
@@ -22,8 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import _census
+import _options
 from _measure import Run, Series, measure, median, ratios, run
-from _report import Bar, Row, save, show
+from _report import Bar, Row, finish
 from rich.console import Console
 
 HERE = Path(__file__).parent
@@ -78,10 +80,8 @@ class Results:
         self._series = {one.name: one for one in series}
         self._options = options
 
-    def rows(self) -> Iterator[Row]:
-        makers = {"rate": self._rate, "fixed": self._fixed, "memory": self._memory, "peers": self._peers}
-        for section in self._options.only:
-            yield from makers[section]()
+    def rows(self, section: str) -> Iterator[Row]:
+        return {"rate": self._rate, "fixed": self._fixed, "memory": self._memory, "peers": self._peers}[section]()
 
     def _rate(self) -> Iterator[Row]:
         rates = [rate / 1000 for rate in self._series["penstock"].rates()]
@@ -154,18 +154,15 @@ def main() -> None:
         for rows in {size for one in series for size in one.sizes}:
             _census.write(options.census, rows // _census.ROWS, bench.folder(rows))
         console = Console(stderr=True)
-        measure(series, options.rounds, "rows", console)
-    rows = list(Results(series, options).rows())
-    show(rows, _notes(options))
-    if options.json:
-        settings = {name: str(value) for name, value in vars(options).items()}
-        save(options.json, rows, settings, {one.name: one.to_json() for one in series})
+        measure(series, options, "rows", console)
+    results = Results(series, options)
+    rows = {section: list(results.rows(section)) for section in options.only}
+    finish("records", rows, _notes(options), options, {one.name: one.to_json() for one in series})
 
 
 def _notes(options: argparse.Namespace) -> list[str]:
     notes = [
-        f"{options.copies * _census.ROWS} rows on {CORES} cores; medians of {options.rounds} rounds; load average now "
-        f"{os.getloadavg()[0]:.1f}",
+        f"{options.copies * _census.ROWS} rows on {CORES} cores; medians of {options.rounds} rounds",
         "a rate is (rows of the largest run - smallest run) / (seconds of the largest - smallest), whole processes; "
         "the fixed cost is the time of the smallest run minus that of its rows at that rate",
     ]
@@ -175,31 +172,14 @@ def _notes(options: argparse.Namespace) -> list[str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--census",
-        type=Path,
-        default=HERE.parent.parent / "shared/data/census",
-        metavar="FOLDER",
-        help="where adult.data is (default: %(default)s)",
-    )
+    parser = _options.parser(__doc__, SECTIONS, "4 copies, one round: two minutes")
+    _options.add_census(parser)
     parser.add_argument("--copies", type=int, help="copies of its 32,561 rows in the large input (default: 40)")
-    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="4 copies, one round: two minutes")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, default=list(SECTIONS), metavar="SECTION", help=_only())
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
-    options = parser.parse_args()
+    options = _options.parse(parser, SECTIONS)
     options.copies = options.copies or (4 if options.quick else 40)
-    options.rounds = options.rounds or (1 if options.quick else 3)
     if options.copies < 2:
         parser.error("--copies: expected at least 2: a rate needs two sizes")
     return options
-
-
-def _only() -> str:
-    return f"what to measure, of {', '.join(SECTIONS)} (default: all)"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Measures what a store far away costs: the same work on data in a store and on a local disk, in one run.
 
-    .venv/bin/python benchmarks/stores.py [--quick] [--latency SECONDS] [--json FILE]
+    .venv/bin/python benchmarks/stores.py [--quick] [--latency SECONDS] [--only SECTION ...] [--json FILE] [--record]
 
 The store (`_latency_store.py`) is a process on the same machine that answers every request 150 ms late, however many
 are under way; the local files are in the page cache. It takes CPU time from what is measured, as no store elsewhere
@@ -10,8 +10,8 @@ time of requests, and not the width of a line.
 Photos of two megapixels become 224x224 JPEG; the census (UCI Adult), many times over, becomes TFRecord; and photos that
 were prepared are loaded, shuffled, for several epochs, through a cache with room for a tenth of them. Whole processes
 are measured, from start to exit; a rate is marginal: the additional examples of a large input divided by the additional
-time. All series run in alternation for several rounds; a ratio is computed for each round, and the median is reported
-with the smallest and the largest.
+time. All series run once in each of several rounds, in random order; a ratio is computed for each round, and the median
+is reported with the smallest and the largest.
 """
 
 import argparse
@@ -28,14 +28,14 @@ from pathlib import Path
 
 import _census
 import _latency_store
+import _options
 import _photos
 from _measure import Run, Series, measure, median, ratios, run, warm_up
-from _report import Bar, Row, save, show
+from _report import Bar, Row, finish
 from PIL import Image
 from rich.console import Console
 
 HERE = Path(__file__).parent
-SHARED = HERE.parent.parent / "shared/data"
 SECTIONS = ("images", "tables", "loading")
 CORES = os.cpu_count() or 1
 PHOTO = (1200, 1600)  # width, height
@@ -188,9 +188,8 @@ class Results:
         self._series = {one.name: one for one in series}
         self._bench = bench
 
-    def rows(self) -> Iterator[Row]:
-        for section in self._bench.options.only:
-            yield from self._compared(section, None if section == "tables" else BAR)
+    def rows(self, section: str) -> Iterator[Row]:
+        return self._compared(section, None if section == "tables" else BAR)
 
     def _compared(self, name: str, bar: Bar | None) -> Iterator[Row]:
         """Rows of the rates in the store and on the disk, their CPU time, and the store's own."""
@@ -235,12 +234,10 @@ def main() -> None:
             console = Console(stderr=True, highlight=False)
             for one in warm_up(series):
                 console.print(f"warm-up: {one.name}", markup=False)
-            measure(series, options.rounds, "examples", console)
-        rows = list(Results(series, bench).rows())
-    show(rows, _notes(options))
-    if options.json:
-        settings = {name: str(value) for name, value in vars(options).items()}
-        save(options.json, rows, settings, {one.name: one.to_json() for one in series})
+            measure(series, options, "examples", console)
+        results = Results(series, bench)
+        rows = {section: list(results.rows(section)) for section in options.only}
+    finish("stores", rows, _notes(options), options, {one.name: one.to_json() for one in series})
 
 
 def _notes(options: argparse.Namespace) -> list[str]:
@@ -248,7 +245,7 @@ def _notes(options: argparse.Namespace) -> list[str]:
         f"a store on this machine that answers after {1000 * options.latency:.0f} ms; {options.images} images of "
         f"{PHOTO[0]}x{PHOTO[1]}, {options.copies} copies of the census, {options.loaded} prepared photos loaded 2.5 "
         f"times with a cache for a tenth of them, on {CORES} cores; medians of {options.rounds} "
-        f"rounds; load average now {os.getloadavg()[0]:.1f}",
+        "rounds",
         "a rate is (examples of the large run - small run) / (seconds of the large run - small run), whole processes",
     ]
     if options.quick:
@@ -257,31 +254,17 @@ def _notes(options: argparse.Namespace) -> list[str]:
 
 
 def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--photos",
-        type=Path,
-        default=SHARED / "clothing",
-        metavar="FOLDER",
-        help="photos as .../<label>/<name>.jpg; drawn ones if there is no such folder (default: %(default)s)",
-    )
-    parser.add_argument("--census", type=Path, default=SHARED / "census", metavar="FOLDER", help="has adult.data")
+    parser = _options.parser(__doc__, SECTIONS, "400 images, one round: a minute or two")
+    _options.add_photos(parser)
+    _options.add_census(parser)
     parser.add_argument("--latency", type=float, default=0.15, help="seconds to the first byte (default: %(default)s)")
     parser.add_argument("--images", type=int, help="the large input; the small one is a tenth (default: 2000)")
     parser.add_argument("--loaded", type=int, help="prepared photos that are loaded (default: 10000)")
     parser.add_argument("--copies", type=int, help="of the census in the large input (default: 40)")
-    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
-    parser.add_argument("--quick", action="store_true", help="400 images, one round: a minute or two")
-    parser.add_argument("--only", nargs="+", choices=SECTIONS, metavar="SECTION", help=f"of {', '.join(SECTIONS)}")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements there")
-    options = parser.parse_args()
+    options = _options.parse(parser, SECTIONS)
     options.images = options.images or (400 if options.quick else 2000)
     options.loaded = options.loaded or (1000 if options.quick else 10_000)
     options.copies = options.copies or (4 if options.quick else 40)
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.only = options.only or list(SECTIONS)
     return options
 
 
