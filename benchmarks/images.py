@@ -65,8 +65,8 @@ def not_analyzed(inputs):
 
 
 recipe = Recipe(
-    source=Images("*/*/*.jpg", label=folder()),
-    prepare={prepare},
+    source=Images("*/*/*.jpg", label=folder(), decode={decode}),
+    prepare=[image.resize(224, 224)],
     features={features},
     encode={{"image": {encoding}}},
     splits={splits},
@@ -77,8 +77,7 @@ recipe = Recipe(
 ENCODINGS = {"jpeg": "image.jpeg(90)", "png": "image.png()", "raw": "image.raw()"}
 ALL = {"splits": '{"train": 1.0}', "statistics": "train"}
 EIGHT = {"splits": "by_folder()", "statistics": "few"}  # statistics from the eight photos in that folder
-RESIZE = "[image.resize(224, 224)]"
-SCALED = "[image.decode(scale=2), image.resize(224, 224)]"
+WHOLE, SCALED = "image.decode()", "image.decode(scale=2)"
 
 
 @dataclass
@@ -112,7 +111,7 @@ class Bench:
             case ["penstock"]:
                 return self._penstock(name, self.sizes)
             case ["penstock", "large"]:
-                return self._penstock(name, (large // 80, large // 8), prepare=SCALED, photos=name)
+                return self._penstock(name, (large // 80, large // 8), decode=SCALED, photos=name)
             case ["penstock", encoding]:
                 return self._penstock(name, self.sizes, encoding=encoding)
             case ["uncounted", encoding]:
@@ -136,7 +135,7 @@ class Bench:
         name: str,
         sizes: Sequence[int],
         *,
-        prepare: str = RESIZE,
+        decode: str = WHOLE,
         features: str = "analyzed",
         encoding: str = "jpeg",
         counted: Mapping[str, str] = ALL,
@@ -147,7 +146,7 @@ class Bench:
         """`penstock run` on a recipe of these settings."""
         recipe = self.root / f"recipe_{name}.py"
         recipe.write_text(
-            RECIPE.format(prepare=prepare, features=features, encoding=ENCODINGS[encoding], shards=shards, **counted)
+            RECIPE.format(decode=decode, features=features, encoding=ENCODINGS[encoding], shards=shards, **counted)
         )
         command = [sys.executable, "-m", "penstock.runners", "run", recipe, "--quiet", *options]
         return Series(
