@@ -41,8 +41,13 @@ if TYPE_CHECKING:
     from .beam import Job
     from .build.journal import FinishedUnits
 
-_UNLISTED = ("http://", "https://")
-_UNWRITTEN = (*_UNLISTED, "file://")
+_OF_UNIT = (
+    paths.unit_quarantine,
+    paths.unit_filtered,
+    paths.unit_hashes,
+    paths.unit_summaries,
+    paths.unit_accumulators,
+)
 _SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg", "cykooz-resizer")
 
 
@@ -214,7 +219,7 @@ def _check_input(source: str) -> None:
             found = "a file" if os.path.exists(source) else "nothing"
             raise RequestError(f"--input: expected a folder, found {found} at {source}")
         return
-    if source.startswith(_UNLISTED):  # files there are read by name: the source asks for them
+    if files.is_unlisted(source):  # files there are read by name: the source asks for them
         return
     try:
         is_there = files.exists(source)
@@ -229,7 +234,7 @@ def _check_places(source: str, output: str) -> None:
     _check_input(source)
     if files.is_local(output):
         _check_local_output(output)
-    elif output.startswith(_UNWRITTEN):
+    elif files.is_unlisted(output) or output.startswith("file://"):
         raise RequestError(f"--output: expected a path, or a URI such as s3:// or gs://, found {files.redact(output)}")
     for inner, outer in ((output, source), (source, output)):
         if _is_within(inner, outer):
@@ -406,7 +411,7 @@ def _budget(request: RunRequest) -> Budget:
         raise RequestError(f"--max-quarantined: {error}") from error
 
 
-def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> None:
+def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> StoredFile:
     """Makes the new generation the run's own, and writes the plan and what it quarantines into it.
 
     A plan that is there from before is replaced: it may name the same input by other URIs, from another folder.
@@ -415,6 +420,9 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> None:
       job: The run, which has the generation's lease.
       planned: What is to be made.
       before: What is there of the generation.
+
+    Returns:
+      The file with what the units read, which stays in the generation.
 
     Raises:
       RequestError: that plan was made for other units.
@@ -447,6 +455,7 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> None:
             files.remove_files([files.join(root, path)])
     inventory.quarantined.write(files.join(root, paths.PLAN_QUARANTINE))
     write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
+    return units.keep(root, inventory.versions)
 
 
 def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
@@ -458,9 +467,9 @@ def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
     """
     if planned.plan.targets:
         return None
-    owners = {paths.PLAN_QUARANTINE: -1, paths.PLAN_FILTERED: -1}  # `begin` writes them
+    owners = {paths.PLAN_QUARANTINE: -1, paths.PLAN_FILTERED: -1, paths.INPUTS: -1}  # `begin` writes them
     for unit in planned.plan.units.units:
-        owners[paths.unit_quarantine(unit.index)] = owners[paths.unit_filtered(unit.index)] = unit.index
+        owners |= dict.fromkeys((make_path(unit.index) for make_path in _OF_UNIT), unit.index)
         for shard in unit.shards.values():
             owners[shard.path] = owners[shard.index_path] = unit.index
     if any(path not in owners for path in damaged):
@@ -499,6 +508,7 @@ def _origin(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Ori
         },
         options={
             "input": files.absolute(request.input),
+            "input_digest": planned.plan.inventory.digest,
             "format": recipe.format,
             "compression": recipe.compression,
             "shuffle": recipe.shuffle,

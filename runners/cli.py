@@ -23,7 +23,10 @@ nothing was committed.
 
 
 _BEAM_OPTIONS = "penstock.beam_options"
-_NOTHING_TO_PRUNE = "nothing to remove: there is only the current generation"
+_generation = click.option(
+    "--generation", metavar="ID", help="Another generation than the current one; `penstock log` lists them."
+)
+_NOTHING_TO_PRUNE = "nothing to remove: there is only what is to be kept"
 
 
 class _Commands(click.Group):
@@ -337,39 +340,109 @@ def check(recipe: str, source: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("dataset")
+@_generation
 @click.option("--filtered", is_flag=True, help="List the filtered examples instead: reason, tab, key.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest and the statistics as JSON.")
-def inspect(dataset: str, filtered: bool, as_json: bool) -> None:
+def inspect(dataset: str, generation: str | None, filtered: bool, as_json: bool) -> None:
     """Shows what a DATASET holds: splits, counts, features, statistics, quarantine, versions."""
     with _errors():
         from . import report
 
         if filtered:
-            _print(report.filtered_entry(_folder(dataset)), as_json, report.show_filtered)
+            _print(report.filtered_entry(_folder(dataset), generation), as_json, report.show_filtered)
             return
-        _print(report.dataset_entry(_folder(dataset)), as_json, report.show_dataset)
+        _print(report.dataset_entry(_folder(dataset), generation), as_json, report.show_dataset)
 
 
 @main.command()
 @click.argument("dataset")
+@click.option("--json", "as_json", is_flag=True, help="Print the generations as JSON.")
+def log(dataset: str, as_json: bool) -> None:
+    """Lists a DATASET's generations, the newest first: what is in each, and what changed since the one before.
+
+    Those that were committed once and not removed by `penstock prune`. Each can be read: `--generation ID`, or
+    open_dataset(uri, generation=ID).
+    """
+    with _errors():
+        from ..pipeline.commit.history import history
+        from . import version_report
+
+        _print(history(_folder(dataset)), as_json, version_report.show_log)
+
+
+@main.command()
+@click.argument("dataset")
+@click.argument("before", required=False)
+@click.argument("after", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
+def diff(dataset: str, before: str | None, after: str | None, as_json: bool) -> None:
+    """Shows what differs between two generations of a DATASET: examples, labels, schema, statistics, recipe, versions.
+
+    BEFORE and AFTER are ids of generations, or the beginnings of these; or the URI of another dataset (of a local
+    folder whose name could be an id: ./NAME).
+
+    \b
+      penstock diff DATASET                 the generation made before the current one, and the current one
+      penstock diff DATASET BEFORE          that one, and the current one
+      penstock diff DATASET BEFORE AFTER    two of them
+      penstock diff DATASET OTHER           the current ones of two datasets
+    """
+    with _errors():
+        process.expect_preparing("duckdb")
+        from ..pipeline.commit.compare import choose, compare
+        from . import version_report
+
+        _print(compare(*choose(_folder(dataset), before, after)), as_json, version_report.show_diff)
+
+
+@main.command()
+@click.argument("dataset")
+@click.argument("generation", required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print what was done as JSON.")
+def rollback(dataset: str, generation: str | None, as_json: bool) -> None:
+    """Makes an earlier GENERATION of a DATASET current again: the one made before the current one by default.
+
+    It is looked at first: where a file is missing, all stays as it is. Nothing is removed, so a rollback can be rolled
+    back. `penstock run` with the input and the recipe of a generation that is there goes to that one again.
+    """
+    with _errors():
+        from ..pipeline.commit.rollback import roll_back
+        from . import version_report
+
+        dataset = _folder(dataset)
+        manifest, before = roll_back(dataset, generation)
+        entry = {
+            "dataset": dataset,
+            "generation": manifest.generation,
+            "created": manifest.created,
+            "rolled_back": before,
+        }
+        with process.spoken_if_possible():
+            _print(entry, as_json, version_report.show_rollback)
+
+
+@main.command()
+@click.argument("dataset")
+@_generation
 @click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
 @click.option("--no-graph", is_flag=True, help="Leave out the transform graph's check, which needs TensorFlow.")
 @click.option("--quiet", is_flag=True, help="Print faults only.")
-def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
+def verify(dataset: str, generation: str | None, trust: bool, no_graph: bool, quiet: bool) -> None:
     """Checks a DATASET: every file's size and checksum, every record and count, the graph on its golden examples.
 
     Exit code 0 when all is as the manifest says, 1 when it is not; every fault is named.
     """
     with _errors():
         from ..pipeline.commit.verify import verify as find_faults
-        from ..pipeline.formats.manifest import Manifest
+        from ..pipeline.formats.damage import all_files
+        from ..pipeline.formats.generations import load_generation
 
         if not no_graph:
             process.expect_preparing("tensorflow")
             _quiet_libraries()
         dataset = _folder(dataset)
         faults = 0
-        for fault in find_faults(dataset, not no_graph, trust):
+        for fault in find_faults(dataset, not no_graph, trust, generation):
             faults += 1
             click.echo(printable(f"fault: {fault}"), err=True)
         if faults:
@@ -378,13 +451,14 @@ def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
                 "which makes what is missing, or get the dataset again"
             )
         if not quiet:
-            manifest = Manifest.load(dataset)
-            count = sum(1 for _ in manifest.files())
+            manifest, _ = load_generation(dataset, generation)
+            count = sum(1 for _ in all_files(dataset, manifest))
             click.echo(f"{dataset}: {count} files and {manifest.written} examples are as the manifest says")
 
 
 @main.command()
 @click.argument("dataset")
+@_generation
 @click.option("--split", default="train", show_default=True, help="What to load.")
 @click.option("--adapter", "adapters", multiple=True, help="numpy, torch, jax or tf; give it again for more.  [all]")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
@@ -396,6 +470,7 @@ def verify(dataset: str, trust: bool, no_graph: bool, quiet: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def load(
     dataset: str,
+    generation: str | None,
     split: str,
     adapters: tuple[str, ...],
     batch_size: int,
@@ -412,7 +487,7 @@ def load(
         from ..pipeline.load.measure import ADAPTERS, bottleneck, rates
 
         _quiet_libraries(preparing=False)
-        opened = open_dataset(dataset, trust=trust, cache_dir=cache_dir, cache_bytes=cache_bytes)
+        opened = open_dataset(dataset, generation=generation, trust=trust, cache_dir=cache_dir, cache_bytes=cache_bytes)
         measured = []
         for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
             measured.append(rate)
@@ -435,12 +510,19 @@ def _in_words(rate: Any) -> str:
 @main.command()
 @click.argument("dataset")
 @click.argument("folder")
+@_generation
 @click.option("--output", "outputs", multiple=True, help="One of the graph's outputs; repeat for more.  [default: all]")
 @click.option("--trust", is_flag=True, help="Run a transform graph that may read and write files, as its author's.")
 @click.option("--without", multiple=True, help="An output to leave out; repeat for more.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was exported as JSON.")
 def export(
-    dataset: str, folder: str, outputs: tuple[str, ...], trust: bool, without: tuple[str, ...], as_json: bool
+    dataset: str,
+    folder: str,
+    generation: str | None,
+    outputs: tuple[str, ...],
+    trust: bool,
+    without: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Writes a SavedModel to FOLDER that serves raw inputs: `prepare` and the transform graph of a DATASET in one.
 
@@ -452,7 +534,7 @@ def export(
         from ..pipeline.load import open_dataset
         from . import report
 
-        exported = open_dataset(dataset, trust=trust).export(folder, outputs or None, without)
+        exported = open_dataset(dataset, generation=generation, trust=trust).export(folder, outputs or None, without)
         with process.spoken_if_possible():
             _print(report.export_entry(exported), as_json, report.show_export)
 
@@ -475,24 +557,28 @@ def demo(folder: str | None, examples: int) -> None:
 
 @main.command()
 @click.argument("dataset")
+@click.option(
+    "--keep", type=click.IntRange(0), default=0, show_default=True, help="Keep so many others, to roll back to."
+)
 @click.option("--yes", is_flag=True, help="Remove them; without this they are only listed.")
-def prune(dataset: str, yes: bool) -> None:
+def prune(dataset: str, keep: int, yes: bool) -> None:
     """Removes a DATASET's generations other than the current one, unfinished runs among them.
 
-    Kept is what a run is at work on, and everything where the current generation is damaged.
+    Kept is what a run is at work on, and everything where the current generation is damaged; with --keep also the
+    newest of those that were committed.
     """
     with _errors():
         from ..pipeline.commit.prune import find_unused, remove_unused
 
         dataset = _folder(dataset)
         if not yes:
-            unused = find_unused(dataset)
+            unused = find_unused(dataset, keep)
             for uri in unused:
                 click.echo(f"would remove {uri}")
             click.echo("run again with --yes to remove them" if unused else _NOTHING_TO_PRUNE)
             return
         count = 0
-        for uri, removed in remove_unused(dataset):
+        for uri, removed in remove_unused(dataset, keep):
             count += 1
             click.echo(f"removed {uri}" if removed else f"kept {uri}: a run is at work on it")
         if not count:

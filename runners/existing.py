@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..pipeline.errors import DatasetError, PenstockError
 from ..pipeline.formats import paths
-from ..pipeline.formats.manifest import Manifest, find_damage
+from ..pipeline.formats.damage import all_files, find_damage
+from ..pipeline.formats.manifest import Manifest
 from ..pipeline.formats.pointer import Pointer, publish
 from ..pipeline.job import PlannedRun, find_units
 from ..pipeline.storage import files
@@ -102,7 +103,7 @@ def repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Report
     from ..pipeline.build.units import make_units
 
     reporter.stage(f"{MAKING} {len(affected)} of {job.commit.plan.units} units")
-    listed = set(manifest.files())
+    listed = set(all_files(dataset, manifest))
     try:
         for journal in make_units(job.make, affected):
             made = {file.within(generation) for file in journal.files if not file.path.startswith(paths.WORK)}

@@ -13,7 +13,8 @@ from rich.table import Table
 from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
-from ..pipeline.formats.manifest import Manifest, read_stored
+from ..pipeline.formats.generations import load_generation
+from ..pipeline.formats.manifest import read_stored
 from ..pipeline.job import PlannedRun, Preview, RunRequest
 from ..pipeline.planning.costs import Costs
 from ..pipeline.planning.plan import Plan
@@ -270,9 +271,9 @@ def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
         console.print(f"{duplicates['groups']} examples occur more than once: {in_words(duplicates['examples'][0])}, …")
 
 
-def dataset_entry(dataset: str) -> dict[str, Any]:
-    """A dataset's manifest and statistics, as data."""
-    manifest = Manifest.load(dataset)
+def dataset_entry(dataset: str, generation: str | None = None) -> dict[str, Any]:
+    """The manifest and the statistics of a dataset's current generation, or of another one, as data."""
+    manifest, _ = load_generation(dataset, generation)
     statistics = json.loads(read_stored(dataset, manifest.statistics.file))
     return {"dataset": dataset, "manifest": manifest.to_json(), "statistics": statistics}
 
@@ -366,9 +367,9 @@ def shorten(words: str) -> str:
     return words if len(words) <= _SHOWN else f"{words[:_SHOWN]}…"
 
 
-def filtered_entry(dataset: str) -> dict[str, Any]:
-    """The filtered examples that a dataset lists, as data."""
-    manifest = Manifest.load(dataset)
+def filtered_entry(dataset: str, generation: str | None = None) -> dict[str, Any]:
+    """The filtered examples that a dataset's current generation, or another one, lists, as data."""
+    manifest, _ = load_generation(dataset, generation)
     return {"filtered": manifest.filtered, "examples": list(read_lines(dataset, manifest.filtered_lists))}
 
 

@@ -152,7 +152,7 @@ def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -
             return Result("up_to_date", _load_manifest(job))  # another run has made it meanwhile
         expect_no_other_job(request.output, planned.generation_id)
         before = _clear(job, current, lease)
-        begin(job, planned, before)
+        inputs = begin(job, planned, before)
         if existing.manifest and repair(job, planned, existing, reporter):
             remove_work(job.make.root, lease)
             reporter.committed([])
@@ -161,7 +161,7 @@ def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -
         job = replace(
             job,
             finished=before.numbers(),
-            commit=replace(job.commit, superseded=_find_superseded(job.make.root, before)),
+            commit=replace(job.commit, superseded=_find_superseded(job.make.root, before), inputs=inputs),
         )
         with _placed(job, engine) as placed:
             _run_engine(placed, planned, launch)

@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from ..errors import DatasetError
 from ..formats import paths
 from ..formats.column_notes import ColumnNote, Notes
-from ..formats.manifest import Shard, StoredFile
+from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..prepare import summaries
 from ..prepare.summaries import Summaries
 from ..storage import files
@@ -80,9 +81,12 @@ class Journal:
 
     def write(self, root: str) -> None:
         """Makes the unit finished."""
+        files.write_bytes(files.join(root, paths.unit_journal(self.unit)), self.encode())
+
+    def encode(self) -> bytes:
+        """The journal as JSON, in one line."""
         notes = [[*name, asdict(note)] for name, note in sorted(self.notes.items())]
-        content = json.dumps(asdict(replace(self, notes={})) | {"notes": notes}, sort_keys=True).encode()
-        files.write_bytes(files.join(root, paths.unit_journal(self.unit)), content)
+        return json.dumps(asdict(replace(self, notes={})) | {"notes": notes}, sort_keys=True).encode()
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Journal":
@@ -177,6 +181,22 @@ class FinishedUnits:
             for journal in self.load(units)
             if all(self._sizes.get(file.path) == file.bytes for file in journal.files)
         }
+
+
+def read_kept(dataset: str, manifest: Manifest) -> list[Journal]:
+    """The journals that a generation keeps of its units; none where it was made before any were kept.
+
+    Raises:
+      DatasetError: they are damaged.
+    """
+    if manifest.units is None:
+        return []
+    stored = manifest.units.journals
+    try:
+        return [Journal.from_json(json.loads(line)) for line in read_stored(dataset, stored).splitlines()]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        uri = files.join(dataset, stored.path)
+        raise DatasetError(f"{uri}: expected the journals of units, found: {error}; run `penstock verify`") from error
 
 
 def merge_summaries(root: str, journals: Iterable[Journal]) -> Summaries:

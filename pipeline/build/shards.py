@@ -24,7 +24,7 @@ _READ_ROWS = 1000
 _ROW_GROUP = 1 << 16  # rows
 
 
-def store(root: str, path: str, examples: int, content: bytes) -> StoredFile:
+def store(root: str, path: str, examples: int | None, content: bytes) -> StoredFile:
     """Writes a whole file of a generation."""
     files.write_bytes(files.join(root, path), content)
     return stored_file(path, content, examples)

@@ -3,9 +3,10 @@
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import apache_beam as beam
@@ -242,9 +243,14 @@ def _write_files(
     with ThreadPoolExecutor(_WRITES, "write") as pool:
         quarantine = pool.submit(_store_lines, root, paths.unit_quarantine(unit), tally.quarantined, before)
         filtered = pool.submit(_store_lines, root, paths.unit_filtered(unit), tally.filtered_examples, before)
-        summaries = pool.submit(_write_summaries, root, unit, tally.summaries)
-        hashes = pool.submit(_write_hashes, root, unit, tally.hashes)
-        accumulators = pool.submit(_write_accumulators, root, unit, accumulated)
+        kept = [
+            pool.submit(_store_kept, root, path, encode, before)
+            for path, encode in (
+                (paths.unit_summaries(unit), partial(summaries.encode, tally.summaries) if tally.summaries else None),
+                (paths.unit_hashes(unit), partial(encode_hashes, tally.hashes) if tally.hashes else None),
+                (paths.unit_accumulators(unit), None if accumulated is None else lambda: accumulated),
+            )
+        ]
         with _abandoned_on_error(packer):
             packed = packer.finish()
         return Journal(
@@ -257,9 +263,9 @@ def _write_files(
             quarantine=quarantine.result(),
             filtered_list=filtered.result(),
             labels={split: dict(counts) for split, counts in tally.labels.items()},
-            summaries=summaries.result(),
-            hashes=hashes.result(),
-            accumulators=accumulators.result(),
+            summaries=kept[0].result(),
+            hashes=kept[1].result(),
+            accumulators=kept[2].result(),
             notes=tally.notes,
         )
 
@@ -348,16 +354,13 @@ class _Tally:
             self.notes = column_notes.merge(self.notes, chunk.notes)
 
 
-def _write_summaries(root: str, unit: int, collected: Summaries) -> StoredFile | None:
-    return store(root, paths.unit_summaries(unit), 0, summaries.encode(collected)) if collected else None
-
-
-def _write_accumulators(root: str, unit: int, accumulated: bytes | None) -> StoredFile | None:
-    return None if accumulated is None else store(root, paths.unit_accumulators(unit), 0, accumulated)
-
-
-def _write_hashes(root: str, unit: int, hashes: Sequence[tuple[str, pa.RecordBatch]]) -> StoredFile | None:
-    return store(root, paths.unit_hashes(unit), 0, encode_hashes(hashes)) if hashes else None
+def _store_kept(root: str, path: str, encode: Callable[[], bytes] | None, before: FinishedUnits) -> StoredFile | None:
+    """Writes what a unit leaves for later runs; None where it is nothing: then what an earlier attempt left goes."""
+    if encode is None:
+        if before.has_file(path):
+            files.remove_files([files.join(root, path)])
+        return None
+    return store(root, path, None, encode())
 
 
 class ShuffleGlobally(beam.PTransform):

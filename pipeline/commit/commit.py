@@ -5,7 +5,7 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -32,6 +32,7 @@ from ..formats.manifest import (
     StatisticsEntry,
     StoredFile,
     TransformGraphEntry,
+    UnitsEntry,
     stored_file,
 )
 from ..formats.pointer import Pointer
@@ -96,6 +97,7 @@ class CommitOptions(Carrying):
       budget: How many examples may be quarantined.
       replaces: The pointer when the run began.
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
+      inputs: The file with what the units read; None until it is written.
     """
 
     dataset: str
@@ -109,6 +111,7 @@ class CommitOptions(Carrying):
     budget: Budget
     replaces: Pointer | None
     superseded: str | None = None
+    inputs: StoredFile | None = None
 
     @property
     def root(self) -> str:
@@ -217,12 +220,14 @@ def commit(options: CommitOptions) -> Manifest:
         *_missing_labels(options, journals),
         *duplicates.warnings(equal, {name: split.examples for name, split in splits.items()}),
     )
+    assert options.inputs
     quarantine, filtered = _quarantine(options, journals), _filtered(options, journals)
     contents = {
         **graph,
         paths.GOLDEN: graph_outputs.encode(),
         paths.STATISTICS: statistics.encode(summary),
         paths.VALUES: drift.encode_values(merged),
+        paths.JOURNALS: b"".join(journal.encode() + b"\n" for journal in journals),
         **({paths.DUPLICATES: (json.dumps(equal.listed, indent=1) + "\n").encode()} if equal.groups else {}),
     }
     stored = {
@@ -250,6 +255,9 @@ def commit(options: CommitOptions) -> Manifest:
         transform_graph=_graph_entry(options, graph, stored),
         statistics=StatisticsEntry(stored[paths.STATISTICS], options.statistics, stored[paths.VALUES]),
         duplicates=_duplicates_entry(equal, stored.get(paths.DUPLICATES)),
+        units=UnitsEntry(
+            replace(stored[paths.JOURNALS], examples=len(journals)), options.inputs.within(options.generation_id)
+        ),
     )
     expect_claimed(options.root, options.run)  # it took a while
     return seal(options.dataset, Attempt(manifest, contents), options.superseded, options.replaces)

@@ -1,9 +1,12 @@
 """What changed in a table since the dataset's last generation: its columns, and the values in them."""
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -91,6 +94,80 @@ def compare_values(
             count = len(old_hashes[name])
             changes.append(f"column {name!r}: it has more than {DISTINCT:,} distinct values, and had {count}")
     return changes
+
+
+@dataclass(frozen=True)
+class Shift:
+    """By how much the values of a feature moved between two generations; None where nothing tells.
+
+    Attributes:
+      mean: How far the mean moved, in standard deviations of before, or of after where nothing varied before; infinite
+        where a constant became another one. Of an image that of the channel that moved most.
+      missing: By how much the share of missing values grew.
+      shares: How much of the values would have to be others for the shares of all of them to be what they were: half
+        the sum of the differences of their shares; of labels, classes of masks, and strings that are all listed.
+    """
+
+    mean: float | None = None
+    missing: float | None = None
+    shares: float | None = None
+
+    def to_json(self) -> dict[str, float]:
+        """What is told; JSON has no infinite number."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return told | ({"mean": sys.float_info.max} if self.mean == np.inf else {})
+
+
+def measure(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Shift]:
+    """By how much each feature that two generations' statistics tell of moved.
+
+    Args:
+      before: The content of statistics.json.
+      after: That of the later generation.
+    """
+    shifts = {}
+    for name in sorted(before["features"].keys() & after["features"].keys()):
+        old, new = before["features"][name], after["features"][name]
+        if old["kind"] == new["kind"]:
+            shifts[name] = Shift(_mean_shift(old, new), _missing_growth(old, new), _distance(old, new))
+    return shifts
+
+
+def _mean_shift(old: Mapping[str, Any], new: Mapping[str, Any]) -> float | None:
+    if "mean" not in old or "mean" not in new:
+        return None
+    olds, news = (np.atleast_1d(each["mean"]).astype(float) for each in (old, new))
+    if olds.shape != news.shape:
+        return None
+    moved = np.abs(news - olds)
+    before, after = (np.atleast_1d(each["std"]).astype(float) for each in (old, new))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shifts = np.where(moved == 0, 0.0, moved / np.where(before > 0, before, after))
+    return float(shifts.max())
+
+
+def _missing_growth(old: Mapping[str, Any], new: Mapping[str, Any]) -> float | None:
+    if "missing" not in old or "missing" not in new:
+        return None
+    was, now = (each["missing"] / max(1, each["missing"] + each["count"]) for each in (old, new))
+    return float(max(0.0, now - was))
+
+
+def _distance(old: Mapping[str, Any], new: Mapping[str, Any]) -> float | None:
+    """Half the sum of the differences of all values' shares; None where they are not all listed."""
+    counts = [_all_counts(each) for each in (old, new)]
+    was, now = counts
+    if not was or not now:
+        return None
+    totals = sum(was.values()), sum(now.values())
+    return sum(abs(was.get(name, 0) / totals[0] - now.get(name, 0) / totals[1]) for name in was.keys() | now.keys()) / 2
+
+
+def _all_counts(entry: Mapping[str, Any]) -> Mapping[str, int] | None:
+    if entry["kind"] == "text":
+        return entry["top"] if len(entry.get("top", ())) == entry.get("distinct") else None
+    counts: Mapping[str, int] | None = entry.get("counts") or entry.get("classes")
+    return counts
 
 
 def _new_values(name: str, new: Mapping[Any, int], counts: Mapping[Any, int]) -> list[str]:

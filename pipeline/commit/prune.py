@@ -6,15 +6,21 @@ from collections.abc import Iterator
 
 from ..errors import DatasetError, NotCommittedError
 from ..formats import paths
-from ..formats.manifest import Manifest, find_damage
+from ..formats.damage import find_damage
+from ..formats.generations import list_generations
+from ..formats.manifest import Manifest
 from ..formats.pointer import Pointer, locked_dataset, mark_removing
 from ..storage import files
 from ..storage.leases import leased_folder
 from ..storage.locks import locked_folder
 
 
-def find_unused(dataset: str) -> list[str]:
+def find_unused(dataset: str, keep: int = 0) -> list[str]:
     """The URIs of generations other than the current one, finished or not, of half removed ones, and of hashes.
+
+    Args:
+      dataset: The dataset's URI.
+      keep: How many generations that were committed once to leave out, the newest ones.
 
     Raises:
       NotCommittedError: there is no current generation; an unfinished one can still be resumed.
@@ -32,20 +38,26 @@ def find_unused(dataset: str) -> list[str]:
             f"or missing ({damage[0]}); nothing was removed, for another generation may be all that is left: run the "
             "recipe again first, which makes what is damaged or missing"
         )
+    kept = {manifest.generation}
+    if keep:
+        others = [each.id for each in list_generations(dataset) if each.manifest and not each.is_current]
+        kept |= {*others[:keep]}
     return [
         files.join(dataset, name)
         for name in files.list_names(dataset)
-        if paths.is_removed(name)
-        or paths.is_payload_hashes(name)
-        or (paths.is_generation(name) and name != manifest.generation)
+        if paths.is_removed(name) or paths.is_payload_hashes(name) or (paths.is_generation(name) and name not in kept)
     ]
 
 
-def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
+def remove_unused(dataset: str, keep: int = 0) -> Iterator[tuple[str, bool]]:
     """Removes what `find_unused` finds, but for what runs are at work on, and jobs whose end nobody has seen.
 
     What is half removed is no generation: nobody can commit or resume it. On a local disk it is renamed first, while
     the dataset is locked; on a store the pointer says so, and its lease is held. Hashes are removed under theirs.
+
+    Args:
+      dataset: The dataset's URI.
+      keep: How many of the others to leave, as for `find_unused`.
 
     Yields:
       A generation's URI, and whether it was removed; not if a run is at work on it.
@@ -53,13 +65,13 @@ def remove_unused(dataset: str) -> Iterator[tuple[str, bool]]:
     Raises:
       NotCommittedError, DatasetError: as `find_unused`.
     """
-    return (_remove_locally if files.is_local(dataset) else _remove_from_store)(dataset)
+    return (_remove_locally if files.is_local(dataset) else _remove_from_store)(dataset, keep)
 
 
-def _remove_locally(dataset: str) -> Iterator[tuple[str, bool]]:
+def _remove_locally(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
     doomed = []
     with locked_dataset(dataset):
-        for uri in find_unused(dataset):
+        for uri in find_unused(dataset, keep):
             folder, name = os.path.split(uri)
             if paths.is_payload_hashes(name):
                 with locked_folder(uri, patience=0) as held:
@@ -87,9 +99,9 @@ def _remove_locally(dataset: str) -> Iterator[tuple[str, bool]]:
         yield uri, True
 
 
-def _remove_from_store(dataset: str) -> Iterator[tuple[str, bool]]:
+def _remove_from_store(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
     """Removes each generation under its lease, while the pointer names it: it cannot become current."""
-    unused, run = find_unused(dataset), uuid.uuid4().hex
+    unused, run = find_unused(dataset, keep), uuid.uuid4().hex
     current = Pointer.read(dataset)
     gone = set(current.removing if current else ()) - set(map(_name, unused))
     mark_removing(dataset, [], gone)  # by a removal that was killed at its very end

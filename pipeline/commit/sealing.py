@@ -205,7 +205,8 @@ def _expect_written(dataset: str, manifest: Manifest) -> None:
 def _of_commit(manifest: Manifest) -> list[StoredFile]:
     """The files that the commit writes, and no unit."""
     graph, statistics, duplicates = manifest.transform_graph, manifest.statistics, manifest.duplicates.file
-    return [*graph.files, graph.golden, statistics.file, statistics.values, *([duplicates] if duplicates else [])]
+    of_all = [*graph.files, graph.golden, statistics.file, statistics.values, *([duplicates] if duplicates else [])]
+    return [*of_all, *([manifest.units.journals] if manifest.units else [])]
 
 
 def _write_record(root: str, manifest: bytes, contents: Mapping[str, bytes]) -> None:

@@ -7,6 +7,8 @@ from itertools import islice
 from ..build.shards import read_examples
 from ..errors import DatasetError
 from ..formats import paths
+from ..formats.damage import all_files
+from ..formats.generations import load_generation
 from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..storage import files
 from .golden import Golden
@@ -16,22 +18,25 @@ _FILES = 32  # small ones that are read at a time
 _SHARDS = 8  # large files that are read at a time, of which tens of MB may be held
 
 
-def verify(dataset: str, graph: bool = True, trust: bool = False) -> Iterator[str]:
+def verify(dataset: str, graph: bool = True, trust: bool = False, generation: str | None = None) -> Iterator[str]:
     """Checks a dataset; yields every fault in words, naming the file.
 
     Args:
       dataset: The dataset's URI.
       graph: Whether to apply the transform graph to its golden examples, which needs TensorFlow.
       trust: Whether the graph may do whatever it wants; else it is only applied where it is known to be harmless.
+      generation: The id of a generation, or the beginning of it; None: the current one.
 
     Raises:
       NotCommittedError: nothing was committed there.
+      RequestError: there is no such generation.
       DatasetError: the manifest itself cannot be trusted.
     """
-    manifest = Manifest.load(dataset)
+    manifest, _ = load_generation(dataset, generation)
     whole = True
-    small = [file for file in manifest.files() if file.bytes <= _SMALL]
-    large = [file for file in manifest.files() if file.bytes > _SMALL]
+    listed = list(all_files(dataset, manifest))
+    small = [file for file in listed if file.bytes <= _SMALL]
+    large = [file for file in listed if file.bytes > _SMALL]
     for group, calls in ((small, _FILES), (large, _SHARDS)):
         for fault in files.map_files(lambda file: _check_file(dataset, file), group, calls):
             if fault:

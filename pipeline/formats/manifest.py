@@ -171,6 +171,28 @@ class StatisticsEntry:
 
 
 @dataclass(frozen=True)
+class UnitsEntry:
+    """What is kept of the units that a generation was made in, for runs after it and for `penstock diff`.
+
+    Attributes:
+      journals: The file with the journal of each unit, which lists what else is kept of it.
+      inputs: The file with what each unit read.
+    """
+
+    journals: StoredFile
+    inputs: StoredFile
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "UnitsEntry":
+        """Reads an entry."""
+        return cls(StoredFile.read(entry, "lines"), StoredFile.read(entry.object("inputs")))
+
+    def to_json(self) -> dict[str, Any]:
+        """The units' entry."""
+        return self.journals.to_json("lines") | {"inputs": self.inputs.to_json()}
+
+
+@dataclass(frozen=True)
 class DuplicatesEntry:
     """Exact duplicates among the examples that were written.
 
@@ -321,6 +343,7 @@ class Manifest:
       transform_graph: The transform graph.
       statistics: The statistics of one split.
       duplicates: Exact duplicates.
+      units: What is kept of its units; None in generations that were made before any of it was kept.
     """
 
     origin: Origin
@@ -339,9 +362,10 @@ class Manifest:
     transform_graph: TransformGraphEntry
     statistics: StatisticsEntry
     duplicates: DuplicatesEntry
+    units: UnitsEntry | None = None
 
     def files(self) -> Iterator[StoredFile]:
-        """Every file of the generation but the manifest itself, once."""
+        """Every file of the generation that its readers need, but the manifest itself, once; see `damage.all_files`."""
         for split in self.splits.values():
             for shard in split.shards:
                 yield shard.file
@@ -376,6 +400,7 @@ class Manifest:
             "transform_graph": self.transform_graph.to_json(),
             "statistics": self.statistics.to_json(),
             "duplicates": self.duplicates.to_json(),
+            **({"units": self.units.to_json()} if self.units else {}),
         }
 
     @classmethod
@@ -403,6 +428,7 @@ class Manifest:
             transform_graph=TransformGraphEntry.read(entry.object("transform_graph")),
             statistics=StatisticsEntry.read(entry.object("statistics")),
             duplicates=DuplicatesEntry.read(entry.object("duplicates")),
+            units=UnitsEntry.read(entry.object("units")) if "units" in entry.fields else None,
         )
 
     def encode(self) -> bytes:
@@ -436,7 +462,16 @@ class Manifest:
         """
         pointer = Pointer.read(dataset)
         if pointer is None:
-            raise _not_committed(dataset)
+            raise not_committed(dataset)
+        return cls.load_pointed(dataset, pointer)
+
+    @classmethod
+    def load_pointed(cls, dataset: str, pointer: Pointer) -> "Manifest":
+        """The manifest that a pointer names.
+
+        Raises:
+          DatasetError: the manifest is missing or damaged.
+        """
         uri = files.join(dataset, pointer.manifest)
         content = _read_manifest(uri)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -470,32 +505,6 @@ class Manifest:
         if manifest.generation != generation:
             raise DatasetError(f"{uri}: expected generation {generation}, found {manifest.generation}; {_AGAIN}")
         return manifest
-
-
-def find_damage(dataset: str, manifest: Manifest) -> dict[str, str]:
-    """The files that are missing or of another size than the manifest says: path to what is wrong, with their URIs.
-
-    It reads none of them; `commit.verify` does.
-    """
-    start = len(dataset.rstrip("/")) + 1
-    listed = files.list_folder(files.join(dataset, manifest.generation))
-    sizes = {info.uri[start:]: info.size for info in listed}
-    damage = {}
-    for file in manifest.files():
-        if sizes.get(file.path) != file.bytes and (fault := _fault(files.join(dataset, file.path), file.bytes)):
-            damage[file.path] = fault
-    return damage
-
-
-def _fault(uri: str, expected: int) -> str | None:
-    """What is wrong with a file that was not listed with the bytes that are expected; None: it has them by now."""
-    try:
-        size = files.size(uri)
-    except FileNotFoundError:
-        return f"{uri}: the file is missing"
-    except OSError as error:
-        return f"{uri}: the file cannot be read: {error}"
-    return None if size == expected else f"{uri}: expected {expected} bytes, found {size}"
 
 
 def read_stored(dataset: str, file: StoredFile) -> bytes:
@@ -538,7 +547,7 @@ def _feature(entry: JsonObject) -> Feature:
     )
 
 
-def _not_committed(dataset: str) -> NotCommittedError:
+def not_committed(dataset: str) -> NotCommittedError:
     """What is there, where there is no pointer."""
     if files.exists(files.join(dataset, paths.MANIFEST)):
         return NotCommittedError(f"{dataset}: expected a dataset, found a generation of one; open its parent folder")

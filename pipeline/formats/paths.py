@@ -13,6 +13,8 @@
         statistics/statistics.json  statistics/values.arrow  statistics/golden.json
         quarantine/plan.jsonl  quarantine/unit-<unit>.jsonl
         filtered/plan.jsonl  filtered/unit-<unit>.jsonl
+        units/journals.jsonl  units/inputs.arrow        what later runs need: what each unit read, and what came out
+        units/<unit>.{arrow,summaries,accumulators}     its examples' hashes, and its part of the statistics
         _work/                                        plan and journals of a run; gone after the commit
 
 Paths handed to users and written to the manifest are relative to the dataset and use `/`.
@@ -36,6 +38,9 @@ QUARANTINE = "quarantine"
 PLAN_QUARANTINE = "quarantine/plan.jsonl"
 FILTERED = "filtered"
 PLAN_FILTERED = "filtered/plan.jsonl"
+KEPT = "units"
+JOURNALS = "units/journals.jsonl"
+INPUTS = "units/inputs.arrow"
 WORK = "_work"
 PLAN = "_work/plan.arrow"
 NOMINAL = "_work/nominal.arrow"
@@ -170,18 +175,18 @@ def hashing_attempt(unit: int) -> str:
 
 
 def unit_hashes(unit: int) -> str:
-    """The content hashes of a unit's examples (Arrow IPC), for the duplicate report."""
-    return f"{UNITS}/{unit:05d}.arrow"
+    """The content hashes of a unit's examples (Arrow IPC), by which duplicates and changes are found."""
+    return f"{KEPT}/{unit:05d}.arrow"
 
 
 def unit_summaries(unit: int) -> str:
     """The summaries of a unit's columns (see `summaries.encode`)."""
-    return f"{UNITS}/{unit:05d}.summaries"
+    return f"{KEPT}/{unit:05d}.summaries"
 
 
 def unit_accumulators(unit: int) -> str:
     """What tft's analyzers have accumulated of a unit in the first phase of their analysis."""
-    return f"{UNITS}/{unit:05d}.accumulators"
+    return f"{KEPT}/{unit:05d}.accumulators"
 
 
 def phase_accumulators(phase: int, results: str, unit: int, content: str) -> str:

@@ -30,12 +30,14 @@ class Pointer:
       manifest: Its manifest; follows from the generation.
       sha256: The manifest's SHA-256: none of the three can be changed without notice.
       removing: Other generations that are being removed from a store, and must not become current.
+      rolled_back: The generation that was current before `penstock rollback`; empty where none was rolled back.
     """
 
     generation: str
     manifest: str
     sha256: str
     removing: tuple[str, ...] = field(default=(), compare=False)
+    rolled_back: str = field(default="", compare=False)
 
     def to_bytes(self) -> bytes:
         """The file's content."""
@@ -45,6 +47,7 @@ class Pointer:
             "manifest": self.manifest,
             "sha256": self.sha256,
             **({"removing": list(self.removing)} if self.removing else {}),
+            **({"rolled_back": self.rolled_back} if self.rolled_back else {}),
         }
         return (json.dumps(entry, indent=2) + "\n").encode()
 
@@ -98,7 +101,10 @@ class Pointer:
             entry = JsonObject.of(json.loads(content))
             check_format(entry, uri)
             removing = entry.strings("removing") if "removing" in entry.fields else ()
-            pointer = cls(read_generation_id(entry), entry.path("manifest"), entry.string("sha256"), removing)
+            rolled_back = entry.string("rolled_back") if "rolled_back" in entry.fields else ""
+            pointer = cls(
+                read_generation_id(entry), entry.path("manifest"), entry.string("sha256"), removing, rolled_back
+            )
             expected = f"{pointer.generation}/{paths.MANIFEST}"
             if pointer.manifest != expected:
                 raise mismatch("manifest", f"the generation's, {expected}", pointer.manifest)

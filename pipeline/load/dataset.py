@@ -12,6 +12,7 @@ from ..errors import DatasetError, RequestError
 from ..formats import class_order
 from ..formats.decode import Array, Decoder, allocate, dtype_of
 from ..formats.features import LABEL
+from ..formats.generations import load_generation
 from ..formats.manifest import Manifest, StoredFile, read_stored
 from ..graph.executor import CompiledGraph
 from ..graph.transform import Transform
@@ -35,7 +36,6 @@ if TYPE_CHECKING:
 Features = bool | Literal["host"]
 _BLOCK = 1024  # examples of which a column is read at a time
 _BLOCKS = "penstock-blocks"  # the folder in a cache_dir, in which others may keep what they want
-_UNLISTED = ("http://", "https://")  # places that cannot be listed
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,21 @@ class SplitInfo:
 def open_dataset(
     uri: str | os.PathLike[str],
     *,
+    generation: str | None = None,
     verify: bool = False,
     trust: bool = False,
     cache_dir: str | os.PathLike[str] | None = None,
     cache_bytes: int | None = None,
 ) -> "Dataset":
-    """Opens a committed dataset: reads its pointer and manifest, and checks that its files are there and whole.
+    """Opens a committed dataset: reads its pointer and a manifest, and checks that its files are there and whole.
 
     A dataset in a store (`s3://`, `gs://`, ...) is read ahead of its use, in memory. With a `cache_dir`, what was read
     is also kept on this machine's disk, for the epochs that follow and for other processes: docs/loading.md.
 
     Args:
       uri: The dataset's folder, as given to `penstock run --output`.
+      generation: The id of the generation to read, as `penstock log` lists them, or the beginning of it that no other
+        one has; None: the current one. It stays readable until `penstock prune` removes it.
       verify: Whether to check every file's SHA-256, too, which reads all of them; sizes are always checked.
       trust: Whether the transform graph may do whatever it wants where TensorFlow runs it (`tf` with the saved graph,
         `export`). A graph is a program, which could read and write files: by default it is refused, before any of it
@@ -73,7 +76,7 @@ def open_dataset(
         has left.
 
     Raises:
-      RequestError: `cache_dir` cannot be written to, or `cache_bytes` is too small.
+      RequestError: `cache_dir` cannot be written to, `cache_bytes` is too small, or there is no such generation.
       NotCommittedError: there is no dataset, or none that was committed.
       DatasetError: a file is missing or damaged, or a newer penstock wrote it.
     """
@@ -81,7 +84,7 @@ def open_dataset(
     if not uri:
         raise RequestError("expected the URI of a dataset's folder, found an empty string")
     uri = uri.rstrip("/") or "/"
-    dataset = Dataset(uri, Manifest.load(uri), trust, _cache(uri, cache_dir, cache_bytes))
+    dataset = Dataset(uri, load_generation(uri, generation)[0], trust, _cache(uri, cache_dir, cache_bytes))
     stored = {files.join(uri, file.path): file for file in dataset.files()}
     sizes = _listed_sizes(files.join(uri, dataset.generation))
     for _ in files.map_files(lambda each: _check_file(each, stored[each], sizes.get(each), verify), stored):
@@ -105,7 +108,7 @@ def _cache(uri: str, folder: str | os.PathLike[str] | None, limit: int | None) -
 
 def _listed_sizes(folder: str) -> dict[str, int]:
     """The sizes of the files in a store's folder, by their URIs, as far as it lists them: it takes fewer requests."""
-    if files.is_local(folder) or folder.startswith(_UNLISTED):
+    if files.is_local(folder) or files.is_unlisted(folder):
         return {}
     try:
         return {info.uri: info.size for info in files.list_folder(folder)}

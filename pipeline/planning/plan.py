@@ -273,6 +273,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
             read=sum(record_range.rows for record_range in listing.ranges) if known else -1,
             digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
             warnings=[*listing.warnings, *warnings],
+            versions=listing.versions,
         ),
         splits={name: SplitPlan(-1, len(units), size // len(names), {}) for name in names},
         units=units,

@@ -15,7 +15,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from ..formats import paths
+from ..formats.manifest import StoredFile
 from ..formats.paths import ShardName
 from ..sources.listing import RecordRange
 from ..sources.references import to_references
@@ -32,6 +35,8 @@ _RANGES = pa.schema(
     metadata={"kind": "Range"},
 )
 _UNIT = b"unit"
+_PLACES = ("uri", "mask", "root")  # columns that follow from where the input is
+_COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _READ = 1 << 20  # bytes that are asked of a store at least: mostly all of a unit's
 
 
@@ -106,6 +111,31 @@ class PlannedUnits:
         with open(self._path, "rb") as source, files.create(uri) as target:
             shutil.copyfileobj(source, target, 1 << 20)
 
+    def keep(self, root: str, versions: Mapping[str, str]) -> StoredFile:
+        """Writes what a later run needs to know of what each unit read: a record batch a unit, as in the plan file.
+
+        What it holds follows from the input alone, wherever that is: keys take the place of URIs, and each reference or
+        range has what tells whether its files are what they were.
+
+        Args:
+          root: The generation's URI.
+          versions: Of ranges, their files' keys to their versions; see `RecordListing`.
+        """
+        path = os.path.join(self._folder.path, "inputs.arrow")
+        with open(self._path, "rb") as plan, open(path, "wb") as file:
+            reader: Any = pa.ipc.open_file(plan)
+            writer: Any = None
+            for number in range(reader.num_record_batches):
+                batch, metadata = reader.get_batch_with_custom_metadata(number)
+                kept = _without_places(batch, versions)
+                writer = writer or pa.ipc.new_file(file, kept.schema, options=_COMPRESSED)
+                writer.write_batch(kept, custom_metadata=metadata)
+            writer.close()
+        sha256, size = files.sha256(path)
+        with open(path, "rb") as file, files.create(files.join(root, paths.INPUTS)) as target:
+            shutil.copyfileobj(file, target, 1 << 20)
+        return StoredFile(paths.INPUTS, None, size, sha256)
+
     def lines(self) -> bytes:
         """The units alone, as `read_units` reads them."""
         return b"".join(json.dumps(_unit_to_json(unit)).encode() + b"\n" for unit in self.units)
@@ -119,6 +149,20 @@ def of_ranges(units: Sequence[tuple[Unit, Sequence[RecordRange]]]) -> PlannedUni
 def _to_batch(ranges: Sequence[RecordRange]) -> pa.RecordBatch:
     columns = [pa.array([getattr(each, field.name) for each in ranges], field.type) for field in _RANGES]
     return pa.RecordBatch.from_arrays(columns, schema=_RANGES)
+
+
+def _without_places(batch: pa.RecordBatch, versions: Mapping[str, str]) -> pa.RecordBatch:
+    """A unit's references or ranges without where they are; ranges with the versions of their files."""
+    kept = batch.select([name for name in batch.schema.names if name not in _PLACES])
+    for etag, modified in (("etag", "modified"), ("mask_etag", "mask_modified")):
+        if etag in kept.schema.names:  # a copy of the same object may have another time of change
+            is_told = pc.fill_null(pc.not_equal(kept[etag], ""), False)
+            at = kept.schema.get_field_index(modified)
+            kept = kept.set_column(at, modified, pc.if_else(is_told, pa.scalar(None, pa.float64()), kept[modified]))
+    if (batch.schema.metadata or {}).get(b"kind") == b"Range":
+        column = pa.array([versions.get(key, "") for key in batch["key"].to_pylist()], _TEXT)
+        kept = kept.append_column("version", column)
+    return kept
 
 
 def read_units(uri: str) -> list[Unit]:

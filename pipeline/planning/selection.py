@@ -62,6 +62,7 @@ class Inventory:
       filtered: Filter reason to count, of examples that the plan leaves out.
       filtered_examples: These examples, or the first ones of each reason.
       warnings: What the user should know.
+      versions: Of a table, the keys of its files to what tells whether they are what they were.
     """
 
     read: int
@@ -70,6 +71,7 @@ class Inventory:
     filtered: Mapping[str, int] = field(default_factory=dict)
     filtered_examples: Sequence[FilteredExample] = ()
     warnings: Sequence[str] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from .file_content import (
     read_fully,
     reading_threads,
 )
-from .file_patterns import check_patterns, digest_files, match_files
+from .file_patterns import check_patterns, digest_files, match_files, versions_of
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
 from .row_blocks import RowBlock
@@ -163,7 +163,7 @@ class Csv:
             )
         schema, reasons = self._schema(chosen, looked, warnings)
         table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip, reasons)
-        return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()))
+        return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()), versions_of(matched))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -232,6 +232,14 @@ def digest_files(infos: Iterable[tuple[str, FileInfo]]) -> str:
     """SHA-256 over relative path, size, and ETag or else time of change, in the order given."""
     digest = hashlib.sha256()
     for key, info in infos:
-        version = info.etag or repr(info.modified)
-        digest.update(f"{key}\0{info.size}\0{version}\n".encode("utf-8", "surrogateescape"))
+        digest.update(f"{key}\0{_version(info)}\n".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+def versions_of(matched: Mapping[str, FileInfo]) -> dict[str, str]:
+    """What tells whether a file is what it was, by its key."""
+    return {key: _version(info) for key, info in matched.items()}
+
+
+def _version(info: FileInfo) -> str:
+    return f"{info.size}\0{info.etag or repr(info.modified)}"

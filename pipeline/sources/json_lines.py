@@ -30,7 +30,7 @@ from .file_content import (
     read_fully,
     reading_threads,
 )
-from .file_patterns import check_patterns, digest_files, match_files
+from .file_patterns import check_patterns, digest_files, match_files, versions_of
 from .inference import Cell
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, collect_rows, concat_rows
@@ -100,7 +100,7 @@ class JsonLines:
             looked = list(pool.map(_look, choose_excerpts(ranges)))
         schema, reasons = self._schema(next(iter(matched.values())).uri, looked, warnings)
         table_schema = with_rules(schema, self.nonfinite, reasons=reasons)
-        return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()))
+        return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()), versions_of(matched))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a range; see `RecordSource`."""

@@ -1,5 +1,6 @@
 """What listing a source gives: of images, a reference to each; of a table, the ranges that it is read by."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -89,9 +90,11 @@ class RecordListing:
       schema: The columns of every row, and how they are read: what `read` is given.
       warnings: What the user should know: empty files, columns whose files disagree, ….
       digest: A hash over every file that was found: relative path, bytes and time of change.
+      versions: The keys of files, to their bytes and ETag, or else time of change; none where the source has no files.
     """
 
     ranges: list[RecordRange]
     schema: TableSchema
     warnings: list[str] = field(default_factory=list)
     digest: str = ""
+    versions: Mapping[str, str] = field(default_factory=dict)

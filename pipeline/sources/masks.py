@@ -119,7 +119,8 @@ def find_masks(table: ReferenceTable, rule: MaskRule, listing: FileListing, root
         f"JOIN masks ON coalesce(lost.form, lost.name) = masks.form WHERE {_IS_FILE} GROUP BY rid HAVING count(*) = 1"
     )
     _check_pairs(table, rule)
-    table.join({"mask": "masks.uri"}, "LEFT JOIN mask_of USING (rid) LEFT JOIN masks USING (mid)")
+    columns = {"mask": "masks.uri", **{f"mask_{name}": f"masks.{name}" for name in ("key", "size", "etag", "modified")}}
+    table.join(columns, "LEFT JOIN mask_of USING (rid) LEFT JOIN masks USING (mid)")
     table.database.append("left_out", _LEFT_OUT, _without_masks(table, rule))
     return listing.warnings + _warnings(table)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ..errors import PenstockError, RequestError
 from . import column_types, parquet_files
-from .file_patterns import check_patterns, digest_files, match_files
+from .file_patterns import check_patterns, digest_files, match_files, versions_of
 from .listing import RecordListing, RecordRange
 from .parquet_files import UnreadableError
 from .record_source import Rows, collect_rows
@@ -42,7 +42,7 @@ class Orc:
             size = info.size // max(stripes, 1)
             ranges += [RecordRange(info.uri, f"{key}, stripe {at}", at, at + 1, 0, -1, size) for at in range(stripes)]
         columns = pa.schema([(name, pa.type_for_alias(kind)) for name, kind in self.columns.items()])
-        return RecordListing(ranges, with_rules(columns), warnings, digest_files(matched.items()))
+        return RecordListing(ranges, with_rules(columns), warnings, digest_files(matched.items()), versions_of(matched))
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:
         """Reads a stripe; see `RecordSource`."""

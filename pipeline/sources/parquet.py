@@ -12,7 +12,7 @@ from ..storage.files import FileInfo
 from . import column_types, parquet_files
 from .column_types import REST, Columns, Inferred, Policies
 from .file_content import FileParts, PartReader
-from .file_patterns import check_patterns, digest_files, match_files
+from .file_patterns import check_patterns, digest_files, match_files, versions_of
 from .listing import RecordListing, RecordRange
 from .parquet_files import UnreadableError
 from .record_source import Rows, collect_rows
@@ -63,7 +63,11 @@ class Parquet:
                 f"expected rows in the {len(matched)} files that match {self.pattern!r}, found none; check the input"
             )
         return RecordListing(
-            ranges, with_rules(schema, self.nonfinite, reasons=reasons), warnings, digest_files(matched.items())
+            ranges,
+            with_rules(schema, self.nonfinite, reasons=reasons),
+            warnings,
+            digest_files(matched.items()),
+            versions_of(matched),
         )
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:

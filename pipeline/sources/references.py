@@ -29,6 +29,7 @@ FILES = pa.schema(
         ("message", pa.string()),
     ]
 )
+_VERSIONS = ("modified", "mask_key", "mask_size", "mask_etag", "mask_modified")  # what tells a later run what changed
 _FURTHER = pa.schema(
     [
         ("rid", pa.int64()),
@@ -88,7 +89,7 @@ class ReferenceTable:
     def __init__(self) -> None:
         self.database = ScratchDatabase()
         self.schema = NO_COLUMNS
-        names = ("key", "uri", "base", "size", "etag", "label", "mask")
+        names = ("key", "uri", "base", "size", "etag", "modified", "label", "mask")
         self._columns = {name: (f"files.{name}", "") for name in names}  # to an expression, and how its table is joined
         self._rows = 0
         self._bases: list[str] = []
@@ -203,8 +204,8 @@ class ReferenceTable:
         """A query of the references that are not left out: `rid` and columns.
 
         Args:
-          columns: key, uri and base (of which `named` makes whole URIs), size, etag, label, mask, c0, c1, …, or other
-            expressions; none: all but the latter.
+          columns: key, uri and base (of which `named` makes whole URIs), size, etag, modified, label, mask, its key and
+            version, c0, c1, …, or other expressions; none: all but the latter.
           tables: Further joins.
           order: What to sort by.
           where: What must hold.
@@ -235,7 +236,10 @@ class ReferenceTable:
         if fields:
             joined = [batch.column(f"c{at}").cast(each.type) for at, each in enumerate(fields)]
             columns = pa.StructArray.from_arrays(joined, fields=fields)
-        return pa.RecordBatch.from_pydict({**arrays, "columns": columns, "etag": batch["etag"].fill_null("")})
+        versions = {name: batch.column(name) for name in _VERSIONS if name in batch.schema.names}
+        return pa.RecordBatch.from_pydict(
+            {**arrays, "columns": columns, "etag": batch["etag"].fill_null(""), **versions}
+        )
 
     def count(self) -> int:
         """How many references are not left out."""

@@ -64,6 +64,7 @@ class Union:
             schema=_unite(tables, self.tag),
             warnings=[warning for listing in listings.values() for warning in listing.warnings],
             digest="".join(listing.digest for listing in listings.values()),
+            versions={key: version for listing in listings.values() for key, version in listing.versions.items()},
         )
 
     def read(self, record_range: RecordRange, schema: TableSchema) -> Rows:

@@ -72,6 +72,11 @@ def is_local(uri: str) -> bool:
     return True
 
 
+def is_unlisted(uri: str) -> bool:
+    """Whether a URI is in a place that does not list its files: they are read by their names alone."""
+    return uri.startswith(("http://", "https://"))
+
+
 def absolute(uri: str) -> str:
     """The one way to write where a folder is, however it was spelled: an absolute path, and no slash at the end."""
     return os.path.abspath(uri) if is_local(uri) else uri.rstrip("/")

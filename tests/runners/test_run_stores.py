@@ -12,7 +12,8 @@ from helpers import Committed, contents, draw, request, standard_recipe, write
 from penstock.pipeline import Csv, DatasetError, Images, NotCommittedError, PenstockError, Recipe, RequestError, beam
 from penstock.pipeline.commit import commit as commit_step
 from penstock.pipeline.commit.prune import remove_unused
-from penstock.pipeline.formats.manifest import Manifest, find_damage
+from penstock.pipeline.formats.damage import find_damage
+from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.formats.pointer import Pointer
 from penstock.pipeline.storage import files, leases, objects, stores
 from penstock.runners import run as run_step
@@ -43,7 +44,7 @@ def download(uri: str, folder: Path) -> Path:
 
 def stable(found: dict[str, str]) -> dict[str, str]:
     """All but what tells the time, or is TensorFlow's; the generation's id follows from times of change on a disk."""
-    named = ("manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb", "golden.json")
+    named = ("manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb", "golden.json", "inputs.arrow")
     return {path.partition("/")[2]: digest for path, digest in found.items() if not path.endswith(named)}
 
 

@@ -10,6 +10,7 @@ import tensorflow_transform as tft
 from helpers import LABEL, Committed, contents, draw, pixels, run_job
 
 from penstock.pipeline import Images, NotCommittedError, OverBudgetError, PenstockError, Recipe, by_folder
+from penstock.pipeline.formats.damage import all_files
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected
@@ -146,7 +147,7 @@ def test_a_number_that_is_not_finite_in_the_data_is_no_fault_of_the_statistics(t
 
 
 def test_the_manifest_lists_every_file_and_nothing_else_is_there(committed: Committed):
-    files = list(committed.manifest.files())
+    files = list(all_files(str(committed.path), committed.manifest))
     listed = {file.path: (file.bytes, file.sha256) for file in files}
     assert len(listed) == len(files)
     found = contents(committed.path)

@@ -78,7 +78,7 @@ def test_what_becomes_current_meanwhile_stays(dataset: str, monkeypatch: pytest.
         return current
 
     unused = find_unused(dataset)
-    monkeypatch.setattr("penstock.pipeline.commit.prune.find_unused", lambda _: unused)
+    monkeypatch.setattr("penstock.pipeline.commit.prune.find_unused", lambda *_: unused)
     monkeypatch.setattr(Pointer, "read", commit_then_read)
     with pytest.raises(DatasetError, match=f"that are not current, found {OLD}"):
         list(remove_unused(dataset))

@@ -13,7 +13,8 @@ from stored_datasets import manifest_content
 from penstock.pipeline import DatasetError, PenstockError
 from penstock.pipeline.commit import sealing
 from penstock.pipeline.commit.sealing import Attempt, committed_already, has_record, seal
-from penstock.pipeline.formats.manifest import Manifest, find_damage, stored_file
+from penstock.pipeline.formats.damage import find_damage
+from penstock.pipeline.formats.manifest import Manifest, stored_file
 from penstock.pipeline.formats.pointer import Pointer, publish
 from penstock.pipeline.storage import files
 

@@ -11,7 +11,8 @@ import pytest
 from stored_datasets import manifest_content
 
 from penstock.pipeline import DatasetError, NotCommittedError
-from penstock.pipeline.formats.manifest import Manifest, find_damage
+from penstock.pipeline.formats.damage import find_damage
+from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.formats.pointer import Pointer, publish
 
 GENERATIONS = [f"{number:016x}" for number in range(4)]

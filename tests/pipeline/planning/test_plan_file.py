@@ -1,3 +1,5 @@
+import os
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -6,6 +8,7 @@ from helpers import draw, plan_job
 
 from penstock.pipeline import Csv, Images, Recipe, join
 from penstock.pipeline.planning import plan_file, selection
+from penstock.pipeline.storage import files
 from penstock.transforms import image
 
 
@@ -59,3 +62,40 @@ def test_many_references_are_joined_before_they_are_sorted(tmp_path: Path, monke
     at_once = list(plan_job(recipe, raw).units)
     monkeypatch.setattr(selection, "_JOINED_AND_SORTED", 0)
     assert list(plan_job(recipe, raw).units) == at_once
+
+
+def inputs_of(recipe: Recipe, raw: Path, root: Path) -> pa.Table:
+    planned = plan_job(recipe, raw)
+    stored = planned.units.keep(str(root), planned.inventory.versions)
+    assert (stored.bytes, stored.sha256) == (
+        (root / stored.path).stat().st_size,
+        files.sha256(str(root / stored.path))[0],
+    )
+    return pa.ipc.open_file((root / stored.path).read_bytes()).read_all()
+
+
+def test_what_images_were_read_is_kept_without_where_they_were(tmp_path: Path):
+    raw = draw(tmp_path / "raw", 7, masks=True)
+    recipe = Recipe(source=Images("images/*.png", mask="masks/{stem}.png", label=r"(.+)_\d+"), shards=2)
+    kept = inputs_of(recipe, raw, tmp_path / "kept")
+    shutil.copytree(raw, tmp_path / "elsewhere")  # with the same times of change
+    assert inputs_of(recipe, tmp_path / "elsewhere", tmp_path / "again").equals(kept)
+    rows = sorted(kept.to_pylist(), key=lambda row: row["key"])
+    image, mask = raw / "images" / "cat_001.png", raw / "masks" / "cat_001.png"
+    assert (rows[0]["key"], rows[0]["label"], rows[0]["mask_key"]) == ("images/cat_001.png", "cat", "masks/cat_001.png")
+    assert (rows[0]["size"], rows[0]["modified"]) == (image.stat().st_size, image.stat().st_mtime)
+    assert (rows[0]["mask_size"], rows[0]["mask_modified"]) == (mask.stat().st_size, mask.stat().st_mtime)
+    os.utime(mask, (1, 1))
+    (changed,) = {*map(str, inputs_of(recipe, raw, tmp_path / "new").to_pylist())} - {*map(str, kept.to_pylist())}
+    assert "cat_001" in changed
+
+
+def test_what_ranges_were_read_is_kept_with_the_versions_of_their_files(tmp_path: Path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.csv").write_text("x\n1\n2\n")
+    rows = inputs_of(Recipe(source=Csv("*.csv")), tmp_path, tmp_path / "kept").to_pylist()
+    assert [(row["key"], row["rows"]) for row in rows] == [("a.csv", 2), ("b.csv", 2)]
+    assert [row["version"] for row in rows] == [f"6\x00{(tmp_path / row['key']).stat().st_mtime!r}" for row in rows]
+    os.utime(tmp_path / "b.csv", (1, 1))
+    again = inputs_of(Recipe(source=Csv("*.csv")), tmp_path, tmp_path / "new").to_pylist()
+    assert [row["version"] for row in again] == [rows[0]["version"], "6\x001.0"]
