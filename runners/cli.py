@@ -35,7 +35,8 @@ class _Commands(click.Group):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         process.open_standard_streams()
         process.search_working_folder()
-        return self.main(*arguments, obj=process.quiet_libraries, **options)
+        with process.ending_at_once():
+            return self.main(*arguments, obj=process.quiet_libraries, **options)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)  # in the order of their use, not of the alphabet

@@ -1,6 +1,7 @@
 """What the command line does to its own process."""
 
 import contextlib
+import gc
 import importlib.abc
 import importlib.machinery
 import importlib.util
@@ -97,8 +98,8 @@ def quiet_libraries(preparing: bool) -> None:
     logging.getLogger("PrismJobServer").disabled = True
     logging.getLogger().addFilter(_is_no_job_message)
     threading.excepthook = _tell_of_thread
-    if "tensorflow" not in sys.modules and not any(isinstance(finder, _QuietImport) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _QuietImport())
+    if not any(isinstance(finder, _LargeImport) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _LargeImport())
 
 
 def _is_no_job_message(record: logging.LogRecord) -> bool:
@@ -113,14 +114,58 @@ def _tell_of_thread(failure: threading.ExceptHookArgs) -> None:
         threading.__excepthook__(failure)
 
 
-class _QuietImport(importlib.abc.MetaPathFinder):
-    """Has TensorFlow imported in silence, whoever does it first: its C++ greets before it reads how much it may say."""
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Leaves what is there after the block to the end of the process, which gives all memory back at once.
+
+    Python would look through all objects twice for garbage when it ends.
+    """
+    try:
+        yield
+    finally:
+        gc.freeze()
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps the garbage collector from what comes to be meanwhile, for good: modules stay as long as their process.
+
+    Otherwise it looks through a million objects again and again while they are imported, and once more at the exit.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.freeze()
+            gc.enable()
+
+
+@contextlib.contextmanager
+def _silenced() -> Iterator[None]:
+    """Lets standard error lead nowhere, for what is written by C++ too."""
+    terminal = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(terminal, 2)
+        os.close(terminal)
+
+
+class _LargeImport(importlib.abc.MetaPathFinder):
+    """Has large libraries imported without garbage collections, whoever imports them first.
+
+    TensorFlow in silence, too: its C++ greets before it reads how much it may say.
+    """
 
     def __init__(self) -> None:
         self._asking_others = False
 
     def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if name != "tensorflow" or self._asking_others:
+        if name not in _PREPARING or self._asking_others:
             return None
         self._asking_others = True
         try:
@@ -128,12 +173,12 @@ class _QuietImport(importlib.abc.MetaPathFinder):
         finally:
             self._asking_others = False
         if spec is not None and spec.loader is not None:
-            spec.loader = _QuietLoader(spec.loader)
+            spec.loader = _LargeLoader(spec.loader)
         return spec
 
 
-class _QuietLoader(importlib.abc.Loader):
-    """A loader that lets a module's own one load it while standard error leads nowhere."""
+class _LargeLoader(importlib.abc.Loader):
+    """A loader that lets a module's own one load it without garbage collections."""
 
     def __init__(self, loader: importlib.abc.Loader) -> None:
         self._loader = loader
@@ -145,11 +190,6 @@ class _QuietLoader(importlib.abc.Loader):
         module.__loader__ = self._loader
         if module.__spec__ is not None:
             module.__spec__.loader = self._loader
-        terminal = os.dup(2)
-        try:
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), 2)
+        is_loud = module.__name__ == "tensorflow"
+        with _uncollected(), _silenced() if is_loud else contextlib.nullcontext():
             self._loader.exec_module(module)
-        finally:
-            os.dup2(terminal, 2)
-            os.close(terminal)

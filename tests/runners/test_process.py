@@ -122,3 +122,38 @@ thread.join()
 """
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert ("Traceback" in done.stderr) == is_told
+
+
+LARGE = """
+import gc, os, sys
+from penstock.runners.process import quiet_libraries
+gc.{0}()
+quiet_libraries(preparing=True)
+sys.path.insert(0, sys.argv[1])
+import {1}
+print({1}.was_enabled, gc.isenabled(), gc.get_freeze_count() > 1000)
+os.write(2, b"after")
+"""
+
+
+@pytest.mark.parametrize(("name", "said"), [("tensorflow", "after"), ("apache_beam", "greeting after")])
+@pytest.mark.parametrize(("collector", "expected"), [("enable", "False True True"), ("disable", "False False False")])
+def test_large_libraries_are_imported_without_collections(
+    tmp_path: Path, name: str, said: str, collector: str, expected: str
+) -> None:
+    (tmp_path / f"{name}.py").write_text(
+        "import gc, os\nwas_enabled = gc.isenabled()\nmodules = [[] for _ in range(1000)]\nos.write(2, b'greeting ')\n"
+    )
+    program = LARGE.format(collector, name)
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == expected.split()
+    assert done.stderr == said
+
+
+def test_what_is_there_at_the_end_is_not_collected() -> None:
+    program = (
+        "import atexit, gc, sys; from penstock.runners.cli import main; sys.argv[1:] = ['--help'];"
+        "atexit.register(lambda: print('frozen', gc.get_freeze_count() > 10_000)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "frozen True"
