@@ -3,18 +3,17 @@
 The crate fast_image_resize (6.1: src/convolution/mod.rs, optimisations.rs, resizer.rs) resamples 8-bit images in two
 passes, first along the columns and then along the rows, and rounds to 8 bit after each. Its weights are computed in
 double precision, in its own order of operations, and then brought to 16 bits: as many of them behind the point as the
-largest one leaves room for. Sums of integers are the same in any order.
+largest one leaves room for. Sums of integers are the same in any order, and so are those of floats that hold them.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 _WEIGHT_BITS = 15  # of a weight, beside its sign
 _MOST_BITS = 21  # behind the point
-_BLOCK = 8  # rows of the result that are computed together
-_NARROW = 257  # so many bytes times bytes have a sum that single precision holds
+_SINGLE = 2.0**24  # up to here single precision holds every whole number
 
 
 def _box(x: tf.Tensor) -> tf.Tensor:
@@ -55,83 +54,69 @@ def resample(image: tf.Tensor, height: Any, width: Any, box: tf.Tensor, filter_n
       uint8 [height, width, channels].
     """
     left, top, right, bottom = tf.unstack(box)
-    down = _along_columns(image, top, bottom - top, height, filter_name)
-    turned = _along_columns(tf.transpose(down, [1, 0, 2]), left, right - left, width, filter_name)
-    values = tf.transpose(turned, [1, 0, 2])
-    values.set_shape([None, None, image.shape[-1]])
+    shape, channels = tf.shape(image), image.shape[-1]
+    rows = tf.reshape(image, [shape[0], -1])
+    columns = _pass(rows, _weights(shape[0], top, bottom - top, height, filter_name), 1)
+    rows = _pass(columns, _weights(shape[1], left, right - left, width, filter_name), channels)
+    values = tf.reshape(rows, [height, width, channels])
+    values.set_shape([None, None, channels])
     return values
 
 
-def _along_columns(image: tf.Tensor, start: tf.Tensor, extent: tf.Tensor, size: Any, filter_name: str) -> tf.Tensor:
-    """One pass: uint8 [h, w, channels] to [size, w, channels], of what lies in an extent of the h rows from a start."""
-    shape = tf.shape(image)
-
-    def cut() -> tf.Tensor:
-        return image[tf.cast(start, tf.int32) :][:size]
-
-    def convolve() -> tf.Tensor:
-        first, weights, bits = _weights(shape[0], start, extent, size, filter_name)
-        blocks, begins = _in_blocks(first, weights)
-        places = tf.minimum(begins[:, tf.newaxis] + tf.range(tf.shape(blocks)[2]), shape[0] - 1)
-        rows = tf.gather(tf.reshape(image, [shape[0], -1]), places)
-        total = tf.reshape(_product(blocks, rows), [-1, shape[1], shape[2]])[:size]
-        values = tf.bitwise.right_shift(total + tf.bitwise.left_shift(1, bits - 1), bits)
-        return tf.cast(tf.clip_by_value(values, 0, 255), tf.uint8)
-
-    is_cut = (tf.cast(size, tf.float64) == extent) & (start == tf.round(start))
-    return tf.cond(is_cut, cut, convolve)
-
-
-def _in_blocks(first: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Weights of neighbouring rows of the result, which are made of nearly the same rows, as one small matrix.
-
-    Args:
-      first: int32 [size], the row that the first weight of each is for.
-      weights: int32 [size, n].
-
-    Returns:
-      int32 [blocks, _BLOCK, width], of the last block perhaps not all; int32 [blocks], the row that each begins with.
-    """
-    size, count = tf.shape(weights)[0], tf.shape(weights)[1]
-    blocks = (size + _BLOCK - 1) // _BLOCK
-    number = tf.range(size)
-    begins = first[::_BLOCK]
-    offsets = first - tf.gather(begins, number // _BLOCK)
-    spread = [tf.repeat(number // _BLOCK, count), tf.repeat(number % _BLOCK, count)]
-    columns = tf.reshape(offsets[:, tf.newaxis] + tf.range(count), [-1])
-    shape = tf.stack([blocks, _BLOCK, tf.reduce_max(offsets) + count])
-    return tf.scatter_nd(tf.stack([*spread, columns], axis=1), tf.reshape(weights, [-1]), shape), begins
-
-
-def _product(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """The exact product of matrices: int32 [blocks, n, width] of 16 bits, and uint8 [blocks, width, m]; int32.
-
-    In floats, whose products are faster, and exact as long as no sum needs more digits than they have: in single
-    precision byte by byte. On the CPU: a GPU may multiply with fewer digits.
-    """
-    width = tf.shape(weights)[2]
-
-    def multiplied(factors: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
-        return tf.cast(tf.matmul(tf.cast(factors, dtype), tf.cast(values, dtype)), tf.int32)
-
-    def in_bytes() -> tf.Tensor:
-        high, low = tf.bitwise.right_shift(weights, 8), tf.bitwise.bitwise_and(weights, 255)
-        high, low = tf.split(multiplied(tf.concat([high, low], axis=1), tf.float32), 2, axis=1)
-        return tf.bitwise.left_shift(high, 8) + low
-
-    with tf.device("CPU"):
-        return tf.cond(width <= _NARROW, in_bytes, lambda: multiplied(weights, tf.float64))
-
-
-def _weights(
-    available: tf.Tensor, start: tf.Tensor, extent: tf.Tensor, size: Any, filter_name: str
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+class _Weights(NamedTuple):
     """The weights of a pass.
 
-    Returns:
-      int32 [size], the first row that each of the result is made of; int32 [size, n], the weights of n from there; and
-      how many bits of these are fraction.
+    Attributes:
+      first: int64 [size], the place among those available that the first weight of each result is for.
+      fixed: float64 [size, n], whole numbers: the weights of n from there.
+      unit: float64 scalar, a power of two: the weight that means 1.
+      available: int64 scalar.
     """
+
+    first: tf.Tensor
+    fixed: tf.Tensor
+    unit: tf.Tensor
+    available: tf.Tensor
+
+
+def _pass(values: tf.Tensor, weights: _Weights, channels: int) -> tf.Tensor:
+    """One pass: uint8 [available * channels, m] to [m, size * channels], transposed on the way.
+
+    A product with a sparse matrix of floats: exact, as long as no sum needs more digits than they have. On the CPU: a
+    GPU may multiply with fewer digits.
+    """
+    indices, entries = _entries(weights, channels)
+    size = tf.shape(weights.first, tf.int64)[0]
+    shape = tf.stack([size, weights.available]) * channels
+    most = 255 * tf.reduce_max(tf.reduce_sum(tf.abs(weights.fixed), axis=1)) + weights.unit / 2
+
+    def product(dtype: tf.DType) -> tf.Tensor:
+        matrix = tf.raw_ops.SparseTensorToCSRSparseMatrix(
+            indices=indices, values=tf.cast(entries, dtype), dense_shape=shape
+        )
+        total = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=tf.cast(values, dtype), transpose_output=True)
+        return tf.cast(tf.clip_by_value(total + 0.5, 0.0, 255.0), tf.uint8)
+
+    with tf.device("CPU"):
+        return tf.cond(most < _SINGLE, lambda: product(tf.float32), lambda: product(tf.float64))
+
+
+def _entries(weights: _Weights, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The entries that are not 0 of the matrix that weighs each channel by itself.
+
+    Returns:
+      int64 [entries, 2], row and column; float64 [entries], weights with their fraction.
+    """
+    fixed = tf.tile(weights.fixed[:, tf.newaxis], [1, channels, 1])
+    places = tf.where(fixed != 0)
+    result, channel, number = tf.unstack(places, num=3, axis=1)
+    rows = result * channels + channel
+    columns = (tf.gather(weights.first, result) + number) * channels + channel
+    return tf.stack([rows, columns], axis=1), tf.gather_nd(fixed, places) / weights.unit
+
+
+def _weights(available: tf.Tensor, start: tf.Tensor, extent: tf.Tensor, size: Any, filter_name: str) -> _Weights:
+    """The weights of a pass that makes `size` of an extent of what is available."""
     # divided by divide_no_nan: TensorFlow's optimizer makes products of other quotients, and their last bit another
     function, reach = KERNELS[filter_name]
     divide = tf.math.divide_no_nan
@@ -139,19 +124,17 @@ def _weights(
     shrink = tf.maximum(scale, 1.0)
     support = reach * shrink
     centre = start + (tf.range(tf.cast(size, tf.float64), dtype=tf.float64) + 0.5) * scale
-    first = tf.cast(tf.maximum(tf.floor(centre - support), 0.0), tf.int32)
-    last = tf.cast(tf.minimum(tf.math.ceil(centre + support), tf.cast(available, tf.float64)), tf.int32)
-    number = tf.range(tf.cast(tf.math.ceil(support), tf.int32) * 2 + 1)
-    places = first[:, tf.newaxis] + number
-    distances = tf.cast(places, tf.float64) - (centre - 0.5)[:, tf.newaxis]
+    first = tf.maximum(tf.floor(centre - support), 0.0)
+    last = tf.minimum(tf.math.ceil(centre + support), tf.cast(available, tf.float64))
+    places = first[:, tf.newaxis] + tf.range(tf.math.ceil(support) * 2 + 1)
+    distances = places - (centre - 0.5)[:, tf.newaxis]
     weights = tf.where(places < last[:, tf.newaxis], function(distances * divide(tf.ones_like(shrink), shrink)), 0.0)
-    total = tf.foldl(lambda sum_, column: sum_ + column, tf.transpose(weights))[:, tf.newaxis]  # one after the other
+    total = tf.cumsum(weights, axis=1)[:, -1:]  # one after the other, unlike reduce_sum
     weights = tf.where(total != 0, divide(weights, total), weights)
-    powers = tf.constant([2.0**bits for bits in range(1, _MOST_BITS + 1)], tf.float64)
-    fits = _rounded(tf.reduce_max(weights) * powers) < 2.0**_WEIGHT_BITS
-    bits = tf.reduce_sum(tf.cast(fits, tf.int32))
-    fixed = tf.cast(_rounded(weights * tf.gather(tf.concat([[1.0], powers], 0), bits)), tf.int32)
-    return first, fixed, bits
+    powers = tf.constant([2.0**bits for bits in range(_MOST_BITS + 1)], tf.float64)
+    fits = _rounded(tf.reduce_max(weights) * powers[1:]) < 2.0**_WEIGHT_BITS
+    unit = tf.gather(powers, tf.reduce_sum(tf.cast(fits, tf.int32)))
+    return _Weights(tf.cast(first, tf.int64), _rounded(weights * unit), unit, tf.cast(available, tf.int64))
 
 
 def _rounded(values: tf.Tensor) -> tf.Tensor:
