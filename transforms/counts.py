@@ -77,7 +77,13 @@ class Counts:
         if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
             return cls.of(pc.list_flatten(array), limit)
         if pa.types.is_dictionary(kind):
-            return cls.of(array.cast(kind.value_type), limit)
+            if not isinstance(array, pa.DictionaryArray) or not _is_distinct(array.dictionary):
+                return cls.of(array.cast(kind.value_type), limit)
+            codes = np.asarray(array.indices.drop_null())
+            counts = np.bincount(codes, minlength=len(array.dictionary))
+            occur = pa.array(np.flatnonzero(counts))
+            table = _table(array.dictionary.cast(pa.large_binary()), counts).take(occur)
+            return cls(limit, array.null_count, len(codes), (table,))
         if pa.types.is_boolean(kind):
             return cls.of(array.cast(pa.int8()), limit)
         if not (pa.types.is_null(kind) or pa.types.is_integer(kind) or _is_token(kind)):
@@ -329,6 +335,11 @@ def _is_token(kind: pa.DataType) -> bool:
         or pa.types.is_binary(kind)
         or pa.types.is_large_binary(kind)
     )
+
+
+def _is_distinct(dictionary: pa.Array) -> bool:
+    """Whether these are strings, each once: then codes can be counted."""
+    return _is_token(dictionary.type) and not dictionary.null_count and len(dictionary.unique()) == len(dictionary)
 
 
 def _table(tokens: Any, counts: Any) -> pa.Table:

@@ -20,9 +20,9 @@ from ..cores import cores
 from ..formats import paths
 from ..planning.duplicates import equal_an_earlier
 from ..planning.plan_file import PlanReader
-from ..prepare.chunk import RowHashes
 from ..prepare.fetch import RangeFetcher
 from ..prepare.isolated_ranges import IsolatedRanges
+from ..prepare.row_hashes import RowHashes
 from ..prepare.shipping import Carrying
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
@@ -152,9 +152,9 @@ class UnitHasher:
 
 def _hash_range(hashes: Callable[[RecordRange], RowHashes], record_range: RecordRange) -> np.ndarray:
     """The rows that a range stores: uint64 [rows, 4], two words of the hash, the range's number, the row's number."""
-    numbers, digests = hashes(record_range)
+    numbers, words = hashes(record_range)
     rows = np.zeros((len(numbers), _HASHED), _WORD)
-    rows[:, :2] = np.frombuffer(b"".join(digests), ">u8").reshape(-1, 4)[:, :2]
+    rows[:, :2] = words
     rows[:, 2], rows[:, 3] = record_range.number, numbers
     return rows
 

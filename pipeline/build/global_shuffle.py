@@ -18,12 +18,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import pyarrow as pa
 
 from ..errors import PenstockError
 from ..formats import paths
 from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
+from ..formats.tfrecord_columns import unframe
 from ..storage import files
 from .journal import FinishedUnits, Journal, SegmentFile
 from .record_buffer import RecordBuffer
@@ -78,10 +80,10 @@ class SegmentWriter:
         self._records = {split: RecordBuffer() for split in sorted(self.splits)}
         self._positions: dict[str, list[np.ndarray]] = {split: [np.zeros(0, np.uint64)] for split in self._records}
 
-    def add(self, split: str, records: Sequence[bytes], positions: np.ndarray | None) -> None:
-        """Takes rows of a split with their positions."""
+    def add(self, split: str, records: Sequence[bytes] | pa.LargeBinaryArray, positions: np.ndarray | None) -> None:
+        """Takes rows of a split, or their frames, with their positions."""
         assert positions is not None  # a shuffle has a seed
-        self._records[split].extend(records)
+        self._records[split].extend(unframe(records) if isinstance(records, pa.LargeBinaryArray) else records)
         self._positions[split].append(positions)
 
     def finish(self) -> Packed:

@@ -16,7 +16,9 @@ from ..prepare.summaries import Summaries
 from ..storage import files
 
 _READS = 128  # journals at a time: each is small
-_HASHES = pa.schema([("sha256", pa.binary(32)), ("key", pa.string()), ("label", pa.string()), ("split", pa.string())])
+_HASHES = pa.schema(
+    [("content_hash", pa.binary()), ("key", pa.string()), ("label", pa.string()), ("split", pa.string())]
+)
 
 
 @dataclass(frozen=True)
@@ -237,7 +239,7 @@ def encode_hashes(hashes: Sequence[tuple[str, pa.RecordBatch]]) -> bytes:
 
 
 def read_hashes(root: str, journal: Journal) -> pa.Table:
-    """The table (sha256, key, label, split) of a unit's examples; no rows where it has none."""
+    """The table (content_hash, key, label, split) of a unit's examples; no rows where it has none."""
     if journal.hashes is None:
         return _HASHES.empty_table()
     return pa.ipc.open_file(files.read_bytes(files.join(root, journal.hashes.path))).read_all()

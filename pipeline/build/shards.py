@@ -16,12 +16,15 @@ from ..formats.features import describe_columns
 from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
+from ..formats.tfrecord_columns import content, sizes
 from ..storage import files
 from .journal import SegmentFile
-from .record_buffer import BatchBuffer, RecordBuffer, take_parts
+from .record_buffer import BatchBuffer, take_parts
 
 _READ_ROWS = 1000
 _ROW_GROUP = 1 << 16  # rows
+_FRAMES = 1 << 14  # records that are put in order at a time
+_FRAME_SCHEMA = pa.schema([("frame", pa.large_binary())])
 
 
 def store(root: str, path: str, examples: int | None, content: bytes) -> StoredFile:
@@ -44,22 +47,26 @@ class TfRecordShard:
         self._stack = contextlib.ExitStack()
         file = self._stack.enter_context(files.create(files.join(root, name.path)))
         self._writer = RecordWriter(file, "gzip" if name.gzip else None)
-        self._waiting = RecordBuffer()
+        self._waiting = BatchBuffer(_FRAME_SCHEMA)
         self._positions: list[np.ndarray] = []
 
-    def add(self, records: Sequence[bytes], positions: np.ndarray | None) -> None:
-        """Takes examples; those with positions wait until `finish`."""
-        if positions is None:
+    def add(self, records: Sequence[bytes] | pa.LargeBinaryArray, positions: np.ndarray | None) -> None:
+        """Takes examples, or their frames; frames with positions wait until `finish`."""
+        if not isinstance(records, pa.LargeBinaryArray):
             self._writer.append(records)
+        elif positions is None:
+            self._writer.append_frames(content(records), sizes(records))
         else:
-            self._waiting.extend(records)
+            self._waiting.append(pa.RecordBatch.from_arrays([records], schema=_FRAME_SCHEMA))
             self._positions.append(positions)
 
     def finish(self) -> Shard:
         """Writes what waits, in the order of its positions, and closes the shard."""
-        if len(self._waiting):
+        if self._positions:
             order = np.argsort(np.concatenate(self._positions), kind="stable")
-            self._writer.append(self._waiting[row] for row in order.tolist())
+            for part in take_parts(self._waiting.table(), order, _FRAMES):
+                (frames,) = part["frame"].chunks
+                self._writer.append_frames(content(frames), sizes(frames))
         self._waiting.close()
         sha256 = self._writer.finish()
         self._stack.close()

@@ -32,8 +32,8 @@ class Duplicates:
       across_splits: How many of these lie in more than one split: what is learnt in one leaks into the other's test.
       shared: Split to how many of its examples equal one of another split.
       contradicting: How many groups have more than one label.
-      listed: Up to 10,000 groups, those across splits and those that contradict each other first: `sha256`, `count` and
-        `examples`, which are key, split and label (where there is one) of up to 20 of each split.
+      listed: Up to 10,000 groups, those across splits and those that contradict each other first: `content_hash`,
+        `count` and `examples`, which are key, split and label (where there is one) of up to 20 of each split.
     """
 
     groups: int = 0
@@ -108,7 +108,7 @@ class _Parts:
         """Takes a unit's hashes."""
         if not len(table):
             return
-        words, count = _words(table["sha256"]), len(self._parts)
+        words, count = _words(table["content_hash"]), len(self._parts)
         rows = np.empty(len(table), _ROW)
         rows["first"], rows["second"] = words[:, 0], words[:, 1]
         rows["unit"], rows["row"] = unit, np.arange(len(table))
@@ -128,10 +128,11 @@ class _Parts:
 
 
 def _words(hashes: pa.ChunkedArray) -> np.ndarray:
-    """Hashes as uint64 [examples, 4]."""
+    """The first 16 bytes of hashes, which all have one length, as uint64 [examples, 2]."""
     flat = pa.concat_arrays(hashes.chunks)
-    words = np.frombuffer(flat.buffers()[1], ">u8", 4 * len(flat), 32 * flat.offset)  # they sort as the bytes do
-    native: np.ndarray = words.reshape(-1, 4).astype(np.uint64)
+    flat = flat.cast(pa.binary(len(flat[0].as_py())))
+    words = np.frombuffer(flat.buffers()[1], ">u8", flat.type.byte_width // 8 * len(flat))  # they sort as the bytes do
+    native: np.ndarray = words.reshape(len(flat), -1)[:, :2].astype(np.uint64)
     return native
 
 
@@ -206,7 +207,7 @@ def _list(groups: Sequence[list[tuple[int, int]]], read: Hashes, calls: int) -> 
         entries.update(zip(((unit, row) for row in sorted(shown[unit])), table.to_pylist(), strict=True))
     return [
         {
-            "sha256": entries[members[0]]["sha256"].hex(),
+            "content_hash": entries[members[0]]["content_hash"].hex(),
             "count": count,
             "examples": sorted((_example(entries[member]) for member in members), key=lambda each: each["key"]),
         }

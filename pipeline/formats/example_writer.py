@@ -19,13 +19,37 @@ from .example_format import BYTES, ENTRY, FEATURES, FLOATS, INTEGERS, ITEMS, KIN
 from .features import Feature
 
 _REPEATED = 8  # where a value occurs so often on average, each distinct one is encoded once
+_FEW = 64  # distinct values that are encoded one by one, since later batches hold them too
+
+
+def with_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """A batch whose columns of strings are dictionaries where their values repeat: so each needs work but once."""
+    columns = [_dictionary(column) if is_string(column.type) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def _dictionary(column: pa.Array) -> pa.Array:
+    """A column as a dictionary where its values repeat, else as it is."""
+    encoded = column.dictionary_encode()
+    return encoded if _REPEATED * len(encoded.dictionary) <= len(column) else column
+
+
+def is_string(kind: pa.DataType) -> bool:
+    """Whether this is the type of a column of strings or bytes."""
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
+    )
 
 
 def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBinaryArray:
     """The rows of a batch as serialized tf.train.Examples.
 
     Args:
-      batch: Columns of int64, float64 or float32, string or binary, or lists of these. A missing value has no entry.
+      batch: Columns of int64, float64 or float32, string or binary, dictionaries of strings, or lists of any of these
+        but dictionaries. A missing value has no entry.
       features: The columns to take, and what they are.
     """
     entries = [
@@ -70,11 +94,19 @@ def _prefix_payload(name: str, kind: int, payload: bytes) -> bytes:
 
 def _entries(name: str, kind: int, column: pa.Array) -> pa.LargeBinaryArray:
     """A column as entries of the feature map; empty, or null, where the value is missing."""
-    if pa.types.is_integer(column.type) or (kind == BYTES and not _is_list(column.type)):
-        encoded = column.dictionary_encode()
-        if _REPEATED * len(encoded.dictionary) <= len(column):  # a tenth of the time
-            entries = [_entry(name, kind, value) for value in encoded.dictionary.to_pylist()]
-            return pa.array(entries, pa.large_binary()).take(encoded.indices)
+    if pa.types.is_integer(column.type) or is_string(column.type):
+        column = _dictionary(column)
+    if pa.types.is_dictionary(column.type):
+        distinct = column.dictionary
+        if len(distinct) > _FEW:
+            return _entries_of(name, kind, distinct).take(column.indices)
+        entries = [_entry(name, kind, value) for value in distinct.to_pylist()]
+        return pa.array(entries, pa.large_binary()).take(column.indices)
+    return _entries_of(name, kind, column)
+
+
+def _entries_of(name: str, kind: int, column: pa.Array) -> pa.LargeBinaryArray:
+    """As `_entries`, of each value by itself."""
     payloads = _payloads(kind, column)
     key = name.encode()
     prefixes = _by_length(_lengths(payloads), lambda length: _prefix(key, kind, length))
@@ -154,8 +186,8 @@ def _varint_lengths(numbers: np.ndarray) -> np.ndarray:
 
 def _by_length(lengths: np.ndarray, make: Callable[[int], bytes]) -> pa.LargeBinaryArray:
     """For each length what `make` gives for it; few lengths are distinct, so few calls are made."""
-    distinct, codes = np.unique(lengths, return_inverse=True)
-    return pa.array([make(int(length)) for length in distinct], pa.large_binary()).take(pa.array(codes))
+    encoded = pa.array(lengths).dictionary_encode()
+    return pa.array(map(make, encoded.dictionary.to_pylist()), pa.large_binary()).take(encoded.indices)
 
 
 def _join(*columns: pa.LargeBinaryArray) -> pa.LargeBinaryArray:

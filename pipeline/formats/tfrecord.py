@@ -11,7 +11,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from itertools import islice
-from typing import IO, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import google_crc32c
 import numpy as np
@@ -19,6 +19,9 @@ import numpy.typing as npt
 
 from ..errors import DatasetError
 from ..storage import files
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer
 
 HEADER_SIZE = 12  # bytes before a record: its length and the length's checksum
 FOOTER_SIZE = 4  # bytes after it: its checksum
@@ -51,7 +54,7 @@ def read_length(header: bytes | memoryview) -> int | None:
 
 
 @functools.lru_cache(maxsize=4096)
-def _header(length: int) -> bytes:
+def header(length: int) -> bytes:
     """A record's length and its checksum; cached, since few lengths make up most of a table."""
     packed = struct.pack("<Q", length)
     return packed + struct.pack("<I", mask_crc(google_crc32c.value(packed)))
@@ -66,7 +69,7 @@ def _frame(records: list[bytes], offsets: list[int]) -> list[bytes]:
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))
     offsets += (offsets[-1] + np.cumsum(lengths + HEADER_SIZE + FOOTER_SIZE)).tolist()
     parts = [b""] * (3 * len(records))
-    parts[0::3] = map(_header, lengths.tolist())
+    parts[0::3] = map(header, lengths.tolist())
     parts[1::3] = records
     parts[2::3] = mask_crc(crcs).astype("<u4").view("V4").tolist()
     return parts
@@ -93,20 +96,32 @@ class RecordWriter:
         """Writes records, in their order."""
         ahead = iter(records)
         while batch := list(islice(ahead, _BATCH)):
-            framed = b"".join(_frame(batch, self.offsets))
-            if self._gzip:
-                self._gzip.write(framed)
-            else:
-                self.write(framed)
+            self._write_frames(b"".join(_frame(batch, self.offsets)))
+
+    def append_frames(self, content: "Buffer", sizes: npt.NDArray[np.int64]) -> None:
+        """Writes records that have their headers and footers.
+
+        Args:
+          content: The frames, one after the other.
+          sizes: int64 [records], the bytes of each.
+        """
+        self.offsets += (self.offsets[-1] + np.cumsum(sizes)).tolist()
+        self._write_frames(content)
+
+    def _write_frames(self, content: "Buffer") -> None:
+        if self._gzip:
+            self._gzip.write(content)
+        else:
+            self.write(content)
 
     @property
     def records(self) -> int:
         return len(self.offsets) - 1
 
-    def write(self, content: bytes) -> int:
+    def write(self, content: "Buffer") -> int:
         """Takes the bytes of the file itself; what the compressor calls."""
         self._sha256.update(content)
-        self.size += len(content)
+        self.size += memoryview(content).nbytes
         return self._file.write(content)
 
     def finish(self) -> str:

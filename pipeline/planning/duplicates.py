@@ -12,6 +12,7 @@ import numpy as np
 
 from ..errors import PenstockError, RequestError
 from ..prepare.fetch import RangeFetcher
+from ..prepare.row_hashes import RowHashes
 from ..prepare.tables import TablePreparer
 from ..prepare.threads import ordered_map
 from ..sources.listing import RecordRange
@@ -31,12 +32,11 @@ def mark_duplicates(preparer: TablePreparer, ranges: Sequence[RecordRange], thre
       RequestError: a function of `prepare` fails on a range.
     """
 
-    def hashes(record_range: RecordRange) -> tuple[np.ndarray, np.ndarray]:
+    def hashes(record_range: RecordRange) -> RowHashes:
         try:
-            numbers, digests = preparer.hashes(record_range)
+            return preparer.hashes(record_range)
         except PenstockError as error:
             raise RequestError(str(error)) from error
-        return numbers, np.frombuffer(b"".join(digests), np.uint64).reshape(-1, 4)[:, :2].copy()
 
     with ThreadPoolExecutor(threads) as pool, closing(RangeFetcher(threads)) as fetcher:
         parts = list(ordered_map(pool, hashes, fetcher.ahead(preparer.steps.fetch, ranges), 2 * threads))

@@ -97,5 +97,5 @@ def _weight(piece: Reference | RecordRange) -> int:
     return piece.size if isinstance(piece, RecordRange) else reference_nanoseconds(1, max(0, piece.size))
 
 
-def _size(examples: Sequence[bytes] | pa.RecordBatch) -> int:
-    return examples.nbytes if isinstance(examples, pa.RecordBatch) else sum(map(len, examples))
+def _size(examples: Sequence[bytes] | pa.LargeBinaryArray | pa.RecordBatch) -> int:
+    return sum(map(len, examples)) if isinstance(examples, Sequence) else examples.nbytes

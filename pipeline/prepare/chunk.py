@@ -1,7 +1,7 @@
 """What a piece of work gives the unit that it belongs to, whatever the source."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,29 +11,20 @@ from ..formats.column_notes import Notes
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .summaries import Summaries
 
-RowHashes = tuple[np.ndarray, list[bytes]]  # of rows that are stored: their numbers, int64 [rows]; the SHA-256 of each
 
-
-def concat_hashes(parts: Iterable[RowHashes]) -> RowHashes:
-    """The hashes of all parts of a range."""
-    numbers, digests = [np.zeros(0, np.int64)], []
-    for part_numbers, part_digests in parts:
-        numbers.append(part_numbers)
-        digests += part_digests
-    return np.concatenate(numbers), digests
-
-
-def content_hashes(hashes: Sequence[bytes], keys: Sequence[str], label: str | None = None) -> pa.RecordBatch:
-    """What duplicates are found by: `sha256`, `key`, and the `label` where a contradiction is to be found.
+def content_hashes(hashes: bytes, keys: Sequence[str] | pa.Array, label: str | None = None) -> pa.RecordBatch:
+    """What duplicates are found by: `content_hash`, `key`, and the `label` where a contradiction is to be found.
 
     Args:
-      hashes: The SHA-256 of each example's content: of an image its file, of a row what is stored.
+      hashes: The hash of each example's content, one after the other: of an image the SHA-256 of its file, of a row 16
+        bytes of what is stored (see `row_hashes`).
       keys: The examples' keys.
       label: The label of all of them; None where it is in their contents, or there is none.
     """
-    sha256 = pa.Array.from_buffers(pa.binary(32), len(keys), [None, pa.py_buffer(b"".join(hashes))])
+    width = len(hashes) // len(keys)
+    contents = pa.Array.from_buffers(pa.binary(width), len(keys), [None, pa.py_buffer(hashes)]).cast(pa.binary())
     labels = pa.nulls(len(keys), pa.string()) if label is None else pa.repeat(label, len(keys))
-    return pa.RecordBatch.from_arrays([sha256, pa.array(keys, pa.string()), labels], ["sha256", "key", "label"])
+    return pa.RecordBatch.from_arrays([contents, pa.array(keys, pa.string()), labels], ["content_hash", "key", "label"])
 
 
 @dataclass
@@ -41,13 +32,14 @@ class SplitExamples:
     """Prepared examples of one split.
 
     Attributes:
-      examples: The examples, each serialized; or their columns, where these are what is stored.
+      examples: The examples, each serialized; the frames of these, of rows; or their columns, where these are what is
+        stored.
       positions: uint64 [examples], by which the unit's examples are sorted; None keeps their order.
       labels: Label to count; None where examples have no label that can be counted.
       hashes: The hash of each example's content, and its key: see `content_hashes`.
     """
 
-    examples: Sequence[bytes] | pa.RecordBatch
+    examples: Sequence[bytes] | pa.LargeBinaryArray | pa.RecordBatch
     positions: np.ndarray | None = None
     labels: Counter[str] | None = None
     hashes: pa.RecordBatch | None = None

@@ -326,7 +326,7 @@ def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyz
     examples = SplitExamples(
         [serialize(outcome.values, features)],
         labels=None if outcome.label is None else Counter([outcome.label]),
-        hashes=content_hashes([bytes.fromhex(outcome.sha256)], [outcome.key], outcome.label),
+        hashes=content_hashes(bytes.fromhex(outcome.sha256), [outcome.key], outcome.label),
     )
     return Chunk(
         {split: examples},

@@ -19,8 +19,9 @@ from ..errors import PenstockError
 from ..sources.listing import RecordRange
 from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import ChildPool, ChildProcess, read_message, serve_parent, write_message
-from .chunk import Chunk, RowHashes, concat_hashes
+from .chunk import Chunk
 from .isolate import WORKER_DIED, start_child
+from .row_hashes import RowHashes, concat_hashes
 from .shipping import carried
 
 if TYPE_CHECKING:

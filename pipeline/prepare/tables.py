@@ -1,6 +1,5 @@
 """How a range of a table is prepared, and a unit of ranges: whole batches of rows in, and as they are stored out."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,12 +9,14 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ...transforms.columns import Vectorized, Where
 from ..formats import paths
 from ..formats.column_notes import merge
-from ..formats.example_writer import encode
+from ..formats.example_writer import encode, with_dictionaries
 from ..formats.features import LABEL, Feature, describe_columns
+from ..formats.tfrecord_columns import frame
 from ..sources.file_content import PartReader
 from ..sources.join import JoinTable, joins_of
 from ..sources.listing import RecordRange
@@ -26,14 +27,17 @@ from ..splits.hashing import hash_rows
 from ..splits.rows import split_rows
 from ..splits.rules import DUPLICATE, NOT_LISTED, Splits
 from ..storage import files
-from .chunk import Chunk, RowHashes, SplitExamples, concat_hashes, content_hashes
+from .chunk import Chunk, SplitExamples, content_hashes
 from .fetch import RangeFetcher
 from .isolated_ranges import IsolatedRanges
 from .preparer import StatisticsSpec
 from .rounding import rounding_notes
+from .row_hashes import RowHashes, concat_hashes, hash_contents
 from .steps import PreparedRows, apply_step, conform, quarantined
 from .summaries import summarize
-from .threads import ordered_flat_map
+from .threads import ordered_flat_map, ordered_map
+
+_PART = 1 << 15  # rows that a thread prepares at a time, however many a range holds
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,8 @@ class TableSteps:
 
     def read(self, record_range: RecordRange) -> Iterator[PreparedRows]:
         """The rows of a range as they are read, a part of the range at a time."""
-        return map(_unprepared, stream_rows(self.source, record_range, self.schema))
+        for rows in stream_rows(self.source, record_range, self.schema):
+            yield from _cut(_unprepared(rows))
 
     def prepare_rows(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
         """Gives rows that were read their splits, and applies the functions.
@@ -241,20 +246,19 @@ class TablePreparer:
             chosen = np.flatnonzero(rows.codes == code)
             if not len(chosen):
                 continue
-            part = rows.batch.take(pa.array(chosen))
-            examples = encode(part, self.features).to_pylist()
             numbers = rows.numbers[chosen]
+            part = rows.batch if len(chosen) == len(rows.batch) else rows.batch.take(pa.array(chosen))
+            compact = with_dictionaries(part)
             chunk.splits[name] = SplitExamples(
-                examples if self.serialized else part,
+                frame(encode(compact, self.features)) if self.serialized else part,
                 None if self.seed is None else hash_rows(record_range.key, numbers, f"order{self.seed}"),
                 _count_labels(part, self.features),
                 content_hashes(
-                    _digests(examples),
-                    [f"{record_range.key}:{number}" for number in numbers.tolist()],
+                    hash_contents(compact, self.features).astype(">u8").tobytes(), _keys(record_range.key, numbers)
                 ),
             )
             if name == self.statistics.split:
-                chunk.summaries = summarize(part, self.statistics.summaries)
+                chunk.summaries = summarize(compact, self.statistics.summaries)
                 if self.statistics.columns:
                     chunk.analyzed = part.select(list(self.statistics.columns))
         return chunk
@@ -270,9 +274,7 @@ class TablePreparer:
     def hash_part(self, record_range: RecordRange, rows: PreparedRows) -> RowHashes:
         """The hashes of rows of a range, as `read` gives them."""
         stored = self._to_stored(record_range, rows)
-        if not len(stored.batch):
-            return np.zeros(0, np.int64), []
-        return stored.numbers, _digests(encode(stored.batch, self.features).to_pylist())
+        return stored.numbers, hash_contents(with_dictionaries(stored.batch), self.features)
 
 
 class TableWorker:
@@ -295,7 +297,22 @@ class TableWorker:
     def chunks(self, splits: Collection[str], pieces: Sequence[RecordRange]) -> Iterator[Chunk]:
         """Chunks of each range; every unit holds all splits."""
         ranges = self._fetcher.ahead(self._preparer.steps.fetch, pieces)
-        return ordered_flat_map(self._pool, self._isolated or self._preparer, ranges, self._window)
+        if self._isolated:
+            return ordered_flat_map(self._pool, self._isolated, ranges, self._window)
+        parts = ordered_flat_map(self._pool, self._read, ranges, self._window)
+        return ordered_map(self._pool, lambda part: self._preparer.prepare_part(*part), parts, self._window)
+
+    def _read(self, record_range: RecordRange) -> Iterator[tuple[RecordRange, PreparedRows]]:
+        """The parts of a range, which several threads can then prepare."""
+        return ((record_range, rows) for rows in self._preparer.read(record_range))
+
+
+def _cut(rows: PreparedRows) -> Iterator[PreparedRows]:
+    """Rows in parts of as many as are prepared at a time; what is known beside them is the first part's."""
+    yield replace(rows, batch=rows.batch[:_PART], numbers=rows.numbers[:_PART], codes=rows.codes[:_PART])
+    for begin in range(_PART, len(rows.batch), _PART):
+        part = slice(begin, begin + _PART)
+        yield PreparedRows(rows.batch[part], rows.numbers[part], rows.codes[part], [], Counter())
 
 
 def _unprepared(rows: Rows) -> PreparedRows:
@@ -305,8 +322,9 @@ def _unprepared(rows: Rows) -> PreparedRows:
     return PreparedRows(rows.batch, rows.numbers, codes, list(rows.problems), filtered, examples, rows.notes)
 
 
-def _digests(examples: Sequence[bytes]) -> list[bytes]:
-    return [hashlib.sha256(example).digest() for example in examples]
+def _keys(key: str, numbers: np.ndarray) -> pa.Array:
+    """The keys of rows of a file."""
+    return pc.binary_join_element_wise(pa.scalar(key), pa.array(numbers).cast(pa.string()), ":")
 
 
 def _count_labels(rows: pa.RecordBatch, features: Mapping[str, Feature]) -> Counter[str] | None:

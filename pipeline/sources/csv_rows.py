@@ -217,8 +217,7 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
     It strips blanks by itself, after it has looked for missing values: a token that is a number would be one. It takes
     hexadecimal. And it takes zeros before other digits, which a column whose type was inferred must not lose.
     """
-    zeros = _may_hold_zeros(data, form)
-    hexadecimal = any(mark in data and b"0" + mark in data for mark in (b"x", b"X"))
+    zeros, hexadecimal = _zeros(data, form)
     fields = []
     for field in schema:
         is_number = pa.types.is_int64(field.type) or pa.types.is_float64(field.type)
@@ -233,17 +232,18 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
     return pa.schema(fields)
 
 
-def _may_hold_zeros(data: bytes, form: Format) -> bool:
-    """Whether any field may begin with a zero before another digit."""
-    if not form.inferred:
-        return False
+def _zeros(data: bytes, form: Format) -> tuple[bool, bool]:
+    """Whether any field may begin with a zero before another digit, where that matters; and any with 0x."""
     array = np.frombuffer(data, np.uint8)
     zeros = np.flatnonzero(array[:-1] == ord("0"))
     after = array[zeros + 1]
+    hexadecimal = bool(((after == ord("x")) | (after == ord("X"))).any())
+    if not form.inferred:
+        return False, hexadecimal
     zeros = zeros[(after >= ord("0")) & (after <= ord("9"))]
     zeros = zeros - ((array[zeros - 1] == ord("-")) & (zeros > 0))
     marks = [form.dialect.delimiter, form.dialect.quote or 0, *b"\r\n \t"]
-    return bool(((zeros == 0) | np.isin(array[zeros - 1], marks)).any())
+    return bool(((zeros == 0) | np.isin(array[zeros - 1], marks)).any()), hexadecimal
 
 
 def _parse_doubted(batch: pa.RecordBatch, schema: pa.Schema, form: Format) -> pa.RecordBatch:

@@ -45,6 +45,10 @@ def test_counts_are_the_same_bits_in_any_order(size: int) -> None:
         (pa.array([True, True, False]), [(b"1", 2), (b"0", 1)]),
         (pa.array([b"\xff", b"a", b"a"]), [(b"a", 2), (b"\xff", 1)]),
         (pa.array(["x", "y", "x"]).dictionary_encode(), [(b"x", 2), (b"y", 1)]),
+        (pa.DictionaryArray.from_arrays([1, None, 1, 3, 0], ["z", "x", "y", "x"]), [(b"x", 3), (b"z", 1)]),
+        (pa.DictionaryArray.from_arrays([1, None, 1, 2], ["z", "x", None]), [(b"x", 2)]),
+        (pa.DictionaryArray.from_arrays([1, 1, 0], [7, 8]), [(b"8", 2), (b"7", 1)]),
+        (pa.chunked_array([pa.array(["x", "y"]).dictionary_encode()] * 2), [(b"x", 2), (b"y", 2)]),
         (pa.array([["x", "y"], [], None, ["x"]]), [(b"x", 2), (b"y", 1)]),
         (pa.array(["x"] * 3, pa.large_string()), [(b"x", 3)]),
         (pa.chunked_array([["x"], ["x", None]]), [(b"x", 2)]),
@@ -53,7 +57,10 @@ def test_counts_are_the_same_bits_in_any_order(size: int) -> None:
     ],
 )
 def test_counts_of_any_kind(array: Any, expected: list[tuple[bytes, int]]) -> None:
-    assert Counts.of(array).top() == expected
+    counts = Counts.of(array)
+    assert counts.top() == expected
+    assert counts.total == sum(count for _, count in expected)
+    assert counts.distinct == len(expected)
 
 
 def test_counts_refuse_floats() -> None:

@@ -1,6 +1,7 @@
 """Records in memory or in a file are given alike, and a shard is the same whether they fit into memory or not."""
 
 import hashlib
+import math
 import random
 from pathlib import Path
 
@@ -10,10 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from penstock.pipeline.build import record_buffer, shards
-from penstock.pipeline.build.global_shuffle import SegmentWriter
+from penstock.pipeline.build.global_shuffle import SegmentWriter, read_bucket
 from penstock.pipeline.build.record_buffer import BatchBuffer, RecordBuffer
 from penstock.pipeline.build.shards import ParquetShard, TfRecordShard
+from penstock.pipeline.formats import paths
 from penstock.pipeline.formats.paths import ShardName
+from penstock.pipeline.formats.tfrecord import read_records
+from penstock.pipeline.formats.tfrecord_columns import frame
 
 PICK = random.Random(3)
 RECORDS = [PICK.randbytes(PICK.randrange(40)) for _ in range(500)]
@@ -73,14 +77,35 @@ def parts() -> list[slice]:
 def test_a_shard_and_a_segment_file_are_the_same_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     written = []
     for most in (record_buffer.MOST, 100):
-        monkeypatch.setattr(shards, "RecordBuffer", lambda most=most: RecordBuffer(most))
+        monkeypatch.setattr(shards, "BatchBuffer", lambda schema, most=most: BatchBuffer(schema, most))
         monkeypatch.setattr("penstock.pipeline.build.global_shuffle.RecordBuffer", lambda most=most: RecordBuffer(most))
         root = tmp_path / str(most)
         shard = TfRecordShard(str(root), ShardName("train", 0, 1, False))
         writer = SegmentWriter.of_unit(str(root), 0, ["train"], 3)
         for part in parts():
-            shard.add(RECORDS[part], POSITIONS[part])
-            writer.add("train", RECORDS[part], POSITIONS[part])
+            frames = frame(pa.array(RECORDS[part], pa.large_binary()))
+            shard.add(frames, POSITIONS[part])
+            writer.add("train", frames, POSITIONS[part])
         written.append((shard.finish(), writer.finish()))
     assert written[0] == written[1]
-    assert written[0][0].file.examples == 500
+    ordered = [RECORDS[row] for row in np.argsort(POSITIONS)]
+    assert list(shards.read_examples(str(root / written[0][0].file.path))) == ordered
+    first = range(math.ceil(2**64 / 3))
+    assert [record for _, record in read_bucket(str(root), paths.unit_segments(0), ["train"], 0)["train"]] == [
+        record for record, position in zip(RECORDS, POSITIONS.tolist(), strict=True) if position in first
+    ]
+
+
+@pytest.mark.parametrize("is_gzip", [False, True])
+def test_frames_are_written_as_the_records_are(tmp_path: Path, is_gzip: bool):
+    written = []
+    for folder, positions in (("records", None), ("frames", None), ("ordered", np.arange(500, dtype=np.uint64))):
+        shard = TfRecordShard(str(tmp_path / folder), ShardName("train", 0, 1, is_gzip))
+        for part in parts():
+            records = RECORDS[part] if folder == "records" else frame(pa.array(RECORDS[part], pa.large_binary()))
+            shard.add(records, None if positions is None else positions[part])
+        stored = shard.finish()
+        index = (tmp_path / folder / stored.index.path).read_bytes()
+        written.append((index, list(read_records(str(tmp_path / folder / stored.file.path)))))
+    assert written[0] == written[1] == written[2]
+    assert written[0][1] == RECORDS

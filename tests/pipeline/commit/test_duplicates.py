@@ -85,7 +85,7 @@ def unit(examples: list[tuple[str, str, str, str | None]]) -> pa.Table:
     contents, keys, splits, labels = (list(column) for column in zip(*examples, strict=True))
     return pa.table(
         {
-            "sha256": pa.array([hashlib.sha256(content.encode()).digest() for content in contents], pa.binary(32)),
+            "content_hash": pa.array([hashlib.sha256(content.encode()).digest() for content in contents]),
             "key": keys,
             "label": pa.array(labels, pa.string()),
             "split": splits,
@@ -114,7 +114,7 @@ def test_groups_are_the_same_however_many_are_held(rows_at_a_time: int):
     assert sum(found.shared.values()) == 2 * len(across) > 0
     listed = {tuple(example["key"] for example in each["examples"]) for each in found.listed}
     assert listed == {tuple(sorted((f"a.csv:{first}", f"a.csv:{second}"))) for first, second in pairs}
-    hashes = [each["sha256"] for each in found.listed]
+    hashes = [each["content_hash"] for each in found.listed]
     assert hashes[len(across) :] == sorted(hashes[len(across) :])
 
 

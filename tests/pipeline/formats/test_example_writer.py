@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from penstock.pipeline.formats.example_writer import encode, serialize
+from penstock.pipeline.formats.example_writer import encode, serialize, with_dictionaries
 from penstock.pipeline.formats.features import Feature, describe, describe_columns
 from penstock.pipeline.graph.savedmodel import example_spec
 
@@ -68,8 +68,24 @@ def varint(number: int) -> bytes:
 
 
 def encoded(batch: pa.RecordBatch) -> list[bytes]:
-    records: list[bytes] = encode(batch, describe_columns(batch.schema)).to_pylist()
+    features = describe_columns(batch.schema)
+    records: list[bytes] = encode(batch, features).to_pylist()
+    assert encode(with_dictionaries(batch), features).to_pylist() == records
     return records
+
+
+def test_repeated_strings_become_dictionaries_and_others_do_not():
+    batch = pa.RecordBatch.from_pydict({"s": ["a", "b"] * 8, "t": list(map(str, range(16))), "n": [1] * 16})
+    compact = with_dictionaries(batch)
+    assert [pa.types.is_dictionary(column.type) for column in compact.columns] == [True, False, False]
+    assert compact.to_pylist() == batch.to_pylist()
+
+
+@pytest.mark.parametrize("distinct", [64, 65, 200])
+def test_many_distinct_values_are_encoded_as_few_are(distinct: int):
+    values = [f"w{number % distinct}" * (number % distinct) for number in range(2000)]
+    batch = pa.RecordBatch.from_pydict({"s": [None, *values], "n": [*range(distinct), *[3] * (2001 - distinct)]})
+    assert encoded(batch) == expected(batch)
 
 
 def draw_column(kind: str, rows: int, generator: random.Random) -> pa.Array:

@@ -8,6 +8,8 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline import Csv
+from penstock.pipeline.formats.tfrecord_columns import unframe
+from penstock.pipeline.prepare import tables
 from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.prepare.summaries import SummarySpec
 from penstock.pipeline.prepare.tables import TablePreparer, TableSteps
@@ -78,6 +80,23 @@ def test_rows_have_positions_where_they_are_shuffled(prepared: Any):
 def test_rows_may_be_stored_as_examples(prepared: Any):
     from tensorflow.core.example.example_pb2 import Example
 
-    examples = [record for part in prepared(serialized=True) for record in part.splits["train"].examples]
+    examples = [record for part in prepared(serialized=True) for record in unframe(part.splits["train"].examples)]
     numbers = [Example.FromString(record).features.feature["n"].int64_list.value[0] for record in examples]
     assert numbers == values(prepared(), "train", "n")
+
+
+@pytest.mark.parametrize("rows", [1, 7, 40])
+def test_a_large_range_is_prepared_in_parts(prepared: Any, monkeypatch: pytest.MonkeyPatch, rows: int):
+    def seen(chunks: list[Any]) -> Any:
+        hashes = [each for chunk in chunks for split in chunk.splits.values() for each in split.hashes.to_pylist()]
+        positions = [at for chunk in chunks for split in chunk.splits.values() for at in split.positions.tolist()]
+        rows = [each for chunk in chunks for split in chunk.splits.values() for each in split.examples.to_pylist()]
+        key = {each["key"]: (each, at, row) for each, at, row in zip(hashes, positions, rows, strict=True)}
+        return key, sum(chunk.summaries[SPEC].total for chunk in chunks if chunk.summaries)
+
+    whole = prepared()
+    monkeypatch.setattr(tables, "_PART", rows)
+    parts = prepared()
+    assert len(parts) >= 300 // rows > len(whole)
+    assert all(chunk.read <= rows for chunk in parts)
+    assert seen(parts) == seen(whole)
