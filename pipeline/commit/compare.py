@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..build.journal import read_hashes, read_kept
+from ..build.journal import hash_words, read_hashes, read_kept
 from ..errors import DatasetError
 from ..formats import raw_schema
 from ..formats.generations import find_previous, load_generation
@@ -206,8 +206,7 @@ def _examples(version: Version) -> Iterator[pa.RecordBatch]:
     try:
         for table in files.map_files(lambda journal: read_hashes(version.root, journal), journals, calls):
             for batch in table.to_batches():
-                words = np.frombuffer(batch["sha256"].buffers()[1], "u8", 4 * len(batch), 32 * batch["sha256"].offset)
-                first, second = (pa.array(words[at::4]) for at in (0, 1))
+                first, second = map(pa.array, np.ascontiguousarray(hash_words(batch["content_hash"]).T))
                 columns = [batch["key"], first, second, batch["label"], batch["split"]]
                 yield pa.RecordBatch.from_arrays(columns, schema=_EXAMPLES)
     except (OSError, pa.ArrowException) as error:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..build.journal import Journal, read_hashes
+from ..build.journal import Journal, hash_words, read_hashes
 from ..storage import files
 
 _ROWS = 4_000_000  # hashes looked at at a time
@@ -108,7 +108,7 @@ class _Parts:
         """Takes a unit's hashes."""
         if not len(table):
             return
-        words, count = _words(table["content_hash"]), len(self._parts)
+        words, count = hash_words(table["content_hash"].combine_chunks()), len(self._parts)
         rows = np.empty(len(table), _ROW)
         rows["first"], rows["second"] = words[:, 0], words[:, 1]
         rows["unit"], rows["row"] = unit, np.arange(len(table))
@@ -125,15 +125,6 @@ class _Parts:
             rows = np.fromfile(path, _ROW)
             columns = (rows[name] for name in ("first", "second", "unit", "row", "split", "label"))
             yield _Rows([*self._names], *map(np.ascontiguousarray, columns))
-
-
-def _words(hashes: pa.ChunkedArray) -> np.ndarray:
-    """The first 16 bytes of hashes, which all have one length, as uint64 [examples, 2]."""
-    flat = pa.concat_arrays(hashes.chunks)
-    flat = flat.cast(pa.binary(len(flat[0].as_py())))
-    words = np.frombuffer(flat.buffers()[1], ">u8", flat.type.byte_width // 8 * len(flat))  # they sort as the bytes do
-    native: np.ndarray = words.reshape(len(flat), -1)[:, :2].astype(np.uint64)
-    return native
 
 
 def _codes(values: pa.ChunkedArray, codes: dict[str, int]) -> np.ndarray:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from penstock.pipeline.build.journal import FinishedUnits, Journal, encode_hashes, read_hashes
+from penstock.pipeline.build.journal import FinishedUnits, Journal, encode_hashes, hash_words, read_hashes
 from penstock.pipeline.build.shards import store
 from penstock.pipeline.formats.manifest import Shard
 from penstock.pipeline.storage import files, stores
@@ -59,8 +59,20 @@ def test_what_is_not_there_costs_one_request(root: str):
 
 
 def test_hashes_are_read_back(root: str):
-    batch = pa.record_batch({"sha256": pa.array([b"a" * 32], pa.binary(32)), "key": ["k"], "label": ["l"]})
+    batch = pa.record_batch({"content_hash": [b"a" * 32], "key": ["k"], "label": ["l"]})
     content = encode_hashes([("train", batch), ("test", batch)])
     journal = Journal(unit=0, read=2, shards={}, hashes=store(root, "_work/units/00000.arrow", 0, content))
     assert read_hashes(root, journal)["split"].to_pylist() == ["train", "test"]
     assert len(read_hashes(root, Journal(unit=1, read=0, shards={}))) == 0
+
+
+@pytest.mark.parametrize("width", [16, 32])
+def test_words_are_the_first_bytes_of_hashes_and_sort_as_they_do(width: int):
+    hashes = [bytes([number * 7 % 256, *range(width - 1)]) for number in range(100)]
+    column = pa.array(hashes)
+    words = list(map(tuple, hash_words(column).tolist()))
+    assert [first.to_bytes(8, "big") + second.to_bytes(8, "big") for first, second in words] == [
+        each[:16] for each in hashes
+    ]
+    assert hash_words(column[40:]).tolist() == hash_words(column)[40:].tolist()
+    assert hash_words(column[:0]).shape == (0, 2)
