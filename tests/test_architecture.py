@@ -66,7 +66,7 @@ ROOMS = {
     "graph": "formats storage",
     "sources": "formats storage",
     "splits": "sources splitmix storage",
-    "prepare": "formats sources splits storage",
+    "prepare": "formats sources splits splitmix storage",
     "planning": "formats prepare sources splits storage",
     "analysis": "formats graph prepare storage",
     "build": "analysis cores formats planning prepare sources storage",
