@@ -21,6 +21,7 @@ from ..storage import files
 from . import images, isolated, rows
 
 _READ_ONLY = ("http://", "https://")
+_TOGETHER = 16  # photos of a batch that are prepared at a time, where there are cores for it
 _UNKNOWN = (LABEL, MASK)  # what nobody knows of what a model is asked about
 
 
@@ -256,9 +257,16 @@ def _raw_images(features: Mapping[str, Feature], prepare: Mapping[str, Any]) -> 
     inputs[IMAGE] = _Input(tf.TensorSpec([None], tf.string), words)
     parsing[IMAGE] = tf.io.FixedLenFeature([], tf.string)
 
+    def photo(payload: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        pixels, is_valid = run(payload)
+        is_valid &= tf.reduce_all(tf.shape(pixels) == spec.shape)
+        pixels = tf.cond(is_valid, lambda: pixels, lambda: tf.zeros(spec.shape, spec.dtype))
+        return tf.ensure_shape(pixels, spec.shape), is_valid
+
     def with_pixels(values: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
         prepared, valid = with_columns(values)
-        pixels, is_photo = isolated.each(run, values[IMAGE], spec)
+        results = spec, tf.TensorSpec([], tf.bool)
+        pixels, is_photo = tf.map_fn(photo, values[IMAGE], parallel_iterations=_TOGETHER, fn_output_signature=results)
         return prepared | {IMAGE: pixels}, valid & is_photo
 
     return _Raw(inputs, parsing, with_pixels)

@@ -11,9 +11,14 @@ from .exif import Place, orientation
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 _EXIF, _XMP_JPEG, _XMP_PNG = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp\0\0"
-_MANY = 1 << 16  # segments or chunks that are looked at: a photo has a few, a file made to keep us busy any number
-_APP1, _SCAN = 0xE1, 0xDA
-_FRAMES = [0xC0, 0xC1, 0xC2, 0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF]  # have the photo's size
+_MANY = 1 << 16  # chunks that are looked at: a photo has a few, a file made to keep us busy any number
+_MANY_SEGMENTS = 1 << 12
+_WINDOW = 1 << 12  # bytes that are searched at a time for a segment that does not follow the last one
+_APP1, _SCAN = 0xFFE1, 0xFFDA
+# have the photo's size
+_FRAMES = [
+    0xFFC0, 0xFFC1, 0xFFC2, 0xFFC3, 0xFFC5, 0xFFC6, 0xFFC7, 0xFFC9, 0xFFCA, 0xFFCB, 0xFFCD, 0xFFCE, 0xFFCF,
+]  # fmt: skip
 
 
 class Header(NamedTuple):
@@ -55,51 +60,74 @@ def read(payload: tf.Tensor) -> Header:
 
 
 def _jpeg(payload: tf.Tensor) -> Header:
-    """Goes from segment to segment up to the first scan, and notes the frame, the EXIF and the XMP."""
-    size = tf.cast(tf.strings.length(payload), tf.int64)
-    content = tf.pad(tf.io.decode_raw(payload, tf.uint8), [[0, 1]])
-    code = content[1:]
-    # markers with a length: not stuffed zeros and fill bytes, nor D0 to D9, which stand alone
-    is_marker = (content[:-1] == 0xFF) & (code >= 0xC0) & (code != 0xFF) & ((code < 0xD0) | (code > 0xD9))
-    markers = tf.concat([tf.where(is_marker)[:, 0], [size]], 0)
+    """Goes from segment to segment up to the first scan, and finds the frame, the EXIF and the XMP among them."""
+    size = tf.strings.length(payload)
 
-    def starts(position: tf.Tensor, magic: bytes) -> tf.Tensor:
-        return tf.strings.substr(payload, tf.minimum(position, size), len(magic)) == magic
+    def goes_on(_: tf.Tensor, segment: tf.Tensor) -> tf.Tensor:
+        return (segment[0] < size) & (segment[1] != _SCAN)
 
-    def byte(position: tf.Tensor) -> tf.Tensor:
-        return tf.cast(content[tf.clip_by_value(position, 0, size)], tf.int64)
+    def step(segments: tf.Tensor, segment: tf.Tensor) -> Any:
+        position, marker, length = tf.unstack(segment)
+        length = tf.cond(_has_length(marker), lambda: tf.maximum(length, 2) + 2, lambda: _skipped(payload, position))
+        segment = _segment(payload, tf.minimum(position + length, size))
+        return tf.concat([segments, segment[tf.newaxis]], 0), segment
 
-    def short(position: tf.Tensor) -> tf.Tensor:
-        return byte(position) * 256 + byte(position + 1)
-
-    def goes_on(position: tf.Tensor, *_: Any) -> tf.Tensor:
-        return (position < size) & (byte(position + 1) != _SCAN)
-
-    def step(position: tf.Tensor, frame: tf.Tensor, exif: Place, xmp: Place) -> Any:
-        kind, length = byte(position + 1), tf.maximum(short(position + 2), 2)
-        start, end = position + 4, tf.minimum(position + 2 + length, size)
-        is_exif = (kind == _APP1) & starts(start, _EXIF) & (exif.end == 0)
-        is_xmp = (kind == _APP1) & starts(start, _XMP_JPEG)
-        return (
-            markers[tf.searchsorted(markers, [end])[0]],
-            tf.where(tf.reduce_any(kind == tf.constant(_FRAMES, tf.int64)), position, frame),
-            exif.where(is_exif, start + len(_EXIF), end),
-            xmp.where(is_xmp, start + len(_XMP_JPEG), end),
-        )
-
-    first = markers[tf.searchsorted(markers, [tf.minimum(tf.constant(2, tf.int64), size)])[0]]
-    zero = tf.constant(0, tf.int64)
-    _, frame, exif, xmp = tf.while_loop(
-        goes_on, step, (first, zero, Place.nowhere(), Place.nowhere()), maximum_iterations=_MANY
+    first = _segment(payload, tf.minimum(2, size))
+    shapes = tf.TensorShape([None, 3]), tf.TensorShape([3])
+    segments, _ = tf.while_loop(
+        goes_on, step, (first[tf.newaxis], first), shape_invariants=shapes, maximum_iterations=_MANY_SEGMENTS
     )
-    has_frame = tf.cast(frame > 0, tf.int64)
+    positions, markers, _ = tf.unstack(segments, axis=1)
+    is_frame = tf.reduce_any(markers[:, tf.newaxis] == tf.constant(_FRAMES), axis=1)
+    frame = tf.reduce_max(tf.where(is_frame, positions, 0))
+    content = tf.strings.substr(payload, tf.minimum(frame + 5, size), tf.where(frame > 0, 5, 0))
+    height, width = tf.unstack(_shorts(content, 2))
+    has_application = tf.reduce_any(markers == _APP1)
     return Header(
-        short(frame + 7) * has_frame,
-        short(frame + 5) * has_frame,
-        byte(frame + 9) * has_frame,
+        tf.cast(width, tf.int64),
+        tf.cast(height, tf.int64),
+        tf.cast(tf.io.decode_raw(content, tf.uint8, fixed_length=5)[4], tf.int64),
         tf.constant(1, tf.int64),
-        orientation(payload, exif, xmp),
+        tf.cond(has_application, lambda: _orientation(payload, segments), lambda: tf.constant(0, tf.int64)),
     )
+
+
+def _shorts(content: tf.Tensor, count: int) -> tf.Tensor:
+    """The first big-endian 16-bit numbers of a content, int32 [count]; 0 beyond its end."""
+    return tf.cast(tf.io.decode_raw(content, tf.uint16, little_endian=False, fixed_length=2 * count), tf.int32)
+
+
+def _segment(payload: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """A position, and the marker and the length of the segment that begins there, if one does: int32 [3]."""
+    return tf.concat([[position], _shorts(tf.strings.substr(payload, position, 4), 2)], 0)
+
+
+def _has_length(marker: tf.Tensor) -> tf.Tensor:
+    """Whether it is a marker, and followed by a length: no fill byte, and not one of those that stand alone."""
+    return (marker >= 0xFFC0) & (marker < 0xFFFF) & ((marker < 0xFFD0) | (marker > 0xFFD9))
+
+
+def _skipped(payload: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
+    """How many bytes there are before the next segment; of many, all that were looked at."""
+    content = tf.cast(tf.io.decode_raw(tf.strings.substr(payload, position, _WINDOW), tf.uint8), tf.int32)
+    begins = tf.where(_has_length(content[:-1] * 256 + content[1:]))[:, 0]
+    return tf.cast(tf.concat([begins, [tf.maximum(tf.size(content, tf.int64) - 1, 1)]], 0)[0], tf.int32)
+
+
+def _orientation(payload: tf.Tensor, segments: tf.Tensor) -> tf.Tensor:
+    """The orientation that the first EXIF or the last XMP of some segments states; int64 scalar."""
+    size = tf.strings.length(payload)
+    positions, _, lengths = tf.unstack(tf.boolean_mask(segments, segments[:, 1] == _APP1), axis=1)
+    starts, ends = tf.minimum(positions + 4, size), tf.minimum(positions + 2 + lengths, size)
+
+    def places(magic: bytes) -> tf.Tensor:
+        has_magic = tf.strings.substr(payload, starts, tf.fill(tf.shape(starts), len(magic))) == magic
+        return tf.cast(tf.boolean_mask(tf.stack([starts + len(magic), ends], axis=1), has_magic), tf.int64)
+
+    nowhere = tf.zeros([1, 2], tf.int64)
+    exif = tf.concat([places(_EXIF), nowhere], 0)[0]
+    xmp = tf.concat([nowhere, places(_XMP_JPEG)], 0)[-1]
+    return orientation(payload, Place(exif[0], exif[1]), Place(xmp[0], xmp[1]))
 
 
 def _png(payload: tf.Tensor) -> Header:

@@ -7,11 +7,13 @@ import tensorflow as tf
 
 from ...transforms.scaling import FACTORS, SMALLEST
 from ..formats.features import IMAGE
-from . import header
+from . import header, isolated
 from .exif import upright
 from .resample import KERNELS, resample
 
 ImageFunction = Callable[[tf.Tensor], tf.Tensor]
+# An image to what a step makes of it, and whether training would take it: bool scalar.
+StepFunction = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
 _FACTORS = (1, *reversed(FACTORS))
 # Steps that leave examples out and change none: whoever is asked for an answer has to give one.
 _FILTERS = ("image.min_size", "image.max_aspect", "keep")
@@ -53,22 +55,29 @@ def _steps_that_matter(prepare: Mapping[str, Any], features: Collection[str]) ->
     return [step for step in prepare["steps"] if "touches" not in step or not {*step["touches"]}.isdisjoint(features)]
 
 
-def pipeline(prepare: Mapping[str, Any]) -> ImageFunction:
-    """A function from a file's content, string scalar, to uint8 [height, width, channels]: what training would see."""
+def pipeline(prepare: Mapping[str, Any]) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
+    """A function from a file's content, string scalar, to what training would see.
+
+    Its results are uint8 [height, width, channels]; and bool scalar, whether training would take the file: if not, the
+    pixels are of any size and mean nothing.
+    """
     rules = prepare["decode"]["arguments"]
     first = _first_resize(prepare) if rules.get("scale") else None
     mattering = [step for step in _steps_that_matter(prepare, {IMAGE}) if step is not first]
     steps = [_STEPS[step["step"]](step["arguments"]) for step in mattering if step["step"] not in _FILTERS]
     store = _through_storage(prepare["encode"]["image"])
 
-    def run(payload: tf.Tensor) -> tf.Tensor:
+    def run(payload: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         if first is None:
-            image = decode(payload, rules).image
+            whole, valid = decode(payload, rules)
+            image = whole.image
         else:
-            image = _resized(decode(payload, rules, first["arguments"]), first["arguments"])
+            whole, valid = decode(payload, rules, first["arguments"])
+            image = _resized(whole, first["arguments"])
         for step in steps:
-            image = step(image)
-        return store(image)
+            image, fits = step(image)
+            valid &= fits
+        return store(image), valid
 
     return run
 
@@ -101,8 +110,10 @@ class Scaled(NamedTuple):
         return cls(image, (height, width), tf.cast(tf.stack([0, 0, width, height]), tf.float64))
 
 
-def decode(payload: tf.Tensor, rules: Mapping[str, Any], resize: Mapping[str, Any] | None = None) -> Scaled:
-    """The upright image in a JPEG or PNG file, as `transforms.image.decode` gives it; an error where that rejects it.
+def decode(
+    payload: tf.Tensor, rules: Mapping[str, Any], resize: Mapping[str, Any] | None = None
+) -> tuple[Scaled, tf.Tensor]:
+    """The upright image in a JPEG or PNG file, as `transforms.image.decode` gives it.
 
     Args:
       payload: string scalar.
@@ -111,25 +122,30 @@ def decode(payload: tf.Tensor, rules: Mapping[str, Any], resize: Mapping[str, An
         decoded whole.
 
     Returns:
-      Its image is uint8 [h, w, 3], or [h, w, 1].
+      The image, uint8 [h, w, 3] or [h, w, 1]; and bool scalar, false where `transforms.image.decode` rejects it.
     """
     is_png = header.is_png(payload)
     kinds = [is_kind for name, is_kind in (("JPEG", header.is_jpeg), ("PNG", header.is_png)) if name in accepted(rules)]
     is_accepted = tf.reduce_any([is_kind(payload) for is_kind in kinds])
-    words = f"image: expected the content of a {' or '.join(accepted(rules))} file, found another; convert it"
-    with tf.control_dependencies([tf.debugging.assert_equal(is_accepted, True, words)]):
-        stated = header.read(tf.identity(payload))
-    with tf.control_dependencies(_checks(stated, rules)):
-        payload = tf.identity(payload)
+    payload = tf.cond(is_accepted, lambda: payload, lambda: "")
+    stated = header.read(payload)
+    payload = tf.cond(_is_taken(stated, rules), lambda: payload, lambda: "")
     size = _upright_size(stated)
     index = tf.constant(0)
     if resize is not None:
         index = tf.where(is_png, 0, _fraction(size, rules["scale"], resize))
-    colours = tf.cond(is_png, lambda: _decode_png(payload), lambda: _decode_jpeg(payload, index, resize is not None))
+
+    def pixels(payload: tf.Tensor, is_png: tf.Tensor, index: tf.Tensor) -> tf.Tensor:
+        return tf.cond(is_png, lambda: _decode_png(payload), lambda: _decode_jpeg(payload, index, resize is not None))
+
+    colours, valid = isolated.attempt(pixels, (payload, is_png, index), tf.zeros([1, 1, 3], tf.uint8))
     colours.set_shape([None, None, 3])
     colours = upright(colours, stated.orientation)
     image = colours if rules["mode"] == "RGB" else _grey(colours)
-    return Scaled.whole(image) if resize is None else Scaled(image, size, _box(size, index, stated.orientation))
+    if resize is None:
+        return Scaled.whole(image), valid
+    size = tuple(tf.maximum(side, 1) for side in size)  # of what is no image
+    return Scaled(image, size, _box(size, index, stated.orientation)), valid
 
 
 def _upright_size(stated: header.Header) -> tuple[tf.Tensor, tf.Tensor]:
@@ -170,24 +186,10 @@ def accepted(rules: Mapping[str, Any]) -> list[str]:
     return [name for name in ("JPEG", "PNG") if name in formats]
 
 
-def _checks(stated: header.Header, rules: Mapping[str, Any]) -> list[Any]:
-    """What `transforms.image.decode` rejects by the header."""
-    checks = [
-        tf.debugging.assert_less_equal(
-            stated.width * stated.height,
-            tf.constant(rules["max_pixels"], tf.int64),
-            f"image: expected at most {rules['max_pixels']} pixels, found more in the header; scale the image down",
-        ),
-        tf.debugging.assert_less(
-            stated.channels,
-            tf.constant(4, tf.int64),
-            "image: expected a JPEG in colours or in grey, found CMYK; convert it to RGB",
-        ),
-    ]
-    if not rules["first_frame"]:
-        words = "image: expected a still image, found an animated PNG; save its first frame"
-        checks.append(tf.debugging.assert_less_equal(stated.frames, tf.constant(1, tf.int64), words))
-    return checks
+def _is_taken(stated: header.Header, rules: Mapping[str, Any]) -> tf.Tensor:
+    """Whether `transforms.image.decode` takes what has this header: not too large, not CMYK, not animated."""
+    is_taken = (stated.width * stated.height <= rules["max_pixels"]) & (stated.channels < 4)
+    return is_taken if rules["first_frame"] else is_taken & (stated.frames <= 1)
 
 
 def _decode_jpeg(payload: tf.Tensor, index: tf.Tensor, may_shrink: bool) -> tf.Tensor:
@@ -216,11 +218,11 @@ def _grey(image: tf.Tensor) -> tf.Tensor:
     return tf.cast((red * 19595 + green * 38470 + blue * 7471 + 32768) // 65536, tf.uint8)[:, :, tf.newaxis]
 
 
-def _resize(arguments: Mapping[str, Any]) -> ImageFunction:
+def _resize(arguments: Mapping[str, Any]) -> StepFunction:
     """As `transforms.image.resize`, of whole images."""
     if IMAGE not in arguments.get("names", [IMAGE]):
-        return lambda image: image
-    return lambda image: _resized(Scaled.whole(image), arguments)
+        return lambda image: (image, tf.constant(True))
+    return lambda image: (_resized(Scaled.whole(image), arguments), tf.constant(True))
 
 
 def _resized(whole: Scaled, arguments: Mapping[str, Any]) -> tf.Tensor:
@@ -281,35 +283,28 @@ def _fill(image: tf.Tensor, colour: Sequence[int]) -> tf.Tensor:
     return tf.constant(list(colour))
 
 
-def _center_crop(arguments: Mapping[str, Any]) -> ImageFunction:
-    """As `transforms.image.center_crop`; an error where that rejects an image as too small."""
+def _center_crop(arguments: Mapping[str, Any]) -> StepFunction:
+    """As `transforms.image.center_crop`, which rejects an image that is too small."""
     height, width = arguments["height"], arguments["width"]
 
-    def crop(image: tf.Tensor) -> tf.Tensor:
+    def crop(image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         own_height, own_width = _size(image)
-        message = f"center_crop: expected an image of at least {width}x{height}"
-        with tf.control_dependencies(
-            [
-                tf.debugging.assert_greater_equal(own_height, height, message),
-                tf.debugging.assert_greater_equal(own_width, width, message),
-            ]
-        ):
-            top, left = (own_height - height) // 2, (own_width - width) // 2
-        return image[top : top + height, left : left + width]
+        top, left = tf.maximum(own_height - height, 0) // 2, tf.maximum(own_width - width, 0) // 2
+        return image[top : top + height, left : left + width], (own_height >= height) & (own_width >= width)
 
     return crop
 
 
-def _convert(arguments: Mapping[str, Any]) -> ImageFunction:
+def _convert(arguments: Mapping[str, Any]) -> StepFunction:
     def convert(image: tf.Tensor) -> tf.Tensor:
         if arguments["mode"] == "L":
             return image if image.shape[-1] == 1 else _grey(image)
         return tf.repeat(image, 3, axis=2) if image.shape[-1] == 1 else image
 
-    return convert
+    return lambda image: (convert(image), tf.constant(True))
 
 
-_STEPS: dict[str, Callable[[Mapping[str, Any]], ImageFunction]] = {
+_STEPS: dict[str, Callable[[Mapping[str, Any]], StepFunction]] = {
     "image.resize": _resize,
     "image.center_crop": _center_crop,
     "image.convert": _convert,

@@ -10,6 +10,23 @@ from typing import Any
 import tensorflow as tf
 
 
+def attempt(run: Callable[..., Any], elements: tuple[tf.Tensor, ...], otherwise: tf.Tensor) -> tuple[Any, tf.Tensor]:
+    """Applies a function that may fail, once.
+
+    Args:
+      run: Takes the elements. It runs as it is, without TensorFlow's optimizer: give it what may fail, and no more.
+      elements: What it takes.
+      otherwise: What there is where it fails.
+
+    Returns:
+      Its result, and whether it did not fail: bool scalar.
+    """
+    result = tf.data.Dataset.from_tensors(elements).map(lambda *given: (run(*given), True)).ignore_errors()
+    instead = tf.data.Dataset.from_tensors((otherwise, False))
+    value, succeeded = result.concatenate(instead).take(1).get_single_element()
+    return value, succeeded
+
+
 def each(run: Callable[[tf.Tensor], tf.Tensor], elements: tf.Tensor, spec: tf.TensorSpec) -> tuple[Any, tf.Tensor]:
     """Applies a function to each element of a batch.
 
@@ -81,5 +98,9 @@ def only_valid(value: Any, valid: tf.Tensor) -> Any:
         return tf.sparse.retain(value, tf.gather(valid, value.indices[:, 0]))
     if value.shape.rank == 0:
         return value
-    shape = tf.concat([tf.shape(valid), tf.ones([tf.rank(value) - 1], tf.int32)], 0)
-    return tf.where(tf.reshape(valid, shape), value, tf.zeros_like(value))
+
+    def masked() -> tf.Tensor:
+        shape = tf.concat([tf.shape(valid), tf.ones([tf.rank(value) - 1], tf.int32)], 0)
+        return tf.where(tf.reshape(valid, shape), value, tf.zeros_like(value))
+
+    return tf.cond(tf.reduce_all(valid), lambda: value, masked)

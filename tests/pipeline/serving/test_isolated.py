@@ -20,6 +20,12 @@ def test_each_element_fails_alone() -> None:
     assert (values.shape, valid.shape) == ((0, 2), (0,))
 
 
+def test_an_attempt_has_its_result_or_another_one() -> None:
+    apply = tf.function(lambda element: isolated.attempt(_digits, (element,), tf.constant([-1])))
+    assert [value.numpy().tolist() for value in apply(tf.constant("7"))] == [[7, 7], True]
+    assert [value.numpy().tolist() for value in apply(tf.constant("x"))] == [[-1], False]
+
+
 def test_examples_that_cannot_be_parsed() -> None:
     parsing = {
         "n": tf.io.FixedLenFeature([], tf.int64),
