@@ -12,19 +12,21 @@ from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .summaries import Summaries
 
 
-def content_hashes(hashes: bytes, keys: Sequence[str] | pa.Array, label: str | None = None) -> pa.RecordBatch:
+def content_hashes(
+    hashes: bytes, keys: Sequence[str] | pa.Array, labels: Sequence[str | None] | None = None
+) -> pa.RecordBatch:
     """What duplicates are found by: `content_hash`, `key`, and the `label` where a contradiction is to be found.
 
     Args:
       hashes: The hash of each example's content, one after the other: of an image the SHA-256 of its file, of a row 16
         bytes of what is stored (see `row_hashes`).
       keys: The examples' keys.
-      label: The label of all of them; None where it is in their contents, or there is none.
+      labels: Their labels; None where these are in their contents, or there are none.
     """
     width = len(hashes) // len(keys)
     contents = pa.Array.from_buffers(pa.binary(width), len(keys), [None, pa.py_buffer(hashes)]).cast(pa.binary())
-    labels = pa.nulls(len(keys), pa.string()) if label is None else pa.repeat(label, len(keys))
-    return pa.RecordBatch.from_arrays([contents, pa.array(keys, pa.string()), labels], ["content_hash", "key", "label"])
+    told = pa.nulls(len(keys), pa.string()) if labels is None else pa.array(labels, pa.string())
+    return pa.RecordBatch.from_arrays([contents, pa.array(keys, pa.string()), told], ["content_hash", "key", "label"])
 
 
 @dataclass

@@ -1,13 +1,14 @@
 """How one image is prepared, and a unit of images: references in, examples as they are stored out, in their order."""
 
 import hashlib
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,7 @@ from ...transforms.observations import Observation
 from ...transforms.outcome import Filtered, Rejected
 from ...transforms.scaling import Scaled
 from ..errors import in_words
-from ..formats.column_notes import ColumnNote
+from ..formats.column_notes import ColumnNote, merge_all
 from ..formats.example_writer import serialize
 from ..formats.features import (
     IMAGE,
@@ -45,6 +46,11 @@ from .preparer import StatisticsSpec
 from .rounding import rounding_notes
 from .summaries import of_histograms, summarize
 from .threads import ordered_map
+
+R = TypeVar("R")
+
+_GROUP = 8  # images that a thread prepares before it hands them over
+_GROUP_BYTES = 1 << 20  # of their files, and of their pixels
 
 
 @dataclass(frozen=True)
@@ -254,57 +260,76 @@ class ImageWorker:
             self._fetching.close()
 
     def chunks(self, splits: Collection[str], pieces: Sequence[Reference]) -> Iterator[Chunk]:
-        """A chunk for each reference; and one more, of the summaries of what is joined to them."""
+        """A chunk for every few references; and one more, of the summaries of what is joined to them."""
         (split,) = splits
         features, statistics = self._preparer.features, self._preparer.statistics
         counts = split == statistics.split
         prepare = self._isolated or self._preparer
         analyzed = {name: features[name] for name in statistics.columns} if counts else {}
-
-        def prepare_one(
-            reference: Reference, payloads: Payloads | QuarantinedExample | None = None
-        ) -> tuple[Outcome, Chunk]:
-            outcome: Outcome
-            outcome = payloads if isinstance(payloads, QuarantinedExample) else prepare(reference, counts, payloads)
-            try:
-                return outcome, _chunk(outcome, split, features, analyzed)
-            except (ValueError, TypeError, OverflowError) as error:  # one example fails, not the run
-                message = f"expected values that can be stored, found {error}; see `prepare`"
-                outcome = QuarantinedExample(
-                    reference.key, name_of(reference.uri), "encode", "unsupported_value", message
-                )
-                return outcome, Chunk(quarantined=[outcome])
-
         summarized = statistics.summaries if counts else ()
         columns = pa.schema([_column(name, features[name]) for name in {spec.column for spec in summarized}])
+
+        def prepare_all(
+            references: Sequence[Reference], payloads: Payloads | QuarantinedExample | None = None
+        ) -> tuple[Chunk, list[dict[str, Any]]]:
+            examples = []
+            for reference in references:
+                outcome: Outcome
+                outcome = payloads if isinstance(payloads, QuarantinedExample) else prepare(reference, counts, payloads)
+                examples.append(_serialized(outcome, reference, features, analyzed))
+            prepared = [outcome for outcome, _, _ in examples if isinstance(outcome, Prepared)] if columns.names else ()
+            rows = [{name: _flat(outcome.values[name]) for name in columns.names} for outcome in prepared]
+            return _chunk(examples, split), rows
+
         rows: list[dict[str, Any]] = []
-        for outcome, chunk in self._map(prepare_one, pieces):
-            if columns.names and isinstance(outcome, Prepared):
-                rows.append({name: _flat(outcome.values[name]) for name in columns.names})
+        for chunk, joined in self._map(prepare_all, pieces):
+            rows += joined
             yield chunk
         if rows:
             stored = _as_stored(rows, columns)
             yield Chunk(summaries=summarize(stored, summarized), notes=rounding_notes(stored))
 
     def _map(
-        self,
-        prepare: Callable[..., tuple[Outcome, Chunk]],
-        references: Sequence[Reference],
-    ) -> Iterator[tuple[Outcome, Chunk]]:
-        """What becomes of each reference, in order; `prepare` takes it and, where they were fetched, its payloads."""
+        self, prepare: Callable[..., tuple[Chunk, R]], references: Sequence[Reference]
+    ) -> Iterator[tuple[Chunk, R]]:
+        """What becomes of the references, in order; `prepare` takes some, or one with its payloads, if fetched."""
         self._stop_fetching()
         if not any(map(is_remote, references)):
-            return ordered_map(self._pool, prepare, references, 4 * self._threads)
+            groups = _groups(references, self._threads, self._preparer.features)
+            return ordered_map(self._pool, prepare, groups, 4 * self._threads)
         stages = Stages(
             self._reader,
-            prepare,
+            lambda reference, payloads: prepare([reference], payloads),
             expected_size=_expected_size,
             fetched_size=lambda payloads: payloads.size if isinstance(payloads, Payloads) else 0,
-            result_size=lambda result: _stored_size(result[1]),
+            result_size=lambda result: _stored_size(result[0]),
         )
         pools = self._fetchers, self._pool
         self._fetching = FetchingMap(pools, stages, references, self._threads, self._limits)
         return iter(self._fetching)
+
+
+def _groups(
+    references: Sequence[Reference], threads: int, features: Mapping[str, Feature]
+) -> Iterator[list[Reference]]:
+    """References that a thread prepares before it hands over what it has: few enough to keep all threads busy.
+
+    What they become waits to be written, so large images come alone.
+    """
+    stored = sum(
+        math.prod(each.pixel_shape) * np.dtype(each.dtype).itemsize for each in features.values() if each.is_pixels
+    )
+    most = max(1, min(_GROUP, _GROUP_BYTES // max(1, stored), len(references) // (_GROUP * threads)))
+    group: list[Reference] = []
+    size = 0
+    for reference in references:
+        if len(group) == most or (group and size + reference.size > _GROUP_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(reference)
+        size += reference.size
+    if group:
+        yield group
 
 
 def _expected_size(reference: Reference) -> int:
@@ -317,23 +342,61 @@ def _stored_size(chunk: Chunk) -> int:
     return 2 * sum(len(example) for split in chunk.splits.values() for example in split.examples)
 
 
-def _chunk(outcome: Outcome, split: str, features: Mapping[str, Feature], analyzed: Mapping[str, Feature]) -> Chunk:
-    """What an image gives its unit: serialized with its features, and with those that the analyzers read."""
-    if isinstance(outcome, QuarantinedExample):
-        return Chunk(quarantined=[outcome])
-    if isinstance(outcome, FilteredExample):
-        return Chunk(filtered=Counter([outcome.reason]), filtered_examples=[outcome])
-    examples = SplitExamples(
-        [serialize(outcome.values, features)],
-        labels=None if outcome.label is None else Counter([outcome.label]),
-        hashes=content_hashes(bytes.fromhex(outcome.sha256), [outcome.key], outcome.label),
+class _Serialized(NamedTuple):
+    """An example's outcome, and the example with its features, and with those that the analyzers read, as stored."""
+
+    outcome: Outcome
+    example: bytes = b""
+    analyzed: bytes | None = None
+
+
+def _serialized(
+    outcome: Outcome, reference: Reference, features: Mapping[str, Feature], analyzed: Mapping[str, Feature]
+) -> _Serialized:
+    if not isinstance(outcome, Prepared):
+        return _Serialized(outcome)
+    try:
+        example = serialize(outcome.values, features)
+        return _Serialized(outcome, example, serialize(outcome.values, analyzed) if analyzed else None)
+    except (ValueError, TypeError, OverflowError) as error:  # one example fails, not the run
+        message = f"expected values that can be stored, found {error}; see `prepare`"
+        name = name_of(reference.uri)
+        return _Serialized(QuarantinedExample(reference.key, name, "encode", "unsupported_value", message))
+
+
+def _chunk(examples: Sequence[_Serialized], split: str) -> Chunk:
+    """What some images give their unit."""
+    chunk = Chunk()
+    stored = []
+    for each in examples:
+        outcome = each.outcome
+        if isinstance(outcome, QuarantinedExample):
+            chunk.quarantined.append(outcome)
+        elif isinstance(outcome, FilteredExample):
+            chunk.filtered[outcome.reason] += 1
+            chunk.filtered_examples.append(outcome)
+        else:
+            stored.append((each, outcome))
+    if not stored:
+        return chunk
+    prepared = [outcome for _, outcome in stored]
+    labels = [outcome.label for outcome in prepared]
+    counted = Counter(label for label in labels if label is not None)
+    chunk.splits[split] = SplitExamples(
+        [each.example for each, _ in stored],
+        labels=counted or None,
+        hashes=content_hashes(
+            bytes.fromhex("".join(outcome.sha256 for outcome in prepared)),
+            [outcome.key for outcome in prepared],
+            labels,
+        ),
     )
-    return Chunk(
-        {split: examples},
-        summaries=of_histograms(outcome.histograms),
-        analyzed=[serialize(outcome.values, analyzed)] if analyzed else [],
-        notes={observation: ColumnNote(1, 0, outcome.key) for observation in outcome.observations},
+    chunk.summaries = of_histograms([outcome.histograms for outcome in prepared])
+    chunk.analyzed = [each.analyzed for each, _ in stored if each.analyzed is not None]
+    chunk.notes = merge_all(
+        {observation: ColumnNote(1, 0, outcome.key)} for outcome in prepared for observation in outcome.observations
     )
+    return chunk
 
 
 def _column(name: str, feature: Feature) -> tuple[str, pa.DataType]:

@@ -6,7 +6,7 @@ of many distinct values are the exception: their error is bounded, their bits fo
 
 import base64
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -75,9 +75,12 @@ def column_specs(features: Mapping[str, Feature], asked: Iterable[SummarySpec]) 
     return tuple(spec for spec in specs if not spec.limit or replace(spec, limit=0) not in specs)
 
 
-def of_histograms(histograms: Mapping[str, npt.NDArray[np.int64]]) -> Summaries:
-    """The summaries of an example's images: name to int64 [channels, 256] counts."""
-    return {SummarySpec("histogram", name): Histogram(counts) for name, counts in histograms.items()}
+def of_histograms(histograms: Sequence[Mapping[str, npt.NDArray[np.int64]]]) -> Summaries:
+    """The summaries of some examples' images: of each, name to int64 [channels, 256] counts."""
+    names = histograms[0] if histograms else ()
+    return {
+        SummarySpec("histogram", name): Histogram(np.sum([each[name] for each in histograms], axis=0)) for name in names
+    }
 
 
 def summarize(batch: pa.RecordBatch, specs: Iterable[SummarySpec]) -> Summaries:

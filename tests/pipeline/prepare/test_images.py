@@ -3,6 +3,7 @@
 import hashlib
 import io
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +15,18 @@ from PIL import Image
 
 from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.prepare.chunk import Chunk
 from penstock.pipeline.prepare.images import ImagePreparer, ImageSteps
 from penstock.pipeline.prepare.outcomes import FilteredExample, Prepared
 from penstock.pipeline.prepare.preparer import StatisticsSpec
-from penstock.pipeline.prepare.summaries import SummarySpec
+from penstock.pipeline.prepare.summaries import Summaries, SummarySpec, encode, merge
 from penstock.pipeline.sources.listed_payload import UNKNOWN
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
 from penstock.pipeline.sources.table_schema import TableSchema
 from penstock.pipeline.storage import files
 from penstock.transforms import image
-from penstock.transforms.outcome import Rejected, keep
+from penstock.transforms.outcome import Filtered, Rejected, keep
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
 
@@ -267,6 +269,78 @@ def test_nothing_is_counted_in_other_splits_than_that_of_the_statistics(unit: li
     found = chunks(unit, "test", ("x",))
     assert len(found) == len(unit)
     assert not any(chunk.summaries or chunk.analyzed for chunk in found)
+
+
+def test_images_that_a_thread_hands_over_together_become_what_each_becomes_alone(tmp_path: Path):
+    """Good ones, one that is no image, ones that are left out or cannot be stored, ones without a label."""
+    references = []
+    for number in range(70):
+        path = save(tmp_path / f"{number}.png", PIXELS + np.uint8(number))
+        label = None if number == 9 else f"class{number % 3}"
+        references.append(Reference(path.name, str(path), path.stat().st_size, label, columns={"x": float(number)}))
+    (tmp_path / "5.png").write_text("<html>")
+    references[5] = references[5]._replace(size=6)
+
+    def step(example: dict[str, Any]) -> dict[str, Any]:
+        if example["x"] == 7:
+            raise Filtered("seven")
+        if example["x"] == 8:
+            example = {**example, "label": Unstorable()}
+        return {"label": "none", **example}
+
+    steps = ImageSteps(image.decode(), (step,), joined=TableSchema(pa.schema([("x", pa.float64())]), {}))
+    features = steps(references[0]).features  # type: ignore[union-attr]
+    statistics = StatisticsSpec("train", (SummarySpec("moments", "x"),), ("x",))
+    worker = ImagePreparer(steps, features, statistics).start(threads=1)
+    try:
+        together = list(worker.chunks(["train"], references))
+        alone = [chunk for reference in references for chunk in worker.chunks(["train"], [reference])]
+    finally:
+        worker.close()
+    assert max(chunk.read for chunk in together) == 8
+    assert seen_in(together) == seen_in(alone)
+    assert [example.code for chunk in together for example in chunk.quarantined] == [
+        "not_an_image",
+        "unsupported_value",
+    ]
+    assert seen_in(together)["filtered"] == {"seven": 1}
+
+
+class Unstorable(str):
+    """A string by its type, which cannot be encoded."""
+
+    def encode(self, *_: Any) -> bytes:
+        raise ValueError("no bytes")
+
+
+def seen_in(chunks: list[Chunk]) -> dict[str, Any]:
+    """All that a unit takes of chunks."""
+    splits = [chunk.splits["train"] for chunk in chunks if chunk.splits]
+    merged: Summaries = {}
+    for chunk in chunks:
+        merged = merge(merged, chunk.summaries)
+    return {
+        "examples": [example for split in splits for example in split.examples],
+        "labels": sum((split.labels or Counter() for split in splits), Counter()),
+        "hashes": [row for split in splits for row in split.hashes.to_pylist()],  # type: ignore[union-attr]
+        "quarantined": [example for chunk in chunks for example in chunk.quarantined],
+        "filtered": sum((chunk.filtered for chunk in chunks), Counter()),
+        "filtered_examples": [example for chunk in chunks for example in chunk.filtered_examples],
+        "analyzed": [example for chunk in chunks for example in chunk.analyzed],
+        "summaries": encode(merged),
+    }
+
+
+def test_large_images_are_handed_over_one_by_one(tmp_path: Path):
+    path = save(tmp_path / "1.png", np.zeros((500, 500, 3), np.uint8))
+    references = [Reference(str(number), str(path), path.stat().st_size) for number in range(64)]
+    steps = ImageSteps(image.decode(), encode={"image": image.raw()})
+    features = steps(references[0]).features  # type: ignore[union-attr]
+    worker = ImagePreparer(steps, features, StatisticsSpec("train")).start(threads=1)
+    try:
+        assert [chunk.read for chunk in worker.chunks(["train"], references)] == [1] * 64
+    finally:
+        worker.close()
 
 
 @pytest.mark.parametrize(
