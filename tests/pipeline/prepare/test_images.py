@@ -241,7 +241,13 @@ def chunks(unit: list[Reference], split: str, columns: tuple[str, ...] = ()) -> 
 def test_a_units_chunks_are_in_the_order_of_its_references(unit: list[Reference]):
     *images, bad, _ = chunks(unit, "train")
     assert [chunk.splits["train"].hashes.to_pylist() for chunk in images] == [
-        [{"sha256": hashlib.sha256(Path(reference.uri).read_bytes()).digest(), "key": reference.key, "label": "cat"}]
+        [
+            {
+                "content_hash": hashlib.sha256(Path(reference.uri).read_bytes()).digest(),
+                "key": reference.key,
+                "label": "cat",
+            }
+        ]
         for reference in unit[:3]
     ]
     assert [chunk.splits["train"].labels for chunk in images] == [{"cat": 1}] * 3
