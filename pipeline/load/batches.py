@@ -3,7 +3,7 @@
 import warnings
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -295,11 +295,24 @@ class Batches(Stateful):
           steps: What to make.
           workers: How many processes on this machine make batches of the same iteration.
         """
-        threads = self.options.threads or max(1, cores() // workers)
-        return Closing(self._run(steps, threads, Use(self.order, workers > 1 or self.options.share.count > 1, workers)))
+        return Closing(self._run(steps, workers, self._give))
 
-    def _run(self, steps: Iterable[Step], threads: int, use: Use) -> Iterator[tuple[Step, dict[str, Any]]]:
-        """The batches of some steps, as many of them under way as are to be ready ahead."""
+    def run_stacked(self, steps: Iterable[Step]) -> Iterator[tuple[list[Step], dict[str, Any]]]:
+        """As `run`, where batches that are made together and of one size stay so: arrays of [batches, rows, ...].
+
+        It is for what takes long for each call, and little for each batch.
+        """
+        return Closing(self._run(steps, 1, self._give_stacked))
+
+    @property
+    def stacked(self) -> int:
+        """How many batches are made together, at most."""
+        return -(-_BLOCK // self.options.batch_size) if self._reader.batched else 1
+
+    def _run(self, steps: Iterable[Step], workers: int, give: "Callable[[_Begun], Iterable[Item]]") -> Iterator[Item]:
+        """What is given of some steps' blocks, as many of them under way as are to be ready ahead."""
+        threads = self.options.threads or max(1, cores() // workers)
+        use = Use(self.order, workers > 1 or self.options.share.count > 1, workers)
         parts = 1 if self._reader.batched else threads
         ahead = max(self.options.prefetch, threads) if self._reader.batched else self.options.prefetch
         with ThreadPoolExecutor(threads, "penstock-load") as pool:
@@ -310,9 +323,9 @@ class Batches(Stateful):
                     begun.append(self._submit(pool, block, parts, part))
                     del part  # its memory goes with the last batch of it
                     if len(begun) > ahead:
-                        yield from self._give(begun.popleft())
+                        yield from give(begun.popleft())
                 while begun:
-                    yield from self._give(begun.popleft())
+                    yield from give(begun.popleft())
             finally:
                 for batch in begun:
                     for future in batch.parts:
@@ -369,6 +382,21 @@ class Batches(Stateful):
                 yield step, batch
             start = stop
 
+    def _give_stacked(self, begun: "_Begun") -> Iterator[tuple[list[Step], dict[str, Any]]]:
+        if any(part.result() for part in begun.parts):
+            for step, batch in self._give(begun):
+                yield [step], {name: values[None] for name, values in batch.items()}
+            return
+        start = 0
+        for rows, group in groupby(begun.block.steps, lambda step: len(step.positions)):
+            steps = list(group)
+            stop = start + rows * len(steps)
+            yield (
+                steps,
+                {name: array[start:stop].reshape(-1, rows, *array.shape[1:]) for name, array in begun.arrays.items()},
+            )
+            start = stop
+
     def _skip(self, errors: Sequence[Exception], numbers: Iterable[int]) -> None:
         """Notes damaged examples and warns of them; raises the first error where they may not be passed over."""
         for error in errors:
@@ -406,6 +434,10 @@ class Iteration:
 
     def __iter__(self) -> Iterator[tuple[Step, dict[str, Any]]]:
         return self._batches.run(self._batches.steps_from(self.start))
+
+    def stacked(self) -> Iterator[tuple[list[Step], dict[str, Any]]]:
+        """As the iteration, by `Batches.run_stacked`."""
+        return self._batches.run_stacked(self._batches.steps_from(self.start))
 
 
 class Closing(Iterator[Item]):

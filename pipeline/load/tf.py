@@ -1,6 +1,6 @@
 """tf.data: the engine's batches, with the portable graph, or the saved one, applied. Imports TensorFlow."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from ..graph.savedmodel import SavedGraph
 from ..graph.transform import Transform
 from .batches import Batches, Iteration
 from .locks import ProcessLock
+from .order import Step
 
 
 def make(
@@ -30,10 +31,18 @@ def make(
     counted = loader.options.repeat is not None and not resumed and not loader.options.skip_damaged
     lists = [name for name, feature in (stored or {}).items() if None in feature.shape]
     begin = _Iterations(loader, counted)
-    batches = tf.data.Dataset.from_generator(
-        lambda: (_to_tensors(batch, lists) for batch in begin()),
-        output_signature=_signature(loader, stored),
-    )
+    signature = _signature(loader, stored)
+    if loader.stacked > 1 and not lists:  # a call of Python takes longer than a batch of a table
+        batches = tf.data.Dataset.from_generator(
+            begin.stacked,
+            output_signature={
+                name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in signature.items()
+            },
+        ).unbatch()
+    else:
+        batches = tf.data.Dataset.from_generator(
+            lambda: (_to_tensors(batch, lists) for batch in begin()), output_signature=signature
+        )
     if saved and stored:
         apply = SavedGraph(saved.path, stored, saved.trust).on_decoded(saved.outputs)
         calls = 1 if deterministic else tf.data.AUTOTUNE
@@ -76,7 +85,7 @@ def _ragged(values: np.ndarray) -> tf.RaggedTensor:
 
 
 class _Iterations:
-    """Iterations over a loader; called, it begins one.
+    """Iterations over a loader; each call begins one.
 
     tf.data reads ahead of its user. So the loader stays where the iteration under way began, for `state_after` to count
     from. One that is begun while another is under way gives the same epoch, so that tf.data.Dataset.zip pairs what
@@ -90,6 +99,16 @@ class _Iterations:
         self._lock = ProcessLock()
 
     def __call__(self) -> Iterator[dict[str, np.ndarray]]:
+        """Its batches."""
+        return self._give(lambda iteration: (([step], batch) for step, batch in iteration))
+
+    def stacked(self) -> Iterator[dict[str, np.ndarray]]:
+        """Its batches, as `Batches.run_stacked` has them."""
+        return self._give(Iteration.stacked)
+
+    def _give(
+        self, make: Callable[[Iteration], Iterator[tuple[list[Step], dict[str, np.ndarray]]]]
+    ) -> Iterator[dict[str, np.ndarray]]:
         with self._lock:
             if self._under_way is None:
                 if self._counted and self._loader.next_start.position:
@@ -99,9 +118,9 @@ class _Iterations:
                 self._under_way = self._loader.begin(read_ahead=True)
             iteration = self._under_way
         try:
-            for step, batch in iteration:
-                self._loader.reach(iteration, step)
-                yield batch
+            for steps, batches in make(iteration):
+                self._loader.reach(iteration, steps[0])  # all are of one epoch
+                yield batches
         finally:
             with self._lock:
                 if self._under_way is iteration:
