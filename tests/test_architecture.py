@@ -62,7 +62,7 @@ ROOMS = {
     "splitmix": "",
     "cores": "",
     "storage": "cores",
-    "formats": "storage",
+    "formats": "splitmix storage",
     "graph": "formats storage",
     "sources": "formats storage",
     "splits": "sources splitmix storage",

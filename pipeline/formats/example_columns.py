@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.stride_tricks import sliding_window_view
 
+from .distinct import representatives
 from .example_format import ENTRY, FEATURES, ITEMS, KINDS, LONGEST_VARINT, NAME, VALUE, tag
 from .features import Feature
 
@@ -22,6 +23,8 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
+_WORDS = 6  # of eight bytes: of longer strings few are alike
+_MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # the first so many bytes of a word
 _PADDING = 16  # bytes after the last record, so that looking ahead needs no care
 
 
@@ -30,12 +33,14 @@ class Spans:
     """Where the values of one feature are.
 
     Attributes:
-      content: uint8, all records in a row.
+      data: All records in a row.
+      content: uint8, the same bytes.
       present: bool [rows], whether a record has a value.
       starts: int64 [rows], where it begins: the bytes of a string, the packed values of numbers.
       stops: int64 [rows], where it ends.
     """
 
+    data: bytes
     content: Bytes
     present: Bools
     starts: Integers
@@ -52,21 +57,26 @@ def find(records: Sequence[bytes], stored: Mapping[str, Feature]) -> tuple[dict[
     Returns:
       The spans, and for each record whether it holds these features, each of its dtype, and nothing else.
     """
-    content = np.frombuffer(b"".join([*records, bytes(_PADDING)]), np.uint8)
+    data = b"".join([*records, bytes(_PADDING)])
+    content = np.frombuffer(data, np.uint8)
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     starts = np.concatenate([[0], ends[:-1]])
     position, inside, fits = _enter(content, starts, FEATURES)
     fits &= inside == ends
     spans: dict[str, Spans] = {}
     for name in sorted(stored, key=str.encode):
-        spans[name], position, right = _entry(content, position, ends, name.encode(), KINDS[stored[name].dtype])
+        span, position, right = _entry(content, position, ends, name.encode(), KINDS[stored[name].dtype])
+        spans[name] = Spans(data, content, *span)
         fits &= right
     return spans, fits & (position == ends)
 
 
-def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind: int) -> tuple[Spans, Integers, Bools]:
-    """The spans of one feature, the positions after its entries, and whether these are as expected.
+def _entry(
+    content: Bytes, position: Integers, ends: Integers, name: bytes, kind: int
+) -> tuple[tuple[Bools, Integers, Integers], Integers, Bools]:
+    """Where the values of one feature are, the positions after its entries, and whether these are as expected.
 
+    The first are `present`, `starts` and `stops` of its `Spans`.
     Where the name at a position is another one, the feature is missing, and the position stays.
     """
     entry, entry_end, is_entry = _enter(content, position, ENTRY)
@@ -82,7 +92,7 @@ def _entry(content: Bytes, position: Integers, ends: Integers, name: bytes, kind
     right = is_value & (value_end == entry_end)
     right &= ~filled | (is_kind & (items_end == value_end))
     right &= ~present | (is_item & (item_end == items_end))
-    return Spans(content, present, item, item_end), np.where(here, entry_end, position), right | ~here
+    return (present, item, item_end), np.where(here, entry_end, position), right | ~here
 
 
 def _enter(content: Bytes, position: Integers, number: int) -> tuple[Integers, Integers, Bools]:
@@ -148,11 +158,33 @@ def _windows(content: Bytes, starts: Integers, size: int) -> Bytes:
 
 
 def _strings(spans: Spans, missing: Any) -> npt.NDArray[Any]:
-    content = spans.content.tobytes()
-    bounds = zip(spans.present.tolist(), spans.starts.tolist(), spans.stops.tolist(), strict=True)
-    strings = np.empty(len(spans.starts), object)
-    strings[:] = [content[start:stop] if here else missing for here, start, stop in bounds]
+    """Strings as bytes objects, of which those that are equal are mostly one object."""
+    starts, stops = spans.starts, np.where(spans.present, spans.stops, spans.starts)
+    same = _alike(spans.content, starts, stops - starts)
+    chosen = slice(None) if same is None else np.flatnonzero(same == np.arange(len(same)))
+    bounds = zip(starts[chosen].tolist(), stops[chosen].tolist(), strict=True)
+    strings = np.empty(len(starts), object)
+    strings[chosen] = [spans.data[start:stop] for start, stop in bounds]
+    if same is not None:
+        strings = strings[same]
+    if not spans.present.all():
+        strings[~spans.present] = missing
     return strings
+
+
+def _alike(content: Bytes, starts: Integers, lengths: Integers) -> npt.NDArray[np.intp] | None:
+    """For each string the row of an equal one (see `distinct.representatives`); None where that takes longer.
+
+    Of each string eight bytes at a time are looked at, with zeros beyond its end.
+    """
+    count = -(-int(lengths.max(initial=0)) // 8)
+    if count > _WORDS or len(content) < 8:
+        return None
+    words = [lengths.astype(np.uint64)]
+    for start in range(0, 8 * count, 8):
+        word = _windows(content, starts + start, 8).view("<u8")[:, 0]
+        words.append(word & _MASKS[np.clip(lengths - start, 0, 8)])
+    return representatives(words)
 
 
 def _lists(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Bools]:

@@ -3,12 +3,13 @@
 What costs time on pixels is not arithmetic but memory: a fresh batch of float32 takes as long to page in as to compute.
 So a batch's outputs are written where they stay, a few examples at a time, while these are in the processor's cache;
 chains of arithmetic work in place; and constants of one value a channel are spread over an example first, since NumPy's
-loops over three values are slow. What one example can tell is worked out before.
+loops over three values are slow. What one example can tell is worked out before. What depends on one string alone, as
+an id in a vocabulary does, is computed once for all rows that have the same one.
 Measured on 224x224x3 pixels, (cast - mean) / std: 69 us an image, 724 us by the operations one after the other.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..formats.decode import Array, Arrays
+from ..formats.distinct import addresses, representatives
 from .backends import NUMPY
 from .operations import HOST_OPERATIONS, OPERATIONS
 from .placement import LOOKUP, Node
@@ -23,6 +25,7 @@ from .portable import INPUT, PortableGraph
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
 _LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
+_MANY = 2  # rows to each string that they have, from which on these are computed and not the rows
 _SPREAD = 1 << 22  # elements that a constant is spread to at most
 _UFUNCS: dict[str, Any] = {
     "Add": np.add,
@@ -86,8 +89,9 @@ class _Stage:
 class CompiledGraph:
     """A portable graph, or the host's part of it, that writes into given arrays; from any thread.
 
-    Compiling puts every operation into one of two stages (a few examples at a time where an example is large, the whole
-    batch elsewhere), and tells each whether it writes straight into an output.
+    Compiling puts every operation into stages (a few examples at a time where an example is large, the strings that are
+    unlike where outputs depend on one string alone, the whole batch elsewhere), and tells each whether it writes
+    straight into an output.
 
     Args:
       graph: The portable graph.
@@ -116,8 +120,15 @@ class CompiledGraph:
         self._rows = max(1, CHUNK // max([1, *elements]))
         owners = self._find_owners(nodes)
         large = {INPUT + name for name, value in sample.items() if value.size > _LARGE}
-        chunked, whole = _divide(nodes, large, set(self._ids.values()))
-        self._chunked, self._whole = self._stage(chunked, owners), self._stage(whole, owners)
+        results = set(self._ids.values())
+        behind_large = _depending(nodes, large) & results
+        of_strings = _of_one_string(nodes, sample, results - behind_large)
+        others = results - behind_large - {value for values in of_strings.values() for value in values}
+        self._chunked = self._stage(_behind(nodes, behind_large), behind_large, owners)
+        self._whole = self._stage(_behind(nodes, others), others, owners)
+        self._of_strings = {
+            name: self._stage(_behind(nodes, values), values, owners) for name, values in of_strings.items()
+        }
         computed = {node.output for node in nodes}
         self._copied = [
             name for name, value in self._ids.items() if value not in computed and name not in self._aliases
@@ -146,8 +157,9 @@ class CompiledGraph:
         shapes = [self._values[name].shape for name in node.inputs]
         return shapes == [(1, *shape)] if node.kind == "Cast" else np.broadcast_shapes(*shapes) == (1, *shape)
 
-    def _stage(self, nodes: Sequence[Node], owners: Mapping[str, str]) -> _Stage:
-        computed = {node.output for node in nodes}
+    def _stage(self, nodes: Sequence[Node], results: Set[str], owners: Mapping[str, str]) -> _Stage:
+        """The nodes behind some values, which are outputs."""
+        computed = {node.output for node in nodes} & results
         outputs = {name: value for name, value in self._ids.items() if value in computed}
         needed = [name.removeprefix(INPUT) for node in nodes for name in node.inputs if name.startswith(INPUT)]
         operations = tuple(self._operation(node, owners.get(node.output)) for node in nodes)
@@ -191,10 +203,29 @@ class CompiledGraph:
             for first in range(0, rows if self._chunked.operations else 0, self._rows):
                 self._chunked.run(inputs, outputs, slice(first, first + self._rows))
             self._whole.run(inputs, outputs, slice(None))
+            for name, stage in self._of_strings.items():
+                self._run_of_string(name, stage, inputs, outputs)
             for name in self._copied:
                 value = self._ids[name]
                 given = self._graph.constants.get(value)
                 outputs[name][...] = inputs[value.removeprefix(INPUT)] if given is None else given
+
+    def _run_of_string(
+        self, name: str, stage: _Stage, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
+    ) -> None:
+        """Runs a stage that depends on one string: for each that is another object, where many rows have the same."""
+        same = representatives([addresses(inputs[name])])
+        unlike = np.flatnonzero(same == np.arange(len(same)))
+        if len(unlike) * _MANY > len(same):
+            stage.run(inputs, outputs, slice(None))
+            return
+        few = {name: np.empty((len(unlike), *outputs[name].shape[1:]), outputs[name].dtype) for name in stage.outputs}
+        stage.run({name: inputs[name][unlike]}, few, slice(None))
+        places = np.empty(len(same), np.intp)
+        places[unlike] = np.arange(len(unlike))
+        places = places[same]
+        for output, values in few.items():
+            outputs[output][...] = values[places]
 
 
 def _cast(value: Array, out: Array) -> None:
@@ -208,16 +239,25 @@ def _spread(value: Array, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(np.broadcast_to(value, shape))
 
 
-def _divide(nodes: Sequence[Node], large: set[str], results: set[str]) -> tuple[list[Node], list[Node]]:
-    """The nodes behind the results that depend on a large input, and those behind the others."""
-    dependent = set(large)
+def _depending(nodes: Sequence[Node], inputs: Set[str]) -> set[str]:
+    """The values that depend on some inputs, and these."""
+    dependent = set(inputs)
     for node in nodes:
         if not dependent.isdisjoint(node.inputs):
             dependent.add(node.output)
-    return _behind(nodes, results & dependent), _behind(nodes, results - dependent)
+    return dependent
 
 
-def _behind(nodes: Sequence[Node], results: set[str]) -> list[Node]:
+def _of_one_string(nodes: Sequence[Node], sample: Mapping[str, Array], results: Set[str]) -> dict[str, set[str]]:
+    """Of some values those that depend on one input alone which is a string, by the input's name."""
+    depending = {name: _depending(nodes, {INPUT + name}) & results for name in sample}
+    owners = Counter(value for values in depending.values() for value in values)
+    strings = [name for name, value in sample.items() if value.ndim == 1 and isinstance(value[0], bytes)]
+    alone = {name: {value for value in depending[name] if owners[value] == 1} - {INPUT + name} for name in strings}
+    return {name: values for name, values in alone.items() if values}
+
+
+def _behind(nodes: Sequence[Node], results: Set[str]) -> list[Node]:
     needed = set(results)
     kept: list[Node] = []
     for node in reversed(nodes):

@@ -389,8 +389,10 @@ def _to_numpy(column: pa.Array, feature: Feature) -> Array:
             lists[row] = items[offsets[row] : offsets[row + 1]] if valid else missing(feature)
         return lists
     if feature.dtype == "string":
-        strings = np.empty(len(column), object)
-        strings[:] = column.cast(pa.large_binary()).fill_null(missing(feature)).to_pylist()
+        encoded = column.cast(pa.large_binary()).fill_null(missing(feature)).dictionary_encode()
+        unlike = np.empty(len(encoded.dictionary), object)
+        unlike[:] = encoded.dictionary.to_pylist()
+        strings: Array = unlike[encoded.indices.to_numpy()]  # equal strings are one object: it takes less memory, too
         return strings
     kind = {"int64": pa.int64(), "float32": pa.float64()}[feature.dtype]
     with np.errstate(over="ignore"):

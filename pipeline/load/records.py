@@ -252,16 +252,23 @@ def _read_sorted(
 
     The frames are sorted. Their checksums are compared all at once: the records of a table are short.
     """
-    footers: list[int] = []
+    footers: list[bytes] = []
+    taken: list[bytes] = []
     groups = merge_ranges(starts, stops, source.gap)
     bounds = [(int(starts[first]), int(stops[last - 1])) for first, last in groups]
-    for (first, last), content in zip(groups, source.ranges(bounds), strict=True):
-        begins, ends = (starts[first:last] - starts[first]).tolist(), (stops[first:last] - starts[first]).tolist()
-        for position, start, stop in zip(positions[first:last], begins, ends, strict=True):
-            records[position] = content[start + HEADER_SIZE : stop - FOOTER_SIZE]
-            footers.append(int.from_bytes(content[stop - FOOTER_SIZE : stop], "little"))
-    crcs = np.fromiter((google_crc32c.value(records[position]) for position in positions), np.uint64, len(positions))
-    damaged: list[int] = np.flatnonzero(mask_crc(crcs) != np.array(footers, np.uint64)).tolist()
+    ends = (stops - FOOTER_SIZE).tolist()
+    begins = (starts + HEADER_SIZE).tolist()
+    for (first, last), (base, _), content in zip(groups, bounds, source.ranges(bounds), strict=True):
+        for begin, end in zip(begins[first:last], ends[first:last], strict=True):
+            taken.append(content[begin - base : end - base])
+            footers.append(content[end - base : end - base + FOOTER_SIZE])
+    for position, record in zip(positions, taken, strict=True):
+        records[position] = record
+    crcs = np.fromiter(map(google_crc32c.value, taken), np.uint64, len(taken))
+    expected = mask_crc(crcs).astype("<u4").tobytes()
+    if b"".join(footers) == expected:
+        return []
+    damaged = [at for at, footer in enumerate(footers) if footer != expected[FOOTER_SIZE * at :][:FOOTER_SIZE]]
     for place in damaged:
         records[positions[place]] = b""
     return damaged
@@ -284,9 +291,13 @@ def merge_ranges(starts: Integers, stops: Integers, gap: int, most: int = MOST) 
     """
     groups: list[tuple[int, int]] = []
     breaks = np.flatnonzero(starts[1:] - stops[:-1] > gap) + 1
-    for first, last in zip([0, *breaks.tolist()], [*breaks.tolist(), len(starts)], strict=True):
-        while first < last:
+    firsts, lasts = np.concatenate([[0], breaks]), np.concatenate([breaks, [len(starts)]])
+    long = stops[lasts - 1] - starts[firsts] > most if len(starts) else np.zeros(1, bool)
+    for first, last, is_long in zip(firsts.tolist(), lasts.tolist(), long.tolist(), strict=True):
+        while is_long and first < last:
             end = max(first + 1, int(np.searchsorted(stops[:last], starts[first] + most, "right")))
             groups.append((first, end))
             first = end
+        if first < last:
+            groups.append((first, last))
     return groups

@@ -35,10 +35,9 @@ def make(
     if loader.stacked > 1 and not lists:  # a call of Python takes longer than a batch of a table
         batches = tf.data.Dataset.from_generator(
             begin.stacked,
-            output_signature={
-                name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in signature.items()
-            },
-        ).unbatch()
+            output_signature={name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in signature.items()},
+        )
+        batches = batches.prefetch(1).unbatch()
     else:
         batches = tf.data.Dataset.from_generator(
             lambda: (_to_tensors(batch, lists) for batch in begin()), output_signature=signature

@@ -66,6 +66,16 @@ def test_all_at_once_is_one_by_one(seed: int) -> None:
             assert_equal(arrays[name][row], expected)
 
 
+def test_equal_strings_are_one_object() -> None:
+    words = [b"", b"a", b"a\0", b"\0", b"12345678", b"123456789", b"123456780", b"x" * 48, b"x" * 47 + b"y"]
+    texts = {name: FEATURES[name] for name in ("a_number", "b_text")}
+    records = [serialize({"a_number": [row], **({"b_text": words[row % 9]} if row % 10 else {})}) for row in range(900)]
+    arrays = allocate(texts, 900)
+    assert Decoder(texts).write_all(records, arrays, 0) == []
+    assert arrays["b_text"].tolist() == [words[row % 9] if row % 10 else b"" for row in range(900)]
+    assert len(set(map(id, arrays["b_text"].tolist()))) == 9
+
+
 def test_only_some_features_are_decoded() -> None:
     records = [serialize(example(np.random.default_rng(seed))) for seed in range(9)]
     wanted = {name: FEATURES[name] for name in ("real", "pair")}

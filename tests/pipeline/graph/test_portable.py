@@ -8,6 +8,7 @@ from stored_datasets import constant, operation, portable, write
 
 from penstock.pipeline import DatasetError, RequestError
 from penstock.pipeline.graph.executor import CompiledGraph
+from penstock.pipeline.graph.placement import LOOKUP
 from penstock.pipeline.graph.portable import NotPortableError, PortableGraph
 from penstock.pipeline.load import Dataset, open_dataset
 
@@ -165,6 +166,38 @@ def test_a_constant_may_be_wider_than_the_data(shape: tuple[int, ...], kind: str
     made = compiled.allocate(4, {"x": values}, np.empty)
     compiled.into({"x": values}, made)
     np.testing.assert_array_equal(made["y"], whole)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_what_depends_on_one_string_is_computed_once_for_equal_ones(
+    shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = [
+        operation(LOOKUP, ["input:s", "c0"], "t0", "int64", table="v"),
+        operation("Cast", ["t0"], "t1", "float32", DstT="float32"),
+        operation("AddV2", ["t1", "c1"], "t2", "float32"),
+        operation("AddV2", ["t1", "input:x"], "t3", "float32"),  # needs another input, too
+    ]
+    graph = _graph(operations, {"c0": np.int64(-1), "c1": np.float32(5)})
+    graph.outputs |= {"id": "t2"}
+    graph._dtypes |= {"id": "float32"}
+    words = [b"a", b"b", b"other"]
+    strings = np.empty(12, object)
+    strings[:] = [words[row % 3] if shared else bytes(bytearray(words[row % 3])) * 2 for row in range(12)]
+    batch = {"x": np.arange(12, dtype=np.float32), "s": strings}
+    whole = graph.run_device(graph.run_host(batch))
+    looked_up: list[int] = []
+    look_up = graph.look_up
+    monkeypatch.setattr(
+        graph, "look_up", lambda node, keys, other: looked_up.append(len(keys)) or look_up(node, keys, other)
+    )
+    compiled = CompiledGraph(graph, False, {name: values[:1] for name, values in batch.items()})
+    looked_up.clear()
+    made = compiled.allocate(12, batch, np.empty)
+    compiled.into({name: values[2:] for name, values in batch.items()}, {name: out[2:] for name, out in made.items()})
+    for name, values in whole.items():
+        np.testing.assert_array_equal(made[name][2:], values[2:])
+    assert sorted(looked_up) == ([3, 10] if shared else [10, 10])
 
 
 @pytest.mark.filterwarnings("error")

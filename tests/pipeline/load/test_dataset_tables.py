@@ -93,6 +93,20 @@ def test_features_and_state_go_over_blocks(dataset: Any) -> None:
     assert np.array_equal(again, everything["n"])
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"drop_remainder": True}, {"repeat": 2}, {"graph": "saved"}])
+def test_tf_gives_the_batches_of_numpy(dataset: Any, options: Any) -> None:
+    alike = {name: value for name, value in options.items() if name != "graph"}
+    expected = dataset.numpy("train", 96, shuffle=True, **alike)
+    batches = dataset.tf("train", 96, shuffle=True, **options)
+    assert batches.cardinality().numpy() == len(expected)
+    for _ in range(2):
+        for batch, values in zip(batches.as_numpy_iterator(), expected, strict=True):
+            assert batch.keys() == values.keys()
+            for name, value in values.items():
+                np.testing.assert_array_equal(batch[name], value)
+
+
 @pytest.mark.parametrize("features", [True, False])
 def test_a_row_alone_is_the_batchs(dataset: Any, features: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both alone and of a block."""
