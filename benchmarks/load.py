@@ -1,35 +1,43 @@
-"""Measures how fast prepared photos reach a training loop, next to other loaders on the same examples, in one run.
+"""Measures how fast prepared examples reach a training loop, next to other loaders of the same examples, in one run.
 
-    .venv/bin/python benchmarks/load.py [--quick] [--photos FOLDER] [--rounds N] [--seconds S] [--mosaic PYTHON]
+    .venv/bin/python benchmarks/load.py [--quick] [--only SECTION ...] [--loaders NAME ...] [--json FILE] [--record]
 
-It prepares two datasets first: photos stored as JPEG, and the same photos stored raw. Every reference reads the same
-JPEG bytes in its own format and yields batches of 64 decoded photos; a package that is not installed is left out.
-MosaicML Streaming needs an environment of its own: name its Python. Each loader runs in a process of its own; they take
-turns, for several rounds. "warm": from the page cache, after an epoch. "cold": the first epoch, with the files dropped
-from the page cache. Workers are threads for Penstock and tf.data, processes for the others. The best round of each is
-reported, because other work on the machine can only slow a loader down; the spread shows by how much it did.
+The section `photos` prepares two datasets first: photos stored as JPEG, and the same photos stored raw. Every reference
+reads the same JPEG bytes in its own format and yields shuffled batches of 64 decoded photos. The section `rows` loads
+the census in batches of 256 rows. A package that is not installed is left out: `make peers` installs all.
+
+Each loader runs in a process of its own; in every round each runs once, in random order. "warm": from the page cache,
+after an epoch. "cold": the first epoch, with imports and with the files dropped from the page cache. CPU time is that
+of all processes of a loader. Workers are threads for Penstock, tf.data, SPDL, DALI and the bare decoder, processes for
+the others; Grain has both.
 """
 
 import argparse
-import importlib.util
-import io
 import json
 import os
-import statistics
+import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+import _census
+import _options
+import _peers
 import _photos
+from _loaders import LOADERS, WRITERS
+from _measure import median, orders
+from _report import Bar, Row, finish
+from rich.console import Console
+
+import penstock
+from penstock.pipeline.formats import example_reader
 
 HERE = Path(__file__).parent
-PHOTOS = 700
-BATCH = 64
-COPIES = 6  # of the split in every epoch, so that starting an epoch costs little in proportion
+SECTIONS = ("photos", "rows")
+PEERS = ("litdata", "webdataset", "mosaicml streaming", "grain, threads", "grain, processes", "spdl", "dali")
+CENSUS = HERE.parent / "examples/census.py"
 RECIPE = """
 from penstock import Images, Recipe, folder
 from penstock.transforms import image
@@ -45,347 +53,191 @@ def recipe_of(encoding):
         prepare=[image.resize(224, 224, fit="cover")],
         features=features,
         encode={"image": encoding},
+        splits={"train": 1.0},
     )
 
 
 jpeg, raw = recipe_of(image.jpeg(95)), recipe_of(image.raw())
 """
-Batches = Iterable[Any]
-
-
-def _stored(uri: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yields the stored JPEG bytes and the key of every example."""
-    from penstock.pipeline.formats import example_reader
-
-    source = _penstock(uri).source("train")
-    for number in range(COPIES * len(source)):
-        values = example_reader.parse(source.records[number % len(source)])
-        yield bytes(values["image"][1]), bytes(values["key"][1])
-
-
-def _penstock(uri: str) -> Any:
-    from penstock import open_dataset
-
-    return open_dataset(uri)
-
-
-def _numpy(features: Any, **options: Any) -> Callable[[str, Path, int], Batches]:
-    return lambda uri, _, workers: _penstock(uri).numpy(
-        "train", BATCH, shuffle=True, repeat=COPIES, features=features, threads=workers, **options
-    )
-
-
-def _torch(features: Any) -> Callable[[str, Path, int], Batches]:
-    return lambda uri, _, workers: _penstock(uri).torch(
-        "train", BATCH, shuffle=True, features=features, threads=workers
-    )
-
-
-def _tf(features: bool) -> Callable[[str, Path, int], Batches]:
-    return lambda uri, _, workers: _penstock(uri).tf(
-        "train", BATCH, shuffle=True, repeat=COPIES, features=features, threads=workers
-    )
-
-
-def _tf_by_hand(autotune: bool) -> Callable[[str, Path, int], Batches]:
-    return lambda uri, _, workers: _tf_data(uri, workers, autotune)
-
-
-def _tf_data(uri: str, workers: int, autotune: bool) -> Batches:
-    import tensorflow as tf
-
-    dataset = _penstock(uri)
-    shards = [f"{uri}/{shard.path}" for shard in dataset.manifest.splits["train"].shards]
-    spec = {"image": tf.io.FixedLenFeature([], tf.string), "label": tf.io.FixedLenFeature([], tf.string)}
-
-    def parse(record: Any) -> Any:
-        example = tf.io.parse_single_example(record, spec)
-        return tf.io.decode_jpeg(example["image"], 3), example["label"]
-
-    options = tf.data.Options()
-    options.threading.private_threadpool_size = workers
-    options.autotune.enabled = autotune
-    files = tf.data.Dataset.from_tensor_slices(shards * COPIES).shuffle(len(shards) * COPIES)
-    records = files.interleave(tf.data.TFRecordDataset, num_parallel_calls=workers).shuffle(1000)
-    batches = records.map(parse, num_parallel_calls=workers).batch(BATCH).prefetch(tf.data.AUTOTUNE)
-    return batches.with_options(options)  # type: ignore[no-any-return]
-
-
-def _write_litdata(uri: str, folder: Path) -> None:
-    from litdata.streaming.writer import BinaryWriter
-    from PIL import Image
-
-    writer = BinaryWriter(str(folder), chunk_bytes="64MB")
-    for number, (content, _) in enumerate(_stored(uri)):
-        path = folder / "one.jpg"  # LitData stores a JPEG unchanged only if it is a file
-        path.write_bytes(content)
-        writer[number] = {"image": Image.open(path), "index": number}
-    writer.done()
-    writer.merge()
-
-
-def _litdata(uri: str, folder: Path, workers: int) -> Batches:
-    from litdata import StreamingDataLoader, StreamingDataset
-
-    return StreamingDataLoader(
-        StreamingDataset(str(folder), shuffle=True), batch_size=BATCH, num_workers=workers, persistent_workers=True
-    )
-
-
-def _write_webdataset(uri: str, folder: Path) -> None:
-    import webdataset
-
-    with webdataset.TarWriter(str(folder / "0.tar")) as sink:
-        for number, (content, key) in enumerate(_stored(uri)):
-            sink.write({"__key__": f"{number:06d}", "jpg": content, "txt": key})
-
-
-def _webdataset(uri: str, folder: Path, workers: int) -> Batches:
-    import webdataset
-
-    # one tar per worker: it cannot divide a tar between workers
-    urls = [str(folder / "0.tar")] * workers  # an epoch is that many times longer
-    dataset = webdataset.WebDataset(urls, shardshuffle=False, nodesplitter=None).shuffle(1000).decode("rgb8")
-    batches = dataset.to_tuple("jpg", "txt").batched(BATCH)
-    return webdataset.WebLoader(batches, batch_size=None, num_workers=workers, persistent_workers=True)  # type: ignore[no-any-return]
-
-
-def _write_grain(uri: str, folder: Path) -> None:
-    from array_record.python.array_record_module import ArrayRecordWriter
-
-    writer = ArrayRecordWriter(str(folder / "0.array_record"), "group_size:1")
-    for content, _ in _stored(uri):
-        writer.write(content)
-    writer.close()
-
-
-def _grain(uri: str, folder: Path, workers: int) -> Batches:
-    import grain
-    import numpy as np
-    from PIL import Image
-
-    source = grain.sources.ArrayRecordDataSource([str(folder / "0.array_record")])
-    decoded = grain.MapDataset.source(source).shuffle(seed=0).map(lambda r: np.asarray(Image.open(io.BytesIO(r))))
-    options = grain.ReadOptions(num_threads=workers, prefetch_buffer_size=4 * BATCH)
-    return decoded.to_iter_dataset(options).batch(BATCH)  # type: ignore[no-any-return]
-
-
-def _write_mosaic(uri: str, folder: Path) -> None:
-    from PIL import Image
-    from streaming import MDSWriter
-
-    with MDSWriter(out=str(folder), columns={"image": "jpeg", "index": "int"}) as writer:
-        for number, path in enumerate(sorted(Path(uri).glob("*.jpg"))):
-            writer.write({"image": Image.open(path), "index": number})  # a JPEG from a file is stored unchanged
-
-
-def _mosaic(uri: str, folder: Path, workers: int) -> Batches:
-    import numpy as np
-    from streaming import StreamingDataset
-    from torch.utils.data import DataLoader
-
-    class Decoded(StreamingDataset):
-        def __getitem__(self, number: Any) -> Any:
-            return np.asarray(super().__getitem__(number)["image"])
-
-    dataset = Decoded(local=str(folder), shuffle=True, batch_size=BATCH)
-    return DataLoader(dataset, batch_size=BATCH, num_workers=workers, persistent_workers=True)
-
-
-# name -> (its package, the function that writes its files, the function that makes its batches)
-LOADERS: dict[str, tuple[str, Callable[..., None] | None, Callable[[str, Path, int], Batches]]] = {
-    "penstock numpy, decoded": ("penstock", None, _numpy(False)),
-    "penstock numpy, host part": ("penstock", None, _numpy("host")),
-    "penstock numpy, features": ("penstock", None, _numpy(True)),
-    "penstock torch, decoded": ("torch", None, _torch(False)),
-    "penstock torch, features": ("torch", None, _torch(True)),
-    "penstock tf, decoded": ("tensorflow", None, _tf(False)),
-    "penstock tf, features": ("tensorflow", None, _tf(True)),
-    "tf.data by hand": ("tensorflow", None, _tf_by_hand(autotune=True)),
-    "tf.data by hand, not autotuned": (
-        "tensorflow",
-        None,
-        _tf_by_hand(autotune=False),
-    ),  # autotuning waits at the end of an epoch
-    "litdata": ("litdata", _write_litdata, _litdata),
-    "webdataset": ("webdataset", _write_webdataset, _webdataset),
-    "grain, array_record": ("grain", _write_grain, _grain),
-    "mosaicml streaming": ("streaming", _write_mosaic, _mosaic),
-}
-RAW = "penstock numpy, decoded, raw"
-
-
-def _size(batch: Any) -> int:
-    while not hasattr(batch, "shape"):
-        batch = batch["image"] if isinstance(batch, dict) else batch[0]
-    return int(batch.shape[0])
-
-
-def measure(name: str, uri: str, folder: Path, workers: int, seconds: float) -> dict[str, float]:
-    """Measures one loader's examples per second, in the first epoch and later; runs in a process of its own."""
-    _drop_from_cache(Path(uri) if name.startswith(("penstock", "tf.")) else folder)
-    make = LOADERS[name][2]
-    start = time.perf_counter()
-    batches = make(uri, folder, workers)
-    first = sum(_size(batch) for batch in batches)
-    cold = first / (time.perf_counter() - start)
-    examples, cpu, start = 0, time.process_time(), time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        examples += sum(_size(batch) for batch in batches)
-    elapsed = time.perf_counter() - start
-    return {"cold": cold, "warm": examples / elapsed, "cpu": (time.process_time() - cpu) / elapsed}
-
-
-def _drop_from_cache(folder: Path) -> None:
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            os.fsync(descriptor)
-            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            os.close(descriptor)
-
-
-def _call(python: str, arguments: list[str]) -> Any:
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
-    result = subprocess.run(
-        [python, __file__, *arguments], capture_output=True, text=True, env=environment, timeout=600
-    )
-    if result.returncode:
-        raise RuntimeError(f"{arguments}: exit code {result.returncode}\n{result.stderr[-1500:]}")
-    return json.loads(result.stdout.splitlines()[-1]) if result.stdout.strip() else None
-
-
-def _write_inputs(options: argparse.Namespace, scratch: Path) -> dict[str, str]:
-    """Writes each reference's files; returns the loaders that can run, and the Python of each."""
-    pythons = {}
-    uri = options.jpeg
-    for name, (package, writer, _) in LOADERS.items():
-        if options.only and not name.startswith(tuple(options.only)):
-            continue
-        python = options.mosaic if name.startswith("mosaic") else sys.executable
-        if python is None or (python == sys.executable and importlib.util.find_spec(package) is None):
-            continue
-        folder = scratch / name.replace(" ", "_")
-        folder.mkdir()
-        if name.startswith("mosaic"):  # its environment has no Penstock: give it files
-            (scratch / "jpegs").mkdir()
-            for number, (content, _) in enumerate(_stored(uri)):
-                (scratch / "jpegs" / f"{number:06d}.jpg").write_bytes(content)
-            _call(python, ["--write", name, "--jpeg", str(scratch / "jpegs"), "--scratch", str(folder)])
-        elif writer:
-            _call(python, ["--write", name, "--jpeg", uri, "--scratch", str(folder)])
-        pythons[name] = python
-    return pythons
+Figures = dict[str, list[dict[str, float]]]  # by loader, one a round
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--photos",
-        type=Path,
-        default=HERE.parent.parent / "shared/data/clothing",
-        metavar="FOLDER",
-        help="photos as .../<label>/<name>.jpg; drawn ones if there is no such folder (default: %(default)s)",
-    )
-    parser.add_argument("--jpeg", metavar="DATASET", help="a committed dataset to load instead, stored as JPEG")
-    parser.add_argument("--raw", metavar="DATASET", help="with --jpeg: the same photos stored raw")
-    parser.add_argument("--mosaic", metavar="PYTHON", help="a Python that has mosaicml-streaming")
-    parser.add_argument("--rounds", type=int, help="how many times everything is run (default: 3)")
-    parser.add_argument("--seconds", type=float, help="for each loader and round (default: 3)")
-    parser.add_argument("--workers", type=int, nargs="+", help="threads or processes (default: 1 and 2)")
-    parser.add_argument("--quick", action="store_true", help="one round of half a second with 2 workers: two minutes")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="only loaders whose names start like this")
-    parser.add_argument("--json", metavar="FILE", help="write all measurements there")
-    parser.add_argument("--write", help=argparse.SUPPRESS)
-    parser.add_argument("--measure", help=argparse.SUPPRESS)
-    parser.add_argument("--scratch", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.write:
-        writer = LOADERS[options.write][1]
-        assert writer is not None
-        return writer(options.jpeg, Path(options.scratch))
-    if options.measure:
-        figures = measure(options.measure, options.jpeg, Path(options.scratch), options.workers[0], options.seconds)
-        return print(json.dumps(figures))
-    options.rounds = options.rounds or (1 if options.quick else 3)
-    options.seconds = options.seconds or (0.5 if options.quick else 3)
-    options.workers = options.workers or ([2] if options.quick else [1, 2])
+    options = _arguments()
+    peers = _peers.find(sorted({loader.package for loader in LOADERS.values()}), options.peers)
+    console = Console(stderr=True, highlight=False, markup=False)
+    names = [
+        name
+        for name, loader in LOADERS.items()
+        if loader.package in (*peers, "penstock")
+        and ("rows" if loader.data == "rows" else "photos") in options.only
+        and (not options.loaders or name.startswith(tuple(options.loaders)))
+    ]
     with tempfile.TemporaryDirectory(prefix="penstock-bench-") as scratch:
-        if not options.jpeg:
-            options.jpeg, options.raw = _prepare(options.photos, Path(scratch))
-        figures = _all_rounds(options, Path(scratch))
-    _show(figures)
-    if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=1))
-    return None
+        _write_data(options, names, peers, Path(scratch))
+        figures: Figures = {name: [] for name in names}
+        console.print(f"order of the rounds: --seed {options.seed}")
+        for number, order in enumerate(orders(names, options)):
+            for name in order:
+                if name not in figures:  # it failed
+                    continue
+                words = [name, f"{scratch}/{LOADERS[name].data}", options.workers, options.seconds]
+                try:
+                    measured = json.loads(_call(name, peers, "measure", *words).splitlines()[-1])
+                except RuntimeError as error:
+                    if name not in PEERS:
+                        raise
+                    del figures[name]
+                    console.print(f"left out: {error}")
+                    continue
+                figures[name].append(measured)
+                said = f"{measured['warm']:,.0f} examples/s, {1e6 * measured['cpu']:.0f} µs of CPU"
+                console.print(f"round {number + 1} of {options.rounds}: {name}: {said}")
+    rows = {section: list(_rows(section, figures)) for section in options.only}
+    versions = {each.package: each.version for each in peers.values()}
+    finish("load", rows, _notes(options, [name for name in PEERS if name not in figures]), options, figures, versions)
 
 
-def _prepare(photos: Path, scratch: Path) -> tuple[str, str]:
-    """Prepares the photos twice; returns the dataset stored as JPEG and the one stored raw."""
-    _photos.write(_photos.load(photos), PHOTOS, scratch / "photos")
+def _write_data(
+    options: argparse.Namespace, names: Sequence[str], peers: Mapping[str, _peers.Peer], scratch: Path
+) -> None:
+    """Writes what the loaders read, each kind in a folder of its name."""
+    kinds = {LOADERS[name].data: name for name in names}
+    if "rows" in kinds:
+        _prepare(str(CENSUS), options.census, scratch / "rows")
+    if kinds.keys() == {"rows"}:
+        return
+    _photos.write(_photos.load(options.photos), options.images, scratch / "photos")
     (scratch / "photos.py").write_text(RECIPE)
-    for name in ("jpeg", "raw"):
-        command = [sys.executable, "-m", "penstock.runners", "run", "--quiet", f"{scratch}/photos.py:{name}"]
-        subprocess.run([*command, "--input", scratch / "photos", "--output", scratch / name], check=True)
-    return str(scratch / "jpeg"), str(scratch / "raw")
+    for name in {"jpeg", *kinds} & {"jpeg", "raw"}:
+        _prepare(f"{scratch}/photos.py:{name}", scratch / "photos", scratch / name)
+    (scratch / "files").mkdir()
+    for number, record in enumerate(penstock.open_dataset(str(scratch / "jpeg")).source("train").records):
+        (scratch / f"files/{number:06d}.jpg").write_bytes(example_reader.parse(record)["image"][1])
+    for kind in kinds.keys() & WRITERS.keys():
+        (scratch / kind).mkdir()
+        _call(kinds[kind], peers, "write", kind, scratch / "files", scratch / kind)
+    shutil.rmtree(scratch / "photos")
 
 
-def _all_rounds(options: argparse.Namespace, scratch: Path) -> dict[str, list[dict[str, float]]]:
-    pythons = _write_inputs(options, scratch)
-    figures: dict[str, list[dict[str, float]]] = {}
-    for _ in range(options.rounds):
-        for workers in options.workers:
-            for name, python in pythons.items():
-                _one(figures, name, name, python, options.jpeg, scratch, workers, options.seconds)
-            if options.raw:
-                base = next(iter(LOADERS))
-                _one(figures, RAW, base, sys.executable, options.raw, scratch, workers, options.seconds)
-    return figures
+def _prepare(recipe: str, data: Path, output: Path) -> None:
+    command = [sys.executable, "-m", "penstock.runners", "run", "--quiet", recipe, "--input", data, "--output", output]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
-def _one(
-    figures: dict[str, list[dict[str, float]]], label: str, name: str, python: str, uri: str, scratch: Path,
-    workers: int, seconds: float,
-) -> None:  # fmt: skip
-    folder = scratch / name.replace(" ", "_")
-    arguments = ["--measure", name, "--jpeg", uri, "--scratch", str(folder), "--seconds", str(seconds)]
-    measured = _call(python, [*arguments, "--workers", str(workers)])
-    figures.setdefault(f"{label} x{workers}", []).append(measured)
+def _call(loader: str, peers: Mapping[str, _peers.Peer], command: str, *words: object) -> str:
+    """Runs a command of `_loaders.py` by the Python that has a loader's package; returns what it printed."""
+    peer = peers.get(LOADERS[loader].package)
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": ""}
+    if loader.startswith("penstock"):
+        environment["PYTHONPATH"] = str(Path(penstock.__path__[0]).parent)
+    python = peer.python if peer else sys.executable
+    result = subprocess.run(
+        [python, HERE / "_loaders.py", command, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=600,
+    )
+    if result.returncode:
+        raise RuntimeError(f"{loader}, {command}: exit code {result.returncode}\n{result.stderr[-1500:]}")
+    return result.stdout
 
 
-def _show(figures: dict[str, list[dict[str, float]]]) -> None:
-    print(f"{'examples/s':40} {'cold':>8} {'warm':>8}   warm, all rounds")
-    for name, rounds in sorted(figures.items(), key=lambda item: item[0][-1] + item[0]):
-        warm = sorted(entry["warm"] for entry in rounds)
-        cold = max(entry["cold"] for entry in rounds)
-        print(f"{name:40} {cold:8.0f} {warm[-1]:8.0f}   {' '.join(f'{value:.0f}' for value in warm)}")
-    most = max(int(name.rpartition("x")[2]) for name in figures)
-
-    def ratio(title: str, ours: str, theirs: list[str]) -> None:
-        """Prints ours divided by the best of theirs: the median of the rounds."""
-        names = [f"{name} x{most}" for name in theirs if f"{name} x{most}" in figures]
-        if f"{ours} x{most}" not in figures or not names:
-            return
-        pairs = zip(figures[f"{ours} x{most}"], *(figures[name] for name in names), strict=True)
-        ratios = sorted(mine["warm"] / max(other["warm"] for other in others) for mine, *others in pairs)
-        print(f"{title:66} {statistics.median(ratios):5.2f}   ({ratios[0]:.2f} to {ratios[-1]:.2f})")
-
-    peers = ["litdata", "webdataset", "mosaicml streaming"]
-    print(f"\nratios with {most} workers: the median of the rounds, and the spread")
-    ratio("tf with features / tf.data by hand without       (bar >= 1.0)", "penstock tf, features", ["tf.data by hand"])
-    tuned = ["tf.data by hand, not autotuned"]
-    ratio("tf with features / the same, without autotuning", "penstock tf, features", tuned)
-    ratio("tf decoded / the same", "penstock tf, decoded", tuned)
-    ratio("torch decoded / best of LitData, Mosaic, WebDataset", "penstock torch, decoded", peers)
-    ratio("torch with features / best of LitData, Mosaic, WebDataset (>= 1.4)", "penstock torch, features", peers)
-    ratio("numpy decoded / Grain with ArrayRecord", "penstock numpy, decoded", ["grain, array_record"])
-    ratio("raw / JPEG                                         (bar >= 4)", RAW, ["penstock numpy, decoded"])
-    ratio("host part / decoded alone                       (bar >= 0.95)", *_pair("host part"))
-    ratio("all features on the CPU / decoded alone", *_pair("features"))
+def _rows(section: str, figures: Figures) -> Iterator[Row]:
+    for name, rounds in figures.items():
+        if (LOADERS[name].data == "rows") == (section == "rows"):
+            warm = [each["warm"] for each in rounds]
+            cpu, first, cold = (median([each[key] for each in rounds]) for key in ("cpu", "first", "cold"))
+            ours = f"{1e6 * cpu:.1f} µs of CPU; an epoch's first batch after {1000 * first:.1f} ms"
+            unit = " rows/s" if section == "rows" else " images/s"
+            yield Row(name, ours, f"cold: {cold:,.0f}", median(warm), None, (min(warm), max(warm)), unit)
+    yield from _photo_claims(figures) if section == "photos" else _row_claims(figures)
 
 
-def _pair(part: str) -> tuple[str, list[str]]:
-    return f"penstock numpy, {part}", ["penstock numpy, decoded"]
+def _photo_claims(figures: Figures) -> Iterator[Row]:
+    best = "the best of LitData, WebDataset, Streaming, Grain, SPDL and DALI"
+    for claim, name, limit in (
+        ("PyTorch, decoded", "penstock torch, decoded", 2),
+        ("PyTorch, all features on the CPU", "penstock torch, features", 1.6),
+        ("PyTorch, stored raw", "penstock torch, raw", 3),
+    ):
+        yield from _ratio(figures, claim, name, PEERS, best, Bar(limit, at_least=True))
+    tuned, untuned = "tf.data by hand", "tf.data by hand, not autotuned"
+    claim, name = "TensorFlow, all features on the CPU", "penstock tf, features"
+    yield from _ratio(figures, claim, name, [untuned], f"{untuned}, no features", Bar(1, at_least=True))
+    yield from _ratio(figures, "  the same", name, [tuned], f"{tuned}, no features")
+    yield from _ratio(figures, "TensorFlow, decoded", "penstock tf, decoded", [untuned], untuned)
+    jpeg = "penstock numpy, decoded"
+    yield from _ratio(figures, "NumPy, raw", "penstock numpy, raw", [jpeg], "JPEG", Bar(5, at_least=True))
+    yield from _ratio(figures, "NumPy, host's part of features", "penstock numpy, host part", [jpeg], "decoded only")
+    yield from _ratio(figures, "NumPy, all features on the CPU", "penstock numpy, features", [jpeg], "decoded only")
+    yield from _cpu_ratio(figures, "NumPy, decoded: CPU time an image", jpeg, "bare decoder", Bar(1.15, at_least=False))
+
+
+def _row_claims(figures: Figures) -> Iterator[Row]:
+    ours, theirs = "penstock rows tf, features", "tf.data rows by hand"
+    what = "parse_example by hand, without features"
+    yield from _ratio(figures, "TensorFlow, all features", ours, [theirs], what)
+    yield from _cpu_ratio(figures, "  CPU time a row", ours, theirs)
+    if ours in figures:
+        cpu = [1e6 * each["cpu"] for each in figures[ours]]
+        yield Row("  CPU time a row", "", "", median(cpu), Bar(12, at_least=False, unit=" µs"), _spread(cpu), " µs")
+
+
+def _ratio(
+    figures: Figures, claim: str, ours: str, theirs: Sequence[str], what: str, bar: Bar | None = None
+) -> Iterator[Row]:
+    """A row of a rate compared with the best of others, round by round; none if either was left out."""
+    others = [figures[name] for name in theirs if name in figures]
+    if ours not in figures or not others:
+        return
+    best = [max(each["warm"] for each in rounds) for rounds in zip(*others, strict=True)]
+    by_round = [mine["warm"] / other for mine, other in zip(figures[ours], best, strict=True)]
+    shown = f"{median([each['warm'] for each in figures[ours]]):,.0f}"
+    yield Row(claim, shown, f"{median(best):,.0f}, {what}", median(by_round), bar, _spread(by_round))
+
+
+def _cpu_ratio(figures: Figures, claim: str, ours: str, theirs: str, bar: Bar | None = None) -> Iterator[Row]:
+    if ours in figures and theirs in figures:
+        a, b = ([1e6 * each["cpu"] for each in figures[name]] for name in (ours, theirs))
+        by_round = [mine / other for mine, other in zip(a, b, strict=True)]
+        reference = f"{median(b):.1f} µs, {theirs}"
+        yield Row(claim, f"{median(a):.1f} µs", reference, median(by_round), bar, _spread(by_round))
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    return min(values), max(values)
+
+
+def _notes(options: argparse.Namespace, missing: Sequence[str]) -> list[str]:
+    notes = [
+        f"{options.images} photos of 224x224 and {_census.ROWS} rows of the census an epoch, shuffled, with "
+        f"{options.workers} threads or processes on {os.cpu_count()} cores; epochs for {options.seconds:g} seconds, "
+        f"after one for the page cache; medians of {options.rounds} rounds",
+    ]
+    if missing and "photos" in options.only:
+        notes.append(f"left out, not installed or failed: {'; '.join(missing)}")
+    if options.quick:
+        notes.append("--quick: too short for rates; it shows that everything runs")
+    return notes
+
+
+def _arguments() -> argparse.Namespace:
+    parser = _options.parser(__doc__, SECTIONS, "1000 photos, one round of half a second: three minutes")
+    _options.add_photos(parser)
+    _options.add_census(parser)
+    parser.add_argument("--images", type=int, help="photos in an epoch (default: 4000)")
+    parser.add_argument("--seconds", type=float, help="for each loader and round (default: 3)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="threads or processes (all cores)")
+    parser.add_argument("--loaders", nargs="+", metavar="NAME", help="only those whose names start like this")
+    _peers.add_option(parser)
+    options = _options.parse(parser, SECTIONS)
+    if options.record and options.loaders:
+        parser.error("--record: expected all loaders, found --loaders")
+    options.images = options.images or (1000 if options.quick else 4000)
+    options.seconds = options.seconds or (0.5 if options.quick else 3)
+    return options
 
 
 if __name__ == "__main__":
