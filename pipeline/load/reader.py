@@ -189,15 +189,23 @@ class RecordReader(Reader):
         staged = None if part is None else StagedRecords(self.records, part)
         if self._raw and not self.batched:
             return self._raw.read(numbers, arrays, first, staged)
-        records, damage = (staged or self.records).read(numbers)
-        many = self.batched and len(records) > _FEW
-        left = self._decoder.write_all(records, arrays, first) if many else range(len(records))
-        for position in left:
-            if position in damage:
+        source = staged or self.records
+        damage = Damage()
+        rest: Iterable[tuple[int, bytes | Exception]]
+        if self.batched:
+            records, damage = source.read(numbers)
+            left = self._decoder.write_all(records, arrays, first) if len(records) > _FEW else range(len(records))
+            rest = ((position, damage.get(position, records[position])) for position in left)
+        else:
+            rest = source.each(numbers)
+        for position, record in rest:
+            if isinstance(record, Exception):
+                damage[position] = record
                 continue
             try:
-                with self.records.named(numbers[position]):
-                    self._decoder.write(records[position], arrays, first + position)
+                self._decoder.write(record, arrays, first + position)
+            except ValueError as error:
+                damage[position] = self.records.undecodable(numbers[position], error)
             except READ_ERRORS as error:
                 damage[position] = error
         return damage

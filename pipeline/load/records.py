@@ -4,6 +4,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from typing import Any, TypeAlias
 
@@ -87,7 +88,9 @@ class ShardRecords:
         shard, start, stop = self._find(number)
         source = self._open.source(shard)
         record, footer = source.frame(start, stop)
-        if not _is_whole(google_crc32c.value(record), footer) and source.forget(start, stop):
+        if _is_whole(google_crc32c.value(record), footer):
+            return record
+        if source.forget(start, stop):
             record, footer = source.frame(start, stop)
         self._check(number, google_crc32c.value(record), footer)
         return record
@@ -113,6 +116,35 @@ class ShardRecords:
         for part in self._way(shard for shard, _ in jobs)(read, jobs):
             damage |= part
         return records, damage
+
+    def each(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes | Exception]]:
+        """Records' bytes, checked, in the order of storage, each read when it is asked for, if that is fast.
+
+        So what takes it finds it in the processor's cache: 32 images of 20 kB that are read together are not.
+
+        Args:
+          numbers: From 0 to len - 1, in any order.
+
+        Yields:
+          A position in `numbers`, and the record, or why it cannot be given.
+        """
+        if not self._is_random_access:
+            records, damage = self.read(numbers)
+            yield from ((position, damage.get(position, record)) for position, record in enumerate(records))
+            return
+        order = sorted(range(len(numbers)), key=numbers.__getitem__)
+        yield from zip(order, in_time(lambda position: self._try(numbers[position]), order), strict=True)
+
+    @cached_property
+    def _is_random_access(self) -> bool:
+        """Whether all shards are on local disks, and not compressed."""
+        return not any(shard.compressed or not files.is_local(shard.uri) for shard in self.shards)
+
+    def _try(self, number: int) -> bytes | Exception:
+        try:
+            return self[number]
+        except READ_ERRORS as error:
+            return error
 
     def _way(self, shards: Iterable[int]) -> Callable[[Callable[[Item], Result], Sequence[Item]], Iterable[Result]]:
         """How some shards are read: where each takes much memory, one after the other."""
@@ -213,8 +245,12 @@ class ShardRecords:
         try:
             yield
         except ValueError as error:
-            shard, inside = self.locate(number)
-            raise DamagedRecordError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`") from error
+            raise self.undecodable(number, error) from error
+
+    def undecodable(self, number: int, error: ValueError) -> DamagedRecordError:
+        """The error that says which record cannot be decoded."""
+        shard, inside = self.locate(number)
+        return DamagedRecordError(f"{shard.uri}: record {inside}: {error}; run `penstock verify`")
 
     def _find(self, number: int) -> tuple[int, int, int]:
         """The shard of a record, and where in it the record begins and ends."""

@@ -1,6 +1,6 @@
 """Records that were fetched ahead, for those who read a batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
 
 import google_crc32c
@@ -51,6 +51,11 @@ class StagedRecords:
                 records[position] = contents[place]
             damage |= {again[place]: error for place, error in errors.items()}
         return records, damage
+
+    def each(self, numbers: Sequence[int]) -> Iterator[tuple[int, bytes | Exception]]:
+        """See `ShardRecords.each`."""
+        records, damage = self.read(numbers)
+        return ((position, damage.get(position, record)) for position, record in enumerate(records))
 
     def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Damage:
         """See `ShardRecords.read_into`."""

@@ -36,6 +36,27 @@ def test_records_pickle(records: ShardRecords) -> None:
     assert pickle.loads(pickle.dumps(records))[3] == RECORDS[3]
 
 
+@pytest.mark.parametrize("name", ["{}", "{}.gz"])
+def test_each_record_is_given_or_says_why_not(tmp_path: Path, name: str) -> None:
+    shards = [write_shard(tmp_path, name.format(number), RECORDS[number : number + 2]) for number in (0, 2)]
+    records = ShardRecords(shards)
+    assert dict(records.each([3, 0, 2, 0])) == {0: RECORDS[3], 1: RECORDS[0], 2: RECORDS[2], 3: RECORDS[0]}
+    Path(shards[1].uri).unlink()
+    given = dict(ShardRecords(shards).each([3, 0]))
+    assert given[1] == RECORDS[0]
+    assert isinstance(given[0], DatasetError)
+    assert "/2" in str(given[0])
+
+
+def test_a_record_is_read_when_it_is_asked_for(records: ShardRecords, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(ShardRecords, "__getitem__", lambda _, number: read.append(number) or RECORDS[number])
+    given = records.each([3, 0, 2])
+    assert next(given) == (1, RECORDS[0])
+    assert read == [0]
+    assert list(given) == [(2, RECORDS[2]), (0, RECORDS[3])]
+
+
 def test_a_store_is_read_in_ranges(tmp_path: Path) -> None:
     records = ShardRecords([write_shard(tmp_path, "0", RECORDS, prefix="file://")])
     assert [records[number] for number in (3, 0, 2)] == [RECORDS[3], RECORDS[0], RECORDS[2]]

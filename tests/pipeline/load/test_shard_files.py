@@ -224,6 +224,13 @@ def test_a_fast_disk_needs_no_threads(shards: list[Any], monkeypatch: pytest.Mon
     assert len(ShardRecords(shards[:1]).read(numbers)[0]) == len(numbers)
 
 
+def test_the_time_between_two_reads_is_not_the_disks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shard_files, "ThreadPoolExecutor", None)
+    monkeypatch.setattr(shard_files, "_SLOW", 1e-3)
+    for number in shard_files.in_time(abs, range(2 * shard_files._TRIED)):
+        time.sleep(2e-3 if number < shard_files._TRIED else 0)
+
+
 def test_slow_shards_of_a_disk_are_read_side_by_side(shards: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shard_files, "_SLOW", 0.0)
     records, together = ShardRecords(shards), threading.Barrier(SHARDS - shard_files._TRIED, timeout=20)
