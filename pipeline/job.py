@@ -17,6 +17,7 @@ import cloudpickle
 from .analysis import advice
 from .commit import drift
 from .commit.budget import Budget
+from .commit.drift import DriftLimits
 from .cores import cores
 from .errors import OverBudgetError, RequestError
 from .formats import paths, raw_schema
@@ -64,6 +65,7 @@ class RunRequest:
       workers: Worker processes.
       isolate: Seconds that an example may take in a process of its own; None: no isolation.
       single_writer: The user's word that nobody else writes the dataset meanwhile: its store may ignore conditions.
+      drift: How far the new generation may be from the current one; None: however far.
     """
 
     recipe: LoadedRecipe
@@ -74,6 +76,7 @@ class RunRequest:
     workers: int = 1
     isolate: float | None = None
     single_writer: bool = False
+    drift: DriftLimits | None = None
 
     @property
     def worker_threads(self) -> int:
@@ -115,6 +118,8 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
         root = files.absolute(request.input)
         hash_payloads = _in_folder(request, hasher) if hasher else None
         new_plan = make_plan(request.recipe.recipe, root, request.worker_threads, request.isolate, hash_payloads)
+    if request.drift:
+        drift.expect_schema(request.output, current, new_plan.table_schema, new_plan.features)
     warnings = list(new_plan.inventory.warnings)
     if new_plan.table_schema is not None:
         warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
@@ -368,7 +373,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             dataset=output,
             generation_id=planned.generation_id,
             run=run,
-            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             origin=_origin(request, planned, preparer),
             plan=PlanTotals(
                 units=len(plan.units) + plan.targets,
@@ -383,6 +388,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             statistics=recipe.statistics,
             budget=budget,
             replaces=planned.current,
+            drift=request.drift,
             own=own,
             versions=versions,
         ),

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -13,6 +13,7 @@ from ..pipeline.formats.printable import printable
 from . import process
 
 if TYPE_CHECKING:
+    from ..pipeline.commit.drift import DriftLimits
     from .follow import Result
 
 _EXIT_CODES = """\b
@@ -52,6 +53,19 @@ def main() -> None:
     \b
       penstock demo
     """
+
+
+def _share(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
+    """Reads a share: `0.01` or `1%`."""
+    if text is None:
+        return None
+    try:
+        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise click.BadParameter(f"expected a share such as 0.01 or 1%, found {text!r}", param=parameter)
+    return share
 
 
 class _RunCommand(click.Command):
@@ -105,6 +119,17 @@ class _RunCommand(click.Command):
     metavar="N|FRACTION",
     help="How many examples may fail before the run does: 25, 0.01 or 1%.",
 )
+@click.option(
+    "--fail-on-drift",
+    is_flag=True,
+    help="Commit only what is like the current generation: columns, types, features; values within the limits.",
+)
+@click.option("--max-new-values", callback=_share, metavar="FRACTION", help="Of a column's values.  [default: 1%]")
+@click.option("--max-mean-shift", type=click.FloatRange(0), help="In standard deviations.  [default: 0.5]")
+@click.option("--max-missing-growth", callback=_share, metavar="FRACTION", help="Of a column's values.  [default: 1%]")
+@click.option(
+    "--max-share-shift", callback=_share, metavar="FRACTION", help="Of labels, classes and strings.  [default: 10%]"
+)
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own: survives decoders that hang or die.")
 @click.option(
     "--timeout",
@@ -141,6 +166,11 @@ def run(
     workers: int | None,
     threads: int | None,
     max_quarantined: str,
+    fail_on_drift: bool,
+    max_new_values: float | None,
+    max_mean_shift: float | None,
+    max_missing_growth: float | None,
+    max_share_shift: float | None,
     isolate: bool,
     timeout: float,
     single_writer: bool,
@@ -190,6 +220,15 @@ def run(
             workers or 1,
             timeout if isolate else None,
             single_writer,
+            _drift_limits(
+                fail_on_drift,
+                {
+                    "new_values": max_new_values,
+                    "mean": max_mean_shift,
+                    "missing": max_missing_growth,
+                    "shares": max_share_shift,
+                },
+            ),
         )
         if dry_run:
             warnings = check_engine(engine, request)
@@ -260,6 +299,19 @@ def attach(
                 _finish(dataset, result, on_commit, quiet, as_json)
             elif not quiet:
                 click.echo(json.dumps({"status": "cancelled", "dataset": dataset}) if as_json else "cancelled")
+
+
+def _drift_limits(fails: bool, given: Mapping[str, float | None]) -> "DriftLimits | None":
+    """How far a run may drift; raises RequestError where limits are given that nothing would ask for."""
+    from ..pipeline.commit.drift import DriftLimits
+
+    limits = {name: limit for name, limit in given.items() if limit is not None}
+    if limits and not fails:
+        raise RequestError(
+            "--max-new-values, --max-mean-shift, --max-missing-growth, --max-share-shift: expected --fail-on-drift "
+            "beside them, found none; add it, or leave them out"
+        )
+    return DriftLimits(**limits) if fails else None
 
 
 def _check_hook(hook: str | None, detach: bool) -> None:

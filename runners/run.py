@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..pipeline.build.journal import FinishedUnits
+from ..pipeline.commit.drift import expect_like
 from ..pipeline.commit.sealing import has_record
 from ..pipeline.errors import PenstockError, RequestError
 from ..pipeline.formats import paths
@@ -91,6 +92,8 @@ def run(
     reporter.planned(planned)
     existing = find_existing(request.output, planned)
     if existing.manifest and existing.pointer and not existing.damage:
+        if request.drift and existing.pointer != planned.current:
+            expect_like(request.output, planned.current, existing.manifest, request.drift)
         if take(request.output, planned, existing.pointer):
             return Result("up_to_date", existing.manifest)
         existing = Existing({})

@@ -48,6 +48,7 @@ from ..storage import files
 from . import drift, duplicates, golden, statistics, suspects
 from .budget import Budget
 from .column_warnings import describe_notes
+from .drift import DriftLimits
 from .duplicates import Duplicates
 from .examples import Listed, first_filtered, first_quarantined
 from .golden import Golden
@@ -98,6 +99,7 @@ class CommitOptions(Carrying):
       replaces: The pointer when the run began.
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
       inputs: The file with what the units read; None until it is written.
+      drift: How far the values may be from the current generation's; None: however far.
     """
 
     dataset: str
@@ -112,6 +114,7 @@ class CommitOptions(Carrying):
     replaces: Pointer | None
     superseded: str | None = None
     inputs: StoredFile | None = None
+    drift: DriftLimits | None = None
 
     @property
     def root(self) -> str:
@@ -209,6 +212,8 @@ def commit(options: CommitOptions) -> Manifest:
     splits = _splits(options, finished, journals, totals)
     merged = merge_summaries(options.root, journals)
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
+    if options.drift:
+        drift.expect_values(options.dataset, options.replaces, summary, merged, options.drift)
     graph, graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
     equal = duplicates.find_duplicates(options.root, journals)
     warnings = (

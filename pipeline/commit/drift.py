@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...transforms.counts import Counts
-from ..errors import DatasetError
+from ..build.journal import merge_summaries, read_kept
+from ..errors import DatasetError, PenstockError, RequestError
 from ..formats import paths, raw_schema
-from ..formats.manifest import Manifest
+from ..formats.features import Feature
+from ..formats.manifest import Manifest, read_stored
 from ..formats.pointer import Pointer
 from ..prepare.summaries import DISTINCT, Summaries
 from ..splits.hashing import hash64
@@ -74,26 +76,151 @@ def compare_values(
         return []
     before = _read_statistics(dataset, current).get("features", {})
     old_hashes = _read_values(dataset, current)
-    changes = []
     counted = dict(_counted(summaries))
-    for name in sorted(counted.keys() & old_hashes.keys()):
-        counts = counted[name]
-        new = {value: count for value, count in counts.items() if _hash(value) not in old_hashes[name]}
-        changes += _new_values(name, new, counts)
+    changes = [
+        change
+        for name, new, counts in _unseen(before, old_hashes, statistics, counted)
+        for change in _new_values(name, new, counts)
+    ]
     for name, entry in statistics["features"].items():
         old = before.get(name, {})
         if name in counted or entry["kind"] != old.get("kind"):
             continue
-        if entry["kind"] == "label":
-            counts = entry["counts"]
-            new = {value: count for value, count in counts.items() if value not in old["counts"]}
-            changes += _new_values(name, new, counts)
-        elif entry["kind"] == "number" and "min" in entry and "min" in old:
+        if entry["kind"] == "number" and "min" in entry and "min" in old:
             changes += _new_range(name, entry, old)
         elif entry["kind"] == "text" and name in old_hashes:
             count = len(old_hashes[name])
             changes.append(f"column {name!r}: it has more than {DISTINCT:,} distinct values, and had {count}")
     return changes
+
+
+def _unseen(
+    before: Mapping[str, Any],
+    old_hashes: Mapping[str, set[int]],
+    statistics: Mapping[str, Any],
+    counted: Mapping[str, Mapping[bytes, int]],
+) -> Iterator[tuple[str, dict[Any, int], Mapping[Any, int]]]:
+    """Of each counted column, and of labels: its name, the counts of its values that are new, and those of all."""
+    for name in sorted(counted.keys() & old_hashes.keys()):
+        counts = counted[name]
+        yield name, {value: count for value, count in counts.items() if _hash(value) not in old_hashes[name]}, counts
+    for name, entry in statistics["features"].items():
+        if name not in counted and entry["kind"] == before.get(name, {}).get("kind") == "label":
+            labels, old = entry["counts"], before[name]["counts"]
+            yield name, {value: count for value, count in labels.items() if value not in old}, labels
+
+
+@dataclass(frozen=True)
+class DriftLimits:
+    """How far a new generation may be from the current one; what is beyond fails a run with `--fail-on-drift`.
+
+    Attributes:
+      new_values: The share of a counted column's values, or of labels, that the current generation does not have.
+      mean: How far a mean may move, in standard deviations; see `Shift`.
+      missing: By how much the share of missing values may grow.
+      shares: How much the shares of counted values may move; see `Shift`.
+    """
+
+    new_values: float = 0.01
+    mean: float = 0.5
+    missing: float = 0.01
+    shares: float = 0.1
+
+
+def expect_schema(
+    dataset: str, current: Pointer | None, columns: pa.Schema | None, features: Mapping[str, Feature]
+) -> None:
+    """Raises RequestError where a table's raw columns, or the stored features, are not those of the current generation.
+
+    Args:
+      dataset: The dataset's URI.
+      current: The pointer to its current generation; None: there is none, and nothing to be like.
+      columns: The raw columns; None where files are the input.
+      features: What would be stored.
+
+    Raises:
+      RequestError: they differ.
+      DatasetError: the current generation's manifest is damaged.
+    """
+    if current is None:
+        return
+    before = Manifest.load_pointed(dataset, current)
+    changes = []
+    if columns is not None and before.origin.schema is not None:
+        changes += raw_schema.compare(raw_schema.from_text(before.origin.schema), columns)
+    for name in dict.fromkeys([*before.features, *features]):
+        old, new = before.features.get(name), features.get(name)
+        if old != new and not any(f" {name!r}" in change for change in changes):
+            changes.append(f"feature {name!r}: {_describe(new)}, was {_describe(old)}")
+    if changes:
+        raise RequestError(
+            f"--fail-on-drift: expected the columns and features of generation {current.generation}, found "
+            f"{'; '.join(changes)}; nothing was done: fix the input, or accept this by a run without --fail-on-drift"
+        )
+
+
+def _describe(feature: Feature | None) -> str:
+    if feature is None:
+        return "none"
+    return " ".join(str(part) for part in (feature.kind, feature.dtype, list(feature.shape), feature.encoding) if part)
+
+
+def expect_values(
+    dataset: str,
+    current: Pointer | None,
+    statistics: Mapping[str, Any],
+    summaries: Summaries,
+    limits: DriftLimits,
+) -> None:
+    """Raises PenstockError where a generation's values are further from the current one's than some limits.
+
+    Args:
+      dataset: The dataset's URI.
+      current: The pointer to its current generation; None: there is none, and nothing to be like.
+      statistics: The new generation's statistics.json.
+      summaries: What these statistics come from.
+      limits: How far they may be.
+
+    Raises:
+      PenstockError: they are further.
+      DatasetError: the current generation's statistics are damaged.
+    """
+    if current is None:
+        return
+    stored = Manifest.load_pointed(dataset, current).statistics
+    before = json.loads(read_stored(dataset, stored.file))
+    old_hashes = _decode_values(read_stored(dataset, stored.values))
+    changes = []
+    for name, new, counts in _unseen(before["features"], old_hashes, statistics, dict(_counted(summaries))):
+        if sum(new.values()) > limits.new_values * sum(counts.values()):
+            changes += _new_values(name, new, counts)
+    for name, shift in measure(before, statistics).items():
+        if shift.mean is not None and shift.mean > limits.mean:
+            changes.append(f"column {name!r}: its mean moved by {shift.mean:.3g} standard deviations")
+        if shift.missing is not None and shift.missing > limits.missing:
+            changes.append(f"column {name!r}: {shift.missing:.2%} more of its values are missing")
+        if shift.shares is not None and shift.shares > limits.shares:
+            changes.append(f"column {name!r}: the shares of its values moved by {shift.shares:.2%}")
+    if changes:
+        raise PenstockError(
+            f"--fail-on-drift: expected values like those of generation {current.generation}, found "
+            f"{'; '.join(changes)}; nothing was committed: fix the input, give wider limits (--max-new-values, "
+            "--max-mean-shift, --max-missing-growth, --max-share-shift), or accept this by a run without "
+            "--fail-on-drift, which keeps the work that is done"
+        )
+
+
+def expect_like(dataset: str, current: Pointer | None, manifest: Manifest, limits: DriftLimits) -> None:
+    """As `expect_schema` and `expect_values`, of a generation that is there already.
+
+    Raises:
+      PenstockError: it is further from the current one than the limits.
+    """
+    columns = None if manifest.origin.schema is None else raw_schema.from_text(manifest.origin.schema)
+    expect_schema(dataset, current, columns, manifest.features)
+    statistics = json.loads(read_stored(dataset, manifest.statistics.file))
+    merged = merge_summaries(files.join(dataset, manifest.generation), read_kept(dataset, manifest))
+    expect_values(dataset, current, statistics, merged, limits)
 
 
 @dataclass(frozen=True)
@@ -201,10 +328,14 @@ def _hash(value: bytes) -> int:
 def _read_values(dataset: str, current: Pointer) -> dict[str, set[int]]:
     """Column to the hashes of its values, in the current generation."""
     try:
-        content = files.read_bytes(files.join(dataset, current.generation, paths.VALUES))
-        table = pa.ipc.open_stream(content).read_all()
+        return _decode_values(files.read_bytes(files.join(dataset, current.generation, paths.VALUES)))
     except (OSError, pa.ArrowException):
         return {}  # a damaged old generation is not this run's concern
+
+
+def _decode_values(content: bytes) -> dict[str, set[int]]:
+    """Reads the bytes of values.arrow: column to the hashes of its values."""
+    table = pa.ipc.open_stream(content).read_all()
     names = pc.unique(table["column"]).to_pylist()
     return {name: set(table.filter(pc.equal(table["column"], name))["hash"].to_pylist()) for name in names}
 
