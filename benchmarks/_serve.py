@@ -3,7 +3,8 @@
 Usage: _serve.py KIND CONTESTANT DATA REQUESTS OUTPUT
 
 KIND is `photo`, and DATA a folder that has `photos/*.jpg` and the exported model `photo`; or `row`, and it has
-`census/adult.data` and the exported model `row`. OUTPUT gets the percentiles as JSON.
+`census/adult.data` and the exported model `row`. OUTPUT gets the percentiles as JSON. An
+answer is what a model would be given next: tensors of TensorFlow's, or arrays of NumPy's.
 """
 
 import csv
@@ -48,7 +49,7 @@ def exported_photo(data: Path) -> Answer:
     import tensorflow as tf
 
     model = load_model(data / "photo")
-    return lambda content: model(image=tf.constant([content]))["image"].numpy()
+    return lambda content: model(image=tf.constant([content]))["image"]
 
 
 def pillow(_: Path) -> Answer:
@@ -74,7 +75,7 @@ def tensorflow_photo(_: Path) -> Answer:
         pixels = tf.image.resize(tf.io.decode_jpeg(content, 3), [SIDE, SIDE], antialias=True)
         return ((pixels - MEAN) / DEVIATION)[tf.newaxis]
 
-    return lambda content: answer(tf.constant(content)).numpy()
+    return lambda content: answer(tf.constant(content))
 
 
 def exported_row(data: Path) -> Answer:
@@ -87,7 +88,7 @@ def exported_row(data: Path) -> Answer:
 
     def answer(row: dict[str, Any]) -> Any:
         given = {name: tf.constant([row[names[name]]], dtype) for name, dtype in dtypes.items()}
-        return {name: value.numpy() for name, value in model(**given).items()}
+        return model(**given)
 
     return answer
 

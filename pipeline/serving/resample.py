@@ -53,12 +53,13 @@ def resample(image: tf.Tensor, height: Any, width: Any, box: tf.Tensor, filter_n
     Returns:
       uint8 [height, width, channels].
     """
-    left, top, right, bottom = tf.unstack(box)
-    shape, channels = tf.shape(image), image.shape[-1]
-    rows = tf.reshape(image, [shape[0], -1])
-    columns = _pass(rows, _weights(shape[0], top, bottom - top, height, filter_name), 1)
-    rows = _pass(columns, _weights(shape[1], left, right - left, width, filter_name), channels)
-    values = tf.reshape(rows, [height, width, channels])
+    with tf.device("CPU"):  # a GPU may multiply with fewer digits, and add in another order
+        left, top, right, bottom = tf.unstack(box)
+        shape, channels = tf.shape(image), image.shape[-1]
+        rows = tf.reshape(image, [shape[0], -1])
+        columns = _pass(rows, _weights(shape[0], top, bottom - top, height, filter_name), 1)
+        rows = _pass(columns, _weights(shape[1], left, right - left, width, filter_name), channels)
+        values = tf.reshape(rows, [height, width, channels])
     values.set_shape([None, None, channels])
     return values
 
@@ -82,8 +83,7 @@ class _Weights(NamedTuple):
 def _pass(values: tf.Tensor, weights: _Weights, channels: int) -> tf.Tensor:
     """One pass: uint8 [available * channels, m] to [m, size * channels], transposed on the way.
 
-    A product with a sparse matrix of floats: exact, as long as no sum needs more digits than they have. On the CPU: a
-    GPU may multiply with fewer digits.
+    A product with a sparse matrix of floats: exact, as long as no sum needs more digits than they have.
     """
     indices, entries = _entries(weights, channels)
     size = tf.shape(weights.first, tf.int64)[0]
@@ -97,8 +97,7 @@ def _pass(values: tf.Tensor, weights: _Weights, channels: int) -> tf.Tensor:
         total = tf.raw_ops.SparseMatrixMatMul(a=matrix, b=tf.cast(values, dtype), transpose_output=True)
         return tf.cast(tf.clip_by_value(total + 0.5, 0.0, 255.0), tf.uint8)
 
-    with tf.device("CPU"):
-        return tf.cond(most < _SINGLE, lambda: product(tf.float32), lambda: product(tf.float64))
+    return tf.cond(most < _SINGLE, lambda: product(tf.float32), lambda: product(tf.float64))
 
 
 def _entries(weights: _Weights, channels: int) -> tuple[tf.Tensor, tf.Tensor]:
