@@ -3,8 +3,8 @@
 Usage: _serve.py KIND CONTESTANT DATA REQUESTS OUTPUT
 
 KIND is `photo`, and DATA a folder that has `photos/*.jpg` and the exported model `photo`; or `row`, and it has
-`census/adult.data` and the exported model `row`. OUTPUT gets the percentiles as JSON. An
-answer is what a model would be given next: tensors of TensorFlow's, or arrays of NumPy's.
+`census/adult.data` and the exported model `row`. OUTPUT gets the percentiles as JSON. An answer is what a
+model would be given next: tensors of TensorFlow's, or arrays of NumPy's.
 """
 
 import csv
