@@ -6,6 +6,8 @@ what becomes of them.
 In the examples, `inputs_of(x=[1.0, None])` is what `features` receives of such a column, with its statistics.
 """
 
+from contextlib import nullcontext
+from functools import partial
 from typing import Any, Literal
 
 from .check import expect, is_int
@@ -54,12 +56,35 @@ def vocabulary(
     import tensorflow as tf
     import tensorflow_transform as tft
 
-    if name in inputs.missing:  # a missing integer is not the token "0"
+    if name in inputs.missing and inputs[name].dtype != tf.string:  # a missing integer is not the token "0"
         values = tf.where(inputs.missing[name], "", values)
-    ids = tft.apply_vocabulary(values, path, num_oov_buckets=oov_buckets, default_value=-1)
+    ids = tft.apply_vocabulary(
+        values, path, num_oov_buckets=oov_buckets, default_value=-1, lookup_fn=partial(_look_up, size, oov_buckets)
+    )
     if missing == "oov" or name not in inputs.missing:
         return ids
     return tf.where(inputs.missing[name], size + oov_buckets, ids)
+
+
+def _look_up(size: Any, buckets: int, strings: Any, path: Any) -> tuple[Any, Any]:
+    """The ids of strings in a vocabulary's file, and how many ids there are.
+
+    As tf.lookup.StaticVocabularyTable gives them, which is two tables, of which each is traced and saved.
+    """
+    import tensorflow as tf
+
+    if isinstance(strings, tf.RaggedTensor):
+        ids, count = _look_up(size, buckets, strings.flat_values, path)
+        return strings.with_flat_values(ids), count
+    is_known = not tf.is_symbolic_tensor(path)
+    with tf.init_scope() if is_known else nullcontext():  # a table is made once, not whenever the graph runs
+        line, number = tf.lookup.TextFileIndex.WHOLE_LINE, tf.lookup.TextFileIndex.LINE_NUMBER
+        initializer = tf.lookup.TextFileInitializer(path, tf.string, line, tf.int64, number)
+        table = tf.lookup.StaticHashTable(initializer, -1)
+    ids = table.lookup(strings)
+    if buckets:
+        ids = tf.where(tf.equal(ids, -1), size + tf.strings.to_hash_bucket_fast(strings, buckets), ids)
+    return ids, size + buckets
 
 
 def vocabulary_size(

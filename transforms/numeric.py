@@ -10,6 +10,8 @@ In the examples, `inputs_of(x=[1.0, None])` is what `features` receives of such 
 import math
 from typing import Any, Literal, get_args
 
+import numpy as np
+
 from .categorical import as_text, find
 from .check import expect, is_int
 from .inputs import Inputs, column_of
@@ -43,7 +45,8 @@ def standardize(inputs: Inputs, name: str, *, missing: Missing = "mean", clip: f
     expect(clip is None or _is_number(clip, above=0), "standardize(clip=...)", "None or a number above 0", clip)
     values, absent = _column_numbers(inputs, name, "standardize", "tft.scale_to_z_score")
     moments = inputs.statistics.moments(name)
-    return _scaled(values, absent, *_safe(moments.mean, moments.std), moments.mean, missing, clip)
+    mean, divisor = _safe(moments.mean, moments.std)
+    return _scaled(values, absent, mean, divisor, mean, missing, clip)
 
 
 def standardize_by_key(
@@ -93,7 +96,8 @@ def standardize_by_key(
     if key in inputs.missing:
         known &= ~inputs.missing[key]
     mean, std = tf.where(known, mean, whole.mean), tf.where(known, std, whole.std)
-    return _scaled(values, absent, *_safe(mean, std), mean, missing, clip)
+    mean, divisor = _safe(mean, std)
+    return _scaled(values, absent, mean, divisor, mean, missing, clip)
 
 
 def min_max(
@@ -130,7 +134,7 @@ def min_max(
     moments = inputs.statistics.moments(name)
     # rounded as the values are, so that the smallest and the largest become exactly low and high
     smallest, largest = (tf.cast(tf.cast(end, inputs[name].dtype), tf.float64) for end in (moments.min, moments.max))
-    values = _filled(values, absent, moments.mean, missing)
+    values = _filled(values, absent, _zero_for_nan(moments.mean), missing)
     spread = largest - smallest
     varies = spread > 0  # False of NaN
     share = (values - smallest) / tf.where(varies, spread, tf.ones_like(spread))
@@ -170,7 +174,8 @@ def robust_scale(
     values, absent = _column_numbers(inputs, name, "robust_scale", "tft.quantiles")
     quartiles = inputs.statistics.quantiles(name, 4, epsilon)
     median = quartiles[1]
-    return _scaled(values, absent, *_safe(median, quartiles[2] - quartiles[0]), median, missing, clip)
+    median, divisor = _safe(median, quartiles[2] - quartiles[0])
+    return _scaled(values, absent, median, divisor, median, missing, clip)
 
 
 def bucketize(inputs: Inputs, name: str, num_buckets: int, *, epsilon: float = 0.01) -> Any:
@@ -353,8 +358,9 @@ def _column_numbers(inputs: Inputs, name: str, function: str, instead: str) -> t
 def _absent(inputs: Inputs, name: str, values: Any) -> Any:
     import tensorflow as tf
 
-    absent = inputs.missing[name] if name in inputs.missing else tf.zeros_like(values, tf.bool)
-    return absent | ~tf.math.is_finite(values) if values.dtype.is_floating else absent
+    if values.dtype.is_floating:
+        return ~tf.math.is_finite(values)  # what is missing is NaN
+    return inputs.missing[name] if name in inputs.missing else tf.zeros_like(values, tf.bool)
 
 
 def _scaled(values: Any, absent: Any, shift: Any, divisor: Any, middle: Any, missing: Missing, clip: Any) -> Any:
@@ -372,20 +378,25 @@ def _filled(values: Any, absent: Any, middle: Any, missing: Missing) -> Any:
 
     if missing == "keep":
         return tf.where(absent, tf.constant(math.nan, tf.float64), values)
-    filling = _zero_for_nan(middle) if missing == "mean" else tf.zeros_like(values)
-    return tf.where(absent, filling, values)
+    return tf.where(absent, middle if missing == "mean" else tf.zeros_like(values), values)
 
 
 def _safe(shift: Any, divisor: Any) -> tuple[Any, Any]:
     """What to subtract and to divide by, also where a column is constant or has no values."""
     import tensorflow as tf
 
+    known = tf.get_static_value(divisor)  # then one operation does for three, of each of maybe a thousand columns
+    if known is not None:
+        return _zero_for_nan(shift), tf.constant(np.where(known > 0, known, 1.0), divisor.dtype)
     return _zero_for_nan(shift), tf.where(divisor > 0, divisor, tf.ones_like(divisor))  # NaN > 0 is false
 
 
 def _zero_for_nan(value: Any) -> Any:
     import tensorflow as tf
 
+    known = tf.get_static_value(value)
+    if known is not None:
+        return tf.constant(np.where(np.isnan(known), 0.0, known), value.dtype)
     return tf.where(tf.math.is_nan(value), tf.zeros_like(value), value)
 
 

@@ -3,17 +3,20 @@
 import json
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
-from tensorflow_transform import annotators, graph_tools, impl_helper
+from tensorflow.python.eager import wrap_function
+from tensorflow_transform import annotators, graph_context, graph_tools, impl_helper, schema_inference
+from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from ..formats.features import Feature
 from ..prepare.summaries import Summaries
 from ..storage import files
-from .preprocessing import make_preprocessing_fn
+from .preprocessing import Tensors, make_preprocessing_fn
 from .schema import example_schema, stored_specs
 from .statistics import KnownStatistics
 from .trace import Analysis
@@ -34,7 +37,62 @@ def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: 
     statistics = KnownStatistics(analysis.features, summaries, temp_path)
     function = make_preprocessing_fn(analysis.features_fn, analysis.features, lambda _: statistics)
     files.remove(graph_path)  # of an attempt that was killed
-    impl_helper.analyze_in_place(function, False, None, stored_specs(analysis.features), graph_path)
+    annotations: list[dict[str, Any]] = []
+
+    def annotated(stored: Tensors) -> Tensors:
+        outputs = function(stored)
+        annotations.append(_annotations(outputs))
+        return outputs
+
+    # As `impl_helper.analyze_in_place` does, which traces once more for the annotations.
+    context = graph_context.TFGraphContext(module_to_export=tf.Module(), temp_dir=None, evaluated_replacements=None)
+    traced = impl_helper.get_traced_transform_fn(annotated, stored_specs(analysis.features), context)
+    saved_model = files.join(graph_path, tft.TFTransformOutput.TRANSFORM_FN_DIR)
+    concrete = saved_transform_io_v2.write_v2_saved_model(
+        context.module_to_export, traced, "transform_fn", saved_model
+    )
+    schema = schema_inference.infer_feature_schema_v2(
+        concrete.structured_outputs, lambda: _evaluate(concrete, annotations[-1]), True
+    )
+    metadata_io.write_metadata(
+        dataset_metadata.DatasetMetadata(schema), files.join(graph_path, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
+    )
+
+
+def _annotations(outputs: Tensors) -> dict[str, Any]:
+    """What was said of the outputs while they were traced, as tensors: ranges of integers, protos, sparse shapes.
+
+    As the function of `schema_inference.get_traced_metadata_fn` gives it.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    names = schema_inference._get_tensor_value_to_key_map(outputs)
+    ranges = schema_inference._get_schema_overrides(
+        graph,
+        names,
+        schema_inference._TF_METADATA_TENSOR_COLLECTION,
+        [schema_inference._TF_METADATA_TENSOR_MIN_COLLECTION, schema_inference._TF_METADATA_TENSOR_MAX_COLLECTION],
+    )
+    protos = schema_inference._get_schema_overrides(
+        graph,
+        names,
+        schema_inference._TF_METADATA_EXTRA_ANNOTATION,
+        [
+            schema_inference._TF_METADATA_EXTRA_ANNOTATION_TYPE_URL,
+            schema_inference._TF_METADATA_EXTRA_ANNOTATION_PROTO,
+        ],
+        schema_inference._TF_METADATA_EXTRA_ANNOTATION_GLOBAL,
+    )
+    shapes = schema_inference._get_sparse_output_annotations_v2(graph, names)
+    annotations = {**ranges, **protos, schema_inference._METADATA_SPARSE_OUTPUT_OVERRIDES_FIELD: [shapes]}
+    return dict(tf.nest.map_structure(tf.convert_to_tensor, annotations))
+
+
+def _evaluate(concrete: Any, annotations: dict[str, Any]) -> dict[str, Any]:
+    """The values of annotations, which depend on no input."""
+    if not tf.nest.flatten(annotations):
+        return annotations
+    holder = wrap_function.VariableHolder(share_variables=True)
+    return dict(wrap_function.WrappedFunction(concrete.graph, holder).prune([], annotations)())
 
 
 def write_analyzed(analysis: Analysis, results: "Results", graph_path: str, temp_path: str) -> None:

@@ -131,3 +131,30 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
 
 
 PINNED = [291400, 113437, 377723, 993973]
+
+
+@pytest.mark.parametrize("buckets", [0, 1, 5])
+def test_ids_are_those_of_tensorflows_own_table(tmp_path: Path, buckets: int) -> None:
+    """StaticVocabularyTable, or StaticHashTable where there are no buckets, in a graph and outside of one."""
+    column = pa.array([f"w{number % 7}" for number in range(20)])
+    received = inputs({"x": column}, {"x": column}, tmp_path)
+    path, size = received.statistics.vocabulary("x", None, 1)
+    initializer = tf.lookup.TextFileInitializer(
+        path, tf.string, tf.lookup.TextFileIndex.WHOLE_LINE, tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER
+    )
+    table = (
+        tf.lookup.StaticVocabularyTable(initializer, buckets) if buckets else tf.lookup.StaticHashTable(initializer, -1)
+    )
+    strings = tf.constant([f"w{number}" for number in range(60)] + [""])
+    expected = table.lookup(strings).numpy().tolist()
+    ids, count = categorical._look_up(size, buckets, strings, path)
+    assert ids.numpy().tolist() == expected
+    assert int(count) == 7 + buckets
+    traced = tf.function(lambda values: categorical._look_up(size, buckets, values, path)[0])
+    assert traced(strings).numpy().tolist() == expected
+    assert (
+        categorical._look_up(size, buckets, tf.RaggedTensor.from_row_lengths(strings, [60, 0, 1]), path)[0][0]
+        .numpy()
+        .tolist()
+        == expected[:60]
+    )

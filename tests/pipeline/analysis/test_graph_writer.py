@@ -1,0 +1,80 @@
+"""The saved graph is tf.Transform's own, though `features` is traced but once for it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import tensorflow as tf
+import tensorflow_transform as tft
+from tensorflow_transform import impl_helper
+
+from penstock.pipeline.analysis import graph_writer
+from penstock.pipeline.analysis.preprocessing import make_preprocessing_fn
+from penstock.pipeline.analysis.schema import stored_specs
+from penstock.pipeline.analysis.statistics import KnownStatistics
+from penstock.pipeline.analysis.trace import trace
+from penstock.pipeline.formats.features import describe_columns
+from penstock.pipeline.prepare.summaries import summarize
+from penstock.transforms import categorical, numeric
+
+BATCH = pa.RecordBatch.from_pydict(
+    {
+        "n": pa.array([1, 2, None, 7]),
+        "x": pa.array([0.5, None, 2.0, -1.0]),
+        "s": pa.array(["b", "a", "b", None]),
+        "l": pa.array([["a"], [], ["b", "a"], None], pa.large_list(pa.string())),
+    }
+)
+FEATURES = describe_columns(BATCH.schema)
+
+
+def features(inputs: Any) -> dict[str, Any]:
+    return {
+        "z": numeric.standardize(inputs, "x"),
+        "bucket": numeric.bucketize(inputs, "n", 2),
+        "applied": tft.apply_buckets(inputs["x"], tf.constant([[0.0, 1.0]])),
+        "id": categorical.vocabulary(inputs, "s"),
+        "ids": categorical.vocabulary(inputs, "l", oov_buckets=0),
+        "hashed": tft.hash_strings(inputs["s"], 10),
+        "list": inputs["l"],
+        "words": tf.strings.split(inputs["s"]).to_sparse(),
+        "text": inputs["s"],
+    }
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_schema_and_outputs_are_those_of_tf_transform(tmp_path: Path):
+    traces = []
+
+    def counted(inputs: Any) -> dict[str, Any]:
+        traces.append(inputs)
+        return features(inputs)
+
+    analysis = trace(counted, FEATURES)
+    summaries = summarize(BATCH, analysis.summary_specs)
+    del traces[:]
+    graph_writer.write(analysis, summaries, str(tmp_path / "ours"), str(tmp_path / "assets"))
+    assert len(traces) == 1
+    statistics = KnownStatistics(FEATURES, summaries, str(tmp_path / "others"))
+    function = make_preprocessing_fn(features, FEATURES, lambda _: statistics)
+    impl_helper.analyze_in_place(function, False, None, stored_specs(FEATURES), str(tmp_path / "theirs"))
+    ours, theirs = (files_of(tmp_path / name / "transformed_metadata") for name in ("ours", "theirs"))
+    assert ours == theirs
+    assert ours["schema.pbtxt"].count(b"is_categorical: true") == 2
+    examples = {
+        "n": tf.constant([1, 2, -(2**63), 7]),
+        "x": tf.constant([0.5, np.nan, 2.0, -np.inf]),
+        "s": tf.constant(["b", "other", "", "a"]),
+        "l": tf.ragged.constant([["a"], [], ["other", "a"], ["b"]]).to_sparse(),
+    }
+    results = []
+    for name in ("ours", "theirs"):
+        loaded = tf.saved_model.load(str(tmp_path / name / "transform_fn"))
+        values = tf.nest.flatten(loaded.transform_fn(examples), expand_composites=True)
+        results.append([value.numpy().tolist() for value in values])
+    assert results[0] == results[1]
+    assert files_of(tmp_path / "ours/transform_fn/assets") == files_of(tmp_path / "theirs/transform_fn/assets")
