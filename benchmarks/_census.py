@@ -1,6 +1,6 @@
 """The census data of the benchmark. As a script: the same statistics with pyarrow alone, the upper limit of the rate.
 
-Usage: _census.py FOLDER   reads the file and computes the statistics that examples/census.py asks for
+Usage: _census.py FILE   reads a file, CSV or Parquet, and computes the statistics that examples/census.py asks for
 """
 
 import sys
@@ -16,12 +16,15 @@ CATEGORIES = (
     "workclass", "education", "marital-status", "occupation", "relationship", "race", "sex", "native-country",
 )  # fmt: skip
 LABEL = "classification"
-FILE = "adult.data"
+FILE, PARQUET = "adult.data", "adult.parquet"
 ROWS = 32_561
 
 
 def write(source: Path, copies: int, folder: Path) -> None:
-    """Writes `copies` copies of the rows below one header."""
+    """Writes `copies` copies of the rows below one header, as CSV and as Parquet."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
     header, _, rows = (source / FILE).read_bytes().partition(b"\n")
     rows = rows.rstrip(b"\n") + b"\n"
     folder.mkdir(parents=True)
@@ -29,21 +32,37 @@ def write(source: Path, copies: int, folder: Path) -> None:
         file.write(header + b"\n")
         for _ in range(copies):
             file.write(rows)
+    table = read(str(folder / FILE))
+    for number, name in enumerate(table.column_names):
+        if name not in NUMBERS:
+            table = table.set_column(number, name, pc.utf8_trim_whitespace(table[name]))
+    pq.write_table(table, folder / PARQUET)
+
+
+def read(path: str) -> Any:
+    """The columns that the features need, of a CSV or a Parquet file: a pyarrow.Table."""
+    import pyarrow as pa
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    types = {**dict.fromkeys(NUMBERS, pa.int64()), **dict.fromkeys((*CATEGORIES, LABEL), pa.string())}
+    if path.endswith(PARQUET):
+        return pyarrow.parquet.read_table(path, columns=list(types))
+    options = pyarrow.csv.ConvertOptions(
+        column_types=types, include_columns=list(types), null_values=["?", " ?"], strings_can_be_null=True
+    )
+    return pyarrow.csv.read_csv(
+        path, pyarrow.csv.ReadOptions(column_names=list(NAMES), skip_rows=1), convert_options=options
+    )
 
 
 def summarize(path: str) -> dict[str, Any]:
     """Returns counts of every category, moments of every number and quantiles of the age."""
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.csv
 
-    types = {**dict.fromkeys(NUMBERS, pa.int64()), **dict.fromkeys((*CATEGORIES, LABEL), pa.string())}
-    options = pyarrow.csv.ConvertOptions(
-        column_types=types, include_columns=list(types), null_values=["?", " ?"], strings_can_be_null=True
-    )
-    read = pyarrow.csv.ReadOptions(column_names=list(NAMES), skip_rows=1)
+    table = read(path)
     statistics: dict[str, Any] = {}
-    table = pyarrow.csv.read_csv(path, read, convert_options=options)
     for name in NUMBERS:
         column = table[name].cast(pa.float64())
         statistics[name] = (pc.mean(column).as_py(), pc.stddev(column).as_py(), pc.min_max(column).as_py())
@@ -54,4 +73,4 @@ def summarize(path: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    summarize(f"{sys.argv[1]}/{FILE}")
+    summarize(sys.argv[1])

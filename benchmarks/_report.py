@@ -141,7 +141,9 @@ def _show(rows: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> None:
         console.print(note)
 
 
-def _shown(value: float) -> str:
+def _shown(value: float | None) -> str:
+    if value is None:  # a rate of which no round told
+        return "-"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 

@@ -131,6 +131,12 @@ def test_sections_that_are_measured_apart_keep_their_runs(modules: Any, recorded
     assert set(later["runs"]) == {LATER}  # nothing is left of the first
 
 
+def test_a_round_without_a_rate_is_shown_as_that(modules: Any):
+    report = modules("_report")
+    row = report.Row("marginal rate", "", value=float("nan"), spread=(float("nan"), 0.5), bar=report.Bar(0.3, True))
+    assert report.cells(row.to_json())[3:] == ["", "- … 0.50", "≥ 0.3", "NO"]
+
+
 def test_each_round_has_an_order_of_its_own_and_a_seed_repeats_it(modules: Any):
     orders = modules("_measure").orders
     steps = list(range(20))
