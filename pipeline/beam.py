@@ -74,7 +74,7 @@ class Build(beam.PTransform):
             ready = ready | FindAllDuplicates(job.make.duplicates, job.make.run)
         units = ready | "Units" >> Spread(job.groups)
         made = units | "Make" >> beam.ParDo(MakeUnits(job.make, job.make.run)) | "Made" >> Wait()
-        if job.make.analysis.phases > 1:  # an analyzer is given what another gives
+        if job.commit.analysis.phases > 1:  # an analyzer is given what another gives
             made = made | Analyze(job)
         if job.make.targets:
             made = made | "Shuffle" >> ShuffleGlobally(job.make)
@@ -123,9 +123,10 @@ class Analyze(beam.PTransform):
         self._job = job
 
     def expand(self, made: beam.PCollection) -> beam.PCollection:
-        make, units = self._job.make, self._job.units
-        for phase in range(1, make.analysis.phases):
-            evaluate, reduce = EvaluatePhase(make, units, phase - 1), ReducePhase(make, phase)
+        make, analysis, units = self._job.make, self._job.commit.analysis, self._job.units
+        for phase in range(1, analysis.phases):
+            evaluate = EvaluatePhase(make, analysis, units, phase - 1)
+            reduce = ReducePhase(make, analysis, phase)
             results = made | f"Phase{phase}" >> Spread(1) | f"Evaluate{phase}" >> beam.ParDo(evaluate)
             numbers = results | f"Evaluated{phase}" >> Wait() | f"Units{phase}" >> Spread(units)
             made = numbers | f"Reduce{phase}" >> beam.ParDo(reduce) | f"Reduced{phase}" >> Wait()

@@ -360,7 +360,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             root=root,
             run=run,
             preparer=preparer,
-            analysis=analysis,
+            analysis=analysis if analysis.phases else None,
             threads=request.threads,
             targets=plan.targets,
             splits=tuple(plan.splits),

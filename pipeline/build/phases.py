@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from ..analysis.trace import Analysis
 from ..errors import PenstockError
 from ..formats import paths
 from ..prepare.summaries import Summaries
@@ -24,12 +23,13 @@ from .units import MakeOptions
 
 if TYPE_CHECKING:
     from ..analysis.phases import PhaseReducer, Results
+    from ..analysis.trace import Analysis
 
 _DIGITS = 16  # of a digest in a file's name
 
 
 def evaluate_phase(
-    root: str, analysis: Analysis, phase: int, journals: Iterable[Journal], summaries: Summaries
+    root: str, analysis: "Analysis", phase: int, journals: Iterable[Journal], summaries: Summaries
 ) -> "Results":
     """What the analyzers of a phase give, and those of the phases before it.
 
@@ -75,8 +75,9 @@ def _results_before(root: str, phase: int) -> tuple["Results", str]:
 class EvaluatePhase(StageDoFn[MakeOptions]):
     """Evaluates a phase for the next one: its results go to a file."""
 
-    def __init__(self, options: MakeOptions, units: int, phase: int) -> None:
+    def __init__(self, options: MakeOptions, analysis: "Analysis", units: int, phase: int) -> None:
         super().__init__(options, options.run)
+        self._analysis = analysis
         self._units = units
         self._phase = phase
 
@@ -88,7 +89,7 @@ class EvaluatePhase(StageDoFn[MakeOptions]):
         if len(journals) != self._units:
             raise PenstockError(f"{root}: expected {self._units} journals, found {len(journals)}; run again")
         summaries = merge_summaries(root, journals) if self._phase == 0 else {}
-        results = evaluate_phase(root, self._options.analysis, self._phase, journals, summaries)
+        results = evaluate_phase(root, self._analysis, self._phase, journals, summaries)
         expect_claimed(root, self._options.run)
         files.write_bytes(files.join(root, paths.phase_results(self._phase)), encode_results(results))
         return ()
@@ -97,8 +98,9 @@ class EvaluatePhase(StageDoFn[MakeOptions]):
 class ReducePhase(StageDoFn[MakeOptions]):
     """Reduces units for a phase that needs the results of the one before it."""
 
-    def __init__(self, options: MakeOptions, phase: int) -> None:
+    def __init__(self, options: MakeOptions, analysis: "Analysis", phase: int) -> None:
         super().__init__(options, options.run)
+        self._analysis = analysis
         self._phase = phase
 
     def setup(self) -> None:
@@ -123,7 +125,7 @@ class ReducePhase(StageDoFn[MakeOptions]):
         """Writes a unit's accumulators, unless an attempt has that was given the same results and the same unit."""
         from ..analysis.phases import PhaseReducer
 
-        root, analysis = self._options.root, self._options.analysis
+        root, analysis = self._options.root, self._analysis
         if self._reducer is None:
             results, self._digest = _results_before(root, self._phase)
             self._reducer = PhaseReducer(analysis, results, analysis.columns)

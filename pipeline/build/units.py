@@ -13,7 +13,6 @@ import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
 
-from ..analysis.trace import Analysis
 from ..cores import cores
 from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
@@ -40,6 +39,7 @@ from .tasks import Spread, StageDoFn, Wait
 
 if TYPE_CHECKING:
     from ..analysis.phases import PhaseReducer, UnitReducer
+    from ..analysis.trace import Analysis
 
 _WRITES = 4  # of a unit's files at a time, beside its shards
 
@@ -52,7 +52,8 @@ class MakeOptions(Carrying):
       root: The generation's URI.
       run: The run's id, unlike any other's.
       preparer: Prepares what the unit is to read.
-      analysis: What the analyzers need.
+      analysis: What tft's analyzers need of the units; None: `features` calls none, and no worker that makes units
+        imports TensorFlow for it.
       threads: Images or ranges prepared at a time by one worker; None: as many as it has cores.
       targets: In a global shuffle, how many units share their rows out among their shards; else 0.
       splits: The splits' names.
@@ -64,7 +65,7 @@ class MakeOptions(Carrying):
     root: str
     run: str
     preparer: Preparer
-    analysis: Analysis
+    analysis: "Analysis | None"
     threads: int | None = 1
     targets: int = 0
     splits: Sequence[str] = ()
@@ -222,9 +223,9 @@ def _make_unit(
     return finished
 
 
-def _first_phase(analysis: Analysis) -> "PhaseReducer | None":
+def _first_phase(analysis: "Analysis | None") -> "PhaseReducer | None":
     """Reduces units for the first phase of the analysis; None: there is none."""
-    if not analysis.phases:
+    if analysis is None:
         return None
     from ..analysis.phases import PhaseReducer  # imports Beam's and tf.Transform's analyzers: half a second
 

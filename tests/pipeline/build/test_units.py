@@ -3,15 +3,20 @@
 import itertools
 import json
 import shutil
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
-from helpers import LABEL, Committed, draw, pixels, run_job, save
+from helpers import LABEL, Committed, draw, pixels, request, run_job, save
 
 from penstock.pipeline import Images, Recipe
+from penstock.pipeline.build.units import MakeUnits
+from penstock.pipeline.job import plan, prepare
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -179,3 +184,22 @@ def test_a_damaged_journal_is_none(tmp_path: Path, content: bytes):
     assert Journal.read_finished(str(tmp_path), 0)
     (tmp_path / "_work/units/00000.json").write_bytes(content)
     assert Journal.read_finished(str(tmp_path), 0) is None
+
+
+def test_a_worker_that_makes_units_needs_no_tensorflow(tmp_path: Path) -> None:
+    draw(tmp_path / "images", 8)
+    recipe = Recipe(
+        source=Images("images/*.png"),
+        features=lambda inputs: {"image": image.standardize(inputs, "image")},
+        splits={"train": 1.0},
+    )
+    asked = request(recipe, tmp_path / "images", tmp_path / "out")
+    job = prepare(asked, plan(asked))
+    program = (
+        "import sys, pickle; import penstock.pipeline.build.phases;"
+        "stage = pickle.load(sys.stdin.buffer); stage.setup();"
+        "print(type(stage).__name__, *{'tensorflow', 'tensorflow_transform', 'tfx_bsl'} & {*sys.modules})"
+    )
+    stage = cloudpickle.dumps(MakeUnits(job.make, job.make.run))
+    done = subprocess.run([sys.executable, "-c", program], input=stage, check=True, capture_output=True)
+    assert done.stdout.decode().strip() == "MakeUnits"
