@@ -310,7 +310,7 @@ def main() -> None:
         series = [one for name in names if (one := bench.series(name))]
         _write_photos(bench, series)
         console = Console(stderr=True, highlight=False)
-        for one in warm_up(series):
+        for one in warm_up([series[0], *(other for other in series[1:] if other.optional)]):
             console.print(f"warm-up: {one.name}{one.failure and f' failed: {one.failure}'}", markup=False)
         measure(series, options, "images", console)
     results = Results(series, bench)
