@@ -48,9 +48,7 @@ def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: 
     context = graph_context.TFGraphContext(module_to_export=tf.Module(), temp_dir=None, evaluated_replacements=None)
     traced = impl_helper.get_traced_transform_fn(annotated, stored_specs(analysis.features), context)
     saved_model = files.join(graph_path, tft.TFTransformOutput.TRANSFORM_FN_DIR)
-    concrete = saved_transform_io_v2.write_v2_saved_model(
-        context.module_to_export, traced, "transform_fn", saved_model
-    )
+    concrete = saved_transform_io_v2.write_v2_saved_model(context.module_to_export, traced, "transform_fn", saved_model)
     schema = schema_inference.infer_feature_schema_v2(
         concrete.structured_outputs, lambda: _evaluate(concrete, annotations[-1]), True
     )

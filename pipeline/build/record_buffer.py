@@ -4,13 +4,17 @@ import os
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from ..prepare.threads import ordered_map
+
 # bytes in memory: a unit of some 64 MiB of rows never needs a file; one of a large compressed file does
 MOST = 256 << 20
+_TAKERS = 2  # threads that put rows in order while others are written
 
 
 class RecordBuffer:
@@ -111,7 +115,7 @@ class BatchBuffer:
 
 
 def take_parts(table: pa.Table, order: np.ndarray, count: int) -> Iterator[pa.Table]:
-    """The rows of a table in an order, so many at a time; only these are copied.
+    """The rows of a table in an order, so many at a time; only these are copied, ahead of whoever takes them.
 
     Args:
       table: In batches.
@@ -120,13 +124,19 @@ def take_parts(table: pa.Table, order: np.ndarray, count: int) -> Iterator[pa.Ta
     """
     batches = [batch for batch in table.to_batches() if len(batch)]
     begins = np.cumsum([0, *map(len, batches)])
-    for begin in range(0, len(order), count):
-        rows = order[begin : begin + count]
+
+    def take(rows: np.ndarray) -> pa.Table:
         sources = np.searchsorted(begins, rows, "right") - 1
         by_source = np.argsort(sources, kind="stable")
-        parts = []
-        for source in np.unique(sources).tolist():
-            chosen = rows[by_source][sources[by_source] == source] - begins[source]
-            parts.append(batches[source].take(pa.array(chosen)))
-        taken = pa.Table.from_batches(parts, table.schema).combine_chunks()
-        yield taken.take(pa.array(np.argsort(by_source, kind="stable")))
+        ordered = rows[by_source]
+        bounds = np.searchsorted(sources[by_source], np.arange(len(begins)))
+        parts = [
+            batches[source].take(pa.array(ordered[bounds[source] : bounds[source + 1]] - begins[source]))
+            for source in np.unique(sources).tolist()
+        ]
+        return pa.Table.from_batches(parts, table.schema).combine_chunks().take(pa.array(np.argsort(by_source)))
+
+    with ThreadPoolExecutor(_TAKERS, "take") as pool:
+        yield from ordered_map(
+            pool, take, (order[begin : begin + count] for begin in range(0, len(order), count)), _TAKERS + 1
+        )
