@@ -11,6 +11,7 @@ from helpers import REPOSITORY
 
 FOLDERS = ("transforms", "pipeline", "runners")
 MODULES = sorted(path for folder in FOLDERS for path in (REPOSITORY / folder).rglob("*.py"))
+IN_MEMORY = "transforms/memory_file.py"  # whose files have no names
 HEAVY = ("apache_beam", "tensorflow", "tensorflow_transform", "tfx_bsl")
 OUTPUT = ("apache_beam", "os", "pathlib", "shutil", "tempfile", "socket", "subprocess", "urllib", "requests", "fsspec")
 
@@ -49,7 +50,7 @@ def test_imports_go_one_way(path: Path):
 @pytest.mark.parametrize("path", [path for path in MODULES if "transforms" in path.parts], ids=name)
 def test_transforms_know_no_engine_and_no_files(path: Path):
     for imported in imports(path):
-        assert not is_under(imported, *OUTPUT), imported
+        assert not is_under(imported, *OUTPUT) or (imported == "os" and name(path) == IN_MEMORY), imported
     names = [node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)]
     assert "open" not in names
     for imported in imports(path, top_level_only=True):

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
+from . import memory_file
 from .check import expect, is_colour, is_int
 from .image_file import (
     AGAIN,
@@ -314,7 +315,7 @@ class Jpeg:
           ValueError: the pixels are of another kind.
         """
         # `comment`: else Pillow writes the one that a user's function may have left in the image's info
-        return _save(_storable(image, ("RGB", "L"), "jpeg"), "JPEG", quality=self.quality, comment=None)
+        return memory_file.save(_storable(image, ("RGB", "L"), "jpeg"), "JPEG", quality=self.quality, comment=None)
 
     def decode(
         self, content: Content, shape: Sequence[int], dtype: npt.DTypeLike, out: npt.NDArray[Any] | None = None

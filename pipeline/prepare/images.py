@@ -497,8 +497,9 @@ def _check(features: Mapping[str, Feature], expected: Mapping[str, Feature]) -> 
             "wrong_features", f"expected the features {sorted(expected)}, found {sorted(features)}; see `prepare`"
         )
     for name, feature in expected.items():
-        int_for_float = features[name] == replace(feature, dtype="int64") and feature.dtype == "float32"
-        if features[name] != feature and not int_for_float:
+        if features[name] == feature:
+            continue
+        if feature.dtype != "float32" or features[name] != replace(feature, dtype="int64"):
             raise Rejected(
                 "wrong_shape",
                 f"{name!r}: expected {feature.dtype} {list(feature.shape)} like the first examples, "
