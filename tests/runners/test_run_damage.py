@@ -83,6 +83,8 @@ def become_a_pipe(path: Path) -> None:
         ("data/train-00001-*", become_a_pipe),
         ("index/train-00001-*", empty),
         ("quarantine/unit-*", Path.unlink),
+        ("units/00001.arrow", Path.unlink),
+        ("units/00001.summaries", empty),
     ],
 )
 def test_only_the_unit_whose_file_is_damaged_is_made_again(
@@ -98,6 +100,14 @@ def test_only_the_unit_whose_file_is_damaged_is_made_again(
     assert again(dataset).status == "up_to_date"
 
 
+def test_what_the_launcher_keeps_of_the_input_costs_no_unit(dataset: Committed) -> None:
+    (dataset.generation / "units" / "inputs.arrow").unlink()
+    before = inodes(dataset.generation / "data")
+    assert again(dataset).status == "committed"
+    assert (Manifest.load(str(dataset.path)), inodes(dataset.generation / "data")) == (dataset.manifest, before)
+    assert faults(dataset) == []
+
+
 def test_a_unit_is_made_again_where_tft_analyzes(base: Committed, tmp_path: Path):
     def features(inputs: Any) -> dict[str, Any]:
         return {"label": tft.compute_and_apply_vocabulary(inputs["label"])}
@@ -107,12 +117,15 @@ def test_a_unit_is_made_again_where_tft_analyzes(base: Committed, tmp_path: Path
     dataset = Committed(tmp_path / "dataset", base.source, run_job(*arguments, max_quarantined="1").manifest)
     (path,) = dataset.generation.glob("data/train-00001-*")
     path.unlink()
+    (dataset.generation / "units" / "00001.accumulators").unlink()
     assert again(dataset, recipe).status == "committed"
     assert Manifest.load(str(dataset.path)) == dataset.manifest
     assert faults(dataset) == []
 
 
-@pytest.mark.parametrize("path", ["statistics/golden.json", "transform_graph/portable.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "path", ["statistics/golden.json", "transform_graph/portable.json", "manifest.json", "units/journals.jsonl"]
+)
 def test_what_units_do_not_make_is_made_again_by_a_whole_run(dataset: Committed, path: str) -> None:
     (dataset.generation / path).unlink()
     (dataset.generation / "data").joinpath(next(iter(inodes(dataset.generation / "data")))).unlink()
