@@ -19,7 +19,7 @@ from ..formats.decode import Arrays, allocate, dtype_of, item_shape
 from ..graph.executor import CompiledGraph
 from .ahead import Part, Use
 from .buffers import Buffers
-from .order import WHOLE, Integers, Order, Share, State, Step, Steps, check_int
+from .order import WHOLE, Integers, Order, Share, Shuffle, State, Step, Steps, check_int
 from .reader import Reader
 from .records import Damage
 
@@ -129,6 +129,11 @@ class Batches(Stateful):
             )
         self.options, self._steps = options, steps
 
+    def __repr__(self) -> str:
+        how = f"batch_size={self.options.batch_size}, shuffle={self.order.shuffle!r}"
+        window = f", window={self.order.window}" if self.order.shuffle == "window" else ""
+        return f"Batches({self.order.count} examples, {how}{window}, seed={self.order.seed})"
+
     def use_share(self, share: Share) -> None:
         """From the next iteration on, gives another host's part; warns where hosts make unequally many batches.
 
@@ -206,7 +211,14 @@ class Batches(Stateful):
             raise RequestError(
                 f"state: expected one with seed {own[0]}, order {own[1]} and position up to {self.order.count}, found "
                 f"{state.to_json()}; open the same split of the same generation with the same seed, shuffle and window"
+                f"{self._hint(state)}"
             )
+
+    def _hint(self, state: State) -> str:
+        """In words which shuffle a state of another order is of, where it is known."""
+        kinds: tuple[Shuffle, ...] = (None, "window", "exact")
+        saved = [each for each in kinds if replace(self.order, shuffle=each).fingerprint == state.order]
+        return f": it was saved with shuffle={saved[0]!r}, and this is {self.order.shuffle!r}" if saved else ""
 
     def after_iteration(self, state: State) -> State:
         """Where the iteration begins that follows a state's."""

@@ -1,6 +1,7 @@
 """A committed dataset, open for reading."""
 
 import json
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ from .ahead import Stretch, Use
 from .batches import Batches, make_options, with_state
 from .block_cache import BlockCache
 from .examples import Examples
-from .open_files import OpenFiles
-from .order import WINDOW, Order, Shuffle, check_int
+from .open_files import KEPT_BYTES, OpenFiles
+from .order import WINDOW, Order, Shuffle, check_int, choose_shuffle
 from .reader import Reader, RecordReader
 from .records import ShardRecords
 from .shard_files import shard_files
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 Features = bool | Literal["host"]
 _BLOCK = 1024  # examples of which a column is read at a time
 _BLOCKS = "penstock-blocks"  # the folder in a cache_dir, in which others may keep what they want
+_REACH_BYTES = KEPT_BYTES // 2  # of shards or row groups that are kept in memory, in which any order costs the same
+_COMPRESSION = 4  # how much smaller a compressed shard is taken to be
+_LIST = 8  # how many items a list of any length is taken to have
 
 
 @dataclass(frozen=True)
@@ -297,7 +301,7 @@ class Dataset:
         cache: bool = False,
         threads: int | None = None,
         prefetch: int = 2,
-        window: int = WINDOW,
+        window: int | None = None,
         skip_damaged: bool = False,
         state: Mapping[str, int] | None = None,
     ) -> Batches:
@@ -309,8 +313,10 @@ class Dataset:
         Args:
           split: The split's name.
           batch_size: Examples in a batch.
-          shuffle: True or "window": shards in random order, and examples within a window, anew in every epoch.
-            "exact": a permutation of the whole split.
+          shuffle: "exact": a permutation of the whole split, anew in every epoch. "window": stretches of neighbours in
+            random order, and examples within a window of many of them. True: "exact" where that costs little (a
+            split of up to 4 GiB on a disk, not compressed) and no window is named, else "window"; the loader's repr
+            tells which.
           seed: Chooses the orders: the same on every machine.
           repeat: Epochs of an iteration; None for ever. A batch holds examples of one epoch.
           shard: (index, count): this host's number, and how many hosts there are. Hosts get disjoint examples, and
@@ -322,7 +328,7 @@ class Dataset:
           cache: Whether decoded examples are kept in memory, so that only the first epoch decodes.
           threads: Decoding threads; None: one a core.
           prefetch: Batches that are made ahead.
-          window: How many examples change places, with shuffle="window".
+          window: How many examples change places, with shuffle="window"; None: 16,384.
           skip_damaged: Whether damaged examples are passed over, with a warning; `loader.skipped` counts them. A batch
             is smaller by them; with drop_remainder, other examples of the batch take their places. Without it, a
             damaged example is an error, after the batches before it were given.
@@ -346,7 +352,12 @@ class Dataset:
         if features not in (True, False, "host"):
             raise RequestError(f'features: expected True, False or "host", found {features!r}')
         reader = self._reader(split, cache, features)
-        order = Order(reader.sizes, _shuffle(shuffle), seed, window, f"{self.generation}/{split}")
+        reach = self._reach(split)
+        how = _shuffle(shuffle)
+        if shuffle is True and window is None:
+            how = choose_shuffle(not self.remote, self.splits[split].bytes, len(reader), reach)
+        window = WINDOW if window is None else window
+        order = Order(reader.sizes, how, seed, window, f"{self.generation}/{split}", reach)
         return with_state(Batches(reader, order, options, self._compiled(reader, features)), state)
 
     def torch(self, split: str, batch_size: int = 32, *, device: Any = None, **options: Any) -> "TorchBatches":
@@ -442,6 +453,19 @@ class Dataset:
         from ..serving.export import export
 
         return export(self.transform, self.features, self.manifest.origin.prepare, path, outputs, without)
+
+    def _reach(self, split: str) -> int | None:
+        """How many examples of a split can be read in any order at about the same cost; None: all.
+
+        Of a compressed shard, and of a Parquet one's row groups, what was read is kept as a whole, and not too many.
+        """
+        info = self.splits[split]
+        paths = [shard.path for shard in self.manifest.splits[split].shards]
+        if not any(path.endswith((".gz", ".parquet")) for path in paths) or not info.examples:
+            return None
+        values = sum(math.prod(size or _LIST for size in feature.shape) for feature in self.features.values())
+        decoded = 2 * info.bytes / info.examples + 8 * values
+        return max(1, int(_REACH_BYTES / max(decoded, _COMPRESSION * info.bytes / info.examples)))
 
     def _compiled(self, reader: Reader, features: Features) -> CompiledGraph | None:
         if not features or not len(reader):

@@ -40,6 +40,9 @@ def check_int(name: str, value: Any, least: int | None = None) -> int:
 
 
 WINDOW = 1 << 14  # examples that change places with each other, where shuffling is not exact
+_STRETCHES = 128  # neighbouring examples, from random places each, in a window
+_SHORTEST = 16  # examples of a stretch: fewer are not worth a read of their own
+_FREE_BYTES = 4 << 30  # of a split that is read at random: it is in the page cache soon
 _ROUNDS = 6  # of the Feistel network in `permute`
 
 
@@ -84,11 +87,12 @@ class Order:
 
     Attributes:
       sizes: Examples in each shard.
-      shuffle: None: as they are stored. "window": the shards in random order, from a random start, and examples change
-        places within a window, so that reading stays in few shards at a time. "exact": a pseudo-random permutation of
-        the whole split.
+      shuffle: None: as they are stored. "window": stretches of neighbouring examples in random order, and examples
+        change places within a window of many stretches, so that most bytes that are read at a time are neighbours.
+        "exact": a pseudo-random permutation of the whole split.
       seed: Chooses the orders, one for each epoch.
       window: How many consecutive examples change places, where the shuffle is "window".
+      reach: From how many neighbouring examples, of shards in random order, a window's stretches are; None: from all.
       name: Says what is ordered: other examples have another name.
 
     Raises:
@@ -100,6 +104,7 @@ class Order:
     seed: int = 0
     window: int = WINDOW
     name: str = ""
+    reach: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "window", check_int("window", self.window, 1))
@@ -108,7 +113,7 @@ class Order:
     @cached_property
     def fingerprint(self) -> int:
         """32 bits that tell this order from others, whatever the seed."""
-        window = self.window if self.shuffle == "window" else None
+        window = (self.window, self.reach, _STRETCHES, _SHORTEST) if self.shuffle == "window" else None
         return zlib.crc32(repr((self.name, self.sizes, self.shuffle, window)).encode())
 
     @property
@@ -135,8 +140,13 @@ class Order:
             size = min(self.window, self.count - start)
             inside[chosen] = start + permute(positions[chosen] - start, size, derive(self.seed, epoch, block))
         inside = (inside + derive(self.seed, epoch, -1) % self.count) % self.count
-        starts, moves = _shard_order(self.sizes, derive(self.seed, epoch, -2))
+        starts, moves = self._stretches(epoch)
         return inside + moves[np.searchsorted(starts, inside, "right") - 1]
+
+    def _stretches(self, epoch: int) -> tuple[Integers, Integers]:
+        """Where each stretch begins in an epoch's order, and how far that is from where it is stored."""
+        length = max(_SHORTEST, self.window // _STRETCHES)
+        return _stretch_order(self.sizes, length, self.reach or self.count, derive(self.seed, epoch, -2))
 
     def turns(self, epoch: int, numbers: Integers) -> Integers:
         """Where in an epoch some examples come at the latest: where their window ends, or the split.
@@ -149,23 +159,59 @@ class Order:
             return numbers + 1
         if self.shuffle == "exact":
             return np.full_like(numbers, self.count)
-        starts, moves = _shard_order(self.sizes, derive(self.seed, epoch, -2))
+        starts, moves = self._stretches(epoch)
         stored = starts + moves
-        by_place = np.lexsort((np.diff(starts, append=self.count), stored))  # an empty shard before the one it is at
-        shards = by_place[np.searchsorted(stored[by_place], numbers, "right") - 1]
-        turned = (numbers - moves[shards] - derive(self.seed, epoch, -1) % self.count) % self.count
+        by_place = np.argsort(stored)
+        stretches = by_place[np.searchsorted(stored[by_place], numbers, "right") - 1]
+        turned = (numbers - moves[stretches] - derive(self.seed, epoch, -1) % self.count) % self.count
         ends: Integers = np.minimum((turned // self.window + 1) * self.window, self.count)
         return ends
 
 
-@lru_cache(maxsize=8)
-def _shard_order(sizes: tuple[int, ...], seed: int) -> tuple[Integers, Integers]:
-    """Where each shard begins in a random order of the shards, and how far that is from where it is stored."""
-    shards = permute(np.arange(len(sizes)), len(sizes), seed)
+@lru_cache(maxsize=4)
+def _stretch_order(sizes: tuple[int, ...], length: int, reach: int, seed: int) -> tuple[Integers, Integers]:
+    """Where each stretch begins in a random order of stretches, and how far that is from where it is stored.
+
+    Shards are laid in a random order and cut into stretches; those that begin in the same `reach` examples change
+    places.
+
+    Args:
+      sizes: Examples in each shard.
+      length: Examples in a stretch; fewer at a shard's end.
+      reach: Over how many examples stretches change places.
+      seed: Chooses the order.
+    """
+    shards = permute(np.arange(len(sizes)), len(sizes), derive(seed, 0))
     lengths = np.array(sizes, np.int64)
-    starts = np.cumsum(lengths[shards]) - lengths[shards]
     stored = np.cumsum(lengths) - lengths
-    return starts, stored[shards] - starts
+    cuts = -(-lengths // length)[shards]  # stretches of each shard
+    inside = length * (np.arange(cuts.sum()) - np.repeat(np.cumsum(cuts) - cuts, cuts))
+    counts = np.minimum(length, np.repeat(lengths[shards], cuts) - inside)
+    groups = (np.cumsum(counts) - counts) // reach
+    keys = mix64(_words(seed, len(counts)))
+    order = np.lexsort((keys, groups))
+    starts = np.cumsum(counts[order]) - counts[order]
+    return starts, (np.repeat(stored[shards], cuts) + inside)[order] - starts
+
+
+def _words(seed: int, count: int) -> npt.NDArray[np.uint64]:
+    """Pseudo-random words, uint64 [count]: the states of SplitMix64 from a seed on."""
+    return np.uint64(derive(seed, 1)) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(GOLDEN_GAMMA)
+
+
+def choose_shuffle(local: bool, stored: int, examples: int, reach: int | None) -> Literal["window", "exact"]:
+    """The shuffle that is meant where none is named: "exact" where that costs little, whatever the machine.
+
+    It follows from the dataset and from where it is alone, so that all processes of a training choose the same.
+
+    Args:
+      local: Whether it is on a disk.
+      stored: The split's bytes there.
+      examples: How many it has.
+      reach: How many of them can be read in any order at about the same cost; None: all.
+    """
+    free = local and stored <= _FREE_BYTES and (reach is None or reach >= examples)
+    return "exact" if free else "window"
 
 
 @dataclass(frozen=True)

@@ -290,11 +290,22 @@ def test_the_state_after_more_batches_than_an_iteration_has(dataset: Dataset) ->
     assert {"epoch": 1, "position": 10}.items() <= other_host.state_after(3).items()
 
 
-@pytest.mark.parametrize("other", [{"shuffle": "exact"}, {"window": 7}])
+@pytest.mark.parametrize("other", [{"shuffle": False}, {"shuffle": "window"}, {"window": 7}])
 def test_a_state_of_another_order_is_refused(dataset: Dataset, other: dict[str, Any]) -> None:
     state = dataset.numpy("train", 5, shuffle=True).state()
-    with pytest.raises(RequestError, match="same split of the same generation with the same seed, shuffle and window"):
+    words = (
+        "same split of the same generation with the same seed, shuffle and window: it was saved with shuffle='exact'"
+    )
+    with pytest.raises(RequestError, match=words):
         dataset.numpy("train", 5, state=state, **{"shuffle": True, **other})
+
+
+def test_what_true_means_is_told_and_goes_on_from_its_state(dataset: Dataset) -> None:
+    chosen = dataset.numpy("train", 5, shuffle=True)
+    assert repr(chosen) == "Batches(21 examples, batch_size=5, shuffle='exact', seed=0)"
+    assert _rows(chosen) == _rows(dataset.numpy("train", 5, shuffle="exact", state=chosen.state_after(0)))
+    named = dataset.numpy("train", 5, shuffle=True, window=7)
+    assert repr(named) == "Batches(21 examples, batch_size=5, shuffle='window', window=7, seed=0)"
 
 
 def _take_by_many(lock: ProcessLock) -> None:

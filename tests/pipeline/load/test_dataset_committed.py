@@ -46,11 +46,11 @@ def test_a_store_gives_what_a_disk_does(committed: Committed, tmp_path: Path) ->
         assert repr(remote).partition("\n")[2] == repr(local).partition("\n")[2]
         assert vars(next(iter(remote.statistics.values()))) == vars(next(iter(local.statistics.values())))
         for split in local.splits:
-            (expected,) = local.numpy(split, 1 << 20, shuffle=True)
+            (expected,) = local.numpy(split, 1 << 20, shuffle="window")
             for batches in (
-                remote.numpy(split, 1 << 20, shuffle=True),
-                remote.tf(split, 1 << 20, shuffle=True),
-                remote.tf(split, 1 << 20, shuffle=True, graph="saved"),
+                remote.numpy(split, 1 << 20, shuffle="window"),
+                remote.tf(split, 1 << 20, shuffle="window"),
+                remote.tf(split, 1 << 20, shuffle="window", graph="saved"),
             ):
                 (batch,) = batches
                 _check(expected, batch, local.transform.outputs)

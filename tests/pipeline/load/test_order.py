@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from penstock.pipeline import RequestError
-from penstock.pipeline.load.order import Order, Share, State, Steps, permute
+from penstock.pipeline.load.order import Order, Share, State, Steps, choose_shuffle, permute
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 16, 17, 1000])
@@ -33,8 +33,8 @@ def test_permute_puts_everything_everywhere() -> None:
         (None, 0, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
         ("exact", 0, [8, 1, 5, 4, 10, 0, 3, 11, 7, 2, 9, 6]),
         ("exact", 1, [8, 3, 4, 5, 11, 9, 0, 7, 6, 10, 1, 2]),
-        ("window", 0, [1, 2, 3, 0, 4, 10, 9, 8, 5, 7, 11, 6]),
-        ("window", 1, [7, 0, 6, 1, 3, 4, 2, 8, 5, 9, 10, 11]),
+        ("window", 0, [1, 2, 3, 0, 4, 7, 6, 5, 9, 11, 8, 10]),
+        ("window", 1, [10, 11, 9, 0, 2, 3, 1, 4, 8, 5, 6, 7]),
     ],
 )
 def test_order_is_the_same_on_every_machine(shuffle: str | None, epoch: int, expected: list[int]) -> None:
@@ -54,10 +54,73 @@ def test_epochs_and_seeds_have_their_own_orders(shuffle: str) -> None:
     assert all(sorted(order) == list(range(40)) for order in orders)
 
 
-def test_window_reads_few_shards_at_a_time() -> None:
-    order = Order((10,) * 10, "window", seed=1, window=10)
-    examples = order.examples(0, np.arange(100))
-    assert all(len(set((examples[start : start + 10] // 10).tolist())) <= 3 for start in range(0, 100, 10))
+def test_a_window_has_stretches_of_neighbours() -> None:
+    order = Order((1000,) * 10, "window", seed=1, window=2048)
+    examples = order.examples(0, np.arange(10_000))
+    for start in range(0, 8192, 2048):
+        runs = np.count_nonzero(np.diff(np.sort(examples[start : start + 2048])) > 1) + 1
+        assert 90 <= runs <= 145  # reads, of 16 examples each; fewer where they are neighbours
+
+
+@pytest.mark.parametrize("shards", [1, 10])
+@pytest.mark.parametrize("window", [1024, 4096, 16_384])
+def test_sorted_storage_is_mixed_at_least_as_by_a_buffer_of_the_same_size(shards: int, window: int) -> None:
+    """A buffer as tf.data has it, which gives a random one of its examples for each that comes in."""
+    count, classes, batch = 40_000, 100, 64
+    order = Order((count // shards,) * shards, "window", seed=3, window=window)
+    generator = np.random.default_rng(0)
+    buffer, buffered = list(range(window)), []
+    for example in range(window, count):
+        place = generator.integers(window)
+        buffered.append(buffer[place])
+        buffer[place] = example
+
+    def distinct(examples: np.ndarray) -> float:
+        whole = (examples * classes // count)[: len(examples) // batch * batch].reshape(-1, batch)
+        return float(np.mean([len(set(row)) for row in whole.tolist()]))
+
+    found = distinct(order.examples(0, np.arange(count)))
+    assert found >= distinct(np.array(buffered))
+    assert found > 30  # a permutation of all has 47
+
+
+@pytest.mark.parametrize("reach", [100, 250, 10_000])
+def test_stretches_change_places_within_reach_only(reach: int) -> None:
+    order = Order((100,) * 10, "window", seed=1, window=100, reach=reach)
+    examples = order.examples(0, np.arange(1000))
+    assert sorted(examples.tolist()) == list(range(1000))
+    shards = [len(set((examples[start : start + 100] // 100).tolist())) for start in range(0, 1000, 100)]
+    assert (max(shards) > 6) == (reach == 10_000)
+    assert max(shards) <= 2 * (reach // 100 + 2)
+
+
+@pytest.mark.parametrize("sizes", [(5, 0, 3, 4), (300, 1, 0, 77, 400)])
+@pytest.mark.parametrize("window", [4, 64, 300])
+@pytest.mark.parametrize("reach", [None, 1, 150])
+def test_examples_come_before_their_windows_end(sizes: tuple[int, ...], window: int, reach: int | None) -> None:
+    order = Order(sizes, "window", seed=5, window=window, reach=reach)
+    positions = np.arange(order.count)
+    ends = order.turns(2, order.examples(2, positions))
+    assert (ends == np.minimum((positions // window + 1) * window, order.count)).all()
+
+
+def test_orders_of_other_reach_are_told_apart() -> None:
+    orders = [Order((50, 50), "window", reach=reach) for reach in (None, 50, 60)]
+    assert len({order.fingerprint for order in orders}) == 3
+
+
+@pytest.mark.parametrize(
+    ("local", "stored", "reach", "expected"),
+    [
+        (True, 1 << 30, None, "exact"),
+        (True, 1 << 30, 1000, "exact"),
+        (True, 1 << 30, 999, "window"),
+        (True, 5 << 30, None, "window"),
+        (False, 1 << 20, None, "window"),
+    ],
+)
+def test_exact_is_chosen_where_it_costs_little(local: bool, stored: int, reach: int | None, expected: str) -> None:
+    assert choose_shuffle(local, stored, 1000, reach) == expected
 
 
 def _taken(steps: Steps, state: State) -> tuple[list[int], State]:
