@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from PIL import Image
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # a third of what is imported to load images, and they need none of it
 
 KEY, LABEL, IMAGE, MASK = "key", "label", "image", "mask"
 _OVERFLOW = 2.0**128 - 2.0**103  # the smallest float64 that float32 rounds to infinity
@@ -37,8 +39,10 @@ class Feature:
         return self.encoding is not None
 
     @property
-    def arrow_type(self) -> pa.DataType:
+    def arrow_type(self) -> "pa.DataType":
         """The type of a column of it: floats are stored as float32, but summed as float64."""
+        import pyarrow as pa
+
         item = {"int64": pa.int64(), "float32": pa.float64()}.get(self.dtype, pa.string())
         return pa.large_list(item) if None in self.shape else item
 
@@ -114,7 +118,7 @@ def _fits(value: str | bytes | np.ndarray) -> bool:
     return value.dtype.kind != "u" or not value.size or int(value.max()) < 1 << 63
 
 
-def describe_columns(schema: pa.Schema) -> dict[str, Feature]:
+def describe_columns(schema: "pa.Schema") -> dict[str, Feature]:
     """The features that a table's columns are.
 
     Args:
@@ -126,8 +130,10 @@ def describe_columns(schema: pa.Schema) -> dict[str, Feature]:
     return {column.name: _describe_column(column) for column in schema}
 
 
-def _describe_column(column: pa.Field) -> Feature:
+def _describe_column(column: "pa.Field") -> Feature:
     """The feature that a column is; see `describe_columns`."""
+    import pyarrow as pa
+
     is_list = pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
     item = column.type.value_type if is_list else column.type
     shape = (None,) if is_list else ()
@@ -148,7 +154,7 @@ def _describe_column(column: pa.Field) -> Feature:
     )
 
 
-def stored_schema(schema: pa.Schema) -> pa.Schema:
+def stored_schema(schema: "pa.Schema") -> "pa.Schema":
     """A table's columns in the types that every batch of rows is brought to before it is stored.
 
     Args:
@@ -160,6 +166,8 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     Raises:
       ValueError: a column is of another type.
     """
+    import pyarrow as pa
+
     columns = []
     for column, feature in zip(schema, describe_columns(schema).values(), strict=True):
         item = column.type.value_type if feature.shape else column.type
@@ -170,7 +178,7 @@ def stored_schema(schema: pa.Schema) -> pa.Schema:
     return pa.schema(columns)
 
 
-def overflow_to_infinity(column: pa.Array) -> pa.Array:
+def overflow_to_infinity(column: "pa.Array") -> "pa.Array":
     """A column whose floats beyond float32 are infinite, as they will be where they are stored; others as they are.
 
     Statistics are taken from what it returns: they must tell of what is in the shards.
@@ -178,6 +186,8 @@ def overflow_to_infinity(column: pa.Array) -> pa.Array:
     Args:
       column: Of any type; of lists, which have no statistics, nothing is changed.
     """
+    import pyarrow as pa
+
     if not pa.types.is_float64(column.type) or not len(column):
         return column
     values = np.frombuffer(column.buffers()[1], np.float64, len(column), 8 * column.offset)

@@ -34,3 +34,5 @@ def test_loading_imports_only_what_it_uses(dataset: Dataset, needs: str | None, 
     assert not modules & _NEVER
     if needs != "tensorflow":  # which imports others where they are installed
         assert not modules & ({"tensorflow", "torch", "jax", "keras"} - {needs})
+    if needs is None:
+        assert "pyarrow" not in modules
