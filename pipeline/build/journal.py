@@ -11,6 +11,7 @@ import pyarrow as pa
 from ..errors import DatasetError
 from ..formats import paths
 from ..formats.column_notes import ColumnNote, Notes
+from ..formats.json_fields import JsonObject
 from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..prepare import summaries
 from ..prepare.summaries import Summaries
@@ -190,13 +191,17 @@ def read_kept(dataset: str, manifest: Manifest) -> list[Journal]:
     """The journals that a generation keeps of its units; none where it was made before any were kept.
 
     Raises:
-      DatasetError: they are damaged.
+      DatasetError: they are damaged, or name a file that is not the generation's.
     """
     if manifest.units is None:
         return []
     stored = manifest.units.journals
     try:
-        return [Journal.from_json(json.loads(line)) for line in read_stored(dataset, stored).splitlines()]
+        journals = [Journal.from_json(json.loads(line)) for line in read_stored(dataset, stored).splitlines()]
+        for journal in journals:
+            for file in journal.files:
+                StoredFile.read(JsonObject.of(file.to_json()))  # a path that leaves the dataset
+        return journals
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         uri = files.join(dataset, stored.path)
         raise DatasetError(f"{uri}: expected the journals of units, found: {error}; run `penstock verify`") from error

@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Iterator
 from itertools import islice
 
+from ..build.journal import read_kept
 from ..build.shards import read_examples
 from ..errors import DatasetError
 from ..formats import paths
@@ -48,6 +49,11 @@ def verify(dataset: str, graph: bool = True, trust: bool = False, generation: st
         except DatasetError as error:
             yield str(error)
     yield from _check_counts(dataset, manifest)
+    if whole:
+        try:
+            read_kept(dataset, manifest)
+        except DatasetError as error:
+            yield str(error)
     if graph and whole:
         yield from _check_graph(dataset, manifest, trust)
 

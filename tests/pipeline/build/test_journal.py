@@ -1,14 +1,17 @@
 """What a finished unit leaves, and how it is found again: by one listing."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from stored_datasets import manifest_content
 
-from penstock.pipeline.build.journal import FinishedUnits, Journal, encode_hashes, hash_words, read_hashes
+from penstock.pipeline import DatasetError
+from penstock.pipeline.build.journal import FinishedUnits, Journal, encode_hashes, hash_words, read_hashes, read_kept
 from penstock.pipeline.build.shards import store
-from penstock.pipeline.formats.manifest import Shard
+from penstock.pipeline.formats.manifest import Manifest, Shard, StoredFile, UnitsEntry, stored_file
 from penstock.pipeline.storage import files, stores
 
 _NUMBERS = itertools.count()
@@ -76,3 +79,31 @@ def test_words_are_the_first_bytes_of_hashes_and_sort_as_they_do(width: int):
     ]
     assert hash_words(column[40:]).tolist() == hash_words(column)[40:].tolist()
     assert hash_words(column[:0]).shape == (0, 2)
+
+
+def keep(dataset: str, lines: bytes) -> Manifest:
+    """A manifest that names kept journals with some content."""
+    generation = "0" * 16
+    files.write_bytes(files.join(dataset, generation, "units/journals.jsonl"), lines)
+    journals = stored_file(f"{generation}/units/journals.jsonl", lines)
+    return replace(Manifest.from_json(manifest_content(generation)), units=UnitsEntry(journals, journals))
+
+
+def test_journals_that_a_generation_keeps_come_back(root: str):
+    journals = [finish(root, unit) for unit in (0, 1)]
+    manifest = keep(root, b"".join(journal.encode() + b"\n" for journal in journals))
+    assert read_kept(root, manifest) == journals
+    assert read_kept(root, replace(manifest, units=None)) == []
+
+
+@pytest.mark.parametrize("path", ["../outside", "/etc/hostname", "s3://bucket/x", "units/../../x"])
+def test_journals_that_name_a_file_elsewhere_are_refused(root: str, path: str):
+    hashes = StoredFile(path, None, 3, "0" * 64)
+    with pytest.raises(DatasetError, match=r"expected the journals of units, found: .* stays in the dataset"):
+        read_kept(root, keep(root, replace(finish(root, 0), hashes=hashes).encode()))
+
+
+@pytest.mark.parametrize("lines", [b"[]", b"{", b'{"unit": 0}', b"3"])
+def test_journals_that_are_none_are_refused(root: str, lines: bytes):
+    with pytest.raises(DatasetError, match="expected the journals of units, found"):
+        read_kept(root, keep(root, lines))
