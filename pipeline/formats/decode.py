@@ -65,6 +65,7 @@ class Decoder:
         self._stored = dict(stored or features)
         self.batched = not any(feature.is_pixels for feature in self._stored.values())
         self._writers = {name: _writer(feature) for name, feature in features.items()}
+        self._pixels = {name for name, feature in features.items() if feature.is_pixels}
         self._defaults = {name: missing(feature) for name, feature in features.items() if feature.optional}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -107,34 +108,37 @@ class Decoder:
             self.write_values(example_reader.parse(record), arrays, row)
             return
         for name, value in values.items():
-            arrays[name][row] = value
+            if name in self._pixels:
+                self._write_value(name, value, arrays, row)
+            else:
+                arrays[name][row] = value
 
     def write_values(self, values: Mapping[str, example_reader.Value], arrays: Arrays, row: int) -> None:
         """As `write`, of a record's values by their names."""
-        for name, write in self._writers.items():
-            try:
-                if name in values:
-                    write(values[name], arrays[name], row)
-                elif name in self._defaults:
-                    arrays[name][row] = self._defaults[name]
-                else:
-                    raise ValueError(f"expected a value, found only {sorted(values)}")
-            except ValueError as error:
-                raise ValueError(f"feature {name!r}: {error}") from error
+        for name in self._writers:
+            if name in values:
+                self._write_value(name, values[name], arrays, row)
+            elif name in self._defaults:
+                arrays[name][row] = self._defaults[name]
+            else:
+                raise ValueError(f"feature {name!r}: expected a value, found only {sorted(values)}")
+
+    def _write_value(self, name: str, value: example_reader.Value, arrays: Arrays, row: int) -> None:
+        try:
+            self._writers[name](value, arrays[name], row)
+        except ValueError as error:
+            raise ValueError(f"feature {name!r}: {error}") from error
 
     def decode(self, record: bytes) -> dict[str, Any]:
         """One example: feature name to array of its shape; strings are bytes objects. Errors as for `write`."""
-        values = self._row(record)
-        if values is not None:
+        if self.batched and (values := self._row(record)) is not None:
             return values
         arrays = allocate(self.features, 1)
-        self.write_values(example_reader.parse(record), arrays, 0)
+        self.write(record, arrays, 0)
         return {name: array[0] for name, array in arrays.items()}
 
     def _row(self, record: bytes) -> dict[str, Any] | None:
-        """A row of a table, decoded in the fast way; None where `write_values` has to."""
-        if not self.batched:
-            return None
+        """An example, decoded in the fast way but for its pixels; None where `write_values` has to."""
         try:
             return self._rows.decode(record)
         except (IndexError, ValueError):
@@ -143,6 +147,8 @@ class Decoder:
     @cached_property
     def _rows(self) -> RowDecoder:
         def general(name: str, value: example_reader.Value) -> Any:
+            if name in self._pixels:
+                return value
             array = allocate({name: self.features[name]}, 1)[name]
             self._writers[name](value, array, 0)
             return array[0]

@@ -1,9 +1,10 @@
-"""Decodes one example without pixels: for random access, where NumPy on the bytes of many pays off only with many.
+"""Decodes one example: for images, and for random access, where NumPy on the bytes of many does not pay off.
 
 Penstock writes a record's entries in the order of their names (`example_writer`), and most are short: then the bytes
 before a value are one of a few, which a dictionary knows. All other entries are left to `example_reader`. For the
 format see `example_format`.
-Measured on the census, 15 columns: 7 us a row; `example_reader` takes 60.
+Measured on the census, 15 columns: 7 us a row; `example_reader` takes 60. On photos with a key and a label, without
+decoding: 4 us a record; `example_reader` takes 7.
 """
 
 import math
@@ -46,7 +47,7 @@ class RowDecoder:
       features: The features that it decodes, by name.
       stored: All features that the records hold.
       defaults: What stands for a missing value, of those that may be missing.
-      general: Decodes a value as `example_reader` finds it, of a feature by its name.
+      general: Decodes a value as `example_reader` finds it, of a feature by its name; of pixels, or leaves it so.
     """
 
     def __init__(
@@ -105,6 +106,8 @@ class RowDecoder:
 
 
 def _entry(name: str, feature: Feature, is_read: bool) -> _Entry:
+    if feature.is_pixels:  # no two are of one length
+        return _Entry(name, 0, {}, None)
     kind = KINDS[feature.dtype]
     lengths: list[int] = []
     convert: Convert = _string

@@ -60,6 +60,25 @@ def test_a_missing_value_is_refused_unless_optional() -> None:
     assert np.isnan(found["x"])
 
 
+@pytest.mark.parametrize("asked", [["image", "key", "label"], ["key"], ["image"]])
+def test_an_image_is_found_among_other_values(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = {
+        "image": Feature("image", "uint8", (2, 4, 3), "raw"),
+        "key": Feature("key", "string", ()),
+        "label": Feature("label", "string", ()),
+    }
+    values = {"image": pixels(1, (2, 4, 3)).tobytes(), "key": b"a.jpg", "label": b"x" * 300}
+    decoder = Decoder({name: stored[name] for name in asked}, stored)
+    merged = b"".join(serialize({name: value}) for name, value in values.items())  # nothing that Penstock writes
+    expected = decoder.decode(merged)
+    monkeypatch.setattr(Decoder, "write_values", None)
+    decoded = decoder.decode(serialize(values))
+    assert sorted(decoded) == sorted(expected) == sorted(asked)
+    for name in asked:
+        np.testing.assert_array_equal(decoded[name], expected[name])
+        assert np.asarray(decoded[name]).tobytes() == values[name]
+
+
 @pytest.mark.parametrize("encoding", ["jpeg", "png", "raw"])
 def test_pixels_that_are_no_string_are_refused(encoding: str) -> None:
     with pytest.raises(ValueError, match="feature 'x': expected a string, found integers"):
