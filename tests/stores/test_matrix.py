@@ -122,10 +122,10 @@ def test_it_is_made_once(made: Callable[..., Made], route: tuple[str, str, str])
 def test_it_is_loaded(made: Callable[..., Made], route: tuple[str, str, str]):
     dataset = made(*route)
     here, there = open_dataset(dataset.output, verify=True), open_dataset(dataset.local)
-    for loaded, expected in zip(
-        here.numpy("train", 8, shuffle=True, seed=3), there.numpy("train", 8, shuffle=True, seed=3), strict=True
-    ):
-        assert differences(loaded, expected) == []
+    for order in ("exact", "window"):  # True is one of them on a local disk and the other one in a store
+        batches = (each.numpy("train", 8, shuffle=order, seed=3) for each in (here, there))
+        for loaded, expected in zip(*batches, strict=True):
+            assert differences(loaded, expected) == []
 
 
 @pytest.mark.parametrize("route", [ROUTES[1], ROUTES[2], ROUTES[4]], ids="-".join)
