@@ -2,12 +2,12 @@
 
 Pillow keeps the lock while it encodes into Python's memory, and lets it go where it writes to a file descriptor: two
 threads that encode JPEGs take half the time so. Each thread keeps its file, since a new one costs a tenth of what
-encoding a small image does.
+encoding a small image does. Only Linux has such files, and Python only where it was compiled with glibc 2.27 or later,
+which conda's and uv's were not: elsewhere Pillow encodes into Python's memory.
 """
 
 import io
 import os
-import sys
 import threading
 from typing import Any
 
@@ -22,7 +22,7 @@ def save(image: Image.Image, pillow_format: str, **options: Any) -> bytes:
     >>> save(Image.new("L", (8, 8)), "JPEG")[:3].hex()
     'ffd8ff'
     """
-    if sys.platform != "linux":
+    if not hasattr(os, "memfd_create"):
         out = io.BytesIO()
         image.save(out, pillow_format, **options)
         return out.getvalue()

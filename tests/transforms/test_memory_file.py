@@ -3,7 +3,6 @@
 import gc
 import io
 import os
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -34,13 +33,18 @@ def test_the_bytes_are_pillows_in_all_threads():
     assert actual == [by_pillow(each) for each in images]
 
 
+def test_the_bytes_are_pillows_where_python_has_no_files_in_memory(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(os, "memfd_create", raising=False)
+    assert memory_file.save(image(1), "JPEG", quality=90) == by_pillow(image(1))
+
+
 def test_an_image_after_one_that_fails_is_whole():
     with pytest.raises(OSError, match="cannot write mode"):
         memory_file.save(Image.new("RGBA", (8, 8)), "JPEG")
     assert memory_file.save(image(0), "JPEG", quality=90) == by_pillow(image(0))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="has no files in memory")
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="has no files in memory")
 def test_a_threads_file_is_closed_with_it():
     def descriptors() -> int:
         gc.collect()
@@ -56,7 +60,7 @@ def test_a_threads_file_is_closed_with_it():
     assert descriptors() == before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="has no files in memory")
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="has no files in memory")
 def test_a_fork_has_a_file_of_its_own():
     memory_file.save(image(0), "JPEG")
     before = memory_file._local.file
@@ -69,7 +73,7 @@ def test_a_fork_has_a_file_of_its_own():
     assert memory_file._local.file is before
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="has no files in memory")
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="has no files in memory")
 def test_a_large_images_memory_is_given_back():
     assert len(memory_file.save(image(2), "JPEG", quality=95)) > memory_file._KEPT
     file = memory_file._local.file
