@@ -15,7 +15,7 @@ from typing import Any
 
 from ...transforms.columns import Vectorized, Where
 from ...transforms.image import steps_of_scaled
-from ...transforms.image_codec import Jpeg, Png, Raw
+from ...transforms.image_codec import Decode, Jpeg, Png, Raw
 from ..errors import RequestError
 from ..formats import paths
 from ..formats.features import MASK
@@ -78,6 +78,13 @@ class Recipe:
         for step in self.prepare:
             is_step = callable(step) or isinstance(step, Where)
             _expect(is_step, "prepare", "functions, such as image.resize(128, 128)", step)
+            _expect(
+                not isinstance(step, Decode),
+                "prepare",
+                "functions of decoded examples; how files are decoded is the source's, such as "
+                "Images(..., decode=image.decode(mode='L'))",
+                step,
+            )
             of_rows = isinstance(step, Where | Vectorized) and isinstance(self.source, Images | ImageJoin)
             _expect(
                 not of_rows,

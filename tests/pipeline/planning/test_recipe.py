@@ -24,6 +24,7 @@ GOOD = TEXT + "recipe = Recipe(source=Images('*.jpg'))\nother = Recipe(source=Im
             {"prepare": [columns.where(lambda b: b, "few")]},
             r"prepare=...\): expected functions of one example for images",
         ),
+        ({"prepare": [image.decode(mode="L")]}, r"prepare=...\): .*is the source's.*found Decode\(mode='L'"),
         ({"prepare": [columns.vectorized(len)]}, r"prepare=...\): expected functions of one example for images"),
         (
             {"source": Images("*.jpg", decode=image.decode(scale=2)), "prepare": [image.convert("L")]},
