@@ -19,9 +19,9 @@ from .commit import drift
 from .commit.budget import Budget
 from .commit.drift import DriftLimits
 from .cores import cores
-from .errors import OverBudgetError, RequestError
+from .errors import DatasetError, OverBudgetError, RequestError
 from .formats import paths, raw_schema
-from .formats.manifest import Origin, RecipeName, StoredFile, stored_file
+from .formats.manifest import LIMIT, Manifest, Origin, RecipeName, StoredFile, stored_file
 from .formats.pointer import Pointer
 from .planning import plan_file, step_configs
 from .planning.costs import Costs, Work, estimate
@@ -66,6 +66,7 @@ class RunRequest:
       isolate: Seconds that an example may take in a process of its own; None: no isolation.
       single_writer: The user's word that nobody else writes the dataset meanwhile: its store may ignore conditions.
       drift: How far the new generation may be from the current one; None: however far.
+      limit: How many examples to take, for a first try; None: all.
     """
 
     recipe: LoadedRecipe
@@ -77,6 +78,7 @@ class RunRequest:
     isolate: float | None = None
     single_writer: bool = False
     drift: DriftLimits | None = None
+    limit: int | None = None
 
     @property
     def worker_threads(self) -> int:
@@ -114,16 +116,33 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
     """
     _check_places(request.input, request.output)
     current = Pointer.read(request.output)
+    if request.limit is not None and current is not None:
+        _expect_sample(request.output)
     with shipped(request.recipe.module, request.recipe.own):
         root = files.absolute(request.input)
         hash_payloads = _in_folder(request, hasher) if hasher else None
-        new_plan = make_plan(request.recipe.recipe, root, request.worker_threads, request.isolate, hash_payloads)
+        new_plan = make_plan(
+            request.recipe.recipe, root, request.worker_threads, request.isolate, hash_payloads, request.limit
+        )
     if request.drift:
         drift.expect_schema(request.output, current, new_plan.table_schema, new_plan.features)
     warnings = list(new_plan.inventory.warnings)
     if new_plan.table_schema is not None:
         warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
     return PlannedRun(new_plan, _generation_id(request, new_plan.inventory.digest), current, warnings)
+
+
+def _expect_sample(output: str) -> None:
+    """Raises RequestError where a sample would take the place of a whole dataset."""
+    try:
+        manifest = Manifest.load(output)
+    except DatasetError as error:
+        raise RequestError(f"--limit: expected an output that is new, or holds a sample, found: {error}") from error
+    if LIMIT not in manifest.origin.options:
+        raise RequestError(
+            f"--limit: expected an output that is new, or holds a sample, found the whole dataset of generation "
+            f"{manifest.generation} in {files.redact(output)}, whose place the sample would take; give another --output"
+        )
 
 
 def _in_folder(request: RunRequest, hasher: PayloadHasher) -> PayloadHasher:
@@ -316,6 +335,8 @@ def _generation_id(request: RunRequest, digest: str) -> str:
         "input": digest,
         "versions": {name: version(name) for name in _SHAPING},
     }
+    if request.limit is not None:
+        content["limit"] = request.limit
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -523,6 +544,7 @@ def _origin(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Ori
             "splits": dict(planned.plan.split_rule),
             "max_quarantined": request.max_quarantined,
             "isolate": request.isolate,
+            **({} if request.limit is None else {LIMIT: request.limit}),
         },
         prepare=step_configs.describe(preparer),
         schema=raw_schema.to_text(table_schema) if table_schema is not None else None,

@@ -130,6 +130,9 @@ class _RunCommand(click.Command):
 @click.option(
     "--max-share-shift", callback=_share, metavar="FRACTION", help="Of labels, classes and strings.  [default: 10%]"
 )
+@click.option(
+    "--limit", type=click.IntRange(1), metavar="N", help="A first try: N examples from all over the input, not all."
+)
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own: survives decoders that hang or die.")
 @click.option(
     "--timeout",
@@ -171,6 +174,7 @@ def run(
     max_mean_shift: float | None,
     max_missing_growth: float | None,
     max_share_shift: float | None,
+    limit: int | None,
     isolate: bool,
     timeout: float,
     single_writer: bool,
@@ -229,6 +233,7 @@ def run(
                     "shares": max_share_shift,
                 },
             ),
+            limit,
         )
         if dry_run:
             warnings = check_engine(engine, request)

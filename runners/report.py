@@ -14,7 +14,7 @@ from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.generations import load_generation
-from ..pipeline.formats.manifest import read_stored
+from ..pipeline.formats.manifest import LIMIT, read_stored
 from ..pipeline.job import PlannedRun, Preview, RunRequest
 from ..pipeline.planning.costs import Costs
 from ..pipeline.planning.plan import Plan
@@ -286,6 +286,8 @@ def show_dataset(entry: Mapping[str, Any]) -> None:
     console.print(f"{entry['dataset']}: generation {content['generation']}, {content['created']}", soft_wrap=True)
     source = content["options"]["input"]
     console.print(f"recipe {recipe['name']} ({recipe['hash'][:12]}), input {source}", soft_wrap=True)
+    if LIMIT in content["options"]:
+        console.print(f"limited to {content['options'][LIMIT]:,} examples: a sample, and not the whole input")
     table = Table("split", "examples", "shards", "bytes", "labels")
     for name, split in content["splits"].items():
         size = size_in_words(sum(shard["bytes"] for shard in split["shards"]))

@@ -22,7 +22,8 @@ def show_log(entry: Mapping[str, Any]) -> None:
             _print(console, f"{each['generation']}{mark}\n  damaged: {each['fault']}")
             continue
         recipe = each["recipe"]
-        _print(console, f"{each['generation']}  {each['created']}{mark}")
+        limited = f", limited to {each['limit']:,}" if each["limit"] is not None else ""
+        _print(console, f"{each['generation']}  {each['created']}{limited}{mark}")
         lost = "".join(f", {each[what]:,} {what}" for what in ("quarantined", "filtered") if each[what])
         _print(console, f"  {counts_in_words(each['splits'])}{lost}; {size_in_words(each['bytes'])}")
         _print(console, f"  recipe {recipe['name']} ({recipe['hash'][:12]})")

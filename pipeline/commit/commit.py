@@ -23,6 +23,7 @@ from ..build.shards import read_examples
 from ..errors import OverBudgetError, PenstockError
 from ..formats import paths
 from ..formats.manifest import (
+    LIMIT,
     DuplicatesEntry,
     Manifest,
     Origin,
@@ -323,7 +324,8 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
     if options.origin.schema is None:  # files get their splits while planning, and none of these is empty
         return f"every example of it was quarantined or filtered; see {where}"
     if not filtered and not quarantined:
-        return f"none of the {totals.read} examples belongs to it; fix Recipe(splits=...)"
+        or_more = "raise --limit, or " if LIMIT in options.origin.options else ""
+        return f"none of the {totals.read} examples belongs to it; {or_more}fix Recipe(splits=...)"
     return (
         f"either none of the {totals.read} examples belongs to it (see Recipe(splits=...)), or all that do are among "
         f"the {filtered} that were filtered and the {quarantined} in {where}"

@@ -15,7 +15,7 @@ from ..build.journal import merge_summaries, read_kept
 from ..errors import DatasetError, PenstockError, RequestError
 from ..formats import paths, raw_schema
 from ..formats.features import Feature
-from ..formats.manifest import Manifest, read_stored
+from ..formats.manifest import LIMIT, Manifest, read_stored
 from ..formats.pointer import Pointer
 from ..prepare.summaries import DISTINCT, Summaries
 from ..splits.hashing import hash64
@@ -72,7 +72,7 @@ def compare_values(
       statistics: The new generation's statistics.json.
       summaries: What these statistics come from.
     """
-    if current is None:
+    if current is None or _is_sample(dataset, current):  # of which all that is new would be told
         return []
     before = _read_statistics(dataset, current).get("features", {})
     old_hashes = _read_values(dataset, current)
@@ -323,6 +323,14 @@ def _counted(summaries: Summaries) -> Iterator[tuple[str, dict[bytes, int]]]:
 
 def _hash(value: bytes) -> int:
     return hash64(value.decode("utf-8", "surrogateescape"), "value")
+
+
+def _is_sample(dataset: str, current: Pointer) -> bool:
+    """Whether the current generation was made of a sample of its input."""
+    try:
+        return LIMIT in Manifest.read_generation(dataset, current.generation)[0].origin.options
+    except (DatasetError, OSError):
+        return False
 
 
 def _read_values(dataset: str, current: Pointer) -> dict[str, set[int]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from ..formats.damage import all_files
 from ..formats.generations import list_generations
-from ..formats.manifest import Manifest
+from ..formats.manifest import LIMIT, Manifest
 from ..formats.pointer import Pointer
 
 _OF_INPUT = ("input", "input_digest")
@@ -20,6 +20,7 @@ def history(dataset: str) -> dict[str, Any]:
     Returns:
       `dataset`, `current`, `rolled_back` (the generation that was current before a rollback, or None) and
       `generations`. Of each: `generation`, `current`, `created`, `recipe` (name and hash), `splits` (examples by name),
+      `limit` (of a sample, how many examples were asked for, else None),
       `read`, `quarantined`, `filtered`, `bytes` (of all files), and `changes` since the one made before it (see
       `compare_origins`; None for the oldest). Of one whose manifest is damaged: `generation`, `current` and `fault`.
 
@@ -51,6 +52,7 @@ def _describe(dataset: str, manifest: Manifest) -> dict[str, Any]:
     return {
         "created": manifest.created,
         "recipe": {"name": recipe.name, "hash": recipe.hash},
+        "limit": manifest.origin.options.get(LIMIT),
         "splits": {name: split.examples for name, split in manifest.splits.items()},
         "read": manifest.read,
         "quarantined": manifest.quarantined,

@@ -17,6 +17,7 @@ from .features import Feature
 from .json_fields import JsonObject, mismatch
 from .pointer import POINTER_BYTES, Pointer, check_format, read_generation_id
 
+LIMIT = "limit"  # the option that says of how many examples a sample is; whole datasets have none
 _MANIFEST_BYTES = 1 << 30
 _AGAIN = "run the recipe again, which makes what is damaged or missing, or get the dataset again"
 

@@ -41,6 +41,7 @@ from ..splits.rules import NOT_LISTED
 from . import sample
 from .cut import SplitCut, count_units, cut_ranges, cut_scans
 from .duplicates import mark_duplicates
+from .limit import limit_ranges
 from .payloads import PayloadHasher
 from .plan_file import PlannedUnits, Unit, of_ranges
 from .recipe import Recipe
@@ -124,7 +125,12 @@ class Plan:
 
 
 def make_plan(
-    recipe: Recipe, root: str, threads: int, timeout: float | None = None, hasher: PayloadHasher | None = None
+    recipe: Recipe,
+    root: str,
+    threads: int,
+    timeout: float | None = None,
+    hasher: PayloadHasher | None = None,
+    limit: int | None = None,
 ) -> Plan:
     """Lists the input, assigns splits, tries a few examples, and cuts units.
 
@@ -134,13 +140,14 @@ def make_plan(
       threads: How many payloads or ranges to read at a time, where duplicates or splits need a look at all of them.
       timeout: Seconds that an image may take in a process of its own; None tries them in this one.
       hasher: Hashes the payloads of many images, where duplicates are left out; None: they are hashed here.
+      limit: How many examples to take, from all over the input; None: all.
 
     Raises:
       RequestError: the recipe does not fit the input.
     """
     if isinstance(recipe.source, Images | ImageJoin):
-        return _plan_images(recipe, recipe.source, root, threads, timeout, hasher)
-    return _plan_table(recipe, recipe.source, root, threads, timeout)
+        return _plan_images(recipe, recipe.source, root, threads, timeout, hasher, limit)
+    return _plan_table(recipe, recipe.source, root, threads, timeout, limit)
 
 
 def _plan_images(
@@ -150,9 +157,10 @@ def _plan_images(
     threads: int,
     timeout: float | None,
     hasher: PayloadHasher | None,
+    limit: int | None,
 ) -> Plan:
     """The plan of images: every reference is listed, and a unit holds one split."""
-    selection = select(recipe, source, root, threads, hasher)
+    selection = select(recipe, source, root, threads, hasher, limit)
     joined = selection.table.schema
     steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, joined, source.max_bytes)
     taken = sample.take(steps, selection.first(recipe.statistics, sample.TRIED), timeout)
@@ -221,12 +229,18 @@ def _warn_of_bars(steps: Sequence[object]) -> list[str]:
     ]
 
 
-def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, timeout: float | None) -> Plan:
+def _plan_table(
+    recipe: Recipe, source: RecordSource, root: str, threads: int, timeout: float | None, limit: int | None
+) -> Plan:
     """The plan of a table: its files are cut into ranges, and a unit holds all splits."""
     _check_fits_table(recipe, timeout)
     if isinstance(recipe.shards, Mapping):
         raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
-    listing = _find_ranges(source, root, recipe.shards)
+    listing = _find_ranges(source, root, None if limit else recipe.shards)
+    limits: dict[int, int] = {}
+    if limit is not None:
+        listing.ranges, limits, sampled = limit_ranges(source, listing.schema, listing.ranges, recipe.split_rule, limit)
+        listing.warnings += sampled
     names = tuple(split_names(recipe.split_rule, sorted({record_range.key for record_range in listing.ranges})))
     for name in names:
         if not paths.is_split_name(name):
@@ -235,7 +249,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         raise RequestError(f"Recipe(statistics=...): expected one of {list(names)}, found {recipe.statistics!r}")
     seed = recipe.seed if recipe.shuffle else None
     serialized = recipe.format == "tfrecord"
-    steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names)
+    steps = TableSteps(source, listing.schema, recipe.prepare, recipe.split_rule, names, limits)
     steps, warnings = _fit_splits(steps, listing.ranges, threads)
     start = time.perf_counter()
     first, tried = _first_rows(steps, nominal.resolve_in_turn(source, listing.ranges))
@@ -265,9 +279,10 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         ranges = _resolve(partial(nominal.resolve_all, source, ranges, threads))
         ranges = mark_duplicates(preparer(StatisticsSpec(recipe.statistics)), ranges, threads)
     tapered = recipe.shuffle != "global"  # which shares rows out evenly among all shards
-    units = of_ranges(cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix, tapered))
+    cut = cut_ranges(ranges, names, recipe.shards, output_bytes, seed, suffix, tapered)
+    units = of_ranges([(replace(unit, examples=-1), pieces) for unit, pieces in cut] if limits else cut)
     scans = cut_scans(record_range for record_range in ranges if record_range.is_nominal)
-    known = all(record_range.rows >= 0 for record_range in listing.ranges)
+    known = not limits and all(record_range.rows >= 0 for record_range in listing.ranges)
     return Plan(
         inventory=Inventory(
             read=sum(record_range.rows for record_range in listing.ranges) if known else -1,
@@ -285,7 +300,7 @@ def _plan_table(recipe: Recipe, source: RecordSource, root: str, threads: int, t
         table_schema=listing.schema.columns,
         raw=listing.schema,
         estimate=Estimate(output_bytes, size * seconds / first_size),
-        known_losses=_known_losses(listing.ranges, tried, rows),
+        known_losses=_known_losses(listing.ranges, tried, rows, is_limited=bool(limits)),
         split_rule=describe_rule(steps.rule),
     )
 
@@ -364,16 +379,19 @@ def _first_rows(steps: TableSteps, ranges: Iterator[RecordRange]) -> tuple[Recor
     raise RequestError(f"no row of the first ranges could be prepared; {why}{advice}")
 
 
-def _known_losses(ranges: Sequence[RecordRange], tried: Sequence[FirstRows], last: PreparedRows) -> KnownLosses:
+def _known_losses(
+    ranges: Sequence[RecordRange], tried: Sequence[FirstRows], last: PreparedRows, is_limited: bool
+) -> KnownLosses:
     """What the first ranges lost; how many rows all ranges hold, where the source tells or these are all there are.
 
     Args:
       ranges: All ranges.
       tried: The rows of the first ranges after `prepare`.
       last: Those of the last one of these, brought to the stored columns.
+      is_limited: Whether not all rows of the ranges are taken.
     """
     rows = [*(first.rows for first in tried[:-1]), last]
-    if all(record_range.rows >= 0 for record_range in ranges):
+    if not is_limited and all(record_range.rows >= 0 for record_range in ranges):
         read = sum(record_range.rows for record_range in ranges)
     elif len(tried) == len(ranges) and all(first.complete for first in tried):
         read = sum(len(each.batch) + len(each.quarantined) + each.filtered.total() for each in rows)

@@ -29,6 +29,7 @@ from ..splits.rules import DUPLICATE, NOT_LISTED, ByGlob, ByHash, ByList, ByPath
 from ..storage import files
 from . import payloads
 from .cut import SplitTotals
+from .limit import limit_references
 from .payloads import CONTENTS, PayloadHasher, hash_here
 from .recipe import Recipe, SplitRule
 
@@ -119,7 +120,12 @@ class Selection:
 
 
 def select(
-    recipe: Recipe, source: Images | ImageJoin, root: str, threads: int, hasher: PayloadHasher | None = None
+    recipe: Recipe,
+    source: Images | ImageJoin,
+    root: str,
+    threads: int,
+    hasher: PayloadHasher | None = None,
+    limit: int | None = None,
 ) -> Selection:
     """Lists the source and gives every example its split and its position.
 
@@ -129,6 +135,7 @@ def select(
       root: The input folder.
       threads: How many payloads to hash at a time, where duplicates are to be left out.
       hasher: Hashes many payloads; None: they are hashed here, however many.
+      limit: How many examples to take; None: all.
 
     Raises:
       RequestError: nothing is found, or the recipe's rules do not fit what is there.
@@ -136,6 +143,9 @@ def select(
     listing = source.find(root)
     table, rule = listing.table, recipe.split_rule
     fitted, names, warnings = _place(table, rule, f"order{recipe.seed}" if recipe.shuffle else None, root)
+    if limit is not None:
+        examples = {name: totals.examples for name, totals in _total(table, names).items()}
+        warnings.append(limit_references(table, limit, examples, by_key=not recipe.shuffle))
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
     contradictions = _leave_out_duplicates(table, threads, digest, hasher) if recipe.deduplicate else []

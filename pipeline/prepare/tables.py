@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from ..formats.tfrecord_columns import frame
 from ..sources.file_content import PartReader
 from ..sources.join import JoinTable, joins_of
 from ..sources.listing import RecordRange
-from ..sources.record_source import RecordSource, Rows, stream_rows, with_parts
+from ..sources.record_source import RecordSource, Rows, first_rows, stream_rows, with_parts
 from ..sources.table_schema import TableSchema
 from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
@@ -50,6 +50,7 @@ class TableSteps:
       functions: The recipe's `prepare`: functions of batches (`Vectorized`, `Where`) and of examples.
       rule: The recipe's split rule, fitted where it must be.
       splits: The splits' names.
+      limits: The numbers of ranges to how many of their first rows are taken; empty: all rows of all ranges are.
     """
 
     source: RecordSource
@@ -57,6 +58,7 @@ class TableSteps:
     functions: Sequence[Callable[[Any], Any]]
     rule: Splits | Strata
     splits: tuple[str, ...]
+    limits: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def by_example(self) -> bool:
@@ -69,8 +71,12 @@ class TableSteps:
 
     def read(self, record_range: RecordRange) -> Iterator[PreparedRows]:
         """The rows of a range as they are read, a part of the range at a time."""
-        for rows in stream_rows(self.source, record_range, self.schema):
+        for rows in self._stream(record_range):
             yield from _cut(_unprepared(rows))
+
+    def _stream(self, record_range: RecordRange) -> Iterator[Rows]:
+        rows = stream_rows(self.source, record_range, self.schema)
+        return first_rows(rows, self.limits[record_range.number]) if self.limits else rows
 
     def prepare_rows(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
         """Gives rows that were read their splits, and applies the functions.
@@ -94,7 +100,7 @@ class TableSteps:
         """
         losses: list[PreparedRows] = []
         size = 0
-        parts = stream_rows(self.source, record_range, self.schema)
+        parts = self._stream(record_range)
         for rows in parts:
             size += record_range.size if rows.size is None else rows.size
             first = replace(rows, batch=rows.batch[:limit], numbers=rows.numbers[:limit])
@@ -102,12 +108,12 @@ class TableSteps:
             losses.append(prepared)
             if len(prepared.batch):
                 break
-        first_rows = replace(
+        rows_of_range = replace(
             prepared,
             quarantined=[example for part in losses for example in part.quarantined],
             filtered=sum((part.filtered for part in losses), Counter[str]()),
         )
-        return FirstRows(first_rows, size, limit is None and next(parts, None) is None)
+        return FirstRows(rows_of_range, size, limit is None and next(parts, None) is None)
 
     def deciding(self, record_range: RecordRange) -> Iterator[PreparedRows]:
         """The rows of a range as the split rule sees them: raw, or with a column that `prepare` makes."""

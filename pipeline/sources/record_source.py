@@ -1,7 +1,7 @@
 """The interface of every source of rows: ranges that can be read alone, and the rows of a range as one Arrow batch."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -108,6 +108,51 @@ def stream_rows(source: RecordSource, record_range: RecordRange, schema: TableSc
     parts = source.stream(record_range, schema)
     yield next(parts, None) or concat_rows([], schema.columns, record_range.uri)
     yield from parts
+
+
+def first_rows(parts: Iterator[Rows], count: int) -> Generator[Rows]:
+    """The first rows of a range, in the parts in which they are read; those that do not fit or are filtered count too.
+
+    Args:
+      parts: The parts, one at least.
+      count: How many rows, one at least.
+    """
+    for rows in parts:
+        numbers = row_numbers(rows)
+        if len(numbers) > count:
+            yield _before(rows, int(numbers[count]))
+            return
+        yield rows
+        count -= len(numbers)
+        if not count:
+            return
+
+
+def row_numbers(rows: Rows) -> np.ndarray:
+    """The numbers of the rows that were read, in order, but for those filtered beyond what is listed: int64."""
+    keys = [each.key for each in rows.problems] + [each.key for each in rows.filtered_examples]
+    others = [_row_number(key) for key in keys]
+    return np.sort(np.concatenate([rows.numbers, np.array(others, np.int64)]))
+
+
+def _before(rows: Rows, bound: int) -> Rows:
+    """The rows whose numbers are below a bound."""
+    kept = rows.numbers < bound
+    filtered = [each for each in rows.filtered_examples if _row_number(each.key) < bound]
+    return replace(
+        rows,
+        batch=rows.batch.filter(pa.array(kept)),
+        numbers=rows.numbers[kept],
+        problems=[each for each in rows.problems if _row_number(each.key) < bound],
+        filtered=Counter(each.reason for each in filtered),
+        filtered_examples=filtered,
+    )
+
+
+def _row_number(key: str) -> int:
+    """The number in a row's key; -1 where a range as a whole is named."""
+    number = key.rpartition(":")[2]
+    return int(number) if number.isdecimal() else -1
 
 
 def concat_rows(parts: Sequence[Rows], schema: pa.Schema, uri: str) -> Rows:

@@ -411,3 +411,18 @@ def test_check_says_what_is_there(checked: Path, cli: Cli) -> None:
     assert entry["columns"]["x"]["type"] == "int64"
     result = cli("check", f"{checked / 'recipe.py'}:photos")
     assert "recipe recipe is as it should be: Images, 1 steps in `prepare`, `features`" in result.output
+
+
+def test_a_sample_is_a_dataset_that_says_so_and_gives_way_to_the_whole(cli: Cli, raw: Path):
+    recipe = cli.recipe(f'{SOURCE}, splits={{"train": 0.8, "test": 0.2}}')
+    ended = cli.run(recipe, raw, "--limit", 10, "--json")
+    assert ended.exit_code == 0, ended.output
+    entry = json.loads(ended.stdout)
+    assert entry["read"] == entry["written"] == 10
+    assert any("limited to 10 of 20 examples" in warning for warning in entry["warnings"])
+    assert "limited to 10 examples" in cli("inspect", cli.folder / "dataset").stdout
+    assert "limited to 10" in cli("log", cli.folder / "dataset").stdout
+    whole = json.loads(cli.run(recipe, raw, "--json").stdout)
+    assert whole["read"] == 20
+    assert whole["generation"] != entry["generation"]
+    assert faults(cli.run(recipe, raw, "--limit", 10), 2, "--limit: expected an output that is new") == []
