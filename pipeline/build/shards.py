@@ -16,7 +16,7 @@ from ..formats.features import describe_columns
 from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
-from ..formats.tfrecord_columns import content, sizes
+from ..formats.tfrecord_columns import frame_bytes, frame_sizes
 from ..storage import files
 from .journal import SegmentFile
 from .record_buffer import BatchBuffer, take_parts
@@ -51,11 +51,12 @@ class TfRecordShard:
         self._positions: list[np.ndarray] = []
 
     def add(self, records: Sequence[bytes] | pa.LargeBinaryArray, positions: np.ndarray | None) -> None:
-        """Takes examples, or their frames; frames with positions wait until `finish`."""
+        """Takes images, or frames of rows; those with positions wait until `finish`."""
         if not isinstance(records, pa.LargeBinaryArray):
+            assert positions is None  # the plan has put images in order
             self._writer.append(records)
         elif positions is None:
-            self._writer.append_frames(content(records), sizes(records))
+            self._writer.append_frames(frame_bytes(records), frame_sizes(records))
         else:
             self._waiting.append(pa.RecordBatch.from_arrays([records], schema=_FRAME_SCHEMA))
             self._positions.append(positions)
@@ -66,7 +67,7 @@ class TfRecordShard:
             order = np.argsort(np.concatenate(self._positions), kind="stable")
             for part in take_parts(self._waiting.table(), order, _FRAMES):
                 (frames,) = part["frame"].chunks
-                self._writer.append_frames(content(frames), sizes(frames))
+                self._writer.append_frames(frame_bytes(frames), frame_sizes(frames))
         self._waiting.close()
         sha256 = self._writer.finish()
         self._stack.close()

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
@@ -40,6 +40,8 @@ from .tasks import Spread, StageDoFn, Wait
 if TYPE_CHECKING:
     from ..analysis.phases import PhaseReducer, UnitReducer
     from ..analysis.trace import Analysis
+
+T = TypeVar("T")
 
 _WRITES = 4  # of a unit's files at a time, beside its shards
 
@@ -244,14 +246,10 @@ def _write_files(
     with ThreadPoolExecutor(_WRITES, "write") as pool:
         quarantine = pool.submit(_store_lines, root, paths.unit_quarantine(unit), tally.quarantined, before)
         filtered = pool.submit(_store_lines, root, paths.unit_filtered(unit), tally.filtered_examples, before)
-        kept = [
-            pool.submit(_store_kept, root, path, encode, before)
-            for path, encode in (
-                (paths.unit_summaries(unit), partial(summaries.encode, tally.summaries) if tally.summaries else None),
-                (paths.unit_hashes(unit), partial(encode_hashes, tally.hashes) if tally.hashes else None),
-                (paths.unit_accumulators(unit), None if accumulated is None else lambda: accumulated),
-            )
-        ]
+        keep = partial(pool.submit, _store_kept, root, before)
+        summarized = keep(paths.unit_summaries(unit), summaries.encode, tally.summaries or None)
+        hashes = keep(paths.unit_hashes(unit), encode_hashes, tally.hashes or None)
+        accumulators = keep(paths.unit_accumulators(unit), bytes, accumulated)
         with _abandoned_on_error(packer):
             packed = packer.finish()
         return Journal(
@@ -264,9 +262,9 @@ def _write_files(
             quarantine=quarantine.result(),
             filtered_list=filtered.result(),
             labels={split: dict(counts) for split, counts in tally.labels.items()},
-            summaries=kept[0].result(),
-            hashes=kept[1].result(),
-            accumulators=kept[2].result(),
+            summaries=summarized.result(),
+            hashes=hashes.result(),
+            accumulators=accumulators.result(),
             notes=tally.notes,
         )
 
@@ -355,13 +353,15 @@ class _Tally:
             self.notes = column_notes.merge(self.notes, chunk.notes)
 
 
-def _store_kept(root: str, path: str, encode: Callable[[], bytes] | None, before: FinishedUnits) -> StoredFile | None:
+def _store_kept(
+    root: str, before: FinishedUnits, path: str, encode: Callable[[T], bytes], value: T | None
+) -> StoredFile | None:
     """Writes what a unit leaves for later runs; None where it is nothing: then what an earlier attempt left goes."""
-    if encode is None:
+    if value is None:
         if before.has_file(path):
             files.remove_files([files.join(root, path)])
         return None
-    return store(root, path, None, encode())
+    return store(root, path, None, encode(value))
 
 
 class ShuffleGlobally(beam.PTransform):

@@ -1,4 +1,4 @@
-"""Which rows of a column are alike: what is worked out for one of them holds for the others.
+"""Which rows of a column are equal: what is computed for one of them holds for the others.
 
 Strings of a table repeat: a category has a few values in thousands of rows.
 """
@@ -15,14 +15,14 @@ from ..splitmix import GOLDEN_GAMMA, mix64
 Rows: TypeAlias = npt.NDArray[np.intp]
 Words: TypeAlias = npt.NDArray[np.uint64]
 
-_ROUNDS = 3  # in which rows are looked for that are alike; few are left, each of which stands for itself
+_ROUNDS = 3  # in which equal rows are looked for; few are left, each of which stands for itself
 
 
 def representatives(words: Sequence[Words]) -> Rows:
-    """For each row one that is like it, and stands for itself; not always the same for all rows that are alike.
+    """For each row an equal one, which stands for itself; not always the same one for all rows that are equal.
 
     Args:
-      words: uint64 [rows] each: rows are alike where all of them are equal.
+      words: uint64 [rows] each: rows are equal where all of these are.
 
     Returns:
       intp [rows], numbers of rows.
@@ -35,21 +35,21 @@ def representatives(words: Sequence[Words]) -> Rows:
         hashes = mix64(hashes) ^ word
     rows = np.arange(len(hashes))
     bits = max(8, len(hashes).bit_length() + 1)
-    found, left = rows.copy(), rows
+    chosen, left = rows.copy(), rows
     for number in range(_ROUNDS):
         if not len(left):
             break
-        # two that are unlike may meet in a slot of the table, but hardly in those of all rounds
+        # two that differ may meet in a slot of the table, but hardly in those of all rounds
         slots = hashes[left] * np.uint64((GOLDEN_GAMMA + 2 * number) % 2**64) >> np.uint64(64 - bits)
         table = np.empty(1 << bits, np.intp)
         table[slots] = left
         others = table[slots]
-        alike = words[0][others] == words[0][left]
+        equal = words[0][others] == words[0][left]
         for word in words[1:]:
-            alike &= word[others] == word[left]
-        found[left[alike]] = others[alike]
-        left = left[~alike]
-    return found
+            equal &= word[others] == word[left]
+        chosen[left[equal]] = others[equal]
+        left = left[~equal]
+    return chosen
 
 
 def addresses(objects: npt.NDArray[Any]) -> Words:

@@ -23,7 +23,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Integers: TypeAlias = npt.NDArray[np.int64]
 
-_WORDS = 6  # of eight bytes: of longer strings few are alike
+_WORDS = 6  # of eight bytes: of longer strings few are equal
 _MASKS = np.array([(1 << 8 * size) - 1 for size in range(9)], np.uint64)  # the first so many bytes of a word
 _PADDING = 16  # bytes after the last record, so that looking ahead needs no care
 
@@ -160,7 +160,7 @@ def _windows(content: Bytes, starts: Integers, size: int) -> Bytes:
 def _strings(spans: Spans, missing: Any) -> npt.NDArray[Any]:
     """Strings as bytes objects, of which those that are equal are mostly one object."""
     starts, stops = spans.starts, np.where(spans.present, spans.stops, spans.starts)
-    same = _alike(spans.content, starts, stops - starts)
+    same = _equal_strings(spans.content, starts, stops - starts)
     chosen = slice(None) if same is None else np.flatnonzero(same == np.arange(len(same)))
     bounds = zip(starts[chosen].tolist(), stops[chosen].tolist(), strict=True)
     strings = np.empty(len(starts), object)
@@ -172,7 +172,7 @@ def _strings(spans: Spans, missing: Any) -> npt.NDArray[Any]:
     return strings
 
 
-def _alike(content: Bytes, starts: Integers, lengths: Integers) -> npt.NDArray[np.intp] | None:
+def _equal_strings(content: Bytes, starts: Integers, lengths: Integers) -> npt.NDArray[np.intp] | None:
     """For each string the row of an equal one (see `distinct.representatives`); None where that takes longer.
 
     Of each string eight bytes at a time are looked at, with zeros beyond its end.

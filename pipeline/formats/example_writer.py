@@ -16,14 +16,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .example_format import BYTES, ENTRY, FEATURES, FLOATS, INTEGERS, ITEMS, KINDS, NAME, VALUE, tag
-from .features import Feature
+from .features import Feature, is_string
 
 _REPEATED = 8  # where a value occurs so often on average, each distinct one is encoded once
 _FEW = 64  # distinct values that are encoded one by one, since later batches hold them too
 
 
 def with_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch whose columns of strings are dictionaries where their values repeat: so each needs work but once."""
+    """A batch whose columns of strings are dictionaries where values repeat: each distinct one is worked on once."""
     columns = [_dictionary(column) if is_string(column.type) else column for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
 
@@ -32,16 +32,6 @@ def _dictionary(column: pa.Array) -> pa.Array:
     """A column as a dictionary where its values repeat, else as it is."""
     encoded = column.dictionary_encode()
     return encoded if _REPEATED * len(encoded.dictionary) <= len(column) else column
-
-
-def is_string(kind: pa.DataType) -> bool:
-    """Whether this is the type of a column of strings or bytes."""
-    return bool(
-        pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-        or pa.types.is_binary(kind)
-        or pa.types.is_large_binary(kind)
-    )
 
 
 def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBinaryArray:

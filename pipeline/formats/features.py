@@ -141,16 +141,23 @@ def _describe_column(column: "pa.Field") -> Feature:
         return Feature("number", "int64", shape, optional=True)
     if pa.types.is_floating(item):
         return Feature("number", "float32", shape, optional=True)
-    if (
-        pa.types.is_string(item)
-        or pa.types.is_large_string(item)
-        or pa.types.is_large_binary(item)
-        or pa.types.is_binary(item)
-    ):
+    if is_string(item):
         return Feature(LABEL if column.name == LABEL else "text", "string", shape, optional=True)
     raise ValueError(
         f"column {column.name!r}: expected integers, floats, strings, bytes or lists of these, found {column.type}; "
         "cast or drop it in `prepare`"
+    )
+
+
+def is_string(kind: "pa.DataType") -> bool:
+    """Whether this is the type of a column of strings or bytes."""
+    import pyarrow as pa
+
+    return bool(
+        pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+        or pa.types.is_binary(kind)
+        or pa.types.is_large_binary(kind)
     )
 
 

@@ -29,13 +29,13 @@ def unframe(frames: pa.LargeBinaryArray) -> list[bytes]:
     return [framed[HEADER_SIZE:-FOOTER_SIZE] for framed in frames.to_pylist()]
 
 
-def sizes(frames: pa.LargeBinaryArray) -> np.ndarray:
-    """How many bytes each takes: int64 [frames]."""
+def frame_sizes(frames: pa.LargeBinaryArray) -> np.ndarray:
+    """How many bytes each frame takes: int64 [frames]."""
     return np.diff(_offsets(frames))
 
 
-def content(frames: pa.LargeBinaryArray) -> pa.Buffer:
-    """The bytes of all of them, one after the other."""
+def frame_bytes(frames: pa.LargeBinaryArray) -> pa.Buffer:
+    """The bytes of all frames, one after the other; a view."""
     offsets = _offsets(frames)
     begin, end = int(offsets[0]), int(offsets[-1])
     return frames.buffers()[2].slice(begin, end - begin)

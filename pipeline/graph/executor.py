@@ -25,7 +25,7 @@ from .portable import INPUT, PortableGraph
 
 CHUNK = 1 << 18  # elements that are worked on at a time: 1 MB of float32
 _LARGE = 1 << 10  # elements of an example's feature: what depends on more is computed a few examples at a time
-_MANY = 2  # rows to each string that they have, from which on these are computed and not the rows
+_REPEATED = 2  # where a string occurs so often on average, each distinct one is computed once
 _SPREAD = 1 << 22  # elements that a constant is spread to at most
 _UFUNCS: dict[str, Any] = {
     "Add": np.add,
@@ -89,9 +89,9 @@ class _Stage:
 class CompiledGraph:
     """A portable graph, or the host's part of it, that writes into given arrays; from any thread.
 
-    Compiling puts every operation into stages (a few examples at a time where an example is large, the strings that are
-    unlike where outputs depend on one string alone, the whole batch elsewhere), and tells each whether it writes
-    straight into an output.
+    Compiling puts every operation into stages (a few examples at a time where an example is large, the distinct strings
+    where outputs depend on one string alone, the whole batch elsewhere), and tells each whether it writes straight into
+    an output.
 
     Args:
       graph: The portable graph.
@@ -213,19 +213,20 @@ class CompiledGraph:
     def _run_of_string(
         self, name: str, stage: _Stage, inputs: Mapping[str, Array], outputs: Mapping[str, Array]
     ) -> None:
-        """Runs a stage that depends on one string: for each that is another object, where many rows have the same."""
+        """Runs a stage that depends on one string: for each object once, where many rows have the same."""
         same = representatives([addresses(inputs[name])])
-        unlike = np.flatnonzero(same == np.arange(len(same)))
-        if len(unlike) * _MANY > len(same):
+        distinct = np.flatnonzero(same == np.arange(len(same)))
+        if len(distinct) * _REPEATED > len(same):
             stage.run(inputs, outputs, slice(None))
             return
-        few = {name: np.empty((len(unlike), *outputs[name].shape[1:]), outputs[name].dtype) for name in stage.outputs}
-        stage.run({name: inputs[name][unlike]}, few, slice(None))
-        places = np.empty(len(same), np.intp)
-        places[unlike] = np.arange(len(unlike))
-        places = places[same]
-        for output, values in few.items():
-            outputs[output][...] = values[places]
+        values = {
+            each: np.empty_like(outputs[each], shape=(len(distinct), *outputs[each].shape[1:]))
+            for each in stage.outputs
+        }
+        stage.run({name: inputs[name][distinct]}, values, slice(None))
+        for output, computed in values.items():
+            outputs[output][distinct] = computed
+            outputs[output][...] = outputs[output][same]
 
 
 def _cast(value: Array, out: Array) -> None:

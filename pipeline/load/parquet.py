@@ -390,9 +390,9 @@ def _to_numpy(column: pa.Array, feature: Feature) -> Array:
         return lists
     if feature.dtype == "string":
         encoded = column.cast(pa.large_binary()).fill_null(missing(feature)).dictionary_encode()
-        unlike = np.empty(len(encoded.dictionary), object)
-        unlike[:] = encoded.dictionary.to_pylist()
-        strings: Array = unlike[encoded.indices.to_numpy()]  # equal strings are one object: it takes less memory, too
+        distinct = np.empty(len(encoded.dictionary), object)
+        distinct[:] = encoded.dictionary.to_pylist()
+        strings: Array = distinct[encoded.indices.to_numpy()]  # equal strings are one object: it takes less memory, too
         return strings
     kind = {"int64": pa.int64(), "float32": pa.float64()}[feature.dtype]
     with np.errstate(over="ignore"):

@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from penstock.pipeline.formats.distinct import addresses, representatives
+from penstock.pipeline.splitmix import mix64
 
 
 @pytest.mark.parametrize("values", [1, 3, 100, 4000, 2**60])
 @pytest.mark.parametrize("rows", [0, 1, 5000])
-def test_each_row_is_represented_by_one_that_is_like_it(values: int, rows: int) -> None:
+def test_each_row_is_represented_by_an_equal_one(values: int, rows: int) -> None:
     generator = np.random.default_rng(values)
     first = generator.integers(0, values, rows).astype(np.uint64)
     second = generator.integers(0, 2, rows).astype(np.uint64)
@@ -14,13 +15,11 @@ def test_each_row_is_represented_by_one_that_is_like_it(values: int, rows: int) 
     np.testing.assert_array_equal(first[same], first)
     np.testing.assert_array_equal(second[same], second)
     np.testing.assert_array_equal(same[same], same)
-    unlike = len(set(zip(first.tolist(), second.tolist(), strict=True)))
-    assert unlike <= (same == np.arange(rows)).sum() <= unlike * 1.01
+    distinct = len(set(zip(first.tolist(), second.tolist(), strict=True)))
+    assert distinct <= (same == np.arange(rows)).sum() <= distinct * 1.01
 
 
-def test_rows_whose_hashes_are_equal_are_not_alike_for_that() -> None:
-    from penstock.pipeline.splitmix import mix64
-
+def test_rows_whose_hashes_are_equal_may_differ() -> None:
     first = np.array([1, 2, 1], np.uint64)
     second = mix64(first) ^ np.uint64(7)  # what `representatives` makes of them: all have one hash
     second[2] = second[0]
@@ -33,5 +32,5 @@ def test_addresses_are_those_of_the_objects() -> None:
     objects[:] = [shared, other, shared, None, other, shared]
     assert addresses(objects).tolist() == [id(each) for each in objects]
     assert addresses(objects[::2]).tolist() == [id(shared), id(shared), id(other)]
-    found = addresses(objects.copy())
-    assert found.tolist() == [id(each) for each in objects]  # the array that they are in stays
+    view = addresses(objects.copy())
+    assert view.tolist() == [id(each) for each in objects]  # the array that they are in stays

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline.formats.tfrecord import RecordWriter
-from penstock.pipeline.formats.tfrecord_columns import content, frame, sizes, unframe
+from penstock.pipeline.formats.tfrecord_columns import frame, frame_bytes, frame_sizes, unframe
 
 PICK = random.Random(5)
 RECORDS = [b"", b"a", bytes(range(256)) * 300, *(PICK.randbytes(PICK.randrange(400)) for _ in range(300)), b""]
@@ -24,13 +24,13 @@ def one_by_one(records: list[bytes]) -> tuple[bytes, list[int]]:
 def test_frames_are_those_of_a_writer(part: slice):
     frames = frame(pa.array(RECORDS, pa.large_binary())[part])
     expected, offsets = one_by_one(RECORDS[part])
-    assert content(frames).to_pybytes() == expected
-    assert [0, *sizes(frames).cumsum().tolist()] == offsets
+    assert frame_bytes(frames).to_pybytes() == expected
+    assert [0, *frame_sizes(frames).cumsum().tolist()] == offsets
     assert unframe(frames) == RECORDS[part]
 
 
 def test_a_slice_of_frames_is_itself_alone():
     frames = frame(pa.array(RECORDS, pa.large_binary()))[3:7]
     expected, _ = one_by_one(RECORDS[3:7])
-    assert content(frames).to_pybytes() == expected
-    assert len(sizes(frames)) == 4
+    assert frame_bytes(frames).to_pybytes() == expected
+    assert len(frame_sizes(frames)) == 4
