@@ -12,6 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from _measure import median
 from _options import RESULTS, settings
 from rich import box
 from rich.console import Console
@@ -62,6 +63,13 @@ class Row:
     bar: Bar | None = None
     spread: tuple[float, float] | None = None
     unit: str = ""
+
+    @classmethod
+    def of_rounds(
+        cls, claim: str, ours: str, reference: str, rounds: Sequence[float], bar: Bar | None = None, unit: str = ""
+    ) -> "Row":
+        """A row whose value is the median of those of the rounds."""
+        return cls(claim, ours, reference, median(rounds), bar, (min(rounds), max(rounds)), unit)
 
     def to_json(self) -> dict[str, Any]:
         """Its fields, the bar as text, and whether the bar is met; None without a bar."""

@@ -87,24 +87,21 @@ class Bench:
 def rows(series: dict[str, Series], section: str) -> Iterator[Row]:
     if section == "rate":
         one, two = series["one"], series["two"]
-        by_round = ratios(two.rates(), one.rates())
-        yield Row(
+        yield Row.of_rounds(
             "two TaskManagers compared with one",
             f"{median(two.rates()):.0f} images/s",
             f"{median(one.rates()):.0f} images/s",
-            median(by_round),
+            ratios(two.rates(), one.rates()),
             Bar(1.8, at_least=True),
-            (min(by_round), max(by_round)),
         )
     if section == "fixed":
         seconds, here = ([run.seconds for run in series[name].runs[FIXED]] for name in ("fixed", "direct"))
-        yield Row(
+        yield Row.of_rounds(
             f"from command to commit on Flink, {FIXED} images",
             f"{median(seconds):.1f} s",
             f"{median(here):.1f} s in process",
-            median(seconds),
+            seconds,
             Bar(40, at_least=False, unit=" s"),
-            (min(seconds), max(seconds)),
             " s",
         )
 

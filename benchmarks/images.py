@@ -211,13 +211,12 @@ class Results:
             a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
             by_round = ratios(a, b)
             shown = [f"{1000 / median(x):.2f} ms" if cpu else f"{median(x):.0f} images/s" for x in (a, b)]
-            yield Row(
+            yield Row.of_rounds(
                 "  CPU time per image" if cpu else claim,
                 shown[0],
                 f"{shown[1]} {'' if cpu else what}",
-                median(by_round),
+                by_round,
                 None if cpu else bar,
-                (min(by_round), max(by_round)),
             )
 
     def _rate(self) -> Iterator[Row]:
@@ -240,13 +239,12 @@ class Results:
         for cpu in (False, True):
             a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
             costs = [(1 / ratio - 1) * 100 for ratio in ratios(a, b)]
-            yield Row(
+            yield Row.of_rounds(
                 "  CPU time per image" if cpu else claim,
                 f"{1000 / median(a):.2f} ms",
                 f"{1000 / median(b):.2f} ms {'' if cpu else 'without any'}",
-                median(costs),
+                costs,
                 None if cpu else bar,
-                (min(costs), max(costs)),
                 " %",
             )
 
@@ -255,20 +253,19 @@ class Results:
         seconds = [one.seconds for one in runs]
         ours = f"{median(seconds):.1f} s, {median([one.cpu for one in runs]):.1f} s of CPU"
         bar = Bar(5, at_least=False, unit=" s")
-        yield Row(f"command to commit, {FIXED} images", ours, "", median(seconds), bar, _spread(seconds), " s")
+        yield Row.of_rounds(f"command to commit, {FIXED} images", ours, "", seconds, bar, " s")
 
     def _memory(self) -> Iterator[Row]:
         runs = self._series["penstock"].runs
         small, large = self._bench.sizes
         peaks = {size: [one.peak for one in runs[size]] for size in (small, large)}
         by_round = ratios(peaks[large], peaks[small])
-        yield Row(
+        yield Row.of_rounds(
             f"peak memory, {large // small} times the data",
             f"{median(peaks[large]) / 1e6:.0f} MB, {large} images",
             f"{median(peaks[small]) / 1e6:.0f} MB, {small} images",
-            median(by_round),
+            by_round,
             Bar(1.1, at_least=False),
-            _spread(by_round),
         )
 
     def _large(self) -> Iterator[Row]:
@@ -295,10 +292,6 @@ class Results:
     def _workers(self) -> Iterator[Row]:
         what = "1 process, 1 thread"
         yield from self._compared("2 worker processes, 1 thread each", "workers_2", "workers_1", what)
-
-
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    return min(values), max(values)
 
 
 def main() -> None:

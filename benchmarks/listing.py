@@ -108,7 +108,7 @@ def _rows(shape: str, rates: dict[int, list[float]]) -> list[Row]:
     for ways in WAYS[1:]:
         shares = [each / ways / one for each in rates[ways]]
         ours, reference = f"{median(rates[ways]):,.0f} keys/s", f"1 way: {one:,.0f}"
-        rows.append(Row(f"{shape}, {ways} ways", ours, reference, median(shares), BAR, (min(shares), max(shares))))
+        rows.append(Row.of_rounds(f"{shape}, {ways} ways", ours, reference, shares, BAR))
     return rows
 
 

@@ -27,7 +27,7 @@ import _options
 import _peers
 import _photos
 from _loaders import LOADERS, WRITERS
-from _measure import median, orders
+from _measure import median, orders, ratios
 from _report import Bar, Row, finish
 from rich.console import Console
 
@@ -151,7 +151,7 @@ def _rows(section: str, figures: Figures) -> Iterator[Row]:
             cpu, first, cold = (median([each[key] for each in rounds]) for key in ("cpu", "first", "cold"))
             ours = f"{1e6 * cpu:.1f} µs of CPU; an epoch's first batch after {1000 * first:.1f} ms"
             unit = " rows/s" if section == "rows" else " images/s"
-            yield Row(name, ours, f"cold: {cold:,.0f}", median(warm), None, (min(warm), max(warm)), unit)
+            yield Row.of_rounds(name, ours, f"cold: {cold:,.0f}", warm, unit=unit)
     yield from _photo_claims(figures) if section == "photos" else _row_claims(figures)
 
 
@@ -182,7 +182,7 @@ def _row_claims(figures: Figures) -> Iterator[Row]:
     yield from _cpu_ratio(figures, "  CPU time a row", ours, theirs)
     if ours in figures:
         cpu = [1e6 * each["cpu"] for each in figures[ours]]
-        yield Row("  CPU time a row", "", "", median(cpu), Bar(12, at_least=False, unit=" µs"), _spread(cpu), " µs")
+        yield Row.of_rounds("  CPU time a row", "", "", cpu, Bar(12, at_least=False, unit=" µs"), " µs")
 
 
 def _ratio(
@@ -193,21 +193,14 @@ def _ratio(
     if ours not in figures or not others:
         return
     best = [max(each["warm"] for each in rounds) for rounds in zip(*others, strict=True)]
-    by_round = [mine["warm"] / other for mine, other in zip(figures[ours], best, strict=True)]
-    shown = f"{median([each['warm'] for each in figures[ours]]):,.0f}"
-    yield Row(claim, shown, f"{median(best):,.0f}, {what}", median(by_round), bar, _spread(by_round))
+    warm = [each["warm"] for each in figures[ours]]
+    yield Row.of_rounds(claim, f"{median(warm):,.0f}", f"{median(best):,.0f}, {what}", ratios(warm, best), bar)
 
 
 def _cpu_ratio(figures: Figures, claim: str, ours: str, theirs: str, bar: Bar | None = None) -> Iterator[Row]:
     if ours in figures and theirs in figures:
         a, b = ([1e6 * each["cpu"] for each in figures[name]] for name in (ours, theirs))
-        by_round = [mine / other for mine, other in zip(a, b, strict=True)]
-        reference = f"{median(b):.1f} µs, {theirs}"
-        yield Row(claim, f"{median(a):.1f} µs", reference, median(by_round), bar, _spread(by_round))
-
-
-def _spread(values: Sequence[float]) -> tuple[float, float]:
-    return min(values), max(values)
+        yield Row.of_rounds(claim, f"{median(a):.1f} µs", f"{median(b):.1f} µs, {theirs}", ratios(a, b), bar)
 
 
 def _notes(options: argparse.Namespace, missing: Sequence[str]) -> list[str]:

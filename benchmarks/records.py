@@ -166,9 +166,9 @@ class Results:
     def _rate(self) -> Iterator[Row]:
         rates = [rate / 1000 for rate in self._series["penstock"].rates()]
         bar = Bar(130, at_least=True, unit=" k")
-        yield Row("marginal rate", _rate(rates), "", median(rates), bar, (min(rates), max(rates)), " k rows/s")
+        yield Row.of_rounds("marginal rate", _rate(rates), "", rates, bar, " k rows/s")
         cpu = [rate / 1000 for rate in self._series["penstock"].rates(cpu=True)]
-        yield Row("  by CPU time", f"{_rate(cpu)} of CPU", "", median(cpu), None, (min(cpu), max(cpu)), " k rows/s")
+        yield Row.of_rounds("  by CPU time", f"{_rate(cpu)} of CPU", "", cpu, unit=" k rows/s")
         yield self._compared("share of the upper limit", "penstock", "arrow", ARROW, UPPER)
 
     def _parquet(self) -> Iterator[Row]:
@@ -181,16 +181,15 @@ class Results:
         cpu = [took.cpu for took in runs]
         claim = f"{WIDE_NUMBERS} numbers and {WIDE_STRINGS} strings, {WIDE_ROWS:,} rows: CPU time"
         ours = f"{median([took.seconds for took in runs]):.1f} s from command to commit"
-        yield Row(claim, ours, "", median(cpu), Bar(15, at_least=False, unit=" s"), (min(cpu), max(cpu)), " s")
+        yield Row.of_rounds(claim, ours, "", cpu, Bar(15, at_least=False, unit=" s"), " s")
 
     def _compared(
         self, claim: str, ours: str, reference: str, what: str, bar: Bar | None = None, cpu: bool = False
     ) -> Row:
         """A row of two marginal rates and their ratio."""
         a, b = self._series[ours].rates(cpu), self._series[reference].rates(cpu)
-        by_round = ratios(a, b)
         shown = [_rate([rate / 1000 for rate in rates]) for rates in (a, b)]
-        return Row(claim, shown[0], f"{shown[1]}, {what}", median(by_round), bar, (min(by_round), max(by_round)))
+        return Row.of_rounds(claim, shown[0], f"{shown[1]}, {what}", ratios(a, b), bar)
 
     def _fixed(self) -> Iterator[Row]:
         for name, claim in (
@@ -206,7 +205,7 @@ class Results:
             ours = f"{median([took.seconds for took in runs]):.1f} s for {_census.ROWS} rows"
             cpu = f"{median([took.cpu for took in runs]):.1f} s of CPU"
             bar = Bar(5, at_least=False, unit=" s") if name == "penstock" else None
-            yield Row(claim, f"{ours}, {cpu}", "", median(seconds), bar, (min(seconds), max(seconds)), " s")
+            yield Row.of_rounds(claim, f"{ours}, {cpu}", "", seconds, bar, " s")
 
     def _memory(self) -> Iterator[Row]:
         for name in ("penstock", "tft", "mltransform"):
@@ -223,7 +222,7 @@ class Results:
                 )
                 bar = Bar(1.1, at_least=False) if name == "penstock" and size // small == 10 else None
                 shown = [f"{median([took.peak for took in one.runs[rows]]) / 1e6:.0f} MB" for rows in (size, small)]
-                yield Row(claim, shown[0], shown[1], median(by_round), bar, (min(by_round), max(by_round)))
+                yield Row.of_rounds(claim, shown[0], shown[1], by_round, bar)
 
     def _peers(self) -> Iterator[Row]:
         what, bar = "CSV TFXIO, AnalyzeAndTransform", Bar(15, at_least=True)

@@ -84,18 +84,9 @@ def _export(kind: str, data: Path, options: argparse.Namespace) -> None:
     else:
         _census.write(options.census, 1, data / "census")
         recipe, source = HERE.parent / "examples/census.py", data / "census"
-    words = [
-        "-m",
-        "penstock.runners",
-        "run",
-        recipe,
-        "--quiet",
-        "--input",
-        source,
-        "--output",
-        data / f"{kind}_dataset",
-    ]
-    for arguments in (words, ["-c", EXPORT, data / f"{kind}_dataset", data / kind]):
+    dataset = data / f"{kind}_dataset"
+    prepare = ["-m", "penstock.runners", "run", "--quiet", recipe, "--input", source, "--output", dataset]
+    for arguments in (prepare, ["-c", EXPORT, dataset, data / kind]):
         subprocess.run([sys.executable, *map(str, arguments)], check=True, capture_output=True)
 
 
@@ -108,15 +99,12 @@ def _rows(kind: str, measured: dict[str, list[dict[str, float]]]) -> Iterator[Ro
             continue
         for name in MEASURED:
             ours, theirs = values("penstock", name), values(contestant, name)
-            times = ratios(ours, theirs)
-            words = "CPU time" if name == "cpu" else name
-            yield Row(
-                f"one {kind}, {words}, compared with {WORDS[contestant]}",
+            yield Row.of_rounds(
+                f"one {kind}, {'CPU time' if name == 'cpu' else name}, compared with {WORDS[contestant]}",
                 f"{median(ours):.2f} ms",
                 f"{median(theirs):.2f} ms" if kind == "photo" else f"{median(theirs):.3f} ms",
-                median(times),
+                ratios(ours, theirs),
                 LIMIT if contestant == "pillow" else None,
-                (min(times), max(times)),
             )
 
 

@@ -202,13 +202,12 @@ class Results:
             a, b = ours.rates(cpu), local.rates(cpu)
             by_round = ratios(a, b)
             shown = [_microseconds(rates) if cpu else f"{median(rates):,.0f} {unit}" for rates in (a, b)]
-            yield Row(
+            yield Row.of_rounds(
                 "  CPU time an example" if cpu else f"{name} from a store, marginal rate",
                 shown[0],
                 f"{shown[1]}{'' if cpu else ', local disk, warm'}",
-                median(by_round),
+                by_round,
                 None if cpu else bar,
-                (min(by_round), max(by_round)),
             )
         small, large = min(ours.sizes), max(ours.sizes)
         cpu_seconds = [self._bench.store_cpu[name, size][-len(ours.runs[size]) :] for size in (small, large)]

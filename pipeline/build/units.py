@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
@@ -246,10 +245,11 @@ def _write_files(
     with ThreadPoolExecutor(_WRITES, "write") as pool:
         quarantine = pool.submit(_store_lines, root, paths.unit_quarantine(unit), tally.quarantined, before)
         filtered = pool.submit(_store_lines, root, paths.unit_filtered(unit), tally.filtered_examples, before)
-        keep = partial(pool.submit, _store_kept, root, before)
-        summarized = keep(paths.unit_summaries(unit), summaries.encode, tally.summaries or None)
-        hashes = keep(paths.unit_hashes(unit), encode_hashes, tally.hashes or None)
-        accumulators = keep(paths.unit_accumulators(unit), bytes, accumulated)
+        summarized = pool.submit(
+            _store_kept, root, paths.unit_summaries(unit), summaries.encode, tally.summaries or None, before
+        )
+        hashes = pool.submit(_store_kept, root, paths.unit_hashes(unit), encode_hashes, tally.hashes or None, before)
+        reduced = pool.submit(_store_kept, root, paths.unit_accumulators(unit), bytes, accumulated, before)
         with _abandoned_on_error(packer):
             packed = packer.finish()
         return Journal(
@@ -264,7 +264,7 @@ def _write_files(
             labels={split: dict(counts) for split, counts in tally.labels.items()},
             summaries=summarized.result(),
             hashes=hashes.result(),
-            accumulators=accumulators.result(),
+            accumulators=reduced.result(),
             notes=tally.notes,
         )
 
@@ -354,7 +354,7 @@ class _Tally:
 
 
 def _store_kept(
-    root: str, before: FinishedUnits, path: str, encode: Callable[[T], bytes], value: T | None
+    root: str, path: str, encode: Callable[[T], bytes], value: T | None, before: FinishedUnits
 ) -> StoredFile | None:
     """Writes what a unit leaves for later runs; None where it is nothing: then what an earlier attempt left goes."""
     if value is None:
