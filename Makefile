@@ -41,7 +41,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-fuzz test-all lint types check bench peers lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-fuzz test-all lint types check docs dist bench peers lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -92,6 +92,24 @@ types: $(READY) ## Check the types: mypy, strict
 
 check: lint types test ## Run lint, types and test
 
+docs: ## Build the site of the documentation in build/site, and check its links (.venv-docs: 370 MB)
+	@$(MAKE) --no-print-directory VENV=.venv-docs LOCK=requirements-docs.lock .docs
+
+.PHONY: .docs
+.docs: $(READY)
+	@rm -rf build/site
+	@$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --fresh-env --doctree-dir build/doctrees docs build/site
+	@$(BIN)/python docs/check_links.py build/site
+
+dist: ## Build the wheel and the source distribution in dist/, and check what a package index would refuse
+	@$(MAKE) --no-print-directory VENV=.venv-docs LOCK=requirements-docs.lock .dist
+
+.PHONY: .dist
+.dist: $(LOCK_READY)
+	@rm -rf dist
+	@$(BIN)/uv build --quiet --no-build-isolation --python $(BIN)/python --out-dir dist
+	@$(BIN)/twine check --strict dist/*
+
 bench: $(READY) ## Run each benchmark beside its reference (ARGS=... goes to each: --record, --quick)
 	@set -e; for file in $(filter-out benchmarks/docs.py,$(wildcard benchmarks/[a-z]*.py)); do \
 	    echo "==> $$file"; $(BIN)/python $$file $(ARGS); done
@@ -110,6 +128,8 @@ lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new
 	@echo "==> resolving requirements-extras.lock"
 	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers --group frameworks \
 	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
+	@echo "==> resolving requirements-docs.lock"
+	@$(COMPILE) --group docs --group dist --constraint requirements.lock --output-file requirements-docs.lock pyproject.toml
 	@echo "==> resolving benchmarks/peers.lock and peers-older.lock"
 	@$(COMPILE) --constraint requirements-extras.lock --output-file benchmarks/peers.lock benchmarks/peers.in pyproject.toml
 	@$(COMPILE) --output-file benchmarks/peers-older.lock benchmarks/peers-older.in

@@ -1,7 +1,10 @@
 """What README and docs name is there: files, functions, and the recipe that they show."""
 
+import ast
 import importlib
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ import penstock
 
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").rglob("*.md"))]
 MODULES = ("categorical", "columns", "dates", "image", "numeric", "text")
+INTERNAL = {"as_text", "find", "put", "steps_of_scaled"}  # of transforms, for other modules of Penstock's
 PATH = re.compile(r"(?<![\w/])(?:pipeline|transforms|runners|examples|benchmarks|docs|tests)/[\w/]+\.(?:py|md)\b")
 
 
@@ -31,6 +35,24 @@ def test_functions_that_are_named_exist(page: Path):
 def test_the_readmes_recipe_is_the_example():
     (recipe, *_) = re.findall(r"```python\n(.*?)```", (REPOSITORY / "README.md").read_text(), re.DOTALL)
     assert recipe == (REPOSITORY / "examples/pets.py").read_text()
+
+
+def test_the_reference_has_every_public_name():
+    pages = "\n".join(path.read_text() for path in (REPOSITORY / "docs/reference").glob("*.md"))
+    described = set(re.findall(r"^\.\. auto\w+:: (?:[\w.]+\.)?(\w+)$", pages, re.MULTILINE))
+    assert set(penstock.__all__) - {"__version__"} - described == set()
+    for module, members in re.findall(r"automodule:: penstock\.transforms\.(\w+)\n +:members: (.+)", pages):
+        tree = ast.parse((REPOSITORY / f"transforms/{module}.py").read_text())
+        functions = {each.name for each in tree.body if isinstance(each, ast.FunctionDef) and each.name[0] != "_"}
+        assert functions - set(members.split(", ")) - INTERNAL == set(), module
+
+
+def test_a_broken_link_of_the_site_is_found(tmp_path: Path):
+    (tmp_path / "index.html").write_text('<p id="top"><a href="other.html#part"></a><a href="#top"></a></p>')
+    command = [sys.executable, str(REPOSITORY / "docs/check_links.py"), str(tmp_path)]
+    for other, is_broken in (("", True), ('<p id="part">', False), ("<a href=gone.png>", True)):
+        (tmp_path / "other.html").write_text(other)
+        assert bool(subprocess.run(command, capture_output=True).returncode) == is_broken, other
 
 
 def test_the_map_names_every_module_and_no_other():

@@ -238,7 +238,7 @@ class Dataset:
           name: A stored feature without pixels; the labels of images.
 
         Returns:
-          [examples, *shape]; strings are bytes objects.
+          An array `[examples, *shape]`; strings are bytes objects.
 
         Raises:
           RequestError: there is no such feature.
