@@ -414,6 +414,34 @@ def inspect(dataset: str, generation: str | None, filtered: bool, as_json: bool)
 
 @main.command()
 @click.argument("dataset")
+@click.option("--output", metavar="FILE", help="Where the page goes.  [default: NAME.html, by the dataset's name]")
+@click.option("--open", "opens", is_flag=True, help="Open it in the browser.")
+@_generation
+@click.option("--no-source", is_flag=True, help="Look at no raw data: quarantined files and rows are only named.")
+def report(dataset: str, output: str | None, opens: bool, generation: str | None, no_source: bool) -> None:
+    """Writes a page to look at a DATASET with: one HTML file, which needs nothing else.
+
+    Examples with masks, before and after `features`; how values are distributed; the quarantine; duplicates; what
+    changed since the generation before; the pipeline. Examples are sampled, so it takes seconds.
+
+    \b
+      penstock report prepared/pets --output pets.html --open
+    """
+    with _errors():
+        from ..pipeline.report.page import write_report
+        from .report import size_in_words
+
+        dataset = _folder(dataset)
+        path = output or f"{dataset.rpartition('/')[2] or 'dataset'}.html"
+        size = write_report(dataset, path, generation=generation, source=not no_source)
+        with process.spoken_if_possible():
+            click.echo(printable(f"{path}: {size_in_words(size)}"))
+        if opens:
+            click.launch(path)
+
+
+@main.command()
+@click.argument("dataset")
 @click.option("--json", "as_json", is_flag=True, help="Print the generations as JSON.")
 def log(dataset: str, as_json: bool) -> None:
     """Lists a DATASET's generations, the newest first: what is in each, and what changed since the one before.

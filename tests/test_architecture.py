@@ -76,6 +76,7 @@ ROOMS = {
     "job": "analysis beam build commit cores formats planning prepare sources storage",
     "serving": "formats graph storage sources.column_types",
     "load": "cores formats graph serving splitmix storage",
+    "report": "commit formats graph load storage",
     "__init__": "load planning sources splits",  # the face; nothing imports it from within
 }
 ROOM_MODULES = [path for path in MODULES if "pipeline" in path.parts]
