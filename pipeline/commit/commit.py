@@ -1,7 +1,6 @@
 """The commit: checks a finished generation, writes its manifest, and points the dataset to it."""
 
 import hashlib
-import json
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -234,7 +233,7 @@ def commit(options: CommitOptions) -> Manifest:
         paths.STATISTICS: statistics.encode(summary),
         paths.VALUES: drift.encode_values(merged),
         paths.JOURNALS: b"".join(journal.encode() + b"\n" for journal in journals),
-        **({paths.DUPLICATES: (json.dumps(equal.listed, indent=1) + "\n").encode()} if equal.groups else {}),
+        **({paths.DUPLICATES: duplicates.encode(equal.listed)} if equal.groups else {}),
     }
     stored = {
         path: stored_file(path, content).within(options.generation_id) for path, content in sorted(contents.items())

@@ -104,6 +104,24 @@ ROWS = [
 ]
 
 
+def test_the_file_is_as_json_indents_it():
+    rows = [
+        ("a", 'é "1".csv:1', "train", "caf\u00e9"), ("a", "\\b.csv:2", "test", None), ("b", "c", "train", None),
+        ("b", "d", "train", "x"),
+    ]  # fmt: skip
+    listed = find(rows).listed
+    assert len(listed) == 2
+    assert duplicates.encode(listed) == (json.dumps(listed, indent=1) + "\n").encode()
+
+
+def test_hashes_that_begin_alike_are_told_apart():
+    table = unit([(str(number), f"a.csv:{number}", "train", None) for number in range(4)])
+    contents = [b"8 bytes." + rest * 24 for rest in (b"b", b"a", b"b", b"a")]
+    found = group([0], lambda _: table.set_column(0, "content_hash", pa.array(contents)), 4)
+    keys = [[example["key"] for example in each["examples"]] for each in found.listed]
+    assert keys == [["a.csv:1", "a.csv:3"], ["a.csv:0", "a.csv:2"]]
+
+
 @pytest.mark.parametrize("rows_at_a_time", [1000, 300, 7])
 def test_groups_are_the_same_however_many_are_held(rows_at_a_time: int):
     found = find(ROWS[:500], ROWS[500:650], ROWS[650:], rows_at_a_time=rows_at_a_time)
