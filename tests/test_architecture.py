@@ -65,7 +65,7 @@ ROOMS = {
     "storage": "cores",
     "formats": "splitmix storage",
     "graph": "formats storage",
-    "sources": "formats storage",
+    "sources": "cores formats storage",
     "splits": "sources splitmix storage",
     "prepare": "formats sources splits splitmix storage",
     "planning": "formats prepare sources splits storage",

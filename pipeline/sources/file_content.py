@@ -13,6 +13,7 @@ from typing import IO, Any, Protocol
 
 import pyarrow as pa
 
+from ..cores import cores
 from ..errors import PenstockError
 from ..storage import files
 from ..storage.files import FileInfo, UnreachableError
@@ -33,7 +34,9 @@ def compression(uri: str) -> str | None:
 
 def reading_threads(infos: Collection[FileInfo]) -> int:
     """How many threads read parts of files while they are listed: stores answer late, and many at a time."""
-    return min(_READERS, len(infos)) if all(files.is_local(info.uri) for info in infos) else _READERS
+    if all(files.is_local(info.uri) for info in infos):
+        return min(_READERS, max(cores(), len(infos)))
+    return _READERS
 
 
 class Readable(Protocol):
