@@ -109,7 +109,7 @@ class SegmentWriter:
             sha256 = writer.finish()
         self._close()
         stored = StoredFile(f"{self.path}.tfrecord", writer.records, writer.size, sha256)
-        index = np.array(writer.offsets)[bounds].astype(_INDEX).tobytes()
+        index = np.asarray(writer.offsets)[bounds].astype(_INDEX).tobytes()
         files.write_bytes(files.join(self.root, f"{self.path}.u64"), index)  # last: with it the file is complete
         return Packed({}, SegmentFile(stored, stored_file(f"{self.path}.u64", index, len(bounds))))
 

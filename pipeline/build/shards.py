@@ -73,7 +73,7 @@ class TfRecordShard:
         self._stack.close()
         count = self._writer.records
         stored = StoredFile(self._name.path, count, self._writer.size, sha256)
-        offsets = np.array(self._writer.offsets, "<u8").tobytes()
+        offsets = np.asarray(self._writer.offsets).astype("<u8").tobytes()
         return Shard(stored, store(self._root, self._name.index_path, count, offsets))
 
     def abandon(self, error: BaseException) -> None:

@@ -9,7 +9,9 @@ import gzip
 import hashlib
 import struct
 import zlib
+from array import array
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import IO, TYPE_CHECKING, TypeVar
 
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 HEADER_SIZE = 12  # bytes before a record: its length and the length's checksum
 FOOTER_SIZE = 4  # bytes after it: its checksum
 _BATCH = 4096  # records that are framed at a time
+_LARGE = 1 << 20  # bytes that are worth a thread
 _BLOCK = 1 << 24  # bytes that are asked for at a time, of a record that says it is longer
 
 Crc = TypeVar("Crc", int, npt.NDArray[np.uint64])
@@ -60,19 +63,23 @@ def header(length: int) -> bytes:
     return packed + struct.pack("<I", mask_crc(google_crc32c.value(packed)))
 
 
-def _frame(records: list[bytes], offsets: list[int]) -> list[bytes]:
+def _frame(records: list[bytes], offsets: "array[int]") -> list[bytes]:
     """Header, content and footer of each record; appends where each record ends to `offsets`.
 
     Many at a time: the records of a table are short.
     """
     lengths = np.fromiter(map(len, records), np.int64, len(records))
     crcs = np.fromiter(map(google_crc32c.value, records), np.uint64, len(records))
-    offsets += (offsets[-1] + np.cumsum(lengths + HEADER_SIZE + FOOTER_SIZE)).tolist()
+    _add_sizes(offsets, lengths + HEADER_SIZE + FOOTER_SIZE)
     parts = [b""] * (3 * len(records))
     parts[0::3] = map(header, lengths.tolist())
     parts[1::3] = records
     parts[2::3] = mask_crc(crcs).astype("<u4").view("V4").tolist()
     return parts
+
+
+def _add_sizes(offsets: "array[int]", sizes: npt.NDArray[np.int64]) -> None:
+    offsets.frombytes((offsets[-1] + np.cumsum(sizes)).astype(np.uint64).tobytes())
 
 
 class RecordWriter:
@@ -81,14 +88,15 @@ class RecordWriter:
     Attributes:
       records: How many records were written.
       size: The bytes that went to the file, compressed where asked.
-      offsets: Where each record begins in the uncompressed stream, and last where the stream ends.
+      offsets: Where each record begins in the uncompressed stream, and last where the stream ends: uint64.
     """
 
     def __init__(self, file: IO[bytes], compression: str | None = None) -> None:
         self._file = file
         self._sha256 = hashlib.sha256()
+        self._hashing = ThreadPoolExecutor(1, "hash")  # has no thread before it is used
         self.size = 0
-        self.offsets = [0]
+        self.offsets = array("Q", [0])
         # mtime 0 and no name: the same records give the same bytes
         self._gzip = gzip.GzipFile("", "wb", 6, self, mtime=0) if compression == "gzip" else None  # type: ignore[call-overload]
 
@@ -105,7 +113,7 @@ class RecordWriter:
           content: The frames, one after the other.
           sizes: int64 [records], the bytes of each.
         """
-        self.offsets += (self.offsets[-1] + np.cumsum(sizes)).tolist()
+        _add_sizes(self.offsets, sizes)
         self._write_frames(content)
 
     def _write_frames(self, content: "Buffer") -> None:
@@ -120,14 +128,21 @@ class RecordWriter:
 
     def write(self, content: "Buffer") -> int:
         """Takes the bytes of the file itself; what the compressor calls."""
-        self._sha256.update(content)
-        self.size += memoryview(content).nbytes
-        return self._file.write(content)
+        size = memoryview(content).nbytes
+        self.size += size
+        if size < _LARGE:
+            self._sha256.update(content)
+            return self._file.write(content)
+        hashed = self._hashing.submit(self._sha256.update, content)  # both release the lock
+        count = self._file.write(content)
+        hashed.result()
+        return count
 
     def finish(self) -> str:
         """Ends the file's content; returns its SHA-256 in hexadecimal."""
         if self._gzip:
             self._gzip.close()
+        self._hashing.shutdown()
         return self._sha256.hexdigest()
 
 

@@ -54,7 +54,7 @@ def test_a_header_that_is_cut_off_or_damaged_has_no_length():
 
 def test_no_records_make_an_empty_file(tmp_path: Path):
     writer = write(tmp_path / "ours", [])
-    assert (writer.records, writer.size, writer.offsets) == (0, 0, [0])
+    assert (writer.records, writer.size, [*writer.offsets]) == (0, 0, [0])
     assert list(read_records(str(tmp_path / "ours"))) == []
 
 

@@ -25,7 +25,7 @@ def test_frames_are_those_of_a_writer(part: slice):
     frames = frame(pa.array(RECORDS, pa.large_binary())[part])
     expected, offsets = one_by_one(RECORDS[part])
     assert frame_bytes(frames).to_pybytes() == expected
-    assert [0, *frame_sizes(frames).cumsum().tolist()] == offsets
+    assert [0, *frame_sizes(frames).cumsum().tolist()] == [*offsets]
     assert unframe(frames) == RECORDS[part]
 
 
