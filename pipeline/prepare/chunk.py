@@ -25,8 +25,9 @@ def content_hashes(
     """
     width = len(hashes) // len(keys)
     contents = pa.Array.from_buffers(pa.binary(width), len(keys), [None, pa.py_buffer(hashes)]).cast(pa.binary())
-    told = pa.nulls(len(keys), pa.string()) if labels is None else pa.array(labels, pa.string())
-    return pa.RecordBatch.from_arrays([contents, pa.array(keys, pa.string()), told], ["content_hash", "key", "label"])
+    label_column = pa.nulls(len(keys), pa.string()) if labels is None else pa.array(labels, pa.string())
+    columns = [contents, pa.array(keys, pa.string()), label_column]
+    return pa.RecordBatch.from_arrays(columns, ["content_hash", "key", "label"])
 
 
 @dataclass

@@ -64,12 +64,12 @@ def parse(examples: tf.Tensor, parsing: Mapping[str, Any]) -> tuple[dict[str, An
       The values, those of an empty example where there is none; and bool [batch], where there is one.
     """
 
-    def attempt(example: tf.Tensor) -> tf.Tensor:
+    def parse_one(example: tf.Tensor) -> tf.Tensor:
         parsed = tf.nest.flatten(tf.io.parse_single_example(example, parsing), expand_composites=True)
         numbers = [tf.strings.length(value) if value.dtype == tf.string else value for value in parsed]
         return tf.add_n([tf.reduce_sum(tf.cast(value, tf.float32)) for value in numbers])  # it depends on all
 
-    _, valid = each(attempt, examples, tf.TensorSpec([], tf.float32))
+    _, valid = each(parse_one, examples, tf.TensorSpec([], tf.float32))
     return tf.io.parse_example(tf.where(valid, examples, _empty(parsing)), parsing), valid
 
 

@@ -137,6 +137,12 @@ def test_a_round_without_a_rate_is_shown_as_that(modules: Any):
     assert report.cells(row.to_json())[3:] == ["", "- … 0.50", "≥ 0.3", "NO"]
 
 
+def test_a_row_of_rounds_has_their_median_and_spread(modules: Any):
+    report = modules("_report")
+    row = report.Row.of_rounds("memory", "9 MB", "8 MB", [1.5, 1.0, 1.2], report.Bar(1.1, at_least=False)).to_json()
+    assert (row["value"], row["spread"], row["met"]) == (1.2, [1.0, 1.5], False)
+
+
 def test_each_round_has_an_order_of_its_own_and_a_seed_repeats_it(modules: Any):
     orders = modules("_measure").orders
     steps = list(range(20))
