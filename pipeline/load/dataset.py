@@ -9,10 +9,10 @@ from functools import cached_property
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..errors import DatasetError, RequestError
+from ..errors import DatasetError, PenstockError, RequestError
 from ..formats import class_order
 from ..formats.decode import Array, Decoder, allocate, dtype_of
-from ..formats.features import LABEL
+from ..formats.features import IMAGE, LABEL
 from ..formats.generations import load_generation
 from ..formats.manifest import Manifest, StoredFile, read_stored
 from ..graph.executor import CompiledGraph
@@ -39,6 +39,8 @@ _BLOCK = 1024  # examples of which a column is read at a time
 _BLOCKS = "penstock-blocks"  # the folder in a cache_dir, in which others may keep what they want
 _REACH_BYTES = KEPT_BYTES // 2  # of shards or row groups that are kept in memory, in which any order costs the same
 _COMPRESSION = 4  # how much smaller a compressed shard is taken to be
+_SHOWN_EXAMPLES = 8  # in a notebook
+_SHOWN_PIXELS = 1 << 24  # of larger images none is shown: they would be decoded whole
 _LIST = 8  # how many items a list of any length is taken to have
 
 
@@ -170,7 +172,20 @@ class Dataset:
         return show.text(self.uri, self.manifest)
 
     def _repr_html_(self) -> str:
-        return show.html(self.uri, self.manifest)
+        return show.html(self.uri, self.manifest, *self._shown())
+
+    def _shown(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """The statistics, and a few examples with images, as far as they can be read: a display never fails."""
+        statistics: dict[str, Any] = {}
+        examples: list[dict[str, Any]] = []
+        try:
+            statistics = self._statistics
+            image, split = self.features.get(IMAGE), self.manifest.statistics.split
+            if image is not None and image.is_pixels and math.prod(image.pixel_shape) <= _SHOWN_PIXELS:
+                examples = self.examples(split, _SHOWN_EXAMPLES)
+        except (PenstockError, OSError, ValueError):  # what cannot be read is left out
+            pass
+        return statistics, examples
 
     def __len__(self) -> int:
         """Examples in all splits."""
