@@ -37,7 +37,9 @@ def make(
             begin.stacked,
             output_signature={name: tf.TensorSpec([None, *spec.shape], spec.dtype) for name, spec in signature.items()},
         )
-        batches = batches.prefetch(1).unbatch()
+        if loader.options.repeat == 1:  # else an epoch would count as begun of which nothing was used
+            batches = batches.prefetch(1)
+        batches = batches.unbatch()
     else:
         batches = tf.data.Dataset.from_generator(
             lambda: (_to_tensors(batch, lists) for batch in begin()), output_signature=signature

@@ -94,6 +94,15 @@ def test_features_and_state_go_over_blocks(dataset: Any) -> None:
 
 
 @pytest.mark.slow
+def test_tf_begins_no_epoch_of_which_no_batch_was_used(dataset: Any) -> None:
+    expected = dataset.numpy("train", 1000, shuffle="exact")
+    epochs = [next(iter(expected))["n"].tolist() for _ in range(3)]
+    batches = dataset.tf("train", 1000, shuffle="exact", repeat=3)
+    for epoch in epochs:  # each iteration is broken off in the first of its epochs
+        assert [batch["n"].numpy().tolist() for batch in batches.take(1)] == [epoch]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"drop_remainder": True}, {"repeat": 2}, {"graph": "saved"}])
 def test_tf_gives_the_batches_of_numpy(dataset: Any, options: Any) -> None:
     alike = {name: value for name, value in options.items() if name != "graph"}
