@@ -152,7 +152,7 @@ $(UV_READY):
 
 # The lock's own pins build the one package that has no wheel; and bytecode, once here, saves every process its imports.
 $(LOCK_READY): $(LOCK) $(UV_READY)
-	@echo "==> installing $(LOCK): $$(grep -c == $(LOCK)) packages, gigabytes to download the first time"
+	@echo "==> installing $(LOCK): $$(grep -c == $(LOCK)) packages: minutes, the first time"
 	@$(UV) --require-hashes --build-constraints $(LOCK) --compile-bytecode --requirements $(LOCK)
 	@touch $@
 

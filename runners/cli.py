@@ -627,7 +627,7 @@ def export(
 
 @main.command()
 @click.argument("folder", required=False)
-@click.option("--examples", type=click.IntRange(20), default=200, show_default=True, help="Images to draw.")
+@click.option("--examples", type=click.IntRange(30), default=200, show_default=True, help="Images to draw.")
 def demo(folder: str | None, examples: int) -> None:
     """Runs the whole job on a small synthetic dataset that it draws itself: coloured shapes with masks and labels.
 

@@ -15,7 +15,8 @@ from typing import TextIO
 
 from ..pipeline.errors import RequestError
 
-_PREPARING = ("apache_beam", "tensorflow", "tensorflow_transform")
+_LARGE = ("apache_beam", "tensorflow", "tensorflow_transform")  # to import
+_PREPARING = (*_LARGE, "duckdb")
 
 
 def open_standard_streams() -> None:
@@ -165,7 +166,7 @@ class _LargeImport(importlib.abc.MetaPathFinder):
         self._asking_others = False
 
     def find_spec(self, name: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        if name not in _PREPARING or self._asking_others:
+        if name not in _LARGE or self._asking_others:
             return None
         self._asking_others = True
         try:

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, Committed
 
 FOLDERS = ("src/penstock", "pipeline", "transforms", "runners")
 DEPLOYED = ("runners/kubernetes/", "runners/dataflow/Dockerfile")  # what is used from the repository
-INPUTS = ("LICENSE", "README.md", "pyproject.toml", *FOLDERS)
+INPUTS = ("LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", *FOLDERS)
 PIN = re.compile(r"^([a-z0-9-]+)==(\S+)", re.MULTILINE)
 
 
@@ -28,15 +29,22 @@ def uv(*arguments: str, cwd: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def copy_of_repository(folder: Path) -> Path:
+    """Copies what packages are made of, without what earlier builds left, into an empty folder."""
+    for name in INPUTS:
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(
+                REPOSITORY / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info")
+            )
+        else:
+            shutil.copy2(REPOSITORY / name, folder / name)
+    return folder
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder with the wheel that `uv build` makes of the source distribution that it makes of the repository."""
-    copy, out = tmp_path_factory.mktemp("repository"), tmp_path_factory.mktemp("dist")
-    for name in INPUTS:
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, copy / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        else:
-            shutil.copy2(REPOSITORY / name, copy / name)
+    copy, out = copy_of_repository(tmp_path_factory.mktemp("repository")), tmp_path_factory.mktemp("dist")
     uv("build", "--offline", "--no-build-isolation", "--python", sys.executable, "--out-dir", str(out), cwd=copy)
     return out
 
@@ -67,6 +75,117 @@ def test_the_wheel_has_the_command_and_the_license(built: Path):
         (license_file,) = (name for name in archive.namelist() if name.endswith("licenses/LICENSE"))
         assert "penstock = penstock.runners.cli:main" in archive.read(entry_points).decode()
         assert archive.read(license_file) == (REPOSITORY / "LICENSE").read_bytes()
+
+
+def files_and_sizes(names: Iterable[tuple[str, int]]) -> dict[str, int]:
+    return {name: size for name, size in names if name.startswith("penstock/") and "__pycache__" not in name}
+
+
+@pytest.mark.slow
+def test_an_install_from_the_repository_has_the_files_of_the_wheel(built: Path, tmp_path: Path):
+    (wheel,) = built.glob("*.whl")
+    copy, target = tmp_path / "copy", tmp_path / "target"
+    copy.mkdir()
+    arguments = ("--offline", "--no-deps", "--no-build-isolation", "--python", sys.executable, "--target", str(target))
+    uv("pip", "install", *arguments, str(copy_of_repository(copy)), cwd=tmp_path)
+    installed = [path for path in target.rglob("*") if path.is_file()]
+    expected = files_and_sizes((each.filename, each.file_size) for each in zipfile.ZipFile(wheel).infolist())
+    found = files_and_sizes((str(path.relative_to(target)), path.stat().st_size) for path in installed)
+    assert found == expected
+
+
+def environment(built: Path, extra: str, folder: Path) -> Path:
+    """The programs of a new environment with the wheel in it, in the versions of the lock: from the package index."""
+    (wheel,) = built.glob("*.whl")
+    uv("venv", "--quiet", "--python", sys.executable, str(folder), cwd=folder.parent)
+    lock = str(REPOSITORY / "requirements.lock")
+    uv("pip", "install", "--python", str(folder / "bin/python"), "--constraint", lock, f"{wheel}{extra}", cwd=folder)
+    return folder / "bin"
+
+
+@pytest.fixture(scope="module")
+def bare(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with `penstock` and nothing of `penstock[prepare]`."""
+    return environment(built, "", tmp_path_factory.mktemp("bare") / "venv")
+
+
+def start(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Runs a program that must not see this process's Penstock."""
+    variables = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "VIRTUAL_ENV")}
+    return subprocess.run(
+        [*map(str, command)], cwd=cwd, env=variables, stdin=subprocess.DEVNULL, capture_output=True, text=True
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--help",),
+        ("--version",),
+        ("inspect", "DATASET"),
+        ("log", "DATASET"),
+        ("verify", "DATASET", "--no-graph"),
+        ("load", "DATASET", "--adapter", "numpy", "--seconds", "0.1"),
+        ("prune", "DATASET"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_reads_a_dataset_runs_without_what_prepares(
+    arguments: tuple[str, ...], bare: Path, committed: Committed, tmp_path: Path
+):
+    done = start(
+        bare / "penstock", *(str(committed.path) if each == "DATASET" else each for each in arguments), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "not measured" not in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "recipe.py", "--input", "SOURCE", "--output", "made"),
+        ("run", "recipe.py", "--input", "SOURCE", "--output", "made", "--dry-run"),
+        ("check", "recipe.py", "--input", "SOURCE"),
+        ("demo",),
+        ("attach", "DATASET"),
+        ("diff", "DATASET"),
+        ("verify", "DATASET"),
+        ("export", "DATASET", "made"),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_what_prepares_says_in_one_sentence_what_to_install(
+    arguments: tuple[str, ...], bare: Path, committed: Committed, tmp_path: Path
+):
+    (tmp_path / "recipe.py").write_text(
+        "from penstock import Images, Recipe\nrecipe = Recipe(source=Images('images/*'))\n"
+    )
+    paths = {"SOURCE": str(committed.source), "DATASET": str(committed.path)}
+    done = start(bare / "penstock", *(paths.get(each, each) for each in arguments), cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (2, ""), done.stdout + done.stderr
+    assert re.fullmatch(r"error: expected .+; pip install 'penstock\[prepare\]'\n", done.stderr), done.stderr
+    assert not (tmp_path / "made").exists()
+
+
+@pytest.mark.slow
+def test_a_dataset_is_loaded_without_what_prepares(bare: Path, committed: Committed, tmp_path: Path):
+    program = (
+        "import sys, penstock\n"
+        f"batch = next(iter(penstock.open_dataset({str(committed.path)!r}).numpy('train', 4)))\n"
+        "print(penstock.__version__, len(batch['image']), 'tensorflow' in sys.modules)\n"
+    )
+    done = start(bare / "python", "-c", program, cwd=tmp_path)
+    assert done.stdout == "0.1.0 4 False\n", done.stderr
+
+
+@pytest.mark.slow
+def test_the_demo_runs_from_the_wheel(built: Path, tmp_path: Path):
+    programs = environment(built, "[prepare]", tmp_path / "venv")
+    done = start(programs / "penstock", "demo", tmp_path / "demo", "--examples", "30", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert (tmp_path / "demo/dataset/_DATASET.json").is_file()
 
 
 def test_the_images_lock_has_the_pins_that_are_tested_and_no_tools_of_development():
