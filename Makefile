@@ -36,12 +36,17 @@ BEAM_VERSION := v$(shell sed -n 's/^apache-beam==\([0-9.]*\).*/\1/p' $(LOCK))
 ENGINES_READY := $(ENGINES)/installed-$(firstword $(shell (echo $(BEAM_VERSION); cat $(ENGINES_INSTALL)/*) | cksum))
 COPY_JARS := org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies
 
+# What drives Chromium, and axe, which checks accessibility: for `test-browser`.
+BROWSER := .browser
+BROWSER_INSTALL := tests/browser/install
+BROWSER_READY := $(BROWSER)/installed-$(firstword $(shell cat $(BROWSER_INSTALL)/*lock* | cksum))
+
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
     --custom-compile-command "make lock" $(ARGS)
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-fuzz test-all lint types check docs dist bench peers lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-browser test-fuzz test-all lint types check docs dist bench peers lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -54,10 +59,10 @@ demo: $(READY) ## Prepare a small dataset that it makes up, and say what came ou
 
 # In each of these a skipped test is a failed one: what a machine may lack has a target of its own.
 test: $(READY) ## Run the tests that are quick and need no more than setup installs (ARGS="-k name" to choose)
-	@$(PYTEST) -m "not slow and not real_data and not extras and not stores and not engines and not fuzz" $(ARGS)
+	@$(PYTEST) -m "not slow and not real_data and not extras and not stores and not engines and not browser and not fuzz" $(ARGS)
 
 test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed runs, workers
-	@$(PYTEST) -m "slow and not real_data and not extras and not stores and not engines and not fuzz" $(ARGS)
+	@$(PYTEST) -m "slow and not real_data and not extras and not stores and not engines and not browser and not fuzz" $(ARGS)
 
 test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
 	@$(PYTEST) -m "real_data and not extras and not stores and not engines" $(ARGS)
@@ -79,10 +84,13 @@ test-engines: $(READY) $(ENGINES_READY) $(VERSITYGW_READY) ## Run the tests on F
 test-engines-quick: $(READY) $(ENGINES_READY) $(VERSITYGW_READY)
 	@$(BIN)/pytest --no-skips -m "engines and not slow $(if $(wildcard ../shared/data),,and not real_data)" tests/engines $(ARGS)
 
+test-browser: $(READY) $(BROWSER_READY) ## Look at the page of `penstock report` in a headless Chromium (needs Chromium, Node.js and npm)
+	@$(BIN)/pytest --no-skips -m browser tests/browser $(ARGS)
+
 test-fuzz: $(READY) ## Read 10,000 damaged files of every format (PENSTOCK_FUZZ=500: fewer; a failure says how to repeat it)
 	@$(PYTEST) --dist load -m fuzz tests/fuzz $(ARGS)
 
-test-all: test test-slow test-data test-extras test-stores test-engines ## Run all the tests
+test-all: test test-slow test-data test-extras test-stores test-engines test-browser ## Run all the tests
 
 lint: $(LOCK_READY) ## Check the style: ruff
 	@$(BIN)/ruff check .
@@ -136,6 +144,8 @@ lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new
 	@echo "==> resolving $(INSTALL)"
 	@$(COMPILE) --output-file $(INSTALL)/gcp-storage-emulator.lock $(INSTALL)/gcp-storage-emulator.in
 	@cd $(INSTALL) && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --silent
+	@echo "==> resolving $(BROWSER_INSTALL)"
+	@cd $(BROWSER_INSTALL) && npm install --package-lock-only --ignore-scripts --no-audit --no-fund --silent
 
 clean: ## Remove what was built and cached, but not .venv and .venv-extras
 	@rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache
@@ -167,6 +177,14 @@ $(STORES_READY): $(UV_READY) $(VERSITYGW_READY)
 	@$(BIN)/uv pip install --quiet --require-hashes --python $(STORES)/python/bin/python \
 	    --requirements $(INSTALL)/gcp-storage-emulator.lock
 	@$(call go_install,$(FAKE_GCS),$(STORES))
+	@touch $@
+
+$(BROWSER_READY):
+	@for tool in chromium node npm; do command -v $$tool >/dev/null || { \
+	    echo "Looking at pages needs Chromium, Node.js and npm; $$tool is not installed." >&2; exit 1; }; done
+	@rm -rf $(BROWSER) && mkdir -p $(BROWSER)
+	@cp $(BROWSER_INSTALL)/package.json $(BROWSER_INSTALL)/package-lock.json $(BROWSER)
+	@cd $(BROWSER) && npm ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
 $(VERSITYGW_READY):

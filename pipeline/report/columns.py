@@ -65,7 +65,7 @@ def _card(name: str, feature: Feature, entry: Mapping[str, Any], values: Values)
         element("h3", name),
         element("p", kind, class_="about"),
         _distribution(name, feature, entry, present, lacking),
-        element("dl", [(element("dt", label), element("dd", value)) for label, value in facts.items()]),
+        element("dl", [element("div", element("dt", label), element("dd", value)) for label, value in facts.items()]),
         class_="card",
     )
 

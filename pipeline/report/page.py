@@ -59,7 +59,7 @@ def render(dataset: Dataset, source: bool = True) -> str:
             for label, count in counts.items():
                 totals[label] = totals.get(label, 0) + count
         cards, others = columns.cards(dataset.features, statistics, gathered.sampled(dataset.features))
-        balance = columns.labels_by_split(dataset.labels)
+        balance = columns.labels_by_split({split: dataset.labels.get(split, {}) for split in dataset.splits})
         pixels = _pixels(dataset, statistics, gathered, raw, classes)
         parts: list[tuple[str, str, Sequence[Content]]] = [
             ("overview", "Overview", [sections.counts(manifest), element("h3", "Warnings"), faults.warnings(manifest)]),

@@ -117,6 +117,6 @@ def made_with(manifest: Manifest) -> list[Content]:
         *((name, str(value)) for name, value in manifest.origin.options.items() if value is not None),
     ]
     return [
-        table("Recipe and options", ("", ""), options, class_="rows"),
+        table("Recipe and options", ("option", "value"), options, class_="rows"),
         table("Versions", ("package", "version"), manifest.origin.versions.items(), class_="rows"),
     ]
