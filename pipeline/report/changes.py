@@ -107,4 +107,4 @@ def _examples(dataset: str, previous: Manifest, manifest: Manifest) -> list[Cont
             keys = [" → ".join(key) if isinstance(key, list) else key for key in entry["keys"][:_KEYS]]
             rows.append((name, f"{entry['count']:,}", ", ".join(keys) + (", …" if entry["count"] > len(keys) else "")))
     rows.append(("unchanged", f"{examples['unchanged']:,}", ""))
-    return [table("Examples by what became of them", ("what became of them", "examples", "such as"), rows, class_="rows")]
+    return [table("Examples by what became of them", ("change", "examples", "such as"), rows, class_="rows")]

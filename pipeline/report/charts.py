@@ -64,6 +64,7 @@ def _draw(
 ) -> Html:
     """A chart of points with two axes."""
     axis = {"aria": False, "grid": False, "labelFontSize": 11, "labelFlush": True}
+    largest = max(abs(point[names[0]]) for point in points)
     spec = {
         "$schema": "https://vega.github.io/schema/vega-lite/v5.json",
         "width": _WIDTH,
@@ -76,7 +77,7 @@ def _draw(
                 "type": "quantitative",
                 "title": None,
                 "scale": scale,
-                "axis": {**axis, "tickCount": 5, "format": "~s"},
+                "axis": {**axis, "tickCount": 5, "format": "~s" if largest >= 1000 else "~g"},
             },
             "y": {
                 "field": names[1],

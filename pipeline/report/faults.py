@@ -1,13 +1,14 @@
 """What went wrong: the quarantine and the filtered with reasons, and examples that are alike, side by side."""
 
 import itertools
+import json
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..commit.examples import read_lines
 from ..errors import DatasetError
-from ..formats.manifest import Manifest
+from ..formats.manifest import Manifest, read_stored
 from ..load.dataset import Dataset
 from . import pictures
 from .columns import top_values
@@ -87,7 +88,7 @@ def duplicates(dataset: Dataset, raw: Originals) -> list[Content]:
     groups = list(found.examples)
     if found.file:
         try:
-            groups = list(itertools.islice(read_lines(dataset.uri, [found.file]), _GROUPS))
+            groups = json.loads(read_stored(dataset.uri, found.file))
         except DatasetError as error:
             return [element("p", str(error), class_="note")]
     words = (

@@ -119,7 +119,14 @@ def test_columns_have_exact_counts_and_sampled_charts(rows: str):
     labels = [each["aria-label"] or "" for each in page.all("svg")]
     assert any(re.match(r"Histogram of n: [0-9]+ sampled values from 0 to 6", label) for label in labels)
     assert "histogram of x" in " ".join(labels).lower()
-    assert "No two examples are equal." not in page.text
+
+
+def test_equal_examples_stand_side_by_side(table: Made, rows: str):
+    listed = table.manifest.duplicates.groups
+    assert listed > 0
+    text = Page(rows).text
+    assert f"{listed:,} groups of equal examples" in text
+    assert len(re.findall("[0-9] equal examples ", text)) == min(listed, 16)
 
 
 def test_what_is_in_the_data_stays_text(table: Made, rows: str):
