@@ -3,8 +3,8 @@
     from penstock import Images, Recipe, open_dataset
     from penstock.transforms import image
 
-All names are those of `penstock.pipeline`, imported when they are first asked for: `import penstock` loads no NumPy, no
-Arrow, no Beam and no TensorFlow.
+All names but `preview` are those of `penstock.pipeline`. They are imported when they are first asked for:
+`import penstock` loads no NumPy, no Arrow, no Beam and no TensorFlow.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -43,8 +43,9 @@ if TYPE_CHECKING:
     from .pipeline import sibling as sibling
     from .pipeline import table as table
     from .pipeline import tsv as tsv
+    from .runners.preview import preview as preview
 
-__all__ = [*pipeline.__all__, "__version__"]
+__all__ = [*pipeline.__all__, "__version__", "preview"]
 
 
 def __getattr__(name: str) -> Any:
@@ -52,6 +53,10 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("penstock")
+    if name == "preview":
+        from .runners.preview import preview
+
+        return preview
     if name not in pipeline.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(pipeline, name)
