@@ -283,7 +283,8 @@ def create(uri: str) -> Iterator[IO[bytes]]:
         with objects.create(uri) as remote:
             yield remote
         return
-    os.makedirs(os.path.dirname(uri), exist_ok=True)
+    folder = os.path.dirname(uri) or os.curdir
+    os.makedirs(folder, exist_ok=True)
     temporary = f"{uri}.{uuid.uuid4().hex}.tmp"
     try:
         with open(temporary, "xb") as file:
@@ -291,7 +292,7 @@ def create(uri: str) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, uri)
-        sync_folder(os.path.dirname(uri))
+        sync_folder(folder)
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

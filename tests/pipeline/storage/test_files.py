@@ -137,3 +137,9 @@ def test_what_begins_as_a_uri_is_no_path(uri, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
     files.write_bytes(f"./{uri}/x", b"1")
     assert files.read_bytes(f"./{uri}/x") == b"1"
+
+
+def test_a_file_can_be_created_by_its_name_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    files.write_bytes("page.html", b"content")
+    assert (tmp_path / "page.html").read_bytes() == b"content"
