@@ -189,7 +189,7 @@ def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line:
     rows = _RangeRows(array, form)
     raw = pa.schema([(name, pa.binary()) for name in columns or text.names[:1]])
     removed = rows.errors | _wrong_columns(rows, rows.errors, text.names, form)
-    data = array[rows.keep(removed)].tobytes()
+    data = array[rows.keep(removed)].tobytes() if removed or len(rows.boundaries.blanks) else text.data
     batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
     wrong = [each for number, each in removed.items() if number not in rows.errors] + [each for _, each in misfits]
     numbers = np.delete(np.arange(len(rows.starts)), list(removed))
@@ -330,12 +330,21 @@ def _clean(column: pa.Array, form: Format, every: bool) -> pa.Array:
     strings = column.view(pa.string())
     if form.dialect.strip:
         stripped = pc.ascii_trim(strings, _BLANKS)
-        every |= pc.sum(pc.binary_length(stripped)) != pc.sum(pc.binary_length(strings))
+        every |= _total_bytes(stripped) != _total_bytes(strings)
         strings = stripped
     if every and form.missing:
         missing = pc.is_in(strings, pa.array(form.missing, pa.string()))
-        strings = pc.if_else(missing, pa.scalar(None, pa.string()), strings)
+        if pc.any(missing).as_py():  # else nothing is copied
+            strings = pc.if_else(missing, pa.scalar(None, pa.string()), strings)
     return strings.view(column.type)
+
+
+def _total_bytes(strings: pa.StringArray) -> int:
+    """The bytes of all values, from where the first begins to where the last ends."""
+    if not len(strings):
+        return 0
+    offsets = np.frombuffer(strings.buffers()[1], np.int32, len(strings) + 1, 4 * strings.offset)
+    return int(offsets[-1]) - int(offsets[0])
 
 
 def _convert_columns(

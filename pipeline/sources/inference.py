@@ -28,6 +28,7 @@ _HEAD = 256  # values that show of a block whether it holds fractions
 _LONGEST_INT64 = 18  # digits that every number of so many has in int64
 _EXACT_DIGITS = 15  # and in float64
 _FIRST = np.isin(np.arange(256), np.frombuffer(b"0123456789.-", np.uint8))
+_FIRST_OF_WORDS = np.isin(np.arange(256), np.frombuffer(b"nNiI+-", np.uint8))
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,7 @@ def classify(values: pa.StringArray) -> np.ndarray:
     if len(numeric):
         kinds[numeric] = _classify_numbers(values if len(numeric) == len(values) else values.take(pa.array(numeric)))
         kinds[(kinds != TEXT) & second] = ZEROS
-    words = np.flatnonzero((kinds == TEXT) & np.isin(first, np.frombuffer(b"nNiI+-", np.uint8)))
+    words = np.flatnonzero((kinds == TEXT) & _FIRST_OF_WORDS[first])
     if len(words):
         kinds[words[_matches(values.take(pa.array(words)), _NONFINITE)]] = NONFINITE
     return kinds
