@@ -21,6 +21,7 @@ _FILTERS = {
     "lanczos": FilterType.lanczos3,
     "box": FilterType.box,
 }
+_FAR = ("bicubic", "lanczos")  # filters that reach beyond the nearest pixels
 
 
 def resampled(image: Image.Image, size: tuple[int, int], filter_: Resample, box: Box | None = None) -> Image.Image:
@@ -38,6 +39,12 @@ def resampled(image: Image.Image, size: tuple[int, int], filter_: Resample, box:
     if filter_ == "nearest" or image.mode not in ("RGB", "L"):
         return image.resize(size, Image.Resampling[filter_.upper()], box)
     left, top, right, bottom = box or (0, 0, *image.size)
+    is_enlarged_part = right - left < size[0] and (left > 0 or right < image.width)
+    if filter_ in _FAR and is_enlarged_part and (top, bottom, size[1]) != (0, image.height, image.height):
+        # Where the middles of the outermost pixels meet those of the image's, the crate keeps too few columns between
+        # its passes, and reads beyond them: so each pass is done by itself.
+        rows = resampled(image, (image.width, size[1]), filter_, (0, top, image.width, bottom))
+        return resampled(rows, size, filter_, (left, 0, right, size[1]))
     options = ResizeOptions()
     options.resize_alg = ResizeAlg.convolution(_FILTERS[filter_])
     options.crop_box = CropBox(left, top, right - left, bottom - top)

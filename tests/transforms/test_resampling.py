@@ -108,6 +108,18 @@ def test_random_pixels(name: Resample, mode: str) -> None:
         np.testing.assert_array_equal(actual, expected(pixels, size, name, box), f"{pixels.shape} to {size}")
 
 
+@pytest.mark.parametrize("name", PORTABLE)
+@pytest.mark.parametrize(("width", "height", "size"), [(4, 10, (3, 20)), (201, 100, (225, 224)), (12, 5, (9, 10))])
+def test_an_enlarged_part_has_pixels_of_the_image_alone(
+    name: Resample, width: int, height: int, size: tuple[int, int]
+) -> None:
+    """The middles of its outermost pixels meet those of the image's, so that these alone would do for them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    box = _covered((width, height), size)
+    actual = np.asarray(resampled(Image.fromarray(pixels), size, name, box))
+    np.testing.assert_array_equal(actual, expected(pixels, size, name, box))
+
+
 @pytest.mark.parametrize("name", SMOOTH)
 def test_the_processors_instructions_change_nothing(name: Resample, monkeypatch: pytest.MonkeyPatch) -> None:
     images = [Image.fromarray(random_pixels(number, ("RGB", "L")[number % 2])) for number in range(20)]
