@@ -432,7 +432,7 @@ def report(dataset: str, output: str | None, opens: bool, generation: str | None
         from .report import size_in_words
 
         dataset = _folder(dataset)
-        path = output or f"{dataset.rpartition('/')[2] or 'dataset'}.html"
+        path = output if output is not None else f"{dataset.rpartition('/')[2] or 'dataset'}.html"
         size = write_report(dataset, path, generation=generation, source=not no_source)
         with process.spoken_if_possible():
             click.echo(printable(f"{path}: {size_in_words(size)}"))

@@ -77,7 +77,7 @@ def _draw(
                 "type": "quantitative",
                 "title": None,
                 "scale": scale,
-                "axis": {**axis, "tickCount": 5, "format": "~s" if largest >= 1000 else "~g"},
+                "axis": {**axis, "tickCount": 5, "format": "~s" if largest >= 1000 else "~r"},
             },
             "y": {
                 "field": names[1],

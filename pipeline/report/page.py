@@ -39,10 +39,10 @@ def write_report(dataset: str, output: str, *, generation: str | None = None, so
       DatasetError: a file is missing or damaged.
       OSError: the page cannot be written.
     """
-    content = render(open_dataset(dataset, generation=generation), source).encode("utf-8", "replace")
-    if files.is_local(output) and not output:
+    if not output:
         raise RequestError("--output: expected a file's name, found an empty string")
-    files.write_bytes(output, content)
+    content = render(open_dataset(dataset, generation=generation), source).encode("utf-8", "replace")
+    files.write_bytes(files.absolute(output), content)
     return len(content)
 
 

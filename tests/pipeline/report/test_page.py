@@ -160,6 +160,15 @@ def test_the_command_writes_the_page(committed: Committed, cli: Cli, tmp_path: P
     assert cli("report", committed.path, "--output", output, "--generation", "abc").exit_code == 2
 
 
+def test_the_page_goes_to_the_working_folder_by_the_dataset_s_name(
+    committed: Committed, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert cli("report", committed.path).exit_code == 0
+    assert (tmp_path / "dataset.html").stat().st_size > 10_000
+    assert cli("report", committed.path, "--output", "").exit_code == 2
+
+
 def test_the_page_replaces_an_older_one(committed: Committed, tmp_path: Path):
     output = tmp_path / "page.html"
     output.write_text("older")
