@@ -19,6 +19,7 @@ from stores.servers import Store
 
 from penstock.pipeline import NotCommittedError, open_dataset
 from penstock.pipeline.commit.verify import verify
+from penstock.pipeline.formats.damage import all_files
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.storage import files
 
@@ -157,7 +158,7 @@ def kill_and_complete(setting: Setting, undisturbed: tuple[Manifest, int], tally
     assert before.items() <= after.items(), f"killed at {kill.victim}: a finished shard was made again"
     assert shards(Manifest.load(output)) == shards(manifest)
     assert list(verify(output)) == []
-    named = {files.join(output, file.path) for file in Manifest.load(output).files()}
+    named = {files.join(output, file.path) for file in all_files(output, Manifest.load(output))}
     others = {uri.rpartition("/")[2] for uri in after.keys() - named if "/_PROBE-" not in uri}  # docs/stores.md
     assert others == {"_DATASET.json", "manifest.json", "manifest.sha256"}, f"killed at {kill.victim}"
     keys = [example["key"] for split in ("train", "test") for example in open_dataset(output).source(split)]
