@@ -45,7 +45,7 @@ STAGES = [
     ("data/train-00001-of-00003.tfrecord", "before"),
     ("index/train-00001-of-00003.u64", "after"),
     ("quarantine/unit-00001.jsonl", "after"),
-    ("_work/units/00001.arrow", "after"),
+    ("units/00001.arrow", "after"),
     ("_work/units/00001.json", "before"),
     ("_work/units/00001.json", "after"),
     ("_work/units/00003.json", "after"),
