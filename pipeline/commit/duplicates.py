@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from ..build.journal import Journal, hash_words, read_hashes
 from ..storage import files
 
-_ROWS = 4_000_000  # hashes looked at at a time
+_ROWS = 1_000_000  # hashes looked at at a time
 _ROW_BYTES = 200  # that a row of hash, key, split and label takes, or less
 _LISTED = 10_000  # groups that are listed
 _MEMBERS = 20  # examples of a split that a listed group shows
