@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import click
 
 from ..pipeline.errors import INTERRUPTED, PenstockError, RequestError
-from ..pipeline.formats.printable import printable
+from ..pipeline.formats.printable import printable, size_in_words
 from . import process
 
 if TYPE_CHECKING:
@@ -429,7 +429,6 @@ def report(dataset: str, output: str | None, opens: bool, generation: str | None
     """
     with _errors():
         from ..pipeline.report.page import write_report
-        from .report import size_in_words
 
         dataset = _folder(dataset)
         path = output if output is not None else f"{dataset.rpartition('/')[2] or 'dataset'}.html"

@@ -15,6 +15,7 @@ from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.generations import load_generation
 from ..pipeline.formats.manifest import LIMIT, read_stored
+from ..pipeline.formats.printable import size_in_words
 from ..pipeline.job import PlannedRun, Preview, RunRequest
 from ..pipeline.planning.costs import Costs
 from ..pipeline.planning.plan import Plan
@@ -391,12 +392,3 @@ def counts_in_words(counts: Mapping[str, int], shown: int = 6) -> str:
     """`cat 3, dog 2`, the rest summed up."""
     words = [f"{name} {count:,}" for name, count in list(counts.items())[:shown]]
     return ", ".join(words) + (f", and {len(counts) - shown} more" if len(counts) > shown else "")
-
-
-def size_in_words(size: float) -> str:
-    """`12.3 MB`, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

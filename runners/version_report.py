@@ -6,7 +6,8 @@ from typing import Any
 from rich.console import Console
 
 from ..pipeline.commit.history import origins_in_words
-from .report import counts_in_words, size_in_words
+from ..pipeline.formats.printable import size_in_words
+from .report import counts_in_words
 
 _KEYS = 5  # that are shown of each kind of change
 

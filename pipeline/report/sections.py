@@ -5,6 +5,7 @@ from typing import Any
 
 from ..errors import PenstockError
 from ..formats.manifest import Manifest
+from ..formats.printable import size_in_words
 from ..load.dataset import Dataset
 from . import lineage
 from .markup import Content, Html, element, join, table
@@ -44,15 +45,6 @@ def counts(manifest: Manifest) -> list[Content]:
     ]
     head = ("split", "examples", "share", "shards", "bytes")
     return [element("dl", tiles, class_="tiles"), table("Splits", head, rows, class_="bars")]
-
-
-def size_in_words(size: float) -> str:
-    """`12.3 MB`, in powers of 1000."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def pipeline(dataset: Dataset) -> list[Content]:
