@@ -10,7 +10,7 @@ in two's complement, of at most ten bytes; a float32 has four bytes, little-endi
 
 Four modules have this format in code of their own, each for speed, and so that none needs TensorFlow: `example_writer`
 writes one example or columns through Arrow; `example_reader` reads one record without a copy, `example_columns`
-many of a table at a time, `example_row` one of a table.
+many of a table at a time, `example_row` one of a table, or what an image has beside its pixels.
 """
 
 from collections.abc import Mapping
