@@ -53,6 +53,14 @@ class Reduction(ABC):
         """The same accumulator, in less memory."""
         return accumulator
 
+    def is_order_free(self, dtypes: Sequence[tf.DType]) -> bool:
+        """Whether what it comes to has the same bits however examples are ordered, and grouped in batches and units.
+
+        Args:
+          dtypes: Of the tensors that it is given.
+        """
+        return False
+
 
 class Combine(Reduction):
     """A combiner over all batches."""
@@ -72,12 +80,34 @@ class Combine(Reduction):
     def compact(self, accumulator: Accumulator) -> Accumulator:
         return self.combiner.compact(accumulator)
 
+    def is_order_free(self, dtypes: Sequence[tf.DType]) -> bool:
+        """Sums of 64-bit integers: those of fewer bits may overflow within a batch, and floats are rounded."""
+        is_sum = isinstance(self.combiner, analyzers.NumPyCombiner) and _is_sum(self.combiner)
+        return is_sum and all(dtype in (tf.int64, tf.uint64) for dtype in dtypes)
+
+
+class Maximum(Reduction):
+    """The maxima of all batches. tf.Transform's own forgets a batch whose first maximum is what it starts with."""
+
+    def create(self) -> Accumulator:
+        return []
+
+    def add(self, accumulator: Accumulator, batch: Batch) -> Accumulator:
+        return [np.maximum(*both) for both in zip(accumulator, batch, strict=True)] if accumulator else list(batch)
+
+    def merge(self, first: Accumulator, second: Accumulator) -> Accumulator:
+        return self.add(first, second)
+
+    def is_order_free(self, dtypes: Sequence[tf.DType]) -> bool:
+        """Always: TensorFlow's maximum of a batch is NaN where a value is, and `_extract` knows one 0 and one NaN."""
+        return True
+
 
 class CombinePerKey(Reduction):
     """A combiner over the rows of each key."""
 
     def __init__(self, combiner: analyzer_nodes.Combiner) -> None:
-        self._combine = Combine(combiner)
+        self._combine = _combination(combiner)
 
     def create(self) -> Accumulator:
         return {}
@@ -94,11 +124,16 @@ class CombinePerKey(Reduction):
     def compact(self, accumulator: Accumulator) -> Accumulator:
         return {key: self._combine.compact(value) for key, value in accumulator.items()}
 
+    def is_order_free(self, dtypes: Sequence[tf.DType]) -> bool:
+        """As without keys, but for maxima of floats: in TensorFlow's of a key, NaN counts where it comes last."""
+        return all(dtype.is_integer for dtype in dtypes[1:]) and self._combine.is_order_free(dtypes[1:])
+
 
 class CountTokens(Reduction):
     """What a vocabulary is made of: the number of each token's occurrences, or the sum of their weights."""
 
     def __init__(self, ordering: int) -> None:
+        self._ordering = ordering
         self._merge: Callable[[Any, Any], Any] = operator.add
         self._pairs = analyzer_impls._flatten_value_and_weights_to_list_of_tuples
         if ordering == _ORDERING.WEIGHTED_LABELS:
@@ -115,6 +150,10 @@ class CountTokens(Reduction):
 
     def merge(self, first: Accumulator, second: Accumulator) -> Accumulator:
         return _merge_dicts(first, second, self._merge)
+
+    def is_order_free(self, dtypes: Sequence[tf.DType]) -> bool:
+        """Where it counts: weights are floats. Whatever is made of the tokens sorts them."""
+        return bool(self._ordering == _ORDERING.FREQUENCY)
 
 
 class CountLabelsOfTokens(Reduction):
@@ -167,10 +206,22 @@ def _count_values(batch: Batch) -> Iterable[tuple[Any, int]]:
     return Counter(analyzer_impls._flatten_value_to_list(batch)).items()
 
 
+def _is_sum(combiner: analyzers.NumPyCombiner) -> bool:
+    return getattr(combiner._fn, "func", None) is np.sum
+
+
+def _is_maximum(combiner: analyzer_nodes.Combiner) -> bool:
+    return isinstance(combiner, analyzers.NumPyCombiner) and combiner._fn is np.max
+
+
+def _combination(combiner: analyzer_nodes.Combiner) -> Reduction:
+    return Maximum() if _is_maximum(combiner) else Combine(combiner)
+
+
 def _reduction(operation: Any) -> Reduction | None:
     """How an operation reduces batches; None: it is none that is given any."""
     if isinstance(operation, analyzer_nodes.CacheableCombineAccumulate):
-        return Combine(operation.combiner)
+        return _combination(operation.combiner)
     if isinstance(operation, analyzer_nodes.CacheableCombinePerKeyAccumulate):
         return CombinePerKey(operation.combiner)
     if isinstance(operation, analyzer_nodes.PTransform):
@@ -413,8 +464,17 @@ def _read_elements(path: str) -> _Elements:
 
 def _extract(combiner: analyzer_nodes.Combiner, accumulator: Accumulator) -> Any:
     """What an accumulator comes to; it may be one that was read back, of tuples without names."""
+    if _is_maximum(combiner):
+        return combiner.extract_output([_one_zero_one_nan(value) for value in accumulator])
     merged = combiner.merge_accumulators([combiner.create_accumulator(), accumulator])
     return combiner.extract_output(combiner.compact(merged))
+
+
+def _one_zero_one_nan(value: np.ndarray) -> np.ndarray:
+    """Values without the zeros and NaNs that are equal and differ in their bits: which is left follows the order."""
+    if value.dtype.kind != "f":
+        return value
+    return np.where(np.isnan(value), np.asarray(np.nan, value.dtype), value + np.asarray(0, value.dtype))
 
 
 def _twice_rounded(combine: Any, accumulator: Accumulator) -> Any:

@@ -190,6 +190,20 @@ class _Readiness(nodes.Visitor):
         pass
 
 
+def is_order_free(phases: Iterable[Iterable[Any]]) -> bool:
+    """Whether all that analyzers give has the same bits however the examples are ordered and grouped.
+
+    Args:
+      phases: The analyzers' tensors by phase, as of `split_in_phases`.
+    """
+    reductions = [collect_reductions(sink.future for sink in sinks).values() for sinks in phases]
+    return all(
+        reduction.is_order_free([tensor.dtype for tensor in tensors])
+        for each in reductions
+        for reduction, tensors in each
+    )
+
+
 def split_in_phases(graph: tf.Graph, inputs: Mapping[str, Any]) -> list[list[Any]]:
     """The analyzers' tensors by the phase in which they are computed.
 

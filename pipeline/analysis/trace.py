@@ -52,6 +52,8 @@ class Analysis:
         describe.
       zero_filled: Columns whose missing values these analyzers take for 0, of integers, or NaN, of floats: `features`
         gives them as they are, and looks at no `inputs.missing`.
+      is_order_free: Whether all that these analyzers give has the same bits however the examples are ordered and
+        grouped in units. True without any: what `inputs.statistics` gives always is so.
       warnings: What the author should know before the run.
     """
 
@@ -63,6 +65,7 @@ class Analysis:
     outputs: Mapping[str, str]
     first_columns: tuple[str, ...] = ()
     zero_filled: tuple[str, ...] = ()
+    is_order_free: bool = True
     warnings: tuple[str, ...] = ()
 
     @property
@@ -116,7 +119,7 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
     if not graph.get_collection(analyzer_nodes.TENSOR_REPLACEMENTS):
         return analysis
     # Imports Beam and tf.Transform's implementations of its analyzers: half a second.
-    from .phases import split_in_phases
+    from .phases import is_order_free, split_in_phases
 
     graph, inputs, _ = _trace(analysis.preprocessing_fn(), features)
     try:
@@ -129,6 +132,7 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
         analysis,
         phases=len(phases),
         columns=columns,
+        is_order_free=is_order_free(phases),
         first_columns=_dependencies(features, graph, inputs, _analyzed_tensors(phases[0])),
         zero_filled=tuple(name for name in columns if _is_zero_filled(features[name], inputs[name], analyzed)),
     )
