@@ -42,13 +42,6 @@ if TYPE_CHECKING:
     from .beam import Job
     from .build.journal import FinishedUnits
 
-_OF_UNIT = (
-    paths.unit_quarantine,
-    paths.unit_filtered,
-    paths.unit_hashes,
-    paths.unit_summaries,
-    paths.unit_accumulators,
-)
 _SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg", "cykooz-resizer")
 
 
@@ -496,7 +489,7 @@ def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
         return None
     owners = {paths.PLAN_QUARANTINE: -1, paths.PLAN_FILTERED: -1, paths.INPUTS: -1}  # `begin` writes them
     for unit in planned.plan.units.units:
-        owners |= dict.fromkeys((make_path(unit.index) for make_path in _OF_UNIT), unit.index)
+        owners |= dict.fromkeys(paths.unit_files(unit.index), unit.index)
         for shard in unit.shards.values():
             owners[shard.path] = owners[shard.index_path] = unit.index
     if any(path not in owners for path in damaged):

@@ -22,7 +22,7 @@ class S3Stub:
 
     Attributes:
       objects: Contents by bucket and key.
-      requests: What was asked for: get, head, put, delete, list, create, part, complete, abort.
+      requests: What was asked for: get, head, put, copy, delete, list, create, part, complete, abort.
       fault: Says what goes wrong with a request of a kind; None: nothing.
     """
 
@@ -100,6 +100,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return "delete" if "delete" in asked else "create" if "uploads" in asked else "complete"
             case "PUT" if "uploadId" in asked:
                 return "part"
+            case "PUT" if "x-amz-copy-source" in self.headers:
+                return "copy"
             case "DELETE" if "uploadId" in asked:
                 return "abort"
         return self.command.lower()
@@ -122,6 +124,14 @@ class _Handler(BaseHTTPRequestHandler):
                     return (404, _error("NoSuchKey"), {}) if there is None else (412, _error("PreconditionFailed"), {})
                 objects[key] = body
                 return 200, b"", {"ETag": etag(body)}
+            case "copy":
+                source = urllib.parse.unquote(self.headers["x-amz-copy-source"]).lstrip("/").partition("/")
+                content = self.stub.objects.get(source[0], {}).get(source[2])
+                if content is None:
+                    return 404, _error("NoSuchKey"), {}
+                objects[key] = content
+                answer = f"<CopyObjectResult><ETag>{escape(etag(content))}</ETag></CopyObjectResult>"
+                return 200, answer.encode(), {}
             case "delete":
                 keys = re.findall(r"<Key>([^<]*)</Key>", body.decode())
                 for each in keys:

@@ -132,7 +132,7 @@ class UnitHasher:
             if is_suspect and self._isolated is None:
                 self._isolated = IsolatedRanges(self._options.preparer, threads, self._options.root)
             hashes = self._isolated.hashes if is_suspect and self._isolated else self._options.preparer.hashes
-            _, pieces = self._plan.read(unit)
+            pieces = self._plan.read(unit).pieces
             self._write(unit, self._ranges.resolve(pieces), hashes, threads)
 
     def _write(

@@ -13,6 +13,7 @@ from ..formats import paths
 from ..formats.column_notes import ColumnNote, Notes
 from ..formats.json_fields import JsonObject
 from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
+from ..formats.paths import ShardName
 from ..prepare import summaries
 from ..prepare.summaries import Summaries
 from ..storage import files
@@ -82,6 +83,38 @@ class Journal:
         segments = (self.segment_file.file, self.segment_file.index) if self.segment_file else ()
         others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, self.accumulators, *segments)
         return [file for file in (*shards, *others) if file]
+
+    def moved(self, unit: int, shards: Mapping[str, ShardName]) -> "Journal":
+        """The journal of another unit that is the same: of the same contents, in files of the other's names.
+
+        Args:
+          unit: The other unit's number.
+          shards: Split to its shard.
+        """
+        names = {
+            "quarantine": paths.unit_quarantine(unit),
+            "filtered_list": paths.unit_filtered(unit),
+            "summaries": paths.unit_summaries(unit),
+            "hashes": paths.unit_hashes(unit),
+            "accumulators": paths.unit_accumulators(unit),
+        }
+        files_of_unit = {name: (getattr(self, name), path) for name, path in names.items()}
+        return replace(
+            self,
+            unit=unit,
+            shards={
+                split: Shard(
+                    replace(shard.file, path=shards[split].path),
+                    shard.index and replace(shard.index, path=shards[split].index_path),
+                )
+                for split, shard in self.shards.items()
+            },
+            **{name: file and replace(file, path=path) for name, (file, path) in files_of_unit.items()},
+        )
+
+    def without_statistics(self) -> "Journal":
+        """The same without the files that are kept for the statistics and for tft's analyzers."""
+        return replace(self, summaries=None, accumulators=None)
 
     def write(self, root: str) -> None:
         """Makes the unit finished."""

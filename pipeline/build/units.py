@@ -27,6 +27,7 @@ from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from . import duplicates
 from .attempts import Attempts
+from .base import BaseGeneration, link_unit
 from .claim import expect_claimed
 from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
@@ -61,6 +62,7 @@ class MakeOptions(Carrying):
       scan: How the rows of nominal ranges are found first; None where there are none.
       duplicates: How rows that are to be left out are found first; None where there are none, or the plan has them.
       progress: The folder where workers tell how far they are; None: nobody looks.
+      base: The generation that has what some units are, or are made of; None: all is prepared.
     """
 
     root: str
@@ -73,6 +75,7 @@ class MakeOptions(Carrying):
     scan: ScanOptions | None = None
     duplicates: DuplicateOptions | None = None
     progress: str | None = None
+    base: BaseGeneration | None = None
 
 
 class MakeUnits(StageDoFn[MakeOptions]):
@@ -157,11 +160,13 @@ class UnitMaker:
         """
         options = self._options
         expect_claimed(options.root, options.run)
+        inputs = self._plan.read(number)
+        if inputs.unit.base is not None and options.base and options.base.same_statistics:
+            return _take_over(options, options.base, inputs.unit, self.before)
         with self._attempts.begin(paths.attempt(number)) as is_suspect:
             if is_suspect and (finished := Journal.read_finished(options.root, number)):
                 return finished  # since this worker began
-            unit, pieces = self._plan.read(number)
-            pieces = self._ranges.resolve(pieces)
+            unit, pieces = inputs.unit, self._ranges.resolve(inputs.pieces)
             if options.duplicates:
                 pieces = duplicates.mark(options.duplicates, number, pieces)
             has_statistics = options.preparer.statistics.split in unit.shards
@@ -175,6 +180,20 @@ class UnitMaker:
         if self._isolated is None:
             self._isolated = self._options.preparer.start(self._threads, self._options.root, isolated=True)
         return self._isolated
+
+
+def _take_over(options: MakeOptions, base: BaseGeneration, unit: Unit, before: FinishedUnits) -> Journal:
+    """Gives a unit the files of the base's unit that it is, and writes its journal; nothing is read.
+
+    Raises:
+      PenstockError: the base is not there any more.
+    """
+    journal = link_unit(base, options.root, unit)
+    kept = {file.path for file in journal.files}
+    left = [path for path in paths.unit_files(unit.index) if path not in kept and before.has_file(path)]
+    files.remove_files(files.join(options.root, path) for path in left)
+    journal.write(options.root)
+    return journal
 
 
 def _make_unit(
@@ -419,8 +438,7 @@ class GatherTargets(StageDoFn[MakeOptions]):
         options = self._options
         expect_claimed(options.root, options.run)
         for target in numbers:
-            unit, _ = self._plan.read(target)
-            gather(options.root, options.targets, target, unit.shards)
+            gather(options.root, options.targets, target, self._plan.read(target).unit.shards)
         return ()
 
 

@@ -189,6 +189,12 @@ def unit_accumulators(unit: int) -> str:
     return f"{KEPT}/{unit:05d}.accumulators"
 
 
+def unit_files(unit: int) -> list[str]:
+    """Where all files of a unit are that are named after it, but for its journal."""
+    makers = (unit_quarantine, unit_filtered, unit_hashes, unit_summaries, unit_accumulators)
+    return [make_path(unit) for make_path in makers]
+
+
 def phase_accumulators(phase: int, results: str, unit: int, content: str) -> str:
     """What they have in a later phase, given digests of the results of the one before, and of what the unit holds."""
     return f"{WORK}/phases/{phase}-{results}/{unit:05d}-{content}.accumulators"

@@ -3,6 +3,9 @@
 It is an Arrow file of one record batch a unit, so that workers get a unit's number and read its references themselves:
 nothing but small integers goes through the engine, and a resumed run finds the same units. What a unit is stands beside
 its batch; all units alone are in a small file of their own.
+
+Where a run takes over what another generation, its base, has stored, a unit is one of the base's as a whole
+(`Unit.base`), or its batch has a column `base`: the base's unit that has what became of each reference or range.
 """
 
 import contextlib
@@ -11,7 +14,8 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
@@ -35,6 +39,7 @@ _RANGES = pa.schema(
     metadata={"kind": "Range"},
 )
 _UNIT = b"unit"
+BASE = "base"  # the column of the base's units, int32; missing where a reference or range is to be prepared
 _PLACES = ("uri", "mask", "root")  # columns that follow from where the input is
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _READ = 1 << 20  # bytes that are asked of a store at least: mostly all of a unit's
@@ -49,12 +54,14 @@ class Unit:
       shards: Split to the shard that the unit becomes.
       examples: How many examples it holds; -1 where that is not known before it is read.
       size: The bytes that it reads.
+      base: The base's unit that it is as a whole; None: it is made.
     """
 
     index: int
     shards: dict[str, ShardName]
     examples: int
     size: int
+    base: int | None = None
 
 
 class PlannedUnits:
@@ -70,7 +77,7 @@ class PlannedUnits:
 
         Args:
           units: The units, one at least, and the columns of what each reads: of references as
-            `ReferenceTable.named` gives them, or of ranges.
+            `ReferenceTable.named` gives them, or of ranges; all with the column `BASE`, or none.
         """
         self._folder = ScratchFolder()
         self._path = os.path.join(self._folder.path, "plan.arrow")
@@ -114,8 +121,8 @@ class PlannedUnits:
     def keep(self, root: str, versions: Mapping[str, str]) -> StoredFile:
         """Writes what a later run needs to know of what each unit read: a record batch a unit, as in the plan file.
 
-        What it holds follows from the input alone, wherever that is: keys take the place of URIs, and each reference or
-        range has what tells whether its files are what they were.
+        What it holds follows from the input alone, wherever that is and whatever is taken over from a base: keys take
+        the place of URIs, and each reference or range has what tells whether its files are what they were.
 
         Args:
           root: The generation's URI.
@@ -129,7 +136,8 @@ class PlannedUnits:
                 batch, metadata = reader.get_batch_with_custom_metadata(number)
                 kept = _without_places(batch, versions)
                 writer = writer or pa.ipc.new_file(file, kept.schema, options=_COMPRESSED)
-                writer.write_batch(kept, custom_metadata=metadata)
+                unit = replace(_unit_from_json(json.loads(metadata[_UNIT])), base=None)
+                writer.write_batch(kept, custom_metadata={_UNIT: json.dumps(_unit_to_json(unit))})
             writer.close()
         sha256, size = files.sha256(path)
         with open(path, "rb") as file, files.create(files.join(root, paths.INPUTS)) as target:
@@ -153,7 +161,7 @@ def _to_batch(ranges: Sequence[RecordRange]) -> pa.RecordBatch:
 
 def _without_places(batch: pa.RecordBatch, versions: Mapping[str, str]) -> pa.RecordBatch:
     """A unit's references or ranges without where they are; ranges with the versions of their files."""
-    kept = batch.select([name for name in batch.schema.names if name not in _PLACES])
+    kept = batch.select([name for name in batch.schema.names if name not in (*_PLACES, BASE)])
     for etag, modified in (("etag", "modified"), ("mask_etag", "mask_modified")):
         if etag in kept.schema.names:  # a copy of the same object may have another time of change
             is_told = pc.fill_null(pc.not_equal(kept[etag], ""), False)
@@ -170,6 +178,33 @@ def read_units(uri: str) -> list[Unit]:
     return [_unit_from_json(json.loads(line)) for line in files.read_bytes(uri).splitlines()]
 
 
+class UnitInputs:
+    """What a unit reads, and what a base has of it.
+
+    Attributes:
+      unit: The unit.
+    """
+
+    def __init__(self, unit: Unit, batch: pa.RecordBatch) -> None:
+        self.unit = unit
+        self._batch = batch
+
+    @cached_property
+    def pieces(self) -> list[Any]:
+        """Its references or ranges; asked for only where something is to be read."""
+        if (self._batch.schema.metadata or {}).get(b"kind") == b"Range":
+            return [RecordRange(**row) for row in self._batch.select(_RANGES.names).to_pylist()]
+        return list(to_references(self._batch))
+
+    @cached_property
+    def bases(self) -> list[int | None]:
+        """The base's unit that has what became of each of them; None: it is to be prepared."""
+        if BASE not in self._batch.schema.names:
+            return [None] * len(self._batch)
+        bases: list[int | None] = self._batch[BASE].to_pylist()
+        return bases
+
+
 class PlanReader:
     """Reads units of a plan file, which is opened when the first one is read: of a store each takes a request then."""
 
@@ -184,8 +219,8 @@ class PlanReader:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def read(self, number: int) -> tuple[Unit, list[Any]]:
-        """A unit, and its references or ranges.
+    def read(self, number: int) -> "UnitInputs":
+        """What a unit reads.
 
         Raises:
           OSError: it cannot be read.
@@ -194,10 +229,7 @@ class PlanReader:
             file = self._opened.enter_context(_open(self._uri))
             self._reader = self._opened.enter_context(pa.ipc.open_file(file))
         batch, metadata = self._reader.get_batch_with_custom_metadata(number)
-        unit = _unit_from_json(json.loads(metadata[_UNIT]))
-        if (batch.schema.metadata or {}).get(b"kind") == b"Range":
-            return unit, [RecordRange(**row) for row in batch.to_pylist()]
-        return unit, list(to_references(batch))
+        return UnitInputs(_unit_from_json(json.loads(metadata[_UNIT])), batch)
 
     def close(self) -> None:
         """Closes the file."""
@@ -214,11 +246,15 @@ def _open(uri: str) -> BinaryIO:
 def read_unit(uri: str, number: int) -> tuple[Unit, list[Any]]:
     """One unit of a plan file, and its references or ranges."""
     with PlanReader(uri) as plan:
-        return plan.read(number)
+        inputs = plan.read(number)
+        return inputs.unit, inputs.pieces
 
 
 def _unit_to_json(unit: Unit) -> dict[str, Any]:
-    return {**asdict(unit), "shards": {split: str(name) for split, name in unit.shards.items()}}
+    entry = {**asdict(unit), "shards": {split: str(name) for split, name in unit.shards.items()}}
+    if unit.base is None:
+        del entry[BASE]
+    return entry
 
 
 def _unit_from_json(entry: Mapping[str, Any]) -> Unit:

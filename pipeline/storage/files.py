@@ -49,6 +49,7 @@ _READ_AHEAD = 128 << 10  # bytes
 _CALLS = 32  # at a time
 _WAITING = 256 << 20  # bytes of files that were read and wait to be taken
 _CUT_URI = re.compile(rf"(?:{'|'.join(SCHEMES)}):")
+_UNLINKED = {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}  # say: no more links
 _LITERAL = re.compile(r"[\w./ +=,~-]*")  # paths that nobody takes for a pattern
 
 
@@ -297,6 +298,42 @@ def create(uri: str) -> Iterator[IO[bytes]]:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
         raise
+
+
+def link_or_copy(source: str, target: str, length: int) -> None:
+    """Gives a file's content another name, mostly without a byte of it going through this machine.
+
+    On a local disk the file gets a hard link, or is copied where the file system has none; a store copies objects
+    itself. Whoever replaces a file, as `create` does, leaves its other names alone.
+
+    Args:
+      source: The file.
+      target: The new name, in the same store; what is there is replaced.
+      length: The file's bytes.
+
+    Raises:
+      OSError: it is not there, has another length, or cannot be copied.
+    """
+    if not is_local(source):
+        objects.copy(source, target, length)
+        return
+    if (found := size(source)) != length:
+        raise OSError(f"{source}: expected {length} bytes, found {found}; the file was changed")
+    folder = os.path.dirname(target)
+    os.makedirs(folder, exist_ok=True)
+    temporary = f"{target}.{uuid.uuid4().hex}.tmp"
+    try:
+        os.link(os.path.realpath(source), temporary)
+        os.replace(temporary, target)
+        sync_folder(folder)
+    except OSError as error:
+        if error.errno not in _UNLINKED:
+            raise
+        with open_read(source) as content, create(target) as file:
+            shutil.copyfileobj(content, file, _BLOCK)
+    finally:
+        with contextlib.suppress(FileNotFoundError):  # it stays where both names are of one file already
+            os.unlink(temporary)
 
 
 def create_exclusive(uri: str, content: bytes) -> FileVersion:

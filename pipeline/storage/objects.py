@@ -31,6 +31,7 @@ PROBE = "_PROBE-"  # what the names of objects begin with that only try a store
 PART = 8 << 20  # bytes of an upload in parts, and of a read ahead
 _MOST_PARTS = 9_000  # of an upload; stores take 10,000
 _UPLOADS = 4  # parts of one object at a time
+_MOST_COPIED = 5 << 30  # bytes that S3 copies by one request
 _DELETES = 1000  # objects in one request
 _DELETES_AT_ONCE = 8  # requests
 
@@ -207,6 +208,27 @@ def _put_parts(uri: str, file: IO[bytes], length: int) -> None:
         bucket.patient.put(key, file, use_multipart=True, chunk_size=part, max_concurrency=_UPLOADS)
 
     bucket.call("put", key, request)
+
+
+def copy(source: str, target: str, length: int) -> None:
+    """Copies an object; within a bucket the store does it, and only what it cannot copy is read and written.
+
+    Args:
+      source: The object.
+      target: The URI of the copy; what is there is replaced.
+      length: The object's bytes.
+
+    Raises:
+      OSError: it is not there, or could not be copied.
+    """
+    bucket, key = locate(source)
+    target_bucket, target_key = _expect_writable(target)
+    if bucket == target_bucket and length <= _MOST_COPIED:
+        bucket.call("put", key, lambda: bucket.copier.copy(key, target_key))
+        return
+    with create(target) as file:
+        for begin in range(0, length, PART):
+            file.write(get_range(source, begin, min(begin + PART, length)))
 
 
 def put_if(uri: str, content: bytes, version: FileVersion | None) -> FileVersion:

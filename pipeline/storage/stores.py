@@ -167,6 +167,11 @@ class Bucket:
         """The one to write some content by: what takes a while to send is waited for longer."""
         return self._writer if len(content) > _LONG_BODY else self.client
 
+    @property
+    def copier(self) -> Any:
+        """The one to have the store copy by, which may take as long as sending would."""
+        return self._writer
+
     @cached_property
     def patient(self) -> Any:
         """One for calls that take several requests, each of which it makes again itself."""

@@ -8,7 +8,7 @@ import pytest
 from stores.proxy import Proxy, Scripted
 from stores.servers import Store
 
-from penstock.pipeline.storage import files
+from penstock.pipeline.storage import files, stores
 from penstock.pipeline.storage.files import VersionMismatch
 
 
@@ -40,6 +40,21 @@ def test_an_upload_in_parts_is_whole(store: Store, folder_names: Callable[[], st
             file.write(block)
     assert files.size(uri) == 20 * len(block)
     assert files.read_range(uri, 19 * len(block), 20 * len(block)) == block
+
+
+def test_a_copy_is_the_stores(store: Store, folder_names: Callable[[], str]):
+    root = store.uri(folder_names())
+    content = bytes(range(256)) * 40_000
+    files.write_bytes(files.join(root, "a", "ü #%.bin"), content)
+    files.write_bytes(files.join(root, "b"), b"before")
+    before = stores.COUNTS.snapshot()
+    for _ in range(2):
+        files.link_or_copy(files.join(root, "a", "ü #%.bin"), files.join(root, "b"), len(content))
+    made = {kind: count - before.get(kind, 0) for kind, count in stores.COUNTS.snapshot().items()}
+    assert {kind: count for kind, count in made.items() if count} == {"put": 2}
+    assert files.read_bytes(files.join(root, "b")) == content
+    with pytest.raises(FileNotFoundError):
+        files.link_or_copy(files.join(root, "none"), files.join(root, "c"), 1)
 
 
 def test_conditions_are_kept(store: Store, folder_names: Callable[[], str]):

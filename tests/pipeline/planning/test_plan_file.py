@@ -1,5 +1,6 @@
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -52,6 +53,50 @@ def test_the_units_alone_are_in_a_file_of_their_own(tmp_path: Path, shards: int)
     (tmp_path / "units.jsonl").write_bytes(units.lines())
     assert plan_file.read_units(str(tmp_path / "units.jsonl")) == units.units
     assert sum(unit.examples for unit in units.units) == 7
+
+
+def with_base(planned: plan_file.PlannedUnits, path: Path) -> plan_file.PlannedUnits:
+    """The same units, of which the first is one of a base and the others hold what its unit 7 has, but for a first."""
+    planned.write(str(path))
+    reader = pa.ipc.open_file(path.read_bytes())
+    units = []
+    for unit in planned.units:
+        batch = reader.get_batch(unit.index)
+        bases = [None, *[7] * (len(batch) - 1)]
+        units.append(
+            (
+                replace(unit, base=None if unit.index else 3),
+                batch.append_column(plan_file.BASE, pa.array(bases, pa.int32())),
+            )
+        )
+    return plan_file.PlannedUnits(iter(units))
+
+
+@pytest.mark.parametrize("kind", ["images", "table"])
+def test_units_say_what_a_base_has_of_them(tmp_path: Path, kind: str):
+    if kind == "images":
+        recipe, raw = Recipe(source=Images("images/*.png"), shards=2), draw(tmp_path / "raw", 7)
+    else:
+        recipe, raw = Recipe(source=Csv("*.csv"), shards=2), tmp_path
+        for name in "abcd":
+            (raw / f"{name}.csv").write_text("x\n1\n2\n")
+    plan = plan_job(recipe, raw)
+    units = with_base(plan.units, tmp_path / "plan.arrow")
+    units.write(str(tmp_path / "delta.arrow"))
+    with plan_file.PlanReader(str(tmp_path / "plan.arrow")) as planned:
+        full = [planned.read(number) for number in range(2)]
+    with plan_file.PlanReader(str(tmp_path / "delta.arrow")) as reader:
+        first, second = (reader.read(number) for number in range(2))
+    assert [inputs.bases for inputs in full] == [[None] * len(inputs.pieces) for inputs in full]
+    assert (first.unit, second.unit) == (replace(full[0].unit, base=3), full[1].unit)
+    assert (first.pieces, second.pieces) == (full[0].pieces, full[1].pieces)
+    assert second.bases == [None, *[7] * (len(second.pieces) - 1)]
+    assert units.units == [first.unit, second.unit]
+    (tmp_path / "units.jsonl").write_bytes(units.lines())
+    assert plan_file.read_units(str(tmp_path / "units.jsonl")) == units.units
+    versions = plan.inventory.versions
+    kept = units.keep(str(tmp_path / "delta"), versions), plan.units.keep(str(tmp_path / "full"), versions)
+    assert kept[0] == kept[1]  # what a unit read does not follow from whether it was taken over
 
 
 def test_many_references_are_joined_before_they_are_sorted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

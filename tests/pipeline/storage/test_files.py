@@ -1,3 +1,4 @@
+import errno
 import os
 from pathlib import Path
 
@@ -30,6 +31,32 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path):
     files.write_bytes(str(target), b"again")
     assert target.read_bytes() == b"again"
     assert os.listdir(target.parent) == ["file"]
+
+
+def test_a_local_file_is_linked_or_copied_where_it_cannot_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    files.link_or_copy(str(source), str(tmp_path / "linked"), 7)
+    assert (tmp_path / "linked").stat().st_ino == source.stat().st_ino
+    (tmp_path / "name").symlink_to("source")
+    files.link_or_copy(str(tmp_path / "name"), str(tmp_path / "deeper" / "linked"), 7)
+    assert (tmp_path / "deeper" / "linked").stat().st_ino == source.stat().st_ino
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.link_or_copy(str(source), str(tmp_path / "linked"), 7)
+    assert (tmp_path / "linked").stat().st_ino != source.stat().st_ino
+    assert (tmp_path / "linked").read_bytes() == b"content"
+    assert not any(files.is_temporary(name) for name in os.listdir(tmp_path))
+
+
+def test_a_file_of_another_length_is_not_linked(tmp_path: Path):
+    (tmp_path / "source").write_bytes(b"short")
+    with pytest.raises(OSError, match=r"source: expected 7 bytes, found 5"):
+        files.link_or_copy(str(tmp_path / "source"), str(tmp_path / "target"), 7)
+    assert os.listdir(tmp_path) == ["source"]
 
 
 def test_what_a_killed_run_left_is_known_by_its_name(tmp_path: Path):

@@ -85,6 +85,31 @@ def test_a_write_is_made_again(write, fault, s3):
     assert s3.objects["b"] == {"d/x": CONTENT}
 
 
+@pytest.mark.parametrize("fault", FEW)
+def test_a_copy_is_made_again_and_by_the_store_alone(fault, s3):
+    _keep(s3, "d/x")
+    s3.objects["b"]["e/x"] = b"before"
+    _fails(s3, fault, 1 if fault == "stall" else 3)
+    files.link_or_copy("s3://b/d/x", "s3://b/e/x", len(CONTENT))
+    assert s3.objects["b"] == {"d/x": CONTENT, "e/x": CONTENT}
+    assert {*s3.requests} == {"copy"}
+
+
+def test_what_a_store_cannot_copy_is_read_and_written(s3, monkeypatch):
+    _keep(s3, "x")
+    files.link_or_copy("s3://b/x", "s3://c/x", len(CONTENT))
+    monkeypatch.setattr(objects, "_MOST_COPIED", 1_000_000)
+    files.link_or_copy("s3://b/x", "s3://b/y", len(CONTENT))
+    assert "copy" not in s3.requests
+    assert (s3.objects["b"], s3.objects["c"]) == ({"x": CONTENT, "y": CONTENT}, {"x": CONTENT})
+
+
+def test_what_is_gone_is_not_copied(s3):
+    with pytest.raises(FileNotFoundError, match="s3://b/x: nothing is there"):
+        files.link_or_copy("s3://b/x", "s3://b/y", 1)
+    assert not s3.objects["b"]
+
+
 @pytest.mark.parametrize("fault", ["503", "lost", "cut", "reset"])
 @pytest.mark.parametrize("kind", ["create", "part", "complete"])
 def test_each_request_of_an_upload_in_parts_is_made_again(kind, fault, s3):

@@ -62,6 +62,24 @@ def test_only_one_creates_and_only_the_known_version_is_replaced(place):
     assert files.read_versioned(uri) == (b"2", second)
 
 
+def test_a_file_has_another_name_that_stays_when_either_is_replaced(place):
+    source, target = files.join(place, "a", "x"), files.join(place, "b", "y")
+    files.write_bytes(source, b"content")
+    for _ in range(2):  # the second time over what the first left
+        files.link_or_copy(source, target, 7)
+    assert [info.uri for info in files.list_folder(place)] == [source, target]
+    assert files.read_bytes(target) == b"content"
+    files.write_bytes(source, b"another")
+    assert files.read_bytes(target) == b"content"
+    files.link_or_copy(source, target, 7)
+    assert files.read_bytes(target) == b"another"
+    files.remove(source)
+    assert files.read_bytes(target) == b"another"
+    with pytest.raises(FileNotFoundError, match="x"):
+        files.link_or_copy(source, target, 7)
+    assert files.read_bytes(target) == b"another"
+
+
 def test_what_is_gone_is_no_version_to_replace(place):
     uri = files.join(place, "pointer")
     version = files.create_exclusive(uri, b"1")
