@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from ..pipeline import errors
@@ -276,7 +276,7 @@ def attach(
             f"`penstock inspect {dataset}` for what is committed"
         )
     if record.is_committed():
-        reporter.submitted(record.engine, record.job_id, record.url, record.examples)
+        reporter.submitted(record)
         return _conclude(record, reporter)
     engine = record.make_engine(options)
     try:
@@ -297,7 +297,7 @@ def attach(
         cancel(job, record)
         return None
     reporter.stage(MAKING)
-    reporter.submitted(engine.name, record.job_id, job.url or record.url, record.examples)
+    reporter.submitted(replace(record, url=job.url or record.url))
     try:
         with Watch(job, engine, files.join(record.root, paths.progress(record.run)), reporter):
             wait(job, engine, record, reporter)

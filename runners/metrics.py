@@ -16,7 +16,8 @@ from ..pipeline.errors import INTERRUPTED, PenstockError, RequestError
 from ..pipeline.job import PlannedRun
 from ..pipeline.storage import files
 from .follow import Detached
-from .reporter import MAKING, Interrupt, Reporter, Silent
+from .job_record import JobRecord
+from .reporter import MAKING, Both, Reporter, Silent
 
 _EVERY = 5.0  # seconds between two times that the file is written
 _STATES = ("planning", MAKING, "submitted", "committed", "up_to_date", "failed")
@@ -111,9 +112,10 @@ class MetricsFile(Silent):
         self._figures.info = self._figures.info | {"generation": planned.generation_id}
         self._figures.warnings += len(planned.warnings)
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        self._figures.planned = examples
-        self._figures.info = self._figures.info | {"engine": engine, "job": job_id, "url": url or ""}
+    def submitted(self, record: JobRecord) -> None:
+        self._figures.planned = record.examples
+        told = {"engine": record.engine, "job": record.job_id, "url": record.url or ""}
+        self._figures.info = self._figures.info | told
         self._figures.state = MAKING
 
     def warn(self, warnings: Sequence[str]) -> None:
@@ -148,41 +150,6 @@ class MetricsFile(Silent):
         files.write_bytes(self._path, self._figures.encode())
 
 
-class _Both:
-    """A reporter that shows and asks, and the file, as one."""
-
-    def __init__(self, shown: Reporter, figures: MetricsFile) -> None:
-        self._shown = shown
-        self._reporters: Sequence[Reporter] = (shown, figures)
-
-    def stage(self, text: str) -> None:
-        for reporter in self._reporters:
-            reporter.stage(text)
-
-    def planned(self, planned: PlannedRun) -> None:
-        for reporter in self._reporters:
-            reporter.planned(planned)
-
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        for reporter in self._reporters:
-            reporter.submitted(engine, job_id, url, examples)
-
-    def warn(self, warnings: Sequence[str]) -> None:
-        for reporter in self._reporters:
-            reporter.warn(warnings)
-
-    def progress(self, progress: Progress) -> None:
-        for reporter in self._reporters:
-            reporter.progress(progress)
-
-    def committed(self, warnings: Sequence[str]) -> None:
-        for reporter in self._reporters:
-            reporter.committed(warnings)
-
-    def interrupted(self) -> Interrupt:
-        return self._shown.interrupted()
-
-
 @contextlib.contextmanager
 def kept_metrics(path: str | None, dataset: str, reporter: Reporter) -> Iterator[Reporter]:
     """Keeps a file with figures as long as the block runs, and tells in it how that ended.
@@ -200,7 +167,7 @@ def kept_metrics(path: str | None, dataset: str, reporter: Reporter) -> Iterator
         return
     figures = MetricsFile(path, dataset)
     try:
-        yield _Both(reporter, figures)
+        yield Both(reporter, figures)
     except Detached as detached:
         figures.end(detached.exit_code, "submitted")
         raise

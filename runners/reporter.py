@@ -8,6 +8,7 @@ from ..pipeline.build.progress import Progress
 
 if TYPE_CHECKING:
     from ..pipeline.job import PlannedRun
+    from .job_record import JobRecord
 
 
 MAKING = "making"  # the stage in which examples are made
@@ -30,15 +31,8 @@ class Reporter(Protocol):
     def planned(self, planned: "PlannedRun") -> None:
         """The plan is made."""
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        """An engine that goes on without this process has the job.
-
-        Args:
-          engine: Its name.
-          job_id: What it calls the job.
-          url: A page that shows it, if there is one.
-          examples: How many examples the job's units hold, where that is known.
-        """
+    def submitted(self, record: "JobRecord") -> None:
+        """An engine that goes on without this process has the job."""
 
     def warn(self, warnings: Sequence[str]) -> None:
         """What was found to warn of beside what the plan tells: by the engine, or when `features` was traced."""
@@ -62,7 +56,7 @@ class Silent:
     def planned(self, planned: "PlannedRun") -> None:
         pass
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
+    def submitted(self, record: "JobRecord") -> None:
         pass
 
     def warn(self, warnings: Sequence[str]) -> None:
@@ -76,3 +70,38 @@ class Silent:
 
     def interrupted(self) -> Interrupt:
         return Interrupt.CANCEL
+
+
+class Both:
+    """A reporter that shows and asks, and one that listens, as one."""
+
+    def __init__(self, shown: Reporter, listens: Reporter) -> None:
+        self._shown = shown
+        self._reporters: Sequence[Reporter] = (shown, listens)
+
+    def stage(self, text: str) -> None:
+        for reporter in self._reporters:
+            reporter.stage(text)
+
+    def planned(self, planned: "PlannedRun") -> None:
+        for reporter in self._reporters:
+            reporter.planned(planned)
+
+    def submitted(self, record: "JobRecord") -> None:
+        for reporter in self._reporters:
+            reporter.submitted(record)
+
+    def warn(self, warnings: Sequence[str]) -> None:
+        for reporter in self._reporters:
+            reporter.warn(warnings)
+
+    def progress(self, progress: Progress) -> None:
+        for reporter in self._reporters:
+            reporter.progress(progress)
+
+    def committed(self, warnings: Sequence[str]) -> None:
+        for reporter in self._reporters:
+            reporter.committed(warnings)
+
+    def interrupted(self) -> Interrupt:
+        return self._shown.interrupted()

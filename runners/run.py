@@ -253,7 +253,7 @@ def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
         except OSError:  # nobody could find it
             running.cancel()
             raise
-        reporter.submitted(engine.name, running.job_id, running.url, record.examples)
+        reporter.submitted(record)
         if launch.detach:
             raise Detached(record)
     try:

@@ -12,6 +12,7 @@ from rich.console import Console
 from ..pipeline.build.progress import Progress
 from ..pipeline.formats.printable import printable
 from ..pipeline.job import PlannedRun
+from .job_record import JobRecord
 from .process import spoken_if_possible
 from .reporter import MAKING, Interrupt, Reporter, Silent
 
@@ -44,9 +45,9 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.planned(planned)
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
+    def submitted(self, record: JobRecord) -> None:
         with spoken_if_possible():
-            self._reporter.submitted(engine, job_id, url, examples)
+            self._reporter.submitted(record)
 
     def warn(self, warnings: Sequence[str]) -> None:
         with spoken_if_possible():
@@ -123,9 +124,9 @@ class _Bar:
         words = f"{rate:,.0f} examples/s" if rate else ""
         self._progress.update(self._task, completed=read, quarantined=progress.quarantined, rate=words)
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        self._console.print(printable(_job_line(engine, job_id, url)), soft_wrap=True)
-        self._progress.update(self._task, total=examples)
+    def submitted(self, record: JobRecord) -> None:
+        self._console.print(printable(_job_line(record)), soft_wrap=True)
+        self._progress.update(self._task, total=record.examples)
 
     def warn(self, warnings: Sequence[str]) -> None:
         warn(self._console, warnings)
@@ -156,9 +157,9 @@ class _Lines:
             self._next = time.monotonic() + _LINE_EVERY
             self._say(f"{progress.read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        self._say(_job_line(engine, job_id, url))
-        self._total = examples
+    def submitted(self, record: JobRecord) -> None:
+        self._say(_job_line(record))
+        self._total = record.examples
 
     def warn(self, warnings: Sequence[str]) -> None:
         warn(Console(stderr=True, markup=False, highlight=False), warnings)
@@ -201,8 +202,8 @@ def warn(console: Console, warnings: Sequence[str]) -> None:
         console.print(printable(f"warning: {warning}"), style="yellow", soft_wrap=True, markup=False)
 
 
-def _job_line(engine: str, job_id: str, url: str | None) -> str:
-    return f"{engine} has the job: {url or job_id}"
+def _job_line(record: JobRecord) -> str:
+    return f"{record.engine} has the job: {record.url or record.job_id}"
 
 
 def _plan_line(planned: PlannedRun) -> str:

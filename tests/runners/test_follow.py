@@ -80,9 +80,9 @@ class Hears(Silent):
         self.told: list[Progress] = []
         self.total: int | None = None
 
-    def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-        self.urls.append(url)
-        self.total = examples
+    def submitted(self, record: JobRecord) -> None:
+        self.urls.append(record.url)
+        self.total = record.examples
 
     def progress(self, progress: Progress) -> None:
         self.told.append(progress)
@@ -298,8 +298,8 @@ def test_a_run_whose_end_another_command_has_seen_has_committed(local: RunReques
     """As of a launcher that was suspended with its machine, and whose lease was taken meanwhile."""
 
     class Suspended(Hears):
-        def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-            elsewhere.jobs[job_id].wait()
+        def submitted(self, record: JobRecord) -> None:
+            elsewhere.jobs[record.job_id].wait()
             for folder in Path(local.output).glob(f"*/{paths.WORK}"):
                 shutil.rmtree(folder)
 

@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -78,7 +79,7 @@ def test_the_file_follows_a_run_from_its_beginning_to_its_end(tmp_path: Path, mo
     assert "penstock_run_exit_code" not in first
     figures.planned(planned(7))
     figures.stage("making")
-    figures.submitted("flink", "0af1", "http://localhost:8081/#/job/0af1", 7)
+    figures.submitted(replace(RECORD, url="http://localhost:8081/#/job/0af1", examples=7))
     figures.progress(Progress(5, 1, 4, 400))
     figures.committed(["two", "three"])
     figures.end(0, "committed")

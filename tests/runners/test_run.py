@@ -201,8 +201,8 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def planned(self, planned: Any) -> None:
             heard.append(planned.plan.inventory.read)
 
-        def submitted(self, engine: str, job_id: str, url: str | None, examples: int | None) -> None:
-            heard.append(url)
+        def submitted(self, record: Any) -> None:
+            heard.append(record.url)
 
         def warn(self, warnings: Any) -> None:
             heard.append(("warned", list(warnings)))
