@@ -389,6 +389,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             run=run,
             created=datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds"),
             origin=_origin(request, planned, preparer),
+            metadata=request.recipe.metadata,
             plan=PlanTotals(
                 units=len(plan.units) + plan.targets,
                 read=plan.inventory.read,

@@ -20,9 +20,10 @@ from ..build.journal import FinishedUnits, Journal, merge_summaries
 from ..build.phases import evaluate_phase
 from ..build.shards import read_examples
 from ..errors import OverBudgetError, PenstockError
-from ..formats import paths
+from ..formats import croissant, paths
 from ..formats.manifest import (
     LIMIT,
+    CroissantEntry,
     DuplicatesEntry,
     Manifest,
     Origin,
@@ -92,6 +93,7 @@ class CommitOptions(Carrying):
       run: The run's id, unlike any other's.
       created: When the run began (ISO 8601, UTC).
       origin: What the generation is made from and by.
+      metadata: What is said of the dataset, for `croissant.encode`.
       plan: What the plan came to.
       analysis: What the analyzers were given.
       statistics: The split that statistics come from.
@@ -107,6 +109,7 @@ class CommitOptions(Carrying):
     run: str
     created: str
     origin: Origin
+    metadata: Mapping[str, Any]
     plan: PlanTotals
     analysis: Analysis
     statistics: str
@@ -227,6 +230,7 @@ def commit(options: CommitOptions) -> Manifest:
     )
     assert options.inputs
     quarantine, filtered = _quarantine(options, journals), _filtered(options, journals)
+    checksums = croissant.encode_checksums(splits)
     contents = {
         **graph,
         paths.GOLDEN: graph_outputs.encode(),
@@ -234,6 +238,14 @@ def commit(options: CommitOptions) -> Manifest:
         paths.VALUES: drift.encode_values(merged),
         paths.JOURNALS: b"".join(journal.encode() + b"\n" for journal in journals),
         **({paths.DUPLICATES: duplicates.encode(equal.listed)} if equal.groups else {}),
+        paths.CHECKSUMS: checksums,
+        paths.CROISSANT: croissant.encode(
+            options.metadata,
+            options.generation_id,
+            options.analysis.features,
+            splits,
+            stored_file(paths.CHECKSUMS, checksums),
+        ),
     }
     stored = {
         path: stored_file(path, content).within(options.generation_id) for path, content in sorted(contents.items())
@@ -263,6 +275,7 @@ def commit(options: CommitOptions) -> Manifest:
         units=UnitsEntry(
             replace(stored[paths.JOURNALS], examples=len(journals)), options.inputs.within(options.generation_id)
         ),
+        croissant=CroissantEntry(stored[paths.CROISSANT], stored[paths.CHECKSUMS]),
     )
     expect_claimed(options.root, options.run)  # it took a while
     return seal(options.dataset, Attempt(manifest, contents), options.superseded, options.replaces)

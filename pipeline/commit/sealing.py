@@ -206,7 +206,8 @@ def _of_commit(manifest: Manifest) -> list[StoredFile]:
     """The files that the commit writes, and no unit."""
     graph, statistics, duplicates = manifest.transform_graph, manifest.statistics, manifest.duplicates.file
     of_all = [*graph.files, graph.golden, statistics.file, statistics.values, *([duplicates] if duplicates else [])]
-    return [*of_all, *([manifest.units.journals] if manifest.units else [])]
+    croissant = [manifest.croissant.file, manifest.croissant.checksums] if manifest.croissant else []
+    return [*of_all, *croissant, *([manifest.units.journals] if manifest.units else [])]
 
 
 def _write_record(root: str, manifest: bytes, contents: Mapping[str, bytes]) -> None:

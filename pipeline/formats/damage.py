@@ -12,11 +12,14 @@ _OF_UNITS = ("hashes", "summaries", "accumulators")  # fields of a journal: file
 
 
 def all_files(dataset: str, manifest: Manifest) -> Iterator[StoredFile]:
-    """Every file of a generation but the manifest itself, once: those, too, that only runs after it need.
+    """Every file of a generation but the manifest itself, once: those, too, that only runs after it or others need.
 
     Those that its units left are listed by their journals; none are where these are damaged.
     """
     yield from manifest.files()
+    if manifest.croissant:
+        yield manifest.croissant.file
+        yield manifest.croissant.checksums
     if manifest.units is None:
         return
     yield manifest.units.inputs

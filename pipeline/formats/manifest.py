@@ -194,6 +194,23 @@ class UnitsEntry:
 
 
 @dataclass(frozen=True)
+class CroissantEntry:
+    """croissant.json, and the file with the shards' checksums that it refers to."""
+
+    file: StoredFile
+    checksums: StoredFile
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "CroissantEntry":
+        """Reads an entry."""
+        return cls(StoredFile.read(entry), StoredFile.read(entry.object("checksums")))
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry."""
+        return self.file.to_json() | {"checksums": self.checksums.to_json()}
+
+
+@dataclass(frozen=True)
 class DuplicatesEntry:
     """Exact duplicates among the examples that were written.
 
@@ -345,6 +362,7 @@ class Manifest:
       statistics: The statistics of one split.
       duplicates: Exact duplicates.
       units: What is kept of its units; None in generations that were made before any of it was kept.
+      croissant: Its Croissant metadata; None in generations that were made before it was written.
     """
 
     origin: Origin
@@ -364,6 +382,7 @@ class Manifest:
     statistics: StatisticsEntry
     duplicates: DuplicatesEntry
     units: UnitsEntry | None = None
+    croissant: CroissantEntry | None = None
 
     def files(self) -> Iterator[StoredFile]:
         """Every file of the generation that its readers need, but the manifest itself, once; see `damage.all_files`."""
@@ -402,6 +421,7 @@ class Manifest:
             "statistics": self.statistics.to_json(),
             "duplicates": self.duplicates.to_json(),
             **({"units": self.units.to_json()} if self.units else {}),
+            **({"croissant": self.croissant.to_json()} if self.croissant else {}),
         }
 
     @classmethod
@@ -430,6 +450,7 @@ class Manifest:
             statistics=StatisticsEntry.read(entry.object("statistics")),
             duplicates=DuplicatesEntry.read(entry.object("duplicates")),
             units=UnitsEntry.read(entry.object("units")) if "units" in entry.fields else None,
+            croissant=CroissantEntry.read(entry.object("croissant")) if "croissant" in entry.fields else None,
         )
 
     def encode(self) -> bytes:

@@ -7,6 +7,7 @@
       <generation>/
         manifest.json
         manifest.sha256                               its checksum, as sha256sum writes it
+        croissant.json  SHA256SUMS                    what it holds, for other tools, and the checksums of its shards
         data/<split>-<index>-of-<count>.tfrecord[.gz]   or .parquet
         index/<split>-<index>-of-<count>.u64            where each record begins in its shard
         transform_graph/{transform_fn,transformed_metadata}/
@@ -27,6 +28,8 @@ FORMAT = 1
 POINTER = "_DATASET.json"
 MANIFEST = "manifest.json"
 MANIFEST_SHA256 = "manifest.sha256"
+CROISSANT = "croissant.json"
+CHECKSUMS = "SHA256SUMS"
 DATA = "data"
 INDEX = "index"
 TRANSFORM_GRAPH = "transform_graph"

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 import traceback
@@ -17,7 +18,7 @@ from ...transforms.columns import Vectorized, Where
 from ...transforms.image import steps_of_scaled
 from ...transforms.image_codec import Decode, Jpeg, Png, Raw
 from ..errors import RequestError
-from ..formats import paths
+from ..formats import croissant, paths
 from ..formats.features import MASK
 from ..prepare.shipping import NO_MODULES, OwnModules
 from ..sources.images import Images
@@ -51,6 +52,9 @@ class Recipe:
       deduplicate: Whether exact duplicates are left out: of equal images the one with the smallest key stays, of rows
         that are stored alike the first one.
       statistics: The split that statistics come from.
+      metadata: What is said of the dataset to others, in `croissant.json`: properties of Croissant's such as "license",
+        "url", "creator" and "citeAs". "name" and "description" are the recipe's name and its module's docstring unless
+        they are given.
 
     Raises:
       RequestError: a field does not hold what it should.
@@ -68,6 +72,7 @@ class Recipe:
     seed: int = 0
     deduplicate: bool = False
     statistics: str = "train"
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         is_source = isinstance(self.source, Images | ImageJoin | RecordSource)
@@ -142,6 +147,10 @@ class Recipe:
             f"one of the splits {list(rule.names() or [])}",
             self.statistics,
         )
+        _expect(isinstance(self.metadata, Mapping), "metadata", "a dict such as {'license': 'CC0-1.0'}", self.metadata)
+        for name, value in self.metadata.items():
+            if fault := croissant.property_fault(name, value):
+                raise RequestError(f"Recipe(metadata=...): expected {fault}; fix the recipe")
 
     @property
     def split_rule(self) -> SplitRule:
@@ -172,6 +181,13 @@ class LoadedRecipe:
     hash: str
     module: ModuleType | None = None
     own: OwnModules = NO_MODULES
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What is said of the dataset: the recipe's metadata, with a name and a description in any case."""
+        words = inspect.cleandoc((self.module and self.module.__doc__) or "")
+        named = {"name": self.name, "description": words or f"Prepared by the recipe {self.name}."}
+        return {**named, **self.recipe.metadata}
 
 
 def load_recipe(spec: str) -> LoadedRecipe:
