@@ -324,7 +324,8 @@ def _generation_id(request: RunRequest, digest: str) -> str:
     """16 hexadecimal digits that follow from all that shapes the output's bytes."""
     content = {
         "format": paths.FORMAT,
-        "recipe": request.recipe.hash,
+        "shape": request.recipe.shape,
+        "graph": request.recipe.graph,
         "input": digest,
         "versions": {name: version(name) for name in _SHAPING},
     }

@@ -76,7 +76,11 @@ def preview(recipe: Recipe | str, source: str, n: int = 8) -> Preview:
     Raises:
       RequestError: the recipe does not fit the input, or none of the examples can be prepared.
     """
-    loaded = load_recipe(recipe) if isinstance(recipe, str) else LoadedRecipe(recipe, "preview", uuid.uuid4().hex)
+    if isinstance(recipe, str):
+        loaded = load_recipe(recipe)
+    else:
+        new = uuid.uuid4().hex
+        loaded = LoadedRecipe(recipe, "preview", new, new, new)
     whole = replace(loaded.recipe, splits={_SPLIT: 1.0}, statistics=_SPLIT, shards=1)
     raw = _raw(whole, source, n)
     with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:

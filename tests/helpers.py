@@ -107,12 +107,21 @@ def plan_job(recipe: Any, source: Path, output: Path = Path("/nowhere"), **optio
     return plan(request(recipe, source, output, **options)).plan
 
 
-def request(recipe: Any, source: Path, output: Path, hash: str | None = None, **options: Any) -> Any:
-    """A request for `run` or `plan`."""
+def request(
+    recipe: Any,
+    source: Path,
+    output: Path,
+    hash: str | None = None,
+    shape: str | None = None,
+    graph: str | None = None,
+    **options: Any,
+) -> Any:
+    """A request for `run` or `plan`; `shape` and `graph` are its hashes where only one of them is to be another."""
     from penstock.pipeline.job import RunRequest
     from penstock.pipeline.planning.recipe import LoadedRecipe
 
-    loaded = LoadedRecipe(recipe, "test", hash or f"{next(_NUMBERS):064x}")
+    hash = hash or f"{next(_NUMBERS):064x}"
+    loaded = LoadedRecipe(recipe, "test", hash, shape or hash, graph or hash)
     return RunRequest(loaded, str(source), str(output), **options)
 
 

@@ -54,7 +54,7 @@ def unsent_modules(recipe: Path, own: OwnModules) -> dict[str, str]:
     names = {
         name.partition(".")[0]
         for source in (recipe.read_bytes(), *(source for _, source in own.sources.values()))
-        for name in _imported_names(source)
+        for name in imported_names(source)
     }
     sent = {name.partition(".")[0] for name in own.sources}
     installed = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")]
@@ -66,7 +66,7 @@ def unsent_modules(recipe: Path, own: OwnModules) -> dict[str, str]:
     return unsent
 
 
-def _imported_names(source: bytes) -> Iterator[str]:
+def imported_names(source: bytes) -> Iterator[str]:
     """The names of the modules that import statements load, but for relative ones."""
     for node in _nodes(source):
         if isinstance(node, ast.Import):

@@ -26,6 +26,7 @@ from ..sources.join import ImageJoin
 from ..sources.record_source import RecordSource
 from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath, ByTime
 from .own_modules import own_modules, own_sources
+from .recipe_hash import SourceText, shape_and_graph_hash
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
@@ -165,12 +166,14 @@ def _expect(holds: bool, name: str, expected: str, found: object) -> None:
 
 @dataclass(frozen=True)
 class LoadedRecipe:
-    """A recipe, its name, and a hash of the source text that defines it.
+    """A recipe, its name, and the hashes of what defines it.
 
     Attributes:
       recipe: The recipe.
       name: The module's name.
       hash: SHA-256 of the module's source text, the recipe's name in it, and the source texts of its own modules.
+      shape: The hash of what shapes its examples, by structure: see `recipe_hash`.
+      graph: That of what shapes its transform graph.
       module: The module where the recipe was found, for shipping it to workers.
       own: Its own modules, for shipping them: those that it imports from its own folder (or the one that its top
         package is in), or from the working folder, where the recipe is somewhere in that.
@@ -179,6 +182,8 @@ class LoadedRecipe:
     recipe: Recipe
     name: str
     hash: str
+    shape: str
+    graph: str
     module: ModuleType | None = None
     own: OwnModules = NO_MODULES
 
@@ -219,7 +224,16 @@ def load_recipe(spec: str) -> LoadedRecipe:
         sources[folder] = own_sources(path, folder)
         for own, source in sources[folder].items():
             digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(source).digest())
-    return LoadedRecipe(recipe, path.stem, digest.hexdigest(), module, own_modules(path, sources))
+    modules = own_modules(path, sources)
+    shape, graph = shape_and_graph_hash(
+        recipe,
+        SourceText(path.name, path.read_bytes(), module),
+        sources,
+        any(
+            (folder / place).resolve() == path.resolve() for place, _ in modules.sources.values() for folder in sources
+        ),
+    )
+    return LoadedRecipe(recipe, path.stem, digest.hexdigest(), shape, graph, module, modules)
 
 
 def _search_folders(path: Path, depth: int) -> Sequence[Path]:
