@@ -1,34 +1,47 @@
 """From a request to a job: everything that happens before an engine is started."""
 
 import datetime
-import hashlib
 import inspect
-import json
 import os
 import platform
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import cloudpickle
+import pyarrow as pa
 
 from .analysis import advice
+from .build.find_base import Base, find_base, is_complete
 from .commit import drift
 from .commit.budget import Budget
 from .commit.drift import DriftLimits
 from .cores import cores
-from .errors import DatasetError, OverBudgetError, RequestError
+from .errors import DatasetError, OverBudgetError, PenstockError, RequestError
 from .formats import paths, raw_schema
-from .formats.manifest import LIMIT, Manifest, Origin, RecipeName, StoredFile, stored_file
+from .formats.damage import find_damage
+from .formats.manifest import (
+    LIMIT,
+    DeltaEntry,
+    Identity,
+    Manifest,
+    Origin,
+    RecipeName,
+    StoredFile,
+    stored_file,
+)
 from .formats.pointer import Pointer
-from .planning import plan_file, step_configs
+from .planning import identity, plan_file, step_configs
 from .planning.costs import Costs, Work, estimate
-from .planning.cut import reference_nanoseconds
+from .planning.cut import cut_scans, reference_nanoseconds
+from .planning.delta import Overlap, Pieces, Takeover, find_stored
 from .planning.measure import measure
 from .planning.payloads import PayloadHasher
 from .planning.plan import Plan, make_plan
+from .planning.plan_file import PlannedUnits, of_ranges
 from .planning.recipe import LoadedRecipe
 from .prepare import summaries
 from .prepare.preparer import Preparer, StatisticsSpec
@@ -39,10 +52,9 @@ from .sources.record_source import RecordSource
 from .storage import files
 
 if TYPE_CHECKING:
+    from .analysis.trace import Analysis
     from .beam import Job
     from .build.journal import FinishedUnits
-
-_SHAPING = ("penstock", "tensorflow", "tensorflow-transform", "pillow", "simplejpeg", "cykooz-resizer")
 
 
 @dataclass(frozen=True)
@@ -60,6 +72,7 @@ class RunRequest:
       single_writer: The user's word that nobody else writes the dataset meanwhile: its store may ignore conditions.
       drift: How far the new generation may be from the current one; None: however far.
       limit: How many examples to take, for a first try; None: all.
+      full: Whether units must be laid out as if there were no earlier generation.
     """
 
     recipe: LoadedRecipe
@@ -72,6 +85,7 @@ class RunRequest:
     single_writer: bool = False
     drift: DriftLimits | None = None
     limit: int | None = None
+    full: bool = False
 
     @property
     def worker_threads(self) -> int:
@@ -88,12 +102,42 @@ class PlannedRun:
       generation_id: The id of the generation that would come out.
       current: The dataset's pointer as it is.
       warnings: What the user should know.
+      content_id: The id that the generation would have in the canonical layout.
+      shape_id: A hash of all but the input's pieces that shapes what becomes of one.
+      reuse: What is taken over from the current generation; None: nothing.
+      anew: Why nothing is, in words; empty where there is no such generation, or it is what would come out.
     """
 
     plan: Plan
     generation_id: str
     current: Pointer | None
     warnings: Sequence[str]
+    content_id: str
+    shape_id: str
+    reuse: "Reuse | None" = None
+    anew: str = ""
+
+    @property
+    def whole_examples(self) -> int:
+        """How many examples are in units that are taken over as they are."""
+        return self.reuse.takeover.whole_examples if self.reuse else 0
+
+
+@dataclass(frozen=True)
+class Reuse:
+    """What a run takes over from the dataset's current generation.
+
+    Attributes:
+      base: That generation.
+      overlap: What it and the plan have in common.
+      takeover: What of it is taken over.
+      full: The run that would take over nothing.
+    """
+
+    base: Base
+    overlap: Overlap
+    takeover: Takeover
+    full: PlannedRun
 
 
 def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun:
@@ -122,7 +166,99 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
     warnings = list(new_plan.inventory.warnings)
     if new_plan.table_schema is not None:
         warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
-    return PlannedRun(new_plan, _generation_id(request, new_plan.inventory.digest), current, warnings)
+    content = identity.content_id(request.recipe, new_plan.inventory.digest, request.limit)
+    shape = identity.shape_id(request.recipe, new_plan)
+    return _on_current(request, PlannedRun(new_plan, content, current, warnings, content, shape))
+
+
+def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
+    """A run that makes all of a plan, as it is where the dataset has a current generation."""
+    dataset, current = request.output, full.current
+    if current is None:
+        return full
+    try:
+        manifest = Manifest.load_pointed(dataset, current)
+    except DatasetError as error:
+        return replace(full, anew=f"the current generation is damaged: {error}")
+    if manifest.generation == full.content_id:
+        return full
+    if manifest.content == full.content_id and not request.full:
+        if not find_damage(dataset, manifest):
+            return replace(full, generation_id=manifest.generation)
+        return replace(full, anew=f"generation {manifest.generation}, of the same content, is damaged")
+    if full.content_id not in current.removing and is_complete(dataset, full.content_id):
+        return full
+    if why := _why_anew(full.plan, request):
+        return replace(full, anew=why)
+    base = find_base(dataset, manifest, full.shape_id)
+    if isinstance(base, str):
+        return replace(full, anew=base)
+    plan = full.plan
+    pieces, stored_pieces = Pieces.of(plan.units.kept(plan.inventory.versions)), Pieces.of(base.inputs)
+    overlap = Overlap(plan.units, pieces, base.generation, stored_pieces, base.read, find_stored(pieces, stored_pieces))
+    recipe = request.recipe.recipe
+    is_fixed = request.full or recipe.shards is not None or recipe.shuffle != "unit"
+    takeover = overlap.take_over(plan.cut, is_fixed, assembles=plan.table_schema is None)
+    if takeover is None:
+        return replace(full, anew=_nothing_stored(base, is_fixed))
+    return _with_takeover(Reuse(base, overlap, takeover, full))
+
+
+def _why_anew(plan: Plan, request: RunRequest) -> str:
+    """Why a run takes over nothing, whatever the current generation is; empty: it may."""
+    if request.limit is not None:
+        return "--limit makes a sample"
+    if plan.targets:
+        return "shuffle='global' gives every row another place"
+    if plan.finds_duplicates:
+        return "deduplicate=True compares the rows of so large a table among workers"
+    return ""
+
+
+def _nothing_stored(base: Base, is_fixed: bool) -> str:
+    """Why nothing of a base can be taken over."""
+    if is_fixed:
+        return f"no unit of generation {base.generation} is one of the canonical layout, in which all is to be"
+    return f"generation {base.generation} has no unit that did not change"
+
+
+def _with_takeover(reuse: Reuse) -> PlannedRun:
+    """A run that takes over from a base."""
+    full, takeover = reuse.full, reuse.takeover
+    units = takeover.units
+    shards = Counter(split for unit in units.units for split in unit.shards)
+    plan = replace(
+        full.plan,
+        units=units,
+        splits={name: replace(split, shards=shards[name]) for name, split in full.plan.splits.items()},
+        scans=_scans(full.plan, takeover),
+    )
+    is_canonical = takeover.is_canonical
+    generation = full.content_id if is_canonical else identity.delta_id(full.content_id, takeover.base)
+    return replace(full, plan=plan, generation_id=generation, reuse=reuse)
+
+
+def _scans(plan: Plan, takeover: Takeover) -> PlannedUnits | None:
+    """The scans of the files of which rows are prepared; None: there are none."""
+    if plan.scans is None:
+        return None
+    units = takeover.units
+    keys = {piece.key for unit in units.units if unit.base is None for piece in units.read(unit.index)[1]}
+    scans = cut_scans(each for _, group in plan.scans for each in group if each.key in keys)
+    return of_ranges(scans) if scans else None
+
+
+def settle(planned: PlannedRun, analysis: "Analysis") -> PlannedRun:
+    """A planned run, once it is known what `features` needs: in the canonical layout where results follow that."""
+    reuse = planned.reuse
+    if reuse is None or reuse.takeover.is_canonical or analysis.is_order_free:
+        return planned
+    plan = reuse.full.plan
+    takeover = reuse.overlap.take_over(plan.cut, is_fixed=True, assembles=plan.table_schema is None)
+    if takeover is None:
+        why = "an analyzer of tft's in `features` follows how examples are grouped"
+        return replace(reuse.full, anew=why)
+    return _with_takeover(replace(reuse, takeover=takeover))
 
 
 def _expect_sample(output: str) -> None:
@@ -140,9 +276,12 @@ def _expect_sample(output: str) -> None:
 
 def _in_folder(request: RunRequest, hasher: PayloadHasher) -> PayloadHasher:
     """A hasher that is told of a folder, where the original is told of a hash over the input."""
-    return lambda digest, candidates: hasher(
-        files.join(files.absolute(request.output), paths.payload_hashes(_generation_id(request, digest))), candidates
-    )
+
+    def hash_payloads(digest: str, candidates: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        content = identity.content_id(request.recipe, digest, request.limit)
+        return hasher(files.join(files.absolute(request.output), paths.payload_hashes(content)), candidates)
+
+    return hash_payloads
 
 
 def check(recipe: LoadedRecipe, source: str | None = None) -> Plan | None:
@@ -198,8 +337,10 @@ def preview(request: RunRequest, planned: PlannedRun) -> Preview:
     """
     recipe, features = request.recipe.recipe, planned.plan.features
     if recipe.features is not None:
-        job = prepare(request, planned)
-        return Preview(job.commit.plan.warnings, _estimate(request, planned, job.make.preparer))
+        analysis = analyze(request, planned)
+        settled = settle(planned, analysis)
+        job = prepare(request, settled, analysis)
+        return Preview(job.commit.plan.warnings, _estimate(request, settled, job.make.preparer))
     _budget(request)
     preparer = planned.plan.preparer(StatisticsSpec(recipe.statistics, summaries.column_specs(features, ()), ()))
     with shipped(request.recipe.module, request.recipe.own):
@@ -215,14 +356,16 @@ def _estimate(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> C
         measured = measure(plan.units, preparer, request.isolate is not None)
     if not measured:
         return None
-    units = [plan.units.units[number] for number in plan.units.largest_first()]
-    is_table = plan.table_schema is not None
+    units, is_table = plan.units.units, plan.table_schema is not None
+    left = planned.reuse.takeover.to_prepare if planned.reuse else [(unit.examples, unit.size) for unit in units]
     work = Work(
-        units=[unit.size if is_table else reference_nanoseconds(unit.examples, unit.size) for unit in units],
+        units=sorted(
+            (size if is_table else reference_nanoseconds(examples, size) for examples, size in left), reverse=True
+        ),
         shards=sum(len(unit.shards) for unit in units),
-        pieces=plan.units.pieces,
+        pieces=planned.reuse.takeover.new_pieces if planned.reuse else plan.units.pieces,
         nominal=plan.scans is not None,
-        input_bytes=sum(unit.size for unit in units),
+        input_bytes=sum(size for _, size in left),
         remote_input=not files.is_local(request.input),
         remote_output=not files.is_local(request.output),
     )
@@ -320,28 +463,30 @@ def _strangers(output: str) -> list[str]:
     return [name for name in names if not any(is_ours(name) for is_ours in ours)]
 
 
-def _generation_id(request: RunRequest, digest: str) -> str:
-    """16 hexadecimal digits that follow from all that shapes the output's bytes."""
-    content = {
-        "format": paths.FORMAT,
-        "shape": request.recipe.shape,
-        "graph": request.recipe.graph,
-        "input": digest,
-        "versions": {name: version(name) for name in _SHAPING},
-    }
-    if request.limit is not None:
-        content["limit"] = request.limit
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
-    """Says what the engine has to do. Writes nothing.
+def analyze(request: RunRequest, planned: PlannedRun) -> "Analysis":
+    """Traces `features`.
 
     Raises:
-      RequestError: `features` fails on the features that `prepare` makes.
+      RequestError: it fails on the features that `prepare` makes.
     """
     from .analysis import trace
+
+    return trace.trace(request.recipe.recipe.features, planned.plan.features)
+
+
+def prepare(request: RunRequest, planned: PlannedRun, analysis: "Analysis") -> "Job":
+    """Says what the engine has to do. Writes nothing.
+
+    Args:
+      request: What is asked for.
+      planned: What is to be made, once `settle` knows the analysis.
+      analysis: What `features` needs.
+
+    Raises:
+      RequestError: a function of `prepare` cannot be sent to a worker, or the budget is none.
+    """
     from .beam import Job
+    from .build.base import BaseGeneration
     from .build.duplicates import DuplicateOptions
     from .build.scan import ScanOptions
     from .build.units import MakeOptions
@@ -350,14 +495,13 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
 
     recipe, plan, run = request.recipe.recipe, planned.plan, uuid.uuid4().hex
     budget, own, versions = _budget(request), request.recipe.own, versions_here()
-    analysis = trace.trace(recipe.features, plan.features)
-    preparer = plan.preparer(
-        StatisticsSpec(
-            recipe.statistics,
-            summaries.column_specs(plan.features, analysis.summary_specs),
-            analysis.first_columns,  # later phases read the shards
-        )
+    spec = StatisticsSpec(
+        recipe.statistics,
+        summaries.column_specs(plan.features, analysis.summary_specs),
+        analysis.first_columns,  # later phases read the shards
     )
+    statistics_id = identity.statistics_id(spec, request.recipe, analysis.phases)
+    preparer = plan.preparer(spec)
     with shipped(request.recipe.module, request.recipe.own):
         _check_shippable(preparer)
     output = files.absolute(request.output)  # a worker may have another working directory
@@ -370,6 +514,11 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
     if plan.finds_duplicates:
         assert isinstance(preparer, TablePreparer)
         duplicates = DuplicateOptions(root, preparer, len(plan.units), request.threads, own=own, versions=versions)
+    base = delta = None
+    if planned.reuse:
+        takeover = planned.reuse.takeover
+        base = BaseGeneration(files.join(output, takeover.base), planned.reuse.base.statistics == statistics_id)
+        delta = DeltaEntry(takeover.base, takeover.whole_units, takeover.examples)
     return Job(
         make=MakeOptions(
             root=root,
@@ -381,6 +530,7 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             splits=tuple(plan.splits),
             scan=scan,
             duplicates=duplicates,
+            base=base,
             own=own,
             versions=versions,
         ),
@@ -405,6 +555,8 @@ def prepare(request: RunRequest, planned: PlannedRun) -> "Job":
             budget=budget,
             replaces=planned.current,
             drift=request.drift,
+            identity=Identity(planned.content_id, planned.shape_id, statistics_id),
+            delta=delta,
             own=own,
             versions=versions,
         ),
@@ -455,12 +607,15 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> StoredFil
     root, units = job.make.root, planned.plan.units
     units_uri = files.join(root, paths.PLAN_UNITS)
     there = plan_file.read_units(units_uri) if before.has_file(paths.PLAN) else None
-    if there is not None and there != units.units:
+    made_alike = [[replace(unit, base=None) for unit in each] for each in (there or units.units, units.units)]
+    if made_alike[0] != made_alike[1]:
         raise RequestError(
-            f"{root}: expected an unfinished run of {len(units)} units, found one of {len(there)}, or other ones: "
+            f"{root}: expected an unfinished run of {len(units)} units, found one of {len(made_alike[0])}, or other "
+            "ones: "
             "`prepare` gives other results than then; remove this folder and run again"
         )
     claim(root, job.make.run)
+    _name_base(job.commit.dataset, root, planned, before)
     files.write_bytes(files.join(root, paths.PLAN_UNITS), units.lines())
     units.write(files.join(root, paths.PLAN))
     if isinstance(job.make.preparer, TablePreparer):
@@ -478,6 +633,25 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> StoredFil
     inventory.quarantined.write(files.join(root, paths.PLAN_QUARANTINE))
     write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
     return units.keep(root, inventory.versions)
+
+
+def _name_base(dataset: str, root: str, planned: PlannedRun, before: "FinishedUnits") -> None:
+    """Has a generation that is being made name its base, which `penstock prune` leaves alone as long as it does.
+
+    Raises:
+      PenstockError: the base is gone.
+    """
+    if planned.reuse is None:
+        if before.has_file(paths.BASE):
+            files.remove_files([files.join(root, paths.BASE)])
+        return
+    base = planned.reuse.takeover.base
+    files.write_bytes(files.join(root, paths.BASE), base.encode())
+    if not files.exists(files.join(dataset, base, paths.MANIFEST)):
+        raise PenstockError(
+            f"{files.join(dataset, base)}: expected the generation that this run takes examples over from, found that "
+            "`penstock prune` has removed it; run again"
+        )
 
 
 def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:

@@ -133,6 +133,9 @@ class _RunCommand(click.Command):
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="A first try: N examples from all over the input, not all."
 )
+@click.option(
+    "--full", is_flag=True, help="Lay all out as if there were no earlier generation; what is stored is taken over."
+)
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own: survives decoders that hang or die.")
 @click.option(
     "--timeout",
@@ -175,6 +178,7 @@ def run(
     max_missing_growth: float | None,
     max_share_shift: float | None,
     limit: int | None,
+    full: bool,
     isolate: bool,
     timeout: float,
     single_writer: bool,
@@ -234,6 +238,7 @@ def run(
                 },
             ),
             limit,
+            full,
         )
         if dry_run:
             warnings = check_engine(engine, request)

@@ -27,10 +27,18 @@ _SIGNS = 30.0  # seconds in which a job's workers give a sign of life, if there 
 
 @dataclass(frozen=True)
 class Result:
-    """What came of a run: `committed`, or `up_to_date` where there was nothing to do; and the dataset's manifest."""
+    """What came of a run.
+
+    Attributes:
+      status: `committed`, or `up_to_date` where there was nothing to do.
+      manifest: The dataset's manifest.
+      anew: Why nothing was taken over from the generation before, in words; empty where that is not known, or something
+        was, or there was none.
+    """
 
     status: str
     manifest: Manifest
+    anew: str = ""
 
 
 class Detached(Exception):

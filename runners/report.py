@@ -14,7 +14,7 @@ from ..pipeline.commit.duplicates import in_words
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.generations import load_generation
-from ..pipeline.formats.manifest import LIMIT, read_stored
+from ..pipeline.formats.manifest import LIMIT, DeltaEntry, read_stored
 from ..pipeline.formats.printable import size_in_words
 from ..pipeline.job import PlannedRun, Preview, RunRequest
 from ..pipeline.planning.costs import Costs
@@ -25,6 +25,7 @@ from ..pipeline.planning.step_configs import step_name
 from .existing import Existing, find_existing
 from .follow import Result
 from .job_record import JobRecord
+from .reuse import anew_in_words, delta_in_words, planned_in_words
 from .terminal import warn
 
 if TYPE_CHECKING:
@@ -78,8 +79,24 @@ def plan_entry(
         "state": _state(find_existing(request.output, planned)),
         **_found(plan),
         "units": len(plan.units),
+        "reuse": _reuse_entry(planned),
         "warnings": [*warnings, *seen.warnings],
         "estimate": None if seen.costs is None else _costs_entry(seen.costs, prices),
+    }
+
+
+def _reuse_entry(planned: PlannedRun) -> dict[str, Any] | None:
+    """What a run takes over, or why it takes over nothing, as data; None where there is nothing to take over from."""
+    words = planned_in_words(planned)
+    if planned.reuse is None:
+        return {"in_words": words} if words else None
+    takeover = planned.reuse.takeover
+    return {
+        "base": takeover.base,
+        "units": takeover.whole_units,
+        "examples": takeover.examples,
+        "to_prepare": takeover.new_pieces,
+        "in_words": words,
     }
 
 
@@ -133,6 +150,8 @@ def show_plan(entry: Mapping[str, Any]) -> None:
     console = Console(markup=False, highlight=False)
     console.print(f"plan of recipe {entry['recipe']}, generation {entry['generation']} ({entry['state']})")
     _show_found(console, entry)
+    if entry["reuse"]:
+        console.print(entry["reuse"]["in_words"], soft_wrap=True)
     warn(console, entry["warnings"])
     if entry["estimate"] is None:
         console.print(f"{entry['units']} units; what they take could not be estimated. Nothing was written.")
@@ -215,6 +234,7 @@ def result_entry(dataset: str, result: Result, hook_failure: str | None = None) 
     names = ("generation", "read", "written", "filtered", "quarantined", "reasons", "splits", "duplicates", "warnings")
     content = result.manifest.to_json()
     entry = {"status": result.status, "dataset": dataset} | {name: content[name] for name in names}
+    entry |= {name: content.get(name) for name in ("units", "delta")} | ({"anew": result.anew} if result.anew else {})
     return entry | ({"on_commit": hook_failure} if hook_failure else {})
 
 
@@ -227,6 +247,11 @@ def show_result(entry: Mapping[str, Any]) -> None:
         f"{entry['read']} read = {entry['written']} written + {entry['quarantined']} quarantined "
         f"+ {entry['filtered']} filtered"
     )
+    if entry["delta"] and entry["status"] == "committed":
+        delta = DeltaEntry(entry["delta"]["base"], **entry["delta"]["reused"])
+        console.print(delta_in_words(delta, entry["units"]["lines"]), soft_wrap=True)
+    if "anew" in entry:
+        console.print(anew_in_words(entry["anew"]), soft_wrap=True)
     _print_reasons(console, entry)
     splits = ", ".join(
         f"{name} {split['examples']} in {len(split['shards'])} shards" for name, split in entry["splits"].items()

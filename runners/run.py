@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 from ..pipeline.build.journal import FinishedUnits
 from ..pipeline.commit.drift import expect_like
 from ..pipeline.commit.sealing import has_record
-from ..pipeline.errors import PenstockError, RequestError
+from ..pipeline.errors import DatasetError, PenstockError, RequestError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest
 from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing
-from ..pipeline.job import PlannedRun, RunRequest, begin, expect_writable, plan, prepare
+from ..pipeline.job import PlannedRun, RunRequest, analyze, begin, expect_writable, plan, prepare, settle
 from ..pipeline.planning.own_modules import unsent_modules
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.prepare.shipping import shipped
@@ -46,6 +46,7 @@ from .follow import (
 from .job_record import JobRecord
 from .process import expect_preparing
 from .reporter import MAKING, Reporter, Silent
+from .reuse import planned_in_words
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -97,10 +98,17 @@ def run(
         if take(request.output, planned, existing.pointer):
             return Result("up_to_date", existing.manifest)
         existing = Existing({})
+    if existing.damage and planned.reuse is None and planned.generation_id != planned.content_id:
+        raise DatasetError(f"{existing.damage_in_words()}, though it was whole when the run was planned; run again")
     if existing.damage:
         reporter.stage(f"{existing.damage_in_words()}: making it again")
     reporter.stage("tracing the features")
-    job = prepare(request, planned)
+    analysis = analyze(request, planned)
+    settled = settle(planned, analysis)
+    if settled is not planned:
+        planned, existing = settled, Existing({})
+        reporter.stage(planned_in_words(planned))
+    job = prepare(request, planned, analysis)
     reporter.warn([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     with _shipped_by_value(request.recipe):
         reporter.warn(engine.check_plan(request, planned, partial(_count_stages, job)))
@@ -130,8 +138,13 @@ def check_planned(engine: Engine, request: RunRequest, planned: PlannedRun) -> l
     Raises:
       RequestError: it is not.
     """
+
+    def count_stages() -> int:
+        analysis = analyze(request, planned)
+        return _count_stages(prepare(request, settle(planned, analysis), analysis))
+
     with _shipped_by_value(request.recipe):
-        return [*engine.check_plan(request, planned, lambda: _count_stages(prepare(request, planned)))]
+        return [*engine.check_plan(request, planned, count_stages)]
 
 
 @dataclass(frozen=True)
@@ -159,7 +172,7 @@ def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -
         if existing.manifest and repair(job, planned, existing, reporter):
             remove_work(job.make.root, lease)
             reporter.committed([])
-            return Result("committed", existing.manifest)
+            return Result("committed", existing.manifest, planned.anew)
         reporter.stage(MAKING)
         job = replace(
             job,
@@ -172,7 +185,7 @@ def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -
         manifest = _load_manifest(job)
         reporter.progress(progress_of(manifest))
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
-        return Result("committed", manifest)
+        return Result("committed", manifest, planned.anew)
 
 
 @dataclass(frozen=True)

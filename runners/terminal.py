@@ -15,6 +15,7 @@ from ..pipeline.job import PlannedRun
 from .job_record import JobRecord
 from .process import spoken_if_possible
 from .reporter import MAKING, Interrupt, Reporter, Silent
+from .reuse import planned_in_words
 
 _LINE_EVERY = 5.0  # seconds between progress lines where there is no terminal
 
@@ -90,6 +91,7 @@ class _Bar:
         self._task = self._progress.add_task("planning", total=None, rate="", quarantined=0, visible=False)
         self._start = 0.0
         self._first = 0
+        self._whole = 0  # examples that are taken over as they are, before all others
 
     def __enter__(self) -> "_Bar":
         self._progress.start()
@@ -112,12 +114,14 @@ class _Bar:
             self._console.print(printable(f"{text} …"), style="dim")
 
     def planned(self, planned: PlannedRun) -> None:
-        self._console.print(_plan_line(planned))
+        for line in _plan_lines(planned):
+            self._console.print(printable(line), soft_wrap=True)
         warn(self._console, planned.warnings)
-        self._progress.update(self._task, total=planned.plan.units.examples)
+        self._whole = planned.whole_examples
+        self._progress.update(self._task, total=_left(planned))
 
     def progress(self, progress: Progress) -> None:
-        read = progress.read
+        read = max(0, progress.read - self._whole)
         if read and not self._start:  # what was there before is an earlier run's work, or an engine's start
             self._first, self._start = read, time.monotonic()
         rate = (read - self._first) / max(time.monotonic() - self._start, 1e-9)
@@ -126,7 +130,7 @@ class _Bar:
 
     def submitted(self, record: JobRecord) -> None:
         self._console.print(printable(_job_line(record)), soft_wrap=True)
-        self._progress.update(self._task, total=record.examples)
+        self._progress.update(self._task, total=None if record.examples is None else record.examples - self._whole)
 
     def warn(self, warnings: Sequence[str]) -> None:
         warn(self._console, warnings)
@@ -142,24 +146,27 @@ class _Lines:
         self._start = time.monotonic()
         self._next = 0.0
         self._total: int | None = 0
+        self._whole = 0
 
     def stage(self, text: str) -> None:
         self._next = time.monotonic() + _LINE_EVERY
         self._say(f"{text} …")
 
     def planned(self, planned: PlannedRun) -> None:
-        self._total = planned.plan.units.examples
-        self._say(_plan_line(planned))
+        self._total, self._whole = _left(planned), planned.whole_examples
+        for line in _plan_lines(planned):
+            self._say(line)
         warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
 
     def progress(self, progress: Progress) -> None:
         if time.monotonic() >= self._next:
             self._next = time.monotonic() + _LINE_EVERY
-            self._say(f"{progress.read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
+            read = max(0, progress.read - self._whole)
+            self._say(f"{read} of {self._total or '?'} examples, {progress.quarantined} quarantined")
 
     def submitted(self, record: JobRecord) -> None:
         self._say(_job_line(record))
-        self._total = record.examples
+        self._total = None if record.examples is None else record.examples - self._whole
 
     def warn(self, warnings: Sequence[str]) -> None:
         warn(Console(stderr=True, markup=False, highlight=False), warnings)
@@ -204,6 +211,17 @@ def warn(console: Console, warnings: Sequence[str]) -> None:
 
 def _job_line(record: JobRecord) -> str:
     return f"{record.engine} has the job: {record.url or record.job_id}"
+
+
+def _left(planned: PlannedRun) -> int | None:
+    """How many examples there are in units that are not taken over as they are; None where that is not known."""
+    examples = planned.plan.units.examples
+    return None if examples is None else examples - planned.whole_examples
+
+
+def _plan_lines(planned: PlannedRun) -> list[str]:
+    """What is planned, and what of it is taken over."""
+    return [line for line in (_plan_line(planned), planned_in_words(planned)) if line]
 
 
 def _plan_line(planned: PlannedRun) -> str:

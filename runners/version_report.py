@@ -28,6 +28,8 @@ def show_log(entry: Mapping[str, Any]) -> None:
         lost = "".join(f", {each[what]:,} {what}" for what in ("quarantined", "filtered") if each[what])
         _print(console, f"  {counts_in_words(each['splits'])}{lost}; {size_in_words(each['bytes'])}")
         _print(console, f"  recipe {recipe['name']} ({recipe['hash'][:12]})")
+        if delta := each["delta"]:
+            _print(console, f"  taken over from {delta['base']}: {delta['reused']['examples']:,} examples")
         if each["changes"] is not None:
             _print(console, f"  changed: {origins_in_words(each['changes'])}")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from helpers import request
+from helpers import prepare_job, request
 
 from penstock.pipeline import job
 from penstock.pipeline.build.base import BaseGeneration
@@ -46,7 +46,7 @@ def begin_delta(
     planned = job.plan(asked)
     arranged = PlannedUnits(iter(list(arrange(planned_batches(planned.plan.units, folder)))))
     planned = replace(planned, plan=replace(planned.plan, units=arranged))
-    prepared = job.prepare(asked, planned)
+    prepared = prepare_job(asked, planned)
     of_base = BaseGeneration(str(base), same_statistics) if base else None
     prepared = replace(prepared, make=replace(prepared.make, base=of_base))
     job.begin(prepared, planned, FinishedUnits(prepared.make.root))

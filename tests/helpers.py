@@ -125,6 +125,14 @@ def request(
     return RunRequest(loaded, str(source), str(output), **options)
 
 
+def prepare_job(asked: Any, planned: Any) -> Any:
+    """The job of a planned run, as `run` gives it to an engine."""
+    from penstock.pipeline.job import analyze, prepare, settle
+
+    analysis = analyze(asked, planned)
+    return prepare(asked, settle(planned, analysis), analysis)
+
+
 def contents(folder: Path) -> dict[str, str]:
     """Relative path to SHA-256 of every file below a folder."""
     files = (path for path in folder.rglob("*") if path.is_file())

@@ -68,7 +68,7 @@ ROOMS = {
     "sources": "cores formats storage",
     "splits": "sources splitmix storage",
     "prepare": "formats sources splits splitmix storage",
-    "planning": "formats prepare sources splits storage",
+    "planning": "formats prepare sources splits splitmix storage",
     "analysis": "formats graph prepare storage",
     "build": "analysis cores formats planning prepare sources storage",
     "commit": "analysis build formats graph prepare splits storage",

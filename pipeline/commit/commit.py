@@ -24,7 +24,9 @@ from ..formats import croissant, paths
 from ..formats.manifest import (
     LIMIT,
     CroissantEntry,
+    DeltaEntry,
     DuplicatesEntry,
+    Identity,
     Manifest,
     Origin,
     Reasons,
@@ -102,6 +104,8 @@ class CommitOptions(Carrying):
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
       inputs: The file with what the units read; None until it is written.
       drift: How far the values may be from the current generation's; None: however far.
+      identity: What the generation is compared with later runs by.
+      delta: What it takes over from another one; None: nothing.
     """
 
     dataset: str
@@ -118,6 +122,8 @@ class CommitOptions(Carrying):
     superseded: str | None = None
     inputs: StoredFile | None = None
     drift: DriftLimits | None = None
+    identity: Identity | None = None
+    delta: DeltaEntry | None = None
 
     @property
     def root(self) -> str:
@@ -276,6 +282,8 @@ def commit(options: CommitOptions) -> Manifest:
             replace(stored[paths.JOURNALS], examples=len(journals)), options.inputs.within(options.generation_id)
         ),
         croissant=CroissantEntry(stored[paths.CROISSANT], stored[paths.CHECKSUMS]),
+        identity=options.identity,
+        delta=options.delta,
     )
     expect_claimed(options.root, options.run)  # it took a while
     return seal(options.dataset, Attempt(manifest, contents), options.superseded, options.replaces)

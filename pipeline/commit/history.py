@@ -20,7 +20,8 @@ def history(dataset: str) -> dict[str, Any]:
     Returns:
       `dataset`, `current`, `rolled_back` (the generation that was current before a rollback, or None) and
       `generations`. Of each: `generation`, `current`, `created`, `recipe` (name and hash), `splits` (examples by name),
-      `limit` (of a sample, how many examples were asked for, else None),
+      `limit` (of a sample, how many examples were asked for, else None), `delta` (what was taken over from another
+      generation: `base`, and `reused`, of `units` and `examples`; None: nothing),
       `read`, `quarantined`, `filtered`, `bytes` (of all files), and `changes` since the one made before it (see
       `compare_origins`; None for the oldest). Of one whose manifest is damaged: `generation`, `current` and `fault`.
 
@@ -53,6 +54,7 @@ def _describe(dataset: str, manifest: Manifest) -> dict[str, Any]:
         "created": manifest.created,
         "recipe": {"name": recipe.name, "hash": recipe.hash},
         "limit": manifest.origin.options.get(LIMIT),
+        "delta": manifest.delta.to_json() if manifest.delta else None,
         "splits": {name: split.examples for name, split in manifest.splits.items()},
         "read": manifest.read,
         "quarantined": manifest.quarantined,

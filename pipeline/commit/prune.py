@@ -52,8 +52,9 @@ def find_unused(dataset: str, keep: int = 0) -> list[str]:
 def remove_unused(dataset: str, keep: int = 0) -> Iterator[tuple[str, bool]]:
     """Removes what `find_unused` finds, but for what runs are at work on, and jobs whose end nobody has seen.
 
-    What is half removed is no generation: nobody can commit or resume it. On a local disk it is renamed first, while
-    the dataset is locked; on a store the pointer says so, and its lease is held. Hashes are removed under theirs.
+    What these take examples over from stays, too. What is half removed is no generation: nobody can commit or resume
+    it. On a local disk it is renamed first, while the dataset is locked; on a store the pointer says so, and its lease
+    is held. Hashes are removed under theirs.
 
     Args:
       dataset: The dataset's URI.
@@ -71,7 +72,9 @@ def remove_unused(dataset: str, keep: int = 0) -> Iterator[tuple[str, bool]]:
 def _remove_locally(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
     doomed = []
     with locked_dataset(dataset):
-        for uri in find_unused(dataset, keep):
+        unused = _bases_last(find_unused(dataset, keep))
+        needed: set[str] = set()
+        for uri, base in unused:
             folder, name = os.path.split(uri)
             if paths.is_payload_hashes(name):
                 with locked_folder(uri, patience=0) as held:
@@ -80,7 +83,8 @@ def _remove_locally(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
                 yield uri, held
                 continue
             target = uri
-            if _has_job(uri):
+            if name in needed or _has_job(uri):
+                needed.add(base)
                 yield uri, False
                 continue
             if paths.is_generation(name):
@@ -90,6 +94,7 @@ def _remove_locally(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
                         files.remove(target)  # of a removal that was killed
                         os.rename(uri, target)
                 if not held:
+                    needed.add(base)
                     yield uri, False
                     continue
             doomed.append((uri, target))
@@ -101,13 +106,15 @@ def _remove_locally(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
 
 def _remove_from_store(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
     """Removes each generation under its lease, while the pointer names it: it cannot become current."""
-    unused, run = find_unused(dataset, keep), uuid.uuid4().hex
+    unused, run = _bases_last(find_unused(dataset, keep)), uuid.uuid4().hex
     current = Pointer.read(dataset)
-    gone = set(current.removing if current else ()) - set(map(_name, unused))
+    gone = set(current.removing if current else ()) - {_name(uri) for uri, _ in unused}
     mark_removing(dataset, [], gone)  # by a removal that was killed at its very end
-    for uri in unused:
+    needed: set[str] = set()
+    for uri, base in unused:
         is_generation = paths.is_generation(_name(uri))
-        if _has_job(uri):
+        if _name(uri) in needed or _has_job(uri):
+            needed.add(base)
             yield uri, False
             continue
         with leased_folder(uri, paths.LEASE, run) as lease:
@@ -117,7 +124,26 @@ def _remove_from_store(dataset: str, keep: int) -> Iterator[tuple[str, bool]]:
                 lease.remove(uri)
         if lease and is_generation:
             mark_removing(dataset, [], [_name(uri)])
+        if lease is None:
+            needed.add(base)
         yield uri, lease is not None
+
+
+def _bases_last(uris: list[str]) -> list[tuple[str, str]]:
+    """Generations with the base that each takes examples over from (empty: none), those that others name at the end.
+
+    No generation that is unfinished is the base of another.
+    """
+    bases = list(files.map_files(_read_base, (files.join(uri, paths.BASE) for uri in uris)))
+    pairs = zip(uris, bases, strict=True)
+    return sorted(pairs, key=lambda pair: _name(pair[0]) in bases)
+
+
+def _read_base(uri: str) -> str:
+    try:
+        return files.read_bytes(uri).decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _has_job(uri: str) -> bool:

@@ -341,6 +341,51 @@ class Origin:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """What tells whether a generation, or parts of it, are what a run would make; see `planning/identity.py`.
+
+    Attributes:
+      content: Of all examples, the statistics and the graph, in whatever layout.
+      shape: Of what becomes of a piece of the input.
+      statistics: Of what units keep for the statistics.
+    """
+
+    content: str
+    shape: str
+    statistics: str
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "Identity":
+        """Reads an entry."""
+        return cls(entry.string("content"), entry.string("shape"), entry.string("statistics"))
+
+
+@dataclass(frozen=True)
+class DeltaEntry:
+    """What a generation has taken over from another one, its base.
+
+    Attributes:
+      base: The base's id.
+      units: How many of its units are the base's as a whole.
+      examples: How many examples it read were not prepared again.
+    """
+
+    base: str
+    units: int
+    examples: int
+
+    @classmethod
+    def read(cls, entry: JsonObject) -> "DeltaEntry":
+        """Reads an entry."""
+        reused = entry.object("reused")
+        return cls(entry.string("base"), reused.count("units"), reused.count("examples"))
+
+    def to_json(self) -> dict[str, Any]:
+        """The entry."""
+        return {"base": self.base, "reused": {"units": self.units, "examples": self.examples}}
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The content of manifest.json. Its files' paths are relative to the dataset.
 
@@ -363,6 +408,8 @@ class Manifest:
       duplicates: Exact duplicates.
       units: What is kept of its units; None in generations that were made before any of it was kept.
       croissant: Its Croissant metadata; None in generations that were made before it was written.
+      identity: What it is compared with a run by; None in generations that were made before any was written.
+      delta: What it has taken over from another generation; None: nothing.
     """
 
     origin: Origin
@@ -383,6 +430,13 @@ class Manifest:
     duplicates: DuplicatesEntry
     units: UnitsEntry | None = None
     croissant: CroissantEntry | None = None
+    identity: Identity | None = None
+    delta: DeltaEntry | None = None
+
+    @property
+    def content(self) -> str:
+        """Its content id, which is its own id where it has the canonical layout."""
+        return self.identity.content if self.identity else self.generation
 
     def files(self) -> Iterator[StoredFile]:
         """Every file of the generation that its readers need, but the manifest itself, once; see `damage.all_files`."""
@@ -422,6 +476,8 @@ class Manifest:
             "duplicates": self.duplicates.to_json(),
             **({"units": self.units.to_json()} if self.units else {}),
             **({"croissant": self.croissant.to_json()} if self.croissant else {}),
+            **({"identity": asdict(self.identity)} if self.identity else {}),
+            **({"delta": self.delta.to_json()} if self.delta else {}),
         }
 
     @classmethod
@@ -451,6 +507,8 @@ class Manifest:
             duplicates=DuplicatesEntry.read(entry.object("duplicates")),
             units=UnitsEntry.read(entry.object("units")) if "units" in entry.fields else None,
             croissant=CroissantEntry.read(entry.object("croissant")) if "croissant" in entry.fields else None,
+            identity=Identity.read(entry.object("identity")) if "identity" in entry.fields else None,
+            delta=DeltaEntry.read(entry.object("delta")) if "delta" in entry.fields else None,
         )
 
     def encode(self) -> bytes:

@@ -193,16 +193,8 @@ def cut_ranges(
                 record_range.begin,
             )
         )
-    count = shards if shards is not None else math.ceil(output_bytes / SHARD_BYTES)
-    tapered = tapered and shards is None and count >= _TAPERED_RANGES
-    if tapered:
-        count = math.ceil(count * _LARGEST / _MEAN)
-    count = max(1, min(count, len(ordered)))
-    equal = [-(-unit * len(ordered) // count) for unit in range(1, count)]
-    # No unit is empty: each begins behind the one before, and with enough ranges left for those to come.
-    begins = [0]
-    for unit, begin in enumerate(taper(len(ordered), count) if tapered else equal, 1):
-        begins.append(min(max(begin, begins[-1] + 1), len(ordered) - (count - unit)))
+    begins = range_begins(len(ordered), shards, output_bytes, tapered)
+    count = len(begins)
     groups = [ordered[begin:end] for begin, end in zip(begins, [*begins[1:], len(ordered)], strict=True)]
     units = []
     for index, group in enumerate(groups):
@@ -211,3 +203,49 @@ def cut_ranges(
         examples = sum(record_range.rows for record_range in group) if known else -1
         units.append((Unit(index, names, examples, sum(record_range.size for record_range in group)), group))
     return units
+
+
+def range_begins(ranges: int, shards: int | None, output_bytes: float, tapered: bool) -> list[int]:
+    """Where each unit of ranges begins.
+
+    Args:
+      ranges: How many ranges there are.
+      shards: As for `cut_ranges`.
+      output_bytes: As for `cut_ranges`.
+      tapered: As for `cut_ranges`.
+    """
+    count = shards if shards is not None else math.ceil(output_bytes / SHARD_BYTES)
+    tapered = tapered and shards is None and count >= _TAPERED_RANGES
+    if tapered:
+        count = math.ceil(count * _LARGEST / _MEAN)
+    count = max(1, min(count, ranges))
+    equal = [-(-unit * ranges // count) for unit in range(1, count)]
+    # No unit is empty: each begins behind the one before, and with enough ranges left for those to come.
+    begins = [0]
+    for unit, begin in enumerate(taper(ranges, count) if tapered else equal, 1):
+        begins.append(min(max(begin, begins[-1] + 1), ranges - (count - unit)))
+    return begins
+
+
+def cut_new_references(sizes: np.ndarray, example_bytes: float) -> np.ndarray:
+    """The unit of each of some references that come to a split: int64 [references], from 0.
+
+    Args:
+      sizes: int64 [references], the bytes of their payloads.
+      example_bytes: The mean bytes of a prepared example.
+    """
+    totals = SplitTotals(len(sizes), int(sizes.sum()), {})
+    (count,) = count_units({"": totals}, None, example_bytes).values()
+    return SplitCut(totals, count, tapered=True).units(sizes)
+
+
+def cut_new_ranges(sizes: np.ndarray, output_share: float, tapered: bool) -> np.ndarray:
+    """The unit of each of some ranges that come to a table: int64 [ranges], from 0.
+
+    Args:
+      sizes: int64 [ranges], their bytes.
+      output_share: The bytes of prepared rows, by those of ranges.
+      tapered: As for `cut_ranges`.
+    """
+    begins = range_begins(len(sizes), None, output_share * float(sizes.sum()), tapered)
+    return np.searchsorted(np.array(begins[1:], np.int64), np.arange(len(sizes)), "right")

@@ -39,7 +39,8 @@ from ..splits.hashing import hash_rows
 from ..splits.rows import split_names
 from ..splits.rules import NOT_LISTED
 from . import sample
-from .cut import SplitCut, count_units, cut_ranges, cut_scans
+from .cut import SplitCut, count_units, cut_new_ranges, cut_new_references, cut_ranges, cut_scans
+from .delta import Cut
 from .duplicates import mark_duplicates
 from .limit import limit_ranges
 from .payloads import PayloadHasher
@@ -107,6 +108,7 @@ class Plan:
       estimate: What it will take.
       known_losses: What a run will quarantine at least.
       split_rule: What gave the examples their splits, as the manifest says it.
+      cut: Cuts what comes to the input into units of its own, beside those of a base.
     """
 
     inventory: Inventory
@@ -122,6 +124,7 @@ class Plan:
     estimate: Estimate
     known_losses: KnownLosses
     split_rule: Mapping[str, Any]
+    cut: Cut
 
 
 def make_plan(
@@ -188,6 +191,7 @@ def _plan_images(
             selection.inventory.read, quarantined, first_of_each([*shown.values(), *taken.quarantined])
         ),
         split_rule=describe_rule(selection.rule),
+        cut=partial(cut_new_references, example_bytes=taken.example_bytes),
     )
 
 
@@ -302,6 +306,7 @@ def _plan_table(
         estimate=Estimate(output_bytes, size * seconds / first_size),
         known_losses=_known_losses(listing.ranges, tried, rows, is_limited=bool(limits)),
         split_rule=describe_rule(steps.rule),
+        cut=partial(cut_new_ranges, output_share=output_bytes / max(size, 1), tapered=tapered),
     )
 
 

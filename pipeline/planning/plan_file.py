@@ -18,12 +18,14 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any, BinaryIO, cast
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formats import paths
 from ..formats.manifest import StoredFile
 from ..formats.paths import ShardName
+from ..sources.archive_members import INSIDE, version_of_member
 from ..sources.listing import RecordRange
 from ..sources.references import to_references
 from ..storage import files
@@ -110,8 +112,15 @@ class PlannedUnits:
         return None if min(counts) < 0 else sum(counts)
 
     def largest_first(self) -> list[int]:
-        """The units' numbers, in the order in which all are done soonest: those that read most first."""
-        return sorted(range(len(self.units)), key=lambda number: -self.units[number].size)
+        """The units' numbers, in the order in which all are done soonest: those that read most first.
+
+        Before them come those that a base has as a whole, which take no time.
+        """
+
+        def rank(number: int) -> tuple[bool, int]:
+            return self.units[number].base is None, -self.units[number].size
+
+        return sorted(range(len(self.units)), key=rank)
 
     def write(self, uri: str) -> None:
         """Writes the plan file."""
@@ -129,20 +138,31 @@ class PlannedUnits:
           versions: Of ranges, their files' keys to their versions; see `RecordListing`.
         """
         path = os.path.join(self._folder.path, "inputs.arrow")
-        with open(self._path, "rb") as plan, open(path, "wb") as file:
-            reader: Any = pa.ipc.open_file(plan)
+        with open(path, "wb") as file:
             writer: Any = None
-            for number in range(reader.num_record_batches):
-                batch, metadata = reader.get_batch_with_custom_metadata(number)
-                kept = _without_places(batch, versions)
-                writer = writer or pa.ipc.new_file(file, kept.schema, options=_COMPRESSED)
-                unit = replace(_unit_from_json(json.loads(metadata[_UNIT])), base=None)
-                writer.write_batch(kept, custom_metadata={_UNIT: json.dumps(_unit_to_json(unit))})
+            for unit, batch in self.kept(versions):
+                writer = writer or pa.ipc.new_file(file, batch.schema, options=_COMPRESSED)
+                writer.write_batch(batch, custom_metadata={_UNIT: json.dumps(_unit_to_json(unit))})
             writer.close()
         sha256, size = files.sha256(path)
         with open(path, "rb") as file, files.create(files.join(root, paths.INPUTS)) as target:
             shutil.copyfileobj(file, target, 1 << 20)
         return StoredFile(paths.INPUTS, None, size, sha256)
+
+    def kept(self, versions: Mapping[str, str]) -> Iterator[tuple[Unit, pa.RecordBatch]]:
+        """Every unit, and of what it reads what `keep` writes.
+
+        Args:
+          versions: As for `keep`.
+        """
+        for unit, batch in read_inputs(self._path):
+            yield replace(unit, base=None), _without_places(batch, versions)
+
+    @contextlib.contextmanager
+    def open_pieces(self) -> Iterator["PieceFile"]:
+        """All references or ranges by their places, as long as the block runs."""
+        with pa.memory_map(self._path) as file, pa.ipc.open_file(file) as reader:
+            yield PieceFile(reader)
 
     def lines(self) -> bytes:
         """The units alone, as `read_units` reads them."""
@@ -162,8 +182,10 @@ def _to_batch(ranges: Sequence[RecordRange]) -> pa.RecordBatch:
 def _without_places(batch: pa.RecordBatch, versions: Mapping[str, str]) -> pa.RecordBatch:
     """A unit's references or ranges without where they are; ranges with the versions of their files."""
     kept = batch.select([name for name in batch.schema.names if name not in (*_PLACES, BASE)])
-    for etag, modified in (("etag", "modified"), ("mask_etag", "mask_modified")):
-        if etag in kept.schema.names:  # a copy of the same object may have another time of change
+    for uri, etag, modified in (("uri", "etag", "modified"), ("mask", "mask_etag", "mask_modified")):
+        if etag in kept.schema.names:
+            kept = kept.set_column(kept.schema.get_field_index(etag), etag, _versions(batch[uri], kept[etag]))
+            # a copy of the same object may have another time of change
             is_told = pc.fill_null(pc.not_equal(kept[etag], ""), False)
             at = kept.schema.get_field_index(modified)
             kept = kept.set_column(at, modified, pc.if_else(is_told, pa.scalar(None, pa.float64()), kept[modified]))
@@ -171,6 +193,52 @@ def _without_places(batch: pa.RecordBatch, versions: Mapping[str, str]) -> pa.Re
         column = pa.array([versions.get(key, "") for key in batch["key"].to_pylist()], _TEXT)
         kept = kept.append_column("version", column)
     return kept
+
+
+class PieceFile:
+    """The references or ranges of a plan by their places in it."""
+
+    def __init__(self, reader: Any) -> None:
+        self._reader = reader
+        lengths = [len(reader.get_batch(number)) for number in range(reader.num_record_batches)]
+        self._begins = np.concatenate([[0], np.cumsum(lengths)])
+
+    def take(self, places: np.ndarray) -> pa.RecordBatch:
+        """Some of them, in this order.
+
+        Args:
+          places: int64 [pieces], one at least.
+        """
+        units = np.searchsorted(self._begins, places, "right") - 1
+        runs = np.split(np.arange(len(places)), np.flatnonzero(np.diff(units)) + 1)
+        parts = []
+        for run in runs:
+            unit = units[run[0]]
+            batch, rows = self._reader.get_batch(int(unit)), places[run] - self._begins[unit]
+            is_slice = bool((np.diff(rows) == 1).all())  # mostly so, and then the bytes are the same, too
+            parts.append(batch.slice(int(rows[0]), len(rows)) if is_slice else batch.take(pa.array(rows)))
+        if len(parts) == 1:
+            return parts[0]
+        (batch,) = pa.Table.from_batches(parts).combine_chunks().to_batches()
+        return batch
+
+
+def read_inputs(path: str) -> Iterator[tuple[Unit, pa.RecordBatch]]:
+    """Every unit of a local plan file, or of what a generation keeps of one, and the columns of what it reads."""
+    with pa.memory_map(path) as file, pa.ipc.open_file(file) as opened:
+        reader: Any = opened
+        for number in range(reader.num_record_batches):
+            batch, metadata = reader.get_batch_with_custom_metadata(number)
+            yield _unit_from_json(json.loads(metadata[_UNIT])), batch
+
+
+def _versions(uris: pa.Array, etags: pa.Array) -> pa.Array:
+    """The ETags of payloads, and of members of archives what tells their contents."""
+    is_member = pc.fill_null(pc.match_substring(uris, INSIDE), False)
+    if not pc.any(is_member).as_py():
+        return etags
+    versions = pa.array([version_of_member(uri) for uri in uris.filter(is_member).to_pylist()], pa.string())
+    return pc.replace_with_mask(etags.cast(pa.string()), is_member, versions)
 
 
 def read_units(uri: str) -> list[Unit]:

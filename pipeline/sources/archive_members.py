@@ -124,6 +124,14 @@ def version_of(info: FileInfo) -> str:
     return f"{info.size}-{info.modified!r}" if is_local(info.uri) else info.etag
 
 
+def version_of_member(uri: str) -> str:
+    """What tells a member's content: in a zip file its checksum, else its archive's version; empty for other URIs."""
+    address = MemberAddress.parse(uri)
+    if address is None:
+        return ""
+    return f"crc-{address.packing.crc:08x}" if address.packing else address.version
+
+
 def name_of(uri: str) -> str:
     """A payload as messages show it: its URI; of a member of an archive, the archive's and the member's name."""
     address = MemberAddress.parse(uri)

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 from dataflow_stub import BUCKET, DataflowStub, pickled
-from helpers import REPOSITORY, request
+from helpers import REPOSITORY, prepare_job, request
 
 from penstock.pipeline import Csv, Images, PenstockError, Recipe, RequestError
-from penstock.pipeline.job import RunRequest, plan, prepare
+from penstock.pipeline.job import RunRequest, plan
 from penstock.pipeline.planning.recipe import LoadedRecipe, load_recipe
 from penstock.pipeline.storage import files
 from penstock.runners.dataflow import DataflowEngine, WrittenTemplate, check_memory, element_minutes
@@ -202,7 +202,7 @@ def planned_table(folder: Path, rows: int) -> tuple[Any, Any]:
     """The plan and the job of a recipe beside a module of its own, on a table in a store."""
     asked = RunRequest(load(folder), f"{_store(rows)}/raw", f"{_store()}/dataset")
     planned = plan(asked)
-    return planned, prepare(asked, planned)
+    return planned, prepare_job(asked, planned)
 
 
 def _store(rows: int = 0) -> str:

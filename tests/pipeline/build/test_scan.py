@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import Made, contents, plan_job, request, run_job, write
+from helpers import Made, contents, plan_job, prepare_job, request, run_job, write
 
 from penstock.pipeline import Csv, JsonLines, Recipe, Union, by_hash, by_time, join
 from penstock.pipeline.build import global_shuffle, scan
 from penstock.pipeline.build.journal import FinishedUnits
 from penstock.pipeline.errors import PenstockError
 from penstock.pipeline.formats import paths
-from penstock.pipeline.job import begin, plan, prepare
+from penstock.pipeline.job import begin, plan
 from penstock.pipeline.sources import joined_table, text_ranges
 from penstock.pipeline.storage import files
 from penstock.runners.run import run
@@ -123,7 +123,7 @@ def test_what_is_scanned_is_not_scanned_again(tmp_path: Path, monkeypatch: pytes
         Recipe(source=Csv("a.csv"), features=passed, splits={"train": 0.7, "test": 0.3}), tables, tmp_path / "out"
     )
     planned = plan(asked)
-    job = prepare(asked, planned)
+    job = prepare_job(asked, planned)
     begin(job, planned, FinishedUnits(job.make.root))
     options = job.make.scan
     assert options is not None
@@ -165,7 +165,7 @@ def test_a_file_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
         Recipe(source=Csv("a.csv"), features=passed, splits={"train": 0.7, "test": 0.3}), tables, tmp_path / "out"
     )
     planned = plan(asked)
-    job = prepare(asked, planned)
+    job = prepare_job(asked, planned)
     begin(job, planned, FinishedUnits(job.make.root))
     content = (tables / "a.csv").read_bytes()
     (tables / "a.csv").write_bytes(content[: len(content) // 2])

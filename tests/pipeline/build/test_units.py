@@ -12,11 +12,11 @@ from typing import Any
 import cloudpickle
 import numpy as np
 import pytest
-from helpers import LABEL, Committed, draw, pixels, request, run_job, save
+from helpers import LABEL, Committed, draw, pixels, prepare_job, request, run_job, save
 
 from penstock.pipeline import Images, Recipe
 from penstock.pipeline.build.units import MakeUnits
-from penstock.pipeline.job import plan, prepare
+from penstock.pipeline.job import plan
 from penstock.transforms import image
 from penstock.transforms.outcome import Rejected, keep
 
@@ -194,7 +194,7 @@ def test_a_worker_that_makes_units_needs_no_tensorflow(tmp_path: Path) -> None:
         splits={"train": 1.0},
     )
     asked = request(recipe, tmp_path / "images", tmp_path / "out")
-    job = prepare(asked, plan(asked))
+    job = prepare_job(asked, plan(asked))
     program = (
         "import sys, pickle; import penstock.pipeline.build.phases;"
         "stage = pickle.load(sys.stdin.buffer); stage.setup();"

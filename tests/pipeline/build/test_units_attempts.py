@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import contents, draw, request, standard_recipe, write
+from helpers import contents, draw, prepare_job, request, standard_recipe, write
 
 from penstock.pipeline import Csv, PenstockError, Recipe, job
 from penstock.pipeline.build import units
@@ -31,7 +31,7 @@ def begin(recipe: Recipe, source: Path, output: str, **options: Any) -> Any:
     """A job whose plan is written, and no unit made."""
     asked = request(recipe, source, output, "a" * 64, **options)  # type: ignore[arg-type]
     planned = job.plan(asked)
-    prepared = job.prepare(asked, planned)
+    prepared = prepare_job(asked, planned)
     job.begin(prepared, planned, FinishedUnits(prepared.make.root))
     return prepared
 

@@ -1,6 +1,7 @@
 """Removing generations from a store: never one that is current, becomes current, or that a run is at work on."""
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -133,3 +134,20 @@ def test_without_a_current_generation_nothing_is_removed(dataset: str):
     files.remove(files.join(dataset, "_DATASET.json"))
     with pytest.raises(NotCommittedError):
         list(remove_unused(dataset))
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_what_a_run_takes_examples_over_from_stays(
+    dataset: str, is_local: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(leases, "_BEAT", 0.1)
+    if is_local:
+        for info in files.list_folder(dataset):
+            files.write_bytes(files.join(str(tmp_path), info.uri[len(dataset) + 1 :]), files.read_bytes(info.uri))
+        dataset = str(tmp_path)
+    files.write_bytes(files.join(dataset, UNFINISHED, "_work/base"), OLD.encode())
+    with leased_folder(files.join(dataset, UNFINISHED), "_work/lease.json", "run"):
+        assert dict(remove_unused(dataset)) == {files.join(dataset, each): False for each in (OLD, UNFINISHED)}
+        assert left(dataset) == {"_DATASET.json", OLD, CURRENT, UNFINISHED}
+    assert dict(remove_unused(dataset)) == {files.join(dataset, each): True for each in (OLD, UNFINISHED)}
+    assert left(dataset) == {"_DATASET.json", CURRENT}

@@ -1,0 +1,268 @@
+"""What a run takes over from the dataset's current generation, its base, and how its units are laid out for that.
+
+A piece of the plan (a reference, or a range) that the base was made from, too, is *stored*: what became of it need not
+be made again. Where the layout is free, the base's units stay as they are but for the pieces that are gone, and new
+pieces make units of their own, at the end of their split. A unit with the very pieces of one of the base's takes over
+its files. Else it is *assembled*, of images, from the base's units that have its pieces; or prepared, of tables.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+
+from .piece_hashes import are_versioned, hash_pieces
+from .plan_file import BASE, PlannedUnits, Unit
+
+_MOST_SHARDS = 2  # times as many as the canonical layout has: of more, a split is laid out anew
+_SMALL, _MOST_SMALL = 0.5, 0.25  # shards below half the canonical mean have a quarter of a split at most
+
+Cut = Callable[[np.ndarray], np.ndarray]  # bytes of new pieces of a split, int64 [pieces], to the unit of each, from 0
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """The pieces of units, in their order.
+
+    Attributes:
+      units: The units.
+      owners: int64 [pieces], positions in `units`; none is smaller than the one before.
+      hashes: uint64 [pieces, 2], as `hash_pieces` gives them.
+      versioned: bool [pieces], whether an equal hash tells that the content is what it was.
+      sizes: int64 [pieces], their bytes.
+      examples: int64 [pieces], how many examples each holds; -1 where that is not known.
+    """
+
+    units: Sequence[Unit]
+    owners: np.ndarray
+    hashes: np.ndarray
+    versioned: np.ndarray
+    sizes: np.ndarray
+    examples: np.ndarray
+
+    @classmethod
+    def of(cls, kept: Iterable[tuple[Unit, pa.RecordBatch]]) -> "Pieces":
+        """The pieces that `PlannedUnits.kept` or `read_inputs` gives, one unit after the other."""
+        units: list[Unit] = []
+        columns: list[tuple[np.ndarray, ...]] = []
+        for unit, batch in kept:
+            sizes = np.maximum(np.asarray(batch["size"].fill_null(0)), 0)
+            examples = np.asarray(batch["rows"]) if "rows" in batch.schema.names else np.ones(len(batch), np.int64)
+            owners = np.full(len(batch), len(units))
+            columns.append((owners, hash_pieces(batch, unit.shards), are_versioned(batch), sizes, examples))
+            units.append(unit)
+        owners, hashes, versioned, sizes, examples = map(np.concatenate, zip(*columns, strict=True))
+        return cls(units, owners, hashes, versioned, sizes, examples)
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    @property
+    def begins(self) -> np.ndarray:
+        """int64 [units + 1], where the pieces of each unit begin, and where the last one ends."""
+        return np.searchsorted(self.owners, np.arange(len(self.units) + 1))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A unit to be made of pieces of a plan.
+
+    Attributes:
+      rows: int64 [pieces], their places in the plan.
+      whole: The base's unit that it is as a whole, a position; None: it is none.
+    """
+
+    rows: np.ndarray
+    whole: int | None
+
+
+@dataclass(frozen=True)
+class Takeover:
+    """A plan that takes over what a base has stored.
+
+    Attributes:
+      base: The base's generation.
+      units: The units of the run.
+      whole_units: How many of them are the base's as they are.
+      whole_examples: How many examples these have.
+      stored_examples: How many examples are assembled from what other units of the base have stored.
+      new_pieces: How many references or ranges are prepared.
+      to_prepare: Of each unit, how many of its pieces are prepared, and their bytes.
+      is_canonical: Whether the units are laid out as a run without a base would do it.
+    """
+
+    base: str
+    units: PlannedUnits
+    whole_units: int
+    whole_examples: int
+    stored_examples: int
+    new_pieces: int
+    to_prepare: Sequence[tuple[int, int]]
+    is_canonical: bool
+
+    @property
+    def examples(self) -> int:
+        """How many examples are taken over."""
+        return self.whole_examples + self.stored_examples
+
+
+def find_stored(pieces: Pieces, base: Pieces) -> np.ndarray:
+    """Which piece of a base each piece of a plan is: int64 [pieces], -1 where it is none. No two are the same one."""
+    order = np.argsort(base.hashes[:, 0], kind="stable")
+    at = np.searchsorted(base.hashes[order, 0], pieces.hashes[:, 0])
+    stored = order[np.minimum(at, len(order) - 1)]
+    is_stored = (base.hashes[stored] == pieces.hashes).all(axis=1) & pieces.versioned
+    stored = np.where(is_stored, stored, -1)
+    if np.bincount(stored[is_stored], minlength=1).max() > 1:
+        _, first = np.unique(stored, return_index=True)
+        stored[np.setdiff1d(np.flatnonzero(is_stored), first)] = -1
+    return stored
+
+
+def lay_out(pieces: Pieces, base: Pieces, stored: np.ndarray, cut: Cut, is_fixed: bool) -> list[list[Layout]]:
+    """The units of a run that takes over what is stored.
+
+    Args:
+      pieces: The plan's pieces, in its canonical layout.
+      base: The base's pieces.
+      stored: What `find_stored` gives.
+      cut: Cuts the new pieces of a split into units.
+      is_fixed: Whether the units must be the canonical ones.
+
+    Returns:
+      The units by what they hold: of images a list for each split, of tables one.
+    """
+    begins, base_begins = pieces.begins, base.begins
+    groups = []
+    numbers = range(len(pieces.units))
+    for _, group in groupby(numbers, lambda number: tuple(pieces.units[number].shards)):
+        units = list(group)
+        canonical = [np.arange(begins[unit], begins[unit + 1]) for unit in units]
+        rows = np.arange(begins[units[0]], begins[units[-1] + 1])
+        chosen = canonical
+        if not is_fixed:
+            free = [*_survivors(rows, base, stored), *_new_units(rows[stored[rows] < 0], pieces, cut)]
+            weights = pieces.sizes if (pieces.examples < 0).any() else pieces.examples
+            chosen = canonical if _is_fragmented(free, len(units), weights) else free
+        groups.append([Layout(unit_rows, _whole(stored[unit_rows], base, base_begins)) for unit_rows in chosen])
+    return groups
+
+
+def _survivors(rows: np.ndarray, base: Pieces, stored: np.ndarray) -> Iterator[np.ndarray]:
+    """What is still there of each of the base's units, in their order and in the base's order of pieces."""
+    there = rows[stored[rows] >= 0]
+    there = there[np.argsort(stored[there], kind="stable")]
+    ends = np.flatnonzero(np.diff(base.owners[stored[there]])) + 1
+    return (part for part in np.split(there, ends) if len(part))
+
+
+def _new_units(rows: np.ndarray, pieces: Pieces, cut: Cut) -> Iterator[np.ndarray]:
+    """New pieces in units, in their order."""
+    if not len(rows):
+        return iter(())
+    ends = np.flatnonzero(np.diff(cut(pieces.sizes[rows]))) + 1
+    return iter(np.split(rows, ends))
+
+
+def _is_fragmented(units: Sequence[np.ndarray], canonical: int, weights: np.ndarray) -> bool:
+    """Whether a split has so many, or so many small, shards that reading them costs.
+
+    Args:
+      units: The pieces of each unit.
+      canonical: How many units the canonical layout has.
+      weights: int64 [pieces], examples or bytes.
+    """
+    totals = np.array([weights[rows].sum() for rows in units])
+    small = totals[totals < _SMALL * totals.sum() / canonical].sum()
+    return len(units) > _MOST_SHARDS * canonical or small > _MOST_SMALL * totals.sum()
+
+
+def _whole(stored: np.ndarray, base: Pieces, base_begins: np.ndarray) -> int | None:
+    """The unit of the base that has these of its pieces, in this order and no others; None: there is none."""
+    if stored[0] < 0:
+        return None
+    owner = int(base.owners[stored[0]])
+    begin, end = base_begins[owner], base_begins[owner + 1]
+    return owner if np.array_equal(stored, np.arange(begin, end)) else None
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What a plan and a base have in common.
+
+    Attributes:
+      planned: The plan's units, in their canonical layout.
+      pieces: Their pieces.
+      generation: The base.
+      base: Its pieces.
+      read: How many examples each of its units has read, by its number.
+      stored: What `find_stored` gives.
+    """
+
+    planned: PlannedUnits
+    pieces: Pieces
+    generation: str
+    base: Pieces
+    read: Mapping[int, int]
+    stored: np.ndarray
+
+    def take_over(self, cut: Cut, is_fixed: bool, assembles: bool) -> Takeover | None:
+        """The units of a run that takes over what is stored; None where that is nothing.
+
+        Args:
+          cut: Cuts the new pieces of a split into units.
+          is_fixed: Whether the units must be the canonical ones.
+          assembles: Whether units can be assembled from what several others have stored.
+        """
+        pieces, base, stored = self.pieces, self.base, self.stored
+        groups = lay_out(pieces, base, stored, cut, is_fixed)
+        layouts = [layout for group in groups for layout in group]
+        wholes = [layout for layout in layouts if layout.whole is not None]
+        is_new = stored < 0 if assembles else np.ones(len(pieces), bool)
+        for layout in wholes:
+            is_new[layout.rows] = False
+        if is_new.all():
+            return None
+        canonical = np.split(np.arange(len(pieces)), pieces.begins[1:-1])
+        return Takeover(
+            base=self.generation,
+            units=PlannedUnits(_units(self, groups, is_new)),
+            whole_units=len(wholes),
+            whole_examples=sum(self.read[base.units[each.whole].index] for each in wholes if each.whole is not None),
+            stored_examples=int((~is_new).sum()) - sum(len(layout.rows) for layout in wholes),
+            new_pieces=int(is_new.sum()),
+            to_prepare=[_to_prepare(pieces, layout.rows[is_new[layout.rows]]) for layout in layouts],
+            is_canonical=len(layouts) == len(canonical)
+            and all(np.array_equal(layout.rows, rows) for layout, rows in zip(layouts, canonical, strict=True)),
+        )
+
+
+def _to_prepare(pieces: Pieces, rows: np.ndarray) -> tuple[int, int]:
+    return len(rows), int(pieces.sizes[rows].sum())
+
+
+def _units(
+    overlap: Overlap, groups: Sequence[Sequence[Layout]], is_new: np.ndarray
+) -> Iterator[tuple[Unit, pa.RecordBatch]]:
+    """The units of a layout and what each reads, with the column `BASE`; their shards are numbered in their order."""
+    pieces = overlap.pieces
+    numbers = np.array([unit.index for unit in overlap.base.units], np.int32)
+    index = 0
+    with overlap.planned.open_pieces() as file:
+        for group in groups:
+            names = pieces.units[pieces.owners[group[0].rows[0]]].shards
+            for number, layout in enumerate(group):
+                rows = layout.rows
+                examples = pieces.examples[rows]
+                unit = Unit(
+                    index,
+                    {split: replace(name, index=number, count=len(group)) for split, name in names.items()},
+                    -1 if (examples < 0).any() else int(examples.sum()),
+                    int(pieces.sizes[rows].sum()),
+                    None if layout.whole is None else int(numbers[layout.whole]),
+                )
+                bases = pa.array(numbers[overlap.base.owners[overlap.stored[rows]]], mask=is_new[rows])
+                yield unit, file.take(rows).append_column(BASE, bases)
+                index += 1

@@ -1,0 +1,460 @@
+"""Runs on changed input take over what did not change, and come to what full runs come to."""
+
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import tensorflow_transform as tft
+from helpers import LABEL, Made, apply_graph, draw, request, tar, write, zipped
+
+from penstock.pipeline import Csv, Images, Recipe, by_hash, folder, join
+from penstock.pipeline.build.base import BaseGeneration
+from penstock.pipeline.commit.rollback import roll_back
+from penstock.pipeline.errors import PenstockError
+from penstock.pipeline.formats.pointer import Pointer
+from penstock.pipeline.job import plan
+from penstock.pipeline.prepare import images as prepared_images
+from penstock.pipeline.prepare.tables import TablePreparer
+from penstock.runners.run import run
+from penstock.transforms import image, numeric
+from penstock.transforms.outcome import keep
+
+HASH = "e" * 64
+
+
+def features(inputs: Any) -> dict[str, Any]:
+    return {
+        "image": image.standardize(inputs, "image"),
+        "label": tft.compute_and_apply_vocabulary(inputs["label"], vocab_filename="labels"),
+        "age": numeric.standardize(inputs, "age"),
+    }
+
+
+def of_images(**fields: Any) -> Recipe:
+    source = join(Images("**/*.png", label=folder()), Csv("table.csv"), on="name")
+    plain = {"source": source, "features": features, "splits": by_hash({"train": 0.7, "test": 0.3})}
+    return Recipe(**{**plain, **fields})
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Images in folders that are their labels, and a table with an age for each."""
+    drawn = draw(tmp_path / "drawn", 60, (12, 10))
+    root = tmp_path / "raw"
+    for number, path in enumerate(sorted(drawn.rglob("*.png"))):
+        target = root / ("cat", "dog", "bird")[number % 3] / f"i{number:03d}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    write_table(root, {f"i{number:03d}": number % 17 for number in range(70)})
+    return root
+
+
+def write_table(root: Path, ages: dict[str, int]) -> None:
+    write(root, {"table.csv": "name,age\n" + "".join(f"{name},{age}\n" for name, age in ages.items())})
+
+
+def made(recipe: Recipe, source: Path, output: Path, hash: str = HASH, **options: Any) -> SimpleNamespace:
+    """A run's dataset, with its status and what was planned to be taken over."""
+    asked = request(recipe, source, output, hash, **options)
+    planned = plan(asked)
+    result = run(asked)
+    return SimpleNamespace(made=Made(output, result.manifest), result=result, planned=planned)
+
+
+def keyed(dataset: Made) -> Counter[tuple[str, ...]]:
+    """Key, content hash, label and split of every example."""
+    rows: Counter[tuple[str, ...]] = Counter()
+    for path in (dataset.generation / "units").glob("[0-9]*.arrow"):
+        for row in pa.ipc.open_file(path.read_bytes()).read_all().to_pylist():
+            rows[row["key"], row["content_hash"].hex(), str(row["label"]), row["split"]] += 1
+    return rows
+
+
+def assets(dataset: Made) -> dict[str, list[bytes]]:
+    """The vocabularies, if there are any."""
+    has_some = (dataset.generation / "transform_graph/transform_fn/assets").is_dir()
+    return dataset.assets() if has_some else {}
+
+
+def expect_as_full(delta: Made, recipe: Recipe, source: Path, tmp_path: Path, hash: str = HASH) -> Made:
+    """Holds a dataset against one that a full run makes of the same."""
+    output = tmp_path / "full"
+    shutil.rmtree(output, ignore_errors=True)
+    full = made(recipe, source, output, hash, max_quarantined="5").made
+    for name in ("statistics/statistics.json", "statistics/values.arrow"):
+        assert (delta.generation / name).read_bytes() == (full.generation / name).read_bytes(), name
+    assert assets(delta) == assets(full)
+    counts = [(each.manifest.read, each.manifest.written, each.manifest.reasons.filtered) for each in (delta, full)]
+    assert counts[0] == counts[1]
+    assert delta.manifest.quarantined == full.manifest.quarantined
+    assert delta.manifest.splits.keys() == full.manifest.splits.keys()
+    assert keyed(delta) == keyed(full)
+    for split in full.manifest.splits:
+        records = sorted(full.records(split))
+        assert sorted(delta.records(split)) == records
+        outputs, expected = (apply_graph(str(each.generation / "transform_graph"), records) for each in (delta, full))
+        for name, values in expected.items():
+            is_same = np.array_equal if values.dtype == object else lambda a, b: a.tobytes() == b.tobytes()
+            assert is_same(outputs[name], values), (split, name)
+    return full
+
+
+def add(root: Path) -> int:
+    shutil.copy(root / "cat/i000.png", root / "dog/i061.png")
+    return 1
+
+
+def remove(root: Path) -> int:
+    (root / "cat/i003.png").unlink()
+    return 0
+
+
+def change(root: Path) -> int:
+    shutil.copy(root / "dog/i001.png", root / "cat/i006.png")
+    return 1
+
+
+def relabel(root: Path) -> int:
+    (root / "cat/i009.png").rename(root / "dog/i009.png")
+    return 1
+
+
+def correct(root: Path) -> int:
+    write_table(root, {f"i{number:03d}": number % 17 + 5 * (number == 12) for number in range(70)})
+    return 1
+
+
+def break_one(root: Path) -> int:
+    (root / "cat/i015.png").write_bytes(b"no image")
+    return 1
+
+
+@pytest.fixture
+def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The keys of the references that are prepared, or of the ranges, in this process."""
+    keys: list[str] = []
+    of_image, of_table = prepared_images.ImageSteps.__call__, TablePreparer.prepare_part
+
+    def image_steps(self: Any, reference: Any, *arguments: Any, **options: Any) -> Any:
+        keys.append(reference.key)
+        return of_image(self, reference, *arguments, **options)
+
+    def prepare_part(self: Any, record_range: Any, rows: Any) -> Any:
+        keys.append(f"{record_range.key}:{record_range.begin}")
+        return of_table(self, record_range, rows)
+
+    monkeypatch.setattr(prepared_images.ImageSteps, "__call__", image_steps)
+    monkeypatch.setattr(TablePreparer, "prepare_part", prepare_part)
+    return keys
+
+
+CHANGES = (add, remove, change, relabel, correct, break_one)
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_images_that_changed_are_prepared_and_all_others_are_taken_over(
+    change: Callable[[Path], int], photos: Path, tmp_path: Path
+):
+    recipe, output = of_images(), tmp_path / "out"
+    first = made(recipe, photos, output, max_quarantined="5").made
+    new = change(photos)
+    delta = made(recipe, photos, output, max_quarantined="5")
+    assert delta.planned.reuse.takeover.new_pieces == new
+    assert delta.made.manifest.delta.base == first.manifest.generation
+    assert delta.made.manifest.delta.examples == delta.made.manifest.read - new
+    assert delta.result.status == "committed"
+    assert delta.made.manifest.generation != first.manifest.generation
+    expect_as_full(delta.made, recipe, photos, tmp_path)
+    assert made(recipe, photos, output).result.status == "up_to_date"
+
+
+def test_the_base_keeps_its_bytes(photos: Path, tmp_path: Path):
+    recipe, output = of_images(), tmp_path / "out"
+    first = made(recipe, photos, output).made
+    before = {path: path.read_bytes() for path in first.generation.rglob("*") if path.is_file()}
+    for change in CHANGES[:4]:
+        change(photos)
+        made(recipe, photos, output)
+    assert before == {path: path.read_bytes() for path in first.generation.rglob("*") if path.is_file()}
+
+
+def test_full_lays_everything_out_as_a_full_run_does_and_is_one_generation_with_it(photos: Path, tmp_path: Path):
+    recipe, output = of_images(), tmp_path / "out"
+    made(recipe, photos, output)
+    for change in CHANGES[:5]:
+        change(photos)
+    delta = made(recipe, photos, output).made
+    canonical = made(recipe, photos, output, full=True)
+    assert canonical.result.status == "committed"
+    assert canonical.made.manifest.delta.examples == canonical.made.manifest.read
+    full = expect_as_full(canonical.made, recipe, photos, tmp_path)
+    assert canonical.made.manifest.generation == full.manifest.generation != delta.manifest.generation
+    files = {path.relative_to(full.generation): path.read_bytes() for path in full.generation.rglob("*.*")}
+    for path, content in files.items():
+        if path.parts[0] in ("data", "index", "units", "quarantine", "filtered") and path.name != "journals.jsonl":
+            assert (canonical.made.generation / path).read_bytes() == content, path
+    assert made(recipe, photos, output, full=True).result.status == "up_to_date"
+    assert made(recipe, photos, output).result.status == "up_to_date"
+
+
+def test_images_with_a_fixed_number_of_shards_or_in_order_keep_the_canonical_layout(photos: Path, tmp_path: Path):
+    for number, fields in enumerate(({"shards": 2}, {"shuffle": None}, {"shuffle": "global"})):
+        recipe, output = of_images(**fields), tmp_path / f"out{number}"
+        made(recipe, photos, output)
+        shutil.copy(photos / "cat/i000.png", photos / f"dog/i06{number}.png")
+        delta = made(recipe, photos, output)
+        assert delta.planned.reuse.takeover.new_pieces == 1
+        full = expect_as_full(delta.made, recipe, photos, tmp_path)
+        assert delta.made.manifest.generation == full.manifest.generation
+
+
+def test_many_small_deltas_are_laid_out_anew(photos: Path, tmp_path: Path):
+    recipe, output = of_images(splits={"train": 1.0}), tmp_path / "out"
+    made(recipe, photos, output)
+    shards = []
+    for number in range(4):
+        shutil.copy(photos / "cat/i000.png", photos / f"dog/i06{number}.png")
+        shards.append(len(made(recipe, photos, output).made.manifest.splits["train"].shards))
+    assert shards == [2, 1, 2, 1]
+
+
+def test_features_that_changed_need_no_image(photos: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    first = made(of_images(), photos, output).made
+
+    def others(inputs: Any) -> dict[str, Any]:
+        return {"label": tft.compute_and_apply_vocabulary(inputs["label"], num_oov_buckets=1)}
+
+    recipe = of_images(features=others)
+    changed = made(recipe, photos, output, graph="f" * 64)
+    assert changed.made.manifest.delta.units == len(first.manifest.splits)
+    assert changed.made.manifest.generation != first.manifest.generation
+    expect_as_full(changed.made, recipe, photos, tmp_path, "f" * 64)
+
+
+def test_what_shapes_examples_is_said_where_all_is_prepared_anew(photos: Path, tmp_path: Path):
+    output = tmp_path / "out"
+    made(of_images(), photos, output)
+    anew = made(of_images(prepare=[keep(lambda example: example["age"] > 3, "young")]), photos, output, shape="f" * 64)
+    assert anew.planned.reuse is None
+    assert anew.result.anew.startswith("the source, `prepare`, splits")
+    assert anew.made.manifest.delta is None
+
+
+def test_a_filter_takes_no_part_in_what_is_taken_over(photos: Path, tmp_path: Path):
+    recipe, output = of_images(prepare=[keep(lambda example: example["age"] > 3, "young")]), tmp_path / "out"
+    made(recipe, photos, output)
+    remove(photos), add(photos)
+    delta = made(recipe, photos, output)
+    assert delta.made.manifest.filtered > 0
+    expect_as_full(delta.made, recipe, photos, tmp_path)
+
+
+def test_an_analyzer_whose_results_follow_the_grouping_has_the_canonical_layout(photos: Path, tmp_path: Path):
+    def grouped(inputs: Any) -> dict[str, Any]:
+        return {"age": tft.scale_to_z_score(inputs["age"]), "label": tft.compute_and_apply_vocabulary(inputs["label"])}
+
+    recipe, output = of_images(features=grouped), tmp_path / "out"
+    made(recipe, photos, output)
+    add(photos), remove(photos)
+    delta = made(recipe, photos, output)
+    full = expect_as_full(delta.made, recipe, photos, tmp_path)
+    assert delta.planned.generation_id != delta.made.manifest.generation == full.manifest.generation
+    assert made(recipe, photos, output).result.status == "up_to_date"
+
+
+def test_a_damaged_base_is_no_base_and_a_damaged_delta_is_made_in_full(photos: Path, tmp_path: Path):
+    recipe, output = of_images(), tmp_path / "out"
+    first = made(recipe, photos, output).made
+    shard = first.path / first.manifest.splits["train"].shards[0].path
+    content = shard.read_bytes()
+    shard.write_bytes(content[:-1])
+    add(photos)
+    anew = made(recipe, photos, tmp_path / "out")
+    assert anew.result.anew.startswith(f"generation {first.manifest.generation} is damaged: ")
+    relabel(photos)
+    delta = made(recipe, photos, output).made
+    assert delta.manifest.delta
+    (delta.path / delta.manifest.splits["test"].shards[0].path).unlink()
+    again = made(recipe, photos, output)
+    assert "of the same content, is damaged" in again.result.anew
+    full = expect_as_full(again.made, recipe, photos, tmp_path)
+    assert again.made.manifest.generation == full.manifest.generation
+
+
+def test_a_delta_that_was_rolled_back_is_taken_again(photos: Path, tmp_path: Path):
+    recipe, output = of_images(), tmp_path / "out"
+    first = made(recipe, photos, output).made
+    add(photos)
+    delta = made(recipe, photos, output).made
+    roll_back(str(output), first.manifest.generation)
+    again = made(recipe, photos, output)
+    assert again.result.status == "up_to_date"
+    pointer = Pointer.read(str(output))
+    assert pointer
+    assert pointer.generation == delta.manifest.generation
+
+
+def test_a_base_that_is_gone_ends_the_run_in_words_and_the_next_one_makes_all(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe, output = of_images(), tmp_path / "out"
+    first = made(recipe, photos, output).made
+    add(photos)
+    asked = request(recipe, photos, output, HASH)
+    link = BaseGeneration.link
+
+    def gone(self: BaseGeneration, *arguments: Any) -> None:
+        shutil.rmtree(first.generation, ignore_errors=True)
+        link(self, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(BaseGeneration, "link", gone)
+        with pytest.raises(PenstockError, match="expected the generation that this run takes examples over from"):
+            run(asked)
+    again = run(asked)
+    assert "is damaged" in again.anew
+    expect_as_full(Made(output, again.manifest), recipe, photos, tmp_path)
+
+
+def test_a_delta_that_was_interrupted_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    recipe, output = of_images(), tmp_path / "out"
+    made(recipe, photos, output)
+    add(photos), remove(photos)
+    asked = request(recipe, photos, output, HASH)
+    planned = plan(asked)
+    with monkeypatch.context() as patched:
+        patched.setattr("penstock.pipeline.beam.commit", lambda options: (_ for _ in ()).throw(PenstockError("no")))
+        with pytest.raises(PenstockError, match="no"):
+            run(asked)
+    journals = output / planned.generation_id / "_work/units"
+    times = {path.name: os.stat(path).st_mtime_ns for path in journals.iterdir()}
+    assert len(times) == len(planned.plan.units)
+    result = run(asked)
+    assert result.manifest.generation == planned.generation_id
+    expect_as_full(Made(output, result.manifest), recipe, photos, tmp_path)
+
+
+@pytest.mark.parametrize(("archive", "pack", "new"), [("a.zip", zipped, 1), ("a.tar", tar, 12)])
+def test_of_a_zip_file_that_changed_only_other_members_are_prepared(
+    archive: str, pack: Callable[..., bytes], new: int, tmp_path: Path
+):
+    drawn = {path.name: path.read_bytes() for path in sorted(draw(tmp_path / "drawn", 12).rglob("*.png"))}
+    source = write(tmp_path / "raw", {archive: pack(drawn), "b.zip": zipped({"dog_100.png": drawn[min(drawn)]})})
+    recipe = Recipe(source=Images([f"{archive}!/*.png", "b.zip!/*.png"], label=LABEL))
+    output = tmp_path / "out"
+    made(recipe, source, output)
+    write(source, {archive: pack({**drawn, min(drawn): drawn[min(drawn)] + b" "})})
+    delta = made(recipe, source, output)
+    assert delta.planned.reuse.takeover.new_pieces == new
+    expect_as_full(delta.made, recipe, source, tmp_path)
+
+
+def rows(begin: int, end: int, seed: int = 0) -> str:
+    numbers = np.random.default_rng(seed).normal(size=end - begin)
+    lines = (f"{number},{value:.6f},w{number % 7}\n" for number, value in zip(range(begin, end), numbers, strict=True))
+    return "n,x,word\n" + "".join(lines)
+
+
+def of_table(**fields: Any) -> Recipe:
+    def table_features(inputs: Any) -> dict[str, Any]:
+        return {
+            "x": numeric.standardize(inputs, "x"),
+            "word": tft.compute_and_apply_vocabulary(inputs["word"], vocab_filename="words"),
+        }
+
+    plain = {"source": Csv("*.csv"), "features": table_features, "splits": {"train": 0.8, "test": 0.2}}
+    return Recipe(**{**plain, **fields})
+
+
+def grow(root: Path) -> None:
+    write(root, {"c.csv": rows(500, 600, seed=3)})
+
+
+def shrink(root: Path) -> None:
+    (root / "b.csv").unlink()
+
+
+def correct_rows(root: Path) -> None:
+    write(root, {"b.csv": rows(200, 500, seed=9)})
+
+
+@pytest.mark.parametrize("change", [grow, shrink, correct_rows], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("fields", [{}, {"format": "parquet"}, {"shards": 3}], ids=["tfrecord", "parquet", "shards"])
+def test_tables_come_to_what_a_full_run_comes_to(
+    change: Callable[[Path], None], fields: dict[str, Any], tmp_path: Path
+):
+    source = write(tmp_path / "raw", {"a.csv": rows(0, 200, seed=1), "b.csv": rows(200, 500, seed=2)})
+    recipe, output = of_table(**fields), tmp_path / "out"
+    made(recipe, source, output)
+    change(source)
+    delta = made(recipe, source, output)
+    assert delta.result.status == "committed"
+    if change is grow and "shards" not in fields:
+        assert delta.made.manifest.delta.units == 1
+        assert delta.planned.reuse.takeover.new_pieces == 1
+    expect_table_as_full(delta.made, recipe, source, tmp_path)
+    assert made(recipe, source, output).result.status == "up_to_date"
+
+
+def expect_table_as_full(delta: Made, recipe: Recipe, source: Path, tmp_path: Path) -> None:
+    """As `expect_as_full`; Parquet shards have no records."""
+    if recipe.format == "tfrecord":
+        expect_as_full(delta, recipe, source, tmp_path)
+        return
+    full = made(recipe, source, tmp_path / "full").made
+    for name in ("statistics/statistics.json", "statistics/values.arrow"):
+        assert (delta.generation / name).read_bytes() == (full.generation / name).read_bytes(), name
+    assert keyed(delta) == keyed(full)
+
+
+def test_only_new_ranges_of_a_table_are_read(tmp_path: Path, read: list[str]):
+    source = write(tmp_path / "raw", {"a.csv": rows(0, 200, seed=1), "b.csv": rows(200, 500, seed=2)})
+    recipe, output = of_table(), tmp_path / "out"
+    run(request(recipe, source, output, HASH))
+    grow(source)
+    read.clear()
+    run(request(recipe, source, output, HASH))
+    assert {key for key in read if key.startswith(("a.csv", "b.csv"))} == set()
+
+
+def test_a_split_rule_that_is_fitted_to_all_rows_is_part_of_what_shapes_them(tmp_path: Path):
+    source = write(tmp_path / "raw", {"a.csv": rows(0, 200, seed=1), "b.csv": rows(200, 500, seed=2)})
+    recipe, output = of_table(splits=by_hash({"train": 0.8, "test": 0.2}, stratify="word")), tmp_path / "out"
+    made(recipe, source, output)
+    grow(source)
+    anew = made(recipe, source, output)
+    assert anew.planned.reuse is None
+    assert anew.result.anew
+    expect_as_full(anew.made, recipe, source, tmp_path)
+
+
+def test_what_tells_its_state_says_what_is_taken_over(photos: Path, tmp_path: Path, cli: Any):
+    recipe = cli.recipe(
+        'source=Images("**/*.png", label=folder()), splits={"train": 0.7, "test": 0.3}',
+    )
+    assert cli.run(recipe, photos, "--quiet").exit_code == 0
+    (photos / "cat/i003.png").unlink()
+    add(photos)
+    planned = json.loads(cli.run(recipe, photos, "--dry-run", "--json").output)
+    assert planned["reuse"]["examples"] == 59
+    assert planned["reuse"]["to_prepare"] == 1
+    assert planned["reuse"]["in_words"].endswith("; 1 image to prepare")
+    said = cli.run(recipe, photos)
+    assert planned["reuse"]["in_words"] in said.output
+    assert f"taken over from generation {planned['reuse']['base']}: 59 examples" in said.stdout
+    log = cli("log", cli.folder / "dataset")
+    assert f"taken over from {planned['reuse']['base']}: 59 examples" in log.output
+    recipe.write_text(recipe.read_text().replace('"train": 0.7, "test": 0.3', '"train": 0.6, "test": 0.4'))
+    planned = json.loads(cli.run(recipe, photos, "--dry-run", "--json").output)
+    assert planned["reuse"] == {"in_words": planned["reuse"]["in_words"]}
+    assert planned["reuse"]["in_words"].startswith("everything is prepared anew: the source, `prepare`, splits")
+    assert planned["reuse"]["in_words"] in cli.run(recipe, photos).stdout
