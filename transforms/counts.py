@@ -1,19 +1,12 @@
-"""Summaries that grow with the number of distinct values: how often each occurs, and quantiles.
-
-`Counts` are exact: merged in any order and any grouping, they give the same bits. `Quantiles` are exact while a column
-has few distinct values, and a sketch of bounded error beyond.
-"""
+"""How often each value of a column occurs, exact: merged in any order and any grouping, counts give the same bits."""
 
 import json
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_DISTINCT = 2**14  # up to so many distinct values quantiles are exact
-_VALUES = 2**40  # more than a sketch will see: its memory grows with the logarithm
 NO_TOKENS = b"49d0cd50-04bb-48c0-bc6f-5b575dce351a"  # what tf.Transform writes into an empty vocabulary
 _SLACK = 2**12  # entries that may wait to be merged, however few there are
 
@@ -204,128 +197,6 @@ class Counts:
                 f"Counts.{what}: expected up to {self.limit} distinct values, found more; count without a limit"
             )
         return table
-
-
-class Quantiles:
-    """Quantiles of the finite values of a column.
-
-    Exact, and the same in whatever order it is merged, while there are at most 16,384 distinct values; beyond that the
-    values go into a sketch (tfx_bsl's), whose ranks are off by at most `epsilon` of the count and whose bits depend on
-    the order of merging.
-
-    Attributes:
-      epsilon: The rank error allowed, more than 0 and less than 1.
-      count: How many finite values there are.
-    """
-
-    def __init__(self, epsilon: float, count: int = 0, pieces: Any = (), sketch: Any = None) -> None:
-        if not 0 < epsilon < 1:
-            raise ValueError(f"Quantiles(epsilon): expected more than 0 and less than 1, found {epsilon!r}")
-        self.epsilon = epsilon
-        self.count = count
-        self._pieces: tuple[npt.NDArray[np.float64], ...] = pieces  # each [2, n]: values, rising, and their counts
-        self._sketch = sketch
-
-    @classmethod
-    def of(cls, array: pa.Array | pa.ChunkedArray | npt.NDArray[Any], epsilon: float) -> "Quantiles":
-        """The quantiles of a column of numbers; what is missing or not finite has no part in them.
-
-        Raises:
-          ValueError: it holds something else, or epsilon is not what it should be.
-        """
-        array = array if isinstance(array, pa.Array | pa.ChunkedArray) else pa.array(np.ravel(array))
-        kind = array.type
-        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_null(kind)):
-            raise ValueError(f"Quantiles.of: expected integers or floats, found {kind}; cast the column before")
-        values = pc.drop_null(array).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
-        values = values[np.isfinite(values)]
-        distinct, counts = np.unique(values + 0.0, return_counts=True)
-        return cls(epsilon, len(values), (np.stack([distinct, counts]),))._consolidated()
-
-    def merge(self, other: "Quantiles") -> "Quantiles":
-        """The quantiles of both together.
-
-        Raises:
-          ValueError: they have different epsilons.
-        """
-        if self.epsilon != other.epsilon:
-            raise ValueError(
-                f"Quantiles.merge: expected one epsilon, found {self.epsilon} and {other.epsilon}; use the same"
-            )
-        sketches = [sketch for sketch in (self._sketch, other._sketch) if sketch is not None]
-        merged = Quantiles(self.epsilon, self.count + other.count, (*self._pieces, *other._pieces))
-        if sketches:
-            merged._sketch = self._new_sketch(*sketches)
-        waiting = sum(piece.shape[1] for piece in merged._pieces)
-        largest = max((piece.shape[1] for piece in merged._pieces), default=0)
-        return merged._consolidated() if waiting > 2 * largest + _SLACK else merged
-
-    def boundaries(self, num_buckets: int) -> npt.NDArray[np.float64]:
-        """The boundaries between buckets that hold equally many values.
-
-        Returns:
-          float64 [num_buckets - 1], not falling: the smallest values v such that at least i / num_buckets of the values
-          are <= v (NumPy's method "inverted_cdf"), or values whose rank is off by at most epsilon. NaN of no values.
-        """
-        if num_buckets < 2 or not self.count:
-            return np.full(max(num_buckets - 1, 0), np.nan)
-        self._consolidated()
-        if self._sketch is not None:
-            sketch = self._new_sketch(self._sketch)  # asking ends a sketch
-            for values, counts in self._pieces:
-                sketch.AddValues(pa.array(values), pa.array(counts))
-            return np.asarray(sketch.GetQuantiles(num_buckets).flatten())[1:-1].copy()
-        values, counts = self._pieces[0]
-        ranks = [-(-self.count * i // num_buckets) for i in range(1, num_buckets)]  # rounded up
-        return np.asarray(values[np.searchsorted(np.cumsum(counts), ranks)])
-
-    def to_bytes(self) -> bytes:
-        """Its bytes; while it is exact, equal quantiles have equal bytes."""
-        self._consolidated()
-        about = {"epsilon": self.epsilon, "count": self.count, "exact": self._sketch is None}
-        if self._sketch is None:
-            content = self._pieces[0].astype("<f8").tobytes() if self._pieces else b""
-        else:
-            sketch = self._new_sketch(self._sketch)
-            for values, counts in self._pieces:
-                sketch.AddValues(pa.array(values), pa.array(counts))
-            sketch.Compact()
-            content = sketch.__getstate__()
-        return json.dumps(about, sort_keys=True).encode() + b"\n" + content
-
-    @classmethod
-    def from_bytes(cls, content: bytes) -> "Quantiles":
-        """Reads them back."""
-        header, _, rest = content.partition(b"\n")
-        about = json.loads(header)
-        if about["exact"]:
-            return cls(about["epsilon"], about["count"], (np.frombuffer(rest, "<f8").reshape(2, -1),))
-        from tfx_bsl.sketches import QuantilesSketch
-
-        sketch = QuantilesSketch.__new__(QuantilesSketch)
-        sketch.__setstate__(rest)
-        return cls(about["epsilon"], about["count"], (), sketch)
-
-    def _consolidated(self) -> "Quantiles":
-        """Itself, after merging what waits: into the exact values, or into the sketch where these are too many."""
-        if len(self._pieces) > 1:
-            values, counts = np.concatenate(self._pieces, axis=1)
-            distinct, where = np.unique(values, return_inverse=True)
-            self._pieces = (np.stack([distinct, np.bincount(where, counts, len(distinct))]),)
-        if self._pieces and (self._sketch is not None or self._pieces[0].shape[1] > _DISTINCT):
-            self._sketch = self._new_sketch() if self._sketch is None else self._new_sketch(self._sketch)
-            values, counts = self._pieces[0]
-            self._sketch.AddValues(pa.array(values), pa.array(counts))
-            self._pieces = ()
-        return self
-
-    def _new_sketch(self, *parts: Any) -> Any:
-        from tfx_bsl.sketches import QuantilesSketch  # takes TensorFlow along
-
-        sketch = QuantilesSketch(self.epsilon, _VALUES, 1)
-        for part in parts:
-            sketch.Merge(part)
-        return sketch
 
 
 def _is_token(kind: pa.DataType) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ...transforms.counts import Counts, Quantiles
+from ...transforms.counts import Counts
 from ...transforms.inputs import DeferredMoments
 from ...transforms.moments import GroupedMoments, Moments
+from ...transforms.quantiles import Quantiles
 from ..prepare.summaries import Summaries, SummarySpec
 
 Arrays = Sequence[np.ndarray]
@@ -94,8 +95,8 @@ class QuantilesRequest(StatisticRequest):
         return [tf.TensorSpec([self.buckets - 1], tf.float64)]
 
     def values(self, summaries: Summaries) -> Arrays:
-        sketch: Any = summaries.get(self.summary_spec) or Quantiles(self.epsilon)
-        return [np.array(sketch.boundaries(self.buckets), np.float64)]
+        quantiles: Any = summaries.get(self.summary_spec) or Quantiles(self.epsilon)
+        return [np.array(quantiles.boundaries(self.buckets), np.float64)]
 
 
 @dataclass(frozen=True)

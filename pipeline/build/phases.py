@@ -8,6 +8,7 @@ import hashlib
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PenstockError
@@ -62,6 +63,21 @@ def _accumulators(phase: int, digest: str, journal: Journal) -> str:
     return paths.phase_accumulators(phase, digest, journal.unit, content)
 
 
+def stored_examples(root: str, journal: Journal, splits: Sequence[str], split: str) -> Iterator[bytes]:
+    """The serialized examples that a unit has stored of a split, wherever these are to go.
+
+    Args:
+      root: The generation's URI.
+      journal: The unit's.
+      splits: The names of all splits.
+      split: The split.
+    """
+    if journal.segment_file:
+        yield from read_split(root, paths.unit_segments(journal.unit), splits, split)
+    elif split in journal.shards:
+        yield from read_examples(files.join(root, journal.shards[split].file.path))
+
+
 def _results_before(root: str, phase: int) -> tuple["Results", str]:
     """What the phases before one gave, and what of it names the files that depend on it."""
     from ..analysis.phases import decode_results
@@ -88,11 +104,22 @@ class EvaluatePhase(StageDoFn[MakeOptions]):
         journals = list(FinishedUnits(root).load(range(self._units)))
         if len(journals) != self._units:
             raise PenstockError(f"{root}: expected {self._units} journals, found {len(journals)}; run again")
-        summaries = merge_summaries(root, journals) if self._phase == 0 else {}
+        summaries = self._summaries(journals) if self._phase == 0 else {}
         results = evaluate_phase(root, self._analysis, self._phase, journals, summaries)
         expect_claimed(root, self._options.run)
         files.write_bytes(files.join(root, paths.phase_results(self._phase)), encode_results(results))
         return ()
+
+    def _summaries(self, journals: Sequence[Journal]) -> Summaries:
+        from ..analysis.closer_look import look_closer  # imports TensorFlow
+
+        options = self._options
+        split = options.preparer.statistics.split
+
+        def read() -> Iterator[bytes]:
+            return chain.from_iterable(stored_examples(options.root, each, options.splits, split) for each in journals)
+
+        return look_closer(self._analysis, merge_summaries(options.root, journals), read)
 
 
 class ReducePhase(StageDoFn[MakeOptions]):
@@ -133,12 +160,7 @@ class ReducePhase(StageDoFn[MakeOptions]):
         if files.exists(uri):
             return
         unit = self._reducer.start()
-        for example in self._stored_examples(journal):
+        split = self._options.preparer.statistics.split
+        for example in stored_examples(root, journal, self._options.splits, split):
             unit.add([example])
         files.write_bytes(uri, unit.finish())
-
-    def _stored_examples(self, journal: Journal) -> Iterator[bytes]:
-        root, split = self._options.root, self._options.preparer.statistics.split
-        if journal.segment_file:
-            return read_split(root, paths.unit_segments(journal.unit), self._options.splits, split)
-        return read_examples(files.join(root, journal.shards[split].file.path))

@@ -3,8 +3,9 @@
 import hashlib
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from ...transforms.counts import NO_TOKENS, Counts
 from ...transforms.moments import Moments
 from ..analysis import graph_writer
+from ..analysis.closer_look import look_closer
 from ..analysis.requests import VocabularyRequest
 from ..analysis.trace import Analysis
 from ..build.claim import expect_claimed
@@ -219,7 +221,9 @@ def commit(options: CommitOptions) -> Manifest:
     check_budget(options, totals, journals)
     of_joins = join_warnings(journals)
     splits = _splits(options, finished, journals, totals)
-    merged = merge_summaries(options.root, journals)
+    merged = look_closer(
+        options.analysis, merge_summaries(options.root, journals), partial(_read_examples, options, journals)
+    )
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
     if options.drift:
         drift.expect_values(options.dataset, options.replaces, summary, merged, options.drift)
@@ -301,6 +305,13 @@ def _filtered(options: CommitOptions, journals: Sequence[Journal]) -> list[Liste
     plan = options.plan
     listed = [(plan.filtered_list, plan.filtered), *((each.filtered_list, each.filtered) for each in journals)]
     return [(file, reasons) for file, reasons in listed if file]
+
+
+def _read_examples(options: CommitOptions, journals: Sequence[Journal]) -> Iterator[bytes]:
+    """The stored examples of the statistics' split."""
+    for journal in journals:
+        if shard := journal.shards.get(options.statistics):
+            yield from read_examples(files.join(options.root, shard.path))
 
 
 def _missing_labels(options: CommitOptions, journals: Sequence[Journal]) -> list[str]:

@@ -1,7 +1,6 @@
 """Summaries of columns: small, exact and mergeable, made per unit instead of row by row through the analyzers.
 
-Merging is associative and commutative, so that units, workers and the order of arrival change no bit. Quantile sketches
-of many distinct values are the exception: their error is bounded, their bits follow the order of merging.
+Merging is associative and commutative, so that units, workers and the order of arrival change no bit of what they tell.
 """
 
 import base64
@@ -15,9 +14,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ...transforms.counts import Counts, Quantiles
+from ...transforms.counts import Counts
 from ...transforms.histogram import Histogram
 from ...transforms.moments import GroupedMoments, Moments
+from ...transforms.quantiles import Quantiles
 from ..formats.features import Feature
 
 DISTINCT = 10_000  # a column with more distinct values is free text to statistics.json
@@ -97,7 +97,10 @@ def _summarize(batch: pa.RecordBatch, spec: SummarySpec) -> Summary:
     if spec.kind == "grouped":
         return GroupedMoments.of(values, batch.column(spec.key))
     if spec.kind == "quantiles":
-        return Quantiles.of(values, spec.epsilon)
+        # as they are stored: boundaries between these are compared with these, and the stored ones may be read again
+        return Quantiles.of(
+            values.cast(pa.float32(), safe=False) if pa.types.is_float64(values.type) else values, spec.epsilon
+        )
     return Counts.of(values, spec.limit or None)
 
 

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow as pa
 import tensorflow as tf
 
-from penstock.transforms.counts import Counts, Quantiles
+from penstock.transforms.counts import Counts
 from penstock.transforms.histogram import count_pixels
 from penstock.transforms.inputs import DeferredMoments, Inputs
 from penstock.transforms.moments import GroupedMoments, Moments
+from penstock.transforms.quantiles import Quantiles
 
 
 class ConstantStatistics:
@@ -39,7 +40,11 @@ class ConstantStatistics:
         )
 
     def quantiles(self, name: str, num_buckets: int, epsilon: float) -> Any:
-        return tf.constant(Quantiles.of(self._columns[name], epsilon).boundaries(num_buckets))
+        quantiles = Quantiles.of(self._columns[name], epsilon)
+        while look := quantiles.look([num_buckets]):
+            look.add(self._columns[name])
+            quantiles = quantiles.closer(look)
+        return tf.constant(quantiles.boundaries(num_buckets))
 
     def vocabulary(self, name: str, top_k: int | None, min_count: int) -> tuple[Any, Any]:
         assert self._folder is not None

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from penstock.transforms.counts import Counts, Quantiles
+from penstock.transforms.counts import Counts
 
 RNG = np.random.default_rng(2)
 WORDS = [f"w{int(number)}" for number in RNG.zipf(1.5, 20_000) % 3_000]
@@ -99,75 +99,3 @@ def test_tokens_that_no_line_holds_are_counted_and_left_out() -> None:
     assert Counts.of(array).vocabulary(top_k=1).tokens == [b"\xff"]
     assert Counts().vocabulary().tokens == []
     assert [len(line) > 0 for line in Counts().vocabulary().lines] == [True]
-
-
-def rank_errors(values: Any, boundaries: Any) -> list[float]:
-    """How far each boundary's rank is from what it should be, as a share of the count."""
-    errors = []
-    for number, boundary in enumerate(boundaries, 1):
-        low, high = np.mean(values < boundary), np.mean(values <= boundary)
-        wanted = number / (len(boundaries) + 1)
-        errors.append(max(0.0, low - wanted, wanted - high))
-    return errors
-
-
-@pytest.mark.parametrize("buckets", [2, 3, 10, 100])
-def test_quantiles_of_few_distinct_values_are_numpys(buckets: int) -> None:
-    values = RNG.integers(17, 90, 5_000)
-    expected = np.quantile(values, np.arange(1, buckets) / buckets, method="inverted_cdf")
-    assert Quantiles.of(pa.array(values), 0.01).boundaries(buckets).tolist() == expected.tolist()
-
-
-def test_quantiles_of_few_distinct_values_are_the_same_bits_in_any_order() -> None:
-    values = pa.array(RNG.integers(0, 500, 5_000) / 7)
-    whole = Quantiles.of(values, 0.01)
-    parts = [Quantiles.of(values[start : start + 50], 0.01) for start in range(0, 5_000, 50)]
-    for seed in range(3):
-        random.Random(seed).shuffle(parts)
-        merged = Quantiles(0.01)
-        for part in parts:
-            merged = merged.merge(part)
-        assert merged.to_bytes() == whole.to_bytes()
-        assert Quantiles.from_bytes(merged.to_bytes()).boundaries(9).tolist() == whole.boundaries(9).tolist()
-
-
-DISTRIBUTIONS = {
-    "normal": RNG.normal(size=100_000),
-    "sorted": np.arange(100_000.0),
-    "falling": -np.arange(100_000.0),
-    "heavy ties": np.where(RNG.random(100_000) < 0.5, 0.0, RNG.normal(size=100_000)),
-    "all equal": np.full(100_000, 3.25),
-    "heavy tail": RNG.lognormal(0, 4, 100_000),
-}
-
-
-@pytest.mark.parametrize("values", DISTRIBUTIONS.values(), ids=DISTRIBUTIONS)
-@pytest.mark.parametrize("size", [1_000, 30_000, 100_000])
-def test_ranks_are_within_epsilon(values: Any, size: int) -> None:
-    parts = [Quantiles.of(pa.array(values[start : start + size]), 0.01) for start in range(0, len(values), size)]
-    merged = functools.reduce(Quantiles.merge, [Quantiles.from_bytes(part.to_bytes()) for part in parts])
-    for quantiles in (merged, Quantiles.from_bytes(merged.to_bytes())):
-        boundaries = quantiles.boundaries(10)
-        assert max(rank_errors(values, boundaries)) <= 0.01
-        assert np.all(np.diff(boundaries) >= 0)
-    assert merged.boundaries(10).tolist() == merged.boundaries(10).tolist()  # asking changes nothing
-    assert merged.count == len(values)
-
-
-def test_what_is_not_finite_has_no_rank() -> None:
-    quantiles = Quantiles.of(pa.array([None, float("nan"), float("inf"), -float("inf"), 1.0, 2.0, 3.0]), 0.01)
-    assert (quantiles.count, quantiles.boundaries(2).tolist()) == (3, [2.0])
-
-
-def test_no_values_have_no_quantiles() -> None:
-    assert np.isnan(Quantiles(0.01).boundaries(4)).tolist() == [True] * 3
-    assert np.isnan(Quantiles.from_bytes(Quantiles(0.01).to_bytes()).boundaries(4)).all()
-
-
-def test_quantiles_refuse_what_they_cannot_use() -> None:
-    with pytest.raises(ValueError, match="expected integers or floats, found string"):
-        Quantiles.of(pa.array(["a"]), 0.1)
-    with pytest.raises(ValueError, match="epsilon"):
-        Quantiles(0.0)
-    with pytest.raises(ValueError, match=r"expected one epsilon, found 0.1 and 0.2"):
-        Quantiles(0.1).merge(Quantiles(0.2))
