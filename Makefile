@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV_VERSION := 0.13.9
 ARGS ?=
 
-# `test-extras` has an environment of its own, with PyTorch, Lightning, JAX, Grain and SQL drivers.
+# `test-extras` has an environment of its own, with PyTorch, Lightning, JAX, Grain, SQL drivers, MLflow, OpenLineage and mlcroissant.
 VENV := .venv
 LOCK := requirements.lock
 BIN := $(VENV)/bin
@@ -67,7 +67,7 @@ test-slow: $(READY) ## Run the slow tests: processes that are killed, resumed ru
 test-data: $(READY) ## Run the tests on the real data, which must be in ../shared/data
 	@$(PYTEST) -m "real_data and not extras and not stores and not engines" $(ARGS)
 
-test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain and SQL drivers (.venv-extras: 3 GB to download, 8 GB of disk)
+test-extras: ## Run the tests of PyTorch, Lightning, JAX, Grain, SQL drivers, MLflow, OpenLineage and Croissant (.venv-extras: 3 GB to download, 8 GB of disk)
 	@$(MAKE) --no-print-directory VENV=.venv-extras LOCK=requirements-extras.lock .test-extras
 
 .PHONY: .test-extras
@@ -134,7 +134,8 @@ lock: $(UV_READY) ## Write the locks from pyproject.toml (ARGS=--upgrade for new
 	@$(COMPILE) --extra prepare --extra s3 --extra gcs --constraint requirements.lock \
 	    --output-file requirements-image.lock pyproject.toml
 	@echo "==> resolving requirements-extras.lock"
-	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --group dev --group drivers --group frameworks \
+	@$(COMPILE) --extra prepare --extra torch --extra jax --extra grain --extra sql --extra mlflow --extra openlineage \
+	    --group dev --group drivers --group frameworks --group metadata \
 	    --constraint requirements.lock --output-file requirements-extras.lock pyproject.toml
 	@echo "==> resolving requirements-docs.lock"
 	@$(COMPILE) --group docs --group dist --constraint requirements.lock --output-file requirements-docs.lock pyproject.toml

@@ -15,6 +15,7 @@ from . import process
 if TYPE_CHECKING:
     from ..pipeline.commit.drift import DriftLimits
     from .follow import Result
+    from .reporter import Reporter
 
 _EXIT_CODES = """\b
 Exit codes: 0 committed, or already up to date (with --detach: submitted); 1 the run failed; 2 the request is wrong,
@@ -155,6 +156,11 @@ class _RunCommand(click.Command):
     metavar="COMMAND|URL",
     help="Tell of the commit: a command gets the manifest on its standard input, an https URL by a POST.",
 )
+@click.option(
+    "--openlineage",
+    metavar="URL|FILE",
+    help="Send OpenLineage events of the run.  [default: where OPENLINEAGE_URL or OPENLINEAGE_CONFIG say, if set]",
+)
 @click.option("--flink-master", metavar="HOST:PORT", help="With --runner flink: a cluster.  [default: one of its own]")
 @click.option(
     "--flink-job-server-jar", metavar="FILE", help="With --runner flink: Beam's job server, not to be fetched."
@@ -184,6 +190,7 @@ def run(
     single_writer: bool,
     metrics: str | None,
     on_commit: str | None,
+    openlineage: str | None,
     flink_master: str | None,
     flink_job_server_jar: str | None,
     detach: bool,
@@ -210,6 +217,8 @@ def run(
         from . import report, terminal
         from .engine import EngineOptions, make_engine
         from .metrics import kept_metrics
+        from .openlineage import LineageOptions, trace_run
+        from .reporter import Both
         from .run import check_engine, check_planned
         from .run import run as run_recipe
 
@@ -250,12 +259,16 @@ def run(
             _print(entry, as_json, report.show_plan)
             check_budget(request, planned)
             return
-        with _detaching(quiet, as_json):
+
+        def work(lineage: "Reporter") -> "Result":
             with (
                 terminal.reporter(quiet or as_json) as shown,
                 kept_metrics(metrics, request.output, shown) as reporter,
             ):
-                result = run_recipe(request, reporter, engine, detach)
+                return run_recipe(request, Both(reporter, lineage), engine, detach)
+
+        with _detaching(quiet, as_json):
+            result = trace_run(LineageOptions(openlineage, _warn), request, engine, work)
             _finish(request.output, result, on_commit, quiet, as_json)
 
 
@@ -269,6 +282,11 @@ def run(
     metavar="COMMAND|URL",
     help="Tell of the commit: a command gets the manifest on its standard input, an https URL by a POST.",
 )
+@click.option(
+    "--openlineage",
+    metavar="URL|FILE",
+    help="Send OpenLineage events of the job.  [default: where OPENLINEAGE_URL or OPENLINEAGE_CONFIG say, if set]",
+)
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, and nothing else.")
 def attach(
@@ -277,6 +295,7 @@ def attach(
     flink_master: str | None,
     metrics: str | None,
     on_commit: str | None,
+    openlineage: str | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -296,15 +315,21 @@ def attach(
         from .engine import EngineOptions
         from .follow import attach as follow
         from .metrics import kept_metrics
+        from .openlineage import LineageOptions, trace_job
+        from .reporter import Both
 
         _check_hook(on_commit, False)
         dataset = _folder(dataset)
         options = EngineOptions(
             beam_arguments=click.get_current_context().meta[_BEAM_OPTIONS], flink_master=flink_master
         )
-        with _detaching(quiet, as_json):
+
+        def work(lineage: "Reporter") -> "Result | None":
             with terminal.reporter(quiet or as_json) as shown, kept_metrics(metrics, dataset, shown) as reporter:
-                result = follow(dataset, reporter, options, cancel)
+                return follow(dataset, Both(reporter, lineage), options, cancel)
+
+        with _detaching(quiet, as_json):
+            result = trace_job(LineageOptions(openlineage, _warn), dataset, work)
             if result is not None:
                 _finish(dataset, result, on_commit, quiet, as_json)
             elif not quiet:
@@ -372,9 +397,13 @@ def _tell_of_commit(hook: str | None, dataset: str, result: "Result") -> str | N
         return None
     failure = call_hook(hook, dataset, result.manifest.generation)
     if failure is not None:
-        with process.spoken_if_possible():
-            click.echo(printable(f"warning: {dataset} is committed, but --on-commit failed: {failure}"), err=True)
+        _warn(f"{dataset} is committed, but --on-commit failed: {failure}")
     return failure
+
+
+def _warn(words: str) -> None:
+    with process.spoken_if_possible():
+        click.echo(printable(f"warning: {words}"), err=True)
 
 
 @main.command(epilog=_EXIT_CODES)

@@ -84,7 +84,7 @@ def search_working_folder() -> None:
 
 
 def quiet_libraries(preparing: bool) -> None:
-    """Keeps the remarks of TensorFlow, tf.Transform and Beam off the terminal; imports none of them.
+    """Keeps the remarks of TensorFlow, tf.Transform, Beam and urllib3 off the terminal; imports none of them.
 
     Args:
       preparing: Whether the process prepares or exports: then TensorFlow, if it comes to be imported, says nothing of
@@ -94,8 +94,13 @@ def quiet_libraries(preparing: bool) -> None:
     if not preparing:
         return
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    for name, level in (("absl", logging.ERROR), ("tensorflow", logging.ERROR), ("apache_beam", logging.CRITICAL)):
-        logging.getLogger(name).setLevel(level)  # what a stage raised is told once, without Beam's traceback
+    for name, level in (
+        ("absl", logging.ERROR),
+        ("tensorflow", logging.ERROR),
+        ("apache_beam", logging.CRITICAL),  # what a stage raised is told once, without Beam's traceback
+        ("urllib3", logging.ERROR),  # which tells of every new try
+    ):
+        logging.getLogger(name).setLevel(level)
     logging.getLogger("PrismJobServer").disabled = True
     logging.getLogger().addFilter(_is_no_job_message)
     threading.excepthook = _tell_of_thread

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _SHAPE = (
     "source", "prepare", "encode", "splits", "shards", "format", "compression", "shuffle", "seed", "deduplicate",
 )  # fmt: skip
-_GRAPH = ("features", "statistics")
+_GRAPH = ("features", "statistics", "metadata")  # the last one is in no shard, and in every generation
 # What Penstock imports in any case, so that importing it changes nothing.
 _IMPORTED_ANYWAY = {
     "PIL", "apache_beam", "click", "cloudpickle", "duckdb", "numpy", "penstock", "pyarrow", "rich", "simplejpeg",
