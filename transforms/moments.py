@@ -50,11 +50,15 @@ class Moments:
         """The moments of a column.
 
         Args:
-          array: [n] integers, floats or booleans, with or without nulls.
+          array: [n] integers, floats or booleans, with or without nulls; also as a dictionary.
 
         Raises:
           ValueError: it holds something else.
         """
+        if isinstance(array, pa.DictionaryArray):
+            if pa.types.is_integer(array.type.value_type) and not array.dictionary.null_count:
+                return cls._of_integers(array)
+            array = array.dictionary_decode()
         values, missing = _numbers_of(array, "Moments.of")
         finite = values
         nan = positive = negative = 0
@@ -69,6 +73,19 @@ class Moments:
         # 0.0 is added since the smaller of 0.0 and -0.0 depends on the order
         low, high = (value + 0.0 if isinstance(value, float) else value for value in (low, high))
         return cls(len(finite), missing, nan, positive, negative, total, squares, low, high)
+
+    @classmethod
+    def _of_integers(cls, array: pa.DictionaryArray) -> "Moments":
+        """The moments of integers, from how often each distinct one occurs."""
+        indices = array.indices
+        codes = np.asarray(indices.drop_null() if indices.null_count else indices)
+        counts = np.bincount(codes, minlength=len(array.dictionary)).tolist()
+        occurring = [each for each in zip(array.dictionary.to_pylist(), counts, strict=True) if each[1]]
+        total = sum(value * count for value, count in occurring) << exact.POINT
+        squares = sum(value * value * count for value, count in occurring) << 2 * exact.POINT
+        values = [value for value, _ in occurring]
+        low, high = min(values, default=None), max(values, default=None)
+        return cls(len(codes), indices.null_count, total=total, squares=squares, min=low, max=high)
 
     def merge(self, other: "Moments") -> "Moments":
         """The moments of both together."""

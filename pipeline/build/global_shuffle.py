@@ -15,13 +15,15 @@ import io
 import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 
 from ..errors import PenstockError
 from ..formats import paths
+from ..formats.example_writer import encode
+from ..formats.features import Feature, describe_columns
 from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, parse_records
@@ -61,6 +63,7 @@ class SegmentWriter:
       first: The first target of the first bucket.
       width: How many targets a bucket has.
       buckets: How many buckets there are.
+      features: What rows hold that come as columns.
     """
 
     root: str
@@ -70,20 +73,32 @@ class SegmentWriter:
     first: int
     width: int
     buckets: int
+    features: Mapping[str, Feature] = field(default_factory=dict)
 
     @classmethod
-    def of_unit(cls, root: str, unit: int, splits: Sequence[str], targets: int) -> "SegmentWriter":
-        """The writer of a unit's rows."""
-        return cls(root, paths.unit_segments(unit), splits, targets, 0, group_size(targets), count_groups(targets))
+    def of_unit(
+        cls, root: str, unit: int, splits: Sequence[str], targets: int, schema: pa.Schema | None = None
+    ) -> "SegmentWriter":
+        """The writer of a unit's rows, of these columns."""
+        features = {} if schema is None else describe_columns(schema)
+        width, buckets = group_size(targets), count_groups(targets)
+        return cls(root, paths.unit_segments(unit), splits, targets, 0, width, buckets, features)
 
     def __post_init__(self) -> None:
         self._records = {split: RecordBuffer() for split in sorted(self.splits)}
         self._positions: dict[str, list[np.ndarray]] = {split: [np.zeros(0, np.uint64)] for split in self._records}
 
-    def add(self, split: str, records: Sequence[bytes] | pa.LargeBinaryArray, positions: np.ndarray | None) -> None:
-        """Takes rows of a split, or their frames, with their positions."""
+    def add(
+        self,
+        split: str,
+        examples: Sequence[bytes] | pa.LargeBinaryArray | pa.RecordBatch,
+        positions: np.ndarray | None,
+    ) -> None:
+        """Takes rows of a split, serialized, as columns or as frames, with their positions."""
         assert positions is not None  # a shuffle has a seed
-        self._records[split].extend(unframe(records) if isinstance(records, pa.LargeBinaryArray) else records)
+        if isinstance(examples, pa.RecordBatch):
+            examples = encode(examples, self.features).to_pylist()
+        self._records[split].extend(unframe(examples) if isinstance(examples, pa.LargeBinaryArray) else examples)
         self._positions[split].append(positions)
 
     def finish(self) -> Packed:

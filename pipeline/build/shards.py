@@ -4,26 +4,29 @@ import contextlib
 import hashlib
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import IO, Any
 
 import numpy as np
 import pyarrow as pa
 
+from ..cores import cores
 from ..errors import DatasetError
-from ..formats.example_writer import encode
-from ..formats.features import describe_columns
+from ..formats.example_writer import RowEncoder, concat_batches, encode
+from ..formats.features import Feature, describe_columns
 from ..formats.manifest import Shard, StoredFile, stored_file
 from ..formats.paths import ShardName
 from ..formats.tfrecord import RecordWriter, read_records
-from ..formats.tfrecord_columns import frame_bytes, frame_sizes
+from ..formats.tfrecord_columns import frame, frame_bytes, frame_sizes
+from ..prepare.threads import ordered_map
 from ..storage import files
 from .journal import SegmentFile
-from .record_buffer import BatchBuffer, take_parts
+from .record_buffer import MOST, BatchBuffer, take_parts
 
 _READ_ROWS = 1000
 _ROW_GROUP = 1 << 16  # rows
-_FRAMES = 1 << 14  # records that are put in order at a time
+_FRAMES = 1 << 14  # records that are put in order, or encoded, at a time
 _FRAME_SCHEMA = pa.schema([("frame", pa.large_binary())])
 
 
@@ -39,35 +42,86 @@ def write_lines(root: str, path: str, lines: Sequence[bytes]) -> StoredFile | No
 
 
 class TfRecordShard:
-    """A shard of serialized tf.train.Examples, with an index of its records."""
+    """A shard of serialized tf.train.Examples, with an index of its records.
 
-    def __init__(self, root: str, name: ShardName) -> None:
+    Rows wait as columns, a fifth of what they take once they are encoded, and are encoded in their order; where they do
+    not fit in memory, or frames come between them, as frames, which are then put in order.
+    """
+
+    def __init__(self, root: str, name: ShardName, features: Mapping[str, Feature] | None = None) -> None:
+        """Opens the shard.
+
+        Args:
+          root: The generation's URI.
+          name: The shard's name.
+          features: What rows hold that come as columns.
+        """
         self._root = root
         self._name = name
         self._stack = contextlib.ExitStack()
         file = self._stack.enter_context(files.create(files.join(root, name.path)))
         self._writer = RecordWriter(file, "gzip" if name.gzip else None)
+        self._features = features or {}
+        self._columns: list[pa.RecordBatch] = []
+        self._size = 0
         self._waiting = BatchBuffer(_FRAME_SCHEMA)
+        self._framed = 0
         self._positions: list[np.ndarray] = []
 
-    def add(self, records: Sequence[bytes] | pa.LargeBinaryArray, positions: np.ndarray | None) -> None:
-        """Takes images, or frames of rows; those with positions wait until `finish`."""
-        if not isinstance(records, pa.LargeBinaryArray):
-            assert positions is None  # the plan has put images in order
-            self._writer.append(records)
-        elif positions is None:
-            self._writer.append_frames(frame_bytes(records), frame_sizes(records))
-        else:
-            self._waiting.append(pa.RecordBatch.from_arrays([records], schema=_FRAME_SCHEMA))
+    def add(
+        self, examples: Sequence[bytes] | pa.LargeBinaryArray | pa.RecordBatch, positions: np.ndarray | None
+    ) -> None:
+        """Takes images; or rows, as columns or as frames. What has positions waits until `finish`."""
+        if positions is not None:
             self._positions.append(positions)
+        if isinstance(examples, pa.RecordBatch):
+            self._columns.append(examples)
+            self._size += examples.nbytes
+            if self._size > MOST:
+                self._frame_columns()
+        elif isinstance(examples, pa.LargeBinaryArray):
+            self._frame_columns()
+            self._add_frames(examples)
+        else:
+            assert positions is None  # the plan has put images in order
+            self._writer.append(examples)
+
+    def _add_frames(self, frames: pa.LargeBinaryArray) -> None:
+        if self._positions:
+            self._framed += len(frames)
+            self._waiting.append(pa.RecordBatch.from_arrays([frames], schema=_FRAME_SCHEMA))
+        else:
+            self._write(frames)
+
+    def _frame_columns(self) -> None:
+        """Turns the columns that wait into frames."""
+        for frames in self._encode(np.arange(sum(map(len, self._columns)))):
+            self._add_frames(frames)
+
+    def _encode(self, order: np.ndarray) -> Iterator[pa.LargeBinaryArray]:
+        """The frames of all columns that wait, and then do no longer, in an order: int64 [rows]."""
+        if not len(order):
+            return
+        encoder = RowEncoder(concat_batches(self._columns), self._features)
+        self._columns, self._size = [], 0
+        threads = cores()
+        with ThreadPoolExecutor(threads, "encode") as pool:
+            parts = (order[begin : begin + _FRAMES] for begin in range(0, len(order), _FRAMES))
+            yield from ordered_map(pool, lambda rows: frame(encoder.encode(rows)), parts, 2 * threads)
+
+    def _write(self, frames: pa.LargeBinaryArray) -> None:
+        self._writer.append_frames(frame_bytes(frames), frame_sizes(frames))
 
     def finish(self) -> Shard:
         """Writes what waits, in the order of its positions, and closes the shard."""
-        if self._positions:
-            order = np.argsort(np.concatenate(self._positions), kind="stable")
-            for part in take_parts(self._waiting.table(), order, _FRAMES):
+        if self._framed:
+            self._frame_columns()
+            for part in take_parts(self._waiting.table(), self._order(), _FRAMES):
                 (frames,) = part["frame"].chunks
-                self._writer.append_frames(frame_bytes(frames), frame_sizes(frames))
+                self._write(frames)
+        elif self._columns:
+            for frames in self._encode(self._order()):
+                self._write(frames)
         self._waiting.close()
         sha256 = self._writer.finish()
         self._stack.close()
@@ -76,8 +130,15 @@ class TfRecordShard:
         offsets = np.asarray(self._writer.offsets).astype("<u8").tobytes()
         return Shard(stored, store(self._root, self._name.index_path, count, offsets))
 
+    def _order(self) -> np.ndarray:
+        """The order of the rows that wait."""
+        if not self._positions:
+            return np.arange(sum(map(len, self._columns)))
+        return np.argsort(np.concatenate(self._positions), kind="stable")
+
     def abandon(self, error: BaseException) -> None:
         """Leaves no file behind."""
+        self._columns = []
         self._waiting.close()
         with contextlib.suppress(type(error)):
             self._stack.__exit__(type(error), error, error.__traceback__)
@@ -163,10 +224,11 @@ class ShardSet:
         Args:
           root: The generation's URI.
           names: Split to the shard's name.
-          schema: The columns, for Parquet.
+          schema: The columns, of a table.
         """
+        features = {} if schema is None else describe_columns(schema)
         self._writers: dict[str, ShardWriter] = {
-            split: ParquetShard(root, name, schema) if name.format == "parquet" else TfRecordShard(root, name)
+            split: ParquetShard(root, name, schema) if name.format == "parquet" else TfRecordShard(root, name, features)
             for split, name in names.items()
         }
 

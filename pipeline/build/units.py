@@ -222,7 +222,8 @@ def _make_unit(
     tally = _Tally()
     packer: ShardSet | SegmentWriter
     if options.targets:
-        packer = SegmentWriter.of_unit(options.root, unit.index, list(unit.shards), options.targets)
+        schema = options.preparer.stored_schema
+        packer = SegmentWriter.of_unit(options.root, unit.index, list(unit.shards), options.targets, schema)
     else:
         packer = ShardSet(options.root, unit.shards, options.preparer.stored_schema)
     try:

@@ -8,7 +8,8 @@ million. For the format see `example_format`.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,17 +20,41 @@ from .example_format import BYTES, ENTRY, FEATURES, FLOATS, INTEGERS, ITEMS, KIN
 from .features import Feature, is_string
 
 _REPEATED = 8  # where a value occurs so often on average, each distinct one is encoded once
+_COMBINED = 16  # and so often, a combination of values of columns that follow each other
 _FEW = 64  # distinct values that are encoded one by one, since later batches hold them too
+_HEAD = 1024  # values that show whether a column's values repeat at all
+_TABLED = 1 << 16  # bytes up to which lengths are looked up in a table
 
 
 def with_dictionaries(batch: pa.RecordBatch) -> pa.RecordBatch:
-    """A batch whose columns of strings are dictionaries where values repeat: each distinct one is worked on once."""
-    columns = [_dictionary(column) if is_string(column.type) else column for column in batch.columns]
+    """A batch whose columns of strings and of int64 are dictionaries where values repeat: each is worked on once."""
+    columns = [_dictionary(column) if _is_discrete(column.type) else column for column in batch.columns]
     return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)
+
+
+def concat_batches(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
+    """Batches of the same columns as one, whether these are dictionaries in each or not.
+
+    Args:
+      batches: As `with_dictionaries` gives them; one at least.
+    """
+    columns = []
+    for parts in zip(*(batch.columns for batch in batches), strict=True):
+        if len({pa.types.is_dictionary(part.type) for part in parts}) > 1:
+            parts = tuple(part.dictionary_decode() if pa.types.is_dictionary(part.type) else part for part in parts)
+        columns.append(pa.concat_arrays(parts))
+    return pa.RecordBatch.from_arrays(columns, names=batches[0].schema.names)
+
+
+def _is_discrete(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_int64(kind) or is_string(kind))
 
 
 def _dictionary(column: pa.Array) -> pa.Array:
     """A column as a dictionary where its values repeat, else as it is."""
+    head = column[:_HEAD]
+    if len(column) > 2 * _HEAD and 16 * len(head.unique()) > 15 * _HEAD:
+        return column
     encoded = column.dictionary_encode()
     return encoded if _REPEATED * len(encoded.dictionary) <= len(column) else column
 
@@ -38,15 +63,104 @@ def encode(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> pa.LargeBi
     """The rows of a batch as serialized tf.train.Examples.
 
     Args:
-      batch: Columns of int64, float64 or float32, string or binary, dictionaries of strings, or lists of any of these
-        but dictionaries. A missing value has no entry.
+      batch: Columns of int64, float64 or float32, string or binary, dictionaries of strings or integers, or lists of
+        any of these but dictionaries. A missing value has no entry.
       features: The columns to take, and what they are.
     """
-    entries = [
-        _entries(name, KINDS[features[name].dtype], batch.column(name)) for name in sorted(features, key=str.encode)
-    ]
-    joined = _join(*entries)
-    return _join(_by_length(_lengths(joined), lambda length: _head(FEATURES, length)), joined)
+    return RowEncoder(batch, features).encode(slice(None))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """A column whose values are encoded one by one."""
+
+    name: str
+    kind: int
+    values: pa.Array
+
+    def encode(self, rows: slice | np.ndarray) -> pa.LargeBinaryArray:
+        return _entries_of(self.name, self.kind, _select(self.values, rows))
+
+
+@dataclass(frozen=True)
+class _Repeated:
+    """Columns that follow each other, by their distinct values, or combinations of values.
+
+    Attributes:
+      codes: int32 [rows], each row's position in `entries`.
+      entries: What stands for each.
+    """
+
+    codes: np.ndarray
+    entries: list[bytes]
+
+    def encode(self, rows: slice | np.ndarray) -> pa.LargeBinaryArray:
+        return self._array.take(pa.array(self.codes[rows]))
+
+    @functools.cached_property
+    def _array(self) -> pa.LargeBinaryArray:
+        return pa.array(self.entries, pa.large_binary())
+
+    def combine(self, other: "_Repeated") -> "_Repeated | None":
+        """This and what follows as one; None where their combinations are many."""
+        rows, count = len(self.codes), len(other.entries)
+        most = len(self.entries) * count
+        if most > 4 * rows:
+            return None
+        codes = self.codes * np.int32(count) + other.codes
+        occur = np.flatnonzero(np.bincount(codes, minlength=most))
+        if _COMBINED * len(occur) > rows:
+            return None
+        positions = np.zeros(most, np.int32)
+        positions[occur] = np.arange(len(occur))
+        ones, others = np.divmod(occur, count)
+        pairs = zip(ones.tolist(), others.tolist(), strict=True)
+        return _Repeated(positions[codes], [self.entries[one] + other.entries[at] for one, at in pairs])
+
+
+class RowEncoder:
+    """Writes rows of a batch as serialized tf.train.Examples, in any order.
+
+    What depends on values that repeat is made once, when it begins: then a row's bytes are put together from a few
+    parts, and nothing is copied to bring rows into an order.
+    """
+
+    def __init__(self, batch: pa.RecordBatch, features: Mapping[str, Feature]) -> None:
+        """Takes columns; for the arguments see `encode`."""
+        self._parts: list[_Column | _Repeated] = []
+        for name in sorted(features, key=str.encode):
+            part = _part(name, KINDS[features[name].dtype], batch.column(name))
+            last = self._parts[-1] if self._parts else None
+            both = last.combine(part) if isinstance(last, _Repeated) and isinstance(part, _Repeated) else None
+            self._parts[-1 if both else len(self._parts) :] = [both or part]
+
+    def encode(self, rows: slice | np.ndarray) -> pa.LargeBinaryArray:
+        """Some rows, by their positions, in the order in which these are given."""
+        entries = [part.encode(rows) for part in self._parts]
+        lengths = np.sum([_lengths(each) for each in entries], axis=0)
+        return _join(_by_length(lengths, lambda length: _head(FEATURES, length)), *entries)
+
+
+def _part(name: str, kind: int, column: pa.Array) -> _Column | _Repeated:
+    """A column, by its distinct values where they repeat."""
+    if pa.types.is_integer(column.type) or is_string(column.type):
+        column = _dictionary(column)
+    if not pa.types.is_dictionary(column.type):
+        return _Column(name, kind, column)
+    distinct = column.dictionary
+    if len(distinct) > _FEW:
+        entries = _entries_of(name, kind, distinct).to_pylist()
+    else:
+        entries = [_entry(name, kind, value) for value in distinct.to_pylist()]
+    codes = column.indices
+    if codes.null_count:
+        codes = codes.fill_null(len(entries))
+        entries.append(b"")
+    return _Repeated(np.asarray(codes), entries)
+
+
+def _select(column: pa.Array, rows: slice | np.ndarray) -> pa.Array:
+    return column[rows] if isinstance(rows, slice) else column.take(pa.array(rows))
 
 
 def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> bytes:
@@ -82,21 +196,8 @@ def _prefix_payload(name: str, kind: int, payload: bytes) -> bytes:
     return _prefix(name.encode(), kind, len(payload)) + payload
 
 
-def _entries(name: str, kind: int, column: pa.Array) -> pa.LargeBinaryArray:
-    """A column as entries of the feature map; empty, or null, where the value is missing."""
-    if pa.types.is_integer(column.type) or is_string(column.type):
-        column = _dictionary(column)
-    if pa.types.is_dictionary(column.type):
-        distinct = column.dictionary
-        if len(distinct) > _FEW:
-            return _entries_of(name, kind, distinct).take(column.indices)
-        entries = [_entry(name, kind, value) for value in distinct.to_pylist()]
-        return pa.array(entries, pa.large_binary()).take(column.indices)
-    return _entries_of(name, kind, column)
-
-
 def _entries_of(name: str, kind: int, column: pa.Array) -> pa.LargeBinaryArray:
-    """As `_entries`, of each value by itself."""
+    """A column as entries of the feature map; empty, or null, where the value is missing."""
     payloads = _payloads(kind, column)
     key = name.encode()
     prefixes = _by_length(_lengths(payloads), lambda length: _prefix(key, kind, length))
@@ -176,8 +277,14 @@ def _varint_lengths(numbers: np.ndarray) -> np.ndarray:
 
 def _by_length(lengths: np.ndarray, make: Callable[[int], bytes]) -> pa.LargeBinaryArray:
     """For each length what `make` gives for it; few lengths are distinct, so few calls are made."""
-    encoded = pa.array(lengths).dictionary_encode()
-    return pa.array(map(make, encoded.dictionary.to_pylist()), pa.large_binary()).take(encoded.indices)
+    if int(lengths.max(initial=0)) > _TABLED:
+        encoded = pa.array(lengths).dictionary_encode()
+        return pa.array(map(make, encoded.dictionary.to_pylist()), pa.large_binary()).take(encoded.indices)
+    counts = np.bincount(lengths)
+    occur = np.flatnonzero(counts)
+    positions = np.zeros(len(counts), np.int32)
+    positions[occur] = np.arange(len(occur))
+    return pa.array(map(make, occur.tolist()), pa.large_binary()).take(pa.array(positions[lengths]))
 
 
 def _join(*columns: pa.LargeBinaryArray) -> pa.LargeBinaryArray:

@@ -35,8 +35,8 @@ class SplitExamples:
     """Prepared examples of one split.
 
     Attributes:
-      examples: The examples, each serialized; the frames of these, of rows; or their columns, where these are what is
-        stored.
+      examples: The examples, each serialized; or the columns of rows, where these are not what is stored as
+        `example_writer.with_dictionaries` gives them; or rows' frames.
       positions: uint64 [examples], by which the unit's examples are sorted; None keeps their order.
       labels: Label to count; None where examples have no label that can be counted.
       hashes: The hash of each example's content, and its key: see `content_hashes`.

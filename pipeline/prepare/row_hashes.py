@@ -35,8 +35,8 @@ def hash_contents(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> np.
     """The hashes of rows: uint64 [rows, 2].
 
     Args:
-      batch: As for `example_writer.encode`. A column of strings may be a dictionary in one batch and none in another:
-        equal rows are equal all the same.
+      batch: As for `example_writer.encode`. A column may be a dictionary in one batch and none in another: equal rows
+        are equal all the same.
       features: The columns that count, and what they are.
     """
     hashes = np.zeros((2, len(batch)), np.uint64)
@@ -52,20 +52,28 @@ def hash_contents(batch: pa.RecordBatch, features: Mapping[str, Feature]) -> np.
 def _hash_column(name: str, feature: Feature, column: pa.Array) -> np.ndarray:
     """What each value of a column adds: uint64 [2, rows]."""
     salt = hashlib.blake2b(name.encode(), digest_size=16).digest()
+    if feature.dtype == "string" and not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    if not pa.types.is_dictionary(column.type):
+        hashes = _hash_values(salt, feature, column)
+        if column.null_count:
+            hashes[:, np.asarray(column.is_null())] = _digest(salt, [None]).T
+        return hashes
+    distinct = np.concatenate([_hash_values(salt, feature, column.dictionary), _digest(salt, [None]).T], axis=1)
+    codes = column.indices.fill_null(len(column.dictionary))
+    return np.take(distinct, np.asarray(codes), axis=1)
+
+
+def _hash_values(salt: bytes, feature: Feature, values: pa.Array) -> np.ndarray:
+    """A hash of each value, whatever a missing one gets: uint64 [2, values]."""
     if feature.dtype == "string":
-        column = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
-        values = _digest(salt, column.dictionary.cast(pa.large_binary()).to_pylist())
-        codes = np.asarray(column.indices.fill_null(len(values)))
-        return np.concatenate([values, _digest(salt, [None])]).T[:, codes]
+        return _digest(salt, values.cast(pa.large_binary()).to_pylist()).T
     if feature.dtype == "float32":
         with np.errstate(over="ignore"):
-            bits = np.asarray(pc.fill_null(column, 0)).astype(np.float32).view(np.uint32).astype(np.uint64)
+            bits = np.asarray(pc.fill_null(values, 0)).astype(np.float32).view(np.uint32).astype(np.uint64)
     else:
-        bits = np.asarray(pc.fill_null(column, 0)).astype(np.int64).view(np.uint64)
-    hashes = mix64(bits + np.frombuffer(salt, _WORDS).astype(np.uint64)[:, None])
-    if column.null_count:
-        hashes[:, np.asarray(column.is_null())] = _digest(salt, [None]).T
-    return hashes
+        bits = np.asarray(pc.fill_null(values, 0)).astype(np.int64).view(np.uint64)
+    return mix64(bits + np.frombuffer(salt, _WORDS).astype(np.uint64)[:, None])
 
 
 def _digest(salt: bytes, values: Iterable[bytes | None]) -> np.ndarray:

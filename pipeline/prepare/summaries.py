@@ -94,6 +94,8 @@ def _summarize(batch: pa.RecordBatch, spec: SummarySpec) -> Summary:
         values = pc.list_flatten(values)
     if spec.kind == "moments":
         return Moments.of(values)
+    if spec.kind != "counts" and pa.types.is_dictionary(values.type):
+        values = values.dictionary_decode()
     if spec.kind == "grouped":
         return GroupedMoments.of(values, batch.column(spec.key))
     if spec.kind == "quantiles":

@@ -1,7 +1,7 @@
 """How a range of a table is prepared, and a unit of ranges: whole batches of rows in, and as they are stored out."""
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 from ...transforms.columns import Vectorized, Where
 from ..formats import paths
 from ..formats.column_notes import merge
-from ..formats.example_writer import encode, with_dictionaries
+from ..formats.example_writer import concat_batches, with_dictionaries
 from ..formats.features import LABEL, Feature, describe_columns
-from ..formats.tfrecord_columns import frame
 from ..sources.file_content import PartReader
 from ..sources.join import JoinTable, joins_of
 from ..sources.listing import RecordRange
@@ -38,6 +37,7 @@ from .summaries import summarize
 from .threads import ordered_flat_map, ordered_map
 
 _PART = 1 << 15  # rows that a thread prepares at a time, however many a range holds
+_PART_BYTES = 32 << 20  # and of several ranges together, bytes of rows that are read
 
 
 @dataclass(frozen=True)
@@ -233,41 +233,56 @@ class TablePreparer:
 
     def prepare_part(self, record_range: RecordRange, rows: PreparedRows) -> Chunk:
         """The chunk of rows of a range, as `read` gives them."""
-        return self._store(record_range, self._to_stored(record_range, rows))
+        return self.prepare_parts([(record_range, rows)])
 
-    def _store(self, record_range: RecordRange, rows: PreparedRows) -> Chunk:
-        """Rows as they are stored, by split, and what is known of them."""
-        if record_range.duplicates:
-            is_first = ~np.isin(rows.numbers, np.frombuffer(record_range.duplicates, np.int64))
-            rows.leave_out(~is_first, DUPLICATE, record_range)
-            rows = rows.keep(is_first)
-        notes = merge(rows.notes, rounding_notes(rows.batch))
-        chunk = Chunk(
-            quarantined=rows.quarantined,
-            filtered=rows.filtered,
-            filtered_examples=rows.filtered_examples,
-            notes=notes,
-        )
+    def prepare_parts(self, parts: Sequence[tuple[RecordRange, PreparedRows]]) -> Chunk:
+        """One chunk of rows of some ranges, each prepared by itself."""
+        chunk = Chunk()
+        stored = []
+        for record_range, rows in parts:
+            rows = self._to_stored(record_range, rows)
+            if record_range.duplicates:
+                is_first = ~np.isin(rows.numbers, np.frombuffer(record_range.duplicates, np.int64))
+                rows.leave_out(~is_first, DUPLICATE, record_range)
+                rows = rows.keep(is_first)
+            chunk.quarantined += rows.quarantined
+            chunk.filtered += rows.filtered
+            chunk.filtered_examples += rows.filtered_examples
+            chunk.notes = merge(chunk.notes, merge(rows.notes, rounding_notes(rows.batch)))
+            if len(rows.batch):
+                stored.append((record_range.key, rows))
+        if stored:
+            self._store(chunk, stored)
+        return chunk
+
+    def _store(self, chunk: Chunk, parts: Sequence[tuple[str, PreparedRows]]) -> None:
+        """Adds rows as they are stored, by split, to a chunk, and what is known of them; by the keys of their files."""
+        batch = concat_batches([rows.batch for _, rows in parts])
+        codes = np.concatenate([rows.codes for _, rows in parts])
+        keys = pa.concat_arrays([_keys(key, rows.numbers) for key, rows in parts])
+        positions = None
+        if self.seed is not None:
+            positions = np.concatenate([hash_rows(key, rows.numbers, f"order{self.seed}") for key, rows in parts])
         for code, name in enumerate(self.steps.splits):
-            chosen = np.flatnonzero(rows.codes == code)
+            chosen = np.flatnonzero(codes == code)
             if not len(chosen):
                 continue
-            numbers = rows.numbers[chosen]
-            part = rows.batch if len(chosen) == len(rows.batch) else rows.batch.take(pa.array(chosen))
+            is_all = len(chosen) == len(batch)
+            part = batch if is_all else batch.take(pa.array(chosen))
             compact = with_dictionaries(part)
             chunk.splits[name] = SplitExamples(
-                frame(encode(compact, self.features)) if self.serialized else part,
-                None if self.seed is None else hash_rows(record_range.key, numbers, f"order{self.seed}"),
+                compact if self.serialized else part,
+                None if positions is None else positions[chosen],
                 _count_labels(part, self.features),
                 content_hashes(
-                    hash_contents(compact, self.features).astype(">u8").tobytes(), _keys(record_range.key, numbers)
+                    hash_contents(compact, self.features).astype(">u8").tobytes(),
+                    keys if is_all else keys.take(pa.array(chosen)),
                 ),
             )
             if name == self.statistics.split:
                 chunk.summaries = summarize(compact, self.statistics.summaries)
                 if self.statistics.columns:
                     chunk.analyzed = part.select(list(self.statistics.columns))
-        return chunk
 
     def _to_stored(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
         prepared = self.steps.prepare_rows(record_range, rows)
@@ -306,11 +321,26 @@ class TableWorker:
         if self._isolated:
             return ordered_flat_map(self._pool, self._isolated, ranges, self._window)
         parts = ordered_flat_map(self._pool, self._read, ranges, self._window)
-        return ordered_map(self._pool, lambda part: self._preparer.prepare_part(*part), parts, self._window)
+        return ordered_map(self._pool, self._preparer.prepare_parts, _together(parts), self._window)
 
     def _read(self, record_range: RecordRange) -> Iterator[tuple[RecordRange, PreparedRows]]:
         """The parts of a range, which several threads can then prepare."""
         return ((record_range, rows) for rows in self._preparer.read(record_range))
+
+
+def _together(parts: Iterable[tuple[RecordRange, PreparedRows]]) -> Iterator[list[tuple[RecordRange, PreparedRows]]]:
+    """Parts of ranges, as many together as are worth a thread: a range of wide rows has few of them."""
+    group: list[tuple[RecordRange, PreparedRows]] = []
+    count = size = 0
+    for record_range, rows in parts:
+        more = rows.batch.nbytes
+        if group and (count + len(rows.batch) > _PART or size + more > _PART_BYTES):
+            yield group
+            group, count, size = [], 0, 0
+        group.append((record_range, rows))
+        count, size = count + len(rows.batch), size + more
+    if group:
+        yield group
 
 
 def _cut(rows: PreparedRows) -> Iterator[PreparedRows]:

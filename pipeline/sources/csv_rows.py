@@ -5,6 +5,7 @@ import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -187,7 +188,8 @@ def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line:
     """
     array = np.frombuffer(text.data, np.uint8)
     rows = _RangeRows(array, form)
-    raw = pa.schema([(name, pa.binary()) for name in columns or text.names[:1]])
+    distinct = pa.dictionary(pa.int32(), pa.binary())
+    raw = pa.schema([(name, distinct) for name in columns or text.names[:1]])
     removed = rows.errors | _wrong_columns(rows, rows.errors, text.names, form)
     data = array[rows.keep(removed)].tobytes() if removed or len(rows.boundaries.blanks) else text.data
     batch, misfits = _parse(data, text.names, raw, replace(form, missing=()), quoted=True)
@@ -204,11 +206,17 @@ def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line:
         invalid_row=rows.row(int(invalid[0])).rstrip(b"\r\n") if len(invalid) else b"",
     )
     for name in columns:
-        strings = _clean(batch[name], form, True).view(pa.string())
-        values = strings.drop_null()
-        wheres = Wheres(uri, lines[np.asarray(strings.is_valid())])
-        looked.columns[name] = inference.collect(values, inference.classify(values), wheres)
+        strings = _clean(batch[name].dictionary, form, True).view(pa.string())
+        codes, valid = np.asarray(batch[name].indices), np.flatnonzero(np.asarray(strings.is_valid()))
+        values, counts = strings.drop_null(), np.bincount(codes, minlength=len(strings))[valid]
+        wheres = Wheres(uri, lines, partial(_first_row, codes, valid))
+        looked.columns[name] = inference.collect(values, inference.classify(values), wheres, counts)
     return looked
+
+
+def _first_row(codes: np.ndarray, valid: np.ndarray, position: int) -> int:
+    """The first row with one of the codes, by its position among those that are valid."""
+    return int(np.argmax(codes == valid[position]))
 
 
 def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:

@@ -5,7 +5,7 @@ number is one that is written in decimal, without a plus. Each kind of number ke
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -137,15 +137,18 @@ def _matches(values: pa.StringArray, pattern: str) -> np.ndarray:
     return np.asarray(pc.match_substring_regex(values, pattern))
 
 
-def collect(values: pa.StringArray, kinds: np.ndarray, wheres: "Wheres") -> Evidence:
+def collect(
+    values: pa.StringArray, kinds: np.ndarray, wheres: "Wheres", occurrences: np.ndarray | None = None
+) -> Evidence:
     """The evidence of a block's values.
 
     Args:
-      values: As for `classify`.
+      values: As for `classify`; in the order in which they first occur, where each stands for all that equal it.
       kinds: What that gave.
       wheres: Says where a value is.
+      occurrences: int64 [n], how often each occurs; None: once.
     """
-    counts = np.bincount(kinds, minlength=NONFINITE + 1)
+    counts = np.bincount(kinds, occurrences, NONFINITE + 1)  # as floats, below 2**53
     present = np.flatnonzero(counts).tolist()
     evidence = Evidence(Counter({kind: int(counts[kind]) for kind in present}))
     for kind in present:
@@ -185,14 +188,16 @@ class Wheres:
 
     Attributes:
       uri: The file.
-      lines: The line of each value.
+      lines: The line of each row.
+      row_of: Gives the row in which a value, by its position, first is; by default there is one in each.
     """
 
     uri: str
     lines: Sequence[int] | np.ndarray
+    row_of: Callable[[int], int] = int
 
     def __getitem__(self, position: int) -> str:
-        return f"{self.uri}, line {int(self.lines[position])}"
+        return f"{self.uri}, line {int(self.lines[self.row_of(position)])}"
 
 
 def _cell(values: pa.StringArray, position: int, wheres: Wheres) -> Cell:

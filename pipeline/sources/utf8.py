@@ -24,9 +24,9 @@ def invalid_bytes(data: np.ndarray) -> np.ndarray:
     Args:
       data: uint8 [n].
     """
-    valid = data < 0x80
-    if valid.all():
+    if data.max(initial=0) < 0x80:
         return np.zeros(0, np.int64)
+    valid = data < 0x80
     lengths = _LENGTHS[data]
     padded = np.append(data, np.zeros(3, np.uint8))
     for length in (2, 3, 4):

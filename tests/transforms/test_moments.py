@@ -169,6 +169,21 @@ def test_moments_refuse_text(of: Callable[[pa.Array], object]) -> None:
         of(pa.array(["1"]))
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([3, 3, -7, None, 2**62, 2**62, -(2**63)]),
+        pa.array([None, None], pa.int64()),
+        pa.array([5, 6, 5], pa.uint8()),
+        pa.array([0.5, -0.0, 0.0, None, math.nan, math.inf, 0.5]),
+    ],
+)
+def test_moments_of_dictionaries_are_those_of_their_values(values: pa.Array) -> None:
+    encoded = values.dictionary_encode()
+    assert Moments.of(encoded) == Moments.of(values)
+    assert Moments.of(encoded[1:]) == Moments.of(values[1:])  # whose first value may occur no more
+
+
 def test_moments_are_read_back_as_they_were() -> None:
     for values in (RNG.normal(size=100), np.array([2**62, -5]), np.zeros(0), np.array([np.nan, 5e-324])):
         moments = Moments.of(values)

@@ -15,6 +15,8 @@ from penstock.pipeline.build.global_shuffle import SegmentWriter, read_bucket
 from penstock.pipeline.build.record_buffer import BatchBuffer, RecordBuffer
 from penstock.pipeline.build.shards import ParquetShard, TfRecordShard
 from penstock.pipeline.formats import paths
+from penstock.pipeline.formats.example_writer import encode, with_dictionaries
+from penstock.pipeline.formats.features import describe_columns
 from penstock.pipeline.formats.paths import ShardName
 from penstock.pipeline.formats.tfrecord import read_records
 from penstock.pipeline.formats.tfrecord_columns import frame
@@ -94,6 +96,47 @@ def test_a_shard_and_a_segment_file_are_the_same_in_little_memory(tmp_path: Path
     assert [record for _, record in read_bucket(str(root), paths.unit_segments(0), ["train"], 0)["train"]] == [
         record for record, position in zip(RECORDS, POSITIONS.tolist(), strict=True) if position in first
     ]
+
+
+COLUMNS = pa.record_batch(
+    {
+        "a": [f"word {number % 3}" for number in range(500)],
+        "b": [number % 5 for number in range(500)],
+        "c": [None if number % 7 == 0 else number / 3 for number in range(500)],
+    }
+)
+
+
+@pytest.mark.parametrize("most", [record_buffer.MOST, 3000, 0])
+@pytest.mark.parametrize("kind", ["columns", "frames between"])
+@pytest.mark.parametrize("positions", [POSITIONS, None])
+def test_columns_are_written_as_their_records_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, kind: str, positions: np.ndarray | None
+):
+    monkeypatch.setattr(shards, "MOST", most)
+    monkeypatch.setattr(shards, "_FRAMES", 60)
+    features = describe_columns(COLUMNS.schema)
+    records = encode(COLUMNS, features)
+    shard = TfRecordShard(str(tmp_path), ShardName("train", 0, 1, False), features)
+    for begin in range(0, 500, 100):
+        part = slice(begin, begin + 100)
+        is_frames = kind == "frames between" and begin in (100, 400)
+        examples = frame(records[part]) if is_frames else with_dictionaries(COLUMNS[part])
+        shard.add(examples, None if positions is None else positions[part])
+    stored = shard.finish()
+    order = np.arange(500) if positions is None else np.argsort(positions)
+    assert list(read_records(str(tmp_path / stored.file.path))) == records.take(pa.array(order)).to_pylist()
+    assert (stored.file.examples, stored.index.bytes) == (500, 8 * 501)
+
+
+def test_a_segment_file_of_columns_is_that_of_their_records(tmp_path: Path):
+    written = []
+    records = encode(COLUMNS, describe_columns(COLUMNS.schema))
+    for folder, examples in (("columns", with_dictionaries(COLUMNS)), ("records", records.to_pylist())):
+        writer = SegmentWriter.of_unit(str(tmp_path / folder), 0, ["train"], 3, COLUMNS.schema)
+        writer.add("train", examples, POSITIONS)
+        written.append(writer.finish())
+    assert written[0] == written[1]
 
 
 @pytest.mark.parametrize("is_gzip", [False, True])

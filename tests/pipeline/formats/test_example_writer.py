@@ -9,7 +9,14 @@ import pyarrow as pa
 import pytest
 import tensorflow as tf
 
-from penstock.pipeline.formats.example_writer import encode, serialize, with_dictionaries
+from penstock.pipeline.formats.example_writer import (
+    RowEncoder,
+    _Repeated,
+    concat_batches,
+    encode,
+    serialize,
+    with_dictionaries,
+)
 from penstock.pipeline.formats.features import Feature, describe, describe_columns
 from penstock.pipeline.graph.savedmodel import example_spec
 
@@ -70,14 +77,19 @@ def varint(number: int) -> bytes:
 def encoded(batch: pa.RecordBatch) -> list[bytes]:
     features = describe_columns(batch.schema)
     records: list[bytes] = encode(batch, features).to_pylist()
-    assert encode(with_dictionaries(batch), features).to_pylist() == records
+    parts = [batch[: len(batch) // 3], batch[len(batch) // 3 :]]
+    compact = concat_batches([with_dictionaries(part) for part in parts])
+    assert encode(compact, features).to_pylist() == records
+    order = np.random.default_rng(len(batch)).permutation(len(batch))
+    assert RowEncoder(compact, features).encode(order).to_pylist() == [records[row] for row in order]
     return records
 
 
-def test_repeated_strings_become_dictionaries_and_others_do_not():
-    batch = pa.RecordBatch.from_pydict({"s": ["a", "b"] * 8, "t": list(map(str, range(16))), "n": [1] * 16})
+def test_repeated_strings_and_integers_become_dictionaries_and_others_do_not():
+    columns = {"s": ["a", "b"] * 8, "t": list(map(str, range(16))), "n": [1] * 16, "m": list(range(16))}
+    batch = pa.RecordBatch.from_pydict(columns)
     compact = with_dictionaries(batch)
-    assert [pa.types.is_dictionary(column.type) for column in compact.columns] == [True, False, False]
+    assert [pa.types.is_dictionary(column.type) for column in compact.columns] == [True, False, True, False]
     assert compact.to_pylist() == batch.to_pylist()
 
 
@@ -85,6 +97,30 @@ def test_repeated_strings_become_dictionaries_and_others_do_not():
 def test_many_distinct_values_are_encoded_as_few_are(distinct: int):
     values = [f"w{number % distinct}" * (number % distinct) for number in range(2000)]
     batch = pa.RecordBatch.from_pydict({"s": [None, *values], "n": [*range(distinct), *[3] * (2001 - distinct)]})
+    assert encoded(batch) == expected(batch)
+
+
+def test_columns_of_few_values_that_follow_each_other_are_encoded_together():
+    generator = np.random.default_rng(5)
+    few = {name: generator.integers(count, size=3000) for name, count in (("a", 3), ("b", 4), ("c", 5), ("e", 60))}
+    columns = {name: pa.array(values, mask=values == 2) for name, values in few.items()}
+    batch = pa.record_batch(columns | {"d": pa.array(generator.normal(size=3000))})
+    encoder = RowEncoder(batch, describe_columns(batch.schema))
+    assert [len(part.entries) for part in encoder._parts if isinstance(part, _Repeated)] == [3 * 4 * 5, 60]
+    assert encoded(batch) == expected(batch)
+
+
+def test_columns_whose_combinations_are_many_are_encoded_apart():
+    values = np.random.default_rng(6).integers(90, size=(2, 3000))
+    batch = pa.record_batch({"a": pa.array(values[0]), "b": pa.array(values[1])})
+    encoder = RowEncoder(batch, describe_columns(batch.schema))
+    assert [len(part.entries) for part in encoder._parts if isinstance(part, _Repeated)] == [90, 90]
+    assert encoded(batch) == expected(batch)
+
+
+@pytest.mark.parametrize("length", [1 << 16, (1 << 16) - 40])
+def test_long_values_among_short_ones(length: int):
+    batch = pa.record_batch({"x": pa.array(["a", "b" * length, "c" * 3] * 7)})
     assert encoded(batch) == expected(batch)
 
 

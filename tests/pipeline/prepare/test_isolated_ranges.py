@@ -81,8 +81,9 @@ def ranges_and_preparer(table: Path, step: Any, source: Any = None) -> tuple[lis
     return listing.ranges, TablePreparer(steps, STORED, True, 0, StatisticsSpec("train"))
 
 
-def rows(chunks: list[Any]) -> list[tuple[str, bytes]]:
-    return [(name, each) for chunk in chunks for name, split in chunk.splits.items() for each in split.examples]
+def rows(chunks: list[Any]) -> list[tuple[str, Any]]:
+    splits = [split for chunk in chunks for split in chunk.splits.items()]
+    return [(name, row) for name, split in splits for row in split.examples.to_pylist()]
 
 
 def isolate(ranges: list[RecordRange], preparer: TablePreparer) -> list[Any]:

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 
 from penstock.pipeline import Csv
-from penstock.pipeline.formats.tfrecord_columns import unframe
+from penstock.pipeline.formats.example_writer import encode
+from penstock.pipeline.formats.features import describe_columns
 from penstock.pipeline.prepare import tables
 from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.prepare.summaries import SummarySpec
@@ -20,8 +21,9 @@ SPEC = SummarySpec("moments", "n")
 
 
 @pytest.fixture
-def prepared(tmp_path: Path) -> Any:
-    """Two ranges of 300 rows in all, of which a half trains."""
+def prepared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Three ranges of 109, 95 and 96 rows, of which a half trains; the last two are a chunk together."""
+    monkeypatch.setattr(tables, "_PART", 200)
     rows = "".join(f"{number},{'cat' if number % 3 else 'dog'}\n" for number in range(300))
     (tmp_path / "a.csv").write_text("n,label\n" + rows)
     listing = Csv("a.csv").find(str(tmp_path), 1 << 10)
@@ -44,7 +46,7 @@ def values(chunks: list[Any], split: str, name: str) -> list[Any]:
 
 def test_every_row_is_in_one_split_in_the_order_of_the_file(prepared: Any):
     chunks = prepared()
-    assert len(chunks) > 1
+    assert [chunk.read for chunk in chunks] == [109, 95 + 96]
     train, test = values(chunks, "train", "n"), values(chunks, "test", "n")
     assert train == sorted(train)
     assert test == sorted(test)
@@ -80,7 +82,9 @@ def test_rows_have_positions_where_they_are_shuffled(prepared: Any):
 def test_rows_may_be_stored_as_examples(prepared: Any):
     from tensorflow.core.example.example_pb2 import Example
 
-    examples = [record for part in prepared(serialized=True) for record in unframe(part.splits["train"].examples)]
+    compact = [part.splits["train"].examples for part in prepared(serialized=True)]
+    assert all(pa.types.is_dictionary(batch.schema.field("label").type) for batch in compact)
+    examples = [record for batch in compact for record in encode(batch, describe_columns(STORED)).to_pylist()]
     numbers = [Example.FromString(record).features.feature["n"].int64_list.value[0] for record in examples]
     assert numbers == values(prepared(), "train", "n")
 
