@@ -38,6 +38,7 @@ from .planning import identity, plan_file, step_configs
 from .planning.costs import Costs, Work, estimate
 from .planning.cut import cut_scans, reference_nanoseconds
 from .planning.delta import Overlap, Pieces, Takeover, find_stored
+from .planning.forgotten import NOTHING, Forgotten, read_forgotten
 from .planning.measure import measure
 from .planning.payloads import PayloadHasher
 from .planning.plan import Plan, make_plan
@@ -73,6 +74,7 @@ class RunRequest:
       drift: How far the new generation may be from the current one; None: however far.
       limit: How many examples to take, for a first try; None: all.
       full: Whether units must be laid out as if there were no earlier generation.
+      forget: What is to be forgotten, beside what earlier runs were told.
     """
 
     recipe: LoadedRecipe
@@ -86,6 +88,7 @@ class RunRequest:
     drift: DriftLimits | None = None
     limit: int | None = None
     full: bool = False
+    forget: Forgotten = NOTHING
 
     @property
     def worker_threads(self) -> int:
@@ -106,6 +109,7 @@ class PlannedRun:
       shape_id: A hash of all but the input's pieces that shapes what becomes of one.
       reuse: What is taken over from the current generation; None: nothing.
       anew: Why nothing is, in words; empty where there is no such generation, or it is what would come out.
+      forgotten: What is to be forgotten.
     """
 
     plan: Plan
@@ -116,6 +120,7 @@ class PlannedRun:
     shape_id: str
     reuse: "Reuse | None" = None
     anew: str = ""
+    forgotten: Forgotten = NOTHING
 
     @property
     def whole_examples(self) -> int:
@@ -155,20 +160,29 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
     current = Pointer.read(request.output)
     if request.limit is not None and current is not None:
         _expect_sample(request.output)
+    forgotten = request.forget | read_forgotten(request.output)
     with shipped(request.recipe.module, request.recipe.own):
         root = files.absolute(request.input)
         hash_payloads = _in_folder(request, hasher) if hasher else None
         new_plan = make_plan(
-            request.recipe.recipe, root, request.worker_threads, request.isolate, hash_payloads, request.limit
+            request.recipe.recipe,
+            root,
+            request.worker_threads,
+            request.isolate,
+            hash_payloads,
+            request.limit,
+            forgotten,
         )
     if request.drift:
         drift.expect_schema(request.output, current, new_plan.table_schema, new_plan.features)
     warnings = list(new_plan.inventory.warnings)
     if new_plan.table_schema is not None:
         warnings += drift.compare_columns(request.output, current, new_plan.table_schema)
+    warnings = forgotten.hide(warnings, of_table=new_plan.table_schema is not None)
     content = identity.content_id(request.recipe, new_plan.inventory.digest, request.limit)
     shape = identity.shape_id(request.recipe, new_plan)
-    return _on_current(request, PlannedRun(new_plan, content, current, warnings, content, shape))
+    full = PlannedRun(new_plan, content, current, warnings, content, shape, forgotten=forgotten)
+    return _on_current(request, full)
 
 
 def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
@@ -559,6 +573,9 @@ def prepare(request: RunRequest, planned: PlannedRun, analysis: "Analysis") -> "
             delta=delta,
             own=own,
             versions=versions,
+            forgotten=stored_file(paths.FORGOTTEN, planned.forgotten.encode(), len(planned.forgotten))
+            if planned.forgotten
+            else None,
         ),
         order=plan.units.largest_first(),
     )
@@ -630,6 +647,8 @@ def begin(job: "Job", planned: PlannedRun, before: "FinishedUnits") -> StoredFil
     ):
         if not count and before.has_file(path):
             files.remove_files([files.join(root, path)])
+    if planned.forgotten:
+        files.write_bytes(files.join(root, paths.FORGOTTEN), planned.forgotten.encode())
     inventory.quarantined.write(files.join(root, paths.PLAN_QUARANTINE))
     write_lines(root, paths.PLAN_FILTERED, [example.to_line() for example in inventory.filtered_examples])
     return units.keep(root, inventory.versions)
@@ -663,7 +682,12 @@ def find_units(planned: PlannedRun, damaged: Sequence[str]) -> list[int] | None:
     """
     if planned.plan.targets:
         return None
-    owners = {paths.PLAN_QUARANTINE: -1, paths.PLAN_FILTERED: -1, paths.INPUTS: -1}  # `begin` writes them
+    owners = {
+        paths.PLAN_QUARANTINE: -1,
+        paths.PLAN_FILTERED: -1,
+        paths.INPUTS: -1,
+        paths.FORGOTTEN: -1,
+    }  # `begin` writes them
     for unit in planned.plan.units.units:
         owners |= dict.fromkeys(paths.unit_files(unit.index), unit.index)
         for shard in unit.shards.values():

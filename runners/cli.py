@@ -137,6 +137,11 @@ class _RunCommand(click.Command):
 @click.option(
     "--full", is_flag=True, help="Lay all out as if there were no earlier generation; what is stored is taken over."
 )
+@click.option(
+    "--forget",
+    metavar="FILE",
+    help="Leave these examples out, a key a line, in this run and in all that follow, and name them nowhere.",
+)
 @click.option("--isolate", is_flag=True, help="Decode in processes of their own: survives decoders that hang or die.")
 @click.option(
     "--timeout",
@@ -185,6 +190,7 @@ def run(
     max_share_shift: float | None,
     limit: int | None,
     full: bool,
+    forget: str | None,
     isolate: bool,
     timeout: float,
     single_writer: bool,
@@ -212,6 +218,7 @@ def run(
         process.expect_preparing()
         _quiet_libraries()
         from ..pipeline.job import RunRequest, check_budget, plan, preview
+        from ..pipeline.planning.forgotten import NOTHING, Forgotten
         from ..pipeline.planning.prices import Prices
         from ..pipeline.planning.recipe import load_recipe
         from . import report, terminal
@@ -248,6 +255,7 @@ def run(
             ),
             limit,
             full,
+            NOTHING if forget is None else Forgotten.read_keys(forget),
         )
         if dry_run:
             warnings = check_engine(engine, request)

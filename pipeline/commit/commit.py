@@ -105,6 +105,7 @@ class CommitOptions(Carrying):
       replaces: The pointer when the run began.
       superseded: SHA-256 of a manifest of the generation that is there and is to be made again; None: there is none.
       inputs: The file with what the units read; None until it is written.
+      forgotten: The file with digests of what is to be forgotten; None where that is nothing.
       drift: How far the values may be from the current generation's; None: however far.
       identity: What the generation is compared with later runs by.
       delta: What it takes over from another one; None: nothing.
@@ -123,6 +124,7 @@ class CommitOptions(Carrying):
     replaces: Pointer | None
     superseded: str | None = None
     inputs: StoredFile | None = None
+    forgotten: StoredFile | None = None
     drift: DriftLimits | None = None
     identity: Identity | None = None
     delta: DeltaEntry | None = None
@@ -283,7 +285,9 @@ def commit(options: CommitOptions) -> Manifest:
         statistics=StatisticsEntry(stored[paths.STATISTICS], options.statistics, stored[paths.VALUES]),
         duplicates=_duplicates_entry(equal, stored.get(paths.DUPLICATES)),
         units=UnitsEntry(
-            replace(stored[paths.JOURNALS], examples=len(journals)), options.inputs.within(options.generation_id)
+            replace(stored[paths.JOURNALS], examples=len(journals)),
+            options.inputs.within(options.generation_id),
+            options.forgotten.within(options.generation_id) if options.forgotten else None,
         ),
         croissant=CroissantEntry(stored[paths.CROISSANT], stored[paths.CHECKSUMS]),
         identity=options.identity,

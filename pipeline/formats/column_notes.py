@@ -4,7 +4,7 @@ What is seen in images is counted alike: `transforms.observations` tells of kind
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 LEFT_OUT = "left_out"  # a key or a feature that the table's schema has not
 OVERFLOW = "overflow"  # a number beyond float32's range, which became a missing value
@@ -66,7 +66,11 @@ def merge_all(parts: Iterable[Notes]) -> dict[tuple[str, str], ColumnNote]:
 
 def describe_notes(notes: Notes) -> list[str]:
     """What to warn of, by column; nothing of notes that are none of this module's."""
-    of_columns = {name: note for name, note in notes.items() if name[0] in _WORDS and note.count}
+    of_columns = {
+        name: note if note.example else replace(note, example="one that is not shown")
+        for name, note in notes.items()
+        if name[0] in _WORDS and note.count
+    }
     told = {name: note for name, note in of_columns.items() if _is_worth_telling(*name, notes)}
     by_column = sorted(told.items(), key=lambda item: (item[0][1], item[0][0]))
     counts = {column: note.count for (code, column), note in told.items() if code == LEFT_OUT}

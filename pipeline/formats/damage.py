@@ -23,6 +23,8 @@ def all_files(dataset: str, manifest: Manifest) -> Iterator[StoredFile]:
     if manifest.units is None:
         return
     yield manifest.units.inputs
+    if manifest.units.forgotten:
+        yield manifest.units.forgotten
     yield manifest.units.journals
     try:
         for line in read_stored(dataset, manifest.units.journals).splitlines():

@@ -178,19 +178,23 @@ class UnitsEntry:
     Attributes:
       journals: The file with the journal of each unit, which lists what else is kept of it.
       inputs: The file with what each unit read.
+      forgotten: The file with digests of what the dataset is to forget; None where that is nothing.
     """
 
     journals: StoredFile
     inputs: StoredFile
+    forgotten: StoredFile | None = None
 
     @classmethod
     def read(cls, entry: JsonObject) -> "UnitsEntry":
         """Reads an entry."""
-        return cls(StoredFile.read(entry, "lines"), StoredFile.read(entry.object("inputs")))
+        forgotten = StoredFile.read(entry.object("forgotten"), "lines") if "forgotten" in entry.fields else None
+        return cls(StoredFile.read(entry, "lines"), StoredFile.read(entry.object("inputs")), forgotten)
 
     def to_json(self) -> dict[str, Any]:
         """The units' entry."""
-        return self.journals.to_json("lines") | {"inputs": self.inputs.to_json()}
+        entry = self.journals.to_json("lines") | {"inputs": self.inputs.to_json()}
+        return entry | ({"forgotten": self.forgotten.to_json("lines")} if self.forgotten else {})
 
 
 @dataclass(frozen=True)

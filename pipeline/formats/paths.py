@@ -15,6 +15,7 @@
         quarantine/plan.jsonl  quarantine/unit-<unit>.jsonl
         filtered/plan.jsonl  filtered/unit-<unit>.jsonl
         units/journals.jsonl  units/inputs.arrow        what later runs need: what each unit read, and what came out
+        units/forgotten.txt                             digests of what the dataset is to forget
         units/<unit>.{arrow,summaries,accumulators}     its examples' hashes, and its part of the statistics
         _work/                                        plan and journals of a run; gone after the commit
 
@@ -44,6 +45,7 @@ PLAN_FILTERED = "filtered/plan.jsonl"
 KEPT = "units"
 JOURNALS = "units/journals.jsonl"
 INPUTS = "units/inputs.arrow"
+FORGOTTEN = "units/forgotten.txt"
 WORK = "_work"
 PLAN = "_work/plan.arrow"
 NOMINAL = "_work/nominal.arrow"

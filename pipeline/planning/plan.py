@@ -42,6 +42,7 @@ from . import sample
 from .cut import SplitCut, count_units, cut_new_ranges, cut_new_references, cut_ranges, cut_scans
 from .delta import Cut
 from .duplicates import mark_duplicates
+from .forgotten import NOTHING, Forgotten
 from .limit import limit_ranges
 from .payloads import PayloadHasher
 from .plan_file import PlannedUnits, Unit, of_ranges
@@ -134,6 +135,7 @@ def make_plan(
     timeout: float | None = None,
     hasher: PayloadHasher | None = None,
     limit: int | None = None,
+    forgotten: Forgotten = NOTHING,
 ) -> Plan:
     """Lists the input, assigns splits, tries a few examples, and cuts units.
 
@@ -144,13 +146,14 @@ def make_plan(
       timeout: Seconds that an image may take in a process of its own; None tries them in this one.
       hasher: Hashes the payloads of many images, where duplicates are left out; None: they are hashed here.
       limit: How many examples to take, from all over the input; None: all.
+      forgotten: What is to be forgotten.
 
     Raises:
       RequestError: the recipe does not fit the input.
     """
     if isinstance(recipe.source, Images | ImageJoin):
-        return _plan_images(recipe, recipe.source, root, threads, timeout, hasher, limit)
-    return _plan_table(recipe, recipe.source, root, threads, timeout, limit)
+        return _plan_images(recipe, recipe.source, root, threads, timeout, hasher, limit, forgotten)
+    return _plan_table(recipe, recipe.source, root, threads, timeout, limit, forgotten)
 
 
 def _plan_images(
@@ -161,10 +164,13 @@ def _plan_images(
     timeout: float | None,
     hasher: PayloadHasher | None,
     limit: int | None,
+    forgotten: Forgotten,
 ) -> Plan:
     """The plan of images: every reference is listed, and a unit holds one split."""
-    selection = select(recipe, source, root, threads, hasher, limit)
+    selection = select(recipe, source, root, threads, hasher, limit, forgotten)
     joined = selection.table.schema
+    if forgotten:
+        joined = replace(joined, reasons={})  # which show values
     steps = ImageSteps(source.decode, recipe.prepare, recipe.encode, joined, source.max_bytes)
     taken = sample.take(steps, selection.first(recipe.statistics, sample.TRIED), timeout)
     counts = count_units(selection.splits, recipe.shards, taken.example_bytes)
@@ -234,13 +240,23 @@ def _warn_of_bars(steps: Sequence[object]) -> list[str]:
 
 
 def _plan_table(
-    recipe: Recipe, source: RecordSource, root: str, threads: int, timeout: float | None, limit: int | None
+    recipe: Recipe,
+    source: RecordSource,
+    root: str,
+    threads: int,
+    timeout: float | None,
+    limit: int | None,
+    forgotten: Forgotten,
 ) -> Plan:
     """The plan of a table: its files are cut into ranges, and a unit holds all splits."""
     _check_fits_table(recipe, timeout)
     if isinstance(recipe.shards, Mapping):
         raise RequestError("Recipe(shards=...): expected one number for rows of a table: a unit holds all splits")
     listing = _find_ranges(source, root, None if limit else recipe.shards)
+    listing.ranges = forgotten.mark(listing.ranges) if forgotten else listing.ranges
+    if any(record_range.forgotten for record_range in listing.ranges):  # reasons and warnings show values
+        listing.schema = replace(listing.schema, reasons={})
+        listing.warnings = forgotten.hide(listing.warnings, of_table=True)
     limits: dict[int, int] = {}
     if limit is not None:
         listing.ranges, limits, sampled = limit_ranges(source, listing.schema, listing.ranges, recipe.split_rule, limit)
@@ -290,7 +306,7 @@ def _plan_table(
     return Plan(
         inventory=Inventory(
             read=sum(record_range.rows for record_range in listing.ranges) if known else -1,
-            digest=hashlib.sha256(listing.digest.encode()).hexdigest(),
+            digest=forgotten.with_digest(hashlib.sha256(listing.digest.encode()).hexdigest()),
             warnings=[*listing.warnings, *warnings],
             versions=listing.versions,
         ),

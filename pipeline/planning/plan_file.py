@@ -35,7 +35,7 @@ _TEXT, _WHOLE = pa.string(), pa.int64()
 _RANGES = pa.schema(
     [("uri", _TEXT), ("key", _TEXT)]
     + [(name, _WHOLE) for name in ("begin", "end", "first_row", "rows", "size", "first_line")]
-    + [("source", _TEXT), ("root", _TEXT), ("duplicates", pa.binary())]
+    + [("source", _TEXT), ("root", _TEXT), ("duplicates", pa.binary()), ("forgotten", pa.binary())]
     + [(name, _WHOLE) for name in ("number", "file_begin", "file_end")]
     + [("by_lines", pa.bool_())],
     metadata={"kind": "Range"},

@@ -29,6 +29,7 @@ from ..splits.rules import DUPLICATE, NOT_LISTED, ByGlob, ByHash, ByList, ByPath
 from ..storage import files
 from . import payloads
 from .cut import SplitTotals
+from .forgotten import NOTHING, Forgotten
 from .limit import limit_references
 from .payloads import CONTENTS, PayloadHasher, hash_here
 from .recipe import Recipe, SplitRule
@@ -126,6 +127,7 @@ def select(
     threads: int,
     hasher: PayloadHasher | None = None,
     limit: int | None = None,
+    forgotten: Forgotten = NOTHING,
 ) -> Selection:
     """Lists the source and gives every example its split and its position.
 
@@ -136,11 +138,12 @@ def select(
       threads: How many payloads to hash at a time, where duplicates are to be left out.
       hasher: Hashes many payloads; None: they are hashed here, however many.
       limit: How many examples to take; None: all.
+      forgotten: What is to be forgotten.
 
     Raises:
       RequestError: nothing is found, or the recipe's rules do not fit what is there.
     """
-    listing = source.find(root)
+    listing = source.find(root, forgotten.find if forgotten else None)
     table, rule = listing.table, recipe.split_rule
     fitted, names, warnings = _place(table, rule, f"order{recipe.seed}" if recipe.shuffle else None, root)
     if limit is not None:
@@ -148,6 +151,7 @@ def select(
         warnings.append(limit_references(table, limit, examples, by_key=not recipe.shuffle))
     lists = [(path, files.describe(files.join(root, path))) for path in rule.files()]
     digest = hashlib.sha256((listing.digest + digest_files(lists)).encode()).hexdigest()
+    digest = forgotten.with_digest(digest)
     contradictions = _leave_out_duplicates(table, threads, digest, hasher) if recipe.deduplicate else []
     if recipe.deduplicate and rule.names() is None:
         names = _drop_empty_splits(table, names)
@@ -160,7 +164,7 @@ def select(
         quarantined=QuarantineFile(table.quarantined()),
         filtered=filtered,
         filtered_examples=filtered_examples,
-        warnings=[*listing.warnings, *warnings, *missing, *contradictions],
+        warnings=forgotten.hide([*listing.warnings, *warnings, *missing, *contradictions], of_table=False),
     )
     _check_splits({name: totals.examples for name, totals in splits.items()}, inventory, recipe)
     return Selection(inventory, splits, table, fitted, by_key=not recipe.shuffle)

@@ -19,7 +19,8 @@ from ..formats.features import LABEL, Feature, describe_columns
 from ..sources.file_content import PartReader
 from ..sources.join import JoinTable, joins_of
 from ..sources.listing import RecordRange
-from ..sources.record_source import RecordSource, Rows, first_rows, stream_rows, with_parts
+from ..sources.quarantine import FORGOTTEN
+from ..sources.record_source import RecordSource, Rows, first_rows, stream_rows, with_parts, without_rows
 from ..sources.table_schema import TableSchema
 from ..splits.columns import Strata, columns_of
 from ..splits.hashing import hash_rows
@@ -76,6 +77,8 @@ class TableSteps:
 
     def _stream(self, record_range: RecordRange) -> Iterator[Rows]:
         rows = stream_rows(self.source, record_range, self.schema)
+        if record_range.forgotten:
+            rows = (without_rows(part, np.frombuffer(record_range.forgotten, np.int64), FORGOTTEN) for part in rows)
         return first_rows(rows, self.limits[record_range.number]) if self.limits else rows
 
     def prepare_rows(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:

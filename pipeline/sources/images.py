@@ -21,7 +21,7 @@ from .file_patterns import EXPECTED_FILE, check_patterns, digest_files
 from .masks import MaskRule, fields_of, find_masks
 from .record_source import RecordSource
 from .reference_lists import References
-from .references import NOT_A_FILE, FileListing, ImageListing, ReferenceTable, forms
+from .references import NOT_A_FILE, FileListing, Forget, ImageListing, ReferenceTable, forms
 
 _BESIDE = "{dir}/"  # begins the template of a mask that lies beside its image
 
@@ -124,8 +124,12 @@ class Images:
     def _mask_rule(self) -> MaskRule | None:
         return MaskRule(self.mask, self.parts) if self.mask is not None else None
 
-    def find(self, root: str) -> ImageListing:
+    def find(self, root: str, forget: Forget | None = None) -> ImageListing:
         """Lists the images and pairs each with its label and mask.
+
+        Args:
+          root: The input folder.
+          forget: Tells which keys are to be forgotten; None: none are.
 
         Raises:
           RequestError: a pattern matches nothing, or labels or masks are ambiguous.
@@ -133,6 +137,8 @@ class Images:
         table = ReferenceTable()
         listing = self._list(root)
         table.add(replace(listing, batches=map(self._labelled, listing.batches)))
+        if forget:
+            table.forget(forget)
         warnings = [*listing.warnings]
         lists = [self.label.path] if isinstance(self.label, key_lists.KeyList) else []
         if isinstance(self.label, key_lists.KeyList):
@@ -246,7 +252,8 @@ def _label_by_list(table: ReferenceTable, labels: key_lists.KeyList, root: str) 
 def _leave_out_what_is_no_file(table: ReferenceTable) -> list[str]:
     """Filters what matches and cannot be read; returns a warning of it."""
     ((count, key, kind),) = table.database.rows(
-        f"SELECT count(*), min(key), arg_min(message, key) FROM files WHERE code = '{NOT_A_FILE}'"
+        "SELECT count(*), min(key), arg_min(message, key) FROM files ANTI JOIN left_out USING (rid) "
+        f"WHERE files.code = '{NOT_A_FILE}'"
     )
     if not count:
         return []

@@ -31,7 +31,7 @@ from .listing import RecordListing, RecordRange
 from .names import NAMES, USABLE, aliases, find_named
 from .quarantine import LISTED, FilteredExample, QuarantinedExample
 from .record_source import RecordSource, Rows, concat_rows, stream_rows, with_parts
-from .references import ImageListing, ReferenceTable, forms
+from .references import Forget, ImageListing, ReferenceTable, forms
 from .row_boundaries import Dialect
 from .table_schema import TableSchema
 
@@ -227,13 +227,17 @@ class ImageJoin:
         """Which of the tables that are joined to the images it is, from 1."""
         return self.left._number + 1 if isinstance(self.left, ImageJoin) else 1
 
-    def find(self, root: str) -> ImageListing:
+    def find(self, root: str, forget: Forget | None = None) -> ImageListing:
         """Lists the images, each with its row's columns.
+
+        Args:
+          root: The input folder.
+          forget: Tells which keys are to be forgotten; None: none are.
 
         Raises:
           RequestError: the images or the table are not as they should be.
         """
-        listing = self.left.find(root)
+        listing = self.left.find(root, forget)
         right = self.right.source.find(root, _RANGE_BYTES)
         check_key(right.schema.columns, self.right.key, "the joined table")
         schema = _without_key(right.schema, self.right.key)

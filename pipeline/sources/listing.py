@@ -47,6 +47,7 @@ class RecordRange:
       source: In a union, the name of the table that it belongs to; in one of unions, a line for each.
       root: In a join, the input folder, from which the joined table is read.
       duplicates: The numbers of rows that are left out since they equal an earlier one: int64, as bytes.
+      forgotten: The numbers of rows that are to be forgotten, likewise; there may be rows of other ranges among them.
       number: Its number among all ranges of a plan.
       file_begin: Of a nominal range, and of one by lines, where the rows of its file begin; -1 elsewhere.
       file_end: Of these, where they end; -1 elsewhere.
@@ -69,6 +70,7 @@ class RecordRange:
     source: str = ""
     root: str = ""
     duplicates: bytes = b""
+    forgotten: bytes = b""
     number: int = -1
     file_begin: int = -1
     file_end: int = -1

@@ -95,6 +95,7 @@ def first_of_each(examples: Iterable[QuarantinedExample]) -> dict[str, str]:
     return found
 
 
+FORGOTTEN = "forgotten"  # the reason by which examples are filtered that are to be named nowhere
 LISTED = 10_000  # examples of one reason that a file of filtered examples lists
 
 

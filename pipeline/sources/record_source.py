@@ -128,6 +128,35 @@ def first_rows(parts: Iterator[Rows], count: int) -> Generator[Rows]:
             return
 
 
+def without_rows(rows: Rows, numbers: np.ndarray, reason: str) -> Rows:
+    """Rows without some of them: these are counted as filtered, and named nowhere.
+
+    Args:
+      rows: The rows.
+      numbers: int64, the numbers of those that are to go; other rows' may be among them.
+      reason: Why they are.
+    """
+    gone = np.isin(rows.numbers, numbers)
+    left_out = set(numbers.tolist())
+    if not gone.any() and left_out.isdisjoint(row_numbers(rows).tolist()):
+        return rows
+    problems = [each for each in rows.problems if _row_number(each.key) not in left_out]
+    filtered = [each for each in rows.filtered_examples if _row_number(each.key) not in left_out]
+    counts = Counter(rows.filtered)
+    counts.subtract(Counter(each.reason for each in rows.filtered_examples) - Counter(each.reason for each in filtered))
+    lost = len(rows.problems) - len(problems) + len(rows.filtered_examples) - len(filtered)
+    counts[reason] += int(gone.sum()) + lost
+    return replace(
+        rows,
+        batch=rows.batch.filter(pa.array(~gone)),
+        numbers=rows.numbers[~gone],
+        problems=problems,
+        filtered=+counts,
+        filtered_examples=filtered,
+        notes={name: replace(note, example="", place=("", 0)) for name, note in rows.notes.items()},
+    )
+
+
 def row_numbers(rows: Rows) -> np.ndarray:
     """The numbers of the rows that were read, in order, but for those filtered beyond what is listed: int64."""
     keys = [each.key for each in rows.problems] + [each.key for each in rows.filtered_examples]

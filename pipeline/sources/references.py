@@ -1,7 +1,7 @@
 """The references of a source of images, as tables on disk: what is listed, joined to it, and left out of it."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..storage.globs import normalized
 from ..storage.scratch import ScratchDatabase
 from .archive_members import name_of
 from .listing import Reference
-from .quarantine import LISTED, FilteredExample, QuarantinedExample
+from .quarantine import FORGOTTEN, LISTED, FilteredExample, QuarantinedExample
 from .table_schema import NO_COLUMNS, TableSchema
 
 NOT_A_FILE = "not_a_file"  # the reason by which links to nothing, pipes and the like are filtered
@@ -39,6 +39,7 @@ _FURTHER = pa.schema(
         ("mask", pa.string()),
     ]
 )
+Forget = Callable[[pa.Array], np.ndarray]  # keys to which of them are to be forgotten, bool
 _BASES = 64  # of which many references are below one, or in few buckets: longer lists keep whole URIs
 
 
@@ -200,6 +201,17 @@ class ReferenceTable:
             f"INSERT INTO left_out BY NAME SELECT * FROM ({query}) WHERE rid NOT IN (SELECT rid FROM left_out)", *values
         )
 
+    def forget(self, find: Forget) -> None:
+        """Leaves out references without naming them: those whose keys are found, bool [keys]."""
+        keys = self.database.batches("SELECT rid, key FROM files")
+        schema = pa.schema([("rid", pa.int64())])
+        rids = (
+            pa.RecordBatch.from_arrays([batch["rid"].filter(pa.array(find(batch["key"])))], schema=schema)
+            for batch in keys
+        )
+        self.database.create("forgotten", schema, rids)
+        self.leave_out(f"SELECT rid, -1 AS step, '{FORGOTTEN}' AS code FROM forgotten")
+
     def query(self, *columns: str, tables: str = "", order: str = "", where: str = "") -> str:
         """A query of the references that are not left out: `rid` and columns.
 
@@ -267,7 +279,7 @@ class ReferenceTable:
         examples = self.database.rows(
             "SELECT key, code FROM (SELECT files.key, left_out.code, step, row_number() OVER "
             "(PARTITION BY left_out.code ORDER BY step, files.key) AS n FROM left_out JOIN files USING (rid) "
-            f"WHERE stage IS NULL) WHERE n <= {LISTED} ORDER BY step, key"
+            f"WHERE stage IS NULL AND left_out.code <> '{FORGOTTEN}') WHERE n <= {LISTED} ORDER BY step, key"
         )
         return Counter(dict(counts)), [FilteredExample(key, reason) for key, reason in examples]
 
