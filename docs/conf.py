@@ -26,6 +26,7 @@ myst_heading_anchors = 4  # the anchors that code hosts give headings, so that a
 myst_enable_extensions = ["colon_fence"]
 
 autodoc_member_order = "bysource"
+autodoc_mock_imports = ["mlflow"]
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"
 python_use_unqualified_type_names = True
