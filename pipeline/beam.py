@@ -1,21 +1,17 @@
 """The whole Beam graph on one screen."""
 
-import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import apache_beam as beam
 
 from .build.duplicates import DuplicateOptions, FindDuplicates, HashUnits
 from .build.phases import EvaluatePhase, ReducePhase
 from .build.scan import ResolveRanges, ScanOptions, ScanRanges
-from .build.tasks import Refusal, Signal, Spread, Wait, is_worth_another_try
+from .build.tasks import Signal, Spread, Wait
 from .build.units import MakeOptions, MakeUnits, ShuffleGlobally
-from .build.versions import expect_launchers
-from .commit.commit import CommitOptions, commit, over_budget
-from .formats import paths
-from .storage import files
+from .commit.commit import CommitOptions
+from .commit.stage import Commit
 
 _GROUP = 64  # finished units whose journals are read side by side
 
@@ -131,41 +127,3 @@ class Analyze(beam.PTransform):
             numbers = results | f"Evaluated{phase}" >> Wait() | f"Units{phase}" >> Spread(units)
             made = numbers | f"Reduce{phase}" >> beam.ParDo(reduce) | f"Reduced{phase}" >> Wait()
         return made
-
-
-class Commit(beam.DoFn):
-    """A signal in, when all is made; the outcome out, and in a file of the run's.
-
-    A refusal is an outcome and no exception: an engine would only retry it, and bury its words in a traceback.
-    """
-
-    def __init__(self, options: CommitOptions) -> None:
-        self._options = options
-
-    def process(self, made: Signal) -> Iterator[dict[str, Any]]:
-        refusal, is_whole = made.refusal, made.refusal is None  # all units were made
-        if refusal is None:
-            refusal = self._commit()
-        elif error := over_budget(self._options):  # analyzers choke on nothing: say why there is nothing
-            refusal, is_whole = Refusal.of(error), True
-        outcome: dict[str, Any] = {"committed": self._options.generation_id}
-        if refusal:
-            outcome = {"refused": refusal.kind, "message": refusal.message, "is_whole": is_whole}
-        uri = files.join(self._options.root, paths.outcome(self._options.run))
-        files.write_bytes(uri, json.dumps(outcome).encode())
-        yield outcome
-
-    def _commit(self) -> Refusal | None:
-        """Commits; says why it cannot.
-
-        Raises:
-          OSError: another worker may do better.
-        """
-        try:
-            expect_launchers(self._options.versions, self._options.own)
-            commit(self._options)
-        except Exception as error:
-            if is_worth_another_try(error):
-                raise
-            return Refusal.of(error)
-        return None

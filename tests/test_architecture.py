@@ -72,7 +72,7 @@ ROOMS = {
     "analysis": "formats graph prepare storage",
     "build": "analysis cores formats planning prepare sources storage",
     "commit": "analysis build formats graph prepare splits storage",
-    "beam": "analysis build commit formats storage",
+    "beam": "build commit",
     "job": "analysis beam build commit cores formats planning prepare sources storage",
     "serving": "formats graph storage sources.column_types",
     "load": "cores formats graph serving splitmix storage",

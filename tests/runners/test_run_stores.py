@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from helpers import Committed, contents, draw, request, standard_recipe, write
 
-from penstock.pipeline import Csv, DatasetError, Images, NotCommittedError, PenstockError, Recipe, RequestError, beam
+from penstock.pipeline import Csv, DatasetError, Images, NotCommittedError, PenstockError, Recipe, RequestError
 from penstock.pipeline.commit import commit as commit_step
 from penstock.pipeline.commit.prune import remove_unused
+from penstock.pipeline.commit.stage import Commit
 from penstock.pipeline.formats.damage import find_damage
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.formats.pointer import Pointer
@@ -158,7 +159,7 @@ def test_a_run_whose_generation_became_anothers_stops_before_it_commits(raw: Pat
         return commit(options)
 
     commit, output = commit_step.commit, f"{store()}/dataset"
-    monkeypatch.setattr("penstock.pipeline.beam.commit", claim_then_commit)
+    monkeypatch.setattr(commit_step, "commit", claim_then_commit)
     with pytest.raises(PenstockError, match="found run another run; this one ends here"):
         run_on(raw, output)
     assert Pointer.read(output) is None
@@ -167,15 +168,16 @@ def test_a_run_whose_generation_became_anothers_stops_before_it_commits(raw: Pat
 
 
 def test_what_a_late_worker_of_an_earlier_run_says_is_not_this_runs_outcome(raw: Path, monkeypatch: pytest.MonkeyPatch):
-    process = beam.Commit.process
+    process, output = Commit.process, f"{store()}/dataset"
 
     def late(self: Any, *arguments: Any) -> Any:
-        yield from process(self, *arguments)
-        refusal = b'{"refused": "OverBudgetError", "message": "too many"}'
-        files.write_bytes(files.join(self._options.root, "_work/outcomes/earlier.json"), refusal)
+        for outcome in process(self, *arguments):
+            yield outcome
+            refusal = b'{"refused": "OverBudgetError", "message": "too many"}'
+            files.write_bytes(files.join(output, outcome["committed"], "_work/outcomes/earlier.json"), refusal)
 
-    monkeypatch.setattr(beam.Commit, "process", late)
-    assert run_on(raw, f"{store()}/dataset").status == "committed"
+    monkeypatch.setattr(Commit, "process", late)
+    assert run_on(raw, output).status == "committed"
 
 
 @pytest.mark.slow
@@ -220,27 +222,27 @@ def test_a_generation_that_prune_removes_before_it_is_taken_is_made_anew(
 def test_an_attempt_that_fails_beside_one_that_commits_is_no_failure_of_the_run(
     raw: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    process = beam.Commit.process
+    process = Commit.process
 
     def fail_late(self: Any, *arguments: Any) -> Any:
         yield from process(self, *arguments)
         refusal = b'{"refused": "PenstockError", "message": "the store did not answer", "is_whole": true}'
-        files.write_bytes(files.join(self._options.root, f"_work/outcomes/{self._options.run}.json"), refusal)
+        files.write_bytes(files.join(self.options.root, f"_work/outcomes/{self.options.run}.json"), refusal)
 
-    monkeypatch.setattr(beam.Commit, "process", fail_late)
+    monkeypatch.setattr(Commit, "process", fail_late)
     assert run_on(raw, f"{store()}/dataset", Recipe(source=Images("images/*.png"))).status == "committed"
 
 
 def test_a_run_tells_of_what_it_made_though_another_commits_right_after_it(raw: Path, monkeypatch: pytest.MonkeyPatch):
-    process, output = beam.Commit.process, f"{store()}/dataset"
+    process, output = Commit.process, f"{store()}/dataset"
     recipe = Recipe(source=Images("images/*.png"))
 
     def commit_then_let_another(self: Any, *arguments: Any) -> Any:
         yield from process(self, *arguments)
-        monkeypatch.setattr(beam.Commit, "process", process)
+        monkeypatch.setattr(Commit, "process", process)
         run_on(raw, output, recipe, "d" * 64)
 
-    monkeypatch.setattr(beam.Commit, "process", commit_then_let_another)
+    monkeypatch.setattr(Commit, "process", commit_then_let_another)
     assert run_on(raw, output, recipe).manifest.origin.recipe.hash == HASH
     assert Manifest.load(output).origin.recipe.hash == "d" * 64
 
@@ -353,15 +355,15 @@ def test_a_commit_that_is_done_twice_is_done_once(
     """As when a worker dies between its commit and the engine's hearing of it; TensorFlow writes another graph then."""
     from penstock.pipeline.analysis import graph_writer
 
-    process, finish, outcomes = beam.Commit.process, graph_writer.finish, []
+    process, finish, outcomes = Commit.process, graph_writer.finish, []
 
     def twice(self: Any, made: object) -> Any:
         outcomes.extend(process(self, made))
-        committed = Manifest.load(self._options.dataset)
+        committed = Manifest.load(self.options.dataset)
         outcomes.extend(process(self, made))
         patch.setattr(commit_step, "committed_already", lambda *_: None)  # as for an attempt at the same time
         outcomes.extend(process(self, made))
-        assert Manifest.load(self._options.dataset) == committed
+        assert Manifest.load(self.options.dataset) == committed
         yield outcomes[-1]
 
     def finish_otherwise(graph_path: str, *arguments: Any) -> None:
@@ -369,7 +371,7 @@ def test_a_commit_that_is_done_twice_is_done_once(
         with open(os.path.join(graph_path, "transform_fn", "saved_model.pb"), "ab") as file:
             file.write(bytes([0x78, next(_NUMBERS) % 128]))  # a field that nobody knows
 
-    monkeypatch.setattr(beam.Commit, "process", twice)
+    monkeypatch.setattr(Commit, "process", twice)
     monkeypatch.setattr(graph_writer, "finish", finish_otherwise)
     output = str(tmp_path / "dataset") if local else f"{store()}/dataset"
     with pytest.MonkeyPatch.context() as patch:
