@@ -3,7 +3,7 @@
 Pillow keeps the lock while it encodes into Python's memory, and lets it go where it writes to a file descriptor: two
 threads that encode JPEGs take half the time so. Each thread keeps its file, since a new one costs a tenth of what
 encoding a small image does. Only Linux has such files, and Python only where it was compiled with glibc 2.27 or later,
-which conda's and uv's were not: elsewhere Pillow encodes into Python's memory.
+which conda's and uv's were not: elsewhere, and where a sandbox forbids them, Pillow encodes into Python's memory.
 """
 
 import io
@@ -22,13 +22,11 @@ def save(image: Image.Image, pillow_format: str, **options: Any) -> bytes:
     >>> save(Image.new("L", (8, 8)), "JPEG")[:3].hex()
     'ffd8ff'
     """
-    if not hasattr(os, "memfd_create"):
+    file = _own_file()
+    if file is None:
         out = io.BytesIO()
         image.save(out, pillow_format, **options)
         return out.getvalue()
-    file = _local.file
-    if file is None or file.process != os.getpid():  # a process and its fork would write into each other's images
-        file = _local.file = _MemoryFile()
     descriptor = file.fileno()
     os.lseek(descriptor, 0, os.SEEK_SET)
     image.save(file, pillow_format, **options)  # type: ignore[arg-type]  # all that it needs of a file
@@ -53,7 +51,8 @@ class _MemoryFile:
         """Does nothing: what is written is there at once."""
 
     def __del__(self) -> None:
-        os.close(self._descriptor)
+        if hasattr(self, "_descriptor"):
+            os.close(self._descriptor)
 
 
 class _Local(threading.local):
@@ -61,3 +60,14 @@ class _Local(threading.local):
 
 
 _local = _Local()
+
+
+def _own_file() -> _MemoryFile | None:
+    """This thread's file; None where there can be none."""
+    file = _local.file
+    if file is None or file.process != os.getpid():  # a process and its fork would write into each other's images
+        try:
+            file = _local.file = _MemoryFile() if hasattr(os, "memfd_create") else None
+        except OSError:
+            return None
+    return file

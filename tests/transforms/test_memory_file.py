@@ -1,5 +1,6 @@
 """Images in memory: the bytes that Pillow writes into a BytesIO, from any thread and any process."""
 
+import errno
 import gc
 import io
 import os
@@ -36,6 +37,19 @@ def test_the_bytes_are_pillows_in_all_threads():
 def test_the_bytes_are_pillows_where_python_has_no_files_in_memory(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delattr(os, "memfd_create", raising=False)
     assert memory_file.save(image(1), "JPEG", quality=90) == by_pillow(image(1))
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="has no files in memory")
+def test_the_bytes_are_pillows_where_a_sandbox_forbids_files_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def forbid(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "memfd_create", forbid)
+    with ThreadPoolExecutor(1) as pool:  # a thread that has no file yet
+        contents = list(pool.map(lambda each: memory_file.save(each, "JPEG", quality=90), [image(2), image(0)]))
+    assert contents == [by_pillow(image(2)), by_pillow(image(0))]
 
 
 def test_an_image_after_one_that_fails_is_whole():
