@@ -19,9 +19,10 @@ import pytest
 from helpers import save
 
 from penstock.pipeline import PenstockError
-from penstock.pipeline.prepare.images import ImageSteps
+from penstock.pipeline.prepare.images import ImagePreparer, ImageSteps
 from penstock.pipeline.prepare.isolate import IsolatedPreparer
 from penstock.pipeline.prepare.outcomes import Prepared
+from penstock.pipeline.prepare.preparer import StatisticsSpec
 from penstock.pipeline.prepare.shipping import OwnModules, shipped
 from penstock.pipeline.sources.listing import Reference
 from penstock.pipeline.sources.quarantine import QuarantinedExample
@@ -219,3 +220,23 @@ def test_without_a_time_limit_only_examples_that_kill_twice_are_lost(
     lost = [outcome for outcome in outcomes if not isinstance(outcome, Prepared)]
     assert [(each.key, each.stage, each.code) for each in lost] == [("3.png", "prepare", "worker_died")]
     assert words in lost[0].message
+
+
+def test_of_a_group_of_images_only_the_one_that_kills_is_lost(tmp_path: Path) -> None:
+    """A thread prepares several small images before it hands them over."""
+    pixels = np.random.default_rng(0).integers(0, 256, (128, 6, 6, 3))
+    paths = [save(tmp_path / f"{number:03d}.png", array) for number, array in enumerate(pixels)]
+    references = [Reference(path.name, str(path), path.stat().st_size) for path in paths]
+
+    def step(example: dict[str, Any]) -> Any:
+        return die(example) if example["key"] == "036.png" else example
+
+    features = ImageSteps(image.decode())(references[0]).features  # type: ignore[union-attr]
+    preparer = ImagePreparer(ImageSteps(image.decode(), [step]), features, StatisticsSpec("train"))
+    worker = preparer.start(2, isolated=True)
+    chunks = list(worker.chunks({"train"}, references))
+    worker.close()
+    assert {chunk.read for chunk in chunks} == {8}
+    assert [(each.key, each.code) for chunk in chunks for each in chunk.quarantined] == [("036.png", "worker_died")]
+    written = [key for chunk in chunks for key in chunk.splits["train"].hashes["key"].to_pylist()]
+    assert written == [each.key for each in references if each.key != "036.png"]

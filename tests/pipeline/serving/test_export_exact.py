@@ -6,11 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers import differences, draw, run_job
+from PIL import Image
 
 from penstock.pipeline import Csv, Images, Recipe, open_dataset
 from penstock.pipeline.load import Dataset
 from penstock.transforms import image
 
+ORIENTATION = 0x0112  # EXIF's
 ROWS = "x,y\n" + "".join(f"{x!r},{y!r}\n" for x, y in np.random.default_rng(0).normal(0, 1e3, (64, 2)).tolist())
 
 
@@ -108,6 +110,43 @@ def test_one_bad_photo_fails_alone(of_images: Dataset, photos: Path, tmp_path: P
             np.testing.assert_array_equal(actual[name], values, name)
     nothing = signatures["serving_default"](image=tf.constant([], tf.string))
     assert {name: values.shape[0] for name, values in nothing.items()} == dict.fromkeys([*model.outputs, "valid"], 0)
+
+
+def test_serving_photos_of_phones_and_scanners(tmp_path: Path) -> None:
+    """All orientations, grey and colour, decoded whole or at a fraction; CMYK, which training alone can read."""
+    import tensorflow as tf
+
+    sizes = [(24, 31), (330, 257), (403, 99), (101, 517), (640, 777), (222, 444), (81, 80), (500, 400), (333, 333)]
+    for number, size in enumerate(sizes):
+        coarse = np.random.default_rng(number).integers(0, 256, (7, 5, 4), np.uint8)
+        picture = Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)
+        exif = Image.Exif()
+        exif[ORIENTATION] = number % 8 + 1
+        mode = ("CMYK" if number == len(sizes) - 1 else "L") if number % 4 == 0 else "RGB"
+        path = tmp_path / "raw" / f"{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        picture.convert(mode).save(path, exif=exif, quality=85, progressive=number % 3 == 0)
+    recipe = Recipe(
+        source=Images("*.jpg", decode=image.decode(scale=1)),
+        prepare=[image.resize(20, 24, fit="cover")],
+        features=of_photos,
+        encode={"image": image.jpeg(90)},
+        shuffle=None,
+        splits={"train": 1},
+    )
+    run_job(recipe, tmp_path / "raw", tmp_path / "dataset")
+    dataset = open_dataset(str(tmp_path / "dataset"))
+    keys = [example["key"].decode() for example in dataset.examples("train", len(sizes))]
+    assert sorted(keys) == [f"{number}.jpg" for number in range(len(sizes))]
+    payloads = [(tmp_path / "raw" / key).read_bytes() for key in keys]
+    model = dataset.export(str(tmp_path / "served"))
+    actual = tf.saved_model.load(model.path).signatures["serving_default"](image=tf.constant(payloads))
+    is_cmyk = np.array([key == f"{len(sizes) - 1}.jpg" for key in keys])
+    np.testing.assert_array_equal(actual.pop("valid"), ~is_cmyk)
+    expected = _expected(dataset)
+    for values in expected.values():
+        values[is_cmyk] = 0
+    assert differences(actual, expected) == []
 
 
 def test_serving_rows(of_table: Dataset, tmp_path: Path) -> None:
