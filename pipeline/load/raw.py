@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import google_crc32c
 import numpy as np
 
-from ..errors import DamagedRecordError
 from ..formats import example_reader
+from ..formats.crc32c import RowChecksums
 from ..formats.decode import Arrays, Decoder
 from ..formats.features import Feature
 from ..formats.tfrecord import FOOTER_SIZE, mask_crc
@@ -58,6 +58,15 @@ class Layout:
             parts += [rest[done:position], pixels[name][row]]
             done = position
         return [*parts, rest[done:]]
+
+    def is_intact(self, rest: bytes, pixels: Mapping[str, RowChecksums], row: int) -> bool:
+        """Whether a record's rest, with its footer, and its pixels in a row of the batches are those it was made of."""
+        crc = done = 0
+        for name, position in self.pixels:
+            crc = pixels[name].extend(google_crc32c.extend(crc, rest[done:position]), row)
+            done = position
+        crc = google_crc32c.extend(crc, rest[done:-FOOTER_SIZE])
+        return bool(mask_crc(crc) == int.from_bytes(rest[-FOOTER_SIZE:], "little"))
 
     def framing_of(self, rest: bytes) -> bytes:
         """The bytes of a record's rest at the positions where this layout has those around values."""
@@ -120,8 +129,9 @@ class RawRecords:
     def read(self, numbers: Sequence[int], arrays: Arrays, first: int, staged: StagedRecords | None = None) -> Damage:
         """Reads records into rows of a batch.
 
-        All are read before the first is looked at: reading needs no lock of the interpreter's, all else does, and a
-        thread that has to wait for it loses more time than that takes.
+        Each is checked as soon as it is read, while the processor's cache has it. What is beside the pixels is decoded
+        in the end: that needs the interpreter's lock, reading and checking do not, and a thread that has to wait for it
+        loses more time than that takes.
 
         Args:
           numbers: The records', from 0.
@@ -147,38 +157,45 @@ class RawRecords:
                 continue
             rest = np.empty(layout.size + FOOTER_SIZE, np.uint8)
             begun.append((position, layout, rest, layout.parts(rest, pixels, first + position)))
-        unread = source.read_into([(numbers[position], parts) for position, _, _, parts in begun])
-        for job, (position, layout, rest, parts) in enumerate(begun):
+        checksums = {name: RowChecksums(rows) for name, rows in pixels.items()}
+        there: list[tuple[int, bytes, bool]] = []
+        for job, unread in source.read_into([(numbers[position], parts) for position, _, _, parts in begun]):
+            position, layout, rest, _ = begun[job]
+            if unread is None:
+                content = rest.tobytes()
+                there.append((job, content, layout.is_intact(content, checksums, first + position)))
+            else:
+                damage[position] = unread
+        for job, content, is_intact in there:
+            position, layout, rest, parts = begun[job]
             try:
-                if job in unread:
-                    raise unread[job]
-                self._check(numbers[position], parts)
-                self._take(layout, rest, parts, numbers[position], arrays, first + position)
+                if not is_intact:
+                    content = self._read_again(numbers[position], rest, parts)
+                self._take(layout, content, parts, numbers[position], arrays, first + position)
             except READ_ERRORS as error:
                 damage[position] = error
         return damage
 
-    def _check(self, number: int, parts: list[Bytes]) -> None:
-        """Checks a record; reads it once more if it is damaged, as only what a cache has of it may be."""
-        try:
-            self._records.check(number, parts)
-        except DamagedRecordError:
-            record = self._records[number]
-            footer = mask_crc(google_crc32c.value(record)).to_bytes(FOOTER_SIZE, "little")
-            copy_to(memoryview(record + footer), parts)
+    def _read_again(self, number: int, rest: Bytes, parts: list[Bytes]) -> bytes:
+        """Reads a record that is damaged once more, as only what a cache has of it may be; gives its rest."""
+        record = self._records[number]
+        footer = mask_crc(google_crc32c.value(record)).to_bytes(FOOTER_SIZE, "little")
+        copy_to(memoryview(record + footer), parts)
+        return rest.tobytes()
 
-    def _take(self, layout: Layout, rest: Bytes, parts: list[Bytes], number: int, arrays: Arrays, row: int) -> None:
+    def _take(self, layout: Layout, rest: bytes, parts: list[Bytes], number: int, arrays: Arrays, row: int) -> None:
         """Decodes what was not read directly; all of the record, where it is not laid out as it was taken to be."""
-        content = rest.tobytes()
-        if layout.framing_of(content) != layout.framing:
+        if layout.framing_of(rest) != layout.framing:
             self._surplus -= 1
             self._decode(np.concatenate(parts)[:-FOOTER_SIZE].tobytes(), number, arrays, row)
             return
         self._surplus = min(self._surplus + 1, _PATIENCE)
-        view = memoryview(content)
+        view = memoryview(rest)
         values = {name: (span.kind, view[span.start : span.stop]) for name, span in layout.others.items()}
-        with self._records.named(number):
+        try:
             self._others.write_values(values, arrays, row)
+        except ValueError as error:
+            raise self._records.undecodable(number, error) from error
 
     def _decode(self, record: bytes, number: int, arrays: Arrays, row: int) -> None:
         """Decodes a whole record, and takes it as the pattern for those of its length."""

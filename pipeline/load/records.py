@@ -204,40 +204,32 @@ class ShardRecords:
         _, start, stop = self._find(number)
         return stop - start - HEADER_SIZE - FOOTER_SIZE
 
-    def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Damage:
-        """Reads records and their footers, not checked, into uint8 arrays.
+    def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Iterator[tuple[int, Exception | None]]:
+        """Reads records and their footers, not checked, into uint8 arrays, those of a shard one after the other.
 
         Args:
           jobs: Numbers of records, from 0 to len - 1, and for each the arrays that it goes to, one after the other:
             contiguous, together of the record's size and FOOTER_SIZE.
 
-        Returns:
-          The positions in `jobs` of records that could not be read, and why.
+        Yields:
+          A position in `jobs`, as soon as its record is there, and why not, where it cannot be read.
         """
-        damage = Damage()
-        by_shard: dict[int, list[int]] = {}
-        for position, (number, _) in enumerate(jobs):
-            by_shard.setdefault(bisect_right(self._starts, number) - 1, []).append(position)
-        for shard, positions in by_shard.items():
+        by_shard: dict[int, list[tuple[int, int, Sequence[Bytes]]]] = {}
+        for position, (number, parts) in enumerate(jobs):
             try:
-                starts = [self._find(jobs[position][0])[1] + HEADER_SIZE for position in positions]
-                parts = [jobs[position][1] for position in positions]
-                self._open.source(shard).fill_all(list(zip(starts, parts, strict=True)))
+                shard, start, _ = self._find(number)
             except READ_ERRORS as error:
-                damage |= dict.fromkeys(positions, error)
-        return damage
-
-    def check(self, number: int, parts: Sequence[Bytes]) -> None:
-        """Checks what `read_into` read.
-
-        Raises:
-          DamagedRecordError: the record is damaged.
-        """
-        crc = 0
-        for part in parts[:-1]:
-            crc = google_crc32c.extend(crc, part)
-        last = parts[-1]
-        self._check(number, google_crc32c.extend(crc, last[:-FOOTER_SIZE]), last[-FOOTER_SIZE:].tobytes())
+                yield position, error
+                continue
+            by_shard.setdefault(shard, []).append((position, start + HEADER_SIZE, parts))
+        for shard, in_shard in by_shard.items():
+            done = 0
+            try:
+                for _ in self._open.source(shard).fill_each([(start, parts) for _, start, parts in in_shard]):
+                    yield in_shard[done][0], None
+                    done += 1
+            except READ_ERRORS as error:
+                yield from ((position, error) for position, _, _ in in_shard[done:])
 
     @contextmanager
     def named(self, number: int) -> Iterator[None]:

@@ -102,8 +102,8 @@ class ShardSource(Protocol):
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         """Fills uint8 arrays with the bytes from an offset on, one after the other; with zeros where the file ends."""
 
-    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
-        """As `fill`, for many offsets."""
+    def fill_each(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Iterator[None]:
+        """As `fill`, for many offsets; gives None as soon as the arrays of one are filled."""
 
     def forget(self, start: int, stop: int) -> bool:
         """Removes the bytes between two offsets from a cache, where they may be damaged; whether there is one."""
@@ -138,13 +138,12 @@ class LocalFile:
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         read = os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
-        for part in parts if read < sum(part.nbytes for part in parts) else ():
+        for part in parts if read < sum(map(len, parts)) else ():
             part[read:] = 0  # whatever was in this memory
             read = max(0, read - part.nbytes)
 
-    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
-        for _ in in_time(lambda job: self.fill(*job), jobs):
-            pass
+    def fill_each(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Iterator[None]:
+        return in_time(lambda job: self.fill(*job), jobs)
 
     def forget(self, start: int, stop: int) -> bool:
         return False
@@ -167,9 +166,10 @@ class InMemoryFile:
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
         copy_to(memoryview(self._content)[start:], parts)
 
-    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
+    def fill_each(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Iterator[None]:
         for start, parts in jobs:
             self.fill(start, parts)
+            yield
 
     def forget(self, start: int, stop: int) -> bool:
         return False
@@ -200,12 +200,14 @@ class RemoteFile:
         return side_by_side(lambda each: self.read(*each), bounds)
 
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        self.fill_all([(start, parts)])
+        for _ in self.fill_each([(start, parts)]):
+            pass
 
-    def fill_all(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> None:
+    def fill_each(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Iterator[None]:
         bounds = [(start, start + sum(part.nbytes for part in parts)) for start, parts in jobs]
         for content, (_, parts) in zip(self.ranges(bounds), jobs, strict=True):
             copy_to(memoryview(content), parts)
+            yield
 
     def forget(self, start: int = 0, stop: int | None = None) -> bool:
         return False
@@ -333,14 +335,13 @@ def split_range(start: int, stop: int) -> list[tuple[int, int]]:
 def in_time(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
     """The results of some calls in their order; side by side after the first few, if these took long."""
     spent = 0.0  # whoever takes the results may need time of its own between two calls
-    for place, item in enumerate(items):
-        if place == _TRIED and spent > _TRIED * _SLOW:
-            yield from side_by_side(call, items[place:])
-            return
+    for item in items[:_TRIED]:
         begun = time.perf_counter()
         result = call(item)
         spent += time.perf_counter() - begun
         yield result
+    rest = items[_TRIED:]
+    yield from side_by_side(call, rest) if spent > _TRIED * _SLOW else map(call, rest)
 
 
 def side_by_side(call: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

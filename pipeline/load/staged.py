@@ -57,14 +57,14 @@ class StagedRecords:
         records, damage = self.read(numbers)
         return ((position, damage.get(position, record)) for position, record in enumerate(records))
 
-    def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Damage:
+    def read_into(self, jobs: Sequence[tuple[int, Sequence[Bytes]]]) -> Iterator[tuple[int, Exception | None]]:
         """See `ShardRecords.read_into`."""
         damage = Damage()
         frames = self._frames([number for number, _ in jobs], damage)
         for position, (content, start, stop) in enumerate(frames):
             if position not in damage:
                 copy_to(memoryview(content)[start + HEADER_SIZE : stop], jobs[position][1])
-        return damage
+            yield position, damage.get(position)
 
     def _frames(self, numbers: Sequence[int], damage: Damage) -> list[tuple[bytes | memoryview, int, int]]:
         """The bytes of some records, and where in them their frames begin and end; notes those that cannot be read.
