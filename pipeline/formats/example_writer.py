@@ -170,30 +170,30 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
       values: Feature name to stored value, None where it is missing; pixels are encoded already.
       features: What each is.
     """
-    entries = b"".join(
-        _serialize_value(name, features[name], values[name])
-        for name in sorted(features, key=str.encode)
-        if values[name] is not None
-    )
-    return _head(FEATURES, len(entries)) + entries if entries else b""
+    parts: list[bytes] = []
+    for name in sorted(features, key=str.encode):
+        if values[name] is not None:
+            parts += _entry_parts(name, features[name], values[name])
+    return b"".join([_head(FEATURES, sum(map(len, parts))), *parts]) if parts else b""
 
 
-def _serialize_value(name: str, feature: Feature, value: Any) -> bytes:
-    """A value, or a list or array of values, as an entry of the feature map."""
+def _entry_parts(name: str, feature: Feature, value: Any) -> list[bytes]:
+    """A value, or a list or array of values, as an entry of the feature map, in parts: pixels are copied once."""
     if feature.dtype == "int64":
         items = np.asarray(value, np.int64).ravel().tolist()
-        return _prefix_payload(name, INTEGERS, b"".join(_varint(item % (1 << 64)) for item in items))
+        return _prefixed(name, INTEGERS, [b"".join(_varint(item % (1 << 64)) for item in items)])
     if feature.dtype == "float32":
         with np.errstate(over="ignore"):
-            return _prefix_payload(name, FLOATS, np.ravel(value).astype("<f4").tobytes())
-    strings = [
-        item.encode() if isinstance(item, str) else item for item in (value if None in feature.shape else [value])
-    ]
-    return _prefix_payload(name, BYTES, b"".join(_head(ITEMS, len(string)) + string for string in strings))
+            return _prefixed(name, FLOATS, [np.ravel(value).astype("<f4").tobytes()])
+    payload: list[bytes] = []
+    for item in value if None in feature.shape else [value]:
+        string = item.encode() if isinstance(item, str) else item
+        payload += (_head(ITEMS, len(string)), string)
+    return _prefixed(name, BYTES, payload)
 
 
-def _prefix_payload(name: str, kind: int, payload: bytes) -> bytes:
-    return _prefix(name.encode(), kind, len(payload)) + payload
+def _prefixed(name: str, kind: int, payload: list[bytes]) -> list[bytes]:
+    return [_prefix(name.encode(), kind, sum(map(len, payload))), *payload]
 
 
 def _entries_of(name: str, kind: int, column: pa.Array) -> pa.LargeBinaryArray:
@@ -214,7 +214,7 @@ def _entry(name: str, kind: int, value: str | bytes | int) -> bytes:
     else:
         content = value.encode() if isinstance(value, str) else value
         payload = _head(ITEMS, len(content)) + content
-    return _prefix_payload(name, kind, payload)
+    return b"".join(_prefixed(name, kind, [payload]))
 
 
 def _head(number: int, length: int) -> bytes:
