@@ -155,6 +155,21 @@ def test_a_limit_beyond_any_file_is_none(tmp_path):
     assert files.read_bytes(str(tmp_path / "a"), 10**30) == b"x"
 
 
+@pytest.mark.parametrize("limit", [None, 8, 1000])
+def test_a_file_that_comes_in_parts_is_read_whole(tmp_path: Path, limit: int | None, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").write_bytes(b"contents")
+    read = os.read
+    monkeypatch.setattr(os, "read", lambda descriptor, count: read(descriptor, min(count, 3)))
+    assert files.read_bytes(str(tmp_path / "file"), limit) == b"contents"
+    with pytest.raises(files.FileTooLargeError, match="expected at most 7 bytes"):
+        files.read_bytes(str(tmp_path / "file"), 7)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="has no files without a size")
+def test_a_file_that_tells_no_size_is_read_whole():
+    assert b"\nPid:" in files.read_bytes("/proc/self/status")
+
+
 @pytest.mark.parametrize("uri", ["s3:/bucket/data", "s3:", "gs:bucket/data", "https:/host/data"])
 def test_what_begins_as_a_uri_is_no_path(uri, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
