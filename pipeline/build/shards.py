@@ -27,6 +27,7 @@ from .record_buffer import MOST, BatchBuffer, take_parts
 _READ_ROWS = 1000
 _ROW_GROUP = 1 << 16  # rows
 _FRAMES = 1 << 14  # records that are put in order, or encoded, at a time
+_WRITTEN = 1 << 20  # bytes of images that are framed, hashed and written at a time
 _FRAME_SCHEMA = pa.schema([("frame", pa.large_binary())])
 
 
@@ -61,6 +62,8 @@ class TfRecordShard:
         self._stack = contextlib.ExitStack()
         file = self._stack.enter_context(files.create(files.join(root, name.path)))
         self._writer = RecordWriter(file, "gzip" if name.gzip else None)
+        self._images: list[bytes] = []  # in their order, to be written
+        self._image_bytes = 0
         self._features = features or {}
         self._columns: list[pa.RecordBatch] = []
         self._size = 0
@@ -84,7 +87,15 @@ class TfRecordShard:
             self._add_frames(examples)
         else:
             assert positions is None  # the plan has put images in order
-            self._writer.append(examples)
+            self._images += examples
+            self._image_bytes += sum(map(len, examples))
+            if self._image_bytes >= _WRITTEN:
+                self._write_images()
+
+    def _write_images(self) -> None:
+        """Writes many at a time: this thread takes the interpreter's lock from those that prepare, at every call."""
+        self._writer.append(self._images)
+        self._images, self._image_bytes = [], 0
 
     def _add_frames(self, frames: pa.LargeBinaryArray) -> None:
         if self._positions:
@@ -113,7 +124,8 @@ class TfRecordShard:
         self._writer.append_frames(frame_bytes(frames), frame_sizes(frames))
 
     def finish(self) -> Shard:
-        """Writes what waits, in the order of its positions, and closes the shard."""
+        """Writes what waits, rows in the order of their positions, and closes the shard."""
+        self._write_images()
         if self._framed:
             self._frame_columns()
             for part in take_parts(self._waiting.table(), self._order(), _FRAMES):

@@ -49,8 +49,8 @@ from .threads import ordered_map
 
 R = TypeVar("R")
 
-_GROUP = 8  # images that a thread prepares before it hands them over
-_GROUP_BYTES = 1 << 20  # of their files, and of their pixels
+_GROUP = 16  # images that a thread prepares before it hands them over
+_GROUP_BYTES = 4 << 20  # of their files, and of their pixels
 
 
 @dataclass(frozen=True)
@@ -312,18 +312,19 @@ class ImageWorker:
 def _groups(
     references: Sequence[Reference], threads: int, features: Mapping[str, Feature]
 ) -> Iterator[list[Reference]]:
-    """References that a thread prepares before it hands over what it has: few enough to keep all threads busy.
+    """References that a thread prepares before it hands over what it has: fewer towards the end, for all threads.
 
     What they become waits to be written, so large images come alone.
     """
     stored = sum(
         math.prod(each.pixel_shape) * np.dtype(each.dtype).itemsize for each in features.values() if each.is_pixels
     )
-    most = max(1, min(_GROUP, _GROUP_BYTES // max(1, stored), len(references) // (_GROUP * threads)))
+    largest = min(_GROUP, _GROUP_BYTES // max(1, stored))
     group: list[Reference] = []
     size = 0
-    for reference in references:
-        if len(group) == most or (group and size + reference.size > _GROUP_BYTES):
+    for position, reference in enumerate(references):
+        most = max(1, min(largest, (len(references) - position) // (2 * threads)))
+        if len(group) >= most or (group and size + reference.size > _GROUP_BYTES):
             yield group
             group, size = [], 0
         group.append(reference)

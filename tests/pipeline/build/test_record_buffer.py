@@ -140,7 +140,11 @@ def test_a_segment_file_of_columns_is_that_of_their_records(tmp_path: Path):
 
 
 @pytest.mark.parametrize("is_gzip", [False, True])
-def test_frames_are_written_as_the_records_are(tmp_path: Path, is_gzip: bool):
+@pytest.mark.parametrize("size", [1, 200, 1 << 20])
+def test_frames_are_written_as_the_records_are(
+    tmp_path: Path, size: int, is_gzip: bool, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(shards, "_WRITTEN", size)
     written = []
     for folder, positions in (("records", None), ("frames", None), ("ordered", np.arange(500, dtype=np.uint64))):
         shard = TfRecordShard(str(tmp_path / folder), ShardName("train", 0, 1, is_gzip))
