@@ -15,6 +15,7 @@ from ..formats.json_fields import JsonObject
 from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..formats.paths import ShardName
 from ..prepare import summaries
+from ..prepare.chunk import FURTHER, SEEN
 from ..prepare.summaries import Summaries
 from ..storage import files
 
@@ -268,20 +269,34 @@ def _segments(entry: Mapping[str, Any] | None) -> SegmentFile | None:
 
 
 def encode_hashes(hashes: Sequence[tuple[str, pa.RecordBatch]]) -> bytes:
-    """Split and content hashes (see `chunk.content_hashes`) of a unit's examples, as an Arrow file."""
-    batches = [batch.append_column("split", pa.repeat(split, len(batch))) for split, batch in hashes]
-    table = pa.Table.from_batches(batches).cast(_HASHES).combine_chunks()  # an image has a batch of its own
+    """Split and content hashes (see `chunk.content_hashes`) of a unit's examples, as an Arrow file.
+
+    Of what is known beside it holds only what tells examples apart: not what was seen in each of them alike.
+    """
+    further = [name for name in FURTHER if any(name in batch.schema.names for _, batch in hashes)]
+    schema = pa.schema([*_HASHES, *((name, FURTHER[name]) for name in further)])
+    batches = []
+    for split, batch in hashes:
+        columns = {name: batch[name] for name in batch.schema.names} | {"split": pa.repeat(split, len(batch))}
+        values = [columns.get(each.name, pa.nulls(len(batch), each.type)) for each in schema]
+        batches.append(pa.RecordBatch.from_arrays(values, schema.names))
+    table = pa.Table.from_batches(batches).cast(schema).combine_chunks()  # an image has a batch of its own
+    if SEEN in further and len(table[SEEN].unique()) < 2:
+        table = table.drop_columns(SEEN)
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_file(sink, _HASHES, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
+    with pa.ipc.new_file(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(table)
     return bytes(sink.getvalue())
 
 
 def read_hashes(root: str, journal: Journal) -> pa.Table:
-    """The table (content_hash, key, label, split) of a unit's examples; no rows where it has none."""
-    if journal.hashes is None:
-        return _HASHES.empty_table()
-    return pa.ipc.open_file(files.read_bytes(files.join(root, journal.hashes.path))).read_all()
+    """The table (content_hash, key, label, split, and perhaps what is beside) of a unit's examples; no rows of none."""
+    return decode_hashes(files.read_bytes(files.join(root, journal.hashes.path)) if journal.hashes else None)
+
+
+def decode_hashes(content: bytes | None) -> pa.Table:
+    """Reads what `encode_hashes` gave back; None stands for no examples."""
+    return _HASHES.empty_table() if content is None else pa.ipc.open_file(content).read_all()
 
 
 def hash_words(hashes: pa.Array) -> np.ndarray:

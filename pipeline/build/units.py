@@ -19,6 +19,7 @@ from ..formats.manifest import StoredFile
 from ..planning.plan_file import PlanReader, Unit
 from ..prepare import summaries
 from ..prepare.chunk import Chunk
+from ..prepare.images import ImagePreparer, ImageWorker
 from ..prepare.preparer import Preparer, Worker
 from ..prepare.shipping import Carrying
 from ..prepare.summaries import Summaries
@@ -26,6 +27,7 @@ from ..prepare.tables import TablePreparer
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from . import duplicates
+from .assembly import Assembler
 from .attempts import Attempts
 from .base import BaseGeneration, link_unit
 from .claim import expect_claimed
@@ -136,6 +138,9 @@ class UnitMaker:
         self._isolated: Worker | None = None
         self._plan = PlanReader(files.join(options.root, paths.PLAN))
         self._reducer = _first_phase(options.analysis)
+        self._assembler: Assembler | None = None
+        if options.base and isinstance(options.preparer, ImagePreparer):
+            self._assembler = Assembler(options.base, options.preparer, self._threads)
 
     def __enter__(self) -> "UnitMaker":
         return self
@@ -151,6 +156,8 @@ class UnitMaker:
             self._isolated.close()
         if self._reducer:
             self._reducer.close()
+        if self._assembler:
+            self._assembler.close()
 
     def make(self, number: int) -> Journal:
         """Makes a unit.
@@ -173,6 +180,8 @@ class UnitMaker:
             reducer = self._reducer.start() if has_statistics and self._reducer else None
             worker = self._isolating() if is_suspect else self._worker
             chunks = worker.chunks(list(unit.shards), pieces)
+            if self._assembler and isinstance(worker, ImageWorker) and any(each is not None for each in inputs.bases):
+                chunks = self._assembler.chunks(worker, list(unit.shards), pieces, inputs.bases)
             return _make_unit(options, unit, chunks, reducer, self.before, self._progress)
 
     def _isolating(self) -> Worker:

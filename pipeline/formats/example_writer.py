@@ -8,7 +8,7 @@ million. For the format see `example_format`.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from . import example_reader
 from .example_format import BYTES, ENTRY, FEATURES, FLOATS, INTEGERS, ITEMS, KINDS, NAME, VALUE, tag
 from .features import Feature, is_string
 
@@ -175,6 +176,27 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
         if values[name] is not None:
             parts += _entry_parts(name, features[name], values[name])
     return b"".join([_head(FEATURES, sum(map(len, parts))), *parts]) if parts else b""
+
+
+def select(record: bytes, names: Collection[str]) -> bytes:
+    """A serialized tf.train.Example with some of its features alone: what `serialize` gives of these.
+
+    Args:
+      record: What `serialize` gave of all.
+      names: The features.
+
+    Raises:
+      ValueError: it is no such message; or IndexError.
+    """
+    position, end = example_reader.enter(record, 0, FEATURES) if record else (0, 0)
+    entries = []
+    while position < end:
+        begin = position
+        name, _, position = example_reader.read_entry(record, begin)
+        if name in names:
+            entries.append(record[begin:position])
+    content = b"".join(entries)
+    return _head(FEATURES, len(content)) + content if entries else b""
 
 
 def _entry_parts(name: str, feature: Feature, value: Any) -> list[bytes]:

@@ -1,7 +1,7 @@
 """What a piece of work gives the unit that it belongs to, whatever the source."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -11,9 +11,17 @@ from ..formats.column_notes import Notes
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .summaries import Summaries
 
+# What is known of examples beside, where there is anything: what was seen in an image, as `seen_in` gives it; and the
+# floats of features that are stored as others, since float32 cannot hold them.
+SEEN, DOUBLES = "seen", "doubles"
+FURTHER = {SEEN: pa.string(), DOUBLES: pa.map_(pa.string(), pa.list_(pa.float64()))}
+
 
 def content_hashes(
-    hashes: bytes, keys: Sequence[str] | pa.Array, labels: Sequence[str | None] | None = None
+    hashes: bytes,
+    keys: Sequence[str] | pa.Array,
+    labels: Sequence[str | None] | None = None,
+    further: Mapping[str, Sequence[object]] | None = None,
 ) -> pa.RecordBatch:
     """What duplicates are found by: `content_hash`, `key`, and the `label` where a contradiction is to be found.
 
@@ -22,12 +30,17 @@ def content_hashes(
         bytes of what is stored (see `row_hashes`).
       keys: The examples' keys.
       labels: Their labels; None where these are in their contents, or there are none.
+      further: Columns of `FURTHER` that say anything of these examples.
     """
     width = len(hashes) // len(keys)
     contents = pa.Array.from_buffers(pa.binary(width), len(keys), [None, pa.py_buffer(hashes)]).cast(pa.binary())
     label_column = pa.nulls(len(keys), pa.string()) if labels is None else pa.array(labels, pa.string())
     columns = [contents, pa.array(keys, pa.string()), label_column]
-    return pa.RecordBatch.from_arrays(columns, ["content_hash", "key", "label"])
+    names = ["content_hash", "key", "label"]
+    for name, values in (further or {}).items():
+        columns.append(pa.array(values, FURTHER[name]))
+        names.append(name)
+    return pa.RecordBatch.from_arrays(columns, names)
 
 
 @dataclass

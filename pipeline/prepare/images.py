@@ -1,6 +1,7 @@
 """How one image is prepared, and a unit of images: references in, examples as they are stored out, in their order."""
 
 import hashlib
+import json
 import math
 import warnings
 from collections import Counter
@@ -37,7 +38,7 @@ from ..sources.archive_members import name_of
 from ..sources.listing import Reference
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from ..sources.table_schema import NO_COLUMNS, TableSchema
-from .chunk import Chunk, SplitExamples, content_hashes
+from .chunk import DOUBLES, SEEN, Chunk, SplitExamples, content_hashes
 from .fetch import FetchingMap, FetchLimits, Stages
 from .isolate import IsolatedPreparer
 from .outcomes import Outcome, Prepared
@@ -224,6 +225,23 @@ class ImagePreparer:
         """What becomes of one example, whose payloads are read if they are not given; counts its pixels if asked to."""
         return self.steps(reference, count, self.features, payloads)
 
+    def summarized_columns(self, split: str) -> pa.Schema:
+        """The columns of a split's examples that are summarized; images are counted beside them."""
+        specs = self.statistics.summaries if split == self.statistics.split else ()
+        names = dict.fromkeys(name for spec in specs for name in (spec.column, spec.key) if name)
+        return pa.schema([_column(name, self.features[name]) for name in names])
+
+    def summarize_rows(self, split: str, rows: Sequence[Mapping[str, Any]]) -> Iterator[Chunk]:
+        """A chunk of what is known of the columns that are summarized, of all stored examples of a unit; or none.
+
+        Args:
+          split: The examples' split.
+          rows: Column to value of each, in their order.
+        """
+        if rows:
+            stored = _as_stored(rows, self.summarized_columns(split))
+            yield Chunk(summaries=summarize(stored, self.statistics.summaries), notes=rounding_notes(stored))
+
     def start(self, threads: int, root: str | None = None, isolated: bool = False) -> "ImageWorker":
         """A worker that prepares so many images at a time; see `Preparer`."""
         return ImageWorker(self, threads, isolated)
@@ -262,12 +280,27 @@ class ImageWorker:
     def chunks(self, splits: Collection[str], pieces: Sequence[Reference]) -> Iterator[Chunk]:
         """A chunk for every few references; and one more, of the summaries of what is joined to them."""
         (split,) = splits
+        rows: list[dict[str, Any]] = []
+        for chunk, summarized in self.parts(split, pieces):
+            rows += summarized
+            yield chunk
+        yield from self._preparer.summarize_rows(split, rows)
+
+    def parts(
+        self, split: str, pieces: Sequence[Reference], ends: Collection[int] = ()
+    ) -> Iterator[tuple[Chunk, list[dict[str, Any]]]]:
+        """A chunk for every few references of a split, and what is summarized of those that are stored.
+
+        Args:
+          split: The split.
+          pieces: The references.
+          ends: Numbers of references before which a chunk ends.
+        """
         features, statistics = self._preparer.features, self._preparer.statistics
         counts = split == statistics.split
         prepare = self._isolated or self._preparer
         analyzed = {name: features[name] for name in statistics.columns} if counts else {}
-        summarized = statistics.summaries if counts else ()
-        columns = pa.schema([_column(name, features[name]) for name in {spec.column for spec in summarized}])
+        names = self._preparer.summarized_columns(split).names
 
         def prepare_all(
             references: Sequence[Reference], payloads: Payloads | QuarantinedExample | None = None
@@ -277,25 +310,19 @@ class ImageWorker:
                 outcome: Outcome
                 outcome = payloads if isinstance(payloads, QuarantinedExample) else prepare(reference, counts, payloads)
                 examples.append(_serialized(outcome, reference, features, analyzed))
-            prepared = [outcome for outcome, _, _ in examples if isinstance(outcome, Prepared)] if columns.names else ()
-            rows = [{name: _flat(outcome.values[name]) for name in columns.names} for outcome in prepared]
-            return _chunk(examples, split), rows
+            prepared = [outcome for outcome, _, _ in examples if isinstance(outcome, Prepared)] if names else ()
+            rows = [{name: _flat(outcome.values[name]) for name in names} for outcome in prepared]
+            return _chunk(examples, split, features), rows
 
-        rows: list[dict[str, Any]] = []
-        for chunk, joined in self._map(prepare_all, pieces):
-            rows += joined
-            yield chunk
-        if rows:
-            stored = _as_stored(rows, columns)
-            yield Chunk(summaries=summarize(stored, summarized), notes=rounding_notes(stored))
+        return self._map(prepare_all, pieces, ends)
 
     def _map(
-        self, prepare: Callable[..., tuple[Chunk, R]], references: Sequence[Reference]
+        self, prepare: Callable[..., tuple[Chunk, R]], references: Sequence[Reference], ends: Collection[int]
     ) -> Iterator[tuple[Chunk, R]]:
         """What becomes of the references, in order; `prepare` takes some, or one with its payloads, if fetched."""
         self._stop_fetching()
         if not any(map(is_remote, references)):
-            groups = _groups(references, self._threads, self._preparer.features)
+            groups = _groups(references, self._threads, self._preparer.features, ends)
             return ordered_map(self._pool, prepare, groups, 4 * self._threads)
         stages = Stages(
             self._reader,
@@ -310,7 +337,7 @@ class ImageWorker:
 
 
 def _groups(
-    references: Sequence[Reference], threads: int, features: Mapping[str, Feature]
+    references: Sequence[Reference], threads: int, features: Mapping[str, Feature], ends: Collection[int]
 ) -> Iterator[list[Reference]]:
     """References that a thread prepares before it hands over what it has: fewer towards the end, for all threads.
 
@@ -324,7 +351,7 @@ def _groups(
     size = 0
     for position, reference in enumerate(references):
         most = max(1, min(largest, (len(references) - position) // (2 * threads)))
-        if len(group) >= most or (group and size + reference.size > _GROUP_BYTES):
+        if len(group) >= most or (group and (position in ends or size + reference.size > _GROUP_BYTES)):
             yield group
             group, size = [], 0
         group.append(reference)
@@ -365,7 +392,7 @@ def _serialized(
         return _Serialized(QuarantinedExample(reference.key, name, "encode", "unsupported_value", message))
 
 
-def _chunk(examples: Sequence[_Serialized], split: str) -> Chunk:
+def _chunk(examples: Sequence[_Serialized], split: str, features: Mapping[str, Feature]) -> Chunk:
     """What some images give their unit."""
     chunk = Chunk()
     stored = []
@@ -390,6 +417,7 @@ def _chunk(examples: Sequence[_Serialized], split: str) -> Chunk:
             bytes.fromhex("".join(outcome.sha256 for outcome in prepared)),
             [outcome.key for outcome in prepared],
             labels,
+            _further(prepared, features),
         ),
     )
     chunk.summaries = of_histograms([outcome.histograms for outcome in prepared])
@@ -398,6 +426,31 @@ def _chunk(examples: Sequence[_Serialized], split: str) -> Chunk:
         {observation: ColumnNote(1, 0, outcome.key)} for outcome in prepared for observation in outcome.observations
     )
     return chunk
+
+
+def _further(prepared: Sequence[Prepared], features: Mapping[str, Feature]) -> dict[str, Sequence[object]]:
+    """What the shards do not tell of examples: what was seen in each, and the floats that are stored as others."""
+    seen = [json.dumps(outcome.observations) if outcome.observations else None for outcome in prepared]
+    doubles = [_doubles(outcome.values, features) for outcome in prepared]
+    columns: dict[str, Sequence[object]] = {
+        SEEN: seen,
+        DOUBLES: [[*each.items()] if each else None for each in doubles],
+    }
+    return {name: values for name, values in columns.items() if any(values)}
+
+
+def _doubles(values: Mapping[str, Any], features: Mapping[str, Feature]) -> dict[str, list[float]]:
+    """The values of those features of which float32 cannot hold all."""
+    doubles = {}
+    for name, feature in features.items():
+        if feature.dtype != "float32" or values[name] is None:
+            continue
+        items = np.asarray(_flat(values[name]), np.float64).ravel()
+        with np.errstate(over="ignore"):
+            stored = items.astype(np.float32)
+        if not np.array_equal(items, stored, equal_nan=True):
+            doubles[name] = items.tolist()
+    return doubles
 
 
 def _column(name: str, feature: Feature) -> tuple[str, pa.DataType]:
@@ -417,7 +470,7 @@ def _flat(value: Any) -> Any:
     return items.tolist()
 
 
-def _as_stored(rows: list[dict[str, Any]], columns: pa.Schema) -> pa.RecordBatch:
+def _as_stored(rows: Sequence[Mapping[str, Any]], columns: pa.Schema) -> pa.RecordBatch:
     arrays = []
     for column in columns:
         values = [row[column.name] for row in rows]

@@ -1,0 +1,93 @@
+"""Puts units of images together from what a base has stored, and from what is prepared."""
+
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any
+
+from ..prepare.chunk import Chunk
+from ..prepare.images import ImagePreparer, ImageWorker
+from ..sources.listing import Reference
+from .base import BaseGeneration
+from .stored_unit import StoredImages
+
+_OPEN = 32  # units of the base: those that a unit is of lie near those of the next one
+
+
+class Assembler:
+    """Gives units of images that are, in part, stored in a base."""
+
+    def __init__(self, base: BaseGeneration, preparer: ImagePreparer, threads: int) -> None:
+        """Reads nothing.
+
+        Args:
+          base: The base.
+          preparer: How images are prepared, and those of the base were.
+          threads: How many images are decoded at a time, where stored pixels must be counted.
+        """
+        self._preparer = preparer
+        self._pool = ThreadPoolExecutor(threads, "count")
+        self._open = lru_cache(_OPEN)(lambda number, split: StoredImages(base, number, split, preparer))
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._pool.shutdown()
+
+    def chunks(
+        self,
+        worker: ImageWorker,
+        splits: Collection[str],
+        references: Sequence[Reference],
+        bases: Sequence[int | None],
+    ) -> Iterator[Chunk]:
+        """The chunks of a unit, in the order of its references: as `ImageWorker.chunks` gives them of all of them.
+
+        Args:
+          worker: Prepares those that are not stored.
+          splits: The unit's split.
+          references: What it holds.
+          bases: The base's unit that has what became of each; None: nothing is stored of it.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        (split,) = splits
+        sources = [
+            self._source(number, split, reference.key) for reference, number in zip(references, bases, strict=True)
+        ]
+        runs = [
+            (source, [reference for reference, _ in run])
+            for source, run in itertools.groupby(zip(references, sources, strict=True), key=lambda pair: pair[1])
+        ]
+        fresh = [run for source, run in runs if source is None]
+        ends = set(itertools.accumulate(map(len, fresh)))
+        prepared = worker.parts(split, list(itertools.chain.from_iterable(fresh)), ends)
+        rows: list[dict[str, Any]] = []
+        for source, run in runs:
+            keys = [reference.key for reference in run]
+            for chunk, summarized in source.parts(keys) if source else _take(prepared, len(run)):
+                rows += summarized
+                yield chunk
+        yield from self._preparer.summarize_rows(split, rows)
+        if split == self._preparer.statistics.split:
+            for source in dict.fromkeys(source for source in sources if source):
+                keys = [reference.key for reference, each in zip(references, sources, strict=True) if each is source]
+                yield Chunk(summaries=source.histograms(source.written(keys), self._pool))
+
+    def _source(self, number: int | None, split: str, key: str) -> StoredImages | None:
+        """Where it is stored what became of a reference; None: it is to be prepared."""
+        if number is None:
+            return None
+        stored = self._open(number, split)
+        return stored if stored.is_told_apart and stored.has(key) else None
+
+
+def _take(
+    parts: Iterator[tuple[Chunk, list[dict[str, Any]]]], count: int
+) -> Iterator[tuple[Chunk, list[dict[str, Any]]]]:
+    """The first parts, of so many references."""
+    while count > 0:
+        part = next(parts)
+        count -= part[0].read
+        yield part

@@ -1,0 +1,324 @@
+"""Reads what a base has stored of a unit of images: its examples, in any order, as if they were prepared again.
+
+Nothing of it is decoded but pixels that must be counted, and an example is told to be what was written by its checksum.
+"""
+
+import gzip
+import itertools
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ...transforms import observations
+from ...transforms.histogram import Histogram, count_pixels
+from ...transforms.image_codec import CODECS, Jpeg
+from ...transforms.jpeg import decode_stored
+from ..errors import PenstockError
+from ..formats import example_reader
+from ..formats.column_notes import ColumnNote, Notes, merge_all
+from ..formats.example_writer import select
+from ..formats.features import Feature
+from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, is_intact, read_length
+from ..prepare import summaries
+from ..prepare.chunk import DOUBLES, SEEN, Chunk, SplitExamples
+from ..prepare.images import ImagePreparer
+from ..prepare.summaries import Summaries, SummarySpec
+from ..sources.quarantine import FilteredExample, QuarantinedExample
+from ..storage import files
+from .base import BaseGeneration
+from .journal import Journal, decode_hashes
+
+_EXAMPLES = 256  # that are read at a time
+_BYTES = 8 << 20  # of them
+_COUNTED = 64  # images that are decoded before their histograms are added up
+
+Row = dict[str, Any]
+
+
+class StoredImages:
+    """What became of the images of a base's unit.
+
+    Attributes:
+      is_told_apart: Whether it is known what was seen in each of them.
+    """
+
+    def __init__(self, base: BaseGeneration, number: int, split: str, preparer: ImagePreparer) -> None:
+        """Reads the hashes of the unit.
+
+        Args:
+          base: The base.
+          number: The unit.
+          split: The split that it holds.
+          preparer: How its images were prepared.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        self._base = base
+        self._journal = base.journal(number)
+        self._split = split
+        self._preparer = preparer
+        if self._journal.shards.keys() != {split}:
+            raise PenstockError(
+                f"{base.root}: expected unit {number} to hold the split {split!r}, found "
+                f"{sorted(self._journal.shards)}; run `penstock verify`"
+            )
+        self._hashes = _hashes_of(base, self._journal)
+        self._rows = {key: row for row, key in enumerate(self._hashes["key"].to_pylist())}
+        self._seen = self._what_was_seen()
+        self.is_told_apart = self._seen is not None
+
+    def has(self, key: str) -> bool:
+        """Whether it is known what became of an image."""
+        return key in self._rows or key in self._quarantined or self._reason(key) is not None
+
+    def written(self, keys: Sequence[str]) -> list[int]:
+        """The numbers of those images that are stored, in this unit."""
+        return [self._rows[key] for key in keys if key in self._rows]
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys of all that are stored, in their order."""
+        return list(self._rows)
+
+    def parts(self, keys: Sequence[str]) -> Iterator[tuple[Chunk, list[Row]]]:
+        """A chunk for some images at a time, and what is summarized of those that are stored: as `ImageWorker.parts`.
+
+        Pixels are not counted: see `histograms`.
+
+        Raises:
+          PenstockError: what is stored is damaged.
+        """
+        part: list[str] = []
+        size = 0
+        for key in keys:
+            row = self._rows.get(key)
+            taken = 0 if row is None else int(self._offsets[row + 1] - self._offsets[row])
+            if part and (len(part) == _EXAMPLES or size + taken > _BYTES):
+                yield self._part(part)
+                part, size = [], 0
+            part.append(key)
+            size += taken
+        if part:
+            yield self._part(part)
+
+    def _part(self, keys: Sequence[str]) -> tuple[Chunk, list[Row]]:
+        chunk = Chunk()
+        for key in keys:
+            if key in self._rows:
+                continue
+            if example := self._quarantined.get(key):
+                chunk.quarantined.append(example)
+            elif (reason := self._reason(key)) is not None:
+                chunk.filtered[reason] += 1
+                chunk.filtered_examples.append(FilteredExample(key, reason))
+        rows = self.written(keys)
+        if not rows:
+            return chunk, []
+        frames = self._frames(rows)
+        hashes = self._hashes.take(pa.array(rows)).combine_chunks()
+        (batch,) = hashes.drop_columns("split").to_batches()
+        labels = Counter(label for label in batch["label"].to_pylist() if label is not None)
+        chunk.splits[self._split] = SplitExamples(frames, labels=labels or None, hashes=self._with_seen(batch, rows))
+        chunk.notes = self._notes(rows)
+        statistics = self._preparer.statistics
+        is_analyzed = self._split == statistics.split and bool(statistics.columns)
+        names = self._preparer.summarized_columns(self._split).names
+        if not is_analyzed and not names:
+            return chunk, []
+        records = [framed[HEADER_SIZE:-FOOTER_SIZE] for framed in frames.to_pylist()]
+        if is_analyzed:
+            chunk.analyzed = [select(record, statistics.columns) for record in records]
+        doubles = hashes[DOUBLES].to_pylist() if DOUBLES in hashes.schema.names else [None] * len(rows)
+        return chunk, [
+            self._values(record, names, dict(kept or ())) for record, kept in zip(records, doubles, strict=True)
+        ]
+
+    def histograms(self, rows: Sequence[int], pool: ThreadPoolExecutor) -> Summaries:
+        """The histograms of some of its images: those of all without those of the others, where these are fewer.
+
+        Args:
+          rows: The images' numbers in the unit.
+          pool: Decodes.
+
+        Raises:
+          PenstockError: what is stored is damaged.
+        """
+        counted = {name: each for name, each in self._preparer.features.items() if _is_counted(each)}
+        if not counted or not rows:
+            return {}
+        others = np.setdiff1d(np.arange(len(self._rows)), rows)
+        of_all: Summaries = (
+            summaries.decode(self._base.read(self._journal.summaries)) if self._journal.summaries else {}
+        )
+        specs = [SummarySpec("histogram", name) for name in counted]
+        if not all(spec in of_all for spec in specs) or len(others) >= len(rows):
+            return self._count(sorted(rows), counted, pool)
+        of_others = self._count(others.tolist(), counted, pool)
+        return {spec: _without(of_all[spec], of_others.get(spec)) for spec in specs}
+
+    def _count(self, rows: Sequence[int], counted: Mapping[str, Feature], pool: ThreadPoolExecutor) -> Summaries:
+        total: Summaries = {}
+        for begin in range(0, len(rows), _COUNTED):
+            records = [
+                framed[HEADER_SIZE:-FOOTER_SIZE] for framed in self._frames(rows[begin : begin + _COUNTED]).to_pylist()
+            ]
+            counts = list(pool.map(lambda record: _counts_of(record, counted), records))
+            total = summaries.merge(total, summaries.of_histograms(counts))
+        return total
+
+    def _what_was_seen(self) -> list[str | None] | None:
+        """What was seen in each image that is stored, as JSON; None where it is known of all together alone."""
+        if SEEN in self._hashes.schema.names:
+            seen: list[str | None] = self._hashes[SEEN].to_pylist()
+            return seen
+        notes = {name: note for name, note in self._journal.notes.items() if name[0] in observations.KINDS}
+        if any(note.count != len(self._rows) for note in notes.values()):
+            return None
+        return [json.dumps(sorted(notes)) if notes else None] * len(self._rows)
+
+    def _with_seen(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
+        """Hashes with what was seen in each image, in another unit not in all alike perhaps."""
+        assert self._seen is not None
+        seen = pa.array([self._seen[row] for row in rows], pa.string())
+        if SEEN in batch.schema.names or not any(self._seen):
+            return batch
+        return batch.append_column(SEEN, seen)
+
+    def _notes(self, rows: Sequence[int]) -> Notes:
+        """What was seen in some images, those that are alike at once."""
+        assert self._seen is not None
+        keys = self._hashes["key"]
+        alike: dict[str, list[int]] = {}
+        for row in rows:
+            if seen := self._seen[row]:
+                alike.setdefault(seen, []).append(row)
+        return merge_all(
+            {(kind, value): ColumnNote(len(same), 0, keys[same[0]].as_py()) for kind, value in json.loads(seen)}
+            for seen, same in alike.items()
+        )
+
+    @cached_property
+    def _quarantined(self) -> dict[str, QuarantinedExample]:
+        if self._journal.quarantine is None:
+            return {}
+        lines = self._base.read(self._journal.quarantine).splitlines()
+        examples = [QuarantinedExample(**json.loads(line)) for line in lines]
+        return {example.key: example for example in examples}
+
+    @cached_property
+    def _filtered(self) -> dict[str, str]:
+        if self._journal.filtered_list is None:
+            return {}
+        entries = map(json.loads, self._base.read(self._journal.filtered_list).splitlines())
+        return {entry["key"]: entry["reason"] for entry in entries}
+
+    def _reason(self, key: str) -> str | None:
+        """Why an image that is neither stored nor quarantined was filtered; None: nobody knows."""
+        reasons = list(self._journal.filtered)
+        return self._filtered.get(key) or (reasons[0] if len(reasons) == 1 else None)
+
+    @cached_property
+    def _offsets(self) -> npt.NDArray[np.int64]:
+        """Where each record begins in the uncompressed shard, and where the last one ends."""
+        index = self._journal.shards[self._split].index
+        assert index is not None
+        return np.frombuffer(self._base.read(index), "<u8").astype(np.int64)
+
+    @property
+    def _uri(self) -> str:
+        return files.join(self._base.root, self._journal.shards[self._split].path)
+
+    @cached_property
+    def _uncompressed(self) -> bytes:
+        """All of a compressed shard."""
+        return gzip.decompress(self._base.read(self._journal.shards[self._split].file))
+
+    def _frames(self, rows: Sequence[int]) -> pa.LargeBinaryArray:
+        """The framed records of some images, checked; those that lie together are read at once."""
+        bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        runs = [(rows[begin], rows[end - 1] + 1) for begin, end in itertools.pairwise(bounds)]
+        return pa.concat_arrays([self._run(*run) for run in runs])
+
+    def _run(self, begin: int, end: int) -> pa.LargeBinaryArray:
+        offsets = self._offsets[begin : end + 1]
+        first, last = int(offsets[0]), int(offsets[-1])
+        try:
+            if self._uri.endswith(".gz"):
+                content = memoryview(self._uncompressed)[first:last]
+            else:
+                content = files.view_range(self._uri, first, last)
+        except FileNotFoundError as error:
+            raise self._base.gone(error) from error
+        relative = offsets - first
+        for row, (start, stop) in enumerate(itertools.pairwise(relative.tolist()), begin):
+            length = stop - start - HEADER_SIZE - FOOTER_SIZE
+            framed = bytes(content[start:stop])
+            record, footer = framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
+            if read_length(framed[:HEADER_SIZE]) != length or not is_intact(record, footer):
+                raise PenstockError(f"{self._uri}: record {row} is damaged or truncated; run `penstock verify`")
+        return pa.Array.from_buffers(
+            pa.large_binary(), end - begin, [None, pa.py_buffer(relative), pa.py_buffer(content)]
+        )
+
+    def _values(self, record: bytes, names: Sequence[str], doubles: Mapping[str, list[float]]) -> Row:
+        """The values of features as they were before they were stored."""
+        stored = example_reader.parse(record)
+        features = self._preparer.features
+        return {name: _value(features[name], stored.get(name), doubles.get(name)) for name in names}
+
+
+def _hashes_of(base: BaseGeneration, journal: Journal) -> pa.Table:
+    """The hashes of a unit's examples, as many as there are in its shards."""
+    table = decode_hashes(base.read(journal.hashes) if journal.hashes else None)
+    if len(table) != journal.written:
+        raise PenstockError(
+            f"{base.root}: expected the hashes of {journal.written} examples of unit {journal.unit}, found "
+            f"{len(table)}; run `penstock verify`"
+        )
+    return table
+
+
+def _value(feature: Feature, stored: example_reader.Value | None, doubles: list[float] | None) -> Any:
+    """A value as `prepare` gave it, or an array's or a list's items."""
+    if doubles is not None:
+        return doubles if feature.shape else doubles[0]
+    if stored is None:
+        return [] if feature.shape else None
+    kind, content = stored
+    items: Sequence[Any]
+    if feature.dtype == "int64":
+        items = example_reader.integers(content).tolist()
+    elif feature.dtype == "float32":
+        items = example_reader.floats(content).tolist()
+    else:
+        items = example_reader.strings(content) if kind == example_reader.STRINGS else [bytes(content)]
+    return items if feature.shape else items[0]
+
+
+def _is_counted(feature: Feature) -> bool:
+    return feature.is_pixels and feature.dtype == "uint8"
+
+
+def _counts_of(record: bytes, counted: Mapping[str, Feature]) -> dict[str, npt.NDArray[np.int64]]:
+    """The counts of the stored pixels of an example, by feature."""
+    stored = example_reader.parse(record)
+    counts = {}
+    for name, feature in counted.items():
+        codec, content = CODECS[feature.encoding or ""], bytes(stored[name][1])
+        if isinstance(codec, Jpeg):
+            counts[name] = count_pixels(decode_stored(content, "L" if feature.shape[-1] == 1 else "RGB"))
+        else:
+            counts[name] = count_pixels(codec.decode(content, feature.pixel_shape, feature.dtype))
+    return counts
+
+
+def _without(of_all: Any, others: Any) -> Histogram:
+    return Histogram(of_all.counts - others.counts) if others else of_all
