@@ -4,13 +4,18 @@ import itertools
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..planning.plan_file import Unit
 from ..prepare.chunk import Chunk
 from ..prepare.images import ImagePreparer, ImageWorker
 from ..sources.listing import Reference
 from .base import BaseGeneration
-from .stored_unit import StoredImages
+from .restatement import Restatement, images_notes, restate_images
+from .stored_images import StoredImages
+
+if TYPE_CHECKING:
+    from ..analysis.phases import UnitReducer
 
 _OPEN = 32  # units of the base: those that a unit is of lie near those of the next one
 
@@ -26,6 +31,7 @@ class Assembler:
           preparer: How images are prepared, and those of the base were.
           threads: How many images are decoded at a time, where stored pixels must be counted.
         """
+        self._base = base
         self._preparer = preparer
         self._pool = ThreadPoolExecutor(threads, "count")
         self._open = lru_cache(_OPEN)(lambda number, split: StoredImages(base, number, split, preparer))
@@ -74,6 +80,25 @@ class Assembler:
             for source in dict.fromkeys(source for source in sources if source):
                 keys = [reference.key for reference, each in zip(references, sources, strict=True) if each is source]
                 yield Chunk(summaries=source.histograms(source.written(keys), self._pool))
+
+    def restate(self, unit: Unit, reducer: "UnitReducer | None") -> Restatement:
+        """What a unit that is one of the base's keeps for the statistics.
+
+        Args:
+          unit: The unit.
+          reducer: Reduces it for tft's analyzers; None: there are none, or nothing for them.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        assert unit.base is not None
+        (split,) = unit.shards
+        journal = self._base.journal(unit.base)
+        if split != self._preparer.statistics.split:
+            return Restatement({}, None, images_notes(journal))
+        stored = self._open(unit.base, split)
+        histograms = stored.histograms(stored.written(stored.keys), self._pool)
+        return restate_images(stored, journal, reducer, histograms)
 
     def _source(self, number: int | None, split: str, key: str) -> StoredImages | None:
         """Where it is stored what became of a reference; None: it is to be prepared."""

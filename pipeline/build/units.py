@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
@@ -35,6 +35,7 @@ from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
 from .journal import FinishedUnits, Journal, encode_hashes
 from .progress import NAMESPACE, Progress, ProgressWriter
+from .restatement import Restatement, restate_rows
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, store, write_lines
 from .tasks import Spread, StageDoFn, Wait
@@ -173,16 +174,34 @@ class UnitMaker:
         with self._attempts.begin(paths.attempt(number)) as is_suspect:
             if is_suspect and (finished := Journal.read_finished(options.root, number)):
                 return finished  # since this worker began
-            unit, pieces = inputs.unit, self._ranges.resolve(inputs.pieces)
+            unit = inputs.unit
+            if unit.base is not None and options.base and (restated := self._restate(options.base, unit)):
+                return _take_over(options, options.base, unit, self.before, restated)
+            pieces = self._ranges.resolve(inputs.pieces)
             if options.duplicates:
                 pieces = duplicates.mark(options.duplicates, number, pieces)
-            has_statistics = options.preparer.statistics.split in unit.shards
-            reducer = self._reducer.start() if has_statistics and self._reducer else None
             worker = self._isolating() if is_suspect else self._worker
             chunks = worker.chunks(list(unit.shards), pieces)
             if self._assembler and isinstance(worker, ImageWorker) and any(each is not None for each in inputs.bases):
                 chunks = self._assembler.chunks(worker, list(unit.shards), pieces, inputs.bases)
-            return _make_unit(options, unit, chunks, reducer, self.before, self._progress)
+            return _make_unit(options, unit, chunks, self._start_reducer(unit), self.before, self._progress)
+
+    def _start_reducer(self, unit: Unit) -> "UnitReducer | None":
+        """Begins to reduce a unit for tft's analyzers; None: there are none, or nothing for them."""
+        has_statistics = self._options.preparer.statistics.split in unit.shards
+        return self._reducer.start() if has_statistics and self._reducer else None
+
+    def _restate(self, base: BaseGeneration, unit: Unit) -> Restatement | None:
+        """What a unit of the base keeps for other statistics than the base's; None: its sources must be read for it."""
+        preparer = self._options.preparer
+        assert unit.base is not None
+        if self._assembler:
+            return self._assembler.restate(unit, self._start_reducer(unit))
+        journal = base.journal(unit.base)
+        if preparer.statistics.split not in journal.shards:
+            return Restatement({}, None, journal.notes)
+        assert isinstance(preparer, TablePreparer)
+        return restate_rows(base, journal, preparer, self._start_reducer(unit))
 
     def _isolating(self) -> Worker:
         """The worker for units that may kill their process."""
@@ -191,18 +210,51 @@ class UnitMaker:
         return self._isolated
 
 
-def _take_over(options: MakeOptions, base: BaseGeneration, unit: Unit, before: FinishedUnits) -> Journal:
-    """Gives a unit the files of the base's unit that it is, and writes its journal; nothing is read.
+def _take_over(
+    options: MakeOptions,
+    base: BaseGeneration,
+    unit: Unit,
+    before: FinishedUnits,
+    restated: Restatement | None = None,
+) -> Journal:
+    """Gives a unit the files of the base's unit that it is, and writes its journal.
+
+    Args:
+      options: What a worker must know.
+      base: The base.
+      unit: The unit.
+      before: What was there before.
+      restated: What the unit keeps for the statistics; None: what the base's unit does.
 
     Raises:
-      PenstockError: the base is not there any more.
+      PenstockError: the base is not there any more, or another run makes the generation by now.
     """
-    journal = link_unit(base, options.root, unit)
+    _remove_journal(options.root, unit, before)
+    try:
+        _expect_first(options, unit.index)
+    except _MadeElsewhere as other:
+        return other.journal
+    root = options.root
+    journal = link_unit(base, root, unit)
+    if restated:
+        encoded = summaries.encode(restated.summaries) if restated.summaries else None
+        journal = replace(
+            journal,
+            summaries=_store_kept(root, paths.unit_summaries(unit.index), bytes, encoded, before),
+            accumulators=_store_kept(root, paths.unit_accumulators(unit.index), bytes, restated.accumulators, before),
+            notes=restated.notes,
+        )
     kept = {file.path for file in journal.files}
     left = [path for path in paths.unit_files(unit.index) if path not in kept and before.has_file(path)]
-    files.remove_files(files.join(options.root, path) for path in left)
-    journal.write(options.root)
+    files.remove_files(files.join(root, path) for path in left)
+    journal.write(root)
     return journal
+
+
+def _remove_journal(root: str, unit: Unit, before: FinishedUnits) -> None:
+    """Removes the journal of an attempt whose files are not all there: what one finishes meanwhile is known by its."""
+    if before.has_journal(unit.index):
+        files.remove_files([files.join(root, paths.unit_journal(unit.index))])
 
 
 def _make_unit(
@@ -226,8 +278,7 @@ def _make_unit(
     Raises:
       PenstockError: another run makes the generation by now.
     """
-    if before.has_journal(unit.index):
-        files.remove_files([files.join(options.root, paths.unit_journal(unit.index))])
+    _remove_journal(options.root, unit, before)
     tally = _Tally()
     packer: ShardSet | SegmentWriter
     if options.targets:

@@ -57,10 +57,24 @@ def find(records: Sequence[bytes], stored: Mapping[str, Feature]) -> tuple[dict[
     Returns:
       The spans, and for each record whether it holds these features, each of its dtype, and nothing else.
     """
-    data = b"".join([*records, bytes(_PADDING)])
-    content = np.frombuffer(data, np.uint8)
     ends = np.cumsum(np.fromiter(map(len, records), np.int64, len(records)))
     starts = np.concatenate([[0], ends[:-1]])
+    return find_in(b"".join(records), starts, ends, stored)
+
+
+def find_in(
+    records: bytes, starts: Integers, ends: Integers, stored: Mapping[str, Feature]
+) -> tuple[dict[str, Spans], Bools]:
+    """As `find`, of records that lie in some bytes, with others between them perhaps.
+
+    Args:
+      records: The bytes.
+      starts: int64 [rows], where each record begins.
+      ends: int64 [rows], where it ends.
+      stored: All features that they hold.
+    """
+    data = records + bytes(_PADDING)
+    content = np.frombuffer(data, np.uint8)
     position, inside, fits = _enter(content, starts, FEATURES)
     fits &= inside == ends
     spans: dict[str, Spans] = {}
@@ -187,6 +201,30 @@ def _equal_strings(content: Bytes, starts: Integers, lengths: Integers) -> npt.N
     return representatives(words)
 
 
+def gather(spans: Spans) -> tuple[Bytes, Integers]:
+    """The bytes of all values, one after the other, and where those of each row begin, and the last ones end."""
+    lengths = np.where(spans.present, spans.stops - spans.starts, 0)
+    bounds = np.concatenate([[0], np.cumsum(lengths)])
+    return spans.content[np.arange(bounds[-1]) + np.repeat(spans.starts - bounds[:-1], lengths)], bounds
+
+
+def list_items(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Integers, Bools]:
+    """The items of lists of numbers, of all rows.
+
+    Returns:
+      float32 or int64 [items]; where those of each row begin, and the last ones end: int64 [rows + 1]; and for each
+      row whether it holds whole numbers.
+    """
+    packed, before = gather(spans)
+    lengths = np.diff(before)
+    if feature.dtype == "float32":
+        numbers: npt.NDArray[Any] = packed[: len(packed) // 4 * 4].view("<f4")
+        return numbers, before // 4, lengths % 4 == 0
+    last = np.flatnonzero(packed < 128)
+    numbers, _ = _varints(packed, np.concatenate([[0], last[:-1] + 1]) if len(last) else last)
+    return numbers, np.searchsorted(last, before), np.isin(before[1:] - 1, last) | (lengths == 0)
+
+
 def _lists(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Bools]:
     """Lists of numbers, or of strings: those with more than one string are left to `example_reader`.
 
@@ -198,18 +236,7 @@ def _lists(spans: Spans, feature: Feature) -> tuple[npt.NDArray[Any], Bools]:
         for row, string in enumerate(_strings(spans, None).tolist()):
             lists[row] = np.array([] if string is None else [string], object)
         return lists, np.ones(rows, bool)
-    lengths = np.where(spans.present, spans.stops - spans.starts, 0)
-    before = np.concatenate([[0], np.cumsum(lengths)])
-    packed = spans.content[np.arange(before[-1]) + np.repeat(spans.starts - before[:-1], lengths)]
-    if feature.dtype == "float32":
-        right = lengths % 4 == 0
-        numbers: npt.NDArray[Any] = packed[: len(packed) // 4 * 4].view("<f4")
-        bounds = before // 4
-    else:
-        last = np.flatnonzero(packed < 128)
-        numbers, _ = _varints(packed, np.concatenate([[0], last[:-1] + 1]) if len(last) else last)
-        bounds = np.searchsorted(last, before)
-        right = np.isin(before[1:] - 1, last) | (lengths == 0)
+    numbers, bounds, right = list_items(spans, feature)
     for row, (start, stop) in enumerate(zip(bounds[:-1].tolist(), bounds[1:].tolist(), strict=True)):
         lists[row] = numbers[start:stop]
     return lists, right

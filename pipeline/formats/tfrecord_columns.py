@@ -29,6 +29,24 @@ def unframe(frames: pa.LargeBinaryArray) -> list[bytes]:
     return [framed[HEADER_SIZE:-FOOTER_SIZE] for framed in frames.to_pylist()]
 
 
+def first_damaged(content: bytes, offsets: np.ndarray) -> int | None:
+    """The first of some frames that does not hold what was written; None: all do.
+
+    Args:
+      content: The frames.
+      offsets: int64 [frames + 1], where each begins in them, and where the last one ends.
+    """
+    lengths = np.diff(offsets) - HEADER_SIZE - FOOTER_SIZE
+    if (lengths < 0).any():
+        return int(np.argmax(lengths < 0))
+    sizes = np.stack([np.full_like(lengths, HEADER_SIZE), lengths, np.full_like(lengths, FOOTER_SIZE)], axis=1)
+    parts = list(map(io.BytesIO(content).read, sizes.ravel().tolist()))
+    crcs = mask_crc(np.fromiter(map(google_crc32c.value, parts[1::3]), np.uint64, len(lengths)))
+    footers = crcs.astype("<u4").view(f"V{FOOTER_SIZE}").tolist()
+    intact = zip(parts[0::3], parts[2::3], map(header, lengths.tolist()), footers, strict=True)
+    return next((row for row, (head, foot, *right) in enumerate(intact) if [head, foot] != right), None)
+
+
 def frame_sizes(frames: pa.LargeBinaryArray) -> np.ndarray:
     """How many bytes each frame takes: int64 [frames]."""
     return np.diff(_offsets(frames))

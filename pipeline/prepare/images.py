@@ -448,7 +448,8 @@ def _doubles(values: Mapping[str, Any], features: Mapping[str, Feature]) -> dict
         items = np.asarray(_flat(values[name]), np.float64).ravel()
         with np.errstate(over="ignore"):
             stored = items.astype(np.float32)
-        if not np.array_equal(items, stored, equal_nan=True):
+        known = np.where(np.isinf(stored), stored, items)  # what is beyond float32 is infinite to statistics, too
+        if not np.array_equal(known, stored, equal_nan=True):
             doubles[name] = items.tolist()
     return doubles
 

@@ -15,7 +15,7 @@ from helpers import LABEL, draw, run_job
 from PIL import Image
 
 from penstock.pipeline import Csv, Images, PenstockError, Recipe, join
-from penstock.pipeline.build import stored_unit, units
+from penstock.pipeline.build import stored_images, units
 from penstock.pipeline.build.units import make_units
 from penstock.pipeline.formats import paths
 from penstock.pipeline.formats.manifest import stored_file
@@ -208,8 +208,8 @@ def test_few_pixels_are_decoded_to_be_counted(
 ):
     base = base_of(recipe(shards=1), raw, tmp_path)
     decoded = []
-    count = stored_unit._counts_of
-    monkeypatch.setattr(stored_unit, "_counts_of", lambda *arguments: decoded.append(1) or count(*arguments))
+    count = stored_images._counts_of
+    monkeypatch.setattr(stored_images, "_counts_of", lambda *arguments: decoded.append(1) or count(*arguments))
     if most:
         delta = delta_of(recipe(shards=1), raw, tmp_path, base)
     else:

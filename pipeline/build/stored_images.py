@@ -3,8 +3,6 @@
 Nothing of it is decoded but pixels that must be counted, and an example is told to be what was written by its checksum.
 """
 
-import gzip
-import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,15 +23,16 @@ from ..formats import example_reader
 from ..formats.column_notes import ColumnNote, Notes, merge_all
 from ..formats.example_writer import select
 from ..formats.features import Feature
-from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE, is_intact, read_length
+from ..formats.stored_columns import value_of
+from ..formats.tfrecord_columns import unframe
 from ..prepare import summaries
 from ..prepare.chunk import DOUBLES, SEEN, Chunk, SplitExamples
 from ..prepare.images import ImagePreparer
 from ..prepare.summaries import Summaries, SummarySpec
 from ..sources.quarantine import FilteredExample, QuarantinedExample
-from ..storage import files
 from .base import BaseGeneration
 from .journal import Journal, decode_hashes
+from .stored_shard import StoredShard
 
 _EXAMPLES = 256  # that are read at a time
 _BYTES = 8 << 20  # of them
@@ -46,7 +45,7 @@ class StoredImages:
     """What became of the images of a base's unit.
 
     Attributes:
-      is_told_apart: Whether it is known what was seen in each of them.
+      is_told_apart: Whether it is known what was seen in each of them; else their chunks have no notes.
     """
 
     def __init__(self, base: BaseGeneration, number: int, split: str, preparer: ImagePreparer) -> None:
@@ -70,8 +69,12 @@ class StoredImages:
                 f"{base.root}: expected unit {number} to hold the split {split!r}, found "
                 f"{sorted(self._journal.shards)}; run `penstock verify`"
             )
-        self._hashes = _hashes_of(base, self._journal)
+        self._shard = StoredShard(base, self._journal.shards[split])
+        self._hashes = hashes_of(base, self._journal)
         self._rows = {key: row for row, key in enumerate(self._hashes["key"].to_pylist())}
+        statistics = preparer.statistics
+        self._analyzed = statistics.columns if split == statistics.split else ()
+        self._summarized = preparer.summarized_columns(split).names
         self._seen = self._what_was_seen()
         self.is_told_apart = self._seen is not None
 
@@ -88,6 +91,11 @@ class StoredImages:
         """The keys of all that are stored, in their order."""
         return list(self._rows)
 
+    @property
+    def has_values(self) -> bool:
+        """Whether any values of its examples are summarized, or analyzed by tft's analyzers."""
+        return bool(self._summarized or self._analyzed)
+
     def parts(self, keys: Sequence[str]) -> Iterator[tuple[Chunk, list[Row]]]:
         """A chunk for some images at a time, and what is summarized of those that are stored: as `ImageWorker.parts`.
 
@@ -100,7 +108,7 @@ class StoredImages:
         size = 0
         for key in keys:
             row = self._rows.get(key)
-            taken = 0 if row is None else int(self._offsets[row + 1] - self._offsets[row])
+            taken = 0 if row is None else int(self._shard.offsets[row + 1] - self._shard.offsets[row])
             if part and (len(part) == _EXAMPLES or size + taken > _BYTES):
                 yield self._part(part)
                 part, size = [], 0
@@ -122,24 +130,23 @@ class StoredImages:
         rows = self.written(keys)
         if not rows:
             return chunk, []
-        frames = self._frames(rows)
+        frames = self._shard.frames(rows)
         hashes = self._hashes.take(pa.array(rows)).combine_chunks()
         (batch,) = hashes.drop_columns("split").to_batches()
         labels = Counter(label for label in batch["label"].to_pylist() if label is not None)
         chunk.splits[self._split] = SplitExamples(frames, labels=labels or None, hashes=self._with_seen(batch, rows))
         chunk.notes = self._notes(rows)
-        statistics = self._preparer.statistics
-        is_analyzed = self._split == statistics.split and bool(statistics.columns)
-        names = self._preparer.summarized_columns(self._split).names
-        if not is_analyzed and not names:
+        if not self.has_values:
             return chunk, []
-        records = [framed[HEADER_SIZE:-FOOTER_SIZE] for framed in frames.to_pylist()]
-        if is_analyzed:
-            chunk.analyzed = [select(record, statistics.columns) for record in records]
+        records = unframe(frames)
+        if self._analyzed:
+            chunk.analyzed = [select(record, self._analyzed) for record in records]
         doubles = hashes[DOUBLES].to_pylist() if DOUBLES in hashes.schema.names else [None] * len(rows)
-        return chunk, [
-            self._values(record, names, dict(kept or ())) for record, kept in zip(records, doubles, strict=True)
-        ]
+        return chunk, [self._values(record, dict(kept or ())) for record, kept in zip(records, doubles, strict=True)]
+
+    def summarize(self, rows: Sequence[Row]) -> Iterator[Chunk]:
+        """A chunk of what is known of columns, given what `parts` gave of all images; or none."""
+        return self._preparer.summarize_rows(self._split, rows)
 
     def histograms(self, rows: Sequence[int], pool: ThreadPoolExecutor) -> Summaries:
         """The histograms of some of its images: those of all without those of the others, where these are fewer.
@@ -167,9 +174,7 @@ class StoredImages:
     def _count(self, rows: Sequence[int], counted: Mapping[str, Feature], pool: ThreadPoolExecutor) -> Summaries:
         total: Summaries = {}
         for begin in range(0, len(rows), _COUNTED):
-            records = [
-                framed[HEADER_SIZE:-FOOTER_SIZE] for framed in self._frames(rows[begin : begin + _COUNTED]).to_pylist()
-            ]
+            records = unframe(self._shard.frames(rows[begin : begin + _COUNTED]))
             counts = list(pool.map(lambda record: _counts_of(record, counted), records))
             total = summaries.merge(total, summaries.of_histograms(counts))
         return total
@@ -186,15 +191,14 @@ class StoredImages:
 
     def _with_seen(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
         """Hashes with what was seen in each image, in another unit not in all alike perhaps."""
-        assert self._seen is not None
-        seen = pa.array([self._seen[row] for row in rows], pa.string())
-        if SEEN in batch.schema.names or not any(self._seen):
+        if self._seen is None or SEEN in batch.schema.names or not any(self._seen):
             return batch
-        return batch.append_column(SEEN, seen)
+        return batch.append_column(SEEN, pa.array([self._seen[row] for row in rows], pa.string()))
 
     def _notes(self, rows: Sequence[int]) -> Notes:
         """What was seen in some images, those that are alike at once."""
-        assert self._seen is not None
+        if self._seen is None:
+            return {}
         keys = self._hashes["key"]
         alike: dict[str, list[int]] = {}
         for row in rows:
@@ -225,58 +229,22 @@ class StoredImages:
         reasons = list(self._journal.filtered)
         return self._filtered.get(key) or (reasons[0] if len(reasons) == 1 else None)
 
-    @cached_property
-    def _offsets(self) -> npt.NDArray[np.int64]:
-        """Where each record begins in the uncompressed shard, and where the last one ends."""
-        index = self._journal.shards[self._split].index
-        assert index is not None
-        return np.frombuffer(self._base.read(index), "<u8").astype(np.int64)
-
-    @property
-    def _uri(self) -> str:
-        return files.join(self._base.root, self._journal.shards[self._split].path)
-
-    @cached_property
-    def _uncompressed(self) -> bytes:
-        """All of a compressed shard."""
-        return gzip.decompress(self._base.read(self._journal.shards[self._split].file))
-
-    def _frames(self, rows: Sequence[int]) -> pa.LargeBinaryArray:
-        """The framed records of some images, checked; those that lie together are read at once."""
-        bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
-        runs = [(rows[begin], rows[end - 1] + 1) for begin, end in itertools.pairwise(bounds)]
-        return pa.concat_arrays([self._run(*run) for run in runs])
-
-    def _run(self, begin: int, end: int) -> pa.LargeBinaryArray:
-        offsets = self._offsets[begin : end + 1]
-        first, last = int(offsets[0]), int(offsets[-1])
-        try:
-            if self._uri.endswith(".gz"):
-                content = memoryview(self._uncompressed)[first:last]
-            else:
-                content = files.view_range(self._uri, first, last)
-        except FileNotFoundError as error:
-            raise self._base.gone(error) from error
-        relative = offsets - first
-        for row, (start, stop) in enumerate(itertools.pairwise(relative.tolist()), begin):
-            length = stop - start - HEADER_SIZE - FOOTER_SIZE
-            framed = bytes(content[start:stop])
-            record, footer = framed[HEADER_SIZE:-FOOTER_SIZE], framed[-FOOTER_SIZE:]
-            if read_length(framed[:HEADER_SIZE]) != length or not is_intact(record, footer):
-                raise PenstockError(f"{self._uri}: record {row} is damaged or truncated; run `penstock verify`")
-        return pa.Array.from_buffers(
-            pa.large_binary(), end - begin, [None, pa.py_buffer(relative), pa.py_buffer(content)]
-        )
-
-    def _values(self, record: bytes, names: Sequence[str], doubles: Mapping[str, list[float]]) -> Row:
-        """The values of features as they were before they were stored."""
+    def _values(self, record: bytes, doubles: Mapping[str, list[float]]) -> Row:
+        """The values that are summarized as they were before they were stored, or the items of arrays and lists."""
         stored = example_reader.parse(record)
-        features = self._preparer.features
-        return {name: _value(features[name], stored.get(name), doubles.get(name)) for name in names}
+        values: Row = {}
+        for name in self._summarized:
+            feature, kept = self._preparer.features[name], doubles.get(name)
+            values[name] = value_of(feature, stored.get(name)) if kept is None else kept if feature.shape else kept[0]
+        return values
 
 
-def _hashes_of(base: BaseGeneration, journal: Journal) -> pa.Table:
-    """The hashes of a unit's examples, as many as there are in its shards."""
+def hashes_of(base: BaseGeneration, journal: Journal) -> pa.Table:
+    """The hashes of a unit's examples (see `journal.read_hashes`), as many as there are in its shards.
+
+    Raises:
+      PenstockError: they are not there any more, or are damaged.
+    """
     table = decode_hashes(base.read(journal.hashes) if journal.hashes else None)
     if len(table) != journal.written:
         raise PenstockError(
@@ -284,23 +252,6 @@ def _hashes_of(base: BaseGeneration, journal: Journal) -> pa.Table:
             f"{len(table)}; run `penstock verify`"
         )
     return table
-
-
-def _value(feature: Feature, stored: example_reader.Value | None, doubles: list[float] | None) -> Any:
-    """A value as `prepare` gave it, or an array's or a list's items."""
-    if doubles is not None:
-        return doubles if feature.shape else doubles[0]
-    if stored is None:
-        return [] if feature.shape else None
-    kind, content = stored
-    items: Sequence[Any]
-    if feature.dtype == "int64":
-        items = example_reader.integers(content).tolist()
-    elif feature.dtype == "float32":
-        items = example_reader.floats(content).tolist()
-    else:
-        items = example_reader.strings(content) if kind == example_reader.STRINGS else [bytes(content)]
-    return items if feature.shape else items[0]
 
 
 def _is_counted(feature: Feature) -> bool:

@@ -1,0 +1,117 @@
+"""Reads what a base has stored of a unit of a table: columns of its rows, in the order of the shard or of the input."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import PenstockError
+from ..formats import stored_columns
+from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
+from ..prepare.tables import TablePreparer
+from ..splits.hashing import hash_rows
+from ..storage import files
+from .base import BaseGeneration
+from .journal import Journal
+from .record_buffer import BatchBuffer, take_parts
+from .stored_images import hashes_of
+from .stored_shard import StoredShard
+
+_BYTES = 8 << 20  # of records that are decoded at a time
+_ROWS = 1 << 15  # that are taken at a time
+
+
+class StoredRows:
+    """The rows that a base's unit has of a split."""
+
+    def __init__(self, base: BaseGeneration, journal: Journal, split: str, preparer: TablePreparer) -> None:
+        """Reads nothing.
+
+        Args:
+          base: The base.
+          journal: Of the unit.
+          split: The split.
+          preparer: How the rows were prepared.
+        """
+        self._base = base
+        self._journal = journal
+        self._split = split
+        self._preparer = preparer
+        self._shard = journal.shards[split]
+
+    def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of all rows, in the order in which they are stored.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        if not self._shard.examples:
+            return
+        columns = pa.schema([self._preparer.stored_schema.field(name) for name in names])
+        yield from (self._records if self._preparer.serialized else self._columns)(columns)
+
+    def in_order(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Columns of all rows, in the order in which they were prepared.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        if self._preparer.seed is None:
+            yield from self.batches(names)
+            return
+        waiting: BatchBuffer | None = None
+        try:
+            for batch in self.batches(names):
+                waiting = waiting or BatchBuffer(batch.schema)
+                waiting.append(batch)
+            if waiting is None:
+                return
+            places = np.argsort(np.argsort(self._positions(self._preparer.seed), kind="stable"), kind="stable")
+            for part in take_parts(waiting.table(), places, _ROWS):
+                yield from part.to_batches()
+        finally:
+            if waiting:
+                waiting.close()
+
+    def _positions(self, seed: int) -> npt.NDArray[np.uint64]:
+        """By what the rows were sorted, in the order in which they were prepared: uint64 [rows]."""
+        hashes = hashes_of(self._base, self._journal)
+        keys = hashes.filter(pc.equal(hashes["split"], self._split))["key"].combine_chunks()
+        files_of = pc.utf8_rtrim(keys, "0123456789")
+        numbers = pc.replace_substring_regex(keys, r"(?s)^.*:", "").cast(pa.int64())
+        encoded = files_of.dictionary_encode()
+        codes, values = np.asarray(encoded.indices), np.asarray(numbers)
+        positions = np.empty(len(keys), np.uint64)
+        for code, name in enumerate(encoded.dictionary.to_pylist()):
+            of_file = codes == code
+            positions[of_file] = hash_rows(name.removesuffix(":"), values[of_file], f"order{seed}")
+        return positions
+
+    def _records(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
+        shard = StoredShard(self._base, self._shard)
+        begin, count = 0, self._shard.examples
+        while begin < count:
+            end = int(np.searchsorted(shard.offsets, shard.offsets[begin] + _BYTES, "right")) - 1
+            end = min(max(end, begin + 1), count)
+            content, offsets = shard.read(begin, end)
+            starts, ends = offsets[:-1] + HEADER_SIZE, offsets[1:] - FOOTER_SIZE
+            yield stored_columns.decode(content, starts, ends, self._preparer.features, columns)
+            begin = end
+
+    def _columns(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
+        import pyarrow.parquet as pq
+
+        uri = files.join(self._base.root, self._shard.path)
+        try:
+            with files.open_read(uri) as file:
+                parquet = pq.ParquetFile(file, page_checksum_verification=True)
+                for batch in parquet.iter_batches(_ROWS, columns=columns.names):
+                    yield batch.select(columns.names).cast(columns)
+        except FileNotFoundError as error:
+            raise self._base.gone(error) from error
+        except pa.ArrowException as error:
+            raise PenstockError(
+                f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`"
+            ) from error

@@ -1,0 +1,87 @@
+"""Reads the records of a shard that a base has stored, checked, without an object for each."""
+
+import gzip
+import itertools
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from ..errors import PenstockError
+from ..formats.manifest import Shard
+from ..formats.tfrecord_columns import first_damaged
+from ..storage import files
+from .base import BaseGeneration
+
+
+class StoredShard:
+    """A TFRecord shard of a base, read where it is asked for."""
+
+    def __init__(self, base: BaseGeneration, shard: Shard) -> None:
+        """Reads nothing."""
+        self._base = base
+        self._shard = shard
+        self._uri = files.join(base.root, shard.path)
+
+    @cached_property
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where each record begins in the uncompressed shard, and where the last one ends: int64 [records + 1].
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        assert self._shard.index is not None
+        offsets = np.frombuffer(self._base.read(self._shard.index), "<u8").astype(np.int64)
+        if len(offsets) != self._shard.examples + 1:
+            raise PenstockError(
+                f"{self._uri}: expected an index of {self._shard.examples} records, found one of {len(offsets) - 1}; "
+                "run `penstock verify`"
+            )
+        return offsets
+
+    def frames(self, rows: Sequence[int]) -> pa.LargeBinaryArray:
+        """The framed records of some rows, one at least; those that lie together are read at once.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        bounds = [0, *(np.flatnonzero(np.diff(rows) != 1) + 1).tolist(), len(rows)]
+        runs = [self.read(rows[begin], rows[end - 1] + 1) for begin, end in itertools.pairwise(bounds)]
+        return pa.concat_arrays(
+            pa.Array.from_buffers(
+                pa.large_binary(), len(offsets) - 1, [None, pa.py_buffer(offsets), pa.py_buffer(content)]
+            )
+            for content, offsets in runs
+        )
+
+    def read(self, begin: int, end: int) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """The framed records of the rows from one to before another, and where each begins in these bytes.
+
+        Returns:
+          The bytes; and int64 [rows + 1], the last of which is where the last one ends.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        first, last = int(self.offsets[begin]), int(self.offsets[end])
+        try:
+            content = (
+                self._uncompressed[first:last] if self._is_compressed else files.read_range(self._uri, first, last)
+            )
+        except FileNotFoundError as error:
+            raise self._base.gone(error) from error
+        offsets = self.offsets[begin : end + 1] - first
+        if (row := first_damaged(content, offsets)) is not None:
+            raise PenstockError(f"{self._uri}: record {begin + row} is damaged or truncated; run `penstock verify`")
+        return content, offsets
+
+    @property
+    def _is_compressed(self) -> bool:
+        return self._uri.endswith(".gz")
+
+    @cached_property
+    def _uncompressed(self) -> bytes:
+        """All of a compressed shard."""
+        return gzip.decompress(self._base.read(self._shard.file))
