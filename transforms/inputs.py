@@ -25,7 +25,8 @@ class DeferredMoments(NamedTuple):
 class Statistics(Protocol):
     """Full-pass statistics of the statistics' split, as tensors whose values are known once the pass is over.
 
-    Of columns, they are of the values before these are rounded to float32; of images, of the pixels as they are stored.
+    Moments of columns are of the values before these are rounded to float32; those by keys and of lists, and all
+    else, of what is stored.
 
     Each raises a ValueError for a name that is no raw column, or no uint8 image.
     """

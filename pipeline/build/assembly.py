@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..planning.plan_file import Unit
 from ..prepare.chunk import Chunk
 from ..prepare.images import ImagePreparer, ImageWorker
 from ..sources.listing import Reference
@@ -81,22 +80,22 @@ class Assembler:
                 keys = [reference.key for reference, each in zip(references, sources, strict=True) if each is source]
                 yield Chunk(summaries=source.histograms(source.written(keys), self._pool))
 
-    def restate(self, unit: Unit, reducer: "UnitReducer | None") -> Restatement:
-        """What a unit that is one of the base's keeps for the statistics.
+    def restate(self, number: int, splits: Collection[str], reducer: "UnitReducer | None") -> Restatement:
+        """What a unit of the base's keeps for other statistics.
 
         Args:
-          unit: The unit.
+          number: The base's unit.
+          splits: Its split.
           reducer: Reduces it for tft's analyzers; None: there are none, or nothing for them.
 
         Raises:
           PenstockError: the base is not there any more, or is damaged.
         """
-        assert unit.base is not None
-        (split,) = unit.shards
-        journal = self._base.journal(unit.base)
+        (split,) = splits
+        journal = self._base.journal(number)
         if split != self._preparer.statistics.split:
             return Restatement({}, None, images_notes(journal))
-        stored = self._open(unit.base, split)
+        stored = self._open(number, split)
         histograms = stored.histograms(stored.written(stored.keys), self._pool)
         return restate_images(stored, journal, reducer, histograms)
 

@@ -3,14 +3,13 @@
 That is all that a change of `features` asks of a unit: no source is read for it, and no image is decoded.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...transforms import observations
 from ..formats.column_notes import Notes, merge
 from ..formats.example_writer import with_dictionaries
-from ..formats.features import Feature
 from ..prepare import summaries
 from ..prepare.summaries import Summaries, SummarySpec, summarize
 from ..prepare.tables import TablePreparer
@@ -21,8 +20,6 @@ from .stored_rows import StoredRows
 
 if TYPE_CHECKING:
     from ..analysis.phases import UnitReducer
-
-_IN_DOUBLES = ("moments", "grouped")  # of floats they follow from what these were before float32 rounded them
 
 
 @dataclass(frozen=True)
@@ -73,8 +70,8 @@ def images_notes(journal: Journal) -> Notes:
 
 def restate_rows(
     base: BaseGeneration, journal: Journal, preparer: TablePreparer, reducer: "UnitReducer | None"
-) -> Restatement | None:
-    """Restates a unit of a table; None where float32 has rounded what a summary is to be made of.
+) -> Restatement:
+    """Restates a unit of a table: what is known of its columns stays, and what is not is made of what is stored.
 
     Args:
       base: The base.
@@ -86,33 +83,23 @@ def restate_rows(
       PenstockError: what is stored is damaged.
     """
     statistics = preparer.statistics
+    if statistics.split not in journal.shards:
+        return Restatement({}, None, journal.notes)
     stored = StoredRows(base, journal, statistics.split, preparer)
     before = summaries.decode(base.read(journal.summaries)) if journal.summaries else {}
+    known = {spec: before[spec] for spec in statistics.summaries if spec in before}
     lacking = [spec for spec in statistics.summaries if spec not in before]
-    made = {spec: before[spec] for spec in statistics.summaries if spec in before}
-    if lacking and journal.shards[statistics.split].examples:
-        checked = _rounded_by_float32(lacking, preparer.features) if preparer.serialized else set()
-        further = _summarize(stored, {*lacking, *checked})
-        if any(before.get(spec) != further[spec] for spec in checked):
-            return None
-        made |= {spec: further[spec] for spec in lacking}
     if reducer and statistics.columns:
         for batch in stored.in_order(statistics.columns):
             reducer.add(batch)
-    return Restatement(made, reducer.finish() if reducer else None, journal.notes)
+    return Restatement(
+        summaries.merge(known, _summarize(stored, lacking)) if lacking else known,
+        reducer.finish() if reducer else None,
+        journal.notes,
+    )
 
 
-def _rounded_by_float32(specs: Iterable[SummarySpec], features: Mapping[str, Feature]) -> set[SummarySpec]:
-    """The moments that are other ones after float32 has rounded any of the values that some summaries are made of."""
-    return {
-        SummarySpec("moments", spec.column)
-        for spec in specs
-        if spec.kind in _IN_DOUBLES and features[spec.column].dtype == "float32"
-    }
-
-
-def _summarize(stored: StoredRows, specs: Iterable[SummarySpec]) -> Summaries:
-    specs = list(specs)
+def _summarize(stored: StoredRows, specs: Sequence[SummarySpec]) -> Summaries:
     names = list(dict.fromkeys(name for spec in specs for name in (spec.column, spec.key) if name))
     merged: Summaries = {}
     for batch in stored.batches(names):

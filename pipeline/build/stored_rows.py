@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -11,7 +10,6 @@ from ..errors import PenstockError
 from ..formats import stored_columns
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
 from ..prepare.tables import TablePreparer
-from ..splits.hashing import hash_rows
 from ..storage import files
 from .base import BaseGeneration
 from .journal import Journal
@@ -58,7 +56,8 @@ class StoredRows:
         Raises:
           PenstockError: the base is not there any more, or is damaged.
         """
-        if self._preparer.seed is None:
+        positions = self._preparer.positions_of(self._keys())
+        if positions is None:
             yield from self.batches(names)
             return
         waiting: BatchBuffer | None = None
@@ -68,26 +67,18 @@ class StoredRows:
                 waiting.append(batch)
             if waiting is None:
                 return
-            places = np.argsort(np.argsort(self._positions(self._preparer.seed), kind="stable"), kind="stable")
+            places = np.argsort(np.argsort(positions, kind="stable"), kind="stable")
             for part in take_parts(waiting.table(), places, _ROWS):
                 yield from part.to_batches()
         finally:
             if waiting:
                 waiting.close()
 
-    def _positions(self, seed: int) -> npt.NDArray[np.uint64]:
-        """By what the rows were sorted, in the order in which they were prepared: uint64 [rows]."""
+    def _keys(self) -> pa.StringArray:
+        """The keys of the rows in the order in which they were prepared."""
         hashes = hashes_of(self._base, self._journal)
         keys = hashes.filter(pc.equal(hashes["split"], self._split))["key"].combine_chunks()
-        files_of = pc.utf8_rtrim(keys, "0123456789")
-        numbers = pc.replace_substring_regex(keys, r"(?s)^.*:", "").cast(pa.int64())
-        encoded = files_of.dictionary_encode()
-        codes, values = np.asarray(encoded.indices), np.asarray(numbers)
-        positions = np.empty(len(keys), np.uint64)
-        for code, name in enumerate(encoded.dictionary.to_pylist()):
-            of_file = codes == code
-            positions[of_file] = hash_rows(name.removesuffix(":"), values[of_file], f"order{seed}")
-        return positions
+        return pa.concat_arrays(keys.chunks) if isinstance(keys, pa.ChunkedArray) else keys
 
     def _records(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
         shard = StoredShard(self._base, self._shard)

@@ -175,7 +175,8 @@ class UnitMaker:
             if is_suspect and (finished := Journal.read_finished(options.root, number)):
                 return finished  # since this worker began
             unit = inputs.unit
-            if unit.base is not None and options.base and (restated := self._restate(options.base, unit)):
+            if unit.base is not None and options.base:
+                restated = self._restate(options.base, unit, unit.base)
                 return _take_over(options, options.base, unit, self.before, restated)
             pieces = self._ranges.resolve(inputs.pieces)
             if options.duplicates:
@@ -191,17 +192,13 @@ class UnitMaker:
         has_statistics = self._options.preparer.statistics.split in unit.shards
         return self._reducer.start() if has_statistics and self._reducer else None
 
-    def _restate(self, base: BaseGeneration, unit: Unit) -> Restatement | None:
-        """What a unit of the base keeps for other statistics than the base's; None: its sources must be read for it."""
-        preparer = self._options.preparer
-        assert unit.base is not None
+    def _restate(self, base: BaseGeneration, unit: Unit, number: int) -> Restatement:
+        """What a unit, which is one of the base's of this number, keeps for other statistics than the base's."""
+        preparer, reducer = self._options.preparer, self._start_reducer(unit)
         if self._assembler:
-            return self._assembler.restate(unit, self._start_reducer(unit))
-        journal = base.journal(unit.base)
-        if preparer.statistics.split not in journal.shards:
-            return Restatement({}, None, journal.notes)
+            return self._assembler.restate(number, list(unit.shards), reducer)
         assert isinstance(preparer, TablePreparer)
-        return restate_rows(base, journal, preparer, self._start_reducer(unit))
+        return restate_rows(base, base.journal(number), preparer, reducer)
 
     def _isolating(self) -> Worker:
         """The worker for units that may kill their process."""

@@ -90,20 +90,27 @@ def summarize(batch: pa.RecordBatch, specs: Iterable[SummarySpec]) -> Summaries:
 
 def _summarize(batch: pa.RecordBatch, spec: SummarySpec) -> Summary:
     values = batch.column(spec.column)
-    if spec.kind != "grouped" and (pa.types.is_list(values.type) or pa.types.is_large_list(values.type)):
+    is_list = pa.types.is_list(values.type) or pa.types.is_large_list(values.type)
+    if spec.kind != "grouped" and is_list:
         values = pc.list_flatten(values)
     if spec.kind == "moments":
-        return Moments.of(values)
+        return Moments.of(_as_stored(values) if is_list else values)
     if spec.kind != "counts" and pa.types.is_dictionary(values.type):
         values = values.dictionary_decode()
     if spec.kind == "grouped":
-        return GroupedMoments.of(values, batch.column(spec.key))
+        return GroupedMoments.of(_as_stored(values), batch.column(spec.key))
     if spec.kind == "quantiles":
-        # as they are stored: boundaries between these are compared with these, and the stored ones may be read again
-        return Quantiles.of(
-            values.cast(pa.float32(), safe=False) if pa.types.is_float64(values.type) else values, spec.epsilon
-        )
+        return Quantiles.of(_as_stored(values), spec.epsilon)
     return Counts.of(values, spec.limit or None)
+
+
+def _as_stored(values: pa.Array) -> pa.Array:
+    """Numbers as they are stored, floats as float32.
+
+    What is summarized only where it is asked for is summarized so, since later runs may ask for it, and read what is
+    stored. Boundaries are compared with stored values, besides.
+    """
+    return values.cast(pa.float32(), safe=False) if pa.types.is_float64(values.type) else values
 
 
 def merge(first: Summaries, second: Summaries) -> Summaries:

@@ -291,6 +291,19 @@ class TablePreparer:
         prepared = self.steps.prepare_rows(record_range, rows)
         return conform(prepared, self.stored_schema, record_range, self.steps.by_example)
 
+    def positions_of(self, keys: pa.StringArray) -> np.ndarray | None:
+        """By what rows of these keys are sorted where they are stored: uint64 [rows]; None: they keep their order."""
+        if self.seed is None:
+            return None
+        names = pc.utf8_rtrim(keys, "0123456789").dictionary_encode()
+        numbers = np.asarray(pc.replace_substring_regex(keys, r"(?s)^.*:", "").cast(pa.int64()))
+        codes = np.asarray(names.indices)
+        positions = np.empty(len(keys), np.uint64)
+        for code, name in enumerate(names.dictionary.to_pylist()):
+            of_file = codes == code
+            positions[of_file] = hash_rows(name.removesuffix(":"), numbers[of_file], f"order{self.seed}")
+        return positions
+
     def hashes(self, record_range: RecordRange) -> RowHashes:
         """The hashes of the rows that a range stores."""
         return concat_hashes(self.hash_part(record_range, rows) for rows in self.read(record_range))

@@ -16,7 +16,6 @@ from penstock.pipeline import Csv, Images, JsonLines, Recipe, join
 from penstock.pipeline.build import stored_images
 from penstock.pipeline.build.units import make_units
 from penstock.pipeline.formats import paths
-from penstock.pipeline.prepare.tables import TablePreparer
 from penstock.transforms import categorical, image, numeric
 
 
@@ -27,7 +26,7 @@ def of_table(inputs: Any) -> dict[str, Any]:
         "z": numeric.standardize(inputs, "third"),
         "bucket": numeric.bucketize(inputs, "third", 4),
         "robust": numeric.robust_scale(inputs, "half"),
-        "by": numeric.standardize_by_key(inputs, "half", "word"),
+        "by": numeric.standardize_by_key(inputs, "third", "word"),
         "word": categorical.vocabulary(inputs, "word"),
         "count": categorical.frequency(inputs, "n"),
         "tft": tft.scale_to_z_score(inputs["third"]),
@@ -35,10 +34,21 @@ def of_table(inputs: Any) -> dict[str, Any]:
     }
 
 
+def mean_of(inputs: Any) -> Any:
+    """The mean of lists of floats that float32 cannot hold, in each row."""
+    import tensorflow as tf
+
+    return tf.fill([tf.shape(inputs["n"])[0]], tf.cast(inputs.statistics.moments("x").mean, tf.float32))
+
+
 def of_lists(inputs: Any) -> dict[str, Any]:
     import tensorflow_transform as tft
 
-    return {"words": tft.compute_and_apply_vocabulary(inputs["words"]), "n": numeric.standardize(inputs, "n")}
+    return {
+        "words": tft.compute_and_apply_vocabulary(inputs["words"]),
+        "n": numeric.standardize(inputs, "n"),
+        "x": mean_of(inputs),
+    }
 
 
 def of_images(inputs: Any) -> dict[str, Any]:
@@ -137,28 +147,6 @@ def test_statistics_are_made_anew_without_the_sources(case: str, tmp_path: Path,
     assert written(delta.make.root) == written(full.make.root)
     shards = [shard["file"]["path"] for journal in journals(delta.make.root) for shard in journal["shards"].values()]
     assert all(os.path.samefile(base / path, Path(delta.make.root, path)) for path in shards)
-
-
-@pytest.mark.parametrize("column", ["half", "third"])
-def test_what_float32_has_rounded_is_prepared_again(column: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Halves are floats of 32 bit: their moments by keys follow from what is stored. Thirds are none."""
-
-    def features(inputs: Any) -> dict[str, Any]:
-        return {"by": numeric.standardize_by_key(inputs, column, "word")}
-
-    (tmp_path / "raw").mkdir()
-    raw = write_table(tmp_path / "raw")
-    options = {"max_quarantined": "20%"}
-    base = tmp_path / "base" / run_job(table()(None), raw, tmp_path / "base", **options).manifest.generation
-    full = begin_delta(table()(features), raw, tmp_path / "full", tmp_path, **options)
-    list(make_units(full.make, range(len(full.order))))
-    delta = begin_delta(table()(features), raw, tmp_path / "delta", tmp_path, base, as_they_are, False, **options)
-    parts = []
-    prepare_part = TablePreparer.prepare_part
-    monkeypatch.setattr(TablePreparer, "prepare_part", lambda *each: parts.append(each) or prepare_part(*each))
-    list(make_units(delta.make, range(len(delta.order))))
-    assert bool(parts) == (column == "third")
-    assert written(delta.make.root) == written(full.make.root)
 
 
 def test_another_split_may_have_the_statistics(tmp_path: Path):
