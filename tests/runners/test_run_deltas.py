@@ -23,6 +23,8 @@ from penstock.pipeline.formats.pointer import Pointer
 from penstock.pipeline.job import plan
 from penstock.pipeline.prepare import images as prepared_images
 from penstock.pipeline.prepare.tables import TablePreparer
+from penstock.pipeline.sources import text_ranges
+from penstock.pipeline.storage import files
 from penstock.runners.run import run
 from penstock.transforms import image, numeric
 from penstock.transforms.outcome import keep
@@ -156,17 +158,20 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return keys
 
 
+TRIED = 4  # images that a plan prepares, to see what comes out
 CHANGES = (add, remove, change, relabel, correct, break_one)
 
 
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_images_that_changed_are_prepared_and_all_others_are_taken_over(
-    change: Callable[[Path], int], photos: Path, tmp_path: Path
+    change: Callable[[Path], int], photos: Path, tmp_path: Path, read: list[str]
 ):
     recipe, output = of_images(), tmp_path / "out"
     first = made(recipe, photos, output, max_quarantined="5").made
     new = change(photos)
+    read.clear()
     delta = made(recipe, photos, output, max_quarantined="5")
+    assert len(read) == 2 * TRIED + new  # `made` plans twice
     assert delta.planned.reuse.takeover.new_pieces == new
     assert delta.made.manifest.delta.base == first.manifest.generation
     assert delta.made.manifest.delta.examples == delta.made.manifest.read - new
@@ -176,6 +181,7 @@ def test_images_that_changed_are_prepared_and_all_others_are_taken_over(
     assert made(recipe, photos, output).result.status == "up_to_date"
 
 
+@pytest.mark.slow
 def test_the_base_keeps_its_bytes(photos: Path, tmp_path: Path):
     recipe, output = of_images(), tmp_path / "out"
     first = made(recipe, photos, output).made
@@ -197,14 +203,15 @@ def test_full_lays_everything_out_as_a_full_run_does_and_is_one_generation_with_
     assert canonical.made.manifest.delta.examples == canonical.made.manifest.read
     full = expect_as_full(canonical.made, recipe, photos, tmp_path)
     assert canonical.made.manifest.generation == full.manifest.generation != delta.manifest.generation
-    files = {path.relative_to(full.generation): path.read_bytes() for path in full.generation.rglob("*.*")}
-    for path, content in files.items():
+    contents = {path.relative_to(full.generation): path.read_bytes() for path in full.generation.rglob("*.*")}
+    for path, content in contents.items():
         if path.parts[0] in ("data", "index", "units", "quarantine", "filtered") and path.name != "journals.jsonl":
             assert (canonical.made.generation / path).read_bytes() == content, path
     assert made(recipe, photos, output, full=True).result.status == "up_to_date"
     assert made(recipe, photos, output).result.status == "up_to_date"
 
 
+@pytest.mark.slow
 def test_images_with_a_fixed_number_of_shards_or_in_order_keep_the_canonical_layout(photos: Path, tmp_path: Path):
     for number, fields in enumerate(({"shards": 2}, {"shuffle": None}, {"shuffle": "global"})):
         recipe, output = of_images(**fields), tmp_path / f"out{number}"
@@ -216,6 +223,7 @@ def test_images_with_a_fixed_number_of_shards_or_in_order_keep_the_canonical_lay
         assert delta.made.manifest.generation == full.manifest.generation
 
 
+@pytest.mark.slow
 def test_many_small_deltas_are_laid_out_anew(photos: Path, tmp_path: Path):
     recipe, output = of_images(splits={"train": 1.0}), tmp_path / "out"
     made(recipe, photos, output)
@@ -226,7 +234,7 @@ def test_many_small_deltas_are_laid_out_anew(photos: Path, tmp_path: Path):
     assert shards == [2, 1, 2, 1]
 
 
-def test_features_that_changed_need_no_image(photos: Path, tmp_path: Path):
+def test_features_that_changed_need_no_image(photos: Path, tmp_path: Path, read: list[str]):
     output = tmp_path / "out"
     first = made(of_images(), photos, output).made
 
@@ -234,7 +242,9 @@ def test_features_that_changed_need_no_image(photos: Path, tmp_path: Path):
         return {"label": tft.compute_and_apply_vocabulary(inputs["label"], num_oov_buckets=1)}
 
     recipe = of_images(features=others)
+    read.clear()
     changed = made(recipe, photos, output, graph="f" * 64)
+    assert len(read) == 2 * TRIED
     assert changed.made.manifest.delta.units == len(first.manifest.splits)
     assert changed.made.manifest.generation != first.manifest.generation
     expect_as_full(changed.made, recipe, photos, tmp_path, "f" * 64)
@@ -388,7 +398,14 @@ def correct_rows(root: Path) -> None:
 
 
 @pytest.mark.parametrize("change", [grow, shrink, correct_rows], ids=lambda change: change.__name__)
-@pytest.mark.parametrize("fields", [{}, {"format": "parquet"}, {"shards": 3}], ids=["tfrecord", "parquet", "shards"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({}, id="tfrecord"),
+        pytest.param({"format": "parquet"}, marks=pytest.mark.slow, id="parquet"),
+        pytest.param({"shards": 3}, marks=pytest.mark.slow, id="shards"),
+    ],
+)
 def test_tables_come_to_what_a_full_run_comes_to(
     change: Callable[[Path], None], fields: dict[str, Any], tmp_path: Path
 ):
@@ -458,3 +475,36 @@ def test_what_tells_its_state_says_what_is_taken_over(photos: Path, tmp_path: Pa
     assert planned["reuse"] == {"in_words": planned["reuse"]["in_words"]}
     assert planned["reuse"]["in_words"].startswith("everything is prepared anew: the source, `prepare`, splits")
     assert planned["reuse"]["in_words"] in cli.run(recipe, photos).stdout
+
+
+def test_on_a_store_copies_take_the_place_of_links(photos: Path, tmp_path: Path):
+    recipe, output = of_images(), "memory://deltas/dataset"
+    run(request(recipe, photos, output, HASH))  # type: ignore[arg-type]
+    add(photos)
+    remove(photos)
+    result = run(request(recipe, photos, output, HASH))  # type: ignore[arg-type]
+    assert result.manifest.delta
+    assert result.manifest.delta.examples == 59
+    here = {info.uri[len(output) + 1 :]: files.read_bytes(info.uri) for info in files.list_folder(output)}
+    expect_as_full(Made(write(tmp_path / "here", here), result.manifest), recipe, photos, tmp_path)
+    assert run(request(recipe, photos, output, HASH)).status == "up_to_date"  # type: ignore[arg-type]
+
+
+def test_only_files_whose_rows_are_prepared_are_scanned(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(text_ranges, "READ_WHOLE", 0)
+    monkeypatch.setattr("penstock.pipeline.planning.plan.RANGE_BYTES", 500)
+    source = write(tmp_path / "raw", {"a.csv": rows(0, 200, seed=1), "b.csv": rows(200, 500, seed=2)})
+    recipe, output = of_table(), tmp_path / "out"
+    made(recipe, source, output)
+    grow(source)
+    asked = request(recipe, source, output, HASH)
+    planned = plan(asked)
+    assert planned.plan.scans
+    assert {each.key for _, group in planned.plan.scans for each in group} == {"c.csv"}
+    assert planned.reuse
+    assert planned.reuse.full.plan.scans
+    result = run(asked)
+    expect_as_full(Made(output, result.manifest), recipe, source, tmp_path)
+    changed = request(recipe, source, output, HASH, graph="f" * 64)
+    assert plan(changed).plan.scans is None
+    expect_as_full(Made(output, run(changed).manifest), recipe, source, tmp_path)
