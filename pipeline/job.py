@@ -12,10 +12,11 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import cloudpickle
+import numpy as np
 import pyarrow as pa
 
 from .analysis import advice
-from .build.find_base import Base, find_base, is_complete
+from .build.find_base import Base, find_base, has_quarantined, is_complete
 from .commit import drift
 from .commit.budget import Budget
 from .commit.drift import DriftLimits
@@ -75,6 +76,8 @@ class RunRequest:
       limit: How many examples to take, for a first try; None: all.
       full: Whether units must be laid out as if there were no earlier generation.
       forget: What is to be forgotten, beside what earlier runs were told.
+      retry: Whether what the current generation has quarantined is tried again.
+      keep_prepared: The user's word that examples are good though an earlier `prepare` has made them.
     """
 
     recipe: LoadedRecipe
@@ -89,6 +92,8 @@ class RunRequest:
     limit: int | None = None
     full: bool = False
     forget: Forgotten = NOTHING
+    retry: bool = False
+    keep_prepared: bool = False
 
     @property
     def worker_threads(self) -> int:
@@ -110,6 +115,8 @@ class PlannedRun:
       reuse: What is taken over from the current generation; None: nothing.
       anew: Why nothing is, in words; empty where there is no such generation, or it is what would come out.
       forgotten: What is to be forgotten.
+      frame_id: As `shape_id`, but for the code of `prepare`.
+      note: What else is to be said of what was asked for; empty where nothing is.
     """
 
     plan: Plan
@@ -121,6 +128,8 @@ class PlannedRun:
     reuse: "Reuse | None" = None
     anew: str = ""
     forgotten: Forgotten = NOTHING
+    frame_id: str = ""
+    note: str = ""
 
     @property
     def whole_examples(self) -> int:
@@ -137,12 +146,14 @@ class Reuse:
       overlap: What it and the plan have in common.
       takeover: What of it is taken over.
       full: The run that would take over nothing.
+      retries: Whether what the base has quarantined is tried again.
     """
 
     base: Base
     overlap: Overlap
     takeover: Takeover
     full: PlannedRun
+    retries: bool
 
 
 def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun:
@@ -181,8 +192,19 @@ def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun
     warnings = forgotten.hide(warnings, of_table=new_plan.table_schema is not None)
     content = identity.content_id(request.recipe, new_plan.inventory.digest, request.limit)
     shape = identity.shape_id(request.recipe, new_plan)
-    full = PlannedRun(new_plan, content, current, warnings, content, shape, forgotten=forgotten)
-    return _on_current(request, full)
+    frame = identity.frame_id(request.recipe, new_plan)
+    full = PlannedRun(new_plan, content, current, warnings, content, shape, forgotten=forgotten, frame_id=frame)
+    planned = _on_current(request, full)
+    if request.keep_prepared and planned.anew:
+        raise RequestError(_not_kept(planned.anew))
+    return planned
+
+
+def _not_kept(why: str) -> str:
+    return (
+        "--keep-prepared: expected examples that can be taken over, found that everything would be prepared anew: "
+        f"{why}; leave it out to do that"
+    )
 
 
 def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
@@ -194,28 +216,53 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
         manifest = Manifest.load_pointed(dataset, current)
     except DatasetError as error:
         return replace(full, anew=f"the current generation is damaged: {error}")
-    if manifest.generation == full.content_id:
+    retries = request.retry and has_quarantined(manifest)
+    if request.retry and not retries:
+        full = replace(full, note=f"nothing to try again: the units of {manifest.generation} have quarantined nothing")
+    is_same = manifest.content == full.content_id
+    if retries and is_same:
+        full = replace(full, generation_id=identity.delta_id(full.content_id, manifest.generation, retries))
+    elif manifest.generation == full.content_id:
         return full
-    if manifest.content == full.content_id and not request.full:
+    elif is_same and not request.full:
         if not find_damage(dataset, manifest):
             return replace(full, generation_id=manifest.generation)
         return replace(full, anew=f"generation {manifest.generation}, of the same content, is damaged")
-    if full.content_id not in current.removing and is_complete(dataset, full.content_id):
+    elif full.content_id not in current.removing and is_complete(dataset, full.content_id):
         return full
     if why := _why_anew(full.plan, request):
         return replace(full, anew=why)
-    base = find_base(dataset, manifest, full.shape_id)
+    frame = full.frame_id if request.keep_prepared else None
+    base = find_base(dataset, manifest, full.shape_id, frame, request.full, retries)
     if isinstance(base, str):
         return replace(full, anew=base)
+    if base.shapes:
+        full = replace(full, warnings=[*full.warnings, _mixed(base)])
     plan = full.plan
     pieces, stored_pieces = Pieces.of(plan.units.kept(plan.inventory.versions)), Pieces.of(base.inputs)
-    overlap = Overlap(plan.units, pieces, base.generation, stored_pieces, base.read, find_stored(pieces, stored_pieces))
+    overlap = Overlap(
+        plan.units,
+        pieces,
+        base.generation,
+        stored_pieces,
+        base.read,
+        find_stored(pieces, stored_pieces),
+        base.retried() if retries else np.zeros(len(stored_pieces), bool),
+    )
     recipe = request.recipe.recipe
     is_fixed = request.full or recipe.shards is not None or recipe.shuffle != "unit"
     takeover = overlap.take_over(plan.cut, is_fixed, assembles=plan.table_schema is None)
     if takeover is None:
         return replace(full, anew=_nothing_stored(base, is_fixed))
-    return _with_takeover(Reuse(base, overlap, takeover, full))
+    return _with_takeover(Reuse(base, overlap, takeover, full, retries))
+
+
+def _mixed(base: Base) -> str:
+    """A warning of examples that an earlier `prepare` has made."""
+    return (
+        f"--keep-prepared: examples that are taken over from generation {base.generation} were made by an earlier "
+        f"`prepare` (shape {', '.join(base.shapes)}); run with --full to have all made by the one that there is now"
+    )
 
 
 def _why_anew(plan: Plan, request: RunRequest) -> str:
@@ -247,8 +294,9 @@ def _with_takeover(reuse: Reuse) -> PlannedRun:
         splits={name: replace(split, shards=shards[name]) for name, split in full.plan.splits.items()},
         scans=_scans(full.plan, takeover),
     )
-    is_canonical = takeover.is_canonical
-    generation = full.content_id if is_canonical else identity.delta_id(full.content_id, takeover.base)
+    generation = full.content_id
+    if not takeover.is_canonical or reuse.base.shapes or full.generation_id != full.content_id:
+        generation = identity.delta_id(full.content_id, takeover.base, reuse.retries, reuse.base.shapes)
     return replace(full, plan=plan, generation_id=generation, reuse=reuse)
 
 
@@ -271,6 +319,8 @@ def settle(planned: PlannedRun, analysis: "Analysis") -> PlannedRun:
     takeover = reuse.overlap.take_over(plan.cut, is_fixed=True, assembles=plan.table_schema is None)
     if takeover is None:
         why = "an analyzer of tft's in `features` follows how examples are grouped"
+        if reuse.base.shapes:
+            raise RequestError(_not_kept(why))
         return replace(reuse.full, anew=why)
     return _with_takeover(replace(reuse, takeover=takeover))
 
@@ -532,7 +582,8 @@ def prepare(request: RunRequest, planned: PlannedRun, analysis: "Analysis") -> "
     if planned.reuse:
         takeover = planned.reuse.takeover
         base = BaseGeneration(files.join(output, takeover.base), planned.reuse.base.statistics == statistics_id)
-        delta = DeltaEntry(takeover.base, takeover.whole_units, takeover.examples)
+        shapes = planned.reuse.base.shapes
+        delta = DeltaEntry(takeover.base, takeover.whole_units, takeover.examples, shapes)
     return Job(
         make=MakeOptions(
             root=root,
@@ -569,7 +620,7 @@ def prepare(request: RunRequest, planned: PlannedRun, analysis: "Analysis") -> "
             budget=budget,
             replaces=planned.current,
             drift=request.drift,
-            identity=Identity(planned.content_id, planned.shape_id, statistics_id),
+            identity=Identity(planned.content_id, planned.shape_id, statistics_id, planned.frame_id),
             delta=delta,
             own=own,
             versions=versions,

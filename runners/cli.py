@@ -138,6 +138,14 @@ class _RunCommand(click.Command):
     "--full", is_flag=True, help="Lay all out as if there were no earlier generation; what is stored is taken over."
 )
 @click.option(
+    "--retry", is_flag=True, help="Try again what the current generation has quarantined, though nothing has changed."
+)
+@click.option(
+    "--keep-prepared",
+    is_flag=True,
+    help="Take examples over that an earlier `prepare` has made: your word that they are good. New ones get this one.",
+)
+@click.option(
     "--forget",
     metavar="FILE",
     help="Leave these examples out, a key a line, in this run and in all that follow, and name them nowhere.",
@@ -190,6 +198,8 @@ def run(
     max_share_shift: float | None,
     limit: int | None,
     full: bool,
+    retry: bool,
+    keep_prepared: bool,
     forget: str | None,
     isolate: bool,
     timeout: float,
@@ -256,6 +266,8 @@ def run(
             limit,
             full,
             NOTHING if forget is None else Forgotten.read_keys(forget),
+            retry,
+            keep_prepared,
         )
         if dry_run:
             warnings = check_engine(engine, request)

@@ -7,7 +7,7 @@ from ..pipeline.job import PlannedRun
 def planned_in_words(planned: PlannedRun) -> str:
     """What is taken over and what is left to prepare, or why nothing is taken over; empty where there is no base."""
     if planned.reuse is None:
-        return anew_in_words(planned.anew)
+        return "; ".join(words for words in (planned.note, anew_in_words(planned.anew)) if words)
     takeover = planned.reuse.takeover
     noun = "range" if planned.plan.table_schema is not None else "image"
     entry = DeltaEntry(takeover.base, takeover.whole_units, takeover.examples)

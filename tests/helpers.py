@@ -114,6 +114,7 @@ def request(
     hash: str | None = None,
     shape: str | None = None,
     graph: str | None = None,
+    frame: str = "",
     **options: Any,
 ) -> Any:
     """A request for `run` or `plan`; `shape` and `graph` are its hashes where only one of them is to be another."""
@@ -121,7 +122,7 @@ def request(
     from penstock.pipeline.planning.recipe import LoadedRecipe
 
     hash = hash or f"{next(_NUMBERS):064x}"
-    loaded = LoadedRecipe(recipe, "test", hash, shape or hash, graph or hash)
+    loaded = LoadedRecipe(recipe, "test", hash, shape or hash, graph or hash, frame=frame)
     return RunRequest(loaded, str(source), str(output), **options)
 
 

@@ -1,21 +1,26 @@
 """Whether a run can take over from the dataset's current generation what became of the pieces of its input."""
 
+import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ..errors import DatasetError
 from ..formats import paths
 from ..formats.damage import find_damage
-from ..formats.manifest import LIMIT, Manifest
+from ..formats.manifest import LIMIT, Manifest, read_stored
 from ..planning import plan_file
 from ..planning.plan_file import Unit
 from ..storage import files
 from ..storage.scratch import ScratchFolder
-from .journal import read_kept
+from .journal import Journal, read_kept
+
+_READ = 16  # files of quarantined examples at a time
 
 
 @dataclass(frozen=True)
@@ -27,12 +32,30 @@ class Base:
       statistics: Its statistics id.
       read: How many examples each of its units has read, by the unit's number.
       inputs: The file with what its units read, on this machine.
+      shapes: The shape ids of examples in it that are not of the run's shape.
+      quarantined: Its units to the keys that each has quarantined; empty where these are not tried again.
     """
 
     generation: str
     statistics: str
     read: dict[int, int]
     inputs: "LocalInputs"
+    shapes: tuple[str, ...]
+    quarantined: Mapping[int, frozenset[str]]
+
+    def retried(self) -> np.ndarray:
+        """Which of the pieces that its units have read are tried again: bool [pieces].
+
+        They are images that were quarantined, and all ranges of a unit in which a row was.
+        """
+        parts = [np.zeros(0, bool)]
+        for unit, batch in self.inputs:
+            keys = self.quarantined.get(unit.index, frozenset())
+            if "rows" in batch.schema.names:
+                parts.append(np.full(len(batch), bool(keys)))
+            else:
+                parts.append(np.array(pc.is_in(batch["key"], pa.array(sorted(keys), pa.string()))))
+        return np.concatenate(parts)
 
 
 class LocalInputs:
@@ -63,28 +86,62 @@ class LocalInputs:
         return plan_file.read_inputs(self._path)
 
 
-def find_base(dataset: str, manifest: Manifest, shape: str) -> Base | str:
+def has_quarantined(manifest: Manifest) -> bool:
+    """Whether units of a generation have quarantined anything: what its plan has, each plan looks at again."""
+    return any(not file.path.endswith(f"/{paths.PLAN_QUARANTINE}") for file in manifest.quarantine)
+
+
+def find_base(
+    dataset: str, manifest: Manifest, shape: str, frame: str | None = None, is_pure: bool = False, retries: bool = False
+) -> Base | str:
     """What a run takes over from; or why there is nothing, in words.
 
     Args:
       dataset: The dataset's URI.
       manifest: That of its current generation.
       shape: The run's shape id.
+      frame: Its frame id, where examples of another shape are good enough if that is the same; None: they are not.
+      is_pure: Whether a base that has examples of another shape is not good enough.
+      retries: Whether what the base has quarantined is to be tried again.
     """
     generation = manifest.generation
     if manifest.units is None or manifest.identity is None:
         return f"generation {generation} was made by an earlier penstock, which did not keep what that needs"
     if LIMIT in manifest.origin.options:
         return f"generation {generation} is a sample"
-    if manifest.identity.shape != shape:
+    shapes = manifest.delta.shapes if manifest.delta else ()
+    if is_pure and shapes:
+        return f"generation {generation} has examples that an earlier `prepare` has made"
+    if manifest.identity.shape != shape and frame is None:
         return "the source, `prepare`, splits, encodings, columns or versions of packages are others"
+    if manifest.identity.shape != shape:
+        if frame != manifest.identity.frame or not frame:
+            return (
+                "something else than `prepare` is another: the source, splits, encodings, what is stored, or versions "
+                "of packages"
+            )
+        shapes = tuple(dict.fromkeys((*shapes, manifest.identity.shape)))
     if damage := find_damage(dataset, manifest):
         return f"generation {generation} is damaged: {next(iter(damage.values()))}"
     try:
-        read = {journal.unit: journal.read for journal in read_kept(dataset, manifest)}
-        return Base(generation, manifest.identity.statistics, read, LocalInputs(dataset, manifest))
+        journals = read_kept(dataset, manifest)
+        read = {journal.unit: journal.read for journal in journals}
+        quarantined = _quarantined(dataset, generation, journals) if retries else {}
+        inputs = LocalInputs(dataset, manifest)
+        return Base(generation, manifest.identity.statistics, read, inputs, shapes, quarantined)
     except DatasetError as error:
         return f"generation {generation} is damaged: {error}"
+
+
+def _quarantined(dataset: str, generation: str, journals: Sequence[Journal]) -> dict[int, frozenset[str]]:
+    """The units that have quarantined anything, to the keys of it."""
+
+    def read(journal: Journal) -> tuple[int, frozenset[str]]:
+        assert journal.quarantine
+        lines = read_stored(dataset, journal.quarantine.within(generation)).splitlines()
+        return journal.unit, frozenset(json.loads(line)["key"] for line in lines)
+
+    return dict(files.map_files(read, [journal for journal in journals if journal.quarantine], _READ))
 
 
 def is_complete(dataset: str, generation: str) -> bool:

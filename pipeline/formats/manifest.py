@@ -352,16 +352,19 @@ class Identity:
       content: Of all examples, the statistics and the graph, in whatever layout.
       shape: Of what becomes of a piece of the input.
       statistics: Of what units keep for the statistics.
+      frame: As `shape`, but for the code of `prepare`; empty where it is not known.
     """
 
     content: str
     shape: str
     statistics: str
+    frame: str = ""
 
     @classmethod
     def read(cls, entry: JsonObject) -> "Identity":
         """Reads an entry."""
-        return cls(entry.string("content"), entry.string("shape"), entry.string("statistics"))
+        frame = entry.string("frame") if "frame" in entry.fields else ""
+        return cls(entry.string("content"), entry.string("shape"), entry.string("statistics"), frame)
 
 
 @dataclass(frozen=True)
@@ -372,21 +375,25 @@ class DeltaEntry:
       base: The base's id.
       units: How many of its units are the base's as a whole.
       examples: How many examples it read were not prepared again.
+      shapes: The shape ids of examples among them that an earlier `prepare` has made; see `--keep-prepared`.
     """
 
     base: str
     units: int
     examples: int
+    shapes: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, entry: JsonObject) -> "DeltaEntry":
         """Reads an entry."""
         reused = entry.object("reused")
-        return cls(entry.string("base"), reused.count("units"), reused.count("examples"))
+        shapes = entry.strings("shapes") if "shapes" in entry.fields else ()
+        return cls(entry.string("base"), reused.count("units"), reused.count("examples"), shapes)
 
     def to_json(self) -> dict[str, Any]:
         """The entry."""
-        return {"base": self.base, "reused": {"units": self.units, "examples": self.examples}}
+        entry = {"base": self.base, "reused": {"units": self.units, "examples": self.examples}}
+        return entry | ({"shapes": list(self.shapes)} if self.shapes else {})
 
 
 @dataclass(frozen=True)

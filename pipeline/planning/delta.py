@@ -199,6 +199,7 @@ class Overlap:
       base: Its pieces.
       read: How many examples each of its units has read, by its number.
       stored: What `find_stored` gives.
+      retried: bool [the base's pieces], those that are to be made again though they did not change.
     """
 
     planned: PlannedUnits
@@ -207,6 +208,7 @@ class Overlap:
     base: Pieces
     read: Mapping[int, int]
     stored: np.ndarray
+    retried: np.ndarray
 
     def take_over(self, cut: Cut, is_fixed: bool, assembles: bool) -> Takeover | None:
         """The units of a run that takes over what is stored; None where that is nothing.
@@ -217,7 +219,12 @@ class Overlap:
           assembles: Whether units can be assembled from what several others have stored.
         """
         pieces, base, stored = self.pieces, self.base, self.stored
+        is_retried = (stored >= 0) & self.retried[stored]
+        if assembles:
+            stored = np.where(is_retried, -1, stored)
         groups = lay_out(pieces, base, stored, cut, is_fixed)
+        if not assembles:  # a unit of ranges is made again as it is
+            groups = [[_unless(is_retried, layout) for layout in group] for group in groups]
         layouts = [layout for group in groups for layout in group]
         wholes = [layout for layout in layouts if layout.whole is not None]
         is_new = stored < 0 if assembles else np.ones(len(pieces), bool)
@@ -237,6 +244,11 @@ class Overlap:
             is_canonical=len(layouts) == len(canonical)
             and all(np.array_equal(layout.rows, rows) for layout, rows in zip(layouts, canonical, strict=True)),
         )
+
+
+def _unless(is_retried: np.ndarray, layout: Layout) -> Layout:
+    """A layout that is no unit of the base's if a piece of it is tried again."""
+    return replace(layout, whole=None) if is_retried[layout.rows].any() else layout
 
 
 def _to_prepare(pieces: Pieces, rows: np.ndarray) -> tuple[int, int]:

@@ -7,7 +7,7 @@ analyzers is the same, if they have the same examples in the same order.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
@@ -43,18 +43,31 @@ def content_id(recipe: LoadedRecipe, input_digest: str, limit: int | None) -> st
     return _digest(content)
 
 
-def delta_id(content: str, base: str) -> str:
-    """The id of a generation with a content in the layout that follows from a base.
+def delta_id(content: str, base: str, retries: bool = False, shapes: Sequence[str] = ()) -> str:
+    """The id of a generation with a content in the layout that follows from a base, or made from it otherwise.
 
     Args:
       content: Its content id.
       base: The base's generation.
+      retries: Whether what the base has quarantined is tried again.
+      shapes: The shape ids of examples that are taken over though the run's is another.
     """
-    return _digest({"content": content, "base": base})
+    marks = {**({"retry": True} if retries else {}), **({"shapes": list(shapes)} if shapes else {})}
+    return _digest({"content": content, "base": base, **marks})
 
 
 def shape_id(recipe: LoadedRecipe, plan: Plan) -> str:
     """A hash of all but the input's pieces that shapes what becomes of one."""
+    return _shape(recipe.shape, recipe, plan, leave_out=("reasons",))
+
+
+def frame_id(recipe: LoadedRecipe, plan: Plan) -> str:
+    """The same but for the code of `prepare`; empty where it is not known."""
+    return recipe.frame and _shape(recipe.frame, recipe, plan, leave_out=("reasons", "steps"))
+
+
+def _shape(code: str, recipe: LoadedRecipe, plan: Plan, leave_out: Sequence[str]) -> str:
+    """A hash of code, versions, features and what `prepare` is described by."""
     preparer = plan.preparer(StatisticsSpec(recipe.recipe.statistics))
     of_table: dict[str, Any] = {}
     if isinstance(preparer, TablePreparer):
@@ -62,10 +75,10 @@ def shape_id(recipe: LoadedRecipe, plan: Plan) -> str:
         bounds = sorted(map(repr, rule.bounds.items())) if isinstance(rule, Strata) else []
         joined = [digest for _, digest in preparer.joins()]
         of_table = {"rule": plan.split_rule, "bounds": bounds, "joined": joined}
-    prepare = {key: value for key, value in step_configs.describe(preparer).items() if key != "reasons"}
+    prepare = {key: value for key, value in step_configs.describe(preparer).items() if key not in leave_out}
     return _digest(
         {
-            "recipe": recipe.shape,
+            "recipe": code,
             "versions": _versions(),
             "features": {name: feature.to_json() for name, feature in plan.features.items()},
             "prepare": prepare,

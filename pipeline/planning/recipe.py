@@ -26,7 +26,7 @@ from ..sources.join import ImageJoin
 from ..sources.record_source import RecordSource
 from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath, ByTime
 from .own_modules import own_modules, own_sources
-from .recipe_hash import SourceText, shape_and_graph_hash
+from .recipe_hash import SourceText, hash_recipe
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
@@ -174,6 +174,7 @@ class LoadedRecipe:
       hash: SHA-256 of the module's source text, the recipe's name in it, and the source texts of its own modules.
       shape: The hash of what shapes its examples, by structure: see `recipe_hash`.
       graph: That of what shapes its transform graph.
+      frame: That of what shapes its examples, but for `prepare`; empty where that is not known.
       module: The module where the recipe was found, for shipping it to workers.
       own: Its own modules, for shipping them: those that it imports from its own folder (or the one that its top
         package is in), or from the working folder, where the recipe is somewhere in that.
@@ -186,6 +187,7 @@ class LoadedRecipe:
     graph: str
     module: ModuleType | None = None
     own: OwnModules = NO_MODULES
+    frame: str = ""
 
     @property
     def metadata(self) -> dict[str, Any]:
@@ -225,7 +227,7 @@ def load_recipe(spec: str) -> LoadedRecipe:
         for own, source in sources[folder].items():
             digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(source).digest())
     modules = own_modules(path, sources)
-    shape, graph = shape_and_graph_hash(
+    hashes = hash_recipe(
         recipe,
         SourceText(path.name, path.read_bytes(), module),
         sources,
@@ -233,7 +235,9 @@ def load_recipe(spec: str) -> LoadedRecipe:
             (folder / place).resolve() == path.resolve() for place, _ in modules.sources.values() for folder in sources
         ),
     )
-    return LoadedRecipe(recipe, path.stem, digest.hexdigest(), shape, graph, module, modules)
+    return LoadedRecipe(
+        recipe, path.stem, digest.hexdigest(), hashes.shape, hashes.graph, module, modules, hashes.frame
+    )
 
 
 def _search_folders(path: Path, depth: int) -> Sequence[Path]:

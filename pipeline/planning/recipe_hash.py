@@ -1,4 +1,4 @@
-"""A recipe's two hashes: of what shapes its examples, and of what shapes its transform graph.
+"""A recipe's hashes: of what shapes its examples, of that but for `prepare`, and of what shapes its transform graph.
 
 A generation is made anew where one of them is another: where the first one is, every shard; where only the second one
 is, no shard. They follow from what the recipe is made of (`structure`), so that a comment or a function that nobody
@@ -28,9 +28,8 @@ from .structure import Structure, dump, is_own_module, library_version
 if TYPE_CHECKING:
     from .recipe import Recipe
 
-_SHAPE = (
-    "source", "prepare", "encode", "splits", "shards", "format", "compression", "shuffle", "seed", "deduplicate",
-)  # fmt: skip
+_FRAME = ("source", "encode", "splits", "shards", "format", "compression", "shuffle", "seed", "deduplicate")
+_SHAPE = (*_FRAME, "prepare")
 _GRAPH = ("features", "statistics", "metadata")  # the last one is in no shard, and in every generation
 # What Penstock imports in any case, so that importing it changes nothing.
 _IMPORTED_ANYWAY = {
@@ -54,10 +53,25 @@ class SourceText:
     module: ModuleType | None
 
 
-def shape_and_graph_hash(
+@dataclass(frozen=True)
+class RecipeHashes:
+    """SHA-256 in hexadecimal digits, by structure.
+
+    Attributes:
+      shape: Of what shapes examples.
+      frame: Of that, but for `prepare`.
+      graph: Of what shapes the transform graph.
+    """
+
+    shape: str
+    frame: str
+    graph: str
+
+
+def hash_recipe(
     recipe: "Recipe", own_file: SourceText, folders: Mapping[Path, Mapping[str, bytes]], imports_itself: bool
-) -> tuple[str, str]:
-    """The hash of what shapes examples, and that of what shapes the transform graph, as SHA-256 in hexadecimal digits.
+) -> RecipeHashes:
+    """The hashes of a recipe.
 
     Args:
       recipe: The recipe.
@@ -68,8 +82,9 @@ def shape_and_graph_hash(
     """
     texts = [own_file, *_own_texts(folders)]
     texts += _texts_elsewhere(texts)
-    shape, graph = (_hash(recipe, names, texts, imports_itself, list(folders)) for names in (_SHAPE, _GRAPH))
-    return shape, graph
+    return RecipeHashes(
+        *(_hash(recipe, names, texts, imports_itself, list(folders)) for names in (_SHAPE, _FRAME, _GRAPH))
+    )
 
 
 def _hash(

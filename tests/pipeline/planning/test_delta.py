@@ -56,7 +56,7 @@ def one_unit(sizes: np.ndarray) -> np.ndarray:
 def overlap(plan: PlannedUnits, base: PlannedUnits, versions: Mapping[str, str] | None = None) -> Overlap:
     pieces, stored = (Pieces.of(units.kept(versions or {})) for units in (plan, base))
     read = {unit.index: 100 * unit.index + 7 for unit in base.units}
-    return Overlap(plan, pieces, "b" * 16, stored, read, find_stored(pieces, stored))
+    return Overlap(plan, pieces, "b" * 16, stored, read, find_stored(pieces, stored), np.zeros(len(stored), bool))
 
 
 def take_over(plan: PlannedUnits, base: PlannedUnits, is_fixed: bool = False) -> Takeover | None:
@@ -243,7 +243,8 @@ VERSIONS = {"a.csv": "1", "b.csv": "1", "c.csv": "1"}
 def of_table(plan: PlannedUnits, base: PlannedUnits, now: Mapping[str, str] = VERSIONS) -> Takeover | None:
     pieces, stored = Pieces.of(plan.kept(now)), Pieces.of(base.kept(VERSIONS))
     read = {unit.index: unit.examples for unit in base.units}
-    common = Overlap(plan, pieces, "b" * 16, stored, read, find_stored(pieces, stored))
+    found, retried = find_stored(pieces, stored), np.zeros(len(stored), bool)
+    common = Overlap(plan, pieces, "b" * 16, stored, read, found, retried)
     return common.take_over(one_unit, is_fixed=False, assembles=False)
 
 
@@ -352,3 +353,27 @@ def test_a_million_references_take_seconds_and_no_memory_to_speak_of():
     assert pa.total_allocated_bytes() - allocated < 64 << 20
     assert peak < 400 << 20
     assert seconds < 10, seconds
+
+
+def test_images_that_are_tried_again_are_new_and_the_others_of_their_units_are_stored():
+    plan = planned(keys("abcd"), keys("efgh"))
+    common = overlap(plan, plan)
+    common.retried[[1, 2]] = True
+    takeover = common.take_over(one_unit, is_fixed=True, assembles=True)
+    assert takeover is not None
+    assert described(takeover) == [
+        (shard("train", 0, 2), None, [("a", 0), ("b", None), ("c", None), ("d", 0)]),
+        (shard("train", 1, 2), 1, [(key, 1) for key in "efgh"]),
+    ]
+    assert (takeover.new_pieces, takeover.stored_examples) == (2, 2)
+
+
+def test_a_unit_of_ranges_of_which_a_row_is_tried_again_is_made_again_as_it_is():
+    plan = table([record_range("a.csv", 0), record_range("b.csv", 0)], [record_range("c.csv", 0)])
+    pieces = Pieces.of(plan.kept(VERSIONS))
+    read = {unit.index: unit.examples for unit in plan.units}
+    common = Overlap(plan, pieces, "b" * 16, pieces, read, find_stored(pieces, pieces), np.array([False, True, False]))
+    takeover = common.take_over(one_unit, is_fixed=False, assembles=False)
+    assert takeover is not None
+    assert [(unit.base, len(ranges)) for unit, ranges in takeover.units] == [(None, 2), (1, 1)]
+    assert takeover.new_pieces == 2

@@ -12,7 +12,7 @@ from types import ModuleType
 import pytest
 
 from penstock.pipeline.planning.recipe import load_recipe
-from penstock.pipeline.planning.recipe_hash import SourceText, shape_and_graph_hash
+from penstock.pipeline.planning.recipe_hash import SourceText, hash_recipe
 
 RECIPE = '''"""A recipe."""
 import functools
@@ -539,7 +539,8 @@ def test_a_notebook_gives_the_same(tmp_path: Path):
         exec(compile(RECIPE, cell, "exec"), vars(main))
         own = {name: text.encode() for name, text in sorted(FILES.items()) if name != "recipe.py"}
         text = SourceText("recipe.py", RECIPE.encode(), main)
-        assert shape_and_graph_hash(main.recipe, text, {path.parent: own}, False) == first
+        found = hash_recipe(main.recipe, text, {path.parent: own}, False)
+        assert (found.shape, found.graph) == first
     finally:
         sys.modules["__main__"] = kept
         sys.path.remove(str(path.parent))
@@ -566,3 +567,25 @@ def test_two_recipes_of_a_file_share_what_they_share(tmp_path: Path):
     first, other, third = (load_recipe(f"{path}:{name}") for name in ("recipe", "other", "third"))
     assert first.shape == other.shape != third.shape
     assert first.graph == third.graph != other.graph
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "same"),
+    [
+        ("LIMIT = 3", "LIMIT = 4", True),
+        ("image.resize(8, 8)", "image.resize(9, 9)", True),
+        ("step, scaled(2)", "scaled(2), step", True),
+        ('Images("*.jpg")', 'Images("*.png")', False),
+        ("features=features,", "features=features, seed=1,", False),
+        ("LOAD_TRUNCATED_IMAGES = False", "LOAD_TRUNCATED_IMAGES = True", False),
+    ],
+)
+def test_the_frame_is_all_but_prepare(tmp_path: Path, old: str, new: str, same: bool):
+    assert RECIPE.count(old) == 1
+    frames = []
+    for text in (RECIPE, RECIPE.replace(old, new)):
+        hashes(tmp_path, {**FILES, "recipe.py": text})
+        sys.path.insert(0, str(tmp_path))
+        frames.append(load_recipe(str(tmp_path / "recipe.py")).frame)
+        sys.path.remove(str(tmp_path))
+    assert (frames[0] == frames[1]) == same
