@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..pipeline.errors import DatasetError, PenstockError
-from ..pipeline.formats import paths
+from ..pipeline.formats import croissant, paths
 from ..pipeline.formats.damage import all_files, find_damage
-from ..pipeline.formats.manifest import Manifest
+from ..pipeline.formats.manifest import Manifest, stored_file
 from ..pipeline.formats.pointer import Pointer, publish
 from ..pipeline.job import PlannedRun, find_units
 from ..pipeline.storage import files
@@ -92,18 +92,27 @@ def _is_whole(dataset: str, pointer: Pointer) -> bool:
 
 
 def repair(job: "Job", planned: PlannedRun, existing: Existing, reporter: Reporter) -> bool:
-    """Makes only those units again whose files are damaged; whether all is as the manifest says afterwards.
+    """Makes only what is damaged again, units and metadata; whether all is as the manifest says afterwards.
 
     It is not where other files are damaged, too, where units share their rows out, or where a unit comes out otherwise.
     """
     dataset, generation, manifest = job.commit.dataset, job.commit.generation_id, existing.manifest
-    affected = find_units(planned, [path.removeprefix(f"{generation}/") for path in existing.damage])
+    damaged = {path.removeprefix(f"{generation}/") for path in existing.damage}
+    of_croissant = damaged & {paths.CROISSANT, paths.CHECKSUMS}
+    of_units = sorted(damaged - of_croissant)
+    affected = find_units(planned, of_units) if of_units else []
     if affected is None or manifest is None or existing.pointer is None:
         return False
     from ..pipeline.build.units import make_units
 
-    reporter.stage(f"{MAKING} {len(affected)} of {job.commit.plan.units} units")
     listed = set(all_files(dataset, manifest))
+    if of_croissant:
+        contents = croissant.encode_files(job.commit.metadata, generation, manifest.features, manifest.splits)
+        if not {stored_file(path, contents[path]).within(generation) for path in of_croissant} <= listed:
+            return False  # the recipe's docstring has changed, say
+        for path in of_croissant:
+            files.write_bytes(files.join(dataset, generation, path), contents[path])
+    reporter.stage(f"{MAKING} {len(affected)} of {job.commit.plan.units} units")
     try:
         for journal in make_units(job.make, affected):
             made = {file.within(generation) for file in journal.files if not file.path.startswith(paths.WORK)}

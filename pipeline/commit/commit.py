@@ -242,7 +242,6 @@ def commit(options: CommitOptions) -> Manifest:
     )
     assert options.inputs
     quarantine, filtered = _quarantine(options, journals), _filtered(options, journals)
-    checksums = croissant.encode_checksums(splits)
     contents = {
         **graph,
         paths.GOLDEN: graph_outputs.encode(),
@@ -250,14 +249,7 @@ def commit(options: CommitOptions) -> Manifest:
         paths.VALUES: drift.encode_values(merged),
         paths.JOURNALS: b"".join(journal.encode() + b"\n" for journal in journals),
         **({paths.DUPLICATES: duplicates.encode(equal.listed)} if equal.groups else {}),
-        paths.CHECKSUMS: checksums,
-        paths.CROISSANT: croissant.encode(
-            options.metadata,
-            options.generation_id,
-            options.analysis.features,
-            splits,
-            stored_file(paths.CHECKSUMS, checksums),
-        ),
+        **croissant.encode_files(options.metadata, options.generation_id, options.analysis.features, splits),
     }
     stored = {
         path: stored_file(path, content).within(options.generation_id) for path, content in sorted(contents.items())

@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 from . import paths
 from .features import KEY, Feature
-from .manifest import SplitEntry, StoredFile
+from .manifest import SplitEntry, StoredFile, stored_file
 from .paths import ShardName
 
 # What a recipe may say of its dataset: properties of schema.org's and Croissant's own, by their names.
@@ -106,6 +106,18 @@ def property_fault(name: str, value: object) -> str | None:
     except (TypeError, ValueError) as error:
         return f"for {name!r} what JSON can hold, found {value!r}: {error}"
     return None
+
+
+def encode_files(
+    metadata: Mapping[str, Any],
+    generation: str,
+    features: Mapping[str, Feature],
+    splits: Mapping[str, SplitEntry],
+) -> dict[str, bytes]:
+    """Path in the generation to content of `croissant.json` and `SHA256SUMS`; see `encode`."""
+    checksums = encode_checksums(splits)
+    stored = stored_file(paths.CHECKSUMS, checksums)
+    return {paths.CHECKSUMS: checksums, paths.CROISSANT: encode(metadata, generation, features, splits, stored)}
 
 
 def encode_checksums(splits: Mapping[str, SplitEntry]) -> bytes:

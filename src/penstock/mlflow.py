@@ -128,9 +128,7 @@ class PenstockSource(_DatasetSource):  # type: ignore[misc]
 class PenstockDataset(_Dataset):  # type: ignore[misc]
     """A generation of a dataset, as MLflow records it."""
 
-    def __init__(
-        self, source: PenstockSource, name: str, manifest: "Manifest", statistics: Mapping[str, Any]
-    ) -> None:
+    def __init__(self, source: PenstockSource, name: str, manifest: "Manifest", statistics: Mapping[str, Any]) -> None:
         self._manifest = manifest
         self._statistics = statistics
         super().__init__(source, name, source.sha256[:_DIGEST])

@@ -123,6 +123,17 @@ def test_a_unit_is_made_again_where_tft_analyzes(base: Committed, tmp_path: Path
     assert faults(dataset) == []
 
 
+@pytest.mark.parametrize("path", ["croissant.json", "SHA256SUMS"])
+def test_metadata_that_is_damaged_is_written_again_and_no_unit_is_made(dataset: Committed, path: str) -> None:
+    before, made = (dataset.generation / path).read_bytes(), inodes(dataset.generation / "data")
+    (dataset.generation / path).write_text("edited by hand")
+    assert again(dataset).status == "committed"
+    assert (dataset.generation / path).read_bytes() == before
+    assert inodes(dataset.generation / "data") == made
+    assert faults(dataset) == []
+    assert again(dataset).status == "up_to_date"
+
+
 @pytest.mark.parametrize(
     "path", ["statistics/golden.json", "transform_graph/portable.json", "manifest.json", "units/journals.jsonl"]
 )

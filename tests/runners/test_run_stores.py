@@ -46,6 +46,7 @@ def download(uri: str, folder: Path) -> Path:
 def stable(found: dict[str, str]) -> dict[str, str]:
     """All but what tells the time, or is TensorFlow's; the generation's id follows from times of change on a disk."""
     named = ("manifest.json", "manifest.sha256", "_DATASET.json", "saved_model.pb", "golden.json", "inputs.arrow")
+    named = (*named, "croissant.json")  # with the generation's id
     return {path.partition("/")[2]: digest for path, digest in found.items() if not path.endswith(named)}
 
 

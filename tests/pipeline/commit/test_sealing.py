@@ -13,7 +13,7 @@ from stored_datasets import manifest_content
 from penstock.pipeline import DatasetError, PenstockError
 from penstock.pipeline.commit import sealing
 from penstock.pipeline.commit.sealing import Attempt, committed_already, has_record, seal
-from penstock.pipeline.formats.damage import find_damage
+from penstock.pipeline.formats.damage import all_files, find_damage
 from penstock.pipeline.formats.manifest import Manifest, stored_file
 from penstock.pipeline.formats.pointer import Pointer, publish
 from penstock.pipeline.storage import files
@@ -34,6 +34,8 @@ def attempt(name: str, generation: str = GENERATION, unit: bytes = b"shard") -> 
         "statistics/golden.json": f"golden of {name}".encode(),
         "statistics/statistics.json": b"{}",
         "statistics/values.arrow": b"values",
+        "croissant.json": f"metadata of {name}".encode(),
+        "SHA256SUMS": b"sums",
     }
     stored = {path: stored_file(f"{generation}/{path}", content) for path, content in contents.items()}
     entry = manifest_content(generation, created=name)
@@ -45,6 +47,7 @@ def attempt(name: str, generation: str = GENERATION, unit: bytes = b"shard") -> 
     statistics, values = (stored[f"statistics/{name}"].to_json() for name in ("statistics.json", "values.arrow"))
     entry["statistics"] = {**statistics, "split": "train", "values": values}
     entry["duplicates"] = {**entry["duplicates"], "file": None}
+    entry["croissant"] = {**stored["croissant.json"].to_json(), "checksums": stored["SHA256SUMS"].to_json()}
     entry["quarantine"] = entry["filtered_lists"] = []
     return Attempt(Manifest.from_json(entry), contents)
 
@@ -61,7 +64,7 @@ def expect_whole(dataset: str) -> Manifest:
     manifest = Manifest.load(dataset)
     assert find_damage(dataset, manifest) == {}
     assert Manifest.read_generation(dataset, manifest.generation)[0] == manifest
-    for file in manifest.files():
+    for file in all_files(dataset, manifest):
         content = files.read_bytes(files.join(dataset, file.path))
         assert stored_file(file.path, content, file.examples) == file
     return manifest
@@ -136,7 +139,8 @@ def test_what_was_decided_but_not_ended_is_ended_from_its_record(dataset: str, m
     assert expect_whole(dataset).created == "first"
 
 
-def test_without_a_record_it_is_ended_where_all_is_there_and_else_refused(dataset: str):
+@pytest.mark.parametrize("path", ["statistics/golden.json", "croissant.json"])
+def test_without_a_record_it_is_ended_where_all_is_there_and_else_refused(dataset: str, path: str):
     root = files.join(dataset, GENERATION)
     seal(dataset, attempt("first"), None, None)
     files.remove(files.join(dataset, "_DATASET.json"))
@@ -145,8 +149,8 @@ def test_without_a_record_it_is_ended_where_all_is_there_and_else_refused(datase
     assert seal(dataset, attempt("second"), None, None).created == "first"
     files.remove(files.join(dataset, "_DATASET.json"))
     files.remove(files.join(root, "_work"))
-    files.remove(files.join(root, "statistics/golden.json"))
-    with pytest.raises(PenstockError, match=r"found that it is not whole .*golden.json.*; remove its manifest.json"):
+    files.remove(files.join(root, path))
+    with pytest.raises(PenstockError, match=rf"found that it is not whole .*{path}.*; remove its manifest.json"):
         seal(dataset, attempt("third"), None, None)
     assert Pointer.read(dataset) is None
 
