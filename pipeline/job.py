@@ -38,7 +38,7 @@ from .formats.pointer import Pointer
 from .planning import identity, plan_file, step_configs
 from .planning.costs import Costs, Work, estimate
 from .planning.cut import cut_scans, reference_nanoseconds
-from .planning.delta import Overlap, Pieces, Takeover, find_stored
+from .planning.delta import Overlap, Pieces, Takeover
 from .planning.forgotten import NOTHING, Forgotten, read_forgotten
 from .planning.measure import measure
 from .planning.payloads import PayloadHasher
@@ -240,15 +240,8 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
         full = replace(full, warnings=[*full.warnings, _mixed(base)])
     plan = full.plan
     pieces, stored_pieces = Pieces.of(plan.units.kept(plan.inventory.versions)), Pieces.of(base.inputs)
-    overlap = Overlap(
-        plan.units,
-        pieces,
-        base.generation,
-        stored_pieces,
-        base.read,
-        find_stored(pieces, stored_pieces),
-        base.retried() if retries else np.zeros(len(stored_pieces), bool),
-    )
+    retried = base.retried() if retries else np.zeros(len(stored_pieces), bool)
+    overlap = Overlap.between(plan.units, pieces, base.generation, stored_pieces, base.read, retried)
     recipe = request.recipe.recipe
     is_fixed = request.full or recipe.shards is not None or recipe.shuffle != "unit"
     takeover = overlap.take_over(plan.cut, is_fixed, assembles=plan.table_schema is None)

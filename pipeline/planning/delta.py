@@ -19,6 +19,8 @@ from .plan_file import BASE, PlannedUnits, Unit
 _MOST_SHARDS = 2  # times as many as the canonical layout has: of more, a split is laid out anew
 _SMALL, _MOST_SMALL = 0.5, 0.25  # shards below half the canonical mean have a quarter of a split at most
 
+_PART = 1 << 20  # pieces that are looked for at a time
+
 Cut = Callable[[np.ndarray], np.ndarray]  # bytes of new pieces of a split, int64 [pieces], to the unit of each, from 0
 
 
@@ -28,15 +30,15 @@ class Pieces:
 
     Attributes:
       units: The units.
-      owners: int64 [pieces], positions in `units`; none is smaller than the one before.
-      hashes: uint64 [pieces, 2], as `hash_pieces` gives them.
+      begins: int64 [units + 1], where the pieces of each unit begin, and where the last one ends.
+      hashes: uint64 [pieces, 2], as `hash_pieces` gives them; none once they were compared.
       versioned: bool [pieces], whether an equal hash tells that the content is what it was.
       sizes: int64 [pieces], their bytes.
       examples: int64 [pieces], how many examples each holds; -1 where that is not known.
     """
 
     units: Sequence[Unit]
-    owners: np.ndarray
+    begins: np.ndarray
     hashes: np.ndarray
     versioned: np.ndarray
     sizes: np.ndarray
@@ -46,23 +48,38 @@ class Pieces:
     def of(cls, kept: Iterable[tuple[Unit, pa.RecordBatch]]) -> "Pieces":
         """The pieces that `PlannedUnits.kept` or `read_inputs` gives, one unit after the other."""
         units: list[Unit] = []
-        columns: list[tuple[np.ndarray, ...]] = []
+        begins = [0]
+        hashes: list[np.ndarray] = []
+        versioned: list[np.ndarray] = []
+        sizes: list[np.ndarray] = []
+        rows: list[np.ndarray] = []
         for unit, batch in kept:
-            sizes = np.maximum(np.asarray(batch["size"].fill_null(0)), 0)
-            examples = np.asarray(batch["rows"]) if "rows" in batch.schema.names else np.ones(len(batch), np.int64)
-            owners = np.full(len(batch), len(units))
-            columns.append((owners, hash_pieces(batch, unit.shards), are_versioned(batch), sizes, examples))
             units.append(unit)
-        owners, hashes, versioned, sizes, examples = map(np.concatenate, zip(*columns, strict=True))
-        return cls(units, owners, hashes, versioned, sizes, examples)
+            begins.append(begins[-1] + len(batch))
+            hashes.append(hash_pieces(batch, unit.shards))
+            versioned.append(are_versioned(batch))
+            sizes.append(np.maximum(np.asarray(batch["size"].fill_null(0)), 0))
+            if "rows" in batch.schema.names:
+                rows.append(np.asarray(batch["rows"]))
+        return cls(
+            units,
+            np.array(begins),
+            np.concatenate(hashes),
+            np.concatenate(versioned),
+            np.concatenate(sizes),
+            np.concatenate(rows) if rows else np.broadcast_to(np.int64(1), begins[-1]),
+        )
 
     def __len__(self) -> int:
-        return len(self.owners)
+        return int(self.begins[-1])
 
-    @property
-    def begins(self) -> np.ndarray:
-        """int64 [units + 1], where the pieces of each unit begin, and where the last one ends."""
-        return np.searchsorted(self.owners, np.arange(len(self.units) + 1))
+    def owners(self, places: np.ndarray) -> np.ndarray:
+        """The units of some pieces: int64 [pieces], positions in `units`."""
+        return np.searchsorted(self.begins, places, "right") - 1
+
+    def without_hashes(self) -> "Pieces":
+        """The same, once the hashes were compared: they are the most of what is in memory."""
+        return replace(self, hashes=np.zeros((0, 2), np.uint64))
 
 
 @dataclass(frozen=True)
@@ -111,13 +128,20 @@ class Takeover:
 def find_stored(pieces: Pieces, base: Pieces) -> np.ndarray:
     """Which piece of a base each piece of a plan is: int64 [pieces], -1 where it is none. No two are the same one."""
     order = np.argsort(base.hashes[:, 0], kind="stable")
-    at = np.searchsorted(base.hashes[order, 0], pieces.hashes[:, 0])
-    stored = order[np.minimum(at, len(order) - 1)]
-    is_stored = (base.hashes[stored] == pieces.hashes).all(axis=1) & pieces.versioned
-    stored = np.where(is_stored, stored, -1)
-    if np.bincount(stored[is_stored], minlength=1).max() > 1:
-        _, first = np.unique(stored, return_index=True)
-        stored[np.setdiff1d(np.flatnonzero(is_stored), first)] = -1
+    words = base.hashes[order, 0]
+    stored = np.full(len(pieces), -1)
+    taken = np.zeros(len(base), bool)
+    for begin in range(0, len(pieces), _PART):
+        part = slice(begin, begin + _PART)
+        hashes = pieces.hashes[part]
+        found = order[np.minimum(np.searchsorted(words, hashes[:, 0]), len(order) - 1)]
+        is_stored = (base.hashes[found] == hashes).all(axis=1) & pieces.versioned[part] & ~taken[found]
+        _, first = np.unique(np.where(is_stored, found, -1), return_index=True)
+        is_first = np.zeros(len(found), bool)
+        is_first[first] = True
+        is_stored &= is_first
+        stored[part] = np.where(is_stored, found, -1)
+        taken[found[is_stored]] = True
     return stored
 
 
@@ -134,7 +158,7 @@ def lay_out(pieces: Pieces, base: Pieces, stored: np.ndarray, cut: Cut, is_fixed
     Returns:
       The units by what they hold: of images a list for each split, of tables one.
     """
-    begins, base_begins = pieces.begins, base.begins
+    begins = pieces.begins
     groups = []
     numbers = range(len(pieces.units))
     for _, group in groupby(numbers, lambda number: tuple(pieces.units[number].shards)):
@@ -146,7 +170,7 @@ def lay_out(pieces: Pieces, base: Pieces, stored: np.ndarray, cut: Cut, is_fixed
             free = [*_survivors(rows, base, stored), *_new_units(rows[stored[rows] < 0], pieces, cut)]
             weights = pieces.sizes if (pieces.examples < 0).any() else pieces.examples
             chosen = canonical if _is_fragmented(free, len(units), weights) else free
-        groups.append([Layout(unit_rows, _whole(stored[unit_rows], base, base_begins)) for unit_rows in chosen])
+        groups.append([Layout(unit_rows, _whole(stored[unit_rows], base)) for unit_rows in chosen])
     return groups
 
 
@@ -154,7 +178,7 @@ def _survivors(rows: np.ndarray, base: Pieces, stored: np.ndarray) -> Iterator[n
     """What is still there of each of the base's units, in their order and in the base's order of pieces."""
     there = rows[stored[rows] >= 0]
     there = there[np.argsort(stored[there], kind="stable")]
-    ends = np.flatnonzero(np.diff(base.owners[stored[there]])) + 1
+    ends = np.flatnonzero(np.diff(base.owners(stored[there]))) + 1
     return (part for part in np.split(there, ends) if len(part))
 
 
@@ -179,12 +203,12 @@ def _is_fragmented(units: Sequence[np.ndarray], canonical: int, weights: np.ndar
     return len(units) > _MOST_SHARDS * canonical or small > _MOST_SMALL * totals.sum()
 
 
-def _whole(stored: np.ndarray, base: Pieces, base_begins: np.ndarray) -> int | None:
+def _whole(stored: np.ndarray, base: Pieces) -> int | None:
     """The unit of the base that has these of its pieces, in this order and no others; None: there is none."""
     if stored[0] < 0:
         return None
-    owner = int(base.owners[stored[0]])
-    begin, end = base_begins[owner], base_begins[owner + 1]
+    (owner,) = base.owners(stored[:1]).tolist()
+    begin, end = base.begins[owner : owner + 2]
     return owner if np.array_equal(stored, np.arange(begin, end)) else None
 
 
@@ -209,6 +233,20 @@ class Overlap:
     read: Mapping[int, int]
     stored: np.ndarray
     retried: np.ndarray
+
+    @classmethod
+    def between(
+        cls,
+        planned: PlannedUnits,
+        pieces: Pieces,
+        generation: str,
+        base: Pieces,
+        read: Mapping[int, int],
+        retried: np.ndarray,
+    ) -> "Overlap":
+        """What a plan and a base have in common, whose pieces have their hashes."""
+        stored = find_stored(pieces, base)
+        return cls(planned, pieces.without_hashes(), generation, base.without_hashes(), read, stored, retried)
 
     def take_over(self, cut: Cut, is_fixed: bool, assembles: bool) -> Takeover | None:
         """The units of a run that takes over what is stored; None where that is nothing.
@@ -264,7 +302,7 @@ def _units(
     index = 0
     with overlap.planned.open_pieces() as file:
         for group in groups:
-            names = pieces.units[pieces.owners[group[0].rows[0]]].shards
+            names = pieces.units[pieces.owners(group[0].rows[:1])[0]].shards
             for number, layout in enumerate(group):
                 rows = layout.rows
                 examples = pieces.examples[rows]
@@ -275,6 +313,6 @@ def _units(
                     int(pieces.sizes[rows].sum()),
                     None if layout.whole is None else int(numbers[layout.whole]),
                 )
-                bases = pa.array(numbers[overlap.base.owners[overlap.stored[rows]]], mask=is_new[rows])
+                bases = pa.array(numbers[overlap.base.owners(overlap.stored[rows])], mask=is_new[rows])
                 yield unit, file.take(rows).append_column(BASE, bases)
                 index += 1

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 import pytest
 
 from penstock.pipeline.formats.paths import ShardName
+from penstock.pipeline.planning import delta
 from penstock.pipeline.planning.cut import cut_new_references
-from penstock.pipeline.planning.delta import Overlap, Pieces, Takeover, find_stored
+from penstock.pipeline.planning.delta import Overlap, Pieces, Takeover
 from penstock.pipeline.planning.piece_hashes import are_versioned, hash_pieces
 from penstock.pipeline.planning.plan_file import BASE, PlannedUnits, Unit, of_ranges
 from penstock.pipeline.sources.listing import RecordRange
@@ -56,7 +57,7 @@ def one_unit(sizes: np.ndarray) -> np.ndarray:
 def overlap(plan: PlannedUnits, base: PlannedUnits, versions: Mapping[str, str] | None = None) -> Overlap:
     pieces, stored = (Pieces.of(units.kept(versions or {})) for units in (plan, base))
     read = {unit.index: 100 * unit.index + 7 for unit in base.units}
-    return Overlap(plan, pieces, "b" * 16, stored, read, find_stored(pieces, stored), np.zeros(len(stored), bool))
+    return Overlap.between(plan, pieces, "b" * 16, stored, read, np.zeros(len(stored), bool))
 
 
 def take_over(plan: PlannedUnits, base: PlannedUnits, is_fixed: bool = False) -> Takeover | None:
@@ -169,10 +170,14 @@ def test_nothing_in_common_is_no_takeover():
     assert take_over(planned(keys("abc")), planned(keys("xyz"))) is None
 
 
-def test_two_pieces_are_never_the_same_stored_one():
+def test_two_pieces_are_never_the_same_stored_one(monkeypatch: pytest.MonkeyPatch):
     twice = planned([*keys("abc"), reference("c")])
     stored = overlap(twice, planned(keys("abc"))).stored
     assert stored.tolist() == [0, 1, 2, -1]
+    monkeypatch.setattr(delta, "_PART", 2)  # neither among pieces that are looked for together nor beyond them
+    assert overlap(twice, planned(keys("abc"))).stored.tolist() == [0, 1, 2, -1]
+    again = planned([reference("c"), *keys("abc")])
+    assert overlap(again, planned(keys("abc"))).stored.tolist() == [2, 0, 1, -1]
 
 
 def test_the_canonical_layout_takes_over_whole_units_and_assembles_the_others():
@@ -243,8 +248,7 @@ VERSIONS = {"a.csv": "1", "b.csv": "1", "c.csv": "1"}
 def of_table(plan: PlannedUnits, base: PlannedUnits, now: Mapping[str, str] = VERSIONS) -> Takeover | None:
     pieces, stored = Pieces.of(plan.kept(now)), Pieces.of(base.kept(VERSIONS))
     read = {unit.index: unit.examples for unit in base.units}
-    found, retried = find_stored(pieces, stored), np.zeros(len(stored), bool)
-    common = Overlap(plan, pieces, "b" * 16, stored, read, found, retried)
+    common = Overlap.between(plan, pieces, "b" * 16, stored, read, np.zeros(len(stored), bool))
     return common.take_over(one_unit, is_fixed=False, assembles=False)
 
 
@@ -372,7 +376,7 @@ def test_a_unit_of_ranges_of_which_a_row_is_tried_again_is_made_again_as_it_is()
     plan = table([record_range("a.csv", 0), record_range("b.csv", 0)], [record_range("c.csv", 0)])
     pieces = Pieces.of(plan.kept(VERSIONS))
     read = {unit.index: unit.examples for unit in plan.units}
-    common = Overlap(plan, pieces, "b" * 16, pieces, read, find_stored(pieces, pieces), np.array([False, True, False]))
+    common = Overlap.between(plan, pieces, "b" * 16, pieces, read, np.array([False, True, False]))
     takeover = common.take_over(one_unit, is_fixed=False, assembles=False)
     assert takeover is not None
     assert [(unit.base, len(ranges)) for unit, ranges in takeover.units] == [(None, 2), (1, 1)]
