@@ -79,7 +79,8 @@ def group(units: Sequence[int], read: Hashes, total: int, rows_at_a_time: int = 
         for unit, table in zip(units, files.map_files(read, units, calls), strict=True):
             parts.add(unit, table)
         for rows in parts.take():
-            chosen += _count(found, rows)
+            important = sum(each.important for each in chosen)
+            chosen += _count(found, rows, _LISTED - important, _LISTED - len(chosen))
             chosen.sort(key=lambda each: not each.important)  # stable: in the order of hashes otherwise
             del chosen[_LISTED:]
     found.listed = _list(chosen, read, calls) if chosen else []
@@ -149,8 +150,8 @@ def _codes(values: pa.ChunkedArray, codes: dict[str, int]) -> np.ndarray:
     return found
 
 
-def _count(found: Duplicates, rows: _Rows) -> Iterator[_Group]:
-    """Adds groups to the counts; yields up to as many as are listed."""
+def _count(found: Duplicates, rows: _Rows, important_groups: int, other_groups: int) -> Iterator[_Group]:
+    """Adds groups to the counts; yields those that may be listed, so many at most, the important ones first."""
     order = _by_hash(rows, _repeated(rows.first))  # most often few, and quickly found
     first, second = rows.first[order], rows.second[order]
     begins = np.flatnonzero(np.r_[True, (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
@@ -169,17 +170,18 @@ def _count(found: Duplicates, rows: _Rows) -> Iterator[_Group]:
         if count:
             found.shared[name] = found.shared.get(name, 0) + count
     important = across | contradicting
-    places = np.r_[np.flatnonzero(important)[:_LISTED], np.flatnonzero(is_group & ~important)[:_LISTED]]
-    for place, begin, count in zip(places.tolist(), begins[places].tolist(), counts[places].tolist(), strict=True):
-        shown = _shown(order[begin : begin + count], rows)
-        yield _Group(bool(important[place]), count, rows.units[shown], rows.rows[shown])
+    others = np.flatnonzero(is_group & ~important)[:other_groups]
+    for place in np.flatnonzero(important)[:important_groups].tolist():
+        shown = _shown(order[begins[place] :][: counts[place]], rows)
+        yield _Group(True, int(counts[place]), rows.units[shown], rows.rows[shown])
+    for begin, count in zip(begins[others].tolist(), counts[others].tolist(), strict=True):
+        shown = order[begin : begin + min(count, _MEMBERS)]
+        yield _Group(False, count, rows.units[shown], rows.rows[shown])
 
 
 def _shown(members: np.ndarray, rows: _Rows) -> np.ndarray:
-    """The examples that a listed group shows, by split: of each the first of each label, and then the first ones."""
+    """The examples that an important group shows, by split: of each the first of each label, then the first ones."""
     splits, labels = rows.splits[members], rows.labels[members]
-    if (splits == splits[0]).all() and (labels == labels[0]).all():
-        return members[:_MEMBERS]
     shown = []
     for split in np.unique(splits):
         own = members[splits == split]

@@ -8,7 +8,7 @@ import codecs
 import contextlib
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import KW_ONLY, dataclass, replace
 from itertools import combinations
@@ -35,15 +35,17 @@ from .file_content import (
     reading_threads,
 )
 from .file_patterns import check_patterns, digest_files, match_files, versions_of
+from .inference import Evidence
 from .listing import RecordListing, RecordRange
 from .record_source import Rows, concat_rows
 from .row_blocks import RowBlock
 from .row_errors import shorten
-from .sampling import Excerpt, choose_excerpts, whole_rows
+from .sampling import Excerpt, choose_excerpts, together, whole_rows
 from .table_schema import TableSchema, with_rules
 from .text_encoding import Utf8Stream
 from .text_ranges import text_ranges, whole_lines
 
+_TOGETHER, _WAITING = 16 << 20, 64 << 20  # bytes of text whose values are looked at together; and, at most, of these
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
 _BOM = codecs.BOM_UTF8
 _DELIMITERS = ",;\t|"
@@ -158,9 +160,8 @@ class Csv:
             unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
             by_uri = {each.info.uri: each.head for each in filled}
             excerpts = choose_excerpts(ranges)
-            looked = list(
-                pool.map(lambda excerpt: self._look(excerpt, by_uri[excerpt.record_range.uri], unknown), excerpts)
-            )
+            groups = together(excerpts, _TOGETHER)
+            looked = list(pool.map(lambda group: self._look(group, by_uri, unknown), groups))
         schema, reasons = self._schema(chosen, looked, warnings)
         table_schema = with_rules(schema, self.nonfinite, self.format.missing, self.strip, reasons)
         return RecordListing(ranges, table_schema, warnings, digest_files(matched.items()), versions_of(matched))
@@ -257,9 +258,26 @@ class Csv:
                 column_types.select(self.columns, other.head.names, other.info.uri)
         return chosen
 
-    def _look(self, excerpt: Excerpt, head: "_Head", columns: Sequence[str]) -> tuple[str, Looked]:
-        """How the values of columns are written in a part of a file, whose beginning this is; and which file it is."""
-        looked, size = Looked(), 0
+    def _look(self, excerpts: Sequence[Excerpt], heads: "Mapping[str, _Head]", columns: Sequence[str]) -> "_Evidence":
+        """How the values of columns are written in some parts of files, whose beginnings these are."""
+        evidence, waiting, size = _Evidence([], {name: Evidence() for name in columns}), [], 0
+        for excerpt in excerpts:
+            uri = excerpt.record_range.uri
+            for looked, sample in self._samples(excerpt, heads[uri], columns):
+                evidence.looked.append((uri, looked))
+                waiting.append(sample)
+                size += sample.columns.nbytes
+                if size > _WAITING:
+                    evidence.add(waiting, self.format)
+                    waiting, size = [], 0
+        evidence.add(waiting, self.format)
+        return evidence
+
+    def _samples(
+        self, excerpt: Excerpt, head: "_Head", columns: Sequence[str]
+    ) -> Iterator[tuple[Looked, csv_rows.Sample]]:
+        """The rows of a part of a file, whose beginning this is."""
+        size = 0
         try:
             excerpt, where = whole_rows(excerpt, self.format.dialect)
             record_range = excerpt.record_range
@@ -274,7 +292,7 @@ class Csv:
                     data = data[: int(ends[-1])] if len(ends) else b""
                 text = Text(text_encoding.to_utf8(data, self._row_encoding), head.names)
                 first_line = record_range.first_line + block.line
-                looked.merge(csv_rows.look(text, columns, self.format, where, first_line))
+                yield csv_rows.look(text, columns, self.format, where, first_line)
                 size += len(block.data)
                 if size >= excerpt.size:
                     break
@@ -282,26 +300,27 @@ class Csv:
             raise
         except PenstockError as error:
             raise RequestError(str(error)) from error
-        return excerpt.record_range.uri, looked
 
     def _schema(
-        self, chosen: Sequence[str], parts: Iterable[tuple[str, Looked]], warnings: list[str]
+        self, chosen: Sequence[str], parts: "Sequence[_Evidence]", warnings: list[str]
     ) -> tuple[pa.Schema, dict[str, str]]:
         """The columns with the declared types, or those that lose nothing of what was seen; and why.
 
         Args:
           chosen: The columns to read.
-          parts: What the parts of the input that were looked at show, by file.
+          parts: What the parts of the input that were looked at show.
           warnings: Takes the warnings.
         """
         by_file: dict[str, Looked] = {}
-        for uri, looked in parts:
-            by_file.setdefault(uri, Looked()).merge(looked)
-        seen = Looked()
+        columns: dict[str, Evidence] = {}
+        for part in parts:
+            for uri, looked in part.looked:
+                by_file.setdefault(uri, Looked()).merge(looked)
+            for name, evidence in part.columns.items():
+                columns.setdefault(name, Evidence()).merge(evidence)
         for uri, looked in by_file.items():
             self._check_rows(uri, looked, warnings)
-            seen.merge(looked)
-        inferred = {name: inference.infer(name, evidence) for name, evidence in seen.columns.items()}
+        inferred = {name: inference.infer(name, evidence) for name, evidence in columns.items()}
         return column_types.choose_types(chosen, self.columns, inferred, warnings)
 
     def _check_rows(self, uri: str, looked: Looked, warnings: list[str]) -> None:
@@ -330,7 +349,7 @@ class Csv:
                 continue
             other = replace(self, delimiter=delimiter, columns=None)
             names = other._parse_head(head.text, True, input_file.info.uri).names
-            looked = csv_rows.look(Text(head.sample, names), (), other.format, input_file.info.uri, 2)
+            looked, _ = csv_rows.look(Text(head.sample, names), (), other.format, input_file.info.uri, 2)
             if len(names) > 1 and looked.rows > looked.misfits == 0:
                 name = head.names[0]
                 raise RequestError(
@@ -456,6 +475,24 @@ class _Head:
     def is_empty(self) -> bool:
         """Whether the file is known to hold no rows."""
         return self.rows == 0
+
+
+@dataclass(frozen=True)
+class _Evidence:
+    """What parts of the input show.
+
+    Attributes:
+      looked: Of the rows of each, by file.
+      columns: How the values of columns are written in all of them.
+    """
+
+    looked: list[tuple[str, Looked]]
+    columns: dict[str, Evidence]
+
+    def add(self, samples: Sequence[csv_rows.Sample], form: Format) -> None:
+        """Adds what values show, if there are any."""
+        for name, evidence in self.columns.items() if samples else ():
+            evidence.merge(csv_rows.evidence_of(name, samples, form))
 
 
 @dataclass(frozen=True)

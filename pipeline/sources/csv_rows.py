@@ -1,7 +1,6 @@
 """From the bytes of whole delimited rows to Arrow columns: parsed as one batch, and what does not fit one by one."""
 
 import codecs
-import dataclasses
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -148,10 +147,9 @@ def read_rows(
 
 @dataclass
 class Looked:
-    """What rows that were looked at show.
+    """What rows that were looked at show, but for their values.
 
     Attributes:
-      columns: How the columns' values are written, by name.
       rows: How many rows there were, without those with quotes at fault.
       misfits: How many of them have a wrong number of fields.
       misfit: What is wrong with the first of these.
@@ -159,7 +157,6 @@ class Looked:
       invalid_row: The first of these.
     """
 
-    columns: dict[str, Evidence] = dataclasses.field(default_factory=dict)
     rows: int = 0
     misfits: int = 0
     misfit: str = ""
@@ -168,16 +165,29 @@ class Looked:
 
     def merge(self, other: "Looked") -> None:
         """Adds what further rows show."""
-        for name, evidence in other.columns.items():
-            self.columns.setdefault(name, Evidence()).merge(evidence)
         self.rows, self.misfits, self.invalid = (
             self.rows + other.rows, self.misfits + other.misfits, self.invalid + other.invalid
         )  # fmt: skip
         self.misfit, self.invalid_row = self.misfit or other.misfit, self.invalid_row or other.invalid_row
 
 
-def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line: int) -> Looked:
-    """How the values of some columns are written.
+@dataclass(frozen=True)
+class Sample:
+    """Values that are looked at.
+
+    Attributes:
+      uri: What the rows' place is called.
+      lines: int64 [rows], the line of each.
+      columns: As they stand there: dictionaries of bytes.
+    """
+
+    uri: str
+    lines: np.ndarray
+    columns: pa.RecordBatch
+
+
+def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line: int) -> tuple[Looked, Sample]:
+    """What rows show, and their values.
 
     Args:
       text: Whole rows.
@@ -205,13 +215,23 @@ def look(text: Text, columns: Sequence[str], form: Format, uri: str, first_line:
         invalid=len(invalid),
         invalid_row=rows.row(int(invalid[0])).rstrip(b"\r\n") if len(invalid) else b"",
     )
-    for name in columns:
-        strings = _clean(batch[name].dictionary, form, True).view(pa.string())
-        codes, valid = np.asarray(batch[name].indices), np.flatnonzero(np.asarray(strings.is_valid()))
-        values, counts = strings.drop_null(), np.bincount(codes, minlength=len(strings))[valid]
-        wheres = Wheres(uri, lines, partial(_first_row, codes, valid))
-        looked.columns[name] = inference.collect(values, inference.classify(values), wheres, counts)
-    return looked
+    return looked, Sample(uri, lines, batch)
+
+
+def evidence_of(name: str, samples: Sequence[Sample], form: Format) -> Evidence:
+    """How a column's values are written: of equal ones the first is looked at.
+
+    Args:
+      name: The column.
+      samples: Rows that follow each other; at least one.
+      form: How values are understood.
+    """
+    column = pa.concat_arrays([sample.columns[name] for sample in samples])
+    strings = _clean(column.dictionary, form, True).view(pa.string())
+    codes, valid = np.asarray(column.indices), np.flatnonzero(np.asarray(strings.is_valid()))
+    values, counts = strings.drop_null(), np.bincount(codes, minlength=len(strings))[valid]
+    wheres = Wheres([(sample.uri, sample.lines) for sample in samples], partial(_first_row, codes, valid))
+    return inference.collect(values, inference.classify(values), wheres, counts)
 
 
 def _first_row(codes: np.ndarray, valid: np.ndarray, position: int) -> int:
@@ -242,13 +262,12 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
 
 def _zeros(data: bytes, form: Format) -> tuple[bool, bool]:
     """Whether any field may begin with a zero before another digit, where that matters; and any with 0x."""
-    array = np.frombuffer(data, np.uint8)
-    zeros = np.flatnonzero(array[:-1] == ord("0"))
-    after = array[zeros + 1]
-    hexadecimal = bool(((after == ord("x")) | (after == ord("X"))).any())
+    hexadecimal = b"0x" in data or b"0X" in data
     if not form.inferred:
         return False, hexadecimal
-    zeros = zeros[(after >= ord("0")) & (after <= ord("9"))]
+    array = np.frombuffer(data, np.uint8)
+    digits = array[1:] - np.uint8(ord("0")) <= 9  # other bytes wrap around
+    zeros = np.flatnonzero((array[:-1] == ord("0")) & digits)
     zeros = zeros - ((array[zeros - 1] == ord("-")) & (zeros > 0))
     marks = [form.dialect.delimiter, form.dialect.quote or 0, *b"\r\n \t"]
     return bool(((zeros == 0) | np.isin(array[zeros - 1], marks)).any()), hexadecimal

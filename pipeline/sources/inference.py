@@ -184,20 +184,23 @@ def _first_inexact(values: pa.StringArray, kinds: np.ndarray) -> int | None:
 
 @dataclass(frozen=True)
 class Wheres:
-    """Says where the values of a block are.
+    """Says where the values of some rows are.
 
     Attributes:
-      uri: The file.
-      lines: The line of each row.
+      parts: What the places of some rows are called (a file), and the line of each of these rows; of all rows in turn.
       row_of: Gives the row in which a value, by its position, first is; by default there is one in each.
     """
 
-    uri: str
-    lines: Sequence[int] | np.ndarray
+    parts: Sequence[tuple[str, Sequence[int] | np.ndarray]]
     row_of: Callable[[int], int] = int
 
     def __getitem__(self, position: int) -> str:
-        return f"{self.uri}, line {int(self.lines[self.row_of(position)])}"
+        row = self.row_of(position)
+        for uri, lines in self.parts:
+            if row < len(lines):
+                return f"{uri}, line {int(lines[row])}"
+            row -= len(lines)
+        raise IndexError(position)
 
 
 def _cell(values: pa.StringArray, position: int, wheres: Wheres) -> Cell:

@@ -57,6 +57,19 @@ def choose_excerpts(ranges: Sequence[RecordRange], limit: int | None = None) -> 
     return [chosen[id(each)] for each in ranges if id(each) in chosen]
 
 
+def together(excerpts: Sequence[Excerpt], size: int) -> list[list[Excerpt]]:
+    """Excerpts that follow each other, in groups of about so many bytes."""
+    groups: list[list[Excerpt]] = []
+    left = 0
+    for excerpt in excerpts:
+        if left <= 0:
+            groups.append([])
+            left = size
+        groups[-1].append(excerpt)
+        left -= excerpt.size
+    return groups
+
+
 def whole_rows(excerpt: Excerpt, dialect: Dialect) -> tuple[Excerpt, str]:
     """An excerpt of a text file that begins with a row, and what its place is called.
 

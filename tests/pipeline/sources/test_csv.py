@@ -9,7 +9,7 @@ import pytest
 
 from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.formats.column_notes import ColumnNote
-from penstock.pipeline.sources import column_types, csv_rows, row_blocks, row_boundaries, sampling
+from penstock.pipeline.sources import column_types, csv, csv_rows, row_blocks, row_boundaries, sampling
 from penstock.pipeline.sources.csv import Csv, tsv
 
 SIZES = [20, 1000, 1 << 30]
@@ -582,3 +582,24 @@ def test_sources_can_be_pickled_and_shown():
     source = Csv(["a.csv", "b.csv"], columns={"a": "int64"})
     assert pickle.loads(pickle.dumps(source)) == source
     assert "columns={'a': 'int64'}" in repr(source)
+
+
+def test_types_do_not_depend_on_what_is_looked_at_together(write, monkeypatch):
+    for number in range(4):
+        rows = [f"{row % 7},{row}.0,{'x' if row == 50 * number else row},0{row % 3}\n" for row in range(200)]
+        rows[number] = "1.5,1.0,-,12e4,more\n"
+        rows[number + 8] = "1.5,1.0,9,00\n"
+        rows[number + 4] = f"{2**60 + number},{2**24 + 1}.0, ? ,7\n"
+        root = write("a,b,c,d\n" + "".join(rows), f"{number}.csv")
+    monkeypatch.setattr(sampling, "_JOINED", 1)
+    found = []
+    for at_a_time, waiting in ((1, 0), (1000, 0), (1 << 20, 3000), (1 << 20, 1 << 20)):
+        monkeypatch.setattr(csv, "_TOGETHER", at_a_time)
+        monkeypatch.setattr(csv, "_WAITING", waiting)
+        listing = Csv("*.csv").find(str(root), 300)
+        found.append((listing.schema.columns, listing.schema.reasons, listing.warnings))
+    assert all(each == found[0] for each in found)
+    columns, reasons, warnings = found[0]
+    assert [str(column.type) for column in columns] == ["double", "int64", "string", "string"]
+    assert "1.csv, line 7" in warnings[0]  # 2**60 is a float
+    assert "0.csv, line 3" in reasons["d"]  # the row before it has too many fields

@@ -75,7 +75,7 @@ def test_zeros_of_strings_with_nulls():
 
 def seen(*values, uri="t.csv", first_line=2):
     array = pa.array(values, pa.string())
-    return collect(array, classify(array), Wheres(uri, range(first_line, first_line + len(values))))
+    return collect(array, classify(array), Wheres([(uri, range(first_line, first_line + len(values)))]))
 
 
 @pytest.mark.parametrize(

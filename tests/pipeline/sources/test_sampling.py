@@ -1,7 +1,7 @@
 import pytest
 
 from penstock.pipeline.sources.listing import RecordRange
-from penstock.pipeline.sources.sampling import choose_excerpts
+from penstock.pipeline.sources.sampling import choose_excerpts, together
 
 MIB = 1 << 20
 
@@ -18,6 +18,14 @@ def test_all_is_looked_at_where_that_is_little():
     every = ranges(3, 4)
     assert [each.record_range for each in choose_excerpts(every, 12 * MIB)] == every
     assert not any(each.is_cut for each in choose_excerpts(every, 12 * MIB))
+
+
+def test_what_is_looked_at_together_has_about_a_size():
+    excerpts = choose_excerpts(ranges(3, 5), 20 * MIB)
+    groups = together(excerpts, 4 * MIB)
+    assert [len(group) for group in groups] == [4, 4, 4, 3]
+    assert [each for group in groups for each in group] == excerpts
+    assert together([], MIB) == []
 
 
 def test_small_ranges_that_follow_each_other_are_looked_at_together():
