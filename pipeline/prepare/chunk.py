@@ -33,7 +33,8 @@ def content_hashes(
       further: Columns of `FURTHER` that say anything of these examples.
     """
     width = len(hashes) // len(keys)
-    contents = pa.Array.from_buffers(pa.binary(width), len(keys), [None, pa.py_buffer(hashes)]).cast(pa.binary())
+    offsets = np.arange(0, len(hashes) + 1, width, dtype=np.int32)
+    contents = pa.Array.from_buffers(pa.binary(), len(keys), [None, pa.py_buffer(offsets), pa.py_buffer(hashes)])
     label_column = pa.nulls(len(keys), pa.string()) if labels is None else pa.array(labels, pa.string())
     columns = [contents, pa.array(keys, pa.string()), label_column]
     names = ["content_hash", "key", "label"]

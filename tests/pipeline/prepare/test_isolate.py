@@ -236,7 +236,7 @@ def test_of_a_group_of_images_only_the_one_that_kills_is_lost(tmp_path: Path) ->
     worker = preparer.start(2, isolated=True)
     chunks = list(worker.chunks({"train"}, references))
     worker.close()
-    assert {chunk.read for chunk in chunks} == {8}
+    assert max(chunk.read for chunk in chunks) == 16
     assert [(each.key, each.code) for chunk in chunks for each in chunk.quarantined] == [("036.png", "worker_died")]
     written = [key for chunk in chunks for key in chunk.splits["train"].hashes["key"].to_pylist()]
     assert written == [each.key for each in references if each.key != "036.png"]
