@@ -27,7 +27,7 @@ _HARMLESS = {
     "fractions", "functools", "glob", "hashlib", "heapq", "html", "io", "itertools", "json", "keyword", "math",
     "numbers", "operator", "pathlib", "posixpath", "re", "statistics", "string", "struct", "textwrap", "time", "types",
     "typing", "typing_extensions", "unicodedata", "uuid", "zlib",
-    "pyarrow", "tensorflow_transform", _PENSTOCK,
+    "tensorflow_transform", _PENSTOCK,
 }  # fmt: skip
 _ACTING_NUMPY = {"random", "errstate", "testing", "ctypeslib", "f2py"}
 _MAKING = {"Decimal", "Generator", "Random", "RandomState", "default_rng"}  # of modules with a state, but new objects
@@ -42,10 +42,12 @@ class Effects:
 
     Attributes:
       statements: The statements that do it.
+      code: What of them does it, compiled: the names that it loads stand for what it does it with.
       values: The user's functions and classes that they call to do it.
     """
 
     statements: list[ast.stmt] = field(default_factory=list)
+    code: list[CodeType] = field(default_factory=list)
     values: list[Any] = field(default_factory=list)
 
 
@@ -69,9 +71,17 @@ def find_effects(source: bytes, namespace: Mapping[str, Any]) -> Effects:
         if visitor.acts:
             effects.statements.append(statement)
             effects.values += visitor.values
+            is_assignment = isinstance(statement, ast.Assign | ast.AnnAssign) and not visitor.stores
+            parts = [ast.Expr(call) for call in visitor.calls] if is_assignment else [statement]
+            effects.code += [_compile(part) for part in parts]
             if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 effects.values.append(namespace.get(statement.name))
     return effects
+
+
+def _compile(statement: ast.stmt) -> CodeType:
+    module = ast.Module([statement], type_ignores=[])
+    return compile(ast.fix_missing_locations(module), "<import>", "exec", dont_inherit=True)
 
 
 def imported_packages(source: bytes) -> Iterator[str]:
@@ -106,11 +116,17 @@ class _Visitor(ast.NodeVisitor):
           local: The names of a function's own, the first argument among them.
           seen: The functions that are being looked into.
         """
-        self.acts = False
+        self.calls: list[ast.expr] = []  # that act
+        self.stores = False  # whether a store does
         self.values: list[Any] = []
         self._namespace = namespace
         self._local = local
         self._seen = seen
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything may act."""
+        return self.stores or bool(self.calls)
 
     def visit_Lambda(self, node: ast.Lambda) -> None:
         self.visit(node.args)
@@ -125,36 +141,39 @@ class _Visitor(ast.NodeVisitor):
         self._visit_decorators(node)
         for base in (*node.bases, *(keyword.value for keyword in node.keywords)):
             self.visit(base)
-            self._call(base, is_base=True)
+            if self._may_act(base, is_base=True):
+                self.calls.append(base)
         inner = {part.id for part in ast.walk(node) if isinstance(part, ast.Name) and isinstance(part.ctx, ast.Store)}
         inner |= {each.name for each in node.body if isinstance(each, ast.FunctionDef | ast.ClassDef)}
         visitor = _Visitor(self._namespace, self._local | inner, self._seen)
         for statement in node.body:
             visitor.visit(statement)
-        self.acts |= visitor.acts
+        self.calls += visitor.calls
+        self.stores |= visitor.stores
         self.values += visitor.values
 
     def visit_Call(self, node: ast.Call) -> None:
-        self._call(node.func)
+        if self._may_act(node.func):
+            self.calls.append(node)
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
         if not isinstance(node.ctx, ast.Load) and not self._is_own_target(node.value):
-            self.acts = True
+            self.stores = True
         self.generic_visit(node)
 
     def visit_Subscript(self, node: ast.Subscript) -> None:
         root = _root(node)
         is_local = isinstance(root, ast.Name) and root.id in self._local
         if not isinstance(node.ctx, ast.Load) and not is_local and not self._is_own_target(node.value):
-            self.acts = True
+            self.stores = True
         self.generic_visit(node)
 
     def _visit_decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         for decorator in node.decorator_list:
             self.visit(decorator)
-            if not isinstance(decorator, ast.Call):  # what a call gives is taken for as harmless as the call
-                self._call(decorator)
+            if not isinstance(decorator, ast.Call) and self._may_act(decorator):  # of a call, the call tells
+                self.calls.append(decorator)
 
     def _is_own_target(self, target: ast.expr) -> bool:
         """Whether what is changed is something of the user's, which counts by value: `self` in a method, a table."""
@@ -170,66 +189,59 @@ class _Visitor(ast.NodeVisitor):
             type(value) in _PLAIN or (library_name(type(value)) is None and library_name(value) is None)
         )
 
-    def _call(self, function: ast.expr, is_base: bool = False) -> None:
-        """Looks whether a call of what an expression stands for may act."""
+    def _may_act(self, function: ast.expr, is_base: bool = False) -> bool:
+        """Whether a call of what an expression stands for may act."""
         root, chain = _root(function), _attributes(function)
         if isinstance(function, ast.Name | ast.Attribute) and isinstance(root, ast.Name) and root.id not in self._local:
-            self._call_value(root.id, chain, is_base)
-        elif not chain or chain[-1] not in _METHODS:
-            self.acts = True
+            return self._value_may_act(root.id, chain, is_base)
+        return not chain or chain[-1] not in _METHODS
 
-    def _call_value(self, name: str, chain: tuple[str, ...], is_base: bool) -> None:
+    def _value_may_act(self, name: str, chain: tuple[str, ...], is_base: bool) -> bool:
         """The same of one of the module's names, and attributes of what it stands for."""
         if name not in self._namespace:
-            self.acts |= not hasattr(builtins, name) or name in _ACTING_BUILTINS
-            return
+            return not hasattr(builtins, name) or name in _ACTING_BUILTINS
         value = self._namespace[name]
         for depth, part in enumerate(chain):
             if isinstance(value, ModuleType) and not is_own_module(value):
-                self.acts |= not _is_harmless(value.__name__, chain[depth:])
-                return
+                return not _is_harmless(value.__name__, chain[depth:])
             if type(value) in _PLAIN:
-                return
+                return False
             if part not in dir(value):
-                self.acts = True
-                return
+                return True
             value = getattr(value, part)
         if (named := library_name(value)) is not None:
-            self.acts |= not _is_harmless(named[0], tuple(named[1].split(".")))
-        elif is_base:
-            return  # a class of the user's: its own statement was looked at
-        elif isinstance(value, type):
-            for method in ("__new__", "__init__", "__post_init__"):
-                self._enter(getattr(value, method, None), value)
-        else:
-            self._enter(getattr(value, "__func__", value), value)
+            return not _is_harmless(*_split(named))
+        if is_base:
+            return False  # a class of the user's: its own statement is looked at
+        if isinstance(value, type):
+            made_by = [getattr(value, method, None) for method in ("__new__", "__init__", "__post_init__")]
+            return any(self._enter(method, value) for method in made_by)
+        return self._enter(getattr(value, "__func__", value), value)
 
-    def _enter(self, function: Any, value: Any) -> None:
-        """Looks into a function of the user's."""
+    def _enter(self, function: Any, value: Any) -> bool:
+        """Whether a function of the user's may act, which is kept then."""
         if isinstance(function, functools._lru_cache_wrapper):
             function = function.__wrapped__
         if not isinstance(function, FunctionType):
             called = vars(type(function)).get("__call__")
-            if isinstance(called, FunctionType):
-                function = called
-            else:
-                named = library_name(type(value)) if not isinstance(value, type) else None
-                self.acts |= named is not None and not _is_harmless(*_split(named))
-                return
+            if not isinstance(called, FunctionType):
+                named = None if isinstance(value, type) else library_name(type(value))
+                return named is not None and not _is_harmless(*_split(named))
+            function = called
         code, namespace = function.__code__, function.__globals__
         if not is_own(str(namespace.get("__name__")), namespace.get("__file__")):
-            self.acts |= not _is_harmless(str(namespace.get("__name__")), ())
-            return
+            return not _is_harmless(str(namespace.get("__name__")), ())
         if code in self._seen or code.co_filename == "<string>":  # made by dataclasses or namedtuple
-            return
+            return False
         node = syntax_of(code)
         local = frozenset((*code.co_varnames, *code.co_cellvars, *code.co_freevars))
         visitor = _Visitor(namespace, local, self._seen | {code})
         for statement in node.body if isinstance(node, ast.FunctionDef) else ():
             visitor.visit(statement)
-        if visitor.acts or node is None:
-            self.acts = True
-            self.values += [value, *visitor.values]
+        if node is not None and not visitor.acts:
+            return False
+        self.values += [value, *visitor.values]
+        return True
 
 
 def _root(node: ast.expr) -> ast.expr:
@@ -255,9 +267,11 @@ def _split(named: tuple[str, str]) -> tuple[str, tuple[str, ...]]:
 def _is_harmless(module: str, chain: tuple[str, ...]) -> bool:
     """Whether a call of a library's function is known to act on nothing else."""
     top, *rest = (*module.split("."), *chain)
+    if any(part.startswith("register") for part in rest):
+        return False
     if top in ("numpy", "random", "decimal") and rest and rest[-1] in _MAKING:
         return True
-    if top == "numpy":
+    if top in ("numpy", "pyarrow"):
         return not any(part in _ACTING_NUMPY or part.startswith("set") for part in rest)
     if top == "tensorflow":
         return bool(chain) and chain[-1] in _TENSORFLOW

@@ -97,8 +97,11 @@ def _hash(
         for name in names:
             structure.add((name, getattr(recipe, name)))
         for text in texts:
-            effects = find_effects(text.source, vars(text.module) if text.module else {})
+            namespace = vars(text.module) if text.module else {}
+            effects = find_effects(text.source, namespace)
             structure.add([dump(statement) for statement in effects.statements])
+            for code in effects.code:
+                structure.add_names(code, namespace)
             structure.add(effects.values)
         parts.append(structure.digest())
     except Exception as error:  # what the recipe's own objects raise, or values within values

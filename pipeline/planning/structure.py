@@ -172,6 +172,10 @@ class Structure:
             self._add_compiled(code)
         else:
             self._token("syntax", dump(node), code.co_flags, *code.co_freevars)
+        self.add_names(code, namespace)
+
+    def add_names(self, code: CodeType, namespace: Mapping[str, Any]) -> None:
+        """Adds the values of the names that a piece of the user's code loads from its module."""
         for name, chains in sorted(global_names(code).items()):
             self._token("name", name)
             if name in _OF_MODULES:
@@ -310,7 +314,7 @@ class Structure:
         elif isinstance(value, type):
             self._add_class(value)
         elif isinstance(value, enum.Enum):
-            self._add_items("member", (kind, value.name))
+            self._add_items("member", (kind, value.name, value.value))
         elif is_dataclass(kind) and kind.__module__.partition(".")[0] == _PENSTOCK:
             self.add(kind)
             names = [field.name for field in fields(kind) if field.compare]

@@ -1,5 +1,6 @@
 """Edits of recipes, and which of a recipe's two hashes must be another one afterwards."""
 
+import copyreg
 import linecache
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from PIL import ImageFile
 
 from penstock.pipeline.planning.recipe import load_recipe
 from penstock.pipeline.planning.recipe_hash import SourceText, hash_recipe
@@ -235,7 +237,11 @@ recipe = Recipe(source=Csv('a.csv'), prepare=[step])
 @pytest.fixture(autouse=True)
 def no_modules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(sys, "dont_write_bytecode", True)  # a .pyc stands for any text of its size and second
+    for name in ("LOAD_TRUNCATED_IMAGES", "MAXBLOCK"):  # what recipes here change
+        monkeypatch.setattr(ImageFile, name, getattr(ImageFile, name))
+    monkeypatch.setenv("A_SWITCH", "0")
     yield
+    copyreg.dispatch_table.pop(ImageFile.Parser, None)
     forget_modules()
 
 
@@ -410,6 +416,24 @@ def test_what_a_function_does_that_acts_at_import_changes_both(tmp_path: Path):
     assert (
         changed(tmp_path, "ImageFile.MAXBLOCK = value", "ImageFile.MAXBLOCK = 2 * value", files=files) == "shape graph"
     )
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import string\nstring.digits_of_penstock = taken",
+        "import copyreg\ncopyreg.dispatch_table[ImageFile.Parser] = taken",
+        "import copyreg\ncopyreg.pickle(ImageFile.Parser, taken)",
+        "import copyreg\nfor each in [taken, print]:\n    copyreg.pickle(ImageFile.Parser, each)",
+        "import copyreg\n_ = copyreg.pickle(ImageFile.Parser, lambda name: taken(name))",
+        "import atexit\n@atexit.register\ndef registered():\n    return taken('x')",
+        "import sys\nunused = sys.intern(taken('') or 'x')",
+    ],
+)
+def test_what_an_effect_is_given_counts(tmp_path: Path, statement: str):
+    text = RECIPE.replace("LIMIT = 3", f"LIMIT = 3\ndef taken(name):\n    return None\n\n\n{statement}")
+    files = {**FILES, "recipe.py": text}
+    assert changed(tmp_path, "return None", "return None or None", files=files) == "shape graph"
 
 
 @pytest.mark.parametrize(
