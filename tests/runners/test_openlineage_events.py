@@ -12,6 +12,7 @@ from runners.openlineage_schema import faults
 from penstock.pipeline import BigQuery, Csv, PenstockError, Sql, Union
 from penstock.pipeline.formats.features import Feature
 from penstock.runners.follow import Result
+from penstock.transforms.outcome import keep
 
 pytestmark = pytest.mark.extras("openlineage.client")
 RUN, ROOT = "f99310b4-3c3c-4a1a-ab2b-c1b95c24ff11", "0b1c9e0e-5f0b-4d43-8d23-1f7f5f0f3a55"
@@ -102,7 +103,8 @@ def test_what_is_no_parent_is_none(environment: Mapping[str, str]):
 
 @pytest.fixture(scope="module")
 def made(make: Callable[..., Made]) -> Made:
-    return make({"t.csv": "x,word\n1,a\n2,b\n,b\n4,\n"}, shards=2)
+    few = [keep(lambda row: row["x"] != 9, "nine")]
+    return make({"t.csv": "x,word\n1,a\n2,b\n,b\n4,\n9,z\n"}, prepare=few, shards=2)
 
 
 def subject(made: Made, **fields: Any) -> Any:
@@ -130,7 +132,7 @@ def test_the_end_tells_what_was_read_and_written(made: Made):
     assert event["job"]["name"] == str(made.path)
     assert event["run"]["facets"]["parent"]["job"]["name"] == "dag.task"
     (read,), (written,) = event["inputs"], event["outputs"]
-    assert read["inputFacets"]["inputStatistics"]["rowCount"] == 4
+    assert read["inputFacets"]["inputStatistics"]["rowCount"] == 5
     assert read["facets"]["version"]["datasetVersion"] == made.manifest.origin.options["input_digest"]
     assert (written["namespace"], written["name"]) == ("file", str(made.path))
     facets = written["facets"]
