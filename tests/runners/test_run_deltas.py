@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -13,18 +14,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import tensorflow_transform as tft
-from helpers import LABEL, Made, apply_graph, draw, request, tar, write, zipped
+from helpers import LABEL, REPOSITORY, Made, apply_graph, draw, request, tar, write, zipped
 
 from penstock.pipeline import Csv, Images, Recipe, by_hash, folder, join
 from penstock.pipeline.build.base import BaseGeneration
 from penstock.pipeline.commit.rollback import roll_back
-from penstock.pipeline.errors import PenstockError
+from penstock.pipeline.commit.verify import verify
+from penstock.pipeline.errors import DatasetError, PenstockError
 from penstock.pipeline.formats.pointer import Pointer
 from penstock.pipeline.job import plan
+from penstock.pipeline.planning.delta import Takeover
 from penstock.pipeline.prepare import images as prepared_images
 from penstock.pipeline.prepare.tables import TablePreparer
 from penstock.pipeline.sources import text_ranges
 from penstock.pipeline.storage import files
+from penstock.runners import run as run_module
+from penstock.runners.reuse import planned_in_words
 from penstock.runners.run import run
 from penstock.transforms import image, numeric
 from penstock.transforms.outcome import keep
@@ -88,6 +93,7 @@ def assets(dataset: Made) -> dict[str, list[bytes]]:
 
 def expect_as_full(delta: Made, recipe: Recipe, source: Path, tmp_path: Path, hash: str = HASH) -> Made:
     """Holds a dataset against one that a full run makes of the same."""
+    assert list(verify(str(delta.path), generation=delta.manifest.generation)) == []
     output = tmp_path / "full"
     shutil.rmtree(output, ignore_errors=True)
     full = made(recipe, source, output, hash, max_quarantined="5").made
@@ -335,6 +341,36 @@ def test_a_base_that_is_gone_ends_the_run_in_words_and_the_next_one_makes_all(
     expect_as_full(Made(output, again.manifest), recipe, photos, tmp_path)
 
 
+def test_a_base_that_is_replaced_meanwhile_fails_the_run_and_the_next_takes_over_from_the_new_one(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    recipe, output = of_images(), tmp_path / "out"
+    made(recipe, photos, output)
+    add(photos)
+    asked, other = (request(recipe, photos, output, HASH, graph=graph) for graph in (None, "f" * 64))
+    analyze = run_module.analyze
+
+    def meanwhile(*arguments: Any) -> Any:
+        monkeypatch.setattr(run_module, "analyze", analyze)
+        run(other)
+        return analyze(*arguments)
+
+    monkeypatch.setattr(run_module, "analyze", meanwhile)
+    with pytest.raises(DatasetError, match="another run committed generation"):
+        run(asked)
+    current = Pointer.read(str(output))
+    result = run(asked)
+    assert current
+    assert result.manifest.delta
+    assert result.manifest.delta.base == current.generation
+    assert result.manifest.delta.examples == result.manifest.read
+    expect_as_full(Made(output, result.manifest), recipe, photos, tmp_path)
+
+
+def no_commit(options: Any) -> None:
+    raise PenstockError("no")
+
+
 def test_a_delta_that_was_interrupted_goes_on(photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     recipe, output = of_images(), tmp_path / "out"
     made(recipe, photos, output)
@@ -342,7 +378,7 @@ def test_a_delta_that_was_interrupted_goes_on(photos: Path, tmp_path: Path, monk
     asked = request(recipe, photos, output, HASH)
     planned = plan(asked)
     with monkeypatch.context() as patched:
-        patched.setattr("penstock.pipeline.beam.commit", lambda options: (_ for _ in ()).throw(PenstockError("no")))
+        patched.setattr("penstock.pipeline.commit.commit.commit", no_commit)
         with pytest.raises(PenstockError, match="no"):
             run(asked)
     journals = output / planned.generation_id / "_work/units"
@@ -508,3 +544,11 @@ def test_only_files_whose_rows_are_prepared_are_scanned(tmp_path: Path, monkeypa
     changed = request(recipe, source, output, HASH, graph="f" * 64)
     assert plan(changed).plan.scans is None
     expect_as_full(Made(output, run(changed).manifest), recipe, source, tmp_path)
+
+
+def test_the_page_shows_what_a_run_says():
+    (line,) = re.findall("^taken over from .*", (REPOSITORY / "docs/changing-data.md").read_text(), re.MULTILINE)
+    counts = {"whole_units": 2, "whole_examples": 1608, "stored_examples": 2390, "new_pieces": 42}
+    takeover = Takeover("e6c7f7cd9dfcf8dd", units=[None] * 5, to_prepare=[], is_canonical=False, **counts)  # type: ignore[arg-type]
+    planned = SimpleNamespace(reuse=SimpleNamespace(takeover=takeover), plan=SimpleNamespace(table_schema=None))
+    assert planned_in_words(planned) == line  # type: ignore[arg-type]
