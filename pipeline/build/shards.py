@@ -74,7 +74,7 @@ class TfRecordShard:
     def add(
         self, examples: Sequence[bytes] | pa.LargeBinaryArray | pa.RecordBatch, positions: np.ndarray | None
     ) -> None:
-        """Takes images; or rows, as columns or as frames. What has positions waits until `finish`."""
+        """Takes images, or frames of some; or rows, as columns or as frames. What has positions waits for `finish`."""
         if positions is not None:
             self._positions.append(positions)
         if isinstance(examples, pa.RecordBatch):
@@ -83,6 +83,7 @@ class TfRecordShard:
             if self._size > MOST:
                 self._frame_columns()
         elif isinstance(examples, pa.LargeBinaryArray):
+            self._write_images()
             self._frame_columns()
             self._add_frames(examples)
         else:

@@ -24,7 +24,7 @@ from ..formats.column_notes import ColumnNote, Notes, merge_all
 from ..formats.example_writer import select
 from ..formats.features import Feature
 from ..formats.stored_columns import value_of
-from ..formats.tfrecord_columns import unframe
+from ..formats.tfrecord_columns import view_records
 from ..prepare import summaries
 from ..prepare.chunk import DOUBLES, SEEN, Chunk, SplitExamples
 from ..prepare.images import ImagePreparer
@@ -35,7 +35,7 @@ from .journal import Journal, decode_hashes
 from .stored_shard import StoredShard
 
 _EXAMPLES = 256  # that are read at a time
-_BYTES = 8 << 20  # of them
+_BYTES = 1 << 20  # of them: what a processor's cache holds
 _COUNTED = 64  # images that are decoded before their histograms are added up
 
 Row = dict[str, Any]
@@ -138,7 +138,7 @@ class StoredImages:
         chunk.notes = self._notes(rows)
         if not self.has_values:
             return chunk, []
-        records = unframe(frames)
+        records = view_records(frames)
         if self._analyzed:
             chunk.analyzed = [select(record, self._analyzed) for record in records]
         doubles = hashes[DOUBLES].to_pylist() if DOUBLES in hashes.schema.names else [None] * len(rows)
@@ -174,7 +174,7 @@ class StoredImages:
     def _count(self, rows: Sequence[int], counted: Mapping[str, Feature], pool: ThreadPoolExecutor) -> Summaries:
         total: Summaries = {}
         for begin in range(0, len(rows), _COUNTED):
-            records = unframe(self._shard.frames(rows[begin : begin + _COUNTED]))
+            records = view_records(self._shard.frames(rows[begin : begin + _COUNTED]))
             counts = list(pool.map(lambda record: _counts_of(record, counted), records))
             total = summaries.merge(total, summaries.of_histograms(counts))
         return total
@@ -229,7 +229,7 @@ class StoredImages:
         reasons = list(self._journal.filtered)
         return self._filtered.get(key) or (reasons[0] if len(reasons) == 1 else None)
 
-    def _values(self, record: bytes, doubles: Mapping[str, list[float]]) -> Row:
+    def _values(self, record: memoryview, doubles: Mapping[str, list[float]]) -> Row:
         """The values that are summarized as they were before they were stored, or the items of arrays and lists."""
         stored = example_reader.parse(record)
         values: Row = {}
@@ -258,7 +258,7 @@ def _is_counted(feature: Feature) -> bool:
     return feature.is_pixels and feature.dtype == "uint8"
 
 
-def _counts_of(record: bytes, counted: Mapping[str, Feature]) -> dict[str, npt.NDArray[np.int64]]:
+def _counts_of(record: memoryview, counted: Mapping[str, Feature]) -> dict[str, npt.NDArray[np.int64]]:
     """The counts of the stored pixels of an example, by feature."""
     stored = example_reader.parse(record)
     counts = {}

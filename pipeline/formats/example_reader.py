@@ -26,7 +26,7 @@ class Span(NamedTuple):
     stop: int
 
 
-def parse(record: bytes) -> dict[str, Value]:
+def parse(record: bytes | memoryview) -> dict[str, Value]:
     """The features of a serialized tf.train.Example.
 
     Args:
@@ -42,7 +42,7 @@ def parse(record: bytes) -> dict[str, Value]:
     return {name: (kind, view[start:stop]) for name, (kind, start, stop) in locate(record).items()}
 
 
-def locate(record: bytes) -> dict[str, Span]:
+def locate(record: bytes | memoryview) -> dict[str, Span]:
     """Where the values of a serialized tf.train.Example are; arguments and errors as for `parse`."""
     spans: dict[str, Span] = {}
     position, end = 0, len(record)
@@ -60,7 +60,7 @@ def locate(record: bytes) -> dict[str, Span]:
     return spans
 
 
-def read_entry(record: bytes, position: int) -> tuple[str, Span | None, int]:
+def read_entry(record: bytes | memoryview, position: int) -> tuple[str, Span | None, int]:
     """The entry of the map at a position: a feature's name, where its value is, and where the entry ends.
 
     Raises:
@@ -85,10 +85,10 @@ def read_entry(record: bytes, position: int) -> tuple[str, Span | None, int]:
             raise ValueError("expected packed numbers in each feature")
     if position != feature_end or feature_end != entry_end:
         raise ValueError("expected a name and one list in each feature")
-    return record[name_start:name_end].decode(), span, position
+    return str(record[name_start:name_end], "utf-8"), span, position
 
 
-def enter(record: bytes, position: int, number: int) -> tuple[int, int]:
+def enter(record: bytes | memoryview, position: int, number: int) -> tuple[int, int]:
     """Where the content of the length-delimited field `number`, whose tag is at a position, begins and ends.
 
     Raises:

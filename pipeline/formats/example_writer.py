@@ -178,7 +178,7 @@ def serialize(values: Mapping[str, Any], features: Mapping[str, Feature]) -> byt
     return b"".join([_head(FEATURES, sum(map(len, parts))), *parts]) if parts else b""
 
 
-def select(record: bytes, names: Collection[str]) -> bytes:
+def select(record: bytes | memoryview, names: Collection[str]) -> bytes:
     """A serialized tf.train.Example with some of its features alone: what `serialize` gives of these.
 
     Args:

@@ -198,7 +198,9 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
     Raises:
       OSError: it is not there, cannot be read, or ends before; VersionMismatch: it has another ETag.
     """
-    return bytes(view_range(uri, begin, end, etag))
+    view = view_range(uri, begin, end, etag)
+    whole = view.obj
+    return whole if isinstance(whole, bytes) and len(whole) == len(view) else bytes(view)
 
 
 def view_range(uri: str, begin: int, end: int, etag: str = "") -> memoryview:
