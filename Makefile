@@ -46,7 +46,7 @@ COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --gene
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-browser test-fuzz test-all lint types check docs dist bench peers lock clean
+.PHONY: help setup demo test test-slow test-data test-extras test-stores test-engines test-engines-quick test-browser test-fuzz test-histories test-all lint types check docs dist bench peers lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' Makefile
@@ -89,6 +89,9 @@ test-browser: $(READY) $(BROWSER_READY) ## Look at the page of `penstock report`
 
 test-fuzz: $(READY) ## Read 10,000 damaged files of every format (PENSTOCK_FUZZ=500: fewer; a failure says how to repeat it)
 	@$(PYTEST) --dist load -m fuzz tests/fuzz $(ARGS)
+
+test-histories: $(READY) ## Change raw datasets at random, 200 histories (PENSTOCK_HISTORIES=20: fewer; a failure says how to repeat it)
+	@PENSTOCK_HISTORIES=$${PENSTOCK_HISTORIES:-200} $(PYTEST) --dist load tests/histories $(ARGS)
 
 test-all: test test-slow test-data test-extras test-stores test-engines test-browser ## Run all the tests
 

@@ -25,7 +25,8 @@ class ColumnNote:
       count: So many.
       of: Of so many that were looked at; 0 where that does not matter.
       example: One of them, in words.
-      place: The example's file and number there, where it is known: of two examples the first is kept.
+      place: The example's file and number there, where it is known: of two examples the first is kept, in whatever
+        order they come; where no place is known, the first of their words.
       seen: Numbers that occurred, as the bits of a hexadecimal number; empty where none is counted.
     """
 
@@ -48,7 +49,7 @@ def merge(first: Notes, second: Notes) -> dict[tuple[str, str], ColumnNote]:
         before = merged.get(name)
         if before is not None:
             told = [each for each in (before, note) if each.example]
-            shown = min(told, key=lambda each: each.place, default=before)
+            shown = min(told, key=lambda each: (each.place, each.example), default=before)
             both = before.seen and note.seen and f"{int(before.seen, 16) | int(note.seen, 16):x}"
             seen = both or before.seen or note.seen
             note = ColumnNote(before.count + note.count, before.of + note.of, shown.example, shown.place, seen)

@@ -1,0 +1,118 @@
+"""Random histories of raw datasets: a run that takes over what did not change comes to what a full run comes to.
+
+`make test-slow` runs a few, `make test-histories` PENSTOCK_HISTORIES of them, 200 where that is not set. A failure
+names its number: `PENSTOCK_HISTORY=17 make test-histories` does that one again, alone.
+"""
+
+import os
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from helpers import Made, request
+from histories.worlds import WORLDS, World
+
+from penstock.pipeline.commit.verify import verify
+from penstock.pipeline.errors import PenstockError
+from penstock.pipeline.graph.savedmodel import SavedGraph, apply_to_examples
+from penstock.runners.run import run
+
+pytestmark = pytest.mark.slow
+
+_CHANGES = 4
+_SHAPE = "5" * 64
+
+
+def _numbers() -> range:
+    """The histories' numbers, as the environment chooses them."""
+    chosen = os.environ.get("PENSTOCK_HISTORY")
+    return range(int(chosen), int(chosen) + 1) if chosen else range(int(os.environ.get("PENSTOCK_HISTORIES", "6")))
+
+
+def made(world: World, output: Path, **options: Any) -> Any:
+    """A run's result."""
+    graph = f"{world.variant:064x}"
+    options = {"max_quarantined": "90%", "threads": 2, **options}
+    return run(request(world.recipe(), world.root, output, graph, _SHAPE, graph, **options))
+
+
+def keyed(dataset: Made) -> Counter[tuple[str, ...]]:
+    """Key, content hash, label and split of every example."""
+    rows: Counter[tuple[str, ...]] = Counter()
+    for path in (dataset.generation / "units").glob("[0-9]*.arrow"):
+        for row in pa.ipc.open_file(path.read_bytes()).read_all().to_pylist():
+            rows[row["key"], row["content_hash"].hex(), str(row["label"]), row["split"]] += 1
+    return rows
+
+
+def described(dataset: Made) -> dict[str, Any]:
+    """All that does not depend on the layout."""
+    manifest = dataset.manifest
+    assets = dataset.generation / "transform_graph/transform_fn/assets"
+    duplicates = manifest.duplicates
+    return {
+        "statistics": dataset.statistics_file,
+        "values": (dataset.generation / "statistics/values.arrow").read_bytes(),
+        "vocabularies": {path.name: path.read_bytes() for path in assets.iterdir()} if assets.is_dir() else {},
+        "counts": (manifest.read, manifest.written, manifest.filtered, manifest.quarantined),
+        "reasons": (manifest.reasons.filtered, manifest.reasons.quarantined),
+        "splits": {name: split.examples for name, split in manifest.splits.items()},
+        "quarantine": Counter((entry["key"], entry["code"]) for entry in dataset.quarantine),
+        "duplicates": duplicates and (duplicates.groups, duplicates.across_splits, duplicates.contradicting),
+        "features": manifest.features,
+        "outputs": manifest.transform_graph.outputs,
+        "examples": keyed(dataset),
+        "records": {name: sorted(dataset.records(name)) for name in manifest.splits},
+    }
+
+
+def outputs(dataset: Made, records: list[bytes]) -> dict[str, np.ndarray]:
+    """What the transform graph gives for all examples."""
+    graph = SavedGraph(str(dataset.generation / "transform_graph"), dataset.manifest.features, trust=True)
+    return apply_to_examples(graph, records)
+
+
+def expect_as_full(world: World, delta: Made, full: Made) -> None:
+    """Holds a dataset against one that was made at once."""
+    found, expected = described(delta), described(full)
+    for name, value in expected.items():
+        assert found[name] == value, name
+    assert list(verify(str(delta.path))) == []
+    records = sorted(record for split in expected["records"].values() for record in split)
+    given, wanted = outputs(delta, records), outputs(full, records)
+    for name, values in wanted.items():
+        is_same = np.array_equal if values.dtype == object else lambda a, b: a.tobytes() == b.tobytes()
+        assert is_same(given[name], values), name
+
+
+@pytest.mark.parametrize("number", _numbers())
+def test_a_history_ends_where_a_full_run_does(number: int, tmp_path: Path):
+    generator = np.random.default_rng(number)
+    world = WORLDS[number % len(WORLDS)](tmp_path / "raw", generator)
+    output, happened = tmp_path / "delta", ["begin"]
+    for change in range(_CHANGES + 1):
+        if change:
+            happened += ["then", *world.change()]
+        is_full = bool(change and generator.integers(6) == 0)
+        happened += ["--full"] * is_full
+        print(f"history {number}:", *happened)  # a failure shows it
+        try:
+            result = made(world, output, full=is_full)
+        except PenstockError as error:  # as where all of a split's examples are broken
+            with pytest.raises(type(error)):
+                made(world, tmp_path / "full")
+            shutil.rmtree(tmp_path / "full", ignore_errors=True)
+            continue
+        full = Made(tmp_path / "full", made(world, tmp_path / "full").manifest)
+        delta = Made(output, result.manifest)
+        expect_as_full(world, delta, full)
+        if is_full:
+            shards = [[shard.file.sha256 for shard in split.shards] for split in delta.manifest.splits.values()]
+            assert shards == [[s.file.sha256 for s in split.shards] for split in full.manifest.splits.values()]
+            assert delta.manifest.generation == full.manifest.generation
+        assert made(world, output).status == "up_to_date"
+        shutil.rmtree(tmp_path / "full")
