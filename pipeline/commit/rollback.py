@@ -27,7 +27,7 @@ def roll_back(dataset: str, generation: str | None = None) -> tuple[Manifest, st
 
     Raises:
       NotCommittedError: nothing was committed there.
-      RequestError: there is no such generation, or it is current already.
+      RequestError: there is no such generation, it is current already, or it has what was forgotten since.
       DatasetError: files of it are damaged or missing, or somebody else committed meanwhile.
       PenstockError: a run is at work on it.
     """
@@ -35,6 +35,12 @@ def roll_back(dataset: str, generation: str | None = None) -> tuple[Manifest, st
     _, pointer = load_generation(dataset, generation or find_previous(dataset))
     if before is None or pointer.generation == before.generation:
         raise RequestError(f"{dataset}: expected another generation than the current one, found {pointer.generation}")
+    if back := _forgotten(dataset, before.generation) - _forgotten(dataset, pointer.generation):
+        raise RequestError(
+            f"{dataset}: expected a generation without what is forgotten, found that {pointer.generation} was made "
+            f"before {len(back)} keys were given to --forget; to have an earlier recipe or input again, run it: the "
+            "run forgets them"
+        )
     root = files.join(dataset, pointer.generation)
     with leased_folder(root, paths.LEASE, uuid.uuid4().hex) as lease:
         if lease is None:
@@ -48,3 +54,9 @@ def roll_back(dataset: str, generation: str | None = None) -> tuple[Manifest, st
             )
         publish(dataset, replace(there, rolled_back=before.generation), before)
     return manifest, before.generation
+
+
+def _forgotten(dataset: str, generation: str) -> set[bytes]:
+    """The digests of what a generation was told to forget, whatever else of it is damaged."""
+    uri = files.join(dataset, generation, paths.FORGOTTEN)
+    return set(files.read_bytes(uri).splitlines()) if files.exists(uri) else set()

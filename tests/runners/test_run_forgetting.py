@@ -13,8 +13,11 @@ from helpers import draw, penstock, run_job, save
 
 from penstock.pipeline import Csv, Images, Recipe, join, table
 from penstock.pipeline.commit.prune import remove_unused
+from penstock.pipeline.commit.rollback import roll_back
+from penstock.pipeline.errors import RequestError
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.planning.forgotten import Forgotten
+from penstock.pipeline.sources import text_ranges
 from penstock.transforms import image
 
 PIXELS = bytes(range(200, 224))
@@ -108,6 +111,21 @@ def test_a_forgotten_image_leaves_no_byte(tmp_path: Path):
     assert canaries(dataset) == {}
 
 
+def test_nothing_leads_back_to_what_is_forgotten(tmp_path: Path):
+    raw, dataset = draw_canary(tmp_path / "raw"), tmp_path / "dataset"
+    first = run_job(IMAGES, raw, dataset, "a" * 64).manifest
+    other = run_job(replace(IMAGES, shards=1), raw, dataset, "b" * 64).manifest
+    assert roll_back(str(dataset))[0].generation == first.generation
+    forget = Forgotten.of(["images/canary_name.png"])
+    last = run_job(IMAGES, raw, dataset, "a" * 64, forget=forget).manifest
+    for generation in (first.generation, other.generation):
+        with pytest.raises(RequestError, match="expected a generation without what is forgotten"):
+            roll_back(str(dataset), generation)
+    again = run_job(replace(IMAGES, shards=1), raw, dataset, "b" * 64).manifest
+    assert (again.written, again.reasons.filtered) == (last.written, {"forgotten": 1})
+    assert roll_back(str(dataset), last.generation)[0].generation == last.generation
+
+
 def test_a_forgotten_image_of_no_use_is_not_named(tmp_path: Path):
     raw, dataset = draw_canary(tmp_path / "raw"), tmp_path / "dataset"
     (raw / "images/canary_name.png").write_bytes(b"no image")
@@ -158,6 +176,19 @@ def test_a_forgotten_row_leaves_no_byte(tmp_path: Path, recipe: Recipe):
     prune(dataset)
     assert {name for names in canaries(dataset).values() for name in names} == set()
     assert run_job(recipe, raw, dataset, "a" * 64, **options).status == "up_to_date"
+
+
+def test_a_row_of_a_large_file_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(text_ranges, "READ_WHOLE", 0)
+    monkeypatch.setattr("penstock.pipeline.planning.plan.RANGE_BYTES", 64)
+    raw, dataset = write_tables(tmp_path / "raw"), tmp_path / "dataset"
+    recipe = replace(TABLES, shards=3)
+    before = run_job(recipe, raw, dataset, "a" * 64).manifest
+    assert b"canary_label" in canaries(dataset)
+    after = run_job(recipe, raw, dataset, "a" * 64, forget=Forgotten.of(["people.csv:7"])).manifest
+    assert (after.written, after.reasons.filtered) == (before.written - 1, {"forgotten": 1})
+    prune(dataset)
+    assert {name for names in canaries(dataset).values() for name in names} == set()
 
 
 def test_a_removed_row_leaves_no_byte(tmp_path: Path):
