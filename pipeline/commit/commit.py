@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
@@ -229,8 +230,10 @@ def commit(options: CommitOptions) -> Manifest:
     summary = statistics.summarize(options.analysis.features, list(journals), merged, options.statistics)
     if options.drift:
         drift.expect_values(options.dataset, options.replaces, summary, merged, options.drift)
-    graph, graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
-    equal = duplicates.find_duplicates(options.root, journals)
+    with ThreadPoolExecutor(1, "duplicates") as pool:  # NumPy sorts while TensorFlow's Python traces
+        looked_for = pool.submit(duplicates.find_duplicates, options.root, journals)
+        graph, graph_outputs, graph_warnings = _finish_graph(options, journals, merged, summary)
+        equal = looked_for.result()
     warnings = (
         *options.plan.warnings,
         *drift.compare_values(options.dataset, options.replaces, summary, merged),

@@ -19,6 +19,7 @@ _ROWS = 1_000_000  # hashes looked at at a time
 _ROW_BYTES = 200  # that a row of hash, key, split and label takes, or less
 _LISTED = 10_000  # groups that are listed
 _MEMBERS = 20  # examples of a split that a listed group shows
+_MANY = 64  # one of so many examples begins a group of equal ones
 _UNLABELLED = -1
 _ROW = np.dtype([("first", "u8"), ("second", "u8"), ("unit", "i8"), ("row", "i8"), ("split", "i8"), ("label", "i8")])
 _quoted = json.JSONEncoder().encode
@@ -201,12 +202,14 @@ def _by_hash(rows: _Rows, positions: np.ndarray) -> np.ndarray:
 
 
 def _repeated(values: np.ndarray) -> np.ndarray:
-    """Where the values are that occur more than once: positions."""
+    """Where the values are that occur more than once: positions; all of them where such values are many."""
     ordered = np.sort(values)
     repeated = ordered[1:][ordered[1:] == ordered[:-1]]
     repeated = repeated[np.r_[True, repeated[1:] != repeated[:-1]]] if len(repeated) else repeated
     if not len(repeated):
         return np.zeros(0, np.int64)
+    if _MANY * len(repeated) > len(values):  # it takes less to sort them all than to find them
+        return np.arange(len(values))
     places = np.minimum(np.searchsorted(repeated, values), len(repeated) - 1)
     return np.flatnonzero(repeated[places] == values)
 

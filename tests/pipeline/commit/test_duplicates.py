@@ -136,6 +136,32 @@ def test_groups_are_the_same_however_many_are_held(rows_at_a_time: int):
     assert hashes[len(across) :] == sorted(hashes[len(across) :])
 
 
+@pytest.mark.parametrize("copies", [1, 3, 200])
+def test_groups_are_found_among_many_that_equal_nothing(copies: int):
+    """Few of them are found one by one; where they are many, all examples are sorted."""
+    singles = [(f"content {number}", f"a.csv:{number}", "train", None) for number in range(1000)]
+    found = find(singles, [(content, f"b{key}", split, label) for content, key, split, label in singles[:copies]])
+    assert found.groups == copies
+    assert {tuple(example["key"] for example in each["examples"]) for each in found.listed} == {
+        (f"a.csv:{number}", f"ba.csv:{number}") for number in range(copies)
+    }
+
+
+@pytest.mark.parametrize("rows_at_a_time", [1000, 10])
+def test_important_groups_are_listed_first_wherever_they_are(monkeypatch: pytest.MonkeyPatch, rows_at_a_time: int):
+    monkeypatch.setattr(duplicates, "_LISTED", 50)
+    found = find(ROWS, rows_at_a_time=rows_at_a_time)
+    splits = [{example["split"] for example in each["examples"]} for each in found.listed]
+    assert found.across_splits > 50
+    assert splits == [{"train", "test"}] * 50
+    monkeypatch.setattr(duplicates, "_LISTED", found.across_splits + 20)
+    found = find(ROWS, rows_at_a_time=rows_at_a_time)
+    hashes = [each["content_hash"] for each in found.listed]
+    assert len(hashes) == found.across_splits + 20
+    assert hashes[: found.across_splits] == sorted(hashes[: found.across_splits])
+    assert hashes[found.across_splits :] == sorted(hashes[found.across_splits :])
+
+
 def test_a_large_group_shows_the_labels_that_contradict_each_other():
     examples = [("c", f"{label}/{number:02}.png", "train", label) for label in ("cat", "dog") for number in range(30)]
     found = find(examples)
