@@ -21,6 +21,7 @@ _LISTED = 10_000  # groups that are listed
 _MEMBERS = 20  # examples of a split that a listed group shows
 _MANY = 64  # one of so many examples begins a group of equal ones
 _UNLABELLED = -1
+_COLUMNS = ["content_hash", "key", "label", "split"]
 _ROW = np.dtype([("first", "u8"), ("second", "u8"), ("unit", "i8"), ("row", "i8"), ("split", "i8"), ("label", "i8")])
 _quoted = json.JSONEncoder().encode
 
@@ -220,7 +221,7 @@ def _list(groups: Sequence[_Group], read: Hashes, calls: int) -> list[dict[str, 
     lengths = [len(each.rows) for each in groups]
 
     def take(unit: int) -> pa.Table:
-        return read(unit).take(pa.array(rows[units == unit]))
+        return read(unit).select(_COLUMNS).take(pa.array(rows[units == unit]))  # some units have more columns
 
     tables = list(files.map_files(take, np.unique(units).tolist(), calls))
     by_unit = np.argsort(units, kind="stable")

@@ -97,11 +97,11 @@ def test_a_history_ends_where_a_full_run_does(number: int, tmp_path: Path):
     for change in range(_CHANGES + 1):
         if change:
             happened += ["then", *world.change()]
-        is_full = bool(change and generator.integers(6) == 0)
-        happened += ["--full"] * is_full
+        option = str(generator.choice(["", "full", "retry"], p=[0.6, 0.2, 0.2])) if change else ""
+        happened += [f"--{option}"] * bool(option)
         print(f"history {number}:", *happened)  # a failure shows it
         try:
-            result = made(world, output, full=is_full)
+            result = made(world, output, **dict.fromkeys([option] * bool(option), True))
         except PenstockError as error:  # as where all of a split's examples are broken
             with pytest.raises(type(error)):
                 made(world, tmp_path / "full")
@@ -110,7 +110,7 @@ def test_a_history_ends_where_a_full_run_does(number: int, tmp_path: Path):
         full = Made(tmp_path / "full", made(world, tmp_path / "full").manifest)
         delta = Made(output, result.manifest)
         expect_as_full(world, delta, full)
-        if is_full:
+        if option == "full":
             shards = [[shard.file.sha256 for shard in split.shards] for split in delta.manifest.splits.values()]
             assert shards == [[s.file.sha256 for s in split.shards] for split in full.manifest.splits.values()]
             assert delta.manifest.generation == full.manifest.generation

@@ -215,6 +215,14 @@ def test_a_large_group_is_shown_with_some_of_each_split():
     assert in_words(listed) == "a.csv:0000 (train) = a.csv:0990 (test) = a.csv:0001 (train) = …"
 
 
+def test_units_of_which_more_is_known_are_listed_with_others():
+    """As of images, some of which have numbers that float32 rounds."""
+    tables = [unit([("x", "1.jpg", "train", None)]), unit([("x", "2.jpg", "train", None)])]
+    tables[1] = tables[1].append_column("doubles", pa.array([0.1]))
+    (listed,) = group(range(2), tables.__getitem__, 2).listed
+    assert [example["key"] for example in listed["examples"]] == ["1.jpg", "2.jpg"]
+
+
 def test_no_examples_have_no_duplicates():
     assert find() == Duplicates()
     assert warnings(Duplicates(), {}) == []
