@@ -308,10 +308,15 @@ def _new_values(name: str, new: Mapping[Any, int], counts: Mapping[Any, int]) ->
 def _new_range(name: str, entry: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
     if entry["min"] >= old["min"] and entry["max"] <= old["max"]:
         return []
-    return [
-        f"column {name!r}: its values are from {entry['min']:.6g} to {entry['max']:.6g}, and were from "
-        f"{old['min']:.6g} to {old['max']:.6g}"
-    ]
+    sides = [
+        f"{word} {entry[side]:.6g}"
+        for side, word, is_beyond in (
+            ("min", "down to", entry["min"] < old["min"]),
+            ("max", "up to", entry["max"] > old["max"]),
+        )
+        if is_beyond
+    ]  # what they were is not said: it may be of an example that was removed to be forgotten
+    return [f"column {name!r}: its values go beyond what they were, {' and '.join(sides)}"]
 
 
 def _counted(summaries: Summaries) -> Iterator[tuple[str, dict[bytes, int]]]:

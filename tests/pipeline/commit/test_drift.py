@@ -52,8 +52,15 @@ def test_numbers_beyond_the_range_are_named(again: Callable[..., list[str]]):
     first = table(n=[1, 2, 30], x=[0.5, 0.25, 1.0], same=[1, 5, 9])
     second = table(n=[1, 2, 31], x=[-0.5, 0.25, 1.0], same=[2, 5, 8])
     assert again(first, second) == [
-        "column 'n': its values are from 1 to 31, and were from 1 to 30",
-        "column 'x': its values are from -0.5 to 1, and were from 0.25 to 1",
+        "column 'n': its values go beyond what they were, up to 31",
+        "column 'x': its values go beyond what they were, down to -0.5",
+    ]
+
+
+def test_what_a_removed_row_had_is_not_said(again: Callable[..., list[str]]):
+    assert again(table(n=[1, 2, 86420], x=[1.0, 2.0, 3.0]), table(n=[-1, 2, 3], x=[0.0, 2.0, 4.0])) == [
+        "column 'n': its values go beyond what they were, down to -1",
+        "column 'x': its values go beyond what they were, down to 0 and up to 4",
     ]
 
 
