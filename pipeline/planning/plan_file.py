@@ -140,7 +140,9 @@ class PlannedUnits:
         path = os.path.join(self._folder.path, "inputs.arrow")
         with open(path, "wb") as file:
             writer: Any = None
-            for unit, batch in self.kept(versions):
+            for unit, kept in self.kept(versions):
+                # a copy: what DuckDB leaves in the place of a missing number is whatever its memory held
+                batch = kept.take(pa.array(np.arange(len(kept))))
                 writer = writer or pa.ipc.new_file(file, batch.schema, options=_COMPRESSED)
                 writer.write_batch(batch, custom_metadata={_UNIT: json.dumps(_unit_to_json(unit))})
             writer.close()

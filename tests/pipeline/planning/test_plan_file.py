@@ -3,6 +3,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from helpers import draw, plan_job
@@ -133,6 +134,32 @@ def test_what_images_were_read_is_kept_without_where_they_were(tmp_path: Path):
     os.utime(mask, (1, 1))
     (changed,) = {*map(str, inputs_of(recipe, raw, tmp_path / "new").to_pylist())} - {*map(str, kept.to_pylist())}
     assert "cat_001" in changed
+
+
+def test_what_lies_in_memory_where_numbers_are_missing_is_not_kept(tmp_path: Path):
+    raw = draw(tmp_path / "raw", 8)
+    (raw / "more.csv").write_text(
+        "name,n\n" + "".join(f"{path.name},\n" for path in (raw / "images").iterdir()) + "x,1\n"
+    )
+    recipe = Recipe(source=join(Images("images/*.png"), Csv("more.csv"), on="name"))
+    planned = plan_job(recipe, raw)
+    planned.units.write(str(tmp_path / "plan.arrow"))
+    with pa.ipc.open_file((tmp_path / "plan.arrow").read_bytes()) as reader:
+        batch = reader.get_batch(0)
+    leftover = pa.py_buffer(np.full(8, 86420))
+    columns = pa.StructArray.from_arrays(
+        [pa.Array.from_buffers(pa.int64(), 8, [pa.py_buffer(bytes(1)), leftover])],
+        batch.schema.field("columns").type.names,
+    )
+    at = batch.schema.get_field_index("columns")
+    units = plan_file.PlannedUnits(
+        iter([(planned.units.units[0], batch.set_column(at, batch.schema.field(at), columns))])
+    )
+    units.keep(str(tmp_path / "kept"), {})
+    with pa.ipc.open_file((tmp_path / "kept/units/inputs.arrow").read_bytes()) as reader:
+        (numbers,) = reader.get_batch(0)["columns"].flatten()
+    assert numbers.null_count == 8
+    assert not np.frombuffer(numbers.buffers()[1], np.int64).any()
 
 
 def test_what_ranges_were_read_is_kept_with_the_versions_of_their_files(tmp_path: Path):
