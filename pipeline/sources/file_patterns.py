@@ -237,8 +237,8 @@ def digest_files(infos: Iterable[tuple[str, FileInfo]]) -> str:
 
 
 def versions_of(matched: Mapping[str, FileInfo]) -> dict[str, str]:
-    """What tells whether a file is what it was, by its key."""
-    return {key: _version(info) for key, info in matched.items()}
+    """What tells whether a file is what it was, by its key; empty where nothing but its size does."""
+    return {key: _version(info) if info.etag or info.modified else "" for key, info in matched.items()}
 
 
 def _version(info: FileInfo) -> str:

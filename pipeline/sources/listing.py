@@ -92,7 +92,8 @@ class RecordListing:
       schema: The columns of every row, and how they are read: what `read` is given.
       warnings: What the user should know: empty files, columns whose files disagree, ….
       digest: A hash over every file that was found: relative path, bytes and time of change.
-      versions: The keys of files, to their bytes and ETag, or else time of change; none where the source has no files.
+      versions: The keys of files, to their bytes and ETag, or else time of change; none where the source has no files,
+        and empty for a file of which nothing but its size is known.
     """
 
     ranges: list[RecordRange]
