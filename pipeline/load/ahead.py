@@ -227,14 +227,21 @@ def look_ahead(
     plans = _Plans(storage, blocks, use, fetcher, max(budget // 2, _memory() // _OF_MEMORY // use.workers))
     begun: deque[tuple[int, Future[tuple[list[Block], Part] | None]]] = deque()
     reserved = _Amount()
-    target, following = 1, min(_SECOND_PART, budget // 2)
+    sizes = part_sizes(*_window(storage, use.order), budget // 2)
+    target = next(sizes)
     are_all = False
+
+    def plan(least: int) -> None:
+        """Plans parts as far as memory allows, and in any case so many."""
+        nonlocal target
+        while len(begun) < least or reserved.value + target <= budget:
+            reserved.add(target)
+            begun.append((target, planner.submit(plans.make, target)))
+            target = next(sizes)
+
     try:
         while True:
-            while not begun or reserved.value + target <= budget:
-                reserved.add(target)
-                begun.append((target, planner.submit(plans.make, target)))
-                target, following = following, min(following * _GROWTH, budget // 2)
+            plan(1)
             size, future = begun.popleft()
             planned, since = future.result(), time.monotonic()
             if planned is None:
@@ -244,6 +251,7 @@ def look_ahead(
             weakref.finalize(part, reserved.add, -size)
             for block in taken:
                 yield block, part
+                plan(0)  # what earlier parts had may be free by now
             fetcher.adapt(len(part) / max(1e-6, time.monotonic() - since))
             del planned, future, part  # the memory goes when the last batch of it is made
     finally:
@@ -254,9 +262,34 @@ def look_ahead(
 def _default_budget(storage: Storage, use: Use) -> int:
     """Enough for two windows, or the whole split where its order is exact, as far as the machine's memory allows."""
     most = min(_MOST_BYTES, _memory() // _OF_MEMORY) // use.workers
-    of_split = sum(shard.bytes for shard in storage.shards) / max(1, use.order.count)
-    together = {None: 0, "window": use.order.window, "exact": use.order.count}[use.order.shuffle]
-    return int(max(_LEAST_BYTES // use.workers, min(most, 2.1 * together * of_split)))
+    return int(max(_LEAST_BYTES // use.workers, min(most, 2.1 * _window(storage, use.order)[0])))
+
+
+def _window(storage: Storage, order: Order) -> tuple[float, float]:
+    """The bytes of the examples that change places with each other, about, and of one of them."""
+    example = sum(shard.bytes for shard in storage.shards) / max(1, order.count)
+    together = {None: 0, "window": min(order.window, order.count), "exact": order.count}[order.shuffle]
+    return together * example, example
+
+
+def part_sizes(window: float, example: float, most: int) -> Iterator[int]:
+    """The bytes of parts, one after the other: one block, so that the first batch is there soon, then more and more.
+
+    Where a part's examples are so near each other that what lies between them is read along, all of the window is read
+    for it, and thrown away: so then the part is the window.
+
+    Args:
+      window: Bytes of the examples that change places with each other; 0: none do.
+      example: Bytes of one.
+      most: Bytes of a part at most.
+    """
+    yield 1
+    size = min(_SECOND_PART, most)
+    while True:
+        if size < window and window * example < RemoteFile.gap * size:
+            size = min(math.ceil(window), most)
+        yield size
+        size = min(size * _GROWTH, most)
 
 
 def _memory() -> int:

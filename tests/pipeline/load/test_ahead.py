@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from stored_datasets import GENERATION, write
 from penstock.pipeline import DatasetError
 from penstock.pipeline.load import Dataset, open_dataset
 from penstock.pipeline.load import ahead as ahead_module
-from penstock.pipeline.load.ahead import Part, Use, look_ahead
+from penstock.pipeline.load.ahead import Part, Use, look_ahead, part_sizes
 from penstock.pipeline.load.block_cache import BlockCache
 from penstock.pipeline.load.order import Order
 from penstock.pipeline.load.records import ShardRecords
@@ -157,6 +158,51 @@ def test_parts_are_held_to_their_budget(store: SlowStore, monkeypatch: pytest.Mo
         most = max(most, sum(len(each) for each in gc.get_objects() if isinstance(each, Part)))
     assert count == COUNT
     assert 0.4 * budget < most < 1.1 * budget < 0.5 * _data_bytes(dataset)
+
+
+def _sizes(*arguments: Any) -> list[int]:
+    return list(islice(part_sizes(*arguments), 6))
+
+
+def test_parts_grow_and_become_a_window_where_most_of_it_would_be_read_for_less() -> None:
+    megabytes, photo, most = 1 << 20, 20_000, 400 << 20
+    second, third = 4 * megabytes, 32 * megabytes
+    assert _sizes(0, photo, most) == [1, second, third, 256 * megabytes, most, most]
+    assert _sizes(80 * megabytes, photo, most)[:4] == [1, second, 80 * megabytes, most]
+    assert _sizes(80 * megabytes, photo, 60 * megabytes)[:3] == [1, second, 60 * megabytes]
+    assert _sizes(4000 * megabytes, photo, most)[:4] == [1, second, third, 256 * megabytes]  # far from each other
+    assert _sizes(10 * megabytes, 200, most)[:3] == [1, 10 * megabytes, 80 * megabytes]
+    assert _sizes(megabytes, 200, most)[:3] == [1, second, third]  # of several windows
+
+
+def test_parts_are_planned_while_one_is_in_use(store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as earlier ones leave memory for it, and not only when the one is used up."""
+    planned: list[int] = []
+
+    class Plans(ahead_module._Plans[Any]):
+        def make(self, size: int) -> Any:
+            planned.append(size)
+            return super().make(size)
+
+    monkeypatch.setattr(ahead_module, "_Plans", Plans)
+    monkeypatch.setattr(ahead_module, "_SECOND_PART", 20_000)
+    dataset = _opened(store)
+    records = ShardRecords(shard_files(dataset.uri, dataset.manifest.splits["train"].shards))
+    order = Order(records.sizes)
+    blocks = look_ahead(records, _blocks(order, 10), Use(order), 300_000)
+    first_of_part: list[int] = []
+    for block, part in blocks:
+        if not first_of_part or not part.has(np.array(first_of_part[-1:])).all():
+            first_of_part.append(block.first)
+            inside = 0
+        inside += 1
+        if (len(first_of_part), inside) == (3, 6):  # of thirty
+            break
+    deadline = time.monotonic() + 10
+    while len(planned) < 4 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    blocks.close()
+    assert planned == [1, 20_000, 150_000, 150_000]
 
 
 def test_what_the_last_blocks_need_is_fetched_after_the_last_block_was_given(
