@@ -58,16 +58,16 @@ def delta_id(content: str, base: str, retries: bool = False, shapes: Sequence[st
 
 def shape_id(recipe: LoadedRecipe, plan: Plan) -> str:
     """A hash of all but the input's pieces that shapes what becomes of one."""
-    return _shape(recipe.shape, recipe, plan, leave_out=("reasons",))
+    return _shape(recipe.shape, recipe, plan)
 
 
 def frame_id(recipe: LoadedRecipe, plan: Plan) -> str:
     """The same but for the code of `prepare`; empty where it is not known."""
-    return recipe.frame and _shape(recipe.frame, recipe, plan, leave_out=("reasons", "steps"))
+    return recipe.frame and _shape(recipe.frame, recipe, plan)
 
 
-def _shape(code: str, recipe: LoadedRecipe, plan: Plan, leave_out: Sequence[str]) -> str:
-    """A hash of code, versions, features and what `prepare` is described by."""
+def _shape(code: str, recipe: LoadedRecipe, plan: Plan) -> str:
+    """A hash of a recipe's code, versions, columns and features."""
     preparer = plan.preparer(StatisticsSpec(recipe.recipe.statistics))
     of_table: dict[str, Any] = {}
     if isinstance(preparer, TablePreparer):
@@ -75,7 +75,8 @@ def _shape(code: str, recipe: LoadedRecipe, plan: Plan, leave_out: Sequence[str]
         bounds = sorted(map(repr, rule.bounds.items())) if isinstance(rule, Strata) else []
         joined = [digest for _, digest in preparer.joins()]
         of_table = {"rule": plan.split_rule, "bounds": bounds, "joined": joined}
-    prepare = {key: value for key, value in step_configs.describe(preparer).items() if key not in leave_out}
+    told = {"reasons", "steps"}  # steps are in the code's hash, without the name of the recipe's module
+    prepare = {key: value for key, value in step_configs.describe(preparer).items() if key not in told}
     return _digest(
         {
             "recipe": code,

@@ -229,7 +229,7 @@ def load_recipe(spec: str) -> LoadedRecipe:
     modules = own_modules(path, sources)
     hashes = hash_recipe(
         recipe,
-        SourceText(path.name, path.read_bytes(), module),
+        SourceText("", path.read_bytes(), module),
         sources,
         any(
             (folder / place).resolve() == path.resolve() for place, _ in modules.sources.values() for folder in sources

@@ -43,7 +43,7 @@ class SourceText:
     """A module of the user's.
 
     Attributes:
-      name: Its path in its folder, or its name where it is elsewhere.
+      name: Its path in its folder, or its name where it is elsewhere; empty of the recipe's own.
       source: Its source text.
       module: The module, if it was imported.
     """

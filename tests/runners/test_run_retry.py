@@ -14,7 +14,7 @@ from penstock.pipeline import Csv, Images, Recipe
 from penstock.pipeline.errors import RequestError
 from penstock.pipeline.formats.manifest import Manifest
 from penstock.pipeline.job import plan
-from penstock.pipeline.prepare import images as prepared_images
+from penstock.pipeline.prepare import payloads
 from penstock.pipeline.prepare.tables import TablePreparer
 from penstock.runners.reuse import planned_in_words
 from penstock.runners.run import run
@@ -34,17 +34,17 @@ def state() -> None:
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The keys of the images, and of the ranges, that are read."""
     keys: list[str] = []
-    of_image, of_table = prepared_images.read_payloads, TablePreparer.read
+    of_image, of_table = payloads.read_payload, TablePreparer.read
 
-    def read_payloads(reference: Any, *arguments: Any) -> Any:
-        keys.append(reference.key)
-        return of_image(reference, *arguments)
+    def read_payload(uri: str, *arguments: Any, **options: Any) -> Any:
+        keys.append("/".join(Path(uri).parts[-2:]))
+        return of_image(uri, *arguments, **options)
 
     def read_range(self: Any, record_range: Any) -> Any:
         keys.append(f"{record_range.key}:{record_range.begin}")
         return of_table(self, record_range)
 
-    monkeypatch.setattr(prepared_images, "read_payloads", read_payloads)
+    monkeypatch.setattr(payloads, "read_payload", read_payload)
     monkeypatch.setattr(TablePreparer, "read", read_range)
     return keys
 

@@ -562,7 +562,7 @@ def test_a_notebook_gives_the_same(tmp_path: Path):
         linecache.cache[cell] = len(RECIPE), None, RECIPE.splitlines(True), cell
         exec(compile(RECIPE, cell, "exec"), vars(main))
         own = {name: text.encode() for name, text in sorted(FILES.items()) if name != "recipe.py"}
-        text = SourceText("recipe.py", RECIPE.encode(), main)
+        text = SourceText("", RECIPE.encode(), main)
         found = hash_recipe(main.recipe, text, {path.parent: own}, False)
         assert (found.shape, found.graph) == first
     finally:
@@ -613,3 +613,19 @@ def test_the_frame_is_all_but_prepare(tmp_path: Path, old: str, new: str, same: 
         frames.append(load_recipe(str(tmp_path / "recipe.py")).frame)
         sys.path.remove(str(tmp_path))
     assert (frames[0] == frames[1]) == same
+
+
+@pytest.mark.parametrize("functions", ["", "import threading\nLOCAL = iter([1])\n"])
+def test_the_names_of_a_recipes_file_and_folder_do_not_count(tmp_path: Path, functions: str):
+    text = f"{functions}def step(example):\n    return LOCAL, __name__, __file__\n{SHORT}"
+    found = []
+    for name in ("one.py", "folder/two.py", "packed/three.py"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+        loaded = load_recipe(str(path))
+        found.append((loaded.shape, loaded.graph, loaded.frame))
+    assert found == found[:1] * 3
+
+
+SHORT = "from penstock.pipeline import Images, Recipe\nrecipe = Recipe(source=Images('*'), prepare=[step])\n"
