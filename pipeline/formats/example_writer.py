@@ -3,8 +3,8 @@
 What has no columns, an image's values, is written one example at a time, by `serialize`.
 
 The bytes are those of protobuf's deterministic serialization, with the entries in the order of their names' bytes;
-tfx_bsl's encoder promises no order, holds the interpreter's lock, and reaches 68,000 census rows a second, this one a
-million. For the format see `example_format`.
+tfx_bsl's encoder promises no order, holds the interpreter's lock, and reaches 68,000 census rows a second, this one
+three million. For the format see `example_format`.
 """
 
 import functools
