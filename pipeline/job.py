@@ -49,6 +49,7 @@ from .prepare import summaries
 from .prepare.preparer import Preparer, StatisticsSpec
 from .prepare.shipping import shipped
 from .prepare.tables import TablePreparer
+from .sources import text_ranges
 from .sources.quarantine import FilteredExample
 from .sources.record_source import RecordSource
 from .storage import files
@@ -240,6 +241,9 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
         full = replace(full, warnings=[*full.warnings, _mixed(base)])
     plan = full.plan
     pieces, stored_pieces = Pieces.of(plan.units.kept(plan.inventory.versions)), Pieces.of(base.inputs)
+    leaves_out_rows = plan.table_schema is not None and request.recipe.recipe.deduplicate
+    if leaves_out_rows and stored_pieces.sizes.sum() > text_ranges.READ_WHOLE:  # its ranges do not say which
+        return replace(full, anew=f"deduplicate=True: workers compared the rows of generation {base.generation}")
     retried = base.retried() if retries else np.zeros(len(stored_pieces), bool)
     overlap = Overlap.between(plan.units, pieces, base.generation, stored_pieces, base.read, retried)
     recipe = request.recipe.recipe

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import tensorflow_transform as tft
 from helpers import LABEL, REPOSITORY, Made, apply_graph, draw, request, tar, write, zipped
 
-from penstock.pipeline import Csv, Images, Recipe, by_hash, folder, join
+from penstock.pipeline import Csv, Images, Parquet, Recipe, by_hash, folder, join
 from penstock.pipeline.build.base import BaseGeneration
 from penstock.pipeline.commit.rollback import roll_back
 from penstock.pipeline.commit.verify import verify
@@ -544,6 +545,28 @@ def test_only_files_whose_rows_are_prepared_are_scanned(tmp_path: Path, monkeypa
     changed = request(recipe, source, output, HASH, graph="f" * 64)
     assert plan(changed).plan.scans is None
     expect_as_full(Made(output, run(changed).manifest), recipe, source, tmp_path)
+
+
+def test_rows_that_workers_have_left_out_as_duplicates_are_not_taken_for_kept_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = tmp_path / "raw"
+    source.mkdir()
+    for name, begin in (("a", 0), ("b", 0), ("c", 300)):
+        table = pa.table({"n": np.arange(begin, begin + 200), "x": np.ones(200), "word": ["w"] * 200})
+        pq.write_table(table, tmp_path / f"raw/{name}.parquet")
+    recipe = of_table(source=Parquet("*.parquet"), deduplicate=True, splits={"train": 1.0}, features=None)
+    output = tmp_path / "out"
+    asked = request(recipe, source, output, HASH)
+    whole = sum(unit.size for unit in plan(asked).plan.units.units)
+    monkeypatch.setattr(text_ranges, "READ_WHOLE", whole - 1)
+    first = run(asked)
+    assert first.manifest.reasons.filtered == {"duplicate": 200}
+    (source / "a.parquet").unlink()
+    anew = run(asked)
+    assert anew.anew.startswith("deduplicate=True: workers compared the rows of generation")
+    assert anew.manifest.reasons.filtered == {}
+    expect_as_full(Made(output, anew.manifest), recipe, source, tmp_path)
 
 
 def test_the_page_shows_what_a_run_says():
