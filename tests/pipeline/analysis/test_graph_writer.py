@@ -78,3 +78,7 @@ def test_schema_and_outputs_are_those_of_tf_transform(tmp_path: Path):
         results.append([value.numpy().tolist() for value in values])
     assert results[0] == results[1]
     assert files_of(tmp_path / "ours/transform_fn/assets") == files_of(tmp_path / "theirs/transform_fn/assets")
+    graph_writer.finish(str(tmp_path / "ours"), str(tmp_path / "assets"), "generation", FEATURES)
+    output = tft.TFTransformOutput(str(tmp_path / "ours"))
+    assert (output.vocabulary_by_name("s"), output.vocabulary_by_name("l")) == ([b"b", b"a"], [b"a", b"b"])
+    assert (output.vocabulary_size_by_name("s"), output.vocabulary_size_by_name("l")) == (2, 2)
