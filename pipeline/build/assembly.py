@@ -3,7 +3,7 @@
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ..prepare.chunk import Chunk
@@ -15,8 +15,6 @@ from .stored_images import StoredImages
 
 if TYPE_CHECKING:
     from ..analysis.phases import UnitReducer
-
-_OPEN = 32  # units of the base: those that a unit is of lie near those of the next one
 
 
 class Assembler:
@@ -33,10 +31,11 @@ class Assembler:
         self._base = base
         self._preparer = preparer
         self._pool = ThreadPoolExecutor(threads, "count")
-        self._open = lru_cache(_OPEN)(lambda number, split: StoredImages(base, number, split, preparer))
+        self._stored: dict[int, StoredImages] = {}  # of the last unit: those of the next one are many of them
 
     def close(self) -> None:
         """Ends the threads."""
+        self._open((), "")
         self._pool.shutdown()
 
     def chunks(
@@ -58,9 +57,8 @@ class Assembler:
           PenstockError: the base is not there any more, or is damaged.
         """
         (split,) = splits
-        sources = [
-            self._source(number, split, reference.key) for reference, number in zip(references, bases, strict=True)
-        ]
+        self._open({number for number in bases if number is not None}, split)
+        sources = [self._source(number, reference.key) for reference, number in zip(references, bases, strict=True)]
         runs = [
             (source, [reference for reference, _ in run])
             for source, run in itertools.groupby(zip(references, sources, strict=True), key=lambda pair: pair[1])
@@ -95,15 +93,23 @@ class Assembler:
         journal = self._base.journal(number)
         if split != self._preparer.statistics.split:
             return Restatement({}, None, images_notes(journal))
-        stored = self._open(number, split)
-        histograms = stored.histograms(stored.written(stored.keys), self._pool)
-        return restate_images(stored, journal, reducer, histograms)
+        with closing(StoredImages(self._base, number, split, self._preparer)) as stored:
+            histograms = stored.histograms(stored.written(stored.keys), self._pool)
+            return restate_images(stored, journal, reducer, histograms)
 
-    def _source(self, number: int | None, split: str, key: str) -> StoredImages | None:
+    def _open(self, numbers: Collection[int], split: str) -> None:
+        """Opens units of the base, and closes all others."""
+        for number in self._stored.keys() - set(numbers):
+            self._stored.pop(number).close()
+        for number in numbers:
+            if number not in self._stored:
+                self._stored[number] = StoredImages(self._base, number, split, self._preparer)
+
+    def _source(self, number: int | None, key: str) -> StoredImages | None:
         """Where it is stored what became of a reference; None: it is to be prepared."""
         if number is None:
             return None
-        stored = self._open(number, split)
+        stored = self._stored[number]
         return stored if stored.is_told_apart and stored.has(key) else None
 
 

@@ -70,13 +70,17 @@ class StoredImages:
                 f"{sorted(self._journal.shards)}; run `penstock verify`"
             )
         self._shard = StoredShard(base, self._journal.shards[split])
-        self._hashes = hashes_of(base, self._journal)
+        self._hashes = hashes_of(base, self._journal).combine_chunks()
         self._rows = {key: row for row, key in enumerate(self._hashes["key"].to_pylist())}
         statistics = preparer.statistics
         self._analyzed = statistics.columns if split == statistics.split else ()
         self._summarized = preparer.summarized_columns(split).names
         self._seen = self._what_was_seen()
         self.is_told_apart = self._seen is not None
+
+    def close(self) -> None:
+        """Gives up what it takes on the disk."""
+        self._shard.close()
 
     def has(self, key: str) -> bool:
         """Whether it is known what became of an image."""
@@ -86,7 +90,7 @@ class StoredImages:
         """The numbers of those images that are stored, in this unit."""
         return [self._rows[key] for key in keys if key in self._rows]
 
-    @property
+    @cached_property
     def keys(self) -> list[str]:
         """The keys of all that are stored, in their order."""
         return list(self._rows)
@@ -131,8 +135,7 @@ class StoredImages:
         if not rows:
             return chunk, []
         frames = self._shard.frames(rows)
-        hashes = self._hashes.take(pa.array(rows)).combine_chunks()
-        (batch,) = hashes.drop_columns("split").to_batches()
+        batch = self._hashes_of(rows)
         labels = Counter(label for label in batch["label"].to_pylist() if label is not None)
         chunk.splits[self._split] = SplitExamples(frames, labels=labels or None, hashes=self._with_seen(batch, rows))
         chunk.notes = self._notes(rows)
@@ -141,7 +144,7 @@ class StoredImages:
         records = view_records(frames)
         if self._analyzed:
             chunk.analyzed = [select(record, self._analyzed) for record in records]
-        doubles = hashes[DOUBLES].to_pylist() if DOUBLES in hashes.schema.names else [None] * len(rows)
+        doubles = batch[DOUBLES].to_pylist() if DOUBLES in batch.schema.names else [None] * len(rows)
         return chunk, [self._values(record, dict(kept or ())) for record, kept in zip(records, doubles, strict=True)]
 
     def summarize(self, rows: Sequence[Row]) -> Iterator[Chunk]:
@@ -189,6 +192,13 @@ class StoredImages:
             return None
         return [json.dumps(sorted(notes)) if notes else None] * len(self._rows)
 
+    def _hashes_of(self, rows: Sequence[int]) -> pa.RecordBatch:
+        """The hashes of some images, without the split, which is that of all."""
+        (batch,) = self._hashes.drop_columns("split").to_batches()
+        if rows[-1] - rows[0] == len(rows) - 1 and (np.diff(rows) == 1).all():
+            return batch.slice(rows[0], len(rows))
+        return batch.take(pa.array(rows))
+
     def _with_seen(self, batch: pa.RecordBatch, rows: Sequence[int]) -> pa.RecordBatch:
         """Hashes with what was seen in each image, in another unit not in all alike perhaps."""
         if self._seen is None or SEEN in batch.schema.names or not any(self._seen):
@@ -199,14 +209,13 @@ class StoredImages:
         """What was seen in some images, those that are alike at once."""
         if self._seen is None:
             return {}
-        keys = self._hashes["key"]
-        alike: dict[str, list[int]] = {}
+        alike: dict[str, list[str]] = {}
         for row in rows:
             if seen := self._seen[row]:
-                alike.setdefault(seen, []).append(row)
+                alike.setdefault(seen, []).append(self.keys[row])
         return merge_all(
-            {(kind, value): ColumnNote(len(same), 0, keys[same[0]].as_py()) for kind, value in json.loads(seen)}
-            for seen, same in alike.items()
+            {(kind, value): ColumnNote(len(keys), 0, min(keys)) for kind, value in json.loads(seen)}
+            for seen, keys in alike.items()
         )
 
     @cached_property

@@ -1,6 +1,7 @@
 """Reads what a base has stored of a unit of a table: columns of its rows, in the order of the shard or of the input."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 import pyarrow as pa
@@ -81,15 +82,15 @@ class StoredRows:
         return pa.concat_arrays(keys.chunks) if isinstance(keys, pa.ChunkedArray) else keys
 
     def _records(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
-        shard = StoredShard(self._base, self._shard)
         begin, count = 0, self._shard.examples
-        while begin < count:
-            end = int(np.searchsorted(shard.offsets, shard.offsets[begin] + _BYTES, "right")) - 1
-            end = min(max(end, begin + 1), count)
-            content, offsets = shard.read(begin, end)
-            starts, ends = offsets[:-1] + HEADER_SIZE, offsets[1:] - FOOTER_SIZE
-            yield stored_columns.decode(content, starts, ends, self._preparer.features, columns)
-            begin = end
+        with closing(StoredShard(self._base, self._shard)) as shard:
+            while begin < count:
+                end = int(np.searchsorted(shard.offsets, shard.offsets[begin] + _BYTES, "right")) - 1
+                end = min(max(end, begin + 1), count)
+                content, offsets = shard.read(begin, end)
+                starts, ends = offsets[:-1] + HEADER_SIZE, offsets[1:] - FOOTER_SIZE
+                yield stored_columns.decode(content, starts, ends, self._preparer.features, columns)
+                begin = end
 
     def _columns(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq

@@ -1,9 +1,14 @@
 """Reads the records of a shard that a base has stored, checked, without an object for each."""
 
+import contextlib
 import gzip
 import itertools
+import shutil
+import tempfile
+import zlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import IO
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +28,7 @@ class StoredShard:
         """Reads nothing."""
         self._base = base
         self._shard = shard
+        self._opened = contextlib.ExitStack()
         self._uri = files.join(base.root, shard.path)
 
     @cached_property
@@ -67,21 +73,30 @@ class StoredShard:
         """
         first, last = int(self.offsets[begin]), int(self.offsets[end])
         try:
-            content = (
-                self._uncompressed[first:last] if self._is_compressed else files.read_range(self._uri, first, last)
-            )
+            content = self._read_range(first, last)
         except FileNotFoundError as error:
             raise self._base.gone(error) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise PenstockError(f"{self._uri}: damaged or truncated: {error}; run `penstock verify`") from error
         offsets = self.offsets[begin : end + 1] - first
         if (row := first_damaged(content, offsets)) is not None:
             raise PenstockError(f"{self._uri}: record {begin + row} is damaged or truncated; run `penstock verify`")
         return content, offsets
 
-    @property
-    def _is_compressed(self) -> bool:
-        return self._uri.endswith(".gz")
+    def close(self) -> None:
+        """Gives up what a compressed shard takes on the disk."""
+        self._opened.close()
+
+    def _read_range(self, begin: int, end: int) -> bytes:
+        if not self._uri.endswith(".gz"):
+            return files.read_range(self._uri, begin, end)
+        self._uncompressed.seek(begin)
+        return self._uncompressed.read(end - begin)
 
     @cached_property
-    def _uncompressed(self) -> bytes:
-        """All of a compressed shard."""
-        return gzip.decompress(self._base.read(self._shard.file))
+    def _uncompressed(self) -> IO[bytes]:
+        """All of a compressed shard, in a temporary file."""
+        content = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # until `close`
+        with files.open_read(self._uri) as compressed, gzip.GzipFile(fileobj=compressed) as source:
+            shutil.copyfileobj(source, content, 1 << 20)
+        return content
