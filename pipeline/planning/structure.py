@@ -253,10 +253,11 @@ class Structure:
             self._token("descriptor", value.__name__)
             if library_name(value.__objclass__):
                 self.add(value.__objclass__)
-        elif isinstance(value, GenericAlias | UnionType) or kind.__module__ == "typing":
+        elif isinstance(value, GenericAlias | UnionType) or (kind.__module__ == "typing" and not _has_code(value)):
             self._token("typing", kind.__name__, getattr(value, "__name__", ""))
             self.add(getattr(value, "__origin__", None))
             self.add(getattr(value, "__args__", None))
+            self.add(getattr(value, "__metadata__", None))  # of Annotated
             if kind is typing.ForwardRef:
                 self._token(value.__forward_arg__)
         elif isinstance(value, BuiltinFunctionType):
@@ -386,6 +387,9 @@ class Structure:
         if library_name(kind) is None:
             if hasattr(value, "__dict__"):
                 self.add(dict(vars(value)))
+            for name in sorted(_slots(kind)):
+                if hasattr(value, name):
+                    self._add_items("slot", (name, getattr(value, name)))
         elif len(self.unclear) > unclear:  # what else it holds may be another each time: counters, names of threads
             del self._words[words:]
             for each in self._alive[alive:]:
@@ -439,6 +443,17 @@ def _is_plain(value: Any) -> bool:
     if type(value) in (tuple, frozenset):
         return all(map(_is_plain, value))
     return type(value) in _ATOMS or isinstance(value, PurePath) or library_name(value) is not None
+
+
+def _has_code(value: Any) -> bool:
+    """Whether something of a type of `typing`'s is a class with methods: those of protocols are."""
+    return isinstance(value, type) and not typing.is_typeddict(value)
+
+
+def _slots(kind: type) -> set[str]:
+    """The names of the slots of a class and of those that it comes from."""
+    descriptors = ((name, value) for each in kind.__mro__ for name, value in vars(each).items())
+    return {name for name, value in descriptors if isinstance(value, MemberDescriptorType)}
 
 
 def _is_function(value: Any) -> bool:
