@@ -33,6 +33,7 @@ _ACTING_NUMPY = {"random", "errstate", "testing", "ctypeslib", "f2py"}
 _MAKING = {"Decimal", "Generator", "Random", "RandomState", "default_rng"}  # of modules with a state, but new objects
 _TENSORFLOW = {"constant", "function", "TensorSpec", "cast", "range", "DType"}
 _PLAIN = (str, bytes, int, float, complex, bool, list, dict, tuple, set, frozenset, range, collections.Counter)
+_CALLING = {"map", "filter", "sorted", "min", "max", "reduce"}  # harmless, but for the functions that they are given
 _METHODS = {name for kind in (*_PLAIN, Path, FunctionType) for name in dir(kind)} | {"read", "close", "readlines"}
 
 
@@ -71,8 +72,10 @@ def find_effects(source: bytes, namespace: Mapping[str, Any]) -> Effects:
         if visitor.acts:
             effects.statements.append(statement)
             effects.values += visitor.values
-            is_assignment = isinstance(statement, ast.Assign | ast.AnnAssign) and not visitor.stores
-            parts = [ast.Expr(call) for call in visitor.calls] if is_assignment else [statement]
+            parts: list[ast.stmt] = [statement]
+            if isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value and not visitor.stores:
+                is_told = all(map(visitor.is_of_module, visitor.calls))  # else what is called is a name's in between
+                parts = [ast.Expr(part) for part in (visitor.calls if is_told else [statement.value])]
             effects.code += [_compile(part) for part in parts]
             if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
                 effects.values.append(namespace.get(statement.name))
@@ -155,6 +158,19 @@ class _Visitor(ast.NodeVisitor):
     def visit_Call(self, node: ast.Call) -> None:
         if self._may_act(node.func):
             self.calls.append(node)
+        if _attributes(node.func)[-1:] == ("reduce",) or (isinstance(node.func, ast.Name) and node.func.id in _CALLING):
+            given = (*node.args, *(keyword.value for keyword in node.keywords))
+            self.calls += [each for each in given if isinstance(each, ast.Name) and self._function_may_act(each.id)]
+        self.generic_visit(node)
+
+    def visit_With(self, node: ast.With | ast.AsyncWith) -> None:
+        for item in node.items:
+            made = item.context_expr
+            if isinstance(made, ast.Call) and isinstance(made.func, ast.Name):
+                kind = self._namespace.get(made.func.id)
+                methods = [vars(kind).get(name) for name in ("__enter__", "__exit__")] if isinstance(kind, type) else []
+                if any(isinstance(each, FunctionType) and self._enter(each, kind) for each in methods):
+                    self.calls.append(made)
         self.generic_visit(node)
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
@@ -168,6 +184,16 @@ class _Visitor(ast.NodeVisitor):
         if not isinstance(node.ctx, ast.Load) and not is_local and not self._is_own_target(node.value):
             self.stores = True
         self.generic_visit(node)
+
+    def is_of_module(self, called: ast.expr) -> bool:
+        """Whether what is called has a name of the module's."""
+        root = _root(called.func if isinstance(called, ast.Call) else called)
+        return isinstance(root, ast.Name) and (root.id in self._namespace or hasattr(builtins, root.id))
+
+    def _function_may_act(self, name: str) -> bool:
+        """Whether one of the module's names is a function that may act."""
+        value = self._namespace.get(name)
+        return name not in self._local and isinstance(value, FunctionType) and self._value_may_act(name, (), False)
 
     def _visit_decorators(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         for decorator in node.decorator_list:
@@ -220,8 +246,11 @@ class _Visitor(ast.NodeVisitor):
 
     def _enter(self, function: Any, value: Any) -> bool:
         """Whether a function of the user's may act, which is kept then."""
+        wrapped = getattr(function, "__wrapped__", None)  # of a context manager's function, too
+        if isinstance(wrapped, FunctionType) and self._enter(wrapped, value):
+            return True
         if isinstance(function, functools._lru_cache_wrapper):
-            function = function.__wrapped__
+            return False
         if not isinstance(function, FunctionType):
             called = vars(type(function)).get("__call__")
             if not isinstance(called, FunctionType):

@@ -417,6 +417,23 @@ def test_what_acts_at_import_changes_both(tmp_path: Path, old: str, new: str):
     assert changed(tmp_path, old, new) == "shape graph"
 
 
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "DONE = list(map(act, [1]))",
+        "DONE = sorted([1], key=act)",
+        "DONE = [each(1) for each in [act]]",
+        "class Acting:\n    def __enter__(self): act(1)\n    def __exit__(self, *_): ...\nwith Acting(): pass",
+        "import contextlib\n@contextlib.contextmanager\ndef acting():\n    act(1)\n    yield\nwith acting(): pass",
+    ],
+)
+def test_functions_that_others_call_at_import_count(tmp_path: Path, statement: str):
+    acting = f"LIMIT = 3\ndef act(value):\n    ImageFile.MAXBLOCK = 1 << 16\n{statement}\n"
+    files = {**FILES, "recipe.py": RECIPE.replace("LIMIT = 3", acting)}
+    assert changed(tmp_path, "1 << 16", "1 << 17", files=files) == "shape graph"
+    assert changed(tmp_path, "UNUSED = 1", "UNUSED = 2", files=files) == ""
+
+
 def test_what_a_function_does_that_acts_at_import_changes_both(tmp_path: Path):
     acting = "LIMIT = 3\ndef act(value):\n    ImageFile.MAXBLOCK = value\nact(1 << 16)\n"
     files = {**FILES, "recipe.py": RECIPE.replace("LIMIT = 3", acting)}
