@@ -382,10 +382,12 @@ class Preview:
     """What is known of a planned run before it.
 
     Attributes:
+      planned: The run, once it is known what `features` needs; see `settle`.
       warnings: What the user should know.
       costs: What it takes; None where not one piece of the input could be tried.
     """
 
+    planned: PlannedRun
     warnings: Sequence[str]
     costs: Costs | None
 
@@ -401,13 +403,13 @@ def preview(request: RunRequest, planned: PlannedRun) -> Preview:
         analysis = analyze(request, planned)
         settled = settle(planned, analysis)
         job = prepare(request, settled, analysis)
-        return Preview(job.commit.plan.warnings, _estimate(request, settled, job.make.preparer))
+        return Preview(settled, job.commit.plan.warnings, _estimate(request, settled, job.make.preparer))
     _budget(request)
     preparer = planned.plan.preparer(StatisticsSpec(recipe.statistics, summaries.column_specs(features, ()), ()))
     with shipped(request.recipe.module, request.recipe.own):
         _check_shippable(preparer)
     warnings = [*planned.warnings, *advice.passed_lists(features)]
-    return Preview(warnings, _estimate(request, planned, preparer))
+    return Preview(planned, warnings, _estimate(request, planned, preparer))
 
 
 def _estimate(request: RunRequest, planned: PlannedRun, preparer: Preparer) -> Costs | None:

@@ -143,7 +143,7 @@ class _RunCommand(click.Command):
 @click.option(
     "--keep-prepared",
     is_flag=True,
-    help="Take examples over that an earlier `prepare` has made: your word that they are good. New ones get this one.",
+    help="Take over examples that an earlier `prepare` has made: your word that they are good. New ones get this one.",
 )
 @click.option(
     "--forget",
@@ -218,7 +218,8 @@ def run(
     """Runs RECIPE (file.py, file.py:name or package.module:name) on a folder of raw data.
 
     The same command run again resumes what was interrupted, and returns at once when there is nothing to do. Changed
-    input or recipe makes a new generation beside the old one. What follows `--` goes to Beam.
+    input or recipe makes a new generation beside the old one, from which it takes over what did not change. What
+    follows `--` goes to Beam.
 
     \b
       penstock run pets.py --input raw/pets --output prepared/pets --dry-run
@@ -274,8 +275,8 @@ def run(
             planned = plan(request)
             previewed = preview(request, planned)
             if not engine.is_here:
-                warnings += check_planned(engine, request, planned)
-            entry = report.plan_entry(request, planned, previewed, warnings, price_table)
+                warnings += check_planned(engine, request, previewed.planned)
+            entry = report.plan_entry(request, previewed, warnings, price_table)
             _print(entry, as_json, report.show_plan)
             check_budget(request, planned)
             return
@@ -703,8 +704,8 @@ def demo(folder: str | None, examples: int) -> None:
 def prune(dataset: str, keep: int, yes: bool) -> None:
     """Removes a DATASET's generations other than the current one, unfinished runs among them.
 
-    Kept is what a run is at work on, and everything where the current generation is damaged; with --keep also the
-    newest of those that were committed.
+    Kept is what a run is at work on or takes examples over from, and everything where the current generation is
+    damaged; with --keep also the newest of those that were committed.
     """
     with _errors():
         from ..pipeline.commit.prune import find_unused, remove_unused

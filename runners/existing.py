@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ..pipeline.build.find_base import is_complete
 from ..pipeline.errors import DatasetError, PenstockError
 from ..pipeline.formats import croissant, paths
 from ..pipeline.formats.damage import all_files, find_damage
@@ -43,13 +44,10 @@ class Existing:
 def find_existing(dataset: str, planned: PlannedRun) -> Existing:
     """What is there of the generation that a plan would make."""
     current, generation = planned.current, planned.generation_id
-    root = files.join(dataset, generation)
     if current and generation in current.removing:
         return Existing({})
     is_current = current is not None and current.generation == generation
-    if not is_current and (
-        not files.exists(files.join(root, paths.MANIFEST)) or files.exists(files.join(root, paths.WORK))
-    ):
+    if not is_current and not is_complete(dataset, generation):
         return Existing({})  # never finished
     try:
         try:

@@ -108,9 +108,12 @@ class MetricsFile(Silent):
             self._figures.state = MAKING
 
     def planned(self, planned: PlannedRun) -> None:
+        self.settled(planned)
+        self._figures.warnings += len(planned.warnings)
+
+    def settled(self, planned: PlannedRun) -> None:
         self._figures.planned = planned.plan.units.examples
         self._figures.info = self._figures.info | {"generation": planned.generation_id}
-        self._figures.warnings += len(planned.warnings)
 
     def submitted(self, record: JobRecord) -> None:
         self._figures.planned = record.examples

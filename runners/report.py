@@ -60,19 +60,16 @@ def show_check(entry: Mapping[str, Any]) -> None:
     )
 
 
-def plan_entry(
-    request: RunRequest, planned: PlannedRun, seen: Preview, warnings: Sequence[str], prices: Prices | None
-) -> dict[str, Any]:
+def plan_entry(request: RunRequest, seen: Preview, warnings: Sequence[str], prices: Prices | None) -> dict[str, Any]:
     """What `--dry-run` says, as data.
 
     Args:
       request: What was asked for.
-      planned: The planned run.
-      seen: What is known of it, once `features` is traced too.
+      seen: What is known of the run, once `features` is traced too.
       warnings: What the user should know besides.
       prices: The user's; None: nothing is said of money.
     """
-    plan = planned.plan
+    planned, plan = seen.planned, seen.planned.plan
     return {
         "recipe": request.recipe.name,
         "generation": planned.generation_id,

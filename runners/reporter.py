@@ -31,6 +31,9 @@ class Reporter(Protocol):
     def planned(self, planned: "PlannedRun") -> None:
         """The plan is made."""
 
+    def settled(self, planned: "PlannedRun") -> None:
+        """The plan is another one, since `features` needs another layout."""
+
     def submitted(self, record: "JobRecord") -> None:
         """An engine that goes on without this process has the job."""
 
@@ -54,6 +57,9 @@ class Silent:
         pass
 
     def planned(self, planned: "PlannedRun") -> None:
+        pass
+
+    def settled(self, planned: "PlannedRun") -> None:
         pass
 
     def submitted(self, record: "JobRecord") -> None:
@@ -86,6 +92,10 @@ class Both:
     def planned(self, planned: "PlannedRun") -> None:
         for reporter in self._reporters:
             reporter.planned(planned)
+
+    def settled(self, planned: "PlannedRun") -> None:
+        for reporter in self._reporters:
+            reporter.settled(planned)
 
     def submitted(self, record: "JobRecord") -> None:
         for reporter in self._reporters:

@@ -46,7 +46,6 @@ from .follow import (
 from .job_record import JobRecord
 from .process import expect_preparing
 from .reporter import MAKING, Reporter, Silent
-from .reuse import planned_in_words
 
 if TYPE_CHECKING:
     import apache_beam as beam
@@ -107,7 +106,7 @@ def run(
     settled = settle(planned, analysis)
     if settled is not planned:
         planned, existing = settled, Existing({})
-        reporter.stage(planned_in_words(planned))
+        reporter.settled(planned)
     job = prepare(request, planned, analysis)
     reporter.warn([warning for warning in job.commit.plan.warnings if warning not in planned.warnings])
     with _shipped_by_value(request.recipe):

@@ -46,6 +46,10 @@ class _Careful:
         with spoken_if_possible():
             self._reporter.planned(planned)
 
+    def settled(self, planned: PlannedRun) -> None:
+        with spoken_if_possible():
+            self._reporter.settled(planned)
+
     def submitted(self, record: JobRecord) -> None:
         with spoken_if_possible():
             self._reporter.submitted(record)
@@ -114,9 +118,12 @@ class _Bar:
             self._console.print(printable(f"{text} …"), style="dim")
 
     def planned(self, planned: PlannedRun) -> None:
+        self.settled(planned)
+        warn(self._console, planned.warnings)
+
+    def settled(self, planned: PlannedRun) -> None:
         for line in _plan_lines(planned):
             self._console.print(printable(line), soft_wrap=True)
-        warn(self._console, planned.warnings)
         self._whole = planned.whole_examples
         self._progress.update(self._task, total=_left(planned))
 
@@ -153,10 +160,13 @@ class _Lines:
         self._say(f"{text} …")
 
     def planned(self, planned: PlannedRun) -> None:
+        self.settled(planned)
+        warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
+
+    def settled(self, planned: PlannedRun) -> None:
         self._total, self._whole = _left(planned), planned.whole_examples
         for line in _plan_lines(planned):
             self._say(line)
-        warn(Console(stderr=True, markup=False, highlight=False), planned.warnings)
 
     def progress(self, progress: Progress) -> None:
         if time.monotonic() >= self._next:

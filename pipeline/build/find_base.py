@@ -113,12 +113,15 @@ def find_base(
     if is_pure and shapes:
         return f"generation {generation} has examples that an earlier `prepare` has made"
     if manifest.identity.shape != shape and frame is None:
-        return "the source, `prepare`, splits, encodings, columns or versions of packages are others"
+        return (
+            "the source, `prepare`, splits, `statistics`, encodings, another option, columns or versions of packages "
+            "changed"
+        )
     if manifest.identity.shape != shape:
         if frame != manifest.identity.frame or not frame:
             return (
-                "something else than `prepare` is another: the source, splits, encodings, what is stored, or versions "
-                "of packages"
+                "something else than `prepare` changed: the source, splits, `statistics`, encodings, another option, "
+                "what is stored (features, dtypes, shapes), or versions of packages"
             )
         shapes = tuple(dict.fromkeys((*shapes, manifest.identity.shape)))
     if damage := find_damage(dataset, manifest):

@@ -77,7 +77,8 @@ def test_the_file_follows_a_run_from_its_beginning_to_its_end(tmp_path: Path, mo
     first = parse(path.read_bytes())
     assert state(first) == ["planning"]
     assert "penstock_run_exit_code" not in first
-    figures.planned(planned(7))
+    figures.planned(planned(3))
+    figures.settled(planned(7))  # its warnings are counted once
     figures.stage("making")
     figures.submitted(replace(RECORD, url="http://localhost:8081/#/job/0af1", examples=7))
     figures.progress(Progress(5, 1, 4, 400))

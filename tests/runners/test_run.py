@@ -201,6 +201,9 @@ def test_a_reporter_hears_how_it_goes(base: Committed, tmp_path: Path):
         def planned(self, planned: Any) -> None:
             heard.append(planned.plan.inventory.read)
 
+        def settled(self, planned: Any) -> None:
+            heard.append("settled")
+
         def submitted(self, record: Any) -> None:
             heard.append(record.url)
 

@@ -177,7 +177,7 @@ def test_a_dry_run_tells_what_is_damaged(dataset: Committed) -> None:
 
     def state() -> str:
         asked = request(RECIPE, dataset.source, dataset.path, HASH, max_quarantined="1")
-        return str(plan_entry(asked, plan(asked), Preview((), None), (), None)["state"])
+        return str(plan_entry(asked, Preview(plan(asked), (), None), (), None)["state"])
 
     assert state() == "up to date"
     shard = next(dataset.generation.glob("data/*"))

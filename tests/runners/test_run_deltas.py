@@ -23,13 +23,14 @@ from penstock.pipeline.commit.rollback import roll_back
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.errors import DatasetError, PenstockError
 from penstock.pipeline.formats.pointer import Pointer
-from penstock.pipeline.job import plan
+from penstock.pipeline.job import PlannedRun, plan, preview
 from penstock.pipeline.planning.delta import Takeover
 from penstock.pipeline.prepare import images as prepared_images
 from penstock.pipeline.prepare.tables import TablePreparer
 from penstock.pipeline.sources import text_ranges
 from penstock.pipeline.storage import files
 from penstock.runners import run as run_module
+from penstock.runners.reporter import Silent
 from penstock.runners.reuse import planned_in_words
 from penstock.runners.run import run
 from penstock.transforms import image, numeric
@@ -275,6 +276,19 @@ def test_a_filter_takes_no_part_in_what_is_taken_over(photos: Path, tmp_path: Pa
     expect_as_full(delta.made, recipe, photos, tmp_path)
 
 
+class Heard(Silent):
+    """Keeps the ids of the generations that it is told of."""
+
+    def __init__(self) -> None:
+        self.generations: list[str] = []
+
+    def planned(self, planned: PlannedRun) -> None:
+        self.generations.append(planned.generation_id)
+
+    def settled(self, planned: PlannedRun) -> None:
+        self.generations.append(planned.generation_id)
+
+
 def test_an_analyzer_whose_results_follow_the_grouping_has_the_canonical_layout(photos: Path, tmp_path: Path):
     def grouped(inputs: Any) -> dict[str, Any]:
         return {"age": tft.scale_to_z_score(inputs["age"]), "label": tft.compute_and_apply_vocabulary(inputs["label"])}
@@ -282,9 +296,12 @@ def test_an_analyzer_whose_results_follow_the_grouping_has_the_canonical_layout(
     recipe, output = of_images(features=grouped), tmp_path / "out"
     made(recipe, photos, output)
     add(photos), remove(photos)
-    delta = made(recipe, photos, output)
-    full = expect_as_full(delta.made, recipe, photos, tmp_path)
-    assert delta.planned.generation_id != delta.made.manifest.generation == full.manifest.generation
+    asked, reporter = request(recipe, photos, output, HASH), Heard()
+    previewed = preview(asked, plan(asked)).planned
+    delta = Made(output, run(asked, reporter).manifest)
+    full = expect_as_full(delta, recipe, photos, tmp_path)
+    free, settled = reporter.generations
+    assert free != settled == previewed.generation_id == delta.manifest.generation == full.manifest.generation
     assert made(recipe, photos, output).result.status == "up_to_date"
 
 
