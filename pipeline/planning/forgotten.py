@@ -43,8 +43,8 @@ class Forgotten:
 
     @classmethod
     def of(cls, keys: Iterable[str]) -> "Forgotten":
-        """What keys name."""
-        return cls(tuple(sorted({_line(normalized(key)) for key in keys})))
+        """What keys name; one that begins with `./`, as `find .` gives it, names what it does without."""
+        return cls(tuple(sorted({_line(normalized(re.sub(r"^(\./+)+", "", key))) for key in keys})))
 
     @classmethod
     def read_keys(cls, uri: str) -> "Forgotten":

@@ -24,6 +24,8 @@ def test_keys_are_kept_as_digests_and_found():
     assert forgotten.find(pa.array(asked)).tolist() == [True, False, False, True, True]
     assert forgotten.rows_of("b.csv").tolist() == [7, 12]
     assert not len(forgotten.rows_of("a.csv"))
+    assert Forgotten.of([f"./{key}" for key in KEYS]) == forgotten
+    assert Forgotten.of([".hidden/a.jpg"]).find(pa.array(["hidden/a.jpg", ".hidden/a.jpg"])).tolist() == [False, True]
     assert Forgotten.of(KEYS[:2]) | Forgotten.of(KEYS[1:]) == forgotten
 
 
