@@ -233,8 +233,9 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
         return full
     if why := _why_anew(full.plan, request):
         return replace(full, anew=why)
-    frame = full.frame_id if request.keep_prepared else None
-    base = find_base(dataset, manifest, full.shape_id, frame, request.full, retries)
+    base = find_base(
+        dataset, manifest, full.shape_id, full.frame_id, request.keep_prepared, is_pure=request.full, retries=retries
+    )
     if isinstance(base, str):
         return replace(full, anew=base)
     if base.shapes:

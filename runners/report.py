@@ -291,7 +291,9 @@ def _print_reasons(console: Console, entry: Mapping[str, Any]) -> None:
         _print_examples(console, examples)
     duplicates = entry["duplicates"]
     if duplicates["groups"] and not duplicates["across_splits"]:  # else there is a warning
-        console.print(f"{duplicates['groups']} examples occur more than once: {in_words(duplicates['examples'][0])}, …")
+        is_one = duplicates["groups"] == 1
+        count = "1 example occurs" if is_one else f"{duplicates['groups']} examples occur"
+        console.print(f"{count} more than once: {in_words(duplicates['examples'][0])}{'' if is_one else ', …'}")
 
 
 def dataset_entry(dataset: str, generation: str | None = None) -> dict[str, Any]:

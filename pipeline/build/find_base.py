@@ -92,7 +92,13 @@ def has_quarantined(manifest: Manifest) -> bool:
 
 
 def find_base(
-    dataset: str, manifest: Manifest, shape: str, frame: str | None = None, is_pure: bool = False, retries: bool = False
+    dataset: str,
+    manifest: Manifest,
+    shape: str,
+    frame: str,
+    keeps_prepared: bool = False,
+    is_pure: bool = False,
+    retries: bool = False,
 ) -> Base | str:
     """What a run takes over from; or why there is nothing, in words.
 
@@ -100,7 +106,8 @@ def find_base(
       dataset: The dataset's URI.
       manifest: That of its current generation.
       shape: The run's shape id.
-      frame: Its frame id, where examples of another shape are good enough if that is the same; None: they are not.
+      frame: Its frame id; empty where it is not known.
+      keeps_prepared: Whether examples of another shape are good enough if the frame is the same.
       is_pure: Whether a base that has examples of another shape is not good enough.
       retries: Whether what the base has quarantined is to be tried again.
     """
@@ -112,13 +119,16 @@ def find_base(
     shapes = manifest.delta.shapes if manifest.delta else ()
     if is_pure and shapes:
         return f"generation {generation} has examples that an earlier `prepare` has made"
-    if manifest.identity.shape != shape and frame is None:
+    is_framed = bool(frame) and frame == manifest.identity.frame
+    if manifest.identity.shape != shape and not keeps_prepared:
+        if is_framed:
+            return "`prepare` changed; --keep-prepared takes over what it has made before, if that is good"
         return (
             "the source, `prepare`, splits, `statistics`, encodings, another option, columns or versions of packages "
             "changed"
         )
     if manifest.identity.shape != shape:
-        if frame != manifest.identity.frame or not frame:
+        if not is_framed:
             return (
                 "something else than `prepare` changed: the source, splits, `statistics`, encodings, another option, "
                 "what is stored (features, dtypes, shapes), or versions of packages"

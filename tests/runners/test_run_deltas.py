@@ -259,9 +259,11 @@ def test_features_that_changed_need_no_image(photos: Path, tmp_path: Path, read:
 
 
 def test_what_shapes_examples_is_said_where_all_is_prepared_anew(photos: Path, tmp_path: Path):
-    output = tmp_path / "out"
-    made(of_images(), photos, output)
-    anew = made(of_images(prepare=[keep(lambda example: example["age"] > 3, "young")]), photos, output, shape="f" * 64)
+    output, other = tmp_path / "out", of_images(prepare=[keep(lambda example: example["age"] > 3, "young")])
+    made(of_images(), photos, output, frame="a" * 64)
+    asked = request(other, photos, output, HASH, shape="f" * 64, frame="a" * 64)
+    assert plan(asked).anew.startswith("`prepare` changed; --keep-prepared takes over")
+    anew = made(other, photos, output, shape="f" * 64)
     assert anew.planned.reuse is None
     assert anew.result.anew.startswith("the source, `prepare`, splits")
     assert anew.made.manifest.delta is None
