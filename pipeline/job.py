@@ -251,7 +251,7 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
     is_fixed = request.full or recipe.shards is not None or recipe.shuffle != "unit"
     takeover = overlap.take_over(plan.cut, is_fixed, assembles=plan.table_schema is None)
     if takeover is None:
-        return replace(full, anew=_nothing_stored(base, is_fixed))
+        return replace(full, anew=_nothing_stored(base.generation, is_fixed, assembles=plan.table_schema is None))
     return _with_takeover(Reuse(base, overlap, takeover, full, retries))
 
 
@@ -274,11 +274,16 @@ def _why_anew(plan: Plan, request: RunRequest) -> str:
     return ""
 
 
-def _nothing_stored(base: Base, is_fixed: bool) -> str:
-    """Why nothing of a base can be taken over."""
+def _nothing_stored(generation: str, is_fixed: bool, assembles: bool) -> str:
+    """Why nothing of a base can be taken over, of which units are assembled, or stay as they are."""
+    if assembles:
+        return f"generation {generation} has none of these images as they are"
     if is_fixed:
-        return f"no unit of generation {base.generation} is one of the canonical layout, in which all is to be"
-    return f"generation {base.generation} has no unit that did not change"
+        return f"no unit of generation {generation} is one of the canonical layout, in which all is to be"
+    return (
+        f"no unit of generation {generation} can stay: rows of each are gone or changed, or shards would be too many "
+        "or too small"
+    )
 
 
 def _with_takeover(reuse: Reuse) -> PlannedRun:

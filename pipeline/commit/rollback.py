@@ -38,7 +38,7 @@ def roll_back(dataset: str, generation: str | None = None) -> tuple[Manifest, st
     if back := _forgotten(dataset, before.generation) - _forgotten(dataset, pointer.generation):
         raise RequestError(
             f"{dataset}: expected a generation without what is forgotten, found that {pointer.generation} was made "
-            f"before {len(back)} keys were given to --forget; to have an earlier recipe or input again, run it: the "
+            f"before --forget was given {len(back)} of its keys; to have an earlier recipe or input again, run it: the "
             "run forgets them"
         )
     root = files.join(dataset, pointer.generation)

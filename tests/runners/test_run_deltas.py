@@ -453,6 +453,19 @@ def correct_rows(root: Path) -> None:
     write(root, {"b.csv": rows(200, 500, seed=9)})
 
 
+@pytest.mark.parametrize(
+    ("fields", "why"),
+    [({}, "can stay: rows of each are gone or changed"), ({"shards": 1}, "is one of the canonical layout")],
+)
+def test_why_no_unit_of_a_table_stays_is_said(fields: dict[str, Any], why: str, tmp_path: Path):
+    source = write(tmp_path / "raw", {"a.csv": rows(0, 200)})
+    recipe, output = of_table(features=None, **fields), tmp_path / "out"
+    first = made(recipe, source, output).made
+    grow(source)
+    anew = plan(request(recipe, source, output, HASH)).anew
+    assert anew.startswith(f"no unit of generation {first.manifest.generation} {why}")
+
+
 @pytest.mark.parametrize("change", [grow, shrink, correct_rows], ids=lambda change: change.__name__)
 @pytest.mark.parametrize(
     "fields",
