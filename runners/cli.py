@@ -250,12 +250,12 @@ def run(
             load_recipe(recipe),
             _folder(source),
             _folder(output),
-            max_quarantined,
-            threads,
-            workers or 1,
-            timeout if isolate else None,
-            single_writer,
-            _drift_limits(
+            max_quarantined=max_quarantined,
+            threads=threads,
+            workers=workers or 1,
+            isolate=timeout if isolate else None,
+            single_writer=single_writer,
+            drift=_drift_limits(
                 fail_on_drift,
                 {
                     "new_values": max_new_values,
@@ -264,11 +264,11 @@ def run(
                     "shares": max_share_shift,
                 },
             ),
-            limit,
-            full,
-            NOTHING if forget is None else Forgotten.read_keys(forget),
-            retry,
-            keep_prepared,
+            limit=limit,
+            full=full,
+            forget=NOTHING if forget is None else Forgotten.read_keys(forget),
+            retry=retry,
+            keep_prepared=keep_prepared,
         )
         if dry_run:
             warnings = check_engine(engine, request)
