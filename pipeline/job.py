@@ -148,6 +148,7 @@ class Reuse:
       takeover: What of it is taken over.
       full: The run that would take over nothing.
       retries: Whether what the base has quarantined is tried again.
+      keeps_prepared: Whether the user expects that what an earlier `prepare` has made is taken over.
     """
 
     base: Base
@@ -155,6 +156,7 @@ class Reuse:
     takeover: Takeover
     full: PlannedRun
     retries: bool
+    keeps_prepared: bool
 
 
 def plan(request: RunRequest, hasher: PayloadHasher | None = None) -> PlannedRun:
@@ -238,8 +240,6 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
     )
     if isinstance(base, str):
         return replace(full, anew=base)
-    if base.shapes:
-        full = replace(full, warnings=[*full.warnings, _mixed(base)])
     plan = full.plan
     pieces, stored_pieces = Pieces.of(plan.units.kept(plan.inventory.versions)), Pieces.of(base.inputs)
     leaves_out_rows = plan.table_schema is not None and request.recipe.recipe.deduplicate
@@ -252,7 +252,7 @@ def _on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
     takeover = overlap.take_over(plan.cut, is_fixed, assembles=plan.table_schema is None)
     if takeover is None:
         return replace(full, anew=_nothing_stored(base.generation, is_fixed, assembles=plan.table_schema is None))
-    return _with_takeover(Reuse(base, overlap, takeover, full, retries))
+    return _with_takeover(Reuse(base, overlap, takeover, full, retries, request.keep_prepared))
 
 
 def _mixed(base: Base) -> str:
@@ -300,7 +300,8 @@ def _with_takeover(reuse: Reuse) -> PlannedRun:
     generation = full.content_id
     if not takeover.is_canonical or reuse.base.shapes or full.generation_id != full.content_id:
         generation = identity.delta_id(full.content_id, takeover.base, reuse.retries, reuse.base.shapes)
-    return replace(full, plan=plan, generation_id=generation, reuse=reuse)
+    warnings = [*full.warnings, *([_mixed(reuse.base)] if reuse.base.shapes else [])]
+    return replace(full, plan=plan, generation_id=generation, warnings=warnings, reuse=reuse)
 
 
 def _scans(plan: Plan, takeover: Takeover) -> PlannedUnits | None:
@@ -322,7 +323,7 @@ def settle(planned: PlannedRun, analysis: "Analysis") -> PlannedRun:
     takeover = reuse.overlap.take_over(plan.cut, is_fixed=True, assembles=plan.table_schema is None)
     if takeover is None:
         why = "an analyzer of tft's in `features` follows how examples are grouped"
-        if reuse.base.shapes:
+        if reuse.keeps_prepared:
             raise RequestError(_not_kept(why))
         return replace(reuse.full, anew=why)
     return _with_takeover(replace(reuse, takeover=takeover))

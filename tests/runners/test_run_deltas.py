@@ -21,7 +21,7 @@ from penstock.pipeline import Csv, Images, Parquet, Recipe, by_hash, folder, joi
 from penstock.pipeline.build.base import BaseGeneration
 from penstock.pipeline.commit.rollback import roll_back
 from penstock.pipeline.commit.verify import verify
-from penstock.pipeline.errors import DatasetError, PenstockError
+from penstock.pipeline.errors import DatasetError, PenstockError, RequestError
 from penstock.pipeline.formats.pointer import Pointer
 from penstock.pipeline.job import PlannedRun, plan, preview
 from penstock.pipeline.planning.delta import Takeover
@@ -464,6 +464,26 @@ def test_why_no_unit_of_a_table_stays_is_said(fields: dict[str, Any], why: str, 
     grow(source)
     anew = plan(request(recipe, source, output, HASH)).anew
     assert anew.startswith(f"no unit of generation {first.manifest.generation} {why}")
+
+
+def test_what_an_earlier_prepare_has_made_may_be_of_no_use(tmp_path: Path):
+    def grouped(inputs: Any) -> dict[str, Any]:
+        return {"x": tft.scale_to_z_score(inputs["x"])}
+
+    source = write(tmp_path / "raw", {"a.csv": rows(0, 400)})
+    recipe, output, frame = of_table(features=grouped), tmp_path / "out", "a" * 64
+    run(request(recipe, source, output, HASH, frame=frame))
+    mixed = run(request(recipe, source, output, HASH, shape="f" * 64, frame=frame, keep_prepared=True)).manifest
+    assert mixed.delta
+    assert mixed.delta.shapes
+    assert any("an earlier `prepare`" in warning for warning in mixed.warnings)
+    write(source, {"c.csv": rows(400, 800)})
+    with pytest.raises(RequestError, match=r"--keep-prepared: .*an analyzer of tft's"):
+        run(request(recipe, source, output, HASH, shape="f" * 64, frame=frame, keep_prepared=True))
+    result = run(request(recipe, source, output, HASH, shape="f" * 64, frame=frame))
+    assert result.anew.startswith("an analyzer of tft's")
+    assert result.manifest.delta is None
+    assert not any("an earlier `prepare`" in warning for warning in result.manifest.warnings)
 
 
 @pytest.mark.parametrize("change", [grow, shrink, correct_rows], ids=lambda change: change.__name__)
