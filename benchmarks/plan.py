@@ -27,6 +27,7 @@ from _report import Bar, Row, finish
 
 from penstock.pipeline import job
 from penstock.pipeline.formats.features import Feature
+from penstock.pipeline.planned_run import RunRequest
 from penstock.pipeline.planning import sample
 from penstock.pipeline.planning.recipe import load_recipe
 
@@ -80,7 +81,7 @@ def plan_here(recipe: str, folder: str) -> None:
     """Plans in this process; the few examples that a plan prepares are not there."""
     features = {"image": Feature("image", "uint8", (224, 224, 3), "jpeg")}
     made_up = sample.Sample(features, example_bytes=20_000.0, seconds=0.003)
-    request = job.RunRequest(load_recipe(recipe), folder, f"{folder}.out")
+    request = RunRequest(load_recipe(recipe), folder, f"{folder}.out")
     with mock.patch.object(sample, "take", return_value=made_up):
         planned = job.plan(request)
     if planned.plan.inventory.read != sum(unit.examples for unit in planned.plan.units.units) + sum(

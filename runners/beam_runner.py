@@ -35,7 +35,7 @@ from .options import refuse_options, unknown_options
 from .worker import PROGRAM, find_boot
 
 if TYPE_CHECKING:
-    from ..pipeline.job import PlannedRun, RunRequest
+    from ..pipeline.planned_run import PlannedRun, RunRequest
 
 _OURS = {"runner": "--runner"}
 _STATES = {

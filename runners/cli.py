@@ -228,7 +228,8 @@ def run(
     with _errors():
         process.expect_preparing()
         _quiet_libraries()
-        from ..pipeline.job import RunRequest, check_budget, plan, preview
+        from ..pipeline.job import check_budget, plan, preview
+        from ..pipeline.planned_run import RunRequest
         from ..pipeline.planning.forgotten import NOTHING, Forgotten
         from ..pipeline.planning.prices import Prices
         from ..pipeline.planning.recipe import load_recipe

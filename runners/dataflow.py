@@ -22,7 +22,7 @@ from .options import check_options, refuse_options
 from .pickled_paths import without_local_paths
 
 if TYPE_CHECKING:
-    from ..pipeline.job import PlannedRun, RunRequest
+    from ..pipeline.planned_run import PlannedRun, RunRequest
 
 MACHINE_TYPE = "n2-standard-4"
 BUNDLES = 2  # units that a process makes at a time, so that the cores are busy while one of them begins or is written

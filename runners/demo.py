@@ -80,7 +80,7 @@ def run_demo(folder: str | None, examples: int) -> None:
       RequestError: `folder` is not empty.
     """
     from ..pipeline.errors import RequestError
-    from ..pipeline.job import RunRequest
+    from ..pipeline.planned_run import RunRequest
     from ..pipeline.planning.recipe import load_recipe
     from .run import run
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from apache_beam.options.pipeline_options import PipelineOptions
     from apache_beam.runners.portability.fn_api_runner.fn_runner import FnApiRunner
 
-    from ..pipeline.job import PlannedRun, RunRequest
+    from ..pipeline.planned_run import PlannedRun, RunRequest
 
 _OURS = {"runner": "--runner", "direct_num_workers": "--workers", "direct_running_mode": "--workers"}
 

@@ -11,7 +11,7 @@ from ..pipeline.errors import RequestError
 if TYPE_CHECKING:
     import apache_beam as beam
 
-    from ..pipeline.job import PlannedRun, RunRequest
+    from ..pipeline.planned_run import PlannedRun, RunRequest
 
 BuildPipeline = Callable[["beam.Pipeline"], object]  # adds a pipeline's transforms
 CountStages = Callable[[], int]

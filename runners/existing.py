@@ -12,7 +12,8 @@ from ..pipeline.formats import croissant, paths
 from ..pipeline.formats.damage import all_files, find_damage
 from ..pipeline.formats.manifest import Manifest, stored_file
 from ..pipeline.formats.pointer import Pointer, publish
-from ..pipeline.job import PlannedRun, find_units
+from ..pipeline.job import find_units
+from ..pipeline.planned_run import PlannedRun
 from ..pipeline.storage import files
 from .follow import alone, remove_work
 from .reporter import MAKING, Reporter

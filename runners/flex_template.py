@@ -58,7 +58,7 @@ def launch(arguments: Sequence[str]) -> str:
       RequestError: a parameter is wrong; nothing was done.
       PenstockError: it failed.
     """
-    from ..pipeline.job import RunRequest
+    from ..pipeline.planned_run import RunRequest
     from . import terminal
     from .dataflow import make
     from .follow import Detached

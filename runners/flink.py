@@ -36,7 +36,7 @@ from .options import refuse_options, unknown_options
 from .worker import PROGRAM
 
 if TYPE_CHECKING:
-    from ..pipeline.job import PlannedRun, RunRequest
+    from ..pipeline.planned_run import PlannedRun, RunRequest
 
 _LOCAL = "[local]"
 _BATCH_VERSION = "1.20"  # the last with a batch engine, which sorts on disk what Flink 2 keeps on the heap

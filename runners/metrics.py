@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from ..pipeline.build.progress import Progress
 from ..pipeline.errors import INTERRUPTED, PenstockError, RequestError
-from ..pipeline.job import PlannedRun
+from ..pipeline.planned_run import PlannedRun
 from ..pipeline.storage import files
 from .follow import Detached
 from .job_record import JobRecord

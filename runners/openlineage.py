@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from ..pipeline.errors import RequestError
-from ..pipeline.job import PlannedRun, RunRequest
+from ..pipeline.planned_run import PlannedRun, RunRequest
 from .engine import Engine
 from .follow import Detached, Result
 from .job_record import JobRecord

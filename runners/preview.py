@@ -12,9 +12,9 @@ import numpy as np
 
 from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.printable import printable
-from ..pipeline.job import RunRequest
 from ..pipeline.load import open_dataset
 from ..pipeline.load.show import thumbnail
+from ..pipeline.planned_run import RunRequest
 from ..pipeline.planning.plan import make_plan
 from ..pipeline.planning.recipe import LoadedRecipe, Recipe, load_recipe
 from ..pipeline.prepare.images import ImagePreparer

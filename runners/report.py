@@ -16,7 +16,8 @@ from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.generations import load_generation
 from ..pipeline.formats.manifest import LIMIT, DeltaEntry, read_stored
 from ..pipeline.formats.printable import size_in_words
-from ..pipeline.job import PlannedRun, Preview, RunRequest
+from ..pipeline.job import Preview
+from ..pipeline.planned_run import PlannedRun, RunRequest
 from ..pipeline.planning.costs import Costs
 from ..pipeline.planning.plan import Plan
 from ..pipeline.planning.prices import Prices, price, total

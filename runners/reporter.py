@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 from ..pipeline.build.progress import Progress
 
 if TYPE_CHECKING:
-    from ..pipeline.job import PlannedRun
+    from ..pipeline.planned_run import PlannedRun
     from .job_record import JobRecord
 
 

@@ -1,7 +1,7 @@
 """What a run takes over from the generation before, in one line."""
 
 from ..pipeline.formats.manifest import DeltaEntry
-from ..pipeline.job import PlannedRun
+from ..pipeline.planned_run import PlannedRun
 
 
 def planned_in_words(planned: PlannedRun) -> str:

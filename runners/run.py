@@ -21,7 +21,8 @@ from ..pipeline.errors import DatasetError, PenstockError, RequestError
 from ..pipeline.formats import paths
 from ..pipeline.formats.manifest import Manifest
 from ..pipeline.formats.pointer import Pointer, expect_replaceable, mark_removing
-from ..pipeline.job import PlannedRun, RunRequest, analyze, begin, expect_writable, plan, prepare, settle
+from ..pipeline.job import analyze, begin, expect_writable, plan, prepare
+from ..pipeline.planned_run import PlannedRun, RunRequest, settle
 from ..pipeline.planning.own_modules import unsent_modules
 from ..pipeline.planning.recipe import LoadedRecipe
 from ..pipeline.prepare.shipping import shipped

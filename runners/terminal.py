@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ..pipeline.build.progress import Progress
 from ..pipeline.formats.printable import printable
-from ..pipeline.job import PlannedRun
+from ..pipeline.planned_run import PlannedRun
 from .job_record import JobRecord
 from .process import spoken_if_possible
 from .reporter import MAKING, Interrupt, Reporter, Silent

@@ -118,7 +118,7 @@ def request(
     **options: Any,
 ) -> Any:
     """A request for `run` or `plan`; `shape` and `graph` are its hashes where only one of them is to be another."""
-    from penstock.pipeline.job import RunRequest
+    from penstock.pipeline.planned_run import RunRequest
     from penstock.pipeline.planning.recipe import LoadedRecipe
 
     hash = hash or f"{next(_NUMBERS):064x}"
@@ -128,7 +128,8 @@ def request(
 
 def prepare_job(asked: Any, planned: Any) -> Any:
     """The job of a planned run, as `run` gives it to an engine."""
-    from penstock.pipeline.job import analyze, prepare, settle
+    from penstock.pipeline.job import analyze, prepare
+    from penstock.pipeline.planned_run import settle
 
     analysis = analyze(asked, planned)
     return prepare(asked, settle(planned, analysis), analysis)

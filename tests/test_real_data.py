@@ -22,7 +22,7 @@ from penstock.transforms import image
 
 
 def run_example(name: str, source: Path, output: Path) -> Committed:
-    from penstock.pipeline.job import RunRequest
+    from penstock.pipeline.planned_run import RunRequest
     from penstock.runners.run import run
 
     loaded = load_recipe(str(REPOSITORY / "examples" / f"{name}.py"))

@@ -14,7 +14,7 @@ from stores import canaries, servers
 from stores.data import raw_data, upload
 from stores.servers import Store
 
-from penstock.pipeline.job import RunRequest
+from penstock.pipeline.planned_run import RunRequest
 from penstock.pipeline.planning.recipe import load_recipe
 from penstock.runners.run import run
 

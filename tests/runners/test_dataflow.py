@@ -16,7 +16,8 @@ from dataflow_stub import BUCKET, DataflowStub, pickled
 from helpers import REPOSITORY, prepare_job, request
 
 from penstock.pipeline import Csv, Images, PenstockError, Recipe, RequestError
-from penstock.pipeline.job import RunRequest, plan
+from penstock.pipeline.job import plan
+from penstock.pipeline.planned_run import RunRequest
 from penstock.pipeline.planning.recipe import LoadedRecipe, load_recipe
 from penstock.pipeline.storage import files
 from penstock.runners.dataflow import DataflowEngine, WrittenTemplate, check_memory, element_minutes

@@ -18,7 +18,7 @@ from penstock.pipeline.build.progress import Progress, ProgressReader, ProgressW
 from penstock.pipeline.commit.prune import remove_unused
 from penstock.pipeline.formats import paths
 from penstock.pipeline.formats.manifest import Manifest
-from penstock.pipeline.job import RunRequest
+from penstock.pipeline.planned_run import RunRequest
 from penstock.pipeline.storage import files
 from penstock.pipeline.storage.leases import leased_folder
 from penstock.runners import engine as engines

@@ -16,7 +16,7 @@ from runners.elsewhere import Elsewhere
 from runners.openlineage_schema import faults
 
 from penstock.pipeline import Images, OverBudgetError, PenstockError, Recipe, RequestError
-from penstock.pipeline.job import RunRequest
+from penstock.pipeline.planned_run import RunRequest
 from penstock.runners import engine as engines
 from penstock.runners import job_record, openlineage
 from penstock.runners.follow import Detached, Result, attach

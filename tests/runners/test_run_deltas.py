@@ -23,7 +23,8 @@ from penstock.pipeline.commit.rollback import roll_back
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.errors import DatasetError, PenstockError, RequestError
 from penstock.pipeline.formats.pointer import Pointer
-from penstock.pipeline.job import PlannedRun, plan, preview
+from penstock.pipeline.job import plan, preview
+from penstock.pipeline.planned_run import PlannedRun
 from penstock.pipeline.planning.delta import Takeover
 from penstock.pipeline.prepare import images as prepared_images
 from penstock.pipeline.prepare.tables import TablePreparer

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from helpers import draw
 
-from penstock.pipeline.job import RunRequest, plan
+from penstock.pipeline.job import plan
+from penstock.pipeline.planned_run import RunRequest
 from penstock.pipeline.planning.recipe import load_recipe
 from penstock.pipeline.prepare import payloads
 from penstock.runners.run import run

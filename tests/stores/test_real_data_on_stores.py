@@ -11,7 +11,7 @@ from stores.servers import Store
 from penstock.pipeline import open_dataset
 from penstock.pipeline.commit.verify import verify
 from penstock.pipeline.formats.manifest import Manifest
-from penstock.pipeline.job import RunRequest
+from penstock.pipeline.planned_run import RunRequest
 from penstock.pipeline.planning.recipe import load_recipe
 from penstock.runners.run import run
 
