@@ -7,6 +7,7 @@ ever given, `units/forgotten.txt`, so that later runs forget them too. A line th
 of the shorter names that lists and warnings use for it; of a row those of its key and of its file, and its number.
 """
 
+import contextlib
 import hashlib
 import re
 from collections.abc import Iterable, Sequence
@@ -159,17 +160,23 @@ def read_forgotten(dataset: str) -> Forgotten:
     """
     forgotten = Forgotten()
     try:
-        for name in files.list_names(dataset) if files.exists(dataset) else ():
+        for name in filter(paths.is_generation, _names_in(dataset)):
             uri = files.join(dataset, name, paths.FORGOTTEN)
-            if (
-                paths.is_generation(name)
-                and files.exists(uri)
-                and files.exists(files.join(dataset, name, paths.MANIFEST))
-            ):
-                forgotten |= Forgotten.decode(files.read_bytes(uri), uri)
+            with contextlib.suppress(FileNotFoundError):  # most have none: asking first would be a request more
+                content = files.read_bytes(uri)
+                if files.exists(files.join(dataset, name, paths.MANIFEST)):
+                    forgotten |= Forgotten.decode(content, uri)
     except OSError as error:
         raise DatasetError(f"{dataset}: expected to read what was forgotten, found: {error}; run again") from error
     return forgotten
+
+
+def _names_in(folder: str) -> list[str]:
+    """The names of what lies in a folder; none where it is not there."""
+    try:
+        return files.list_names(folder)
+    except FileNotFoundError:
+        return []
 
 
 def _line(key: str) -> str:

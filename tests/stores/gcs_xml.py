@@ -1,8 +1,8 @@
 """GCS's XML API in front of an emulator that has only the JSON API: `gcs_xml.py PORT UPSTREAM [KEY.pem]`.
 
 obstore reads and writes by the XML API. Objects are listed, read, created and replaced under a generation's condition,
-written in parts, and deleted; whatever else is asked gets a 501. With a public key every request must bear a JSON web
-token that the key's owner signed.
+written in parts, copied, and deleted; whatever else is asked gets a 501. With a public key every request must bear a
+JSON web token that the key's owner signed.
 """
 
 import base64
@@ -170,6 +170,19 @@ def read(bucket: Bucket, name: str, key: str, asked: Mapping[str, str], head: bo
     return Reply(206, {**headers, "Content-Range": f"bytes {begin}-{end - 1}/{size}"}, body[begin:end])
 
 
+def copy(bucket: Bucket, name: str, key: str, source: str, condition: str | None) -> Reply:
+    """Copies an object that a header names: its bucket, a slash and its key, percent-encoded."""
+    source_bucket, _, source_key = urllib.parse.unquote(source).lstrip("/").partition("/")
+    found = read(bucket, source_bucket, source_key, {}, head=False)
+    if found.status != 200:
+        return found
+    stored = put(bucket, name, key, found.body, condition)
+    if stored.status != 200:
+        return stored
+    text = f"<?xml version='1.0'?><CopyObjectResult><ETag>{escape(stored.headers['ETag'])}</ETag></CopyObjectResult>"
+    return Reply(200, {**stored.headers, "Content-Type": "application/xml"}, text.encode())
+
+
 def list_objects(bucket: Bucket, name: str, query: Mapping[str, str]) -> Reply:
     """The second version of listing: a page of keys and of prefixes."""
     asked: dict[str, Any] = {"maxResults": query.get("max-keys", "1000")}
@@ -261,8 +274,8 @@ class Handler(BaseHTTPRequestHandler):
     def choose(self, name: str, key: str, query: Mapping[str, str], body: bytes) -> Reply:
         """Which operation of the XML API a request is."""
         condition = self.headers.get("x-goog-if-generation-match")
-        if self.headers.get("x-goog-copy-source"):
-            return error(501, message="no copies")
+        if source := self.headers.get("x-goog-copy-source"):
+            return copy(self.bucket, name, key, source, condition)
         match self.command, bool(key):
             case "GET", False if query.get("list-type") == "2":
                 return list_objects(self.bucket, name, query)
