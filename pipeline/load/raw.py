@@ -4,8 +4,8 @@ Often records of one length have their values at the same places: where keys and
 together. So a record's pixels are read to where they belong if it is like an earlier record of its length, and all else
 into a small buffer; there stands, around the other values, what frames all of them, and tells whether it is. If it is
 not, the record is put together and decoded; where that happens more often than not, no more guesses are made.
-Measured on 224x224x3 pixels, shuffled, in the page cache: 32 us of one core an image, of which the copy takes 13 (the
-kernel's 33), the checksum 6 and this code 9.
+Measured on 224x224x3 pixels, shuffled: 42 us of one core an image, of which the kernel's copy takes 25, the checksum 7
+and this code 7; through `example_reader` and `Decoder` 75.
 """
 
 import sys

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import groupby
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -23,7 +22,6 @@ from ..storage import files
 from .block_cache import BlockCache, Demand
 from .locks import ProcessLock
 from .open_files import OpenFiles
-from .page_cache import MappedFile, map_file
 
 Bytes: TypeAlias = npt.NDArray[np.uint8]
 Integers: TypeAlias = npt.NDArray[np.int64]
@@ -138,13 +136,7 @@ class LocalFile:
     def ranges(self, bounds: Bounds) -> Iterator[bytes]:
         return in_time(lambda each: os.pread(self._descriptor, each[1] - each[0], each[0]), bounds)
 
-    @cached_property
-    def _mapped(self) -> MappedFile | None:
-        return map_file(self._descriptor)
-
     def fill(self, start: int, parts: Sequence[Bytes]) -> None:
-        if self._mapped and self._mapped.fill(start, parts):
-            return
         read = os.preadv(self._descriptor, parts, start)  # type: ignore[arg-type]
         for part in parts if read < sum(map(len, parts)) else ():
             part[read:] = 0  # whatever was in this memory
