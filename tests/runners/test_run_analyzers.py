@@ -13,7 +13,7 @@ from helpers import contents, penstock, request, write
 
 from penstock.pipeline import Csv, OverBudgetError, PenstockError, Recipe, by_column
 from penstock.pipeline.formats.manifest import Manifest
-from penstock.pipeline.formats.paths import INPUTS
+from penstock.pipeline.formats.paths import CROISSANT, INPUTS
 from penstock.pipeline.storage import files
 from penstock.runners.run import run
 from penstock.transforms import numeric
@@ -96,7 +96,8 @@ def test_a_store_without_a_shared_folder_gives_what_a_disk_does(tmp_path: Path):
     for info in files.list_folder(output):
         write(there, {info.uri[len(output) + 1 :]: files.read_bytes(info.uri)})
     kept, kept_locally = results(there), results(tmp_path / "local")
-    assert kept.pop(INPUTS) != kept_locally.pop(INPUTS)  # the store tells ETags, the disk times of change
+    for path in (INPUTS, CROISSANT):  # of ETags and of times of change; the generation's id
+        assert kept.pop(path) != kept_locally.pop(path)
     assert kept == kept_locally
     assert not any("_work" in path for path in contents(there))
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from apache_beam.internal import pickler
-from helpers import draw, request
+from helpers import draw, prepare_job, request
 
 from penstock.pipeline import Images, Recipe
 from penstock.pipeline.commit.stage import Commit
-from penstock.pipeline.job import plan, prepare
+from penstock.pipeline.job import plan
 from penstock.transforms import image
 
 
@@ -23,7 +23,7 @@ def test_a_worker_that_does_not_commit_needs_no_tensorflow(tmp_path: Path) -> No
         splits={"train": 1.0},
     )
     asked = request(recipe, tmp_path / "images", tmp_path / "out")
-    stage = pickler.dumps(Commit(prepare(asked, plan(asked)).commit))
+    stage = pickler.dumps(Commit(prepare_job(asked, plan(asked)).commit))
     program = (
         "import sys; from apache_beam.internal import pickler;"
         "stage = pickler.loads(sys.stdin.buffer.read());"
