@@ -10,6 +10,9 @@ from pathlib import Path
 
 from ..prepare.shipping import OwnModules
 
+# Top-level names that lead elsewhere, whatever lies in a recipe's folder: a clone of Penstock beside it has its name.
+_ELSEWHERE = sys.stdlib_module_names | {__name__.partition(".")[0]}
+
 
 def own_modules(recipe: Path, folders: Mapping[Path, Mapping[str, bytes]]) -> OwnModules:
     """Those of a recipe's own modules that an import in this process leads to, for other processes to import them.
@@ -59,7 +62,7 @@ def unsent_modules(recipe: Path, own: OwnModules) -> dict[str, str]:
     sent = {name.partition(".")[0] for name in own.sources}
     installed = [Path(sysconfig.get_path(name)).resolve() for name in ("purelib", "platlib", "stdlib", "platstdlib")]
     unsent = {}
-    for name in sorted(names - sent - sys.stdlib_module_names - {__name__.partition(".")[0]}):
+    for name in sorted(names - sent - _ELSEWHERE):
         place = getattr(sys.modules.get(name), "__file__", None)
         if place and not any(Path(place).resolve().is_relative_to(folder) for folder in installed):
             unsent[name] = place
@@ -80,8 +83,8 @@ def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:
 
     Args:
       recipe: The recipe's file.
-      folder: Where its own modules are, packages among them; not what lies outside, nor a file that is named like a
-        module of the standard library.
+      folder: Where its own modules are, packages among them; not what lies outside, nor what is named like Penstock
+        or a module of the standard library.
 
     Returns:
       The modules' paths in the folder to their bytes, sorted by path, without the recipe's own.
@@ -104,11 +107,11 @@ def _imported_files(path: Path, source: bytes, folder: Path) -> Iterator[Path]:
     for node in _nodes(source):
         if isinstance(node, ast.Import):
             for alias in node.names:
-                if alias.name.partition(".")[0] not in sys.stdlib_module_names:
+                if alias.name.partition(".")[0] not in _ELSEWHERE:
                     yield from _files(folder, alias.name.split("."), folder)
         elif isinstance(node, ast.ImportFrom):
             names = node.module.split(".") if node.module else []
-            if not node.level and names[0] in sys.stdlib_module_names:
+            if not node.level and names[0] in _ELSEWHERE:
                 continue
             start = path.parents[node.level - 1] if node.level and node.level <= len(path.parents) else folder
             for alias in node.names:

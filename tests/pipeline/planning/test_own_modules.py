@@ -18,6 +18,8 @@ FILES = {
     "parts/unused.py": "",
     "unused.py": "",
     "random.py": "",
+    "penstock/__init__.py": "",
+    "penstock/pipeline/__init__.py": "",
     "../outside.py": "",
 }
 
