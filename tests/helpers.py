@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -334,6 +335,14 @@ class Made:
     def apply(self, split: str = "train") -> dict[str, np.ndarray]:
         """The transform graph's outputs on all stored examples."""
         return apply_graph(str(self.generation / "transform_graph"), self.records(split))
+
+    def keyed(self) -> Counter[tuple[str, ...]]:
+        """Key, content hash, label and split of every example."""
+        rows: Counter[tuple[str, ...]] = Counter()
+        for path in (self.generation / "units").glob("[0-9]*.arrow"):
+            for row in pa.ipc.open_file(path.read_bytes()).read_all().to_pylist():
+                rows[row["key"], row["content_hash"].hex(), str(row["label"]), row["split"]] += 1
+        return rows
 
     def assets(self) -> dict[str, list[bytes]]:
         """The vocabularies by name."""

@@ -74,8 +74,11 @@ class Assembler:
                 yield chunk
         yield from self._preparer.summarize_rows(split, rows)
         if split == self._preparer.statistics.split:
-            for source in dict.fromkeys(source for source in sources if source):
-                keys = [reference.key for reference, each in zip(references, sources, strict=True) if each is source]
+            keys_of: dict[StoredImages, list[str]] = {}
+            for reference, source in zip(references, sources, strict=True):
+                if source:
+                    keys_of.setdefault(source, []).append(reference.key)
+            for source, keys in keys_of.items():
                 yield Chunk(summaries=source.histograms(source.written(keys), self._pool))
 
     def restate(self, number: int, splits: Collection[str], reducer: "UnitReducer | None") -> Restatement:

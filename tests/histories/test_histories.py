@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from helpers import Made, request
 from histories.worlds import WORLDS, World
@@ -40,15 +39,6 @@ def made(world: World, output: Path, **options: Any) -> Any:
     return run(request(world.recipe(), world.root, output, graph, _SHAPE, graph, **options))
 
 
-def keyed(dataset: Made) -> Counter[tuple[str, ...]]:
-    """Key, content hash, label and split of every example."""
-    rows: Counter[tuple[str, ...]] = Counter()
-    for path in (dataset.generation / "units").glob("[0-9]*.arrow"):
-        for row in pa.ipc.open_file(path.read_bytes()).read_all().to_pylist():
-            rows[row["key"], row["content_hash"].hex(), str(row["label"]), row["split"]] += 1
-    return rows
-
-
 def described(dataset: Made) -> dict[str, Any]:
     """All that does not depend on the layout."""
     manifest = dataset.manifest
@@ -65,7 +55,7 @@ def described(dataset: Made) -> dict[str, Any]:
         "duplicates": duplicates and (duplicates.groups, duplicates.across_splits, duplicates.contradicting),
         "features": manifest.features,
         "outputs": manifest.transform_graph.outputs,
-        "examples": keyed(dataset),
+        "examples": dataset.keyed(),
         "records": {name: sorted(dataset.records(name)) for name in manifest.splits},
     }
 

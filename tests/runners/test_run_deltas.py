@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -79,15 +78,6 @@ def made(recipe: Recipe, source: Path, output: Path, hash: str = HASH, **options
     return SimpleNamespace(made=Made(output, result.manifest), result=result, planned=planned)
 
 
-def keyed(dataset: Made) -> Counter[tuple[str, ...]]:
-    """Key, content hash, label and split of every example."""
-    rows: Counter[tuple[str, ...]] = Counter()
-    for path in (dataset.generation / "units").glob("[0-9]*.arrow"):
-        for row in pa.ipc.open_file(path.read_bytes()).read_all().to_pylist():
-            rows[row["key"], row["content_hash"].hex(), str(row["label"]), row["split"]] += 1
-    return rows
-
-
 def assets(dataset: Made) -> dict[str, list[bytes]]:
     """The vocabularies, if there are any."""
     has_some = (dataset.generation / "transform_graph/transform_fn/assets").is_dir()
@@ -107,7 +97,7 @@ def expect_as_full(delta: Made, recipe: Recipe, source: Path, tmp_path: Path, ha
     assert counts[0] == counts[1]
     assert delta.manifest.quarantined == full.manifest.quarantined
     assert delta.manifest.splits.keys() == full.manifest.splits.keys()
-    assert keyed(delta) == keyed(full)
+    assert delta.keyed() == full.keyed()
     for split in full.manifest.splits:
         records = sorted(full.records(split))
         assert sorted(delta.records(split)) == records
@@ -520,7 +510,7 @@ def expect_table_as_full(delta: Made, recipe: Recipe, source: Path, tmp_path: Pa
     full = made(recipe, source, tmp_path / "full").made
     for name in ("statistics/statistics.json", "statistics/values.arrow"):
         assert (delta.generation / name).read_bytes() == (full.generation / name).read_bytes(), name
-    assert keyed(delta) == keyed(full)
+    assert delta.keyed() == full.keyed()
 
 
 def test_only_new_ranges_of_a_table_are_read(tmp_path: Path, read: list[str]):
