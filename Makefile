@@ -90,7 +90,7 @@ test-browser: $(READY) $(BROWSER_READY) ## Look at the page of `penstock report`
 test-fuzz: $(READY) ## Read 10,000 damaged files of every format (PENSTOCK_FUZZ=500: fewer; a failure says how to repeat it)
 	@$(PYTEST) --dist load -m fuzz tests/fuzz $(ARGS)
 
-test-histories: $(READY) ## Change raw datasets at random, 200 histories (PENSTOCK_HISTORIES=20: fewer; a failure says how to repeat it)
+test-histories: $(READY) ## Change raw datasets at random, 200 histories (PENSTOCK_HISTORIES=20: fewer; 20:30: these; a failure says how to repeat it)
 	@PENSTOCK_HISTORIES=$${PENSTOCK_HISTORIES:-200} $(PYTEST) --dist load tests/histories $(ARGS)
 
 test-all: test test-slow test-data test-extras test-stores test-engines test-browser ## Run all the tests

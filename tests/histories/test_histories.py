@@ -1,7 +1,7 @@
 """Random histories of raw datasets: a run that takes over what did not change comes to what a full run comes to.
 
-`make test-slow` runs a few, `make test-histories` PENSTOCK_HISTORIES of them, 200 where that is not set. A failure
-names its number: `PENSTOCK_HISTORY=17 make test-histories` does that one again, alone.
+`make test-slow` runs a few, `make test-histories` PENSTOCK_HISTORIES of them, 200 where that is not set; 20:30 are those
+from 20 to 29. A failure names its number: `PENSTOCK_HISTORY=17 make test-histories` does that one again, alone.
 """
 
 import os
@@ -28,8 +28,10 @@ _SHAPE = "5" * 64
 
 def _numbers() -> range:
     """The histories' numbers, as the environment chooses them."""
-    chosen = os.environ.get("PENSTOCK_HISTORY")
-    return range(int(chosen), int(chosen) + 1) if chosen else range(int(os.environ.get("PENSTOCK_HISTORIES", "6")))
+    if chosen := os.environ.get("PENSTOCK_HISTORY"):
+        return range(int(chosen), int(chosen) + 1)
+    begin, _, end = os.environ.get("PENSTOCK_HISTORIES", "6").rpartition(":")
+    return range(int(begin or 0), int(end))
 
 
 def made(world: World, output: Path, **options: Any) -> Any:
