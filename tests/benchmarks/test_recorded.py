@@ -1,7 +1,6 @@
 """Figures that docs quote are those of benchmarks/results, and a changed digit is told."""
 
 import argparse
-import importlib
 import json
 import shutil
 import sys
@@ -12,15 +11,6 @@ import pytest
 from helpers import REPOSITORY
 
 MOMENT, LATER = "2026-11-26 10:00:00", "2026-11-26 11:00:00"
-
-
-@pytest.fixture
-def modules(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Imports a module of `benchmarks`, which is no package."""
-    monkeypatch.syspath_prepend(REPOSITORY / "benchmarks")
-    for name in ("docs", "_measure", "_options", "_report"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Random histories of raw datasets: a run that takes over what did not change comes to what a full run comes to.
 
-`make test-slow` runs a few, `make test-histories` PENSTOCK_HISTORIES of them, 200 where that is not set; 20:30 are those
-from 20 to 29. A failure names its number: `PENSTOCK_HISTORY=17 make test-histories` does that one again, alone.
+`make test-slow` runs a few, `make test-histories` PENSTOCK_HISTORIES of them, 200 where that is not set; "20:30" are
+those from 20 to 29. A failure names its number: `PENSTOCK_HISTORY=17 make test-histories` does that one again, alone.
 """
 
 import os
