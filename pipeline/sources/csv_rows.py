@@ -262,12 +262,12 @@ def _doubted(data: bytes, schema: pa.Schema, form: Format) -> pa.Schema:
 
 def _zeros(data: bytes, form: Format) -> tuple[bool, bool]:
     """Whether any field may begin with a zero before another digit, where that matters; and any with 0x."""
-    hexadecimal = b"0x" in data or b"0X" in data
+    array = np.frombuffer(data, np.uint8)
+    is_zero, after = array[:-1] == ord("0"), array[1:]
+    hexadecimal = bool((is_zero & ((after | np.uint8(0x20)) == ord("x"))).any())  # a search for two bytes takes longer
     if not form.inferred:
         return False, hexadecimal
-    array = np.frombuffer(data, np.uint8)
-    digits = array[1:] - np.uint8(ord("0")) <= 9  # other bytes wrap around
-    zeros = np.flatnonzero((array[:-1] == ord("0")) & digits)
+    zeros = np.flatnonzero(is_zero & (after - np.uint8(ord("0")) <= 9))  # other bytes wrap around
     zeros = zeros - ((array[zeros - 1] == ord("-")) & (zeros > 0))
     marks = [form.dialect.delimiter, form.dialect.quote or 0, *b"\r\n \t"]
     return bool(((zeros == 0) | np.isin(array[zeros - 1], marks)).any()), hexadecimal
