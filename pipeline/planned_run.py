@@ -10,7 +10,7 @@ import numpy as np
 from .build.find_base import Base, find_base, has_quarantined, is_complete
 from .commit.drift import DriftLimits
 from .cores import cores
-from .errors import DatasetError, RequestError
+from .errors import DatasetError
 from .formats.damage import find_damage
 from .formats.manifest import Manifest
 from .formats.pointer import Pointer
@@ -162,12 +162,13 @@ def on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
     if leaves_out_rows and stored_pieces.sizes.sum() > text_ranges.READ_WHOLE:  # its ranges do not say which
         return replace(full, anew=f"deduplicate=True: workers compared the rows of generation {base.generation}")
     retried = base.retried() if retries else np.zeros(len(stored_pieces), bool)
-    overlap = Overlap.between(plan.units, pieces, base.generation, stored_pieces, base.read, retried)
+    overlap = Overlap.between(plan.units, pieces, base.generation, stored_pieces, base.read(), retried)
     recipe = request.recipe.recipe
     is_fixed = request.full or recipe.shards is not None or recipe.shuffle != "unit"
-    takeover = overlap.take_over(plan.cut, is_fixed, assembles=plan.table_schema is None)
+    takeover = overlap.take_over(plan.cut, is_fixed)
     if takeover is None:
-        return replace(full, anew=_nothing_stored(base.generation, is_fixed, assembles=plan.table_schema is None))
+        what = "of these images" if plan.table_schema is None else "of the files of this table"
+        return replace(full, anew=f"generation {base.generation} has none {what} as they are")
     return _with_takeover(Reuse(base, overlap, takeover, full, retries, request.keep_prepared))
 
 
@@ -177,12 +178,8 @@ def settle(planned: PlannedRun, analysis: "Analysis") -> PlannedRun:
     if reuse is None or reuse.takeover.is_canonical or analysis.is_order_free:
         return planned
     plan = reuse.full.plan
-    takeover = reuse.overlap.take_over(plan.cut, is_fixed=True, assembles=plan.table_schema is None)
-    if takeover is None:
-        why = "an analyzer of tft's in `features` follows how examples are grouped"
-        if reuse.keeps_prepared:
-            raise RequestError(not_kept(why))
-        return replace(reuse.full, anew=why)
+    takeover = reuse.overlap.take_over(plan.cut, is_fixed=True)
+    assert takeover  # what is stored does not depend on the layout
     return _with_takeover(replace(reuse, takeover=takeover))
 
 
@@ -213,18 +210,6 @@ def _why_anew(plan: Plan, request: RunRequest) -> str:
     return ""
 
 
-def _nothing_stored(generation: str, is_fixed: bool, assembles: bool) -> str:
-    """Why nothing of a base can be taken over, of which units are assembled, or stay as they are."""
-    if assembles:
-        return f"generation {generation} has none of these images as they are"
-    if is_fixed:
-        return f"no unit of generation {generation} is one of the canonical layout, in which all is to be"
-    return (
-        f"no unit of generation {generation} can stay: rows of each are gone or changed, or shards would be too many "
-        "or too small"
-    )
-
-
 def _with_takeover(reuse: Reuse) -> PlannedRun:
     """A run that takes over from a base."""
     full, takeover = reuse.full, reuse.takeover
@@ -247,7 +232,6 @@ def _scans(plan: Plan, takeover: Takeover) -> PlannedUnits | None:
     """The scans of the files of which rows are prepared; None: there are none."""
     if plan.scans is None:
         return None
-    units = takeover.units
-    keys = {piece.key for unit in units.units if unit.base is None for piece in units.read(unit.index)[1]}
+    keys = takeover.units.prepared_keys()
     scans = cut_scans(each for _, group in plan.scans for each in group if each.key in keys)
     return of_ranges(scans) if scans else None

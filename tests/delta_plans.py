@@ -1,5 +1,6 @@
 """Jobs whose units take over, or are put together from, what an earlier generation has stored: plans made by hand."""
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from helpers import prepare_job, request
 from penstock.pipeline import job
 from penstock.pipeline.build.base import BaseGeneration
 from penstock.pipeline.build.journal import FinishedUnits
-from penstock.pipeline.planning.plan_file import BASE, PlannedUnits, Unit
+from penstock.pipeline.formats import paths
+from penstock.pipeline.planning.plan_file import BASE, BASE_PLACE, PlannedUnits, Unit, read_inputs
 from penstock.pipeline.storage import files
 
 Planned = tuple[Unit, pa.RecordBatch]
@@ -25,10 +27,34 @@ def planned_batches(units: PlannedUnits, folder: Path) -> list[Planned]:
         return [(unit, reader.get_batch(unit.index)) for unit in units.units]
 
 
-def with_bases(planned: Planned, bases: list[int | None]) -> Planned:
-    """A unit of which some references or ranges are stored in units of a base."""
+def with_bases(planned: Planned, bases: list[tuple[int, int] | None]) -> Planned:
+    """A unit of which some references or ranges are stored in units of a base, at some places there."""
     unit, batch = planned
-    return unit, batch.append_column(BASE, pa.array(bases, pa.int32()))
+    for at, name in enumerate((BASE, BASE_PLACE)):
+        batch = batch.append_column(name, pa.array([each and each[at] for each in bases], pa.int32()))
+    return unit, batch
+
+
+def unchanged(base: Path) -> Callable[[list[Planned]], list[Planned]]:
+    """Says of every reference or range of a plan where a base has what became of it, unless it has changed."""
+
+    def identity(unit: Unit, row: dict[str, Any]) -> str:
+        known = {name: value for name, value in row.items() if name not in ("uri", "mask", "root", "number", "version")}
+        return json.dumps([list(unit.shards), known], sort_keys=True, default=str)
+
+    stored = {
+        identity(unit, row): (unit.index, place)
+        for unit, batch in read_inputs(str(base / paths.INPUTS))
+        for place, row in enumerate(batch.to_pylist())
+    }
+
+    def arrange(planned: list[Planned]) -> list[Planned]:
+        return [
+            with_bases((unit, batch), [stored.get(identity(unit, row)) for row in batch.to_pylist()])
+            for unit, batch in planned
+        ]
+
+    return arrange
 
 
 def begin_delta(
@@ -55,5 +81,5 @@ def begin_delta(
 
 def written(root: str) -> dict[str, bytes]:
     """The files of a generation, without its plan and what only a run needs."""
-    paths = {info.uri[len(root) + 1 :]: info.uri for info in files.list_folder(root)}
-    return {path: files.read_bytes(uri) for path, uri in paths.items() if not path.startswith("_work/")}
+    uris = {info.uri[len(root) + 1 :]: info.uri for info in files.list_folder(root)}
+    return {path: files.read_bytes(uri) for path, uri in uris.items() if not path.startswith("_work/")}

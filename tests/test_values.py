@@ -97,7 +97,10 @@ def observe(recipe: Recipe, root: Path) -> Seen:
         for chunk in worker.chunks(list(unit.shards), pieces):
             seen.quarantined |= {example.key: example for example in chunk.quarantined}
             seen.filtered |= {example.key: example.reason for example in chunk.filtered_examples}
-            notes.append(SimpleNamespace(notes=chunk.notes))
+            notes += [SimpleNamespace(notes=each.notes) for each in (chunk, *chunk.ranges)]
+            for totals in chunk.ranges:
+                for name, counts in totals.labels.items():
+                    labels.setdefault(name, Counter()).update(counts)
             for name, split in chunk.splits.items():
                 written[name] += len(split.examples)
                 labels.setdefault(name, Counter()).update(split.labels or {})

@@ -1,24 +1,32 @@
-"""Puts units of images together from what a base has stored, and from what is prepared."""
+"""Puts units together from what a base has stored, and from what is prepared."""
 
 import itertools
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, Any
 
+from ..planning.plan_file import StoredPlace, UnitInputs
 from ..prepare.chunk import Chunk
 from ..prepare.images import ImagePreparer, ImageWorker
+from ..prepare.preparer import Worker
+from ..prepare.tables import TablePreparer
 from ..sources.listing import Reference
 from .base import BaseGeneration
-from .restatement import Restatement, images_notes, restate_images
+from .restatement import Restatement, images_notes, restate_images, restate_rows
 from .stored_images import StoredImages
+from .stored_ranges import StoredRanges
 
 if TYPE_CHECKING:
     from ..analysis.phases import UnitReducer
 
 
-class Assembler:
-    """Gives units of images that are, in part, stored in a base."""
+class ImageAssembler:
+    """Gives units of images that are, in part, stored in a base.
+
+    Attributes:
+      base: The base.
+    """
 
     def __init__(self, base: BaseGeneration, preparer: ImagePreparer, threads: int) -> None:
         """Reads nothing.
@@ -28,7 +36,7 @@ class Assembler:
           preparer: How images are prepared, and those of the base were.
           threads: How many images are decoded at a time, where stored pixels must be counted.
         """
-        self._base = base
+        self.base = base
         self._preparer = preparer
         self._pool = ThreadPoolExecutor(threads, "count")
         self._stored: dict[int, StoredImages] = {}  # of the last unit: those of the next one are many of them
@@ -38,27 +46,21 @@ class Assembler:
         self._open((), "")
         self._pool.shutdown()
 
-    def chunks(
-        self,
-        worker: ImageWorker,
-        splits: Collection[str],
-        references: Sequence[Reference],
-        bases: Sequence[int | None],
-    ) -> Iterator[Chunk]:
+    def chunks(self, worker: ImageWorker, splits: Collection[str], inputs: UnitInputs) -> Iterator[Chunk]:
         """The chunks of a unit, in the order of its references: as `ImageWorker.chunks` gives them of all of them.
 
         Args:
           worker: Prepares those that are not stored.
           splits: The unit's split.
-          references: What it holds.
-          bases: The base's unit that has what became of each; None: nothing is stored of it.
+          inputs: What it reads, and what of it is stored.
 
         Raises:
           PenstockError: the base is not there any more, or is damaged.
         """
         (split,) = splits
-        self._open({number for number in bases if number is not None}, split)
-        sources = [self._source(number, reference.key) for reference, number in zip(references, bases, strict=True)]
+        references: list[Reference] = inputs.pieces
+        self._open({stored.unit for stored in inputs.stored if stored}, split)
+        sources = [self._source(each, reference.key) for reference, each in zip(references, inputs.stored, strict=True)]
         runs = [
             (source, [reference for reference, _ in run])
             for source, run in itertools.groupby(zip(references, sources, strict=True), key=lambda pair: pair[1])
@@ -93,10 +95,10 @@ class Assembler:
           PenstockError: the base is not there any more, or is damaged.
         """
         (split,) = splits
-        journal = self._base.journal(number)
+        journal = self.base.journal(number)
         if split != self._preparer.statistics.split:
             return Restatement({}, None, images_notes(journal))
-        with closing(StoredImages(self._base, number, split, self._preparer)) as stored:
+        with closing(StoredImages(self.base, number, split, self._preparer)) as stored:
             histograms = stored.histograms(stored.written(stored.keys), self._pool)
             return restate_images(stored, journal, reducer, histograms)
 
@@ -106,14 +108,71 @@ class Assembler:
             self._stored.pop(number).close()
         for number in numbers:
             if number not in self._stored:
-                self._stored[number] = StoredImages(self._base, number, split, self._preparer)
+                self._stored[number] = StoredImages(self.base, number, split, self._preparer)
 
-    def _source(self, number: int | None, key: str) -> StoredImages | None:
+    def _source(self, stored: StoredPlace | None, key: str) -> StoredImages | None:
         """Where it is stored what became of a reference; None: it is to be prepared."""
-        if number is None:
+        if stored is None:
             return None
-        stored = self._stored[number]
-        return stored if stored.is_told_apart and stored.has(key) else None
+        images = self._stored[stored.unit]
+        return images if images.is_told_apart and images.has(key) else None
+
+
+class RangeAssembler:
+    """Gives units of ranges of a table that are, in part, stored in a base.
+
+    Attributes:
+      base: The base.
+    """
+
+    def __init__(self, base: BaseGeneration, preparer: TablePreparer) -> None:
+        """Reads nothing.
+
+        Args:
+          base: The base.
+          preparer: How rows are prepared, and those of the base were.
+        """
+        self.base = base
+        self._preparer = preparer
+
+    def close(self) -> None:
+        """Has nothing to give up: what a unit is put together from is read for it alone."""
+
+    def chunks(
+        self, worker: Worker, splits: Collection[str], inputs: UnitInputs, resolve: Callable[[list[Any]], list[Any]]
+    ) -> Iterator[Chunk]:
+        """The chunks of a unit, in the order of its ranges.
+
+        Args:
+          worker: Prepares those that are not stored.
+          splits: The unit's splits.
+          inputs: What it reads, and what of it is stored.
+          resolve: Finds the rows of nominal ranges.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        places: dict[int, list[int]] = {}
+        for each in inputs.stored:
+            if each:
+                places.setdefault(each.unit, []).append(each.place)
+        with ExitStack() as stack:
+            stored = {
+                unit: stack.enter_context(closing(StoredRanges(self.base, unit, self._preparer, of_unit)))
+                for unit, of_unit in places.items()
+            }
+            pairs = zip(inputs.stored, inputs.pieces, strict=True)
+            for unit, group in itertools.groupby(pairs, key=lambda pair: pair[0] and pair[0].unit):
+                run = list(group)
+                if unit is None:
+                    yield from worker.chunks(splits, resolve([record_range for _, record_range in run]))
+                else:
+                    numbers = {each.place: record_range.number for each, record_range in run if each}
+                    yield from stored[unit].chunks(numbers)
+
+    def restate(self, number: int, splits: Collection[str], reducer: "UnitReducer | None") -> Restatement:
+        """What a unit of the base's keeps for other statistics; see `ImageAssembler.restate`."""
+        return restate_rows(self.base, self.base.journal(number), self._preparer, reducer)
 
 
 def _take(

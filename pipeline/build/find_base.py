@@ -18,7 +18,7 @@ from ..planning import plan_file
 from ..planning.plan_file import Unit
 from ..storage import files
 from ..storage.scratch import ScratchFolder
-from .journal import Journal, read_kept
+from .journal import Journal, RangeCounts, read_kept
 
 _READ = 16  # files of quarantined examples at a time
 
@@ -30,30 +30,38 @@ class Base:
     Attributes:
       generation: Its id.
       statistics: Its statistics id.
-      read: How many examples each of its units has read, by the unit's number.
+      ranges: Its units to the rows of each of their ranges; of images to none.
       inputs: The file with what its units read, on this machine.
       shapes: The shape ids of examples in it that are not of the run's shape.
-      quarantined: Its units to the keys that each has quarantined; empty where these are not tried again.
+      quarantined: Of images, its units to the keys that each has quarantined; empty where these are not tried again.
     """
 
     generation: str
     statistics: str
-    read: dict[int, int]
+    ranges: Mapping[int, Sequence[RangeCounts]]
     inputs: "LocalInputs"
     shapes: tuple[str, ...]
     quarantined: Mapping[int, frozenset[str]]
 
-    def retried(self) -> np.ndarray:
-        """Which of the pieces that its units have read are tried again: bool [pieces].
+    def read(self) -> np.ndarray:
+        """How many examples each of the pieces was that its units have read: int64 [pieces]."""
+        counts = (
+            [each.read for each in self.ranges[unit.index]] or np.ones(len(batch), np.int64)
+            for unit, batch in self.inputs
+        )
+        return np.concatenate([np.zeros(0, np.int64), *counts])
 
-        They are images that were quarantined, and all ranges of a unit in which a row was.
+    def retried(self) -> np.ndarray:
+        """Which of these pieces are tried again: bool [pieces].
+
+        They are images that were quarantined, and ranges with rows that were.
         """
         parts = [np.zeros(0, bool)]
         for unit, batch in self.inputs:
-            keys = self.quarantined.get(unit.index, frozenset())
-            if "rows" in batch.schema.names:
-                parts.append(np.full(len(batch), bool(keys)))
+            if ranges := self.ranges[unit.index]:
+                parts.append(np.array([each.quarantined > 0 for each in ranges]))
             else:
+                keys = self.quarantined.get(unit.index, frozenset())
                 parts.append(np.array(pc.is_in(batch["key"], pa.array(sorted(keys), pa.string()))))
         return np.concatenate(parts)
 
@@ -138,23 +146,24 @@ def find_base(
         return f"generation {generation} is damaged: {next(iter(damage.values()))}"
     try:
         journals = read_kept(dataset, manifest)
-        read = {journal.unit: journal.read for journal in journals}
+        ranges = {journal.unit: journal.ranges for journal in journals}
         quarantined = _quarantined(dataset, generation, journals) if retries else {}
         inputs = LocalInputs(dataset, manifest)
-        return Base(generation, manifest.identity.statistics, read, inputs, shapes, quarantined)
+        return Base(generation, manifest.identity.statistics, ranges, inputs, shapes, quarantined)
     except DatasetError as error:
         return f"generation {generation} is damaged: {error}"
 
 
 def _quarantined(dataset: str, generation: str, journals: Sequence[Journal]) -> dict[int, frozenset[str]]:
-    """The units that have quarantined anything, to the keys of it."""
+    """The units of images that have quarantined anything, to the keys of it."""
 
     def read(journal: Journal) -> tuple[int, frozenset[str]]:
         assert journal.quarantine
         lines = read_stored(dataset, journal.quarantine.within(generation)).splitlines()
         return journal.unit, frozenset(json.loads(line)["key"] for line in lines)
 
-    return dict(files.map_files(read, [journal for journal in journals if journal.quarantine], _READ))
+    of_images = [journal for journal in journals if journal.quarantine and not journal.ranges]
+    return dict(files.map_files(read, of_images, _READ))
 
 
 def is_complete(dataset: str, generation: str) -> bool:

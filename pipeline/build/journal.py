@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import DatasetError
 from ..formats import paths
-from ..formats.column_notes import ColumnNote, Notes
+from ..formats.column_notes import Notes, notes_from_json, notes_to_json
 from ..formats.json_fields import JsonObject
 from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
 from ..formats.paths import ShardName
@@ -19,6 +19,7 @@ from ..prepare.chunk import FURTHER, SEEN
 from ..prepare.summaries import Summaries
 from ..storage import files
 
+_KEPT = ("summaries", "hashes", "accumulators", "range_totals")  # fields of files that are kept for later runs
 _READS = 128  # journals at a time: each is small
 _HASHES = pa.schema(
     [("content_hash", pa.binary()), ("key", pa.string()), ("label", pa.string()), ("split", pa.string())]
@@ -36,6 +37,14 @@ class SegmentFile:
 
     file: StoredFile
     index: StoredFile
+
+
+@dataclass(frozen=True)
+class RangeCounts:
+    """How many rows of a range a unit has read, and how many of these it has quarantined."""
+
+    read: int
+    quarantined: int
 
 
 @dataclass
@@ -56,6 +65,8 @@ class Journal:
       hashes: The file with the content hashes of its examples, for the duplicate report; None: there are none.
       accumulators: The file with what tft's analyzers have accumulated of the statistics' split; None: there are none.
       notes: What happened to values of columns.
+      ranges: Of a table, the rows of each of its ranges, in their order.
+      range_totals: The file with all that became of each of these, for later runs; None: there are none.
     """
 
     unit: int
@@ -71,6 +82,8 @@ class Journal:
     accumulators: StoredFile | None = None
     segment_file: SegmentFile | None = None
     notes: Notes = field(default_factory=dict)
+    ranges: list[RangeCounts] = field(default_factory=list)
+    range_totals: StoredFile | None = None
 
     @property
     def written(self) -> int:
@@ -82,7 +95,7 @@ class Journal:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
         segments = (self.segment_file.file, self.segment_file.index) if self.segment_file else ()
-        others = (self.quarantine, self.filtered_list, self.summaries, self.hashes, self.accumulators, *segments)
+        others = (self.quarantine, self.filtered_list, *(getattr(self, name) for name in _KEPT), *segments)
         return [file for file in (*shards, *others) if file]
 
     def moved(self, unit: int, shards: Mapping[str, ShardName]) -> "Journal":
@@ -98,6 +111,7 @@ class Journal:
             "summaries": paths.unit_summaries(unit),
             "hashes": paths.unit_hashes(unit),
             "accumulators": paths.unit_accumulators(unit),
+            "range_totals": paths.unit_ranges(unit),
         }
         files_of_unit = {name: (getattr(self, name), path) for name, path in names.items()}
         return replace(
@@ -123,7 +137,7 @@ class Journal:
 
     def encode(self) -> bytes:
         """The journal as JSON, in one line."""
-        notes = [[*name, asdict(note)] for name, note in sorted(self.notes.items())]
+        notes = notes_to_json(self.notes)
         return json.dumps(asdict(replace(self, notes={})) | {"notes": notes}, sort_keys=True).encode()
 
     @classmethod
@@ -133,14 +147,14 @@ class Journal:
             split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
             for split, shard in entry["shards"].items()
         }
-        names = ("quarantine", "filtered_list", "summaries", "hashes", "accumulators")
-        optional = {name: _stored(entry[name]) for name in names}
-        notes = {
-            (code, column): ColumnNote(**{**note, "place": tuple(note["place"])})
-            for code, column, note in entry["notes"]
+        names = ("quarantine", "filtered_list", *_KEPT)
+        others = {
+            **{name: _stored(entry[name]) for name in names},
+            "segment_file": _segments(entry["segment_file"]),
+            "notes": notes_from_json(entry["notes"]),
+            "ranges": [RangeCounts(**counts) for counts in entry["ranges"]],
         }
-        segment_file = _segments(entry["segment_file"])
-        return cls(**{**entry, "shards": shards, "segment_file": segment_file, "notes": notes, **optional})
+        return cls(**{**entry, "shards": shards, **others})
 
     @classmethod
     def load(cls, root: str, unit: int) -> "Journal | None":
@@ -271,8 +285,10 @@ def _segments(entry: Mapping[str, Any] | None) -> SegmentFile | None:
 def encode_hashes(hashes: Sequence[tuple[str, pa.RecordBatch]]) -> bytes:
     """Split and content hashes (see `chunk.content_hashes`) of a unit's examples, as an Arrow file.
 
-    Of what is known beside it holds only what tells examples apart: not what was seen in each of them alike.
+    Of what is known beside it holds only what tells examples apart: not what was seen in each of them alike. Examples
+    are by split, and in each in their order, however many come at a time.
     """
+    hashes = sorted(hashes, key=lambda pair: pair[0])
     further = [name for name in FURTHER if any(name in batch.schema.names for _, batch in hashes)]
     schema = pa.schema([*_HASHES, *((name, FURTHER[name]) for name in further)])
     batches = []

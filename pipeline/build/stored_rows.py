@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from ..errors import PenstockError
 from ..formats import stored_columns
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
+from ..formats.tfrecord_columns import frame_bytes, frame_sizes
 from ..prepare.tables import TablePreparer
 from ..storage import files
 from .base import BaseGeneration
@@ -18,6 +19,8 @@ from .record_buffer import BatchBuffer, take_parts
 from .stored_images import hashes_of
 from .stored_shard import StoredShard
 
+_FRAME = "frame"
+_DAMAGED_PAGE = "page integrity"  # what Arrow's OSError says of, where a checksum is not that of its page
 _BYTES = 8 << 20  # of records that are decoded at a time
 _ROWS = 1 << 15  # that are taken at a time
 
@@ -81,15 +84,48 @@ class StoredRows:
         keys = hashes.filter(pc.equal(hashes["split"], self._split))["key"].combine_chunks()
         return pa.concat_arrays(keys.chunks) if isinstance(keys, pa.ChunkedArray) else keys
 
+    def as_stored(self, chosen: np.ndarray) -> Iterator[pa.RecordBatch]:
+        """Some rows as they are stored, their frames or all of their columns, in the order in which they are stored.
+
+        Args:
+          chosen: bool [rows], which ones.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        begin = 0
+        for batch in self._frames() if self._preparer.serialized else self.batches(self._preparer.stored_schema.names):
+            end = begin + len(batch)
+            yield batch.filter(pa.array(chosen[begin:end]))
+            begin = end
+
+    def examples_of(self, batch: pa.RecordBatch) -> pa.LargeBinaryArray | pa.RecordBatch:
+        """What a shard takes of rows as they are stored."""
+        return batch[_FRAME] if self._preparer.serialized else batch
+
+    def decode(self, examples: pa.LargeBinaryArray | pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+        """Columns of rows as they are stored."""
+        if isinstance(examples, pa.RecordBatch):
+            return examples.select(list(names))
+        columns = pa.schema([self._preparer.stored_schema.field(name) for name in names])
+        return self._decode(examples, columns)
+
+    def _decode(self, frames: pa.LargeBinaryArray, columns: pa.Schema) -> pa.RecordBatch:
+        ends = np.cumsum(frame_sizes(frames))
+        starts = np.concatenate([[0], ends[:-1]]) + HEADER_SIZE
+        content = frame_bytes(frames).to_pybytes()
+        return stored_columns.decode(content, starts, ends - FOOTER_SIZE, self._preparer.features, columns)
+
     def _records(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
+        return (self._decode(batch[_FRAME], columns) for batch in self._frames())
+
+    def _frames(self) -> Iterator[pa.RecordBatch]:
         begin, count = 0, self._shard.examples
         with closing(StoredShard(self._base, self._shard)) as shard:
             while begin < count:
                 end = int(np.searchsorted(shard.offsets, shard.offsets[begin] + _BYTES, "right")) - 1
                 end = min(max(end, begin + 1), count)
-                content, offsets = shard.read(begin, end)
-                starts, ends = offsets[:-1] + HEADER_SIZE, offsets[1:] - FOOTER_SIZE
-                yield stored_columns.decode(content, starts, ends, self._preparer.features, columns)
+                yield pa.RecordBatch.from_arrays([shard.frames(range(begin, end))], [_FRAME])
                 begin = end
 
     def _columns(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -103,7 +139,9 @@ class StoredRows:
                     yield batch.select(columns.names).cast(columns)
         except FileNotFoundError as error:
             raise self._base.gone(error) from error
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:
+            if isinstance(error, OSError) and _DAMAGED_PAGE not in str(error):
+                raise
             raise PenstockError(
                 f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`"
             ) from error

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import apache_beam as beam
@@ -16,26 +17,28 @@ from ..cores import cores
 from ..formats import column_notes, paths
 from ..formats.column_notes import Notes
 from ..formats.manifest import StoredFile
-from ..planning.plan_file import PlanReader, Unit
-from ..prepare import summaries
+from ..planning.plan_file import PlanReader, Unit, UnitInputs
+from ..prepare import range_totals, summaries
 from ..prepare.chunk import Chunk
 from ..prepare.images import ImagePreparer, ImageWorker
 from ..prepare.preparer import Preparer, Worker
+from ..prepare.range_totals import RangeTotals
 from ..prepare.shipping import Carrying
 from ..prepare.summaries import Summaries
 from ..prepare.tables import TablePreparer
+from ..sources.listing import RecordRange
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
 from . import duplicates
-from .assembly import Assembler
+from .assembly import ImageAssembler, RangeAssembler
 from .attempts import Attempts
 from .base import BaseGeneration, link_unit
 from .claim import expect_claimed
 from .duplicates import DuplicateOptions
 from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
-from .journal import FinishedUnits, Journal, encode_hashes
+from .journal import FinishedUnits, Journal, RangeCounts, encode_hashes
 from .progress import NAMESPACE, Progress, ProgressWriter
-from .restatement import Restatement, restate_rows
+from .restatement import Restatement
 from .scan import ResolvedRanges, ScanOptions, scan_here
 from .shards import ShardSet, store, write_lines
 from .tasks import Spread, StageDoFn, Wait
@@ -139,9 +142,11 @@ class UnitMaker:
         self._isolated: Worker | None = None
         self._plan = PlanReader(files.join(options.root, paths.PLAN))
         self._reducer = _first_phase(options.analysis)
-        self._assembler: Assembler | None = None
+        self._assembler: ImageAssembler | RangeAssembler | None = None
         if options.base and isinstance(options.preparer, ImagePreparer):
-            self._assembler = Assembler(options.base, options.preparer, self._threads)
+            self._assembler = ImageAssembler(options.base, options.preparer, self._threads)
+        elif options.base and isinstance(options.preparer, TablePreparer):
+            self._assembler = RangeAssembler(options.base, options.preparer)
 
     def __enter__(self) -> "UnitMaker":
         return self
@@ -175,30 +180,30 @@ class UnitMaker:
             if is_suspect and (finished := Journal.read_finished(options.root, number)):
                 return finished  # since this worker began
             unit = inputs.unit
-            if unit.base is not None and options.base:
-                restated = self._restate(options.base, unit, unit.base)
-                return _take_over(options, options.base, unit, self.before, restated)
-            pieces = self._ranges.resolve(inputs.pieces)
-            if options.duplicates:
-                pieces = duplicates.mark(options.duplicates, number, pieces)
+            if unit.base is not None and self._assembler:
+                restated = self._assembler.restate(unit.base, list(unit.shards), self._start_reducer(unit))
+                return _take_over(options, self._assembler.base, unit, self.before, restated)
             worker = self._isolating() if is_suspect else self._worker
-            chunks = worker.chunks(list(unit.shards), pieces)
-            if self._assembler and isinstance(worker, ImageWorker) and any(each is not None for each in inputs.bases):
-                chunks = self._assembler.chunks(worker, list(unit.shards), pieces, inputs.bases)
-            return _make_unit(options, unit, chunks, self._start_reducer(unit), self.before, self._progress)
+            chunks = self._chunks(worker, inputs)
+            ranges = [piece.number for piece in inputs.pieces if isinstance(piece, RecordRange)]
+            return _make_unit(options, unit, ranges, chunks, self._start_reducer(unit), self.before, self._progress)
+
+    def _chunks(self, worker: Worker, inputs: UnitInputs) -> Iterator[Chunk]:
+        """The chunks of a unit, from what is stored of it in the base and from what is prepared."""
+        splits = list(inputs.unit.shards)
+        if isinstance(self._assembler, ImageAssembler) and isinstance(worker, ImageWorker) and inputs.is_stored:
+            return self._assembler.chunks(worker, splits, inputs)
+        if isinstance(self._assembler, RangeAssembler) and inputs.is_stored:
+            return self._assembler.chunks(worker, splits, inputs, self._ranges.resolve)
+        pieces = self._ranges.resolve(inputs.pieces)
+        if self._options.duplicates:
+            pieces = duplicates.mark(self._options.duplicates, inputs.unit.index, pieces)
+        return worker.chunks(splits, pieces)
 
     def _start_reducer(self, unit: Unit) -> "UnitReducer | None":
         """Begins to reduce a unit for tft's analyzers; None: there are none, or nothing for them."""
         has_statistics = self._options.preparer.statistics.split in unit.shards
         return self._reducer.start() if has_statistics and self._reducer else None
-
-    def _restate(self, base: BaseGeneration, unit: Unit, number: int) -> Restatement:
-        """What a unit, which is one of the base's of this number, keeps for other statistics than the base's."""
-        preparer, reducer = self._options.preparer, self._start_reducer(unit)
-        if self._assembler:
-            return self._assembler.restate(number, list(unit.shards), reducer)
-        assert isinstance(preparer, TablePreparer)
-        return restate_rows(base, base.journal(number), preparer, reducer)
 
     def _isolating(self) -> Worker:
         """The worker for units that may kill their process."""
@@ -257,6 +262,7 @@ def _remove_journal(root: str, unit: Unit, before: FinishedUnits) -> None:
 def _make_unit(
     options: MakeOptions,
     unit: Unit,
+    ranges: Sequence[int],
     chunks: Iterable[Chunk],
     reducer: "UnitReducer | None",
     before: FinishedUnits,
@@ -267,6 +273,7 @@ def _make_unit(
     Args:
       options: What a worker must know.
       unit: The unit.
+      ranges: The numbers of its ranges; of images none.
       chunks: What is in it.
       reducer: Reduces the unit for tft's analyzers; None: there are none, or nothing for them.
       before: What was there before; a journal of the unit is of no use then.
@@ -296,7 +303,7 @@ def _make_unit(
             _expect_first(options, unit.index)
     except _MadeElsewhere as other:
         return other.journal
-    finished = _write_files(options.root, unit.index, tally, accumulated, packer, before)
+    finished = _write_files(options.root, unit.index, tally, ranges, accumulated, packer, before)
     finished.write(options.root)
     return finished
 
@@ -314,6 +321,7 @@ def _write_files(
     root: str,
     unit: int,
     tally: "_Tally",
+    ranges: Sequence[int],
     accumulated: bytes | None,
     packer: ShardSet | SegmentWriter,
     before: FinishedUnits,
@@ -326,6 +334,8 @@ def _write_files(
             _store_kept, root, paths.unit_summaries(unit), summaries.encode, tally.summaries or None, before
         )
         hashes = pool.submit(_store_kept, root, paths.unit_hashes(unit), encode_hashes, tally.hashes or None, before)
+        of_ranges = [tally.ranges.get(number) or RangeTotals(number) for number in ranges]
+        totals = pool.submit(_store_kept, root, paths.unit_ranges(unit), range_totals.encode, of_ranges or None, before)
         reduced = pool.submit(_store_kept, root, paths.unit_accumulators(unit), bytes, accumulated, before)
         with _abandoned_on_error(packer):
             packed = packer.finish()
@@ -343,6 +353,8 @@ def _write_files(
             hashes=hashes.result(),
             accumulators=reduced.result(),
             notes=tally.notes,
+            ranges=[RangeCounts(each.read, each.quarantined) for each in of_ranges],
+            range_totals=totals.result(),
         )
 
 
@@ -410,15 +422,16 @@ class _Tally:
     summaries: Summaries = field(default_factory=dict)
     listed: Counter[str] = field(default_factory=Counter)
     notes: Notes = field(default_factory=dict)
+    ranges: dict[int, RangeTotals] = field(default_factory=dict)
 
     def take(self, chunk: Chunk) -> None:
         self.read += chunk.read
         self.quarantined += chunk.quarantined
-        for example in chunk.filtered_examples:
-            if self.listed[example.reason] < LISTED:
-                self.listed[example.reason] += 1
-                self.filtered_examples.append(example)
         self.filtered.update(chunk.filtered)
+        examples = iter(chunk.filtered_examples)
+        for totals in chunk.ranges:
+            self._take_range(replace(totals, listed=self._list(islice(examples, totals.listed))))
+        self._list(examples)
         for name, split in chunk.splits.items():
             if split.hashes is not None:
                 self.hashes.append((name, split.hashes))
@@ -428,6 +441,24 @@ class _Tally:
             self.summaries = summaries.merge(self.summaries, chunk.summaries)
         if chunk.notes:
             self.notes = column_notes.merge(self.notes, chunk.notes)
+
+    def _list(self, examples: Iterable[FilteredExample]) -> int:
+        """Lists filtered examples, the first ones of each reason; tells how many."""
+        before = len(self.filtered_examples)
+        for example in examples:
+            if self.listed[example.reason] < LISTED:
+                self.listed[example.reason] += 1
+                self.filtered_examples.append(example)
+        return len(self.filtered_examples) - before
+
+    def _take_range(self, totals: RangeTotals) -> None:
+        """Takes what became of a range, or of a part of one."""
+        for split, counts in totals.labels.items():
+            self.labels.setdefault(split, Counter()).update(counts)
+        self.notes = column_notes.merge(self.notes, totals.notes)
+        self.summaries = summaries.merge(self.summaries, totals.moments)
+        before = self.ranges.get(totals.number)
+        self.ranges[totals.number] = before.merge(totals) if before else totals
 
 
 def _store_kept(

@@ -3,8 +3,9 @@
 What is seen in images is counted alike: `transforms.observations` tells of kinds (the codes) and values (the columns).
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 LEFT_OUT = "left_out"  # a key or a feature that the table's schema has not
 OVERFLOW = "overflow"  # a number beyond float32's range, which became a missing value
@@ -63,6 +64,16 @@ def merge_all(parts: Iterable[Notes]) -> dict[tuple[str, str], ColumnNote]:
     for part in parts:
         merged = merge(merged, part)
     return merged
+
+
+def notes_to_json(notes: Notes) -> list[list[Any]]:
+    """Notes as JSON: of each its code, its column, and what it says."""
+    return [[*name, asdict(note)] for name, note in sorted(notes.items())]
+
+
+def notes_from_json(entries: Iterable[Sequence[Any]]) -> dict[tuple[str, str], ColumnNote]:
+    """Reads them back."""
+    return {(code, column): ColumnNote(**{**note, "place": tuple(note["place"])}) for code, column, note in entries}
 
 
 def describe_notes(notes: Notes) -> list[str]:

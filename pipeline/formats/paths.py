@@ -190,6 +190,11 @@ def unit_summaries(unit: int) -> str:
     return f"{KEPT}/{unit:05d}.summaries"
 
 
+def unit_ranges(unit: int) -> str:
+    """What became of each range of a unit of a table (see `range_totals.encode`)."""
+    return f"{KEPT}/{unit:05d}.ranges"
+
+
 def unit_accumulators(unit: int) -> str:
     """What tft's analyzers have accumulated of a unit in the first phase of their analysis."""
     return f"{KEPT}/{unit:05d}.accumulators"
@@ -197,7 +202,7 @@ def unit_accumulators(unit: int) -> str:
 
 def unit_files(unit: int) -> list[str]:
     """Where all files of a unit are that are named after it, but for its journal."""
-    makers = (unit_quarantine, unit_filtered, unit_hashes, unit_summaries, unit_accumulators)
+    makers = (unit_quarantine, unit_filtered, unit_hashes, unit_summaries, unit_ranges, unit_accumulators)
     return [make_path(unit) for make_path in makers]
 
 

@@ -3,10 +3,10 @@
 A piece of the plan (a reference, or a range) that the base was made from, too, is *stored*: what became of it need not
 be made again. Where the layout is free, the base's units stay as they are but for the pieces that are gone, and new
 pieces make units of their own, at the end of their split. A unit with the very pieces of one of the base's takes over
-its files. Else it is *assembled*, of images, from the base's units that have its pieces; or prepared, of tables.
+its files. Else it is *assembled* from the base's units that have its pieces, and from those that are prepared.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from .piece_hashes import are_versioned, hash_pieces
-from .plan_file import BASE, PlannedUnits, Unit
+from .plan_file import BASE, BASE_PLACE, PlannedUnits, Unit
 
 _MOST_SHARDS = 2  # times as many as the canonical layout has: of more, a split is laid out anew
 _SMALL, _MOST_SMALL = 0.5, 0.25  # shards below half the canonical mean have a quarter of a split at most
@@ -221,7 +221,7 @@ class Overlap:
       pieces: Their pieces.
       generation: The base.
       base: Its pieces.
-      read: How many examples each of its units has read, by its number.
+      read: int64 [the base's pieces], how many examples each was.
       stored: What `find_stored` gives.
       retried: bool [the base's pieces], those that are to be made again though they did not change.
     """
@@ -230,7 +230,7 @@ class Overlap:
     pieces: Pieces
     generation: str
     base: Pieces
-    read: Mapping[int, int]
+    read: np.ndarray
     stored: np.ndarray
     retried: np.ndarray
 
@@ -241,52 +241,41 @@ class Overlap:
         pieces: Pieces,
         generation: str,
         base: Pieces,
-        read: Mapping[int, int],
+        read: np.ndarray,
         retried: np.ndarray,
     ) -> "Overlap":
         """What a plan and a base have in common, whose pieces have their hashes."""
         stored = find_stored(pieces, base)
         return cls(planned, pieces.without_hashes(), generation, base.without_hashes(), read, stored, retried)
 
-    def take_over(self, cut: Cut, is_fixed: bool, assembles: bool) -> Takeover | None:
+    def take_over(self, cut: Cut, is_fixed: bool) -> Takeover | None:
         """The units of a run that takes over what is stored; None where that is nothing.
 
         Args:
           cut: Cuts the new pieces of a split into units.
           is_fixed: Whether the units must be the canonical ones.
-          assembles: Whether units can be assembled from what several others have stored.
         """
-        pieces, base, stored = self.pieces, self.base, self.stored
-        is_retried = (stored >= 0) & self.retried[stored]
-        if assembles:
-            stored = np.where(is_retried, -1, stored)
-        groups = lay_out(pieces, base, stored, cut, is_fixed)
-        if not assembles:  # a unit of ranges is made again as it is
-            groups = [[_unless(is_retried, layout) for layout in group] for group in groups]
-        layouts = [layout for group in groups for layout in group]
-        wholes = [layout for layout in layouts if layout.whole is not None]
-        is_new = stored < 0 if assembles else np.ones(len(pieces), bool)
-        for layout in wholes:
-            is_new[layout.rows] = False
+        pieces = self.pieces
+        is_new = (self.stored < 0) | self.retried[self.stored]
         if is_new.all():
             return None
+        stored = np.where(is_new, -1, self.stored)
+        groups = lay_out(pieces, self.base, stored, cut, is_fixed)
+        layouts = [layout for group in groups for layout in group]
+        wholes = [layout for layout in layouts if layout.whole is not None]
+        whole_examples = sum(int(self.read[stored[layout.rows]].sum()) for layout in wholes)
         canonical = np.split(np.arange(len(pieces)), pieces.begins[1:-1])
         return Takeover(
             base=self.generation,
             units=PlannedUnits(_units(self, groups, is_new)),
             whole_units=len(wholes),
-            whole_examples=sum(self.read[base.units[each.whole].index] for each in wholes if each.whole is not None),
-            stored_examples=int((~is_new).sum()) - sum(len(layout.rows) for layout in wholes),
+            whole_examples=whole_examples,
+            stored_examples=int(self.read[stored[~is_new]].sum()) - whole_examples,
             new_pieces=int(is_new.sum()),
             to_prepare=[_to_prepare(pieces, layout.rows[is_new[layout.rows]]) for layout in layouts],
             is_canonical=len(layouts) == len(canonical)
             and all(np.array_equal(layout.rows, rows) for layout, rows in zip(layouts, canonical, strict=True)),
         )
-
-
-def _unless(is_retried: np.ndarray, layout: Layout) -> Layout:
-    """A layout that is no unit of the base's if a piece of it is tried again."""
-    return replace(layout, whole=None) if is_retried[layout.rows].any() else layout
 
 
 def _to_prepare(pieces: Pieces, rows: np.ndarray) -> tuple[int, int]:
@@ -296,9 +285,9 @@ def _to_prepare(pieces: Pieces, rows: np.ndarray) -> tuple[int, int]:
 def _units(
     overlap: Overlap, groups: Sequence[Sequence[Layout]], is_new: np.ndarray
 ) -> Iterator[tuple[Unit, pa.RecordBatch]]:
-    """The units of a layout and what each reads, with the column `BASE`; their shards are numbered in their order."""
-    pieces = overlap.pieces
-    numbers = np.array([unit.index for unit in overlap.base.units], np.int32)
+    """The units of a layout and what each reads and where that is stored; their shards are numbered in their order."""
+    pieces, base = overlap.pieces, overlap.base
+    numbers = np.array([unit.index for unit in base.units], np.int32)
     index = 0
     with overlap.planned.open_pieces() as file:
         for group in groups:
@@ -313,6 +302,9 @@ def _units(
                     int(pieces.sizes[rows].sum()),
                     None if layout.whole is None else int(numbers[layout.whole]),
                 )
-                bases = pa.array(numbers[overlap.base.owners(overlap.stored[rows])], mask=is_new[rows])
-                yield unit, file.take(rows).append_column(BASE, bases)
+                stored = overlap.stored[rows]
+                owners = base.owners(stored)
+                bases = pa.array(numbers[owners], mask=is_new[rows])
+                places = pa.array((stored - base.begins[owners]).astype(np.int32), mask=is_new[rows])
+                yield unit, file.take(rows).append_column(BASE, bases).append_column(BASE_PLACE, places)
                 index += 1

@@ -5,7 +5,8 @@ nothing but small integers goes through the engine, and a resumed run finds the 
 its batch; all units alone are in a small file of their own.
 
 Where a run takes over what another generation, its base, has stored, a unit is one of the base's as a whole
-(`Unit.base`), or its batch has a column `base`: the base's unit that has what became of each reference or range.
+(`Unit.base`), or its batch has columns `base` and `base_place`: the base's unit that has what became of each reference
+or range, and which one there it is.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +43,7 @@ _RANGES = pa.schema(
 )
 _UNIT = b"unit"
 BASE = "base"  # the column of the base's units, int32; missing where a reference or range is to be prepared
+BASE_PLACE = "base_place"  # its place in what that unit read, likewise
 _PLACES = ("uri", "mask", "root")  # columns that follow from where the input is
 _COMPRESSED = pa.ipc.IpcWriteOptions(compression="zstd")
 _READ = 1 << 20  # bytes that are asked of a store at least: mostly all of a unit's
@@ -79,7 +81,8 @@ class PlannedUnits:
 
         Args:
           units: The units, one at least, and the columns of what each reads: of references as
-            `ReferenceTable.named` gives them, or of ranges; all with the column `BASE`, or none.
+            `ReferenceTable.named` gives them, or of ranges; all with the columns `BASE` and `BASE_PLACE`, or
+            none.
         """
         self._folder = ScratchFolder()
         self._path = os.path.join(self._folder.path, "plan.arrow")
@@ -121,6 +124,15 @@ class PlannedUnits:
             return self.units[number].base is None, -self.units[number].size
 
         return sorted(range(len(self.units)), key=rank)
+
+    def prepared_keys(self) -> set[str]:
+        """The keys of the files, or images, of which anything is prepared."""
+        keys: set[str] = set()
+        for unit, batch in read_inputs(self._path):
+            if unit.base is None:
+                chosen = batch.filter(batch[BASE].is_null()) if BASE in batch.schema.names else batch
+                keys.update(chosen["key"].unique().to_pylist())
+        return keys
 
     def write(self, uri: str) -> None:
         """Writes the plan file."""
@@ -183,7 +195,7 @@ def _to_batch(ranges: Sequence[RecordRange]) -> pa.RecordBatch:
 
 def _without_places(batch: pa.RecordBatch, versions: Mapping[str, str]) -> pa.RecordBatch:
     """A unit's references or ranges without where they are; ranges with the versions of their files."""
-    kept = batch.select([name for name in batch.schema.names if name not in (*_PLACES, BASE)])
+    kept = batch.select([name for name in batch.schema.names if name not in (*_PLACES, BASE, BASE_PLACE)])
     for uri, etag, modified in (("uri", "etag", "modified"), ("mask", "mask_etag", "mask_modified")):
         if etag in kept.schema.names:
             kept = kept.set_column(kept.schema.get_field_index(etag), etag, _versions(batch[uri], kept[etag]))
@@ -248,6 +260,18 @@ def read_units(uri: str) -> list[Unit]:
     return [_unit_from_json(json.loads(line)) for line in files.read_bytes(uri).splitlines()]
 
 
+class StoredPlace(NamedTuple):
+    """Where a base has what became of a reference or range.
+
+    Attributes:
+      unit: Its unit that read it.
+      place: Its place among all that this unit read.
+    """
+
+    unit: int
+    place: int
+
+
 class UnitInputs:
     """What a unit reads, and what a base has of it.
 
@@ -267,12 +291,17 @@ class UnitInputs:
         return list(to_references(self._batch))
 
     @cached_property
-    def bases(self) -> list[int | None]:
-        """The base's unit that has what became of each of them; None: it is to be prepared."""
+    def stored(self) -> list[StoredPlace | None]:
+        """Where a base has what became of each of them; None: it is to be prepared."""
         if BASE not in self._batch.schema.names:
             return [None] * len(self._batch)
-        bases: list[int | None] = self._batch[BASE].to_pylist()
-        return bases
+        pairs = zip(self._batch[BASE].to_pylist(), self._batch[BASE_PLACE].to_pylist(), strict=True)
+        return [None if unit is None else StoredPlace(unit, place) for unit, place in pairs]
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether a base has what became of any of them."""
+        return any(place is not None for place in self.stored)
 
 
 class PlanReader:

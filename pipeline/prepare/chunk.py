@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from ..formats.column_notes import Notes
 from ..sources.quarantine import FilteredExample, QuarantinedExample
+from .range_totals import RangeTotals
 from .summaries import Summaries
 
 # What is known of examples beside, where there is anything: what was seen in an image, as `seen_in` gives it; and the
@@ -52,7 +53,7 @@ class SplitExamples:
       examples: The examples, each serialized; or the columns of rows, where these are not what is stored as
         `example_writer.with_dictionaries` gives them; or rows' frames.
       positions: uint64 [examples], by which the unit's examples are sorted; None keeps their order.
-      labels: Label to count; None where examples have no label that can be counted.
+      labels: Label to count, of images; None where they have none. Those of rows are in `Chunk.ranges`.
       hashes: The hash of each example's content, and its key: see `content_hashes`.
     """
 
@@ -71,11 +72,11 @@ class Chunk:
       quarantined: Examples for the quarantine.
       filtered: Filter reason to count.
       filtered_examples: The first ones of each reason.
-      summaries: What is known of the columns and the images, of the statistics' split only.
+      summaries: What is known of the columns and the images, of the statistics' split only, beside what `ranges` says.
       analyzed: What the analyzers read, of the statistics' split only: examples that hold no other features, each
         serialized; or the columns, of a table. Empty where they read nothing.
-      notes: What happened to values of columns, of images to those of the statistics' split; and what was seen in
-        images.
+      notes: What happened to values of columns of images, of the statistics' split; and what was seen in these.
+      ranges: Of a table, what became of each range, or part of one, that the rows are of; in their order.
     """
 
     splits: dict[str, SplitExamples] = field(default_factory=dict)
@@ -85,6 +86,7 @@ class Chunk:
     summaries: Summaries = field(default_factory=dict)
     analyzed: Sequence[bytes] | pa.RecordBatch = ()
     notes: Notes = field(default_factory=dict)
+    ranges: list[RangeTotals] = field(default_factory=list)
 
     @property
     def read(self) -> int:

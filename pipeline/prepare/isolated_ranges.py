@@ -21,6 +21,7 @@ from ..sources.quarantine import QuarantinedExample
 from ..storage.child_process import ChildPool, ChildProcess, read_message, serve_parent, write_message
 from .chunk import Chunk
 from .isolate import WORKER_DIED, start_child
+from .range_totals import RangeTotals
 from .row_hashes import RowHashes, concat_hashes
 from .shipping import carried
 
@@ -64,7 +65,7 @@ class IsolatedRanges:
             died = self._prepare(record_range, "chunks", spool)
             yield from _unpickled(spool)
         if died:
-            yield Chunk(quarantined=died)
+            yield Chunk(quarantined=died, ranges=[RangeTotals(record_range.number, quarantined=len(died))])
 
     def hashes(self, record_range: RecordRange) -> RowHashes:
         """The hashes of the rows that a range stores, but of those at which a child died.

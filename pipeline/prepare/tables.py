@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -31,10 +32,11 @@ from .chunk import Chunk, SplitExamples, content_hashes
 from .fetch import RangeFetcher
 from .isolated_ranges import IsolatedRanges
 from .preparer import StatisticsSpec
+from .range_totals import RangeTotals
 from .rounding import rounding_notes
 from .row_hashes import RowHashes, concat_hashes, hash_contents
 from .steps import PreparedRows, apply_step, conform, quarantined
-from .summaries import summarize
+from .summaries import SummarySpec, summarize
 from .threads import ordered_flat_map, ordered_map
 
 _PART = 1 << 15  # rows that a thread prepares at a time, however many a range holds
@@ -241,7 +243,8 @@ class TablePreparer:
     def prepare_parts(self, parts: Sequence[tuple[RecordRange, PreparedRows]]) -> Chunk:
         """One chunk of rows of some ranges, each prepared by itself."""
         chunk = Chunk()
-        stored = []
+        stored: list[tuple[str, PreparedRows]] = []
+        totals = []
         for record_range, rows in parts:
             rows = self._to_stored(record_range, rows)
             if record_range.duplicates:
@@ -251,21 +254,36 @@ class TablePreparer:
             chunk.quarantined += rows.quarantined
             chunk.filtered += rows.filtered
             chunk.filtered_examples += rows.filtered_examples
-            chunk.notes = merge(chunk.notes, merge(rows.notes, rounding_notes(rows.batch)))
+            part_totals = RangeTotals(
+                record_range.number,
+                quarantined=len(rows.quarantined),
+                filtered=Counter(rows.filtered),
+                listed=len(rows.filtered_examples),
+                notes=merge(rows.notes, rounding_notes(rows.batch)),
+            )
+            chunk.ranges.append(part_totals)
             if len(rows.batch):
                 stored.append((record_range.key, rows))
+                totals.append(part_totals)
         if stored:
-            self._store(chunk, stored)
+            self._store(chunk, stored, totals)
         return chunk
 
-    def _store(self, chunk: Chunk, parts: Sequence[tuple[str, PreparedRows]]) -> None:
-        """Adds rows as they are stored, by split, to a chunk, and what is known of them; by the keys of their files."""
+    def _store(self, chunk: Chunk, parts: Sequence[tuple[str, PreparedRows]], totals: Sequence[RangeTotals]) -> None:
+        """Adds rows as they are stored, by split, to a chunk, and what is known of them.
+
+        Args:
+          chunk: The chunk.
+          parts: The keys of files, and rows of these.
+          totals: What is told of the rows of each part.
+        """
         batch = concat_batches([rows.batch for _, rows in parts])
         codes = np.concatenate([rows.codes for _, rows in parts])
         keys = pa.concat_arrays([_keys(key, rows.numbers) for key, rows in parts])
         positions = None
         if self.seed is not None:
             positions = np.concatenate([hash_rows(key, rows.numbers, f"order{self.seed}") for key, rows in parts])
+        begins = np.cumsum([0, *(len(rows.batch) for _, rows in parts)])
         for code, name in enumerate(self.steps.splits):
             chosen = np.flatnonzero(codes == code)
             if not len(chosen):
@@ -276,16 +294,40 @@ class TablePreparer:
             chunk.splits[name] = SplitExamples(
                 compact if self.serialized else part,
                 None if positions is None else positions[chosen],
-                _count_labels(part, self.features),
-                content_hashes(
+                hashes=content_hashes(
                     hash_contents(compact, self.features).astype(">u8").tobytes(),
                     keys if is_all else keys.take(pa.array(chosen)),
                 ),
             )
+            for of_part, (begin, end) in zip(totals, pairwise(np.searchsorted(chosen, begins).tolist()), strict=True):
+                if begin < end:
+                    self._tell(of_part, name, compact[begin:end])
             if name == self.statistics.split:
-                chunk.summaries = summarize(compact, self.statistics.summaries)
+                chunk.summaries = summarize(compact, self.unit_specs)
                 if self.statistics.columns:
                     chunk.analyzed = part.select(list(self.statistics.columns))
+
+    def _tell(self, totals: RangeTotals, split: str, rows: pa.RecordBatch) -> None:
+        """Adds what is told of a range's rows of a split, as they are stored, to what became of it."""
+        totals.written[split] = len(rows)
+        if (labels := _count_labels(rows, self.features)) is not None:
+            totals.labels[split] = labels
+        if split == self.statistics.split:
+            totals.moments.update(summarize(rows, self.range_specs))
+
+    @cached_property
+    def range_specs(self) -> list[SummarySpec]:
+        """What is summarized of each range alone: moments of single numbers, which what is stored does not tell."""
+        return [
+            spec
+            for spec in self.statistics.summaries
+            if spec.kind == "moments" and not self.features[spec.column].shape
+        ]
+
+    @cached_property
+    def unit_specs(self) -> list[SummarySpec]:
+        """What is summarized of all rows of a unit."""
+        return [spec for spec in self.statistics.summaries if spec not in self.range_specs]
 
     def _to_stored(self, record_range: RecordRange, rows: PreparedRows) -> PreparedRows:
         prepared = self.steps.prepare_rows(record_range, rows)

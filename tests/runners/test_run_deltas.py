@@ -26,7 +26,7 @@ from penstock.pipeline.job import plan, preview
 from penstock.pipeline.planned_run import PlannedRun
 from penstock.pipeline.planning.delta import Takeover
 from penstock.pipeline.prepare import images as prepared_images
-from penstock.pipeline.prepare.tables import TablePreparer
+from penstock.pipeline.prepare.tables import TablePreparer, TableWorker
 from penstock.pipeline.sources import text_ranges
 from penstock.pipeline.storage import files
 from penstock.runners import run as run_module
@@ -444,20 +444,16 @@ def correct_rows(root: Path) -> None:
     write(root, {"b.csv": rows(200, 500, seed=9)})
 
 
-@pytest.mark.parametrize(
-    ("fields", "why"),
-    [({}, "can stay: rows of each are gone or changed"), ({"shards": 1}, "is one of the canonical layout")],
-)
-def test_why_no_unit_of_a_table_stays_is_said(fields: dict[str, Any], why: str, tmp_path: Path):
+def test_a_table_of_which_no_file_is_as_it_was_is_said_to_be(tmp_path: Path):
     source = write(tmp_path / "raw", {"a.csv": rows(0, 200)})
-    recipe, output = of_table(features=None, **fields), tmp_path / "out"
+    recipe, output = of_table(features=None), tmp_path / "out"
     first = made(recipe, source, output).made
-    grow(source)
+    write(source, {"a.csv": rows(0, 201)})
     anew = plan(request(recipe, source, output, HASH)).anew
-    assert anew.startswith(f"no unit of generation {first.manifest.generation} {why}")
+    assert anew == f"generation {first.manifest.generation} has none of the files of this table as they are"
 
 
-def test_what_an_earlier_prepare_has_made_may_be_of_no_use(tmp_path: Path):
+def test_what_an_earlier_prepare_has_made_is_kept_in_the_canonical_layout_too(tmp_path: Path):
     def grouped(inputs: Any) -> dict[str, Any]:
         return {"x": tft.scale_to_z_score(inputs["x"])}
 
@@ -469,12 +465,13 @@ def test_what_an_earlier_prepare_has_made_may_be_of_no_use(tmp_path: Path):
     assert mixed.delta.shapes
     assert any("an earlier `prepare`" in warning for warning in mixed.warnings)
     write(source, {"c.csv": rows(400, 800)})
-    with pytest.raises(RequestError, match=r"--keep-prepared: .*an analyzer of tft's"):
-        run(request(recipe, source, output, HASH, shape="f" * 64, frame=frame, keep_prepared=True))
-    result = run(request(recipe, source, output, HASH, shape="f" * 64, frame=frame))
-    assert result.anew.startswith("an analyzer of tft's")
-    assert result.manifest.delta is None
-    assert not any("an earlier `prepare`" in warning for warning in result.manifest.warnings)
+    asked = request(recipe, source, output, HASH, shape="f" * 64, frame=frame, keep_prepared=True)
+    later = preview(asked, plan(asked)).planned
+    assert later.reuse
+    assert (later.reuse.takeover.is_canonical, later.reuse.takeover.new_pieces) == (True, 1)
+    delta = run(asked).manifest
+    assert delta.generation == later.generation_id
+    assert (delta.delta.examples, delta.delta.shapes) == (400, mixed.delta.shapes)
 
 
 @pytest.mark.parametrize("change", [grow, shrink, correct_rows], ids=lambda change: change.__name__)
@@ -495,9 +492,10 @@ def test_tables_come_to_what_a_full_run_comes_to(
     change(source)
     delta = made(recipe, source, output)
     assert delta.result.status == "committed"
-    if change is grow and "shards" not in fields:
-        assert delta.made.manifest.delta.units == 1
-        assert delta.planned.reuse.takeover.new_pieces == 1
+    if "shards" not in fields:
+        assert delta.made.manifest.delta.units == (change is grow)
+        assert delta.planned.reuse.takeover.new_pieces == (change is not shrink)
+        assert delta.made.manifest.delta.examples == (500 if change is grow else 200)
     expect_table_as_full(delta.made, recipe, source, tmp_path)
     assert made(recipe, source, output).result.status == "up_to_date"
 
@@ -513,14 +511,26 @@ def expect_table_as_full(delta: Made, recipe: Recipe, source: Path, tmp_path: Pa
     assert delta.keyed() == full.keyed()
 
 
-def test_only_new_ranges_of_a_table_are_read(tmp_path: Path, read: list[str]):
+@pytest.mark.parametrize("change", [grow, shrink, correct_rows], ids=lambda change: change.__name__)
+@pytest.mark.parametrize("fields", [{}, {"shards": 3}], ids=["free", "shards"])
+def test_only_new_ranges_of_a_table_are_read(
+    fields: dict[str, Any], change: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("penstock.pipeline.planning.plan.RANGE_BYTES", 1000)
     source = write(tmp_path / "raw", {"a.csv": rows(0, 200, seed=1), "b.csv": rows(200, 500, seed=2)})
-    recipe, output = of_table(), tmp_path / "out"
+    recipe, output = of_table(features=None, **fields), tmp_path / "out"
     run(request(recipe, source, output, HASH))
-    grow(source)
-    read.clear()
+    change(source)
+    read: list[str] = []
+    chunks = TableWorker.chunks
+
+    def counting(self: TableWorker, splits: Any, pieces: Any) -> Any:
+        read.extend(each.key for each in pieces)
+        return chunks(self, splits, pieces)
+
+    monkeypatch.setattr(TableWorker, "chunks", counting)
     run(request(recipe, source, output, HASH))
-    assert {key for key in read if key.startswith(("a.csv", "b.csv"))} == set()
+    assert set(read) == {grow: {"c.csv"}, shrink: set(), correct_rows: {"b.csv"}}[change]
 
 
 def test_a_split_rule_that_is_fitted_to_all_rows_is_part_of_what_shapes_them(tmp_path: Path):

@@ -3,14 +3,13 @@
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from delta_plans import Planned, begin_delta, with_bases, written
+from delta_plans import begin_delta, unchanged, written
 from helpers import LABEL, draw, run_job
 from PIL import Image
 
@@ -102,27 +101,6 @@ def change(raw: Path) -> None:
     for folder in ("images", "masks"):
         (raw / folder / "cat_004.png").rename(raw / folder / "cow_004.png")
     list_more(raw, ("cat_007.png",))
-
-
-def unchanged(base: Path) -> Callable[[list[Planned]], list[Planned]]:
-    """Says of every reference of a plan which unit of a base has what became of it, unless it has changed."""
-    stored = {}
-    with pa.ipc.open_file((base / paths.INPUTS).read_bytes()) as reader:
-        for unit in range(reader.num_record_batches):
-            (split,) = json.loads(reader.get_batch_with_custom_metadata(unit)[1][b"unit"])["shards"]
-            for row in reader.get_batch(unit).to_pylist():
-                stored[split, json.dumps(row, sort_keys=True)] = unit
-
-    def arrange(planned: list[Planned]) -> list[Planned]:
-        arranged = []
-        for unit, batch in planned:
-            kept = batch.select([name for name in batch.schema.names if name not in ("uri", "mask", "root")])
-            rows = [json.dumps(row, sort_keys=True) for row in kept.to_pylist()]
-            (split,) = unit.shards
-            arranged.append(with_bases((unit, batch), [stored.get((split, row)) for row in rows]))
-        return arranged
-
-    return arrange
 
 
 def base_of(recipe: Recipe, raw: Path, tmp_path: Path) -> Path:

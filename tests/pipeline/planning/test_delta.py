@@ -16,7 +16,7 @@ from penstock.pipeline.planning import delta
 from penstock.pipeline.planning.cut import cut_new_references
 from penstock.pipeline.planning.delta import Overlap, Pieces, Takeover
 from penstock.pipeline.planning.piece_hashes import are_versioned, hash_pieces
-from penstock.pipeline.planning.plan_file import BASE, PlannedUnits, Unit, of_ranges
+from penstock.pipeline.planning.plan_file import BASE, BASE_PLACE, PlannedUnits, Unit, of_ranges
 from penstock.pipeline.sources.listing import RecordRange
 
 JOINED = pa.struct([("n", pa.int64()), ("x", pa.float64()), ("words", pa.list_(pa.string()))])
@@ -56,12 +56,11 @@ def one_unit(sizes: np.ndarray) -> np.ndarray:
 
 def overlap(plan: PlannedUnits, base: PlannedUnits, versions: Mapping[str, str] | None = None) -> Overlap:
     pieces, stored = (Pieces.of(units.kept(versions or {})) for units in (plan, base))
-    read = {unit.index: 100 * unit.index + 7 for unit in base.units}
-    return Overlap.between(plan, pieces, "b" * 16, stored, read, np.zeros(len(stored), bool))
+    return Overlap.between(plan, pieces, "b" * 16, stored, np.ones(len(stored), np.int64), np.zeros(len(stored), bool))
 
 
 def take_over(plan: PlannedUnits, base: PlannedUnits, is_fixed: bool = False) -> Takeover | None:
-    return overlap(plan, base).take_over(one_unit, is_fixed, assembles=True)
+    return overlap(plan, base).take_over(one_unit, is_fixed)
 
 
 def described(takeover: Takeover) -> list[tuple[str, int | None, list[tuple[str, int | None]]]]:
@@ -97,7 +96,7 @@ def test_what_did_not_change_stays_where_it_is_and_what_is_new_comes_at_the_end_
         (shard("train", 2, 3), None, [("N", None)]),
         (shard("test", 0, 1), 2, [(key, 2) for key in "xyz"]),
     ]
-    assert (takeover.whole_units, takeover.whole_examples) == (3, 7 + 107 + 207)
+    assert (takeover.whole_units, takeover.whole_examples) == (3, 11)
     assert (takeover.stored_examples, takeover.new_pieces, takeover.is_canonical) == (0, 1, False)
     assert takeover.to_prepare == [(0, 0), (0, 0), (1, 10), (0, 0)]
     assert takeover.units.largest_first() == [0, 1, 3, 2]
@@ -247,9 +246,8 @@ VERSIONS = {"a.csv": "1", "b.csv": "1", "c.csv": "1"}
 
 def of_table(plan: PlannedUnits, base: PlannedUnits, now: Mapping[str, str] = VERSIONS) -> Takeover | None:
     pieces, stored = Pieces.of(plan.kept(now)), Pieces.of(base.kept(VERSIONS))
-    read = {unit.index: unit.examples for unit in base.units}
-    common = Overlap.between(plan, pieces, "b" * 16, stored, read, np.zeros(len(stored), bool))
-    return common.take_over(one_unit, is_fixed=False, assembles=False)
+    common = Overlap.between(plan, pieces, "b" * 16, stored, stored.examples, np.zeros(len(stored), bool))
+    return common.take_over(one_unit, is_fixed=False)
 
 
 def test_ranges_of_files_that_did_not_change_are_taken_over_whole_whatever_their_numbers():
@@ -274,7 +272,7 @@ def test_ranges_of_files_that_did_not_change_are_taken_over_whole_whatever_their
     assert (takeover.whole_units, takeover.examples, takeover.new_pieces) == (2, 40, 1)
 
 
-def test_a_unit_of_a_table_that_lost_a_range_is_prepared_again_without_it():
+def test_a_unit_of_a_table_that_lost_a_range_is_assembled_without_it():
     base = table(
         [record_range("a.csv", begin) for begin in range(0, 800, 100)] + [record_range("b.csv", 0)],
         [record_range("a.csv", begin) for begin in range(800, 1600, 100)],
@@ -288,8 +286,13 @@ def test_a_unit_of_a_table_that_lost_a_range_is_prepared_again_without_it():
         assert takeover is not None
         assert takeover.units.units[0].base is None
         assert takeover.units.units[1].base == 1
-        assert takeover.whole_units == 1
-    assert takeover.new_pieces == 9
+        assert (takeover.whole_units, takeover.whole_examples, takeover.stored_examples) == (1, 80, 80)
+        assert takeover.new_pieces == (0 if gone is plan else 1)
+        with takeover.units.open_pieces() as pieces:
+            first = pieces.take(np.arange(8))
+        assert first[BASE].to_pylist() == [0] * 8
+        assert first[BASE_PLACE].to_pylist() == list(range(8))
+    assert takeover.units.prepared_keys() == {"b.csv"}
 
 
 def test_ranges_of_a_source_without_files_are_never_stored():
@@ -349,7 +352,7 @@ def test_a_million_references_take_seconds_and_no_memory_to_speak_of():
     seconds = time.process_time() - start
     tracemalloc.start()
     allocated = pa.total_allocated_bytes()
-    takeover = overlap(plan, base).take_over(partial(cut_new_references, example_bytes=2000.0), False, True)
+    takeover = overlap(plan, base).take_over(partial(cut_new_references, example_bytes=2000.0), False)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert takeover is not None
@@ -363,7 +366,7 @@ def test_images_that_are_tried_again_are_new_and_the_others_of_their_units_are_s
     plan = planned(keys("abcd"), keys("efgh"))
     common = overlap(plan, plan)
     common.retried[[1, 2]] = True
-    takeover = common.take_over(one_unit, is_fixed=True, assembles=True)
+    takeover = common.take_over(one_unit, is_fixed=True)
     assert takeover is not None
     assert described(takeover) == [
         (shard("train", 0, 2), None, [("a", 0), ("b", None), ("c", None), ("d", 0)]),
@@ -372,12 +375,12 @@ def test_images_that_are_tried_again_are_new_and_the_others_of_their_units_are_s
     assert (takeover.new_pieces, takeover.stored_examples) == (2, 2)
 
 
-def test_a_unit_of_ranges_of_which_a_row_is_tried_again_is_made_again_as_it_is():
+def test_ranges_of_which_a_row_is_tried_again_are_new_and_the_others_of_their_units_are_stored():
     plan = table([record_range("a.csv", 0), record_range("b.csv", 0)], [record_range("c.csv", 0)])
     pieces = Pieces.of(plan.kept(VERSIONS))
-    read = {unit.index: unit.examples for unit in plan.units}
-    common = Overlap.between(plan, pieces, "b" * 16, pieces, read, np.array([False, True, False]))
-    takeover = common.take_over(one_unit, is_fixed=False, assembles=False)
+    common = Overlap.between(plan, pieces, "b" * 16, pieces, pieces.examples, np.array([False, True, False]))
+    takeover = common.take_over(one_unit, is_fixed=True)
     assert takeover is not None
     assert [(unit.base, len(ranges)) for unit, ranges in takeover.units] == [(None, 2), (1, 1)]
-    assert takeover.new_pieces == 2
+    assert (takeover.new_pieces, takeover.stored_examples, takeover.whole_examples) == (1, 10, 10)
+    assert takeover.units.prepared_keys() == {"b.csv"}

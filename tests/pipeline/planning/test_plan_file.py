@@ -64,12 +64,9 @@ def with_base(planned: plan_file.PlannedUnits, path: Path) -> plan_file.PlannedU
     for unit in planned.units:
         batch = reader.get_batch(unit.index)
         bases = [None, *[7] * (len(batch) - 1)]
-        units.append(
-            (
-                replace(unit, base=None if unit.index else 3),
-                batch.append_column(plan_file.BASE, pa.array(bases, pa.int32())),
-            )
-        )
+        stored = batch.append_column(plan_file.BASE, pa.array(bases, pa.int32()))
+        stored = stored.append_column(plan_file.BASE_PLACE, pa.array([None, *range(len(batch) - 1)], pa.int32()))
+        units.append((replace(unit, base=None if unit.index else 3), stored))
     return plan_file.PlannedUnits(iter(units))
 
 
@@ -88,10 +85,12 @@ def test_units_say_what_a_base_has_of_them(tmp_path: Path, kind: str):
         full = [planned.read(number) for number in range(2)]
     with plan_file.PlanReader(str(tmp_path / "delta.arrow")) as reader:
         first, second = (reader.read(number) for number in range(2))
-    assert [inputs.bases for inputs in full] == [[None] * len(inputs.pieces) for inputs in full]
+    assert [inputs.stored for inputs in full] == [[None] * len(inputs.pieces) for inputs in full]
     assert (first.unit, second.unit) == (replace(full[0].unit, base=3), full[1].unit)
     assert (first.pieces, second.pieces) == (full[0].pieces, full[1].pieces)
-    assert second.bases == [None, *[7] * (len(second.pieces) - 1)]
+    assert second.stored == [None, *((7, place) for place in range(len(second.pieces) - 1))]
+    assert (full[1].is_stored, second.is_stored) == (False, True)
+    assert units.prepared_keys() == {second.pieces[0].key}
     assert units.units == [first.unit, second.unit]
     (tmp_path / "units.jsonl").write_bytes(units.lines())
     assert plan_file.read_units(str(tmp_path / "units.jsonl")) == units.units

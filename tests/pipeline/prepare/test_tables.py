@@ -1,6 +1,7 @@
 """A range of a table as a chunk: where its rows go, and what is learned of those that statistics come from."""
 
 from collections import Counter
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from penstock.pipeline.formats.example_writer import encode
 from penstock.pipeline.formats.features import describe_columns
 from penstock.pipeline.prepare import tables
 from penstock.pipeline.prepare.preparer import StatisticsSpec
+from penstock.pipeline.prepare.range_totals import RangeTotals
 from penstock.pipeline.prepare.summaries import SummarySpec
 from penstock.pipeline.prepare.tables import TablePreparer, TableSteps
 from penstock.pipeline.splits.rules import by_hash
@@ -59,14 +61,17 @@ def test_statistics_and_analyzers_see_their_split_alone(prepared: Any):
     train = values(chunks, "train", "n")
     assert [value for chunk in chunks for value in chunk.analyzed["n"].to_pylist()] == train
     assert all(chunk.analyzed.schema.names == ["n"] for chunk in chunks)
-    assert sum(chunk.summaries[SPEC].count for chunk in chunks) == len(train)
-    assert max(chunk.summaries[SPEC].max for chunk in chunks) == max(train)
+    told = [totals.moments[SPEC] for chunk in chunks for totals in chunk.ranges]
+    assert sum(moments.count for moments in told) == len(train)
+    assert max(moments.max for moments in told) == max(train)
+    assert not any(chunk.summaries for chunk in chunks)
 
 
 def test_labels_are_counted_by_split(prepared: Any):
     for split in ("train", "test"):
         labels = values(prepared(), split, "label")
-        counts: Counter[str] = sum((chunk.splits[split].labels for chunk in prepared()), start=Counter())
+        told = [totals.labels[split] for chunk in prepared() for totals in chunk.ranges]
+        counts: Counter[str] = sum(told, start=Counter())
         assert counts == {"cat": labels.count("cat"), "dog": labels.count("dog")}
 
 
@@ -96,7 +101,9 @@ def test_a_large_range_is_prepared_in_parts(prepared: Any, monkeypatch: pytest.M
         positions = [at for chunk in chunks for split in chunk.splits.values() for at in split.positions.tolist()]
         rows = [each for chunk in chunks for split in chunk.splits.values() for each in split.examples.to_pylist()]
         key = {each["key"]: (each, at, row) for each, at, row in zip(hashes, positions, rows, strict=True)}
-        return key, sum(chunk.summaries[SPEC].total for chunk in chunks if chunk.summaries)
+        totals = reduce(RangeTotals.merge, (totals for chunk in chunks for totals in chunk.ranges))
+        assert totals.read == len(key)
+        return key, totals
 
     whole = prepared()
     monkeypatch.setattr(tables, "_PART", rows)
