@@ -20,7 +20,7 @@ from penstock.pipeline import Csv, Images, Parquet, Recipe, by_hash, folder, joi
 from penstock.pipeline.build.base import BaseGeneration
 from penstock.pipeline.commit.rollback import roll_back
 from penstock.pipeline.commit.verify import verify
-from penstock.pipeline.errors import DatasetError, PenstockError, RequestError
+from penstock.pipeline.errors import DatasetError, PenstockError
 from penstock.pipeline.formats.pointer import Pointer
 from penstock.pipeline.job import plan, preview
 from penstock.pipeline.planned_run import PlannedRun
