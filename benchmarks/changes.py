@@ -25,6 +25,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import _census
@@ -74,11 +75,13 @@ recipe = Recipe(
     splits={{"train": 0.9, "test": 0.1}},
 )
 """
+INTEGERS = (*_census.NUMBERS, "fnlwgt", "education-num")
+COLUMNS = {name: "int64" if name in INTEGERS else "string" for name in _census.NAMES}  # no file is read to infer them
 RECIPES = {
     "jpeg": PHOTOS.format(encoding="image.jpeg(90)"),
     "raw": PHOTOS.format(encoding="image.raw()"),
     "table": f"""{(HERE.parent / "examples/census.py").read_text()}
-recipe = replace(recipe, source=Csv("*.csv"), splits={{"train": 0.9, "test": 0.1}})
+recipe = replace(recipe, source=Csv("*.csv", columns={COLUMNS}), splits={{"train": 0.9, "test": 0.1}})
 """,
 }
 PIXELS = ('image.standardize(inputs, "image")', 'image.standardize(inputs, "image", per_channel=False)')
@@ -195,14 +198,15 @@ def write_photos(source: Path, count: int, folder: Path) -> None:
 
 
 def write_table(source: Path, count: int, folder: Path) -> None:
-    """Writes rows of the census as files, by input."""
+    """Writes rows of the census as files, by input. Their third column, `fnlwgt`, is their number: no two are equal."""
     pool = folder / "all"
     pool.mkdir(parents=True)
     header, *lines = (source / _census.FILE).read_bytes().rstrip().split(b"\n")
-    endless = itertools.cycle(lines)
-    for number in range(PART + 1):
-        part = itertools.islice(endless, count // PART)
-        (pool / f"part-{number:03d}.csv").write_bytes(b"\n".join([header, *part, b""]))
+    columns = [line.split(b",", 3) for line in lines]
+    numbered = enumerate(itertools.cycle(columns))
+    for part in range(PART + 1):
+        rows = [b"%b,%b,%d,%b\n" % (*left, row, right) for row, (*left, _, right) in islice(numbered, count // PART)]
+        (pool / f"part-{part:03d}.csv").write_bytes(b"".join([header, b"\n", *rows]))
     for name, files in inputs(sorted(pool.iterdir()), PART, 1).items():
         link(files, pool, folder / name)
 

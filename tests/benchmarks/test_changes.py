@@ -72,12 +72,13 @@ def test_every_input_differs_from_the_whole_one_in_what_its_name_says(changes: A
         (tmp_path / "photos" / name / "labels.csv").read_text().splitlines() for name in ("whole", "relabelled")
     )
     assert sum(line != other for line, other in zip(labels, others, strict=True)) == 2
-    (tmp_path / "adult.data").write_text("a,b\n1,2\n3,4\n5,6\n")
+    (tmp_path / "adult.data").write_text("a,b,c,d,e\n1,2,3,4,5\n6,7,8,9,0\n")
     changes.write_table(tmp_path, 400, tmp_path / "table")
     count = {name: len(list((tmp_path / "table" / name).glob("*.csv"))) for name in ("small", "whole", "more", "fewer")}
     assert count == {"small": 1, "whole": 100, "more": 101, "fewer": 99}
-    parts = [(tmp_path / f"table/whole/part-{number:03d}.csv").read_text() for number in (0, 99)]
-    assert parts == ["a,b\n1,2\n3,4\n5,6\n1,2\n", "a,b\n1,2\n3,4\n5,6\n1,2\n"]
+    parts = [(tmp_path / f"table/more/part-{part:03d}.csv").read_text() for part in (0, 100)]
+    assert parts[0] == "a,b,c,d,e\n1,2,0,4,5\n6,7,1,9,0\n1,2,2,4,5\n6,7,3,9,0\n"
+    assert parts[1] == "a,b,c,d,e\n1,2,400,4,5\n6,7,401,9,0\n1,2,402,4,5\n6,7,403,9,0\n"
 
 
 def test_a_line_of_features_is_another_one_where_that_is_the_change(changes: Any):
