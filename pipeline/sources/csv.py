@@ -49,6 +49,7 @@ _TOGETHER, _WAITING = 16 << 20, 64 << 20  # bytes of text whose values are looke
 _SAMPLED, _SAMPLE, _HEAD, _FIRST_HEAD = 8, 1 << 20, 1 << 16, 1 << 13
 _BOM = codecs.BOM_UTF8
 _DELIMITERS = ",;\t|"
+_CHECKED = 1 << 20  # bytes that are looked at where no type is to be inferred: whether rows can be read at all
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ class Csv:
             ]
             unknown = [name for name in chosen if column_types.declared(self.columns, name) is None]
             by_uri = {each.info.uri: each.head for each in filled}
-            excerpts = choose_excerpts(ranges)
+            excerpts = choose_excerpts(ranges, None if unknown else _CHECKED)
             groups = together(excerpts, _TOGETHER)
             looked = list(pool.map(lambda group: self._look(group, by_uri, unknown), groups))
         schema, reasons = self._schema(chosen, looked, warnings)

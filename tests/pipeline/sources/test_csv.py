@@ -336,6 +336,25 @@ def test_many_rows_in_another_encoding_are_found_at_once_and_the_message_names_i
     assert "500 of 501 rows that were looked at are not in UTF-8" in listing.warnings[0]
 
 
+@pytest.mark.parametrize("columns", [None, {"id": "int64", "name": "auto"}])
+def test_where_types_are_inferred_all_rows_are_looked_at(write, columns):
+    root = write(b"id,name\n0,caf\xe9\n" + b"1,coffee\n" * 300_000)
+    (warning,) = Csv("t.csv", columns=columns).find(str(root), 1 << 20).warnings
+    assert "1 of 300001 rows that were looked at are not in UTF-8" in warning
+
+
+def test_where_types_are_declared_the_beginning_of_each_file_is_looked_at(write):
+    root = write(b"id,name\n0,caf\xe9\n" + b"1,coffee\n" * 300_000)
+    write(b"id,name\n" + b"1,coffee,black\n" * 300_000, "u.csv")
+    declared = {"id": "int64", "name": "string"}
+    (warning,) = Csv("t.csv", columns=declared).find(str(root), 1 << 20).warnings
+    looked = re.search(r"1 of (\d+) rows that were looked at are not in UTF-8", warning)
+    assert looked
+    assert 1000 < int(looked[1]) < 200_000
+    with pytest.raises(RequestError, match="expected 2 fields, found 3"):
+        Csv("*.csv", columns=declared).find(str(root), 1 << 20)
+
+
 @pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-16", "utf-16-le", "shift_jis"])
 def test_encodings(write, read_all, encoding):
     word = "日本" if encoding == "shift_jis" else "é"
