@@ -10,6 +10,7 @@ from ..storage import files
 from .journal import Journal, read_kept
 
 _LINKS = 8  # of a unit's files at a time
+_REMEDY = ", remove the files that it names, and run again: all is prepared anew then"
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class BaseGeneration:
           PenstockError: it has none.
         """
         if unit not in self.journals:
-            raise PenstockError(f"{self.root}: expected a journal of unit {unit}, found none; run `penstock verify`")
+            raise self.damaged(f"expected a journal of unit {unit}, found none")
         return self.journals[unit]
 
     def read(self, file: StoredFile) -> bytes:
@@ -59,7 +60,7 @@ class BaseGeneration:
         try:
             return read_stored(dataset, file.within(generation))
         except DatasetError as error:
-            raise self.gone(error) from error
+            raise self._unlike(f"{error}{_REMEDY}") from error  # it says to verify
 
     def link(self, file: StoredFile, root: str, path: str) -> None:
         """Gives a file of one of its units a name in another generation; see `files.link_or_copy`.
@@ -70,7 +71,7 @@ class BaseGeneration:
         source = files.join(self.root, file.path)
         try:
             files.link_or_copy(source, files.join(root, path), file.bytes)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, files.SizeMismatch) as error:
             raise self.gone(error) from error
 
     @property
@@ -79,9 +80,16 @@ class BaseGeneration:
         return dataset, generation
 
     def gone(self, error: Exception) -> PenstockError:
-        """What to say where a file of it is not there any more, or damaged."""
+        """What to say where a file of it is not there any more, or has another length: the next run sees that."""
+        return self._unlike(f"{error}; run again")
+
+    def damaged(self, fault: str) -> PenstockError:
+        """What to say where the content of a file is not what was written, which the next run would meet again."""
+        return self._unlike(f"{fault}; run `penstock verify`{_REMEDY}")
+
+    def _unlike(self, found: str) -> PenstockError:
         return PenstockError(
-            f"{self.root}: expected the generation that this run takes examples over from, found: {error}; run again"
+            f"{self.root}: expected the generation that this run takes examples over from, found: {found}"
         )
 
 
@@ -104,9 +112,8 @@ def link_unit(base: BaseGeneration, root: str, unit: Unit) -> Journal:
     assert unit.base is not None
     before = base.journal(unit.base)
     if before.shards.keys() != unit.shards.keys() or before.segment_file:
-        raise PenstockError(
-            f"{base.root}: expected shards of {sorted(unit.shards)} of unit {unit.base}, found "
-            f"{sorted(before.shards)}; run `penstock verify`"
+        raise base.damaged(
+            f"expected shards of {sorted(unit.shards)} of unit {unit.base}, found {sorted(before.shards)}"
         )
     if not base.same_statistics:
         before = before.without_statistics()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..errors import DatasetError
 from ..formats import paths
 from ..formats.column_notes import Notes, notes_from_json, notes_to_json
 from ..formats.json_fields import JsonObject
-from ..formats.manifest import Manifest, Shard, StoredFile, read_stored
+from ..formats.manifest import Manifest, Shard, StoredFile, read_stored, stored_file
 from ..formats.paths import ShardName
 from ..prepare import summaries
 from ..prepare.chunk import FURTHER, SEEN
@@ -255,13 +256,34 @@ def read_kept(dataset: str, manifest: Manifest) -> list[Journal]:
         raise DatasetError(f"{uri}: expected the journals of units, found: {error}; run `penstock verify`") from error
 
 
+def read_checked(root: str, file: StoredFile) -> bytes:
+    """The content of a file that a unit left, which may be another generation's, linked: so it is not merely believed.
+
+    Raises:
+      OSError: it cannot be read.
+      DatasetError: it is not what the unit left.
+    """
+    uri = files.join(root, file.path)
+    content = files.read_bytes(uri)
+    if stored_file(file.path, content).sha256 != file.sha256:
+        raise DatasetError(
+            f"{uri}: expected SHA-256 {file.sha256}, found another; remove it, and what `penstock verify` names, and "
+            "run again"
+        )
+    return content
+
+
 def merge_summaries(root: str, journals: Iterable[Journal]) -> Summaries:
-    """The summaries of all units, merged in their order; some files are read side by side."""
+    """The summaries of all units, merged in their order; some files are read side by side.
+
+    Raises:
+      OSError: one cannot be read.
+      DatasetError: one is not what its unit left.
+    """
     merged: Summaries = {}
     stored = [journal.summaries for journal in journals if journal.summaries]
-    uris = [files.join(root, file.path) for file in stored]
     calls = files.calls_for(max((file.bytes for file in stored), default=0))
-    for content in files.map_files(files.read_bytes, uris, calls):
+    for content in files.map_files(partial(read_checked, root), stored, calls):
         merged = summaries.merge(merged, summaries.decode(content))
     return merged
 
@@ -306,8 +328,13 @@ def encode_hashes(hashes: Sequence[tuple[str, pa.RecordBatch]]) -> bytes:
 
 
 def read_hashes(root: str, journal: Journal) -> pa.Table:
-    """The table (content_hash, key, label, split, and perhaps what is beside) of a unit's examples; no rows of none."""
-    return decode_hashes(files.read_bytes(files.join(root, journal.hashes.path)) if journal.hashes else None)
+    """The table (content_hash, key, label, split, and perhaps what is beside) of a unit's examples; no rows of none.
+
+    Raises:
+      OSError: they cannot be read.
+      DatasetError: they are not what the unit left.
+    """
+    return decode_hashes(read_checked(root, journal.hashes) if journal.hashes else None)
 
 
 def decode_hashes(content: bytes | None) -> pa.Table:

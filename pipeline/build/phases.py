@@ -17,7 +17,7 @@ from ..prepare.summaries import Summaries
 from ..storage import files
 from .claim import expect_claimed
 from .global_shuffle import read_split
-from .journal import FinishedUnits, Journal, merge_summaries
+from .journal import FinishedUnits, Journal, merge_summaries, read_checked
 from .shards import read_examples
 from .tasks import StageDoFn
 from .units import MakeOptions
@@ -42,16 +42,25 @@ def evaluate_phase(
       summaries: The merged summaries of the statistics' split; of use in the first phase only.
 
     Raises:
-      PenstockError: workers found other analyzers in `features` than there are here.
+      PenstockError: workers found other analyzers in `features` than there are here, or accumulators are damaged.
     """
     from ..analysis.phases import evaluate  # imports Beam's and tf.Transform's analyzers: half a second
 
     before, digest = _results_before(root, phase)
-    uris = [files.join(root, _accumulators(phase, digest, journal)) for journal in journals if journal.accumulators]
-    calls = files.calls_for(max(map(files.size, uris[:1]), default=0))
-    contents = files.map_files(files.read_bytes, uris, calls)
+    reduced = [journal for journal in journals if journal.accumulators]
+    first = [files.join(root, _accumulators(phase, digest, journal)) for journal in reduced[:1]]
+    calls = files.calls_for(max(map(files.size, first), default=0))
+    read = partial(_read_accumulators, root, phase, digest)
+    contents = files.map_files(read, reduced, calls)
     with tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True) as folder:
-        return evaluate(analysis, before, [partial(files.read_bytes, uri) for uri in uris], contents, summaries, folder)
+        return evaluate(analysis, before, [partial(read, journal) for journal in reduced], contents, summaries, folder)
+
+
+def _read_accumulators(root: str, phase: int, digest: str, journal: Journal) -> bytes:
+    """A unit's accumulators for a phase; those of the first one are checked, for they may be another generation's."""
+    if phase == 0 and journal.accumulators:
+        return read_checked(root, journal.accumulators)
+    return files.read_bytes(files.join(root, _accumulators(phase, digest, journal)))
 
 
 def _accumulators(phase: int, digest: str, journal: Journal) -> str:

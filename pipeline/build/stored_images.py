@@ -18,7 +18,6 @@ from ...transforms import observations
 from ...transforms.histogram import Histogram, count_pixels
 from ...transforms.image_codec import CODECS, Jpeg
 from ...transforms.jpeg import decode_stored
-from ..errors import PenstockError
 from ..formats import example_reader
 from ..formats.column_notes import ColumnNote, Notes, merge_all
 from ..formats.example_writer import select
@@ -65,9 +64,8 @@ class StoredImages:
         self._split = split
         self._preparer = preparer
         if self._journal.shards.keys() != {split}:
-            raise PenstockError(
-                f"{base.root}: expected unit {number} to hold the split {split!r}, found "
-                f"{sorted(self._journal.shards)}; run `penstock verify`"
+            raise base.damaged(
+                f"expected unit {number} to hold the split {split!r}, found {sorted(self._journal.shards)}"
             )
         self._shard = StoredShard(base, self._journal.shards[split])
         self._hashes = hashes_of(base, self._journal).combine_chunks()
@@ -256,9 +254,8 @@ def hashes_of(base: BaseGeneration, journal: Journal) -> pa.Table:
     """
     table = decode_hashes(base.read(journal.hashes) if journal.hashes else None)
     if len(table) != journal.written:
-        raise PenstockError(
-            f"{base.root}: expected the hashes of {journal.written} examples of unit {journal.unit}, found "
-            f"{len(table)}; run `penstock verify`"
+        raise base.damaged(
+            f"expected the hashes of {journal.written} examples of unit {journal.unit}, found {len(table)}"
         )
     return table
 

@@ -14,7 +14,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from ..errors import PenstockError
 from ..formats.manifest import Shard
 from ..formats.tfrecord_columns import first_damaged
 from ..storage import files
@@ -41,9 +40,8 @@ class StoredShard:
         assert self._shard.index is not None
         offsets = np.frombuffer(self._base.read(self._shard.index), "<u8").astype(np.int64)
         if len(offsets) != self._shard.examples + 1:
-            raise PenstockError(
-                f"{self._uri}: expected an index of {self._shard.examples} records, found one of {len(offsets) - 1}; "
-                "run `penstock verify`"
+            raise self._base.damaged(
+                f"{self._uri}: expected an index of {self._shard.examples} records, found one of {len(offsets) - 1}"
             )
         return offsets
 
@@ -74,13 +72,13 @@ class StoredShard:
         first, last = int(self.offsets[begin]), int(self.offsets[end])
         try:
             content = self._read_range(first, last)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, files.SizeMismatch) as error:
             raise self._base.gone(error) from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise PenstockError(f"{self._uri}: damaged or truncated: {error}; run `penstock verify`") from error
+            raise self._base.damaged(f"{self._uri}: damaged or truncated: {error}") from error
         offsets = self.offsets[begin : end + 1] - first
         if (row := first_damaged(content, offsets)) is not None:
-            raise PenstockError(f"{self._uri}: record {begin + row} is damaged or truncated; run `penstock verify`")
+            raise self._base.damaged(f"{self._uri}: record {begin + row} is damaged or truncated")
         return content, offsets
 
     def close(self) -> None:

@@ -54,6 +54,10 @@ _UNLINKED = {errno.EPERM, errno.EACCES, errno.EXDEV, errno.EMLINK, errno.ENOTSUP
 _LITERAL = re.compile(r"[\w./ +=,~-]*")  # paths that nobody takes for a pattern
 
 
+class SizeMismatch(OSError):
+    """A file has another length than it is known to have."""
+
+
 def join(root: str, *parts: str) -> str:
     """Joins path parts with `/`, whatever the store: `join("s3://b/d/", "x", "y") == "s3://b/d/x/y"`."""
     return "/".join([root.rstrip("/") if root != "/" else "", *parts])
@@ -196,7 +200,7 @@ def read_range(uri: str, begin: int, end: int, etag: str = "") -> bytes:
       etag: Of a file of a store: the ETag that it must have, with or without its quotes; empty: any.
 
     Raises:
-      OSError: it is not there, cannot be read, or ends before; VersionMismatch: it has another ETag.
+      OSError: it is not there, or cannot be read; SizeMismatch: it ends before; VersionMismatch: it has another ETag.
     """
     view = view_range(uri, begin, end, etag)
     whole = view.obj
@@ -214,7 +218,8 @@ def view_range(uri: str, begin: int, end: int, etag: str = "") -> memoryview:
     else:
         content = objects.get_range(uri, begin, end, etag)
     if len(content) != end - begin:
-        raise OSError(f"{uri}: expected the bytes {begin} to {end}, found {len(content)} of them; the file was cut")
+        found = f"found {len(content)} of them; the file was cut"
+        raise SizeMismatch(f"{uri}: expected the bytes {begin} to {end}, {found}")
     return content
 
 
@@ -329,13 +334,13 @@ def link_or_copy(source: str, target: str, length: int) -> None:
       length: The file's bytes.
 
     Raises:
-      OSError: it is not there, has another length, or cannot be copied.
+      OSError: it is not there, or cannot be copied; SizeMismatch: it has another length, on a local disk.
     """
     if not is_local(source):
         objects.copy(source, target, length)
         return
     if (found := size(source)) != length:
-        raise OSError(f"{source}: expected {length} bytes, found {found}; the file was changed")
+        raise SizeMismatch(f"{source}: expected {length} bytes, found {found}; the file was changed")
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
     temporary = f"{target}.{uuid.uuid4().hex}.tmp"

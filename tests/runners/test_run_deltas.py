@@ -352,6 +352,31 @@ def test_a_base_that_is_gone_ends_the_run_in_words_and_the_next_one_makes_all(
     expect_as_full(Made(output, again.manifest), recipe, photos, tmp_path)
 
 
+@pytest.mark.parametrize("kept", ["00001.summaries", "00001.accumulators", "00001.arrow"])
+def test_what_is_not_as_a_unit_left_it_is_in_no_statistics(
+    kept: str, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("penstock.pipeline.planning.cut.SHARD_BYTES", 10_000)
+    recipe, output = of_images(), tmp_path / "out"
+    first = made(recipe, photos, output).made
+    assert len(first.manifest.splits["train"].shards) > 1
+    path = first.generation / "units" / kept
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1  # of the same size, which the plan takes for whole
+    path.write_bytes(content)
+    add(photos)
+    asked = request(recipe, photos, output, HASH)
+    with pytest.raises(PenstockError, match=rf"{kept}: expected SHA-256 .*remove it, and what `penstock verify` names"):
+        run(asked)
+    assert Pointer.read(str(output)) == Pointer.to(first.manifest.generation, first.manifest.encode())
+    (fault,) = verify(str(output), graph=False)
+    assert fault.startswith(str(path))
+    path.unlink()
+    again = run(asked)
+    assert "is damaged" in again.anew
+    expect_as_full(Made(output, again.manifest), recipe, photos, tmp_path)
+
+
 def test_a_base_that_is_replaced_meanwhile_fails_the_run_and_the_next_takes_over_from_the_new_one(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

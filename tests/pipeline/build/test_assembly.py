@@ -281,5 +281,5 @@ def test_a_damaged_record_is_refused(raw: Path, tmp_path: Path, compression: str
         content[len(content) // 2] ^= 1
         shard.write_bytes(content)
     delta = delta_of(damaged, raw, tmp_path, base)
-    with pytest.raises(PenstockError, match=r"damaged or truncated.*; run `penstock verify`"):
+    with pytest.raises(PenstockError, match=r"damaged or truncated.*; run `penstock verify`, remove"):
         list(make_units(delta.make, range(len(delta.order))))

@@ -129,11 +129,16 @@ def drop_shards(base: Path) -> None:
         path.unlink()
 
 
+def cut_shards(base: Path) -> None:
+    for path in (base / "data").iterdir():
+        path.write_bytes(path.read_bytes()[:-1])
+
+
 def drop_journals(base: Path) -> None:
     (base / paths.JOURNALS).unlink()
 
 
-@pytest.mark.parametrize("damage", [drop_generation, drop_shards, drop_journals])
+@pytest.mark.parametrize("damage", [drop_generation, drop_shards, cut_shards, drop_journals])
 def test_a_base_that_is_gone_is_refused(delta: tuple[Any, Path], damage: Callable[[Path], None]):
     job, base = delta
     damage(base)
