@@ -65,7 +65,7 @@ def test_hashes_are_read_back(root: str):
     batch = pa.record_batch({"content_hash": [b"a" * 32], "key": ["k"], "label": ["l"]})
     content = encode_hashes([("train", batch), ("test", batch)])
     journal = Journal(unit=0, read=2, shards={}, hashes=store(root, "_work/units/00000.arrow", 0, content))
-    assert read_hashes(root, journal)["split"].to_pylist() == ["train", "test"]
+    assert read_hashes(root, journal)["split"].to_pylist() == ["test", "train"]  # by split
     assert len(read_hashes(root, Journal(unit=1, read=0, shards={}))) == 0
 
 
