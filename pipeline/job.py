@@ -395,6 +395,7 @@ def prepare(request: RunRequest, planned: PlannedRun, analysis: "Analysis") -> "
             drift=request.drift,
             identity=Identity(planned.content_id, planned.shape_id, statistics_id, planned.frame_id),
             delta=delta,
+            retried=planned.retried,
             own=own,
             versions=versions,
             forgotten=stored_file(paths.FORGOTTEN, planned.forgotten.encode(), len(planned.forgotten))

@@ -85,6 +85,8 @@ class PlannedRun:
       forgotten: What is to be forgotten.
       frame_id: As `shape_id`, but for the code of `prepare`.
       note: What else is to be said of what was asked for; empty where nothing is.
+      retried: The current generation, where the run has its content and only tries again what that has quarantined;
+        empty where it does not.
     """
 
     plan: Plan
@@ -98,6 +100,7 @@ class PlannedRun:
     forgotten: Forgotten = NOTHING
     frame_id: str = ""
     note: str = ""
+    retried: str = ""
 
     @property
     def whole_examples(self) -> int:
@@ -140,7 +143,12 @@ def on_current(request: RunRequest, full: PlannedRun) -> PlannedRun:
         full = replace(full, note=f"nothing to try again: the units of {manifest.generation} have quarantined nothing")
     is_same = manifest.content == full.content_id
     if retries and is_same:
-        full = replace(full, generation_id=identity.delta_id(full.content_id, manifest.generation, retries))
+        is_laid_out_anew = request.full and manifest.generation != full.content_id
+        full = replace(
+            full,
+            generation_id=identity.delta_id(full.content_id, manifest.generation, retries),
+            retried="" if is_laid_out_anew else manifest.generation,
+        )
     elif manifest.generation == full.content_id:
         return full
     elif is_same and not request.full:

@@ -21,6 +21,7 @@ from .engine import Engine, EngineOptions, RunningJob
 from .job_record import JobRecord
 from .reporter import MAKING, Interrupt, Reporter, Silent
 
+NOTHING_CHANGED = "what had been quarantined is quarantined again: nothing changed"
 _REMOTE_POLL = 5.0  # seconds between two looks at a job elsewhere
 _SIGNS = 30.0  # seconds in which a job's workers give a sign of life, if there are any
 
@@ -34,11 +35,13 @@ class Result:
       manifest: The dataset's manifest.
       anew: Why nothing was taken over from the generation before, in words; empty where that is not known, or something
         was, or there was none.
+      note: What else is to be said of it; empty where nothing is.
     """
 
     status: str
     manifest: Manifest
     anew: str = ""
+    note: str = ""
 
 
 class Detached(Exception):
@@ -84,10 +87,8 @@ def remove_folder(folder: str, lease: Lease) -> None:
             lease.remove(folder)
 
 
-def raise_refusal(
-    root: str, run: str, is_committed: Callable[[], bool], failed: Callable[[str], PenstockError]
-) -> None:
-    """Raises what a run ended for without a commit, if it did; an attempt may fail beside one that succeeds.
+def read_outcome(root: str, run: str, is_committed: Callable[[], bool], failed: Callable[[str], PenstockError]) -> str:
+    """What a run came to that has ended; an attempt may fail beside one that succeeds.
 
     Args:
       root: The generation's URI.
@@ -95,20 +96,25 @@ def raise_refusal(
       is_committed: Whether the dataset is what the run made.
       failed: What to say where not all was made, or the commit failed by accident, and why.
 
+    Returns:
+      The generation that is current: the run's own, or the one before where trying again changed nothing.
+
     Raises:
-      PenstockError: the refusal; or how the run ended is not known.
+      PenstockError: what it ended for without a commit; or how it ended is not known.
     """
+    own = root.rpartition("/")[2]
     try:
         outcome = json.loads(files.read_bytes(files.join(root, paths.outcome(run))))
     except FileNotFoundError as error:
         if is_committed():  # who followed the job beside this process has removed it
-            return
+            return own
         raise PenstockError(f"{root}: expected word of how the job ended, found none; run again") from error
     if "refused" in outcome and not is_committed():
         if not outcome["is_whole"] or not hasattr(errors, outcome["refused"]):
             raise failed(outcome["message"])
         refusal = OverBudgetError if outcome["refused"] == OverBudgetError.__name__ else PenstockError
         raise refusal(outcome["message"])
+    return str(outcome.get("committed", own))
 
 
 def ended_early(name: str, root: str, units: int, why: str) -> PenstockError:
@@ -285,7 +291,7 @@ def attach(
         )
     if record.is_committed():
         reporter.submitted(record)
-        return _conclude(record, reporter)
+        return _conclude(record, record.generation, reporter)
     engine = record.make_engine(options)
     try:
         job = engine.find(record.job_id)
@@ -299,8 +305,7 @@ def attach(
             stop(record.root, record.run, "it was cancelled by `penstock attach --cancel`")  # its workers, if there are
             record.remove()
             return None
-        _expect_success(record)
-        return _conclude(record, reporter)  # another generation was committed since
+        return _conclude(record, _read_outcome(record), reporter)  # another generation was committed since
     if cancels:
         cancel(job, record)
         return None
@@ -314,9 +319,10 @@ def attach(
             if has_ended(job):
                 record.remove()
             raise _failed(record)(str(error)) from error
+        generation = record.generation
     else:
-        _expect_success(record)
-    return _conclude(record, reporter)
+        generation = _read_outcome(record)
+    return _conclude(record, generation, reporter)
 
 
 def has_ended(job: RunningJob) -> bool:
@@ -331,10 +337,10 @@ def _has_outcome(record: JobRecord) -> bool:
     return files.exists(files.join(record.root, paths.outcome(record.run)))
 
 
-def _expect_success(record: JobRecord) -> None:
-    """Raises what a job that has ended was refused for."""
+def _read_outcome(record: JobRecord) -> str:
+    """The generation that is current after a job; raises what it was refused for."""
     try:
-        raise_refusal(record.root, record.run, record.is_committed, _failed(record))
+        return read_outcome(record.root, record.run, record.is_committed, _failed(record))
     except PenstockError:
         record.remove()
         raise
@@ -345,14 +351,24 @@ def _failed(record: JobRecord) -> Callable[[str], PenstockError]:
     return partial(ended_early, record.name, record.root, record.units)
 
 
-def _conclude(record: JobRecord, reporter: Reporter) -> Result:
-    """After a job's commit: removes what only the job needed, unless another command is at it, and tells."""
+def _conclude(record: JobRecord, generation: str, reporter: Reporter) -> Result:
+    """After a job that has made a generation current, or left it so: removes what only the job needed, and tells.
+
+    Nothing is removed where another command is at it.
+    """
+    is_changed = generation == record.generation
     with contextlib.suppress(PenstockError), alone(record.root, record.run) as lease:
-        remove_work(record.root, lease)
+        if is_changed:
+            remove_work(record.root, lease)
+        else:
+            remove_folder(record.root, lease)
     try:
-        manifest = Manifest.read_generation(record.dataset, record.generation)[0]
+        manifest = Manifest.read_generation(record.dataset, generation)[0]
     except DatasetError as error:
-        raise PenstockError(f"{record.name} has committed {record.root}, which cannot be read: {error}") from error
+        root = files.join(record.dataset, generation)
+        raise PenstockError(f"{record.name} has committed {root}, which cannot be read: {error}") from error
+    if not is_changed:
+        return Result("up_to_date", manifest, note=NOTHING_CHANGED)
     reporter.progress(progress_of(manifest))
     reporter.committed(manifest.warnings)
     return Result("committed", manifest)

@@ -232,7 +232,8 @@ def result_entry(dataset: str, result: Result, hook_failure: str | None = None) 
     names = ("generation", "read", "written", "filtered", "quarantined", "reasons", "splits", "duplicates", "warnings")
     content = result.manifest.to_json()
     entry = {"status": result.status, "dataset": dataset} | {name: content[name] for name in names}
-    entry |= {name: content.get(name) for name in ("units", "delta")} | ({"anew": result.anew} if result.anew else {})
+    entry |= {name: content.get(name) for name in ("units", "delta")}
+    entry |= {name: words for name, words in (("anew", result.anew), ("note", result.note)) if words}
     return entry | ({"on_commit": hook_failure} if hook_failure else {})
 
 
@@ -250,6 +251,8 @@ def show_result(entry: Mapping[str, Any]) -> None:
         console.print(delta_in_words(delta, entry["units"]["lines"]), soft_wrap=True)
     if "anew" in entry:
         console.print(anew_in_words(entry["anew"]), soft_wrap=True)
+    if "note" in entry:
+        console.print(entry["note"], soft_wrap=True)
     _print_reasons(console, entry)
     splits = ", ".join(
         f"{name} {split['examples']} in {len(split['shards'])} shards" for name, split in entry["splits"].items()

@@ -31,6 +31,7 @@ from ..pipeline.storage.leases import Lease
 from .engine import Engine, EngineOptions, RunningJob, make_engine
 from .existing import Existing, find_existing, repair, take
 from .follow import (
+    NOTHING_CHANGED,
     Detached,
     Result,
     Watch,
@@ -39,7 +40,7 @@ from .follow import (
     expect_no_other_job,
     has_ended,
     progress_of,
-    raise_refusal,
+    read_outcome,
     remove_folder,
     remove_work,
     wait,
@@ -180,9 +181,12 @@ def _run(job: "Job", planned: PlannedRun, existing: Existing, launch: _Launch) -
             commit=replace(job.commit, superseded=_find_superseded(job.make.root, before), inputs=inputs),
         )
         with _placed(job, engine) as placed:
-            _run_engine(placed, planned, launch)
+            generation = _run_engine(placed, planned, launch)
+        manifest = Manifest.read_generation(job.commit.dataset, generation)[0]  # another run may have committed since
+        if generation != planned.generation_id:
+            remove_folder(job.make.root, lease)
+            return Result("up_to_date", manifest, note=NOTHING_CHANGED)
         remove_work(job.make.root, lease)
-        manifest = _load_manifest(job)
         reporter.progress(progress_of(manifest))
         reporter.committed([warning for warning in manifest.warnings if warning not in job.commit.plan.warnings])
         return Result("committed", manifest, planned.anew)
@@ -248,8 +252,11 @@ def _placed(job: "Job", engine: Engine) -> Iterator["Job"]:
         yield replace(job, make=replace(job.make, progress=files.join(folder, "progress")))
 
 
-def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
+def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> str:
     """Runs the job to its end; where it fails, says why, and how much of it is done.
+
+    Returns:
+      The generation that is current then; see `follow.read_outcome`.
 
     Raises:
       Detached: it goes on without this process.
@@ -274,12 +281,12 @@ def _run_engine(job: "Job", planned: PlannedRun, launch: _Launch) -> None:
             wait(running, engine, record, reporter)
     except PenstockError as error:
         if _is_committed(job):  # whatever failed then, the dataset is there
-            return
+            return job.commit.generation_id
         if record and has_ended(running):
             record.remove()
         raise failed(str(error)) from error
     try:
-        raise_refusal(job.commit.root, job.commit.run, partial(_is_committed, job), failed)
+        return read_outcome(job.commit.root, job.commit.run, partial(_is_committed, job), failed)
     except PenstockError:
         if record:
             record.remove()

@@ -22,8 +22,9 @@ from ..build.claim import expect_claimed
 from ..build.journal import FinishedUnits, Journal, merge_summaries
 from ..build.phases import evaluate_phase
 from ..build.shards import read_examples
-from ..errors import OverBudgetError, PenstockError
+from ..errors import DatasetError, OverBudgetError, PenstockError
 from ..formats import croissant, paths
+from ..formats.damage import find_damage
 from ..formats.manifest import (
     LIMIT,
     CroissantEntry,
@@ -56,7 +57,7 @@ from .budget import Budget
 from .column_warnings import describe_notes
 from .drift import DriftLimits
 from .duplicates import Duplicates
-from .examples import Listed, first_filtered, first_quarantined
+from .examples import Listed, first_filtered, first_quarantined, read_lines
 from .golden import Golden
 from .joins import join_warnings
 from .sealing import Attempt, committed_already, seal
@@ -110,6 +111,7 @@ class CommitOptions(Carrying):
       drift: How far the values may be from the current generation's; None: however far.
       identity: What the generation is compared with later runs by.
       delta: What it takes over from another one; None: nothing.
+      retried: The generation that it has the content of and tries again what that has quarantined; empty: none.
     """
 
     dataset: str
@@ -129,6 +131,7 @@ class CommitOptions(Carrying):
     drift: DriftLimits | None = None
     identity: Identity | None = None
     delta: DeltaEntry | None = None
+    retried: str = ""
 
     @property
     def root(self) -> str:
@@ -204,12 +207,15 @@ def over_budget(options: CommitOptions) -> OverBudgetError | None:
 
 
 def commit(options: CommitOptions) -> Manifest:
-    """Checks the generation, writes its manifest and creates the pointer; returns the manifest.
+    """Checks the generation, writes its manifest and creates the pointer, unless trying again changed nothing.
 
     It may be called again, after it succeeded or stopped anywhere, and by several workers at a time: see `sealing`.
 
     Args:
       options: What was asked for.
+
+    Returns:
+      The manifest of the generation that is current then.
 
     Raises:
       OverBudgetError: too much was quarantined.
@@ -222,6 +228,8 @@ def commit(options: CommitOptions) -> Manifest:
     journals = list(finished.load(range(options.plan.units)))
     totals = count(options, journals)
     check_budget(options, totals, journals)
+    if unchanged := _unchanged(options, journals):
+        return unchanged
     of_joins = join_warnings(journals)
     splits = _splits(options, finished, journals, totals)
     merged = look_closer(
@@ -290,6 +298,26 @@ def commit(options: CommitOptions) -> Manifest:
     )
     expect_claimed(options.root, options.run)  # it took a while
     return seal(options.dataset, Attempt(manifest, contents), options.superseded, options.replaces)
+
+
+def _unchanged(options: CommitOptions, journals: Sequence[Journal]) -> Manifest | None:
+    """The generation that was tried again, if it is whole and exactly what it has quarantined is quarantined again.
+
+    With the same content, the same examples then came out, with the same statistics.
+    """
+    if not options.retried:
+        return None
+    again = [file.within(options.generation_id) for file, _ in _quarantine(options, journals)]
+    try:
+        before, _ = Manifest.read_generation(options.dataset, options.retried)
+        reasons, reasons_before = (
+            Counter((line["key"], line["code"]) for line in read_lines(options.dataset, listed))
+            for listed in (again, before.quarantine)
+        )
+    except DatasetError:
+        return None
+    is_same = reasons == reasons_before and not find_damage(options.dataset, before)
+    return before if is_same else None
 
 
 def _quarantine(options: CommitOptions, journals: Sequence[Journal]) -> list[Listed]:

@@ -17,6 +17,7 @@ from ..formats import paths
 from ..storage import files
 
 if TYPE_CHECKING:
+    from ..formats.manifest import Manifest
     from .commit import CommitOptions
 
 
@@ -57,16 +58,17 @@ def _outcome(options: "CommitOptions", made: Signal) -> dict[str, Any]:
 
     refusal, is_whole = made.refusal, made.refusal is None  # all units were made
     if refusal is None:
-        refusal = _commit(options)
+        committed = _commit(options)
+        if not isinstance(committed, Refusal):
+            return {"committed": committed.generation}
+        refusal = committed
     elif error := over_budget(options):  # analyzers choke on nothing: say why there is nothing
         refusal, is_whole = Refusal.of(error), True
-    if refusal:
-        return {"refused": refusal.kind, "message": refusal.message, "is_whole": is_whole}
-    return {"committed": options.generation_id}
+    return {"refused": refusal.kind, "message": refusal.message, "is_whole": is_whole}
 
 
-def _commit(options: "CommitOptions") -> Refusal | None:
-    """Commits; says why it cannot.
+def _commit(options: "CommitOptions") -> "Manifest | Refusal":
+    """Commits; or says why it cannot.
 
     Raises:
       OSError: another worker may do better.
@@ -75,9 +77,8 @@ def _commit(options: "CommitOptions") -> Refusal | None:
 
     try:
         expect_launchers(options.versions, options.own)
-        commit(options)
+        return commit(options)
     except Exception as error:
         if is_worth_another_try(error):
             raise
         return Refusal.of(error)
-    return None

@@ -5,6 +5,7 @@ import json
 import shutil
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,22 @@ def test_a_job_that_was_left_is_followed_to_its_end(job: RunRequest, elsewhere: 
     with pytest.raises(RequestError, match="found none; see `penstock inspect"):
         attach(job.output)
     assert run(job, engine=elsewhere).status == "up_to_date"
+
+
+def test_a_job_that_tries_again_and_changes_nothing_leaves_the_generation_that_is_there(
+    request_for: Any, elsewhere: Elsewhere, tmp_path: Path
+):
+    recipe = Recipe(source=Images("images/*.png"), prepare=[unlucky], shards=3)
+    asked = request_for(f"memory://{tmp_path.name}/dataset", recipe, max_quarantined="50%")
+    first = run(asked).manifest
+    elsewhere.starts = False
+    record = detach(replace(asked, retry=True), elsewhere)
+    elsewhere.jobs[record.job_id].go.set()
+    result = attach(asked.output)
+    assert result is not None
+    assert (result.status, result.manifest, bool(result.note)) == ("up_to_date", first, True)
+    assert not files.exists(files.join(record.root, paths.PLAN))
+    assert JobRecord.find(asked.output) is None
 
 
 def test_a_second_run_does_not_double_a_job_and_prune_leaves_it_alone(job: RunRequest, elsewhere: Elsewhere, raw: Path):

@@ -19,10 +19,11 @@ from penstock.pipeline.prepare.tables import TablePreparer
 from penstock.runners.reuse import planned_in_words
 from penstock.runners.run import run
 from penstock.transforms import columns
+from penstock.transforms.outcome import Rejected
 
 HASH = "a" * 64
 OPTIONS: dict[str, Any] = {"max_quarantined": "90%"}
-STATE = {"fails": True, "factor": 1}
+STATE: dict[str, Any] = {"fails": True, "factor": 1}
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +53,8 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def step(example: dict[str, Any]) -> dict[str, Any]:
     """Fails like a service that is down."""
     if STATE["fails"] and np.asarray(example["image"])[0, 0].sum() % 5 == 0:
+        if STATE["fails"] == "otherwise":
+            raise Rejected("elsewhere", "no answer")
         raise ValueError("no answer")
     return {**example, "factor": STATE["factor"]}
 
@@ -99,13 +102,56 @@ def test_only_what_was_quarantined_is_read_again(tmp_path: Path, read: list[str]
     assert "nothing to try again" in planned_in_words(planned)
 
 
-def test_what_fails_again_is_quarantined_again(tmp_path: Path, read: list[str]):
+def names(output: Path) -> list[str]:
+    return sorted(path.name for path in output.iterdir() if path.is_dir())
+
+
+def test_nothing_changes_where_all_that_is_tried_again_fails_again(tmp_path: Path, read: list[str]):
     raw, output = draw(tmp_path / "raw", 60), tmp_path / "out"
     first = run_job(IMAGES, raw, output, HASH, **OPTIONS).manifest
-    second = again(IMAGES, raw, output, read, retry=True).manifest
+    pointer = (output / "_DATASET.json").read_bytes()
+    result = again(IMAGES, raw, output, read, retry=True)
     assert len(read) == first.quarantined
-    assert second.reasons == replace(first.reasons, quarantined_examples=second.reasons.quarantined_examples)
-    assert (second.written, second.generation != first.generation) == (first.written, True)
+    assert (result.status, result.manifest) == ("up_to_date", first)
+    assert result.note == "what had been quarantined is quarantined again: nothing changed"
+    assert names(output) == [first.generation]
+    assert (output / "_DATASET.json").read_bytes() == pointer
+    damaged = output / first.splits["train"].shards[0].file.path
+    damaged.unlink()
+    repaired = again(IMAGES, raw, output, read, retry=True)
+    assert (repaired.status, repaired.manifest.written) == ("committed", first.written)
+
+
+def test_one_that_fails_otherwise_makes_a_generation(tmp_path: Path):
+    raw, output = draw(tmp_path / "raw", 60), tmp_path / "out"
+    first = run_job(IMAGES, raw, output, HASH, **OPTIONS).manifest
+    STATE["fails"] = "otherwise"
+    second = run_job(IMAGES, raw, output, HASH, retry=True, **OPTIONS).manifest
+    assert second.generation != first.generation
+    assert (second.written, second.reasons.quarantined) == (first.written, {"elsewhere": first.quarantined})
+
+
+def test_what_fails_again_is_laid_out_anew_where_that_is_asked_for(tmp_path: Path):
+    raw, output = draw(tmp_path / "raw", 60), tmp_path / "out"
+    recipe = replace(IMAGES, shards=None)
+    run_job(recipe, raw, output, HASH, **OPTIONS)
+    shutil.copy(raw / "images/cat_002.png", raw / "images/new_000.png")
+    delta = run_job(recipe, raw, output, HASH, **OPTIONS).manifest
+    assert delta.generation != delta.identity.content
+    full = run_job(recipe, raw, output, HASH, retry=True, full=True, **OPTIONS)
+    assert (full.status, full.manifest.quarantined) == ("committed", delta.quarantined)
+    same = run_job(recipe, raw, output, HASH, retry=True, **OPTIONS)
+    assert (same.status, same.manifest.generation) == ("up_to_date", full.manifest.generation)
+
+
+def test_a_table_without_a_unit_that_can_stay_is_not_changed_either(tmp_path: Path):
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw/a.csv").write_text("x\n" + "".join(f"{number}\n" for number in range(100)))
+    first = run_job(TABLES, tmp_path / "raw", tmp_path / "out", HASH, **OPTIONS).manifest
+    result = run_job(TABLES, tmp_path / "raw", tmp_path / "out", HASH, retry=True, **OPTIONS)
+    assert first.quarantined
+    assert (result.status, result.manifest, bool(result.note)) == ("up_to_date", first, True)
+    assert names(tmp_path / "out") == [first.generation]
 
 
 def test_new_images_and_those_that_are_tried_again_are_read(tmp_path: Path, read: list[str]):
