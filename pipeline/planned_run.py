@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .build.find_base import Base, find_base, has_quarantined, is_complete
+from .commit import budget
 from .commit.drift import DriftLimits
 from .cores import cores
 from .errors import DatasetError
@@ -51,7 +52,7 @@ class RunRequest:
     recipe: LoadedRecipe
     input: str
     output: str
-    max_quarantined: str = "1%"
+    max_quarantined: str = budget.DEFAULT
     threads: int | None = None
     workers: int = 1
     isolate: float | None = None

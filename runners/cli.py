@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -11,9 +11,9 @@ import click
 from ..pipeline.errors import INTERRUPTED, PenstockError, RequestError
 from ..pipeline.formats.printable import printable, size_in_words
 from . import process
+from .run_options import RunOptions, folder_uri
 
 if TYPE_CHECKING:
-    from ..pipeline.commit.drift import DriftLimits
     from .follow import Result
     from .reporter import Reporter
 
@@ -56,19 +56,6 @@ def main() -> None:
     """
 
 
-def _share(_: click.Context, parameter: click.Parameter, text: str | None) -> float | None:
-    """Reads a share: `0.01` or `1%`."""
-    if text is None:
-        return None
-    try:
-        share = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise click.BadParameter(f"expected a share such as 0.01 or 1%, found {text!r}", param=parameter)
-    return share
-
-
 class _RunCommand(click.Command):
     """A command that keeps what follows `--` for Beam: nothing else may be taken for an option of Beam's."""
 
@@ -93,16 +80,12 @@ class _RunCommand(click.Command):
 @main.command(cls=_RunCommand, epilog=_EXIT_CODES)
 @click.argument("recipe")
 @click.option(
-    "--input",
-    "source",
-    required=True,
-    metavar="FOLDER",
-    help="Where the raw data is: a path, s3://…, gs://… or az://….",
+    "--input", required=True, metavar="FOLDER", help="Where the raw data is: a path, s3://…, gs://… or az://…."
 )
 @click.option("--output", required=True, metavar="DATASET", help="The dataset's folder, likewise; it need not exist.")
 @click.option(
     "--runner",
-    default="direct",
+    default=RunOptions.runner,
     show_default=True,
     metavar="ENGINE",
     help="The engine: direct, in this process, or one of Beam's runners: flink, dataflow, prism, spark, NAME.",
@@ -115,7 +98,7 @@ class _RunCommand(click.Command):
 @click.option("--threads", type=click.IntRange(1), help="Examples that a worker prepares at a time.  [default: cores]")
 @click.option(
     "--max-quarantined",
-    default="1%",
+    default=RunOptions.max_quarantined,
     show_default=True,
     metavar="N|FRACTION",
     help="How many examples may fail before the run does: 25, 0.01 or 1%.",
@@ -125,12 +108,10 @@ class _RunCommand(click.Command):
     is_flag=True,
     help="Commit only what is like the current generation: columns, types, features; values within the limits.",
 )
-@click.option("--max-new-values", callback=_share, metavar="FRACTION", help="Of a column's values.  [default: 1%]")
+@click.option("--max-new-values", metavar="FRACTION", help="Of a column's values.  [default: 1%]")
 @click.option("--max-mean-shift", type=click.FloatRange(0), help="In standard deviations.  [default: 0.5]")
-@click.option("--max-missing-growth", callback=_share, metavar="FRACTION", help="Of a column's values.  [default: 1%]")
-@click.option(
-    "--max-share-shift", callback=_share, metavar="FRACTION", help="Of labels, classes and strings.  [default: 10%]"
-)
+@click.option("--max-missing-growth", metavar="FRACTION", help="Of a column's values.  [default: 1%]")
+@click.option("--max-share-shift", metavar="FRACTION", help="Of labels, classes and strings.  [default: 10%]")
 @click.option(
     "--limit", type=click.IntRange(1), metavar="N", help="A first try: N examples from all over the input, not all."
 )
@@ -154,7 +135,7 @@ class _RunCommand(click.Command):
 @click.option(
     "--timeout",
     type=click.FloatRange(0, min_open=True),
-    default=30.0,
+    default=RunOptions.timeout,
     show_default=True,
     help="With --isolate: seconds that one example may take.",
 )
@@ -183,38 +164,7 @@ class _RunCommand(click.Command):
 @click.option("--prices", metavar="FILE", help="With --dry-run: your prices, in TOML or JSON (docs/following.md).")
 @click.option("--quiet", is_flag=True, help="Print errors only.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result (or the plan) as JSON, and nothing else.")
-def run(
-    recipe: str,
-    source: str,
-    output: str,
-    runner: str,
-    workers: int | None,
-    threads: int | None,
-    max_quarantined: str,
-    fail_on_drift: bool,
-    max_new_values: float | None,
-    max_mean_shift: float | None,
-    max_missing_growth: float | None,
-    max_share_shift: float | None,
-    limit: int | None,
-    full: bool,
-    retry: bool,
-    keep_prepared: bool,
-    forget: str | None,
-    isolate: bool,
-    timeout: float,
-    single_writer: bool,
-    metrics: str | None,
-    on_commit: str | None,
-    openlineage: str | None,
-    flink_master: str | None,
-    flink_job_server_jar: str | None,
-    detach: bool,
-    dry_run: bool,
-    prices: str | None,
-    quiet: bool,
-    as_json: bool,
-) -> None:
+def run(recipe: str, dry_run: bool, prices: str | None, quiet: bool, as_json: bool, **given: Any) -> None:
     """Runs RECIPE (file.py, file.py:name or package.module:name) on a folder of raw data.
 
     The same command run again resumes what was interrupted, and returns at once when there is nothing to do. Changed
@@ -229,48 +179,18 @@ def run(
         process.expect_preparing()
         _quiet_libraries()
         from ..pipeline.job import check_budget, plan, preview
-        from ..pipeline.planned_run import RunRequest
-        from ..pipeline.planning.forgotten import NOTHING, Forgotten
         from ..pipeline.planning.prices import Prices
         from ..pipeline.planning.recipe import load_recipe
-        from . import report, terminal
-        from .engine import EngineOptions, make_engine
-        from .metrics import kept_metrics
-        from .openlineage import LineageOptions, trace_run
-        from .reporter import Both
+        from . import report
+        from .launch import launch
         from .run import check_engine, check_planned
-        from .run import run as run_recipe
 
-        beam_options = click.get_current_context().meta[_BEAM_OPTIONS]
-        engine = make_engine(runner, EngineOptions(workers, beam_options, flink_master, flink_job_server_jar))
-        _check_hook(on_commit, detach)
+        options = RunOptions(engine_options=click.get_current_context().meta[_BEAM_OPTIONS], **given)
+        engine = options.engine()
         if prices is not None and not dry_run:
             raise RequestError("--prices: expected --dry-run beside it, which says what a run costs, found it alone")
         price_table = None if prices is None else Prices.load(prices)
-        request = RunRequest(
-            load_recipe(recipe),
-            _folder(source),
-            _folder(output),
-            max_quarantined=max_quarantined,
-            threads=threads,
-            workers=workers or 1,
-            isolate=timeout if isolate else None,
-            single_writer=single_writer,
-            drift=_drift_limits(
-                fail_on_drift,
-                {
-                    "new_values": max_new_values,
-                    "mean": max_mean_shift,
-                    "missing": max_missing_growth,
-                    "shares": max_share_shift,
-                },
-            ),
-            limit=limit,
-            full=full,
-            forget=NOTHING if forget is None else Forgotten.read_keys(forget),
-            retry=retry,
-            keep_prepared=keep_prepared,
-        )
+        request = options.request(load_recipe(recipe))
         if dry_run:
             warnings = check_engine(engine, request)
             planned = plan(request)
@@ -281,17 +201,9 @@ def run(
             _print(entry, as_json, report.show_plan)
             check_budget(request, planned)
             return
-
-        def work(lineage: "Reporter") -> "Result":
-            with (
-                terminal.reporter(quiet or as_json) as shown,
-                kept_metrics(metrics, request.output, shown) as reporter,
-            ):
-                return run_recipe(request, Both(reporter, lineage), engine, detach)
-
         with _detaching(quiet, as_json):
-            result = trace_run(LineageOptions(openlineage, _warn), request, engine, work)
-            _finish(request.output, result, on_commit, quiet, as_json)
+            result = launch(options, request, engine, shows=not (quiet or as_json), warn=_warn)
+            _finish(request.output, result, options.on_commit, quiet, as_json)
 
 
 @main.command(cls=_RunCommand, epilog=_EXIT_CODES)
@@ -337,11 +249,13 @@ def attach(
         from .engine import EngineOptions
         from .follow import attach as follow
         from .metrics import kept_metrics
+        from .on_commit import check_hook
         from .openlineage import LineageOptions, trace_job
         from .reporter import Both
 
-        _check_hook(on_commit, False)
-        dataset = _folder(dataset)
+        if on_commit is not None:
+            check_hook(on_commit)
+        dataset = folder_uri(dataset)
         options = EngineOptions(
             beam_arguments=click.get_current_context().meta[_BEAM_OPTIONS], flink_master=flink_master
         )
@@ -356,33 +270,6 @@ def attach(
                 _finish(dataset, result, on_commit, quiet, as_json)
             elif not quiet:
                 click.echo(json.dumps({"status": "cancelled", "dataset": dataset}) if as_json else "cancelled")
-
-
-def _drift_limits(fails: bool, given: Mapping[str, float | None]) -> "DriftLimits | None":
-    """How far a run may drift; raises RequestError where limits are given that nothing would ask for."""
-    from ..pipeline.commit.drift import DriftLimits
-
-    limits = {name: limit for name, limit in given.items() if limit is not None}
-    if limits and not fails:
-        raise RequestError(
-            "--max-new-values, --max-mean-shift, --max-missing-growth, --max-share-shift: expected --fail-on-drift "
-            "beside them, found none; add it, or leave them out"
-        )
-    return DriftLimits(**limits) if fails else None
-
-
-def _check_hook(hook: str | None, detach: bool) -> None:
-    """Raises RequestError where nobody can be told of a commit as asked for."""
-    from .on_commit import check_hook
-
-    if hook is None:
-        return
-    if detach:
-        raise RequestError(
-            "--on-commit: expected a command that is there at the commit, found --detach; give --on-commit to "
-            "`penstock attach`"
-        )
-    check_hook(hook)
 
 
 @contextlib.contextmanager
@@ -404,23 +291,12 @@ def _detaching(quiet: bool, as_json: bool) -> Iterator[None]:
 def _finish(dataset: str, result: "Result", hook: str | None, quiet: bool, as_json: bool) -> None:
     """Tells what came of a job."""
     from . import report
+    from .on_commit import tell_of_commit
 
-    failure = _tell_of_commit(hook, dataset, result)
+    failure = tell_of_commit(hook, dataset, result, _warn)
     if not quiet or as_json:
         with process.spoken_if_possible():
             _print(report.result_entry(dataset, result, failure), as_json, report.show_result)
-
-
-def _tell_of_commit(hook: str | None, dataset: str, result: "Result") -> str | None:
-    """Tells of what was committed, and warns where that fails; what went wrong, or None."""
-    from .on_commit import call_hook
-
-    if hook is None or result.status != "committed":
-        return None
-    failure = call_hook(hook, dataset, result.manifest.generation)
-    if failure is not None:
-        _warn(f"{dataset} is committed, but --on-commit failed: {failure}")
-    return failure
 
 
 def _warn(words: str) -> None:
@@ -448,7 +324,7 @@ def check(recipe: str, source: str | None, as_json: bool) -> None:
 
         _quiet_libraries()
         loaded = load_recipe(recipe)
-        checked = check_recipe(loaded, None if source is None else _folder(source))
+        checked = check_recipe(loaded, None if source is None else folder_uri(source))
         _print(report.check_entry(loaded, checked), as_json, report.show_check)
 
 
@@ -463,9 +339,9 @@ def inspect(dataset: str, generation: str | None, filtered: bool, as_json: bool)
         from . import report
 
         if filtered:
-            _print(report.filtered_entry(_folder(dataset), generation), as_json, report.show_filtered)
+            _print(report.filtered_entry(folder_uri(dataset), generation), as_json, report.show_filtered)
             return
-        _print(report.dataset_entry(_folder(dataset), generation), as_json, report.show_dataset)
+        _print(report.dataset_entry(folder_uri(dataset), generation), as_json, report.show_dataset)
 
 
 @main.command()
@@ -486,7 +362,7 @@ def report(dataset: str, output: str | None, opens: bool, generation: str | None
     with _errors():
         from ..pipeline.report.page import write_report
 
-        dataset = _folder(dataset)
+        dataset = folder_uri(dataset)
         path = output if output is not None else f"{dataset.rpartition('/')[2] or 'dataset'}.html"
         size = write_report(dataset, path, generation=generation, source=not no_source)
         with process.spoken_if_possible():
@@ -508,7 +384,7 @@ def log(dataset: str, as_json: bool) -> None:
         from ..pipeline.commit.history import history
         from . import version_report
 
-        _print(history(_folder(dataset)), as_json, version_report.show_log)
+        _print(history(folder_uri(dataset)), as_json, version_report.show_log)
 
 
 @main.command()
@@ -533,7 +409,7 @@ def diff(dataset: str, before: str | None, after: str | None, as_json: bool) -> 
         from ..pipeline.commit.compare import choose, compare
         from . import version_report
 
-        _print(compare(*choose(_folder(dataset), before, after)), as_json, version_report.show_diff)
+        _print(compare(*choose(folder_uri(dataset), before, after)), as_json, version_report.show_diff)
 
 
 @main.command()
@@ -550,7 +426,7 @@ def rollback(dataset: str, generation: str | None, as_json: bool) -> None:
         from ..pipeline.commit.rollback import roll_back
         from . import version_report
 
-        dataset = _folder(dataset)
+        dataset = folder_uri(dataset)
         manifest, before = roll_back(dataset, generation)
         entry = {
             "dataset": dataset,
@@ -581,7 +457,7 @@ def verify(dataset: str, generation: str | None, trust: bool, no_graph: bool, qu
         if not no_graph:
             process.expect_preparing("tensorflow")
             _quiet_libraries()
-        dataset = _folder(dataset)
+        dataset = folder_uri(dataset)
         faults = 0
         for fault in find_faults(dataset, not no_graph, trust, generation):
             faults += 1
@@ -711,7 +587,7 @@ def prune(dataset: str, keep: int, yes: bool) -> None:
     with _errors():
         from ..pipeline.commit.prune import find_unused, remove_unused
 
-        dataset = _folder(dataset)
+        dataset = folder_uri(dataset)
         if not yes:
             unused = find_unused(dataset, keep)
             for uri in unused:
@@ -724,11 +600,6 @@ def prune(dataset: str, keep: int, yes: bool) -> None:
             click.echo(f"removed {uri}" if removed else f"kept {uri}: a run is at work on it")
         if not count:
             click.echo(_NOTHING_TO_PRUNE)
-
-
-def _folder(uri: str) -> str:
-    """A folder's URI without the slash at its end."""
-    return uri.rstrip("/") or "/"
 
 
 def _print(entry: dict[str, Any], as_json: bool, show: Any) -> None:

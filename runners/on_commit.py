@@ -11,11 +11,15 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from ..pipeline.errors import RequestError
 from ..pipeline.formats import paths
 from ..pipeline.storage import files
+
+if TYPE_CHECKING:
+    from .follow import Result
 
 MANIFEST = "PENSTOCK_MANIFEST"  # the environment variable with the manifest's URI
 _TRIES = 3  # of a POST
@@ -83,6 +87,26 @@ def call_hook(hook: str, dataset: str, generation: str) -> str | None:
     if ended.returncode < 0:
         return f"expected exit code 0, found it ended by signal {-ended.returncode}"
     return f"expected exit code 0, found {ended.returncode}" if ended.returncode else None
+
+
+def tell_of_commit(hook: str | None, dataset: str, result: "Result", warn: Callable[[str], None]) -> str | None:
+    """Tells of what a run has committed, if it has, and warns where that fails.
+
+    Args:
+      hook: As `check_hook` takes it; None: nobody is told.
+      dataset: The dataset's URI.
+      result: What came of the run.
+      warn: Is told in words what went wrong.
+
+    Returns:
+      What went wrong; None: nothing.
+    """
+    if hook is None or result.status != "committed":
+        return None
+    failure = call_hook(hook, dataset, result.manifest.generation)
+    if failure is not None:
+        warn(f"{dataset} is committed, but --on-commit failed: {failure}")
+    return failure
 
 
 def _post(url: str, uri: str, dataset: str, generation: str, manifest: bytes) -> None:

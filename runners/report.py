@@ -1,5 +1,6 @@
 """What the command line prints in the end, as data and for people: plans, results and datasets."""
 
+import io
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,7 @@ from ..pipeline.commit.examples import read_lines
 from ..pipeline.formats.class_order import ordered
 from ..pipeline.formats.generations import load_generation
 from ..pipeline.formats.manifest import LIMIT, DeltaEntry, read_stored
-from ..pipeline.formats.printable import size_in_words
+from ..pipeline.formats.printable import printable, size_in_words
 from ..pipeline.job import Preview
 from ..pipeline.planned_run import PlannedRun, RunRequest
 from ..pipeline.planning.costs import Costs
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 _SHOWN_REASONS = 6  # of which an example is shown
 _SHOWN = 240  # characters of an example
+_WIDTH = 120  # characters of a line, where no terminal says
 
 
 def check_entry(recipe: LoadedRecipe, plan: Plan | None) -> dict[str, Any]:
@@ -237,9 +239,9 @@ def result_entry(dataset: str, result: Result, hook_failure: str | None = None) 
     return entry | ({"on_commit": hook_failure} if hook_failure else {})
 
 
-def show_result(entry: Mapping[str, Any]) -> None:
+def show_result(entry: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints a run's result for people."""
-    console = Console(markup=False, highlight=False)
+    console = console or Console(markup=False, highlight=False)
     status = "is up to date" if entry["status"] == "up_to_date" else "is committed"
     console.print(f"{entry['dataset']} {status}: generation {entry['generation']}", soft_wrap=True)
     console.print(
@@ -273,13 +275,23 @@ def submitted_entry(record: JobRecord) -> dict[str, Any]:
     }
 
 
-def show_submitted(entry: Mapping[str, Any]) -> None:
+def show_submitted(entry: Mapping[str, Any], console: Console | None = None) -> None:
     """Prints for people how a job is followed."""
-    console = Console(markup=False, highlight=False)
+    console = console or Console(markup=False, highlight=False)
     console.print(f"{entry['engine']} job {entry['job']} makes {entry['dataset']}", soft_wrap=True)
     if entry["url"]:
         console.print(entry["url"], soft_wrap=True)
     console.print(f"follow it with: {entry['attach']}", soft_wrap=True)
+
+
+def rendered(entry: Mapping[str, Any], show: Callable[[Mapping[str, Any], Console], None]) -> str:
+    """What a function that prints an entry for people would print, without colours."""
+    text = io.StringIO()
+    show(
+        printable(entry),
+        Console(file=text, width=_WIDTH, markup=False, highlight=False, force_terminal=False, force_jupyter=False),
+    )
+    return text.getvalue().rstrip("\n")
 
 
 def _print_examples(console: Console, examples: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+DEFAULT = "1%"
 _EXAMPLES = 3  # reasons of which an example is shown
 _SHOWN = 240  # characters of it
 

@@ -52,12 +52,13 @@ class Effects:
     values: list[Any] = field(default_factory=list)
 
 
-def find_effects(source: bytes, namespace: Mapping[str, Any]) -> Effects:
+def find_effects(source: bytes, namespace: Mapping[str, Any], last_line: int | None = None) -> Effects:
     """Looks for the statements of a module that may act on something else than its own names.
 
     Args:
       source: The module's source text.
       namespace: What its names stand for; empty where it was not imported: then few calls are known to be harmless.
+      last_line: Of the last statement that is looked at; None: of the module.
     """
     effects = Effects()
     try:
@@ -65,6 +66,8 @@ def find_effects(source: bytes, namespace: Mapping[str, Any]) -> Effects:
     except (SyntaxError, ValueError):
         return effects
     for statement in tree.body:
+        if last_line is not None and statement.lineno > last_line:
+            break
         if isinstance(statement, ast.If) and _is_main_guard(statement.test):
             continue
         visitor = _Visitor(namespace, frozenset(), frozenset())

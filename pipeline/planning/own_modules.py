@@ -78,11 +78,12 @@ def imported_names(source: bytes) -> Iterator[str]:
             yield node.module
 
 
-def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:
+def own_sources(recipe: Path, source: bytes, folder: Path) -> dict[str, bytes]:
     """The source text of every module that a recipe imports from a folder, in whatever function, and of theirs.
 
     Args:
-      recipe: The recipe's file.
+      recipe: The recipe's file; it need not be there.
+      source: Its source text.
       folder: Where its own modules are, packages among them; not what lies outside, nor what is named like Penstock
         or a module of the standard library.
 
@@ -90,7 +91,7 @@ def own_sources(recipe: Path, folder: Path) -> dict[str, bytes]:
       The modules' paths in the folder to their bytes, sorted by path, without the recipe's own.
     """
     folder, recipe = folder.resolve(), recipe.resolve()
-    sources = {recipe: recipe.read_bytes()}
+    sources = {recipe: source}
     left = [recipe]
     while left:
         path = left.pop()

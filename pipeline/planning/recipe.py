@@ -1,5 +1,6 @@
 """What a user writes, and how it is found."""
 
+import ast
 import contextlib
 import hashlib
 import importlib
@@ -27,10 +28,13 @@ from ..sources.record_source import RecordSource
 from ..splits.rules import ByColumn, ByGlob, ByHash, ByList, ByPath, ByTime
 from .own_modules import own_modules, own_sources
 from .recipe_hash import SourceText, hash_recipe
+from .structure import is_own_module
 
 Example = dict[str, Any]
 Encoding = Jpeg | Png | Raw
 SplitRule = ByHash | ByPath | ByList | ByGlob | ByColumn | ByTime
+
+_OF_FILE = "_recipe_"  # what the names of modules begin with that are run by their path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +201,28 @@ class LoadedRecipe:
         return {**named, **self.recipe.metadata}
 
 
+def find_recipe(recipe: "Recipe | ModuleType | str | os.PathLike[str]") -> LoadedRecipe:
+    """A recipe from Python: one by itself, the module that has it as `recipe`, or as `load_recipe` takes it.
+
+    One by itself counts as its module does, if that has a file; what a notebook defines counts by its structure alone.
+
+    Raises:
+      RequestError: as `load_recipe` does; or it was made in a notebook or a session, and what its code does cannot be
+        told without a file.
+    """
+    if isinstance(recipe, str | os.PathLike):
+        return load_recipe(os.fspath(recipe))
+    if isinstance(recipe, ModuleType):
+        return _loaded(_named(recipe, "recipe", recipe.__name__), "recipe", recipe)
+    if not isinstance(recipe, Recipe):
+        raise RequestError(
+            f"expected a Recipe, its module, or the path of its file, found {type(recipe).__name__}; give one of these"
+        )
+    module = _defining_module(recipe)
+    names = [name for name, value in vars(module).items() if value is recipe] if module else []
+    return _loaded(recipe, names[0] if names else "recipe", module)
+
+
 def load_recipe(spec: str) -> LoadedRecipe:
     """Finds a recipe named `file.py`, `file.py:name` or `package.module:name`; the name defaults to `recipe`.
 
@@ -211,6 +237,15 @@ def load_recipe(spec: str) -> LoadedRecipe:
         raise
     except (Exception, SystemExit) as error:  # whatever the user's module raises
         raise RequestError(f"{where}: the recipe's module cannot be imported: {_describe(error, where)}") from error
+    return _loaded(_named(module, name, where), name, module)
+
+
+def _named(module: ModuleType, name: str, where: str) -> Recipe:
+    """The recipe of a name in a module.
+
+    Raises:
+      RequestError: there is no such name, or it is no Recipe's.
+    """
     recipe = getattr(module, name, None)
     if recipe is None:
         names = [key for key, value in vars(module).items() if isinstance(value, Recipe)]
@@ -218,26 +253,82 @@ def load_recipe(spec: str) -> LoadedRecipe:
         raise RequestError(f"{where}: expected `{name} = Recipe(...)`, found {found}; use FILE.py:NAME to name one")
     if not isinstance(recipe, Recipe):
         raise RequestError(f"{where}: expected {name} to be a Recipe, found {type(recipe).__name__}")
-    path = Path(module.__file__ or where)
-    depth = 0 if where.endswith(".py") else module.__name__.count(".") + (path.name == "__init__.py")
-    digest = hashlib.sha256(path.read_bytes() + b"\0" + name.encode())
+    return recipe
+
+
+def _defining_module(recipe: Recipe) -> ModuleType | None:
+    """The user's module that has a recipe under some name, or else its functions; the deepest one of several."""
+    modules = [each for each in list(sys.modules.values()) if isinstance(each, ModuleType)]
+    places = [each for each in modules if any(value is recipe for value in list(vars(each).values()))]
+    if not places:
+        names = {getattr(function, "__module__", None) for function in (*recipe.prepare, recipe.features)}
+        places = [each for each in modules if each.__name__ in names]
+    own = filter(is_own_module, places)
+    return max(own, key=lambda each: (each.__name__ != "__main__", each.__name__.count(".")), default=None)
+
+
+def _loaded(recipe: Recipe, name: str, module: ModuleType | None) -> LoadedRecipe:
+    """A recipe with the hashes of what defines it.
+
+    Args:
+      recipe: The recipe.
+      name: Its name in its module.
+      module: The module; None where it is in none.
+    """
+    file = getattr(module, "__file__", None)
+    file = file if file and os.path.isfile(file) else None  # "<stdin>" is none
+    path = Path(file) if file else Path.cwd() / "recipe"  # where a session's own modules would be beside it
+    source = path.read_bytes() if file else _imports_of(module)
+    digest = hashlib.sha256(source + b"\0" + name.encode())
     sources = {}
-    for folder in _search_folders(path.resolve(), depth):
-        sources[folder] = own_sources(path, folder)
-        for own, source in sources[folder].items():
-            digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(source).digest())
+    for folder in _search_folders(path.resolve(), _depth(module, path)):
+        sources[folder] = own_sources(path, source, folder)
+        for own, own_source in sources[folder].items():
+            digest.update(b"\0" + own.encode() + b"\0" + hashlib.sha256(own_source).digest())
     modules = own_modules(path, sources)
-    hashes = hash_recipe(
-        recipe,
-        SourceText("", path.read_bytes(), module),
-        sources,
-        any(
-            (folder / place).resolve() == path.resolve() for place, _ in modules.sources.values() for folder in sources
-        ),
+    imports_itself = any(
+        (folder / place).resolve() == path.resolve() for place, _ in modules.sources.values() for folder in sources
     )
+    is_main = module is not None and module.__name__ == "__main__"  # what it does with the recipe does not shape that
+    text = SourceText("", source, module, _line_of(name, source) if is_main else None)
+    hashes = hash_recipe(recipe, text, sources, imports_itself, has_file=bool(file))
+    if not file:
+        digest.update(f"{hashes.shape} {hashes.graph}".encode())
     return LoadedRecipe(
-        recipe, path.stem, digest.hexdigest(), hashes.shape, hashes.graph, module, modules, hashes.frame
+        recipe,
+        path.stem,
+        digest.hexdigest(),
+        hashes.shape,
+        hashes.graph,
+        module if file else None,  # what a session defines is pickled by value in any case
+        modules,
+        hashes.frame,
     )
+
+
+def _line_of(name: str, source: bytes) -> int | None:
+    """The line in which a module first gives a name a value; None: in none by itself."""
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign) and any(ast.unparse(each) == name for each in statement.targets):
+            return statement.lineno
+    return None
+
+
+def _depth(module: ModuleType | None, path: Path) -> int:
+    """How many folders above a module's own one its top package is in."""
+    spec = module and module.__spec__  # a script has none, and a module that is run has its name there alone
+    if spec is None or spec.name.startswith(_OF_FILE):
+        return 0
+    return spec.name.count(".") + (path.name == "__init__.py")
+
+
+def _imports_of(module: ModuleType | None) -> bytes:
+    """What is known of the text of a module without a file: imports of the user's modules that its names come from."""
+    values = list(vars(module).values()) if module else []
+    names = {str(getattr(each, "__name__" if isinstance(each, ModuleType) else "__module__", "")) for each in values}
+    imported = [sys.modules[name] for name in sorted(names - {"__main__"}) if name in sys.modules]
+    own = [each.__name__ for each in imported if isinstance(each, ModuleType) and is_own_module(each)]
+    return "".join(f"import {name}\n" for name in own).encode()
 
 
 def _search_folders(path: Path, depth: int) -> Sequence[Path]:
@@ -265,7 +356,7 @@ def _import_file(path: str) -> ModuleType:
     """Runs a file as a module, which `sys.modules` has from then on; after an error it is what it was."""
     if not Path(path).is_file():
         raise RequestError(f"expected a recipe file, found nothing at {path}; check the path")
-    name = f"_recipe_{Path(path).stem}"  # a recipe called json.py must not shadow the json module
+    name = f"{_OF_FILE}{Path(path).stem}"  # a recipe called json.py must not shadow the json module
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise RequestError(f"expected a Python file, found {path}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from ..errors import RequestError
 from .import_effects import find_effects, imported_packages
 from .own_modules import imported_names
 from .structure import Structure, dump, is_own_module, library_version
@@ -46,11 +47,13 @@ class SourceText:
       name: Its path in its folder, or its name where it is elsewhere; empty of the recipe's own.
       source: Its source text.
       module: The module, if it was imported.
+      last_line: Where what is executed as it is imported ends to count; None: at its end.
     """
 
     name: str
     source: bytes
     module: ModuleType | None
+    last_line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,11 @@ class RecipeHashes:
 
 
 def hash_recipe(
-    recipe: "Recipe", own_file: SourceText, folders: Mapping[Path, Mapping[str, bytes]], imports_itself: bool
+    recipe: "Recipe",
+    own_file: SourceText,
+    folders: Mapping[Path, Mapping[str, bytes]],
+    imports_itself: bool,
+    has_file: bool = True,
 ) -> RecipeHashes:
     """The hashes of a recipe.
 
@@ -79,16 +86,25 @@ def hash_recipe(
       folders: Where its own modules are, to what it imports from there, as `own_modules.own_sources` finds it; the
         first one is its own folder.
       imports_itself: Whether one of these imports the recipe's module.
+      has_file: Whether the recipe is in a file; if not, `own_file` has its imports alone.
+
+    Raises:
+      RequestError: the recipe is in no file, and not all that it does can be told from its structure.
     """
     texts = [own_file, *_own_texts(folders)]
     texts += _texts_elsewhere(texts)
     return RecipeHashes(
-        *(_hash(recipe, names, texts, imports_itself, list(folders)) for names in (_SHAPE, _FRAME, _GRAPH))
+        *(_hash(recipe, names, texts, imports_itself, has_file, list(folders)) for names in (_SHAPE, _FRAME, _GRAPH))
     )
 
 
 def _hash(
-    recipe: "Recipe", names: Sequence[str], texts: Sequence[SourceText], imports_itself: bool, folders: Sequence[Path]
+    recipe: "Recipe",
+    names: Sequence[str],
+    texts: Sequence[SourceText],
+    imports_itself: bool,
+    has_file: bool,
+    folders: Sequence[Path],
 ) -> str:
     """The hash of some fields of a recipe, and of what importing its modules does."""
     structure = Structure([str(folder) for folder in folders])
@@ -98,7 +114,7 @@ def _hash(
             structure.add((name, getattr(recipe, name)))
         for text in texts:
             namespace = vars(text.module) if text.module else {}
-            effects = find_effects(text.source, namespace)
+            effects = find_effects(text.source, namespace, text.last_line)
             structure.add([dump(statement) for statement in effects.statements])
             for code in effects.code:
                 structure.add_names(code, namespace)
@@ -106,6 +122,8 @@ def _hash(
         parts.append(structure.digest())
     except Exception as error:  # what the recipe's own objects raise, or values within values
         structure.unclear.append(f"{type(error).__name__}: {error}")
+    if not has_file:
+        _expect_clear(structure, texts)
     counted = texts if structure.unclear else _imported_later(structure.imports, texts, imports_itself)
     parts += sorted([text.name, _tree_hash(text.source)] for text in counted)
     if structure.reflects:
@@ -115,6 +133,16 @@ def _hash(
     packages = {package for text in texts for package in imported_packages(text.source)} - _IMPORTED_ANYWAY
     parts += sorted([name, library_version(name)] for name in packages - sys.stdlib_module_names)
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def _expect_clear(structure: Structure, texts: Sequence[SourceText]) -> None:
+    """Raises RequestError where source texts would have to count that are not known."""
+    unseen = sorted(structure.imports - {"", *map(_top, texts)})
+    if why := [*structure.unclear, *(f"a function imports {name}" for name in unseen)]:
+        raise RequestError(
+            "Recipe(...): expected code whose changes can be noticed without a file, found: "
+            f"{why[0]}; write the recipe into a file and give its path"
+        )
 
 
 def _imported_later(names: set[str], texts: Sequence[SourceText], imports_itself: bool) -> list[SourceText]:

@@ -3,10 +3,11 @@
     from penstock import Images, Recipe, open_dataset
     from penstock.transforms import image
 
-All names but `preview` are those of `penstock.pipeline`. They are imported when they are first asked for:
-`import penstock` loads no NumPy, no Arrow, no Beam and no TensorFlow.
+All names but `run`, its `RunResult` and `preview` are those of `penstock.pipeline`. They are imported when they are
+first asked for: `import penstock` loads no NumPy, no Arrow, no Beam and no TensorFlow.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from . import pipeline
@@ -43,9 +44,13 @@ if TYPE_CHECKING:
     from .pipeline import sibling as sibling
     from .pipeline import table as table
     from .pipeline import tsv as tsv
+    from .runners.launch import RunResult as RunResult
+    from .runners.launch import run as run
     from .runners.preview import preview as preview
 
-__all__ = [*pipeline.__all__, "__version__", "preview"]
+_RUNNING = {"RunResult": "launch", "preview": "preview", "run": "launch"}  # names of runners to their modules
+
+__all__ = [*pipeline.__all__, "__version__", *_RUNNING]
 
 
 def __getattr__(name: str) -> Any:
@@ -53,10 +58,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("penstock")
-    if name == "preview":
-        from .runners.preview import preview
-
-        return preview
+    if name in _RUNNING:
+        return getattr(import_module(f".runners.{_RUNNING[name]}", __name__), name)
     if name not in pipeline.__all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(pipeline, name)

@@ -51,7 +51,7 @@ def place(folder: Path, imports: str) -> Path:
 )
 def test_modules_of_its_own_folder_are_found(tmp_path: Path, imports: str, expected: list[str]):
     recipe = place(tmp_path / "own", imports)
-    sources = own_sources(recipe, recipe.parent)
+    sources = own_sources(recipe, recipe.read_bytes(), recipe.parent)
     assert list(sources) == expected
     assert all(sources[name].decode() == FILES[name] for name in expected)
 
