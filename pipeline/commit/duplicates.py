@@ -22,7 +22,7 @@ _MEMBERS = 20  # examples of a split that a listed group shows
 _MANY = 64  # one of so many examples begins a group of equal ones
 _UNLABELLED = -1
 _COLUMNS = ["content_hash", "key", "label", "split"]
-_ROW = np.dtype([("first", "u8"), ("second", "u8"), ("unit", "i8"), ("row", "i8"), ("split", "i8"), ("label", "i8")])
+_ROW = np.dtype([("first", "u8"), ("second", "u8"), ("unit", "i4"), ("row", "i4"), ("split", "i4"), ("label", "i4")])
 _quoted = json.JSONEncoder().encode
 
 Hashes = Callable[[int], pa.Table]  # a unit's hashes (see `journal.read_hashes`), by its number
@@ -95,8 +95,8 @@ class _Group:
 
     important: bool
     count: int
-    units: np.ndarray  # int64
-    rows: np.ndarray  # int64
+    units: np.ndarray  # int32
+    rows: np.ndarray  # int32
 
 
 @dataclass
@@ -106,10 +106,10 @@ class _Rows:
     names: list[str]
     first: np.ndarray  # uint64, the first 8 bytes of the hash
     second: np.ndarray  # uint64, the next 8
-    units: np.ndarray  # int64
-    rows: np.ndarray  # int64, in the unit
-    splits: np.ndarray  # int64, positions in `names`
-    labels: np.ndarray  # int64, equal for equal labels
+    units: np.ndarray  # int32
+    rows: np.ndarray  # int32, in the unit
+    splits: np.ndarray  # int32, positions in `names`
+    labels: np.ndarray  # int32, equal for equal labels
 
 
 class _Parts:
@@ -139,8 +139,8 @@ class _Parts:
         """Each part that is not empty, in the order of the hashes."""
         for path in filter(os.path.exists, self._parts):
             rows = np.fromfile(path, _ROW)
-            columns = (rows[name] for name in ("first", "second", "unit", "row", "split", "label"))
-            yield _Rows([*self._names], *map(np.ascontiguousarray, columns))
+            others = (rows[name] for name in ("second", "unit", "row", "split", "label"))  # few of them are looked at
+            yield _Rows([*self._names], np.ascontiguousarray(rows["first"]), *others)
 
 
 def _codes(values: pa.ChunkedArray, codes: dict[str, int]) -> np.ndarray:
