@@ -12,6 +12,7 @@ import pyarrow as pa
 from ..errors import DatasetError
 from ..formats import paths
 from ..formats.column_notes import Notes, notes_from_json, notes_to_json
+from ..formats.damage import KEPT_FILES
 from ..formats.json_fields import JsonObject
 from ..formats.manifest import Manifest, Shard, StoredFile, read_stored, stored_file
 from ..formats.paths import ShardName
@@ -20,7 +21,6 @@ from ..prepare.chunk import FURTHER, SEEN
 from ..prepare.summaries import Summaries
 from ..storage import files
 
-_KEPT = ("summaries", "hashes", "accumulators", "range_totals")  # fields of files that are kept for later runs
 _READS = 128  # journals at a time: each is small
 _HASHES = pa.schema(
     [("content_hash", pa.binary()), ("key", pa.string()), ("label", pa.string()), ("split", pa.string())]
@@ -96,7 +96,7 @@ class Journal:
         """Every file that the unit wrote."""
         shards = [file for shard in self.shards.values() for file in (shard.file, shard.index)]
         segments = (self.segment_file.file, self.segment_file.index) if self.segment_file else ()
-        others = (self.quarantine, self.filtered_list, *(getattr(self, name) for name in _KEPT), *segments)
+        others = (self.quarantine, self.filtered_list, *(getattr(self, name) for name in KEPT_FILES), *segments)
         return [file for file in (*shards, *others) if file]
 
     def moved(self, unit: int, shards: Mapping[str, ShardName]) -> "Journal":
@@ -148,7 +148,7 @@ class Journal:
             split: Shard(StoredFile(**shard["file"]), _stored(shard["index"]))
             for split, shard in entry["shards"].items()
         }
-        names = ("quarantine", "filtered_list", *_KEPT)
+        names = ("quarantine", "filtered_list", *KEPT_FILES)
         others = {
             **{name: _stored(entry[name]) for name in names},
             "segment_file": _segments(entry["segment_file"]),

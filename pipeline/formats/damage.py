@@ -8,7 +8,8 @@ from ..storage import files
 from .json_fields import JsonObject
 from .manifest import Manifest, StoredFile, read_stored
 
-_OF_UNITS = ("hashes", "summaries", "accumulators")  # fields of a journal: files that no manifest lists
+# The fields of a unit's journal that name files which are kept for later runs, and which no manifest lists.
+KEPT_FILES = ("summaries", "hashes", "accumulators", "range_totals")
 
 
 def all_files(dataset: str, manifest: Manifest) -> Iterator[StoredFile]:
@@ -29,7 +30,7 @@ def all_files(dataset: str, manifest: Manifest) -> Iterator[StoredFile]:
     try:
         for line in read_stored(dataset, manifest.units.journals).splitlines():
             journal = JsonObject.of(json.loads(line))
-            for name in _OF_UNITS:
+            for name in KEPT_FILES:
                 if entry := journal.optional_object(name):
                     yield StoredFile.read(entry).within(manifest.generation)
     except (DatasetError, ValueError):

@@ -18,6 +18,7 @@ from penstock.pipeline.build.journal import Journal
 from penstock.pipeline.build.shards import store
 from penstock.pipeline.build.units import make_units
 from penstock.pipeline.formats import paths
+from penstock.pipeline.formats.damage import all_files
 from penstock.pipeline.planning import plan_file
 from penstock.pipeline.storage import files
 
@@ -75,6 +76,8 @@ def test_units_of_a_base_are_taken_over_as_they_are(
     manifest = run_job(recipe(kind), raw, output, max_quarantined="20%").manifest
     base = files.join(output, manifest.generation)
     before = written(base)
+    named = {file.path.removeprefix(f"{manifest.generation}/") for file in all_files(str(output), manifest)}
+    assert before.keys() == named | {paths.MANIFEST, paths.MANIFEST_SHA256}  # damage to each is found
     old = [Journal.from_json(json.loads(line)) for line in before[paths.JOURNALS].splitlines()]
     job = begin_delta(recipe(kind), raw, output, tmp_path, base, turned)
     (raw / "images").rename(raw / "moved") if kind == "images" else None
