@@ -104,6 +104,16 @@ class Counts:
             waiting = len(pieces[0])
         return Counts(self.limit, self.missing + other.missing, self.total + other.total, pieces, waiting)
 
+    def without(self, part: "Counts") -> "Counts | None":
+        """The counts without those of a part of the values; None where there are too many distinct values."""
+        table, others = self._merged(), part._merged()
+        if table is None or others is None:
+            return None
+        others = others.set_column(1, "count", pc.negate(others["count"]))
+        rest = _merge_tables((table, others))
+        rest = rest.filter(pc.greater(rest["count"], 0))
+        return Counts(self.limit, self.missing - part.missing, self.total - part.total, (rest,))
+
     @property
     def exceeded(self) -> bool:
         """Whether there are more distinct values than the limit."""

@@ -114,6 +114,16 @@ class Quantiles:
         sizes = [len(piece.counts) for piece in pieces]
         return merged._merged() if sum(sizes) > 2 * max(sizes, default=0) + _SLACK else merged
 
+    def without(self, part: "Quantiles") -> "Quantiles | None":
+        """The quantiles without a part of the values; None where not each distinct value has a bin of its own."""
+        bins, others = (each._merged()._pieces[0] for each in (self, part))
+        if bins.shift or others.shift:
+            return None
+        counts = bins.counts.copy()
+        counts[np.searchsorted(bins.least, others.least)] -= others.counts
+        values = bins.least[counts > 0]
+        return Quantiles(self.epsilon, self.count - part.count, [_Bins(0, values, values, counts[counts > 0])])
+
     def boundaries(self, num_buckets: int) -> Values:
         """The boundaries between buckets that hold equally many values.
 

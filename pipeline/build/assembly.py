@@ -162,13 +162,23 @@ class RangeAssembler:
                 for unit, of_unit in places.items()
             }
             pairs = zip(inputs.stored, inputs.pieces, strict=True)
-            for unit, group in itertools.groupby(pairs, key=lambda pair: pair[0] and pair[0].unit):
-                run = list(group)
+            runs = [
+                (unit, list(run)) for unit, run in itertools.groupby(pairs, key=lambda pair: pair[0] and pair[0].unit)
+            ]
+            keeps_order = self._preparer.seed is None  # then rows are stored in the order of their ranges
+            for unit, run in runs:
                 if unit is None:
                     yield from worker.chunks(splits, resolve([record_range for _, record_range in run]))
-                else:
-                    numbers = {each.place: record_range.number for each, record_range in run if each}
-                    yield from stored[unit].chunks(numbers)
+                    continue
+                numbers = {each.place: record_range.number for each, record_range in run if each}
+                yield stored[unit].outcomes(numbers)
+                yield from stored[unit].analyzed(numbers)
+                if keeps_order:
+                    yield from stored[unit].rows(list(numbers), has_positions=False)
+            for unit, ranges in stored.items():
+                if not keeps_order:
+                    yield from ranges.rows(places[unit], has_positions=len(runs) > 1)
+                yield Chunk(summaries=ranges.summaries())
 
     def restate(self, number: int, splits: Collection[str], reducer: "UnitReducer | None") -> Restatement:
         """What a unit of the base's keeps for other statistics; see `ImageAssembler.restate`."""

@@ -1,6 +1,7 @@
 """Reads what a base has stored of some ranges of a unit of a table, as if they were prepared again.
 
-Rows are copied as they are stored. Columns are decoded where statistics need them that are not kept by range.
+Rows are copied as they are stored. Columns are decoded where statistics need them that are not kept by range: of the
+rows of other ranges, where what is known of all can do without these, and else of those that are asked for.
 """
 
 import json
@@ -14,9 +15,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..formats.example_writer import with_dictionaries
-from ..prepare import range_totals
+from ..prepare import range_totals, summaries
 from ..prepare.chunk import Chunk, SplitExamples
-from ..prepare.summaries import summarize
+from ..prepare.summaries import Summaries, SummarySpec, summarize
 from ..prepare.tables import TablePreparer
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .base import BaseGeneration
@@ -27,6 +28,7 @@ from .stored_rows import StoredRows
 _ROWS = 1 << 15  # that are taken at a time
 
 Integers = npt.NDArray[np.int64]
+Bools = npt.NDArray[np.bool_]
 
 
 class StoredRanges:
@@ -39,13 +41,15 @@ class StoredRanges:
           base: The base.
           number: The unit.
           preparer: How its rows were prepared.
-          places: The places of all ranges that will be asked for, among those of the unit.
+          places: The places of the ranges that are asked for, among those of the unit.
 
         Raises:
           PenstockError: the base is not there any more, or is damaged.
         """
-        journal = base.journal(number)
+        self._base = base
+        self._journal = journal = base.journal(number)
         self._preparer = preparer
+        self._places = places
         self._totals = range_totals.decode(base.read(journal.range_totals)) if journal.range_totals else []
         lines = base.read(journal.quarantine).splitlines() if journal.quarantine else []
         self._quarantined = [QuarantinedExample(**json.loads(line)) for line in lines]
@@ -60,24 +64,15 @@ class StoredRanges:
                 preparer,
                 hashes.filter(pc.equal(hashes["split"], split)).drop_columns("split"),
                 _begins(totals.written[split] for totals in self._totals),
-                places,
             )
             for split in journal.shards
         }
 
-    def close(self) -> None:
-        """Gives up what waits."""
-        for rows in self._splits.values():
-            rows.close()
-
-    def chunks(self, numbers: Mapping[int, int]) -> Iterator[Chunk]:
-        """The chunks of some ranges: as `TableWorker.chunks` gives them.
+    def outcomes(self, numbers: Mapping[int, int]) -> Chunk:
+        """What became of some ranges, without their rows: these have their hashes alone.
 
         Args:
           numbers: The ranges' places in the unit, in their order, to their numbers in the plan.
-
-        Raises:
-          PenstockError: what is stored is damaged.
         """
         chunk = Chunk()
         for place, number in numbers.items():
@@ -86,93 +81,149 @@ class StoredRanges:
             chunk.filtered += totals.filtered
             chunk.quarantined += self._quarantined[_between(self._quarantined_begins, place)]
             chunk.filtered_examples += self._filtered[_between(self._filtered_begins, place)]
-        yield chunk
         for split, rows in self._splits.items():
-            for examples in rows.take(list(numbers)):
-                yield self._chunk(split, examples)
-
-    def _chunk(self, split: str, examples: SplitExamples) -> Chunk:
-        """A chunk of rows of a split, with what statistics and analyzers need of them."""
-        chunk = Chunk({split: examples})
-        statistics, specs = self._preparer.statistics, self._preparer.unit_specs
-        names = [name for spec in specs for name in (spec.column, spec.key) if name]
-        if split == statistics.split and (names or statistics.columns):
-            batch = self._splits[split].decode(examples, list(dict.fromkeys([*names, *statistics.columns])))
-            chunk.summaries = summarize(with_dictionaries(batch), specs)
-            if statistics.columns:
-                chunk.analyzed = batch.select(list(statistics.columns))
+            for hashes in rows.hashes(numbers):
+                chunk.splits[split] = SplitExamples((), hashes=hashes)
         return chunk
+
+    def analyzed(self, places: Iterable[int]) -> Iterator[Chunk]:
+        """What tft's analyzers read of some ranges, in the order in which they were prepared.
+
+        Raises:
+          PenstockError: what is stored is damaged.
+        """
+        statistics = self._preparer.statistics
+        if statistics.columns and statistics.split in self._splits:
+            for batch in self._splits[statistics.split].in_order(statistics.columns, places):
+                yield Chunk(analyzed=batch)
+
+    def rows(self, places: Sequence[int], has_positions: bool) -> Iterator[Chunk]:
+        """The rows of some ranges, in the order in which they are stored.
+
+        Args:
+          places: The ranges.
+          has_positions: Whether other rows come between them.
+
+        Raises:
+          PenstockError: what is stored is damaged.
+        """
+        for split, rows in self._splits.items():
+            for examples in rows.of(places, has_positions):
+                yield Chunk({split: examples})
+
+    def summaries(self) -> Summaries:
+        """What is known of the columns of all ranges that are asked for, but for what is kept by range.
+
+        Raises:
+          PenstockError: what is stored is damaged.
+        """
+        specs, split = self._preparer.unit_specs, self._preparer.statistics.split
+        if not specs or split not in self._splits:
+            return {}
+        rows = self._splits[split]
+        asked = rows.chosen(self._places)
+        known: Summaries = {}
+        if self._journal.summaries and 2 * np.count_nonzero(asked) > len(asked):
+            of_all = summaries.decode(self._base.read(self._journal.summaries))
+            whole = [spec for spec in specs if spec in of_all]
+            others = rows.summarize(~asked, whole)
+            rests = {spec: summaries.without(of_all[spec], others.get(spec)) for spec in whole}
+            known = {spec: rest for spec, rest in rests.items() if rest is not None}
+        return summaries.merge(known, rows.summarize(asked, [spec for spec in specs if spec not in known]))
+
+    def close(self) -> None:
+        """Gives up what waits."""
+        for rows in self._splits.values():
+            rows.close()
 
 
 class _SplitRows:
-    """The rows that some ranges have in the shard of a split."""
+    """The rows that the ranges of a unit have in the shard of a split.
 
-    def __init__(
-        self, stored: StoredRows, preparer: TablePreparer, hashes: pa.Table, begins: Integers, places: Sequence[int]
-    ) -> None:
+    Attributes:
+      stored: Reads the shard.
+    """
+
+    def __init__(self, stored: StoredRows, preparer: TablePreparer, hashes: pa.Table, begins: Integers) -> None:
         """Reads nothing.
 
         Args:
-          stored: The rows of the whole unit.
-          preparer: How they were prepared.
+          stored: Reads the shard.
+          preparer: How the rows were prepared.
           hashes: Their hashes, in the order in which they were prepared.
           begins: int64 [ranges + 1], where the rows of each range begin in that order, and where the last ones end.
-          places: The places of all ranges that will be asked for.
         """
-        self._stored = stored
+        self.stored = stored
+        self._preparer = preparer
         self._hashes = hashes.combine_chunks()
-        self._begins = begins
-        self._places = places
-        self._positions = preparer.positions_of(self._hashes["key"].combine_chunks())
+        self._places = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
         self._waiting: BatchBuffer | None = None
 
     def close(self) -> None:
-        """Gives up the rows that wait."""
+        """Gives up the columns that wait."""
         if self._waiting:
             self._waiting.close()
 
-    def take(self, places: Sequence[int]) -> Iterator[SplitExamples]:
-        """The rows of some ranges as they are stored, many at a time, in the order in which they were prepared.
+    def hashes(self, places: Iterable[int]) -> list[pa.RecordBatch]:
+        """The hashes of the rows of some ranges, in the order in which they were prepared: one batch, or none."""
+        chosen = pa.array(np.isin(self._places, list(places)))
+        batches: list[pa.RecordBatch] = self._hashes.filter(chosen).combine_chunks().to_batches()
+        return batches
 
-        Raises:
-          PenstockError: the base is not there any more, or is damaged.
-        """
-        rows = self._rows_of(places)
-        if not len(rows):
-            return
+    def chosen(self, places: Iterable[int]) -> Bools:
+        """Which rows are those of some ranges: bool [rows], as they are stored."""
+        return np.isin(self._places, list(places))[self._order]
+
+    def of(self, places: Sequence[int], has_positions: bool) -> Iterator[SplitExamples]:
+        """The rows of some ranges, in the order in which they are stored; see `StoredRanges.rows`."""
+        chosen, begin = self.chosen(places), 0
+        positions = self._positions[self._order] if has_positions and self._positions is not None else None
+        for batch in self.stored.as_stored():
+            part = slice(begin, begin + len(batch))
+            begin = part.stop
+            kept = batch.filter(pa.array(chosen[part]))
+            if len(kept):
+                yield SplitExamples(
+                    self.stored.examples_of(kept), None if positions is None else positions[part][chosen[part]]
+                )
+
+    def in_order(self, names: Sequence[str], places: Iterable[int]) -> Iterator[pa.RecordBatch]:
+        """Columns of the rows of some ranges, in the order in which they were prepared."""
+        if self._waiting is None:
+            for batch in self.stored.batches(names):
+                self._waiting = self._waiting or BatchBuffer(batch.schema)
+                self._waiting.append(batch)
+        rows = np.isin(self._places, list(places))
+        if self._waiting and rows.any():
+            in_shard = np.empty(len(rows), np.int64)
+            in_shard[self._order] = np.arange(len(rows))
+            for part in take_parts(self._waiting.table(), in_shard[rows], _ROWS):
+                yield from part.to_batches()
+
+    def summarize(self, chosen: Bools, specs: Sequence[SummarySpec]) -> Summaries:
+        """The summaries of some rows: bool [rows], as they are stored."""
+        names = list(dict.fromkeys(name for spec in specs for name in (spec.column, spec.key) if name))
+        merged: Summaries = {}
         begin = 0
-        table, where = self._asked
-        for part in take_parts(table, where[rows], _ROWS):
-            chosen = rows[begin : begin + len(part)]
-            begin += len(part)
-            (hashes,) = self._hashes.take(pa.array(chosen)).combine_chunks().to_batches()
-            (batch,) = part.combine_chunks().to_batches()
-            positions = None if self._positions is None else self._positions[chosen]
-            yield SplitExamples(self._stored.examples_of(batch), positions, hashes=hashes)
-
-    def decode(self, examples: SplitExamples, names: Sequence[str]) -> pa.RecordBatch:
-        """Columns of some rows that `take` gave."""
-        return self._stored.decode(examples.examples, names)
-
-    def _rows_of(self, places: Sequence[int]) -> Integers:
-        """The rows of some ranges, by the order in which all were prepared: int64 [rows]."""
-        bounds = [(int(self._begins[place]), int(self._begins[place + 1])) for place in places]
-        return np.concatenate([np.zeros(0, np.int64), *(np.arange(begin, end) for begin, end in bounds)])
+        for batch in self.stored.as_stored() if names and chosen.any() else ():
+            some = batch.filter(pa.array(chosen[begin : begin + len(batch)]))
+            begin += len(batch)
+            if len(some):
+                columns = with_dictionaries(self.stored.decode(some, names))
+                merged = summaries.merge(merged, summarize(columns, specs))
+        return merged
 
     @cached_property
-    def _asked(self) -> tuple[pa.Table, Integers]:
-        """All rows that will be asked for, as they are stored; and where in the table each row of the unit is."""
-        count = int(self._begins[-1])
-        in_shard = np.arange(count)
-        if self._positions is not None:
-            in_shard[np.argsort(self._positions, kind="stable")] = np.arange(count)
-        chosen = np.zeros(count, bool)
-        chosen[in_shard[self._rows_of(self._places)]] = True
-        for batch in self._stored.as_stored(chosen):
-            self._waiting = self._waiting or BatchBuffer(batch.schema)
-            self._waiting.append(batch)
-        assert self._waiting
-        return self._waiting.table(), (np.cumsum(chosen) - 1)[in_shard]
+    def _positions(self) -> npt.NDArray[np.uint64] | None:
+        """By what the rows are sorted where they are stored, in the order in which they were prepared."""
+        return self._preparer.positions_of(self._hashes["key"].combine_chunks())
+
+    @cached_property
+    def _order(self) -> Integers:
+        """Which of the rows, in the order in which they were prepared, is where in the shard: int64 [rows]."""
+        if self._positions is None:
+            return np.arange(len(self._places))
+        return np.argsort(self._positions, kind="stable")
 
 
 def _begins(counts: Iterable[int]) -> Integers:

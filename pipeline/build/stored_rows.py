@@ -84,49 +84,41 @@ class StoredRows:
         keys = hashes.filter(pc.equal(hashes["split"], self._split))["key"].combine_chunks()
         return pa.concat_arrays(keys.chunks) if isinstance(keys, pa.ChunkedArray) else keys
 
-    def as_stored(self, chosen: np.ndarray) -> Iterator[pa.RecordBatch]:
-        """Some rows as they are stored, their frames or all of their columns, in the order in which they are stored.
-
-        Args:
-          chosen: bool [rows], which ones.
+    def as_stored(self) -> Iterator[pa.RecordBatch]:
+        """All rows as they are stored, their frames or all of their columns, in the order in which they are stored.
 
         Raises:
           PenstockError: the base is not there any more, or is damaged.
         """
-        begin = 0
-        for batch in self._frames() if self._preparer.serialized else self.batches(self._preparer.stored_schema.names):
-            end = begin + len(batch)
-            yield batch.filter(pa.array(chosen[begin:end]))
-            begin = end
+        return self._frames() if self._preparer.serialized else self.batches(self._preparer.stored_schema.names)
 
     def examples_of(self, batch: pa.RecordBatch) -> pa.LargeBinaryArray | pa.RecordBatch:
         """What a shard takes of rows as they are stored."""
         return batch[_FRAME] if self._preparer.serialized else batch
 
-    def decode(self, examples: pa.LargeBinaryArray | pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
+    def decode(self, batch: pa.RecordBatch, names: Sequence[str]) -> pa.RecordBatch:
         """Columns of rows as they are stored."""
-        if isinstance(examples, pa.RecordBatch):
-            return examples.select(list(names))
-        columns = pa.schema([self._preparer.stored_schema.field(name) for name in names])
-        return self._decode(examples, columns)
+        if not self._preparer.serialized:
+            return batch.select(list(names))
+        return self._decode(batch[_FRAME], pa.schema([self._preparer.stored_schema.field(name) for name in names]))
 
     def _decode(self, frames: pa.LargeBinaryArray, columns: pa.Schema) -> pa.RecordBatch:
         ends = np.cumsum(frame_sizes(frames))
         starts = np.concatenate([[0], ends[:-1]]) + HEADER_SIZE
         content = frame_bytes(frames).to_pybytes()
-        return stored_columns.decode(content, starts, ends - FOOTER_SIZE, self._preparer.features, columns)
+        try:
+            return stored_columns.decode(content, starts, ends - FOOTER_SIZE, self._preparer.features, columns)
+        except ValueError as error:
+            uri = files.join(self._base.root, self._shard.path)
+            raise PenstockError(f"{uri}: damaged or truncated: {error}; run `penstock verify`") from error
 
     def _records(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
         return (self._decode(batch[_FRAME], columns) for batch in self._frames())
 
     def _frames(self) -> Iterator[pa.RecordBatch]:
-        begin, count = 0, self._shard.examples
         with closing(StoredShard(self._base, self._shard)) as shard:
-            while begin < count:
-                end = int(np.searchsorted(shard.offsets, shard.offsets[begin] + _BYTES, "right")) - 1
-                end = min(max(end, begin + 1), count)
-                yield pa.RecordBatch.from_arrays([shard.frames(range(begin, end))], [_FRAME])
-                begin = end
+            for frames in shard.stream(_BYTES):
+                yield pa.RecordBatch.from_arrays([frames], [_FRAME])
 
     def _columns(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
         import pyarrow.parquet as pq

@@ -2,11 +2,13 @@
 
 import contextlib
 import gzip
+import hashlib
+import io
 import itertools
 import shutil
 import tempfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import IO
 
@@ -60,6 +62,42 @@ class StoredShard:
             for content, offsets in runs
         )
 
+    def stream(self, size: int) -> Iterator[pa.LargeBinaryArray]:
+        """The framed records of all rows, in order; that they are what was written is known after the last ones.
+
+        Args:
+          size: About how many bytes at a time.
+
+        Raises:
+          PenstockError: the base is not there any more, or is damaged.
+        """
+        begin, count = 0, self._shard.examples
+        try:
+            with files.open_read(self._uri) as file:
+                hashed = _HashedReader(file)
+                source = gzip.GzipFile(fileobj=hashed) if self._uri.endswith(".gz") else hashed
+                while begin < count:
+                    end = int(np.searchsorted(self.offsets, self.offsets[begin] + size, "right")) - 1
+                    end = min(max(end, begin + 1), count)
+                    offsets = self.offsets[begin : end + 1] - self.offsets[begin]
+                    content = source.read(int(offsets[-1]))
+                    if len(content) < offsets[-1]:
+                        raise EOFError(f"record {end - 1} is not whole")
+                    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(content)]
+                    yield pa.Array.from_buffers(pa.large_binary(), end - begin, buffers)
+                    begin = end
+                while source.read(1 << 20):
+                    pass
+        except FileNotFoundError as error:
+            raise self._base.gone(error) from error
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise PenstockError(f"{self._uri}: damaged or truncated: {error}; run `penstock verify`") from error
+        if (found := hashed.sha256.hexdigest()) != self._shard.file.sha256:
+            expected = self._shard.file.sha256
+            raise PenstockError(
+                f"{self._uri}: damaged: expected SHA-256 {expected}, found {found}; run `penstock verify`"
+            )
+
     def read(self, begin: int, end: int) -> tuple[bytes, npt.NDArray[np.int64]]:
         """The framed records of the rows from one to before another, and where each begins in these bytes.
 
@@ -97,4 +135,21 @@ class StoredShard:
         content = self._opened.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  # until `close`
         with files.open_read(self._uri) as compressed, gzip.GzipFile(fileobj=compressed) as source:
             shutil.copyfileobj(source, content, 1 << 20)
+        return content
+
+
+class _HashedReader(io.RawIOBase):
+    """A file whose bytes are hashed as they are read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
+        self._file = file
+        self.sha256 = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def read(self, size: int = -1, /) -> bytes:
+        content = self._file.read(size)
+        self.sha256.update(content)
         return content

@@ -296,7 +296,8 @@ def _make_unit(
                 tally.take(chunk)
                 progress.tell(unit.index, Progress(tally.read, len(tally.quarantined)))
                 for name, split in chunk.splits.items():
-                    packer.add(name, split.examples, split.positions)
+                    if len(split.examples):
+                        packer.add(name, split.examples, split.positions)
                 if reducer and len(chunk.analyzed):
                     reducer.add(chunk.analyzed)
             accumulated = reducer.finish() if reducer else None

@@ -121,6 +121,15 @@ def merge(first: Summaries, second: Summaries) -> Summaries:
     return merged
 
 
+def without(whole: Summary, part: Summary | None) -> Summary | None:
+    """A summary without what is in another one, a part of it; None where that cannot be told."""
+    if part is None:
+        return whole
+    if isinstance(whole, Counts | Quantiles):
+        return whole.without(part)  # type: ignore[arg-type]  # both are of one spec
+    return None
+
+
 def encode(summaries: Mapping[SummarySpec, Summary]) -> bytes:
     """The bytes of summaries, for journals and analyzers."""
     entries = [

@@ -338,12 +338,13 @@ class TablePreparer:
         if self.seed is None:
             return None
         names = pc.utf8_rtrim(keys, "0123456789").dictionary_encode()
-        numbers = np.asarray(pc.replace_substring_regex(keys, r"(?s)^.*:", "").cast(pa.int64()))
         codes = np.asarray(names.indices)
         positions = np.empty(len(keys), np.uint64)
-        for code, name in enumerate(names.dictionary.to_pylist()):
-            of_file = codes == code
-            positions[of_file] = hash_rows(name.removesuffix(":"), numbers[of_file], f"order{self.seed}")
+        bounds = [0, *(np.flatnonzero(np.diff(codes)) + 1).tolist(), len(keys)]
+        for begin, end in pairwise(bounds) if len(keys) else ():  # rows of a file mostly follow each other
+            name = names.dictionary[int(codes[begin])].as_py()
+            numbers = pc.utf8_slice_codeunits(keys[begin:end], len(name)).cast(pa.int64())
+            positions[begin:end] = hash_rows(name.removesuffix(":"), np.asarray(numbers), f"order{self.seed}")
         return positions
 
     def hashes(self, record_range: RecordRange) -> RowHashes:

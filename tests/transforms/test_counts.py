@@ -99,3 +99,16 @@ def test_tokens_that_no_line_holds_are_counted_and_left_out() -> None:
     assert Counts.of(array).vocabulary(top_k=1).tokens == [b"\xff"]
     assert Counts().vocabulary().tokens == []
     assert [len(line) > 0 for line in Counts().vocabulary().lines] == [True]
+
+
+def test_counts_without_a_part_are_those_of_the_rest() -> None:
+    words = pa.array([*WORDS[:2000], None, None, "only here"])
+    whole, part, rest = Counts.of(words), Counts.of(words[1500:]), Counts.of(words[:1500])
+    assert whole.without(part) == rest
+    assert whole.without(whole) == Counts.of(words[:0])
+    assert whole.without(Counts()) == whole
+
+
+def test_counts_of_too_many_values_can_do_without_none() -> None:
+    words = pa.array(WORDS)
+    assert Counts.of(words, limit=10).without(Counts.of(words[:5], limit=10)) is None

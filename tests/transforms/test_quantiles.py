@@ -191,3 +191,19 @@ def test_quantiles_refuse_what_they_cannot_use() -> None:
         Quantiles(0.0)
     with pytest.raises(ValueError, match=r"expected one epsilon, found 0.1 and 0.2"):
         Quantiles(0.1).merge(Quantiles(0.2))
+
+
+def test_quantiles_without_a_part_are_those_of_the_rest() -> None:
+    values = pa.array([*(RNG.integers(0, 500, 3_000) / 7), None, np.nan, 1e9])
+    whole, part, rest = (Quantiles.of(each, 0.01) for each in (values, values[2_000:], values[:2_000]))
+    without = whole.without(part)
+    assert without is not None
+    assert without.to_bytes() == rest.to_bytes()
+    nothing = whole.without(whole)
+    assert nothing is not None
+    assert nothing.to_bytes() == Quantiles(0.01).to_bytes()
+
+
+def test_quantiles_of_too_many_values_can_do_without_none() -> None:
+    values = RNG.normal(size=20_000)
+    assert Quantiles.of(values, 0.01).without(Quantiles.of(values[:5], 0.01)) is None
