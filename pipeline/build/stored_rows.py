@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ..errors import PenstockError
 from ..formats import stored_columns
 from ..formats.tfrecord import FOOTER_SIZE, HEADER_SIZE
 from ..formats.tfrecord_columns import frame_bytes, frame_sizes
@@ -110,7 +109,7 @@ class StoredRows:
             return stored_columns.decode(content, starts, ends - FOOTER_SIZE, self._preparer.features, columns)
         except ValueError as error:
             uri = files.join(self._base.root, self._shard.path)
-            raise PenstockError(f"{uri}: damaged or truncated: {error}; run `penstock verify`") from error
+            raise self._base.damaged(f"{uri}: damaged or truncated: {error}") from error
 
     def _records(self, columns: pa.Schema) -> Iterator[pa.RecordBatch]:
         return (self._decode(batch[_FRAME], columns) for batch in self._frames())
@@ -129,11 +128,9 @@ class StoredRows:
                 parquet = pq.ParquetFile(file, page_checksum_verification=True)
                 for batch in parquet.iter_batches(_ROWS, columns=columns.names):
                     yield batch.select(columns.names).cast(columns)
-        except FileNotFoundError as error:
+        except (FileNotFoundError, files.SizeMismatch) as error:
             raise self._base.gone(error) from error
         except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and _DAMAGED_PAGE not in str(error):
                 raise
-            raise PenstockError(
-                f"{uri}: expected a whole Parquet file, found: {error}; run `penstock verify`"
-            ) from error
+            raise self._base.damaged(f"{uri}: expected a whole Parquet file, found: {error}") from error

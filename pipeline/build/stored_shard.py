@@ -88,15 +88,13 @@ class StoredShard:
                     begin = end
                 while source.read(1 << 20):
                     pass
-        except FileNotFoundError as error:
+        except (FileNotFoundError, files.SizeMismatch) as error:
             raise self._base.gone(error) from error
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise PenstockError(f"{self._uri}: damaged or truncated: {error}; run `penstock verify`") from error
-        if (found := hashed.sha256.hexdigest()) != self._shard.file.sha256:
-            expected = self._shard.file.sha256
-            raise PenstockError(
-                f"{self._uri}: damaged: expected SHA-256 {expected}, found {found}; run `penstock verify`"
-            )
+            raise self._base.damaged(f"{self._uri}: damaged or truncated: {error}") from error
+        expected, found = self._shard.file.sha256, hashed.sha256.hexdigest()
+        if found != expected:
+            raise self._base.damaged(f"{self._uri}: damaged: expected SHA-256 {expected}, found {found}")
 
     def read(self, begin: int, end: int) -> tuple[bytes, npt.NDArray[np.int64]]:
         """The framed records of the rows from one to before another, and where each begins in these bytes.

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from delta_plans import Planned, begin_delta, unchanged, written
+from delta_plans import begin_delta, unchanged, written
 from helpers import run_job
 
 from penstock.pipeline import Csv, JsonLines, PenstockError, Recipe, join
@@ -152,11 +152,7 @@ def test_a_list_of_filtered_rows_goes_on_where_it_was_full(raw: Path, tmp_path: 
     monkeypatch.setattr(units, "LISTED", 5)
     base = base_of(recipe(shards=1), raw, tmp_path)
     listed = (base / paths.unit_filtered(0)).read_bytes()
-
-    def all_stored(planned: list[Planned]) -> list[Planned]:
-        return unchanged(base)(planned)
-
-    delta = make(begin_delta(recipe(shards=1), raw, tmp_path / "delta", tmp_path, base, all_stored, **OPTIONS))
+    delta = make(begin_delta(recipe(shards=1), raw, tmp_path / "delta", tmp_path, base, unchanged(base), **OPTIONS))
     assert Path(delta, paths.unit_filtered(0)).read_bytes() == listed
     assert Path(delta, paths.unit_ranges(0)).read_bytes() == (base / paths.unit_ranges(0)).read_bytes()
 
