@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
@@ -13,6 +13,7 @@ from PIL import Image, UnidentifiedImageError
 
 from . import memory_file
 from .check import expect, is_colour, is_int
+from .histogram import count_pixels
 from .image_file import (
     AGAIN,
     is_known,
@@ -295,6 +296,7 @@ class Jpeg:
     """
 
     codec_id: ClassVar[str] = "jpeg"
+    is_lossless: ClassVar[bool] = False
 
     quality: int = 95
 
@@ -341,9 +343,23 @@ class Jpeg:
         pixels = _checked(pixels, shape, dtype)
         return pixels if out is None else out
 
-    def stored(self, content: bytes, image: Pixels) -> Pixels:
-        """The pixels that are stored of an image, given what `encode` returned for it: decoded, as a Pillow image."""
-        return decode_stored(content, as_pil(image).mode)
+    def count(self, contents: Sequence[bytes], shape: Sequence[int]) -> npt.NDArray[np.int64]:
+        """How often each value occurs in each channel of stored images, as training sees them.
+
+        Args:
+          contents: What `encode` returned for each.
+          shape: (height, width, channels) of all.
+
+        Returns:
+          int64 [channels, 256].
+
+        Raises:
+          ValueError: a content is damaged, or of another shape.
+        """
+        try:
+            return count_pixels(decode_stored(contents, shape))
+        except ValueError as error:
+            raise ValueError(f"expected stored JPEG pixels {list(shape)}, found: {error}") from error
 
 
 @dataclass(frozen=True)
@@ -351,6 +367,7 @@ class Png:
     """Pixels stored as PNG: the very values, of 8 bit or, in one channel, 16."""
 
     codec_id: ClassVar[str] = "png"
+    is_lossless: ClassVar[bool] = True
 
     def config(self) -> dict[str, Any]:
         """The arguments of `image.png`, by name."""
@@ -395,9 +412,9 @@ class Png:
             raise ValueError(f"expected stored PNG pixels {list(shape)}, found: {error}") from error
         return _copied(_checked(pixels if pixels.ndim == 3 else pixels[:, :, np.newaxis], shape, dtype), out)
 
-    def stored(self, content: bytes, image: Pixels) -> Pixels:
-        """The pixels that are stored of an image: its own, so that nothing is decoded."""
-        return image
+    def count(self, contents: Sequence[bytes], shape: Sequence[int]) -> npt.NDArray[np.int64]:
+        """How often each value occurs in each channel of stored images of 8 bit; for the arguments see `Jpeg.count`."""
+        return _sum_of_counts(self.decode(content, shape, np.uint8) for content in contents)
 
 
 @dataclass(frozen=True)
@@ -405,6 +422,7 @@ class Raw:
     """Pixels stored as they lie in memory, rows from the top, channels together, 16 bit little-endian: fast to read."""
 
     codec_id: ClassVar[str] = "raw"
+    is_lossless: ClassVar[bool] = True
 
     def config(self) -> dict[str, Any]:
         """The arguments of `image.raw`, by name."""
@@ -445,9 +463,9 @@ class Raw:
             raise ValueError(f"expected {expected} bytes, {np.dtype(dtype)} {list(shape)}, found {len(content)}")
         return _copied(np.frombuffer(content, stored).reshape(shape), out)
 
-    def stored(self, content: bytes, image: Pixels) -> Pixels:
-        """The pixels that are stored of an image: its own, so that nothing is decoded."""
-        return image
+    def count(self, contents: Sequence[bytes], shape: Sequence[int]) -> npt.NDArray[np.int64]:
+        """How often each value occurs in each channel of stored images of 8 bit; for the arguments see `Jpeg.count`."""
+        return _sum_of_counts(self.decode(content, shape, np.uint8) for content in contents)
 
 
 # By the id that the manifest has for them. Who reads a dataset tells, after what was found, what to do about it.
@@ -462,6 +480,11 @@ def _storable(pixels: Pixels, modes: Sequence[str], encoding: str) -> Image.Imag
             "image.convert('RGB'), or store them with image.png() or image.raw()"
         )
     return image
+
+
+def _sum_of_counts(images: Iterable[Pixels]) -> npt.NDArray[np.int64]:
+    counts: npt.NDArray[np.int64] = np.sum([count_pixels(image) for image in images], axis=0)
+    return counts
 
 
 def _save(image: Image.Image, pillow_format: str, **options: Any) -> bytes:

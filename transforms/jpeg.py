@@ -3,6 +3,8 @@
 Measured on 1,588 photos (Oxford-IIIT Pet, clothing): bit-identical to Pillow, and no slower.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
@@ -80,16 +82,32 @@ def decode_jpeg(
     return pixels
 
 
-def decode_stored(content: bytes, mode: str) -> Image.Image:
-    """The pixels of a JPEG as a Pillow image of mode "RGB" or "L": those of `decode_jpeg`, and no copy of them.
+def decode_stored(contents: Sequence[bytes], shape: Sequence[int]) -> Image.Image:
+    """The pixels of JPEGs of one shape as one Pillow image, each below the one before, without a copy of them.
+
+    Args:
+      contents: The JPEGs.
+      shape: (height, width, channels) of each; the channels are 1 or 3.
+
+    Returns:
+      An image of mode "L" or "RGB".
 
     Raises:
-      ValueError: as `decode_jpeg`.
+      ValueError: as `decode_jpeg`, or one has another shape.
 
-    >>> decode_stored(simplejpeg.encode_jpeg(np.full((8, 8, 3), 100, np.uint8)), "RGB").getpixel((0, 0))
-    (100, 100, 100)
+    >>> grey = simplejpeg.encode_jpeg(np.full((8, 8, 1), 100, np.uint8), colorspace="GRAY")
+    >>> decode_stored([grey, grey], (8, 8, 1)).size
+    (8, 16)
     """
-    return _to_pil(decode_jpeg(content, _COLOURS[mode][0]), mode)
+    height, width, channels = shape
+    mode = "L" if channels == 1 else "RGB"
+    colours, stored_channels = _COLOURS[mode]
+    pixels = np.empty((len(contents), height, width, stored_channels), np.uint8)
+    for content, buffer in zip(contents, pixels, strict=True):
+        decoded = decode_jpeg(content, colours, buffer)
+        if decoded.shape != buffer.shape:
+            raise ValueError(f"a JPEG of {decoded.shape[1]}x{decoded.shape[0]} pixels")
+    return _to_pil(pixels.reshape(-1, width, stored_channels), mode)
 
 
 def _damaged(complaint: str) -> Rejected:

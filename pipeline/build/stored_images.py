@@ -15,9 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from ...transforms import observations
-from ...transforms.histogram import Histogram, count_pixels
-from ...transforms.image_codec import CODECS, Jpeg
-from ...transforms.jpeg import decode_stored
+from ...transforms.histogram import Histogram
+from ...transforms.image_codec import CODECS
 from ..formats import example_reader
 from ..formats.column_notes import ColumnNote, Notes, merge_all
 from ..formats.example_writer import select
@@ -267,14 +266,10 @@ def _is_counted(feature: Feature) -> bool:
 def _counts_of(record: memoryview, counted: Mapping[str, Feature]) -> dict[str, npt.NDArray[np.int64]]:
     """The counts of the stored pixels of an example, by feature."""
     stored = example_reader.parse(record)
-    counts = {}
-    for name, feature in counted.items():
-        codec, content = CODECS[feature.encoding or ""], bytes(stored[name][1])
-        if isinstance(codec, Jpeg):
-            counts[name] = count_pixels(decode_stored(content, "L" if feature.shape[-1] == 1 else "RGB"))
-        else:
-            counts[name] = count_pixels(codec.decode(content, feature.pixel_shape, feature.dtype))
-    return counts
+    return {
+        name: CODECS[feature.encoding or ""].count([bytes(stored[name][1])], feature.pixel_shape)
+        for name, feature in counted.items()
+    }
 
 
 def _without(of_all: Any, others: Any) -> Histogram:

@@ -93,7 +93,7 @@ class ImageSteps:
 
         Args:
           reference: The example.
-          count: Whether to count its stored pixels.
+          count: Whether to count the pixels that it stores without loss.
           expected: What it must hold; None: whatever `prepare` makes.
           payloads: Its payloads; None, and they are read.
         """
@@ -162,7 +162,7 @@ class ImageSteps:
     def _encode(
         self, example: dict[str, Any], features: Mapping[str, Feature], count: bool
     ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """The stored values, and of those that are images the counts of their stored pixels where asked for."""
+        """The stored values, and of images that are stored without loss the counts of their pixels, where asked for."""
         values: dict[str, Any] = {}
         counts: dict[str, np.ndarray] = {}
         for name, value in example.items():
@@ -174,9 +174,8 @@ class ImageSteps:
                 values[name] = encoding.encode(value)
             except ValueError as error:
                 raise Rejected("cannot_encode", f"{name!r}: {error}") from error
-            if count and feature.dtype == "uint8":
-                # counted on what was stored, not on what was there before a lossy encoding
-                counts[name] = count_pixels(encoding.stored(values[name], value))
+            if count and feature.dtype == "uint8" and encoding.is_lossless:
+                counts[name] = count_pixels(value)
         return values, counts
 
 
@@ -222,7 +221,7 @@ class ImagePreparer:
         return {name: self.steps.encoding(name) for name, feature in self.features.items() if feature.is_pixels}
 
     def __call__(self, reference: Reference, count: bool = False, payloads: Payloads | None = None) -> Outcome:
-        """What becomes of one example, whose payloads are read if they are not given; counts its pixels if asked to."""
+        """What becomes of one example; for the arguments see `ImageSteps`."""
         return self.steps(reference, count, self.features, payloads)
 
     def summarized_columns(self, split: str) -> pa.Schema:
@@ -300,13 +299,14 @@ class ImageWorker:
         counts = split == statistics.split
         prepare = self._isolated or self._preparer
         analyzed = {name: features[name] for name in statistics.columns} if counts else {}
+        lossy = {name: each for name, each in self._preparer.encodings.items() if counts and not each.is_lossless}
         names = self._preparer.summarized_columns(split).names
 
         def prepare_all(
             references: Sequence[Reference], fetched: Payloads | QuarantinedExample | None = None
         ) -> tuple[Chunk, list[dict[str, Any]]]:
-            # Reading and serializing have loops of their own: decoding an image leaves nothing else in the processor's
-            # cache, and what comes next takes twice as long.
+            # Reading, serializing and counting have loops of their own: decoding an image leaves nothing else in the
+            # processor's cache, and what comes next takes twice as long.
             if fetched is not None or self._isolated:  # whose process reads them
                 payloads = [fetched] * len(references)
             else:
@@ -321,7 +321,7 @@ class ImageWorker:
             ]
             prepared = [outcome for outcome, _, _ in examples if isinstance(outcome, Prepared)] if names else ()
             rows = [{name: _flat(outcome.values[name]) for name in names} for outcome in prepared]
-            return _chunk(examples, split, features), rows
+            return _chunk(examples, split, features, lossy), rows
 
         return self._map(prepare_all, pieces, ends)
 
@@ -401,8 +401,13 @@ def _serialized(
         return _Serialized(QuarantinedExample(reference.key, name, "encode", "unsupported_value", message))
 
 
-def _chunk(examples: Sequence[_Serialized], split: str, features: Mapping[str, Feature]) -> Chunk:
-    """What some images give their unit."""
+def _chunk(
+    examples: Sequence[_Serialized],
+    split: str,
+    features: Mapping[str, Feature],
+    lossy: Mapping[str, Jpeg | Png | Raw],
+) -> Chunk:
+    """What some images give their unit; those that are stored as `lossy` says are decoded again and counted."""
     chunk = Chunk()
     stored = []
     for each in examples:
@@ -429,7 +434,11 @@ def _chunk(examples: Sequence[_Serialized], split: str, features: Mapping[str, F
             _further(prepared, features),
         ),
     )
-    chunk.summaries = of_histograms([outcome.histograms for outcome in prepared])
+    counts = {
+        name: encoding.count([outcome.values[name] for outcome in prepared], features[name].pixel_shape)
+        for name, encoding in lossy.items()
+    }
+    chunk.summaries = of_histograms([outcome.histograms for outcome in prepared]) | of_histograms([counts])
     chunk.analyzed = [each.analyzed for each, _ in stored if each.analyzed is not None]
     chunk.notes = merge_all(
         {observation: ColumnNote(1, 0, outcome.key)} for outcome in prepared for observation in outcome.observations

@@ -18,7 +18,8 @@ class Prepared:
       values: Feature name to stored value: encoded bytes for images and masks, else numbers, text or arrays.
       features: Feature name to what it is.
       sha256: The payload's content hash.
-      histograms: Feature name to int64 [channels, 256] counts of the stored pixel values, where they were asked for.
+      histograms: Feature name to int64 [channels, 256] counts of the pixel values, where they were asked for and are
+        stored without loss.
       observations: What says something only of all examples together.
     """
 

@@ -52,8 +52,23 @@ def test_arrays_and_pillow_images_are_stored_alike(encoding: Encoding, shape: tu
     assert (actual.shape, actual.dtype) == (shape, np.uint8)
     if encoding in LOSSLESS:
         assert np.array_equal(actual, array)
-    for pixels in (array, plane, Image.fromarray(plane)):
-        assert np.array_equal(np.asarray(encoding.stored(stored, pixels)).reshape(shape), actual)
+
+
+@pytest.mark.parametrize("encoding", [image.jpeg(80), *LOSSLESS], ids=repr)
+@pytest.mark.parametrize("shape", [(47, 60, 3), (47, 60, 1), (1, 1, 3)])
+def test_what_is_counted_is_what_training_sees(encoding: Encoding, shape: tuple[int, ...], photo: Photo) -> None:
+    array = photo[: shape[0], : shape[1], : shape[2]]
+    stored = [encoding.encode(array), encoding.encode(255 - array), encoding.encode(array // 3)]
+    decoded = np.stack([encoding.decode(content, shape, np.uint8) for content in stored])
+    counts = [np.bincount(decoded[..., channel].ravel(), minlength=256) for channel in range(shape[2])]
+    assert np.array_equal(encoding.count(stored, shape), counts)
+
+
+@pytest.mark.parametrize("encoding", [image.jpeg(80), *LOSSLESS], ids=repr)
+@pytest.mark.parametrize("shape", [(46, 60, 3), (48, 60, 3), (47, 59, 3)])
+def test_images_of_another_shape_are_not_counted(encoding: Encoding, shape: tuple[int, ...], photo: Photo) -> None:
+    with pytest.raises(ValueError, match=r"expected .*found"):
+        encoding.count([encoding.encode(photo)], shape)
 
 
 @pytest.mark.parametrize("encoding", LOSSLESS, ids=repr)

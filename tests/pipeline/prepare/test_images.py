@@ -14,6 +14,7 @@ from helpers import pixels, save
 from PIL import Image
 
 from penstock.pipeline.errors import PenstockError
+from penstock.pipeline.formats import example_reader
 from penstock.pipeline.formats.features import Feature
 from penstock.pipeline.prepare.chunk import Chunk
 from penstock.pipeline.prepare.images import ImagePreparer, ImageSteps
@@ -55,18 +56,40 @@ def test_what_a_good_example_becomes(reference: Reference):
         assert np.array_equal(outcome.histograms["image"][channel], counts)
 
 
-@pytest.mark.parametrize("quality", [30, 95])
-def test_histograms_are_of_what_is_stored(reference: Reference, quality: int):
-    outcome = prepare(reference, encode={"image": image.jpeg(quality)})
-    stored = pixels(outcome.values["image"])
-    assert not np.array_equal(stored, PIXELS)
-    for channel in range(3):
-        counts = np.bincount(stored[:, :, channel].ravel(), minlength=256)
-        assert np.array_equal(outcome.histograms["image"][channel], counts)
+@pytest.mark.parametrize("timeout", [None, 60.0], ids=["threads", "processes"])
+@pytest.mark.parametrize("encoding", [image.jpeg(30), image.jpeg(95), image.png(), image.raw()], ids=repr)
+def test_histograms_are_of_what_is_stored(tmp_path: Path, encoding: Any, timeout: float | None):
+    def add_crop(example: dict[str, Any]) -> dict[str, Any]:
+        return {**example, "crop": np.asarray(example["image"])[:2]}
+
+    references = []
+    for number in range(40):
+        path = save(tmp_path / f"{number}.png", PIXELS + np.uint8(5 * number))
+        references.append(Reference(path.name, str(path), path.stat().st_size))
+    (tmp_path / "7.png").write_text("<html>")
+    references[7] = references[7]._replace(size=6)
+    steps = ImageSteps(image.decode(), [add_crop], {"image": encoding, "crop": image.png()})
+    features = steps(references[0]).features  # type: ignore[union-attr]
+    worker = ImagePreparer(steps, features, StatisticsSpec("train"), timeout).start(threads=2)
+    try:
+        chunks = list(worker.chunks(["train"], references))
+    finally:
+        worker.close()
+    merged: Summaries = {}
+    for chunk in chunks:
+        merged = merge(merged, chunk.summaries)
+    examples = [example_reader.parse(each) for chunk in chunks for each in chunk.splits["train"].examples]
+    assert len(examples) == 39
+    for name in ("image", "crop"):
+        shape, codec = features[name].pixel_shape, steps.encoding(name)
+        contents = [bytes(example[name][1]) for example in examples]
+        stored = np.stack([codec.decode(content, shape, np.uint8) for content in contents])
+        counts = [np.bincount(stored[..., channel].ravel(), minlength=256) for channel in range(3)]
+        assert np.array_equal(merged[SummarySpec("histogram", name)].counts, counts)  # type: ignore[union-attr]
 
 
 def test_histograms_are_made_where_they_are_asked_for(reference: Reference):
-    assert ImageSteps(image.decode())(reference).histograms == {}
+    assert ImageSteps(image.decode(), encode={"image": image.png()})(reference).histograms == {}
 
 
 @pytest.mark.parametrize(

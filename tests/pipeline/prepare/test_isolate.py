@@ -47,7 +47,7 @@ def references(tmp_path: Path) -> list[Reference]:
 
 
 def isolated(step: Step, processes: int = 1, timeout: float | None = 20.0) -> IsolatedPreparer:
-    return IsolatedPreparer(ImageSteps(image.decode(), [step]), processes, timeout)
+    return IsolatedPreparer(ImageSteps(image.decode(), [step], {"image": image.png()}), processes, timeout)
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def harmless() -> Iterator[IsolatedPreparer]:
 
 
 def test_outcomes_are_those_of_the_preparer_itself(harmless: IsolatedPreparer, references: list[Reference]):
-    plain = ImageSteps(image.decode(), [lambda example: example])
+    plain = ImageSteps(image.decode(), [lambda example: example], {"image": image.png()})
     gone = references[0]._replace(uri="/nowhere.png")
     with ThreadPoolExecutor(3) as pool:
         found = list(pool.map(lambda reference: harmless(reference, True), [*references, gone]))
