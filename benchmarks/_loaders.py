@@ -295,7 +295,7 @@ def measure(name: str, data: str, workers: int, seconds: float) -> dict[str, flo
     batches = LOADERS[name].batches(data, workers)
     epoch = sum(_size(batch) for batch in batches)
     cold = epoch / (time.perf_counter() - start)
-    examples, firsts, cpu, start = 0, [], _cpu_seconds(), time.perf_counter()
+    examples, firsts, cpu, start = 0, [], cpu_seconds(), time.perf_counter()
     while time.perf_counter() - start < seconds:
         begun = time.perf_counter()
         iterator = iter(batches)
@@ -303,7 +303,7 @@ def measure(name: str, data: str, workers: int, seconds: float) -> dict[str, flo
         firsts.append(time.perf_counter() - begun)
         examples += sum(_size(batch) for batch in iterator)
     elapsed = time.perf_counter() - start
-    cpu = (_cpu_seconds() - cpu) / examples
+    cpu = (cpu_seconds() - cpu) / examples
     return {"cold": cold, "warm": examples / elapsed, "cpu": cpu, "first": median(firsts), "examples": epoch}
 
 
@@ -322,7 +322,7 @@ def _drop_from_cache(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _cpu_seconds() -> float:
+def cpu_seconds() -> float:
     """Of this process and of all that it started, running and waited for."""
     tree, total = {os.getpid()}, 0
     stats = sorted(int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit())

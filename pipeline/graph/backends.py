@@ -146,6 +146,17 @@ def _of_nothing(name: str, value: Any) -> dict[str, Any]:
 NUMPY = ArrayBackend(np)
 
 
+def to_device(tensor: Any, device: Any) -> Any:
+    """A PyTorch tensor on a device.
+
+    On the way to a GPU it is copied from pinned memory: what is computed there comes after the copy, but this process
+    goes on. Of pageable memory, PyTorch would wait until the GPU has done all that it was asked for before.
+    """
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 class TorchBackend:
     """PyTorch, on the device where the values are."""
 
@@ -153,9 +164,10 @@ class TorchBackend:
         self._torch = sys.modules["torch"]
 
     def _tensor(self, value: Any, like: Any = None) -> Any:
-        if isinstance(value, np.ndarray | np.generic):
-            return self._torch.from_numpy(np.array(value)).to(like.device if like is not None else "cpu")
-        return value
+        if not isinstance(value, np.ndarray | np.generic):
+            return value
+        tensor = self._torch.from_numpy(np.array(value))
+        return tensor if like is None else to_device(tensor, like.device)
 
     def _pair(self, a: Any, b: Any) -> tuple[Any, Any]:
         return self._tensor(a, b), self._tensor(b, a)

@@ -37,7 +37,7 @@ class LoadOptions:
       share: Which host this is, of how many.
       drop_remainder: Whether only full batches are made.
       equal: Whether all hosts get equally many examples.
-      threads: Decoding threads; None: one a core.
+      threads: Decoding threads; None: one a core, but no more than pay.
       prefetch: Batches that are being made ahead of the one in use.
       cache: Whether decoded examples are kept in memory after the first epoch.
       skip_damaged: Whether damaged examples are passed over.
@@ -323,7 +323,7 @@ class Batches(Stateful):
 
     def _run(self, steps: Iterable[Step], workers: int, give: "Callable[[_Begun], Iterable[Item]]") -> Iterator[Item]:
         """What is given of some steps' blocks, as many of them under way as are to be ready ahead."""
-        threads = self.options.threads or max(1, cores() // workers)
+        threads = self.options.threads or self._reader.threads(max(1, cores() // workers))
         use = Use(self.order, workers > 1 or self.options.share.count > 1, workers)
         parts = 1 if self._reader.batched else threads
         ahead = max(self.options.prefetch, threads) if self._reader.batched else self.options.prefetch

@@ -341,7 +341,7 @@ class Dataset:
           drop_remainder: Whether only full batches are made; then all hosts make equally many.
           equal: Whether all hosts get equally many examples, which leaves out fewer than there are hosts.
           cache: Whether decoded examples are kept in memory, so that only the first epoch decodes.
-          threads: Decoding threads; None: one a core.
+          threads: Decoding threads; None: one a core, but no more than pay; docs/loading.md says how many do.
           prefetch: Batches that are made ahead.
           window: How many examples change places, with shuffle="window"; None: 16,384.
           skip_damaged: Whether damaged examples are passed over, with a warning; `loader.skipped` counts them. A batch

@@ -14,6 +14,7 @@ import torch.distributed
 from torch.utils.data import IterableDataset, get_worker_info
 
 from ..errors import RequestError
+from ..graph.backends import to_device
 from .batches import Batches, Closing, Iteration, Stateful
 from .order import Share, State
 from .workers import SIZE, UNKNOWN, Place, SharedStarts, Turn, WorkerState, WorkerStep, at_place, every, place_of
@@ -252,11 +253,7 @@ class TorchBatches(Stateful, IterableDataset[Tensors]):
         if values.dtype == object:  # strings, or lists of any length
             return [torch.from_numpy(item.copy()) if _is_numbers(item) else item for item in values.tolist()]
         tensor = torch.from_numpy(values)
-        if self._device is None:
-            return tensor
-        if self._device.type == "cuda":
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.to(self._device)
+        return tensor if self._device is None else to_device(tensor, self._device)
 
 
 def _is_numbers(item: object) -> bool:

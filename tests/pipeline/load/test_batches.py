@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from stored_datasets import GENERATION, MEAN, STD, write
 from penstock.pipeline import DatasetError, RequestError
 from penstock.pipeline.formats.decode import Decoder
 from penstock.pipeline.formats.features import Feature
-from penstock.pipeline.load import Dataset, open_dataset
+from penstock.pipeline.load import Dataset, batches, open_dataset
 from penstock.pipeline.load.batches import Batches, LoadOptions
 from penstock.pipeline.load.buffers import Buffers
 from penstock.pipeline.load.locks import ProcessLock
@@ -56,6 +57,38 @@ def test_the_host_leaves_pixels_as_they_are(dataset: Dataset) -> None:
     whole = next(iter(dataset.numpy("train", 21)))
     for name, values in dataset.transform.device(host).items():
         np.testing.assert_array_equal(values, whole[name])
+
+
+@pytest.mark.parametrize(
+    ("features", "most"),
+    [
+        ({"image": Feature("image", "uint8", (224, 224, 3), "jpeg")}, 7),
+        ({"image": Feature("image", "uint8", (224, 224, 3), "raw")}, 2),
+        ({"image": Feature("image", "uint8", (1024, 1024, 3), "jpeg")}, 16),
+        ({"row": Feature("number", "int64", ())}, 2),
+    ],
+)
+def test_no_more_threads_decode_than_keep_the_interpreters_lock_busy(features: dict[str, Feature], most: int) -> None:
+    reader = RecordReader(ShardRecords([]), Decoder(features))
+    assert [reader.threads(cores) for cores in (1, 2, 16)] == [1, 2, most]
+
+
+@pytest.mark.parametrize(("asked", "threads"), [(None, 2), (5, 5)])
+def test_threads_are_those_asked_for_or_those_that_pay(
+    dataset: Dataset, asked: int | None, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pools: list[int] = []
+
+    class Pool(ThreadPoolExecutor):
+        def __init__(self, size: int, *names: str) -> None:
+            pools.append(size)
+            super().__init__(size, *names)
+
+    monkeypatch.setattr(batches, "cores", lambda: 16)
+    monkeypatch.setattr(batches, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(RecordReader, "threads", lambda _, cores: cores // 8)
+    assert len(list(dataset.numpy("train", 8, threads=asked))) == 3
+    assert pools == [threads]
 
 
 @pytest.mark.parametrize("threads", [1, 3])
