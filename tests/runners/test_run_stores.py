@@ -95,10 +95,24 @@ def test_a_unit_costs_its_files_a_mark_and_three_looks(tmp_path: Path):
         costs[units] = count(lambda recipe=recipe: run_on(source, f"{store()}/dataset", recipe))
     assert "retry" not in costs[5]
     more = {kind: (costs[5].get(kind, 0) - costs[1].get(kind, 0)) / 4 for kind in costs[5]}
-    assert more["put"] == 6  # its mark; shard, index, summaries, hashes, journal
+    assert more["put"] == 7  # its mark; shard, index, summaries, hashes, ranges, journal
     assert more["head"] < 1  # the lease of a run that takes longer is looked at once more
     assert more["list"] < 1
     assert more["get"] <= 8  # claim; claim, journal; journal, hashes and summaries at the commit; the plan
+
+
+def test_a_unit_that_is_taken_over_costs_copies_of_its_files_and_as_many_looks(tmp_path: Path):
+    """What copies the store makes is a request each; nothing of a shard is read, or sent."""
+    source = write(tmp_path, {"a.csv": "x\n" + "".join(f"{number}\n" for number in range(600))})
+    costs = {}
+    for units in (1, 5):
+        recipe, output = Recipe(source=Csv("*.csv"), shards=units), f"{store()}/dataset"
+        run_on(source, output, recipe)
+        costs[units] = count(lambda recipe=recipe, output=output: run_on(source, output, recipe, graph="c" * 64))
+    more = {kind: (costs[5].get(kind, 0) - costs[1].get(kind, 0)) / 4 for kind in costs[5]}
+    assert more["put"] == 6  # shard, index, summaries, hashes, ranges; journal
+    assert max(more["head"], more["list"]) < 1
+    assert more["get"] <= 8  # the plan; claim twice, journal; journal, hashes and summaries at the commit
 
 
 @pytest.mark.parametrize(("fields", "gets"), [({"shuffle": "global"}, 7 + 26), ({"deduplicate": True}, 7 + 4)])
