@@ -9,8 +9,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 from tensorflow.python.eager import wrap_function
+from tensorflow.python.trackable import resource
 from tensorflow_transform import annotators, graph_context, graph_tools, impl_helper, schema_inference
-from tensorflow_transform.saved import saved_transform_io_v2
 from tensorflow_transform.tf_metadata import dataset_metadata, metadata_io
 
 from ..formats.features import Feature
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .phases import Results
 
 
-def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: str) -> None:
+def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: str) -> tf.Module:
     """Writes the graph of a `features` without tft's analyzers, in tf.Transform's layout.
 
     Args:
@@ -33,6 +33,9 @@ def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: 
       summaries: The merged summaries of the statistics' split, from which `inputs.statistics` answers.
       graph_path: The folder that `tft.TFTransformOutput` will open.
       temp_path: Where vocabularies are written; the graph takes its copies from there.
+
+    Returns:
+      What was saved: `transform_fn`, and the tables that it looks values up in.
     """
     statistics = KnownStatistics(analysis.features, summaries, temp_path)
     function = make_preprocessing_fn(analysis.features_fn, analysis.features, lambda _: statistics)
@@ -45,16 +48,42 @@ def write(analysis: Analysis, summaries: Summaries, graph_path: str, temp_path: 
         return outputs
 
     # As `impl_helper.analyze_in_place` does, which traces once more for the annotations.
-    context = graph_context.TFGraphContext(module_to_export=tf.Module(), temp_dir=None, evaluated_replacements=None)
-    traced = impl_helper.get_traced_transform_fn(annotated, stored_specs(analysis.features), context)
-    saved_model = files.join(graph_path, tft.TFTransformOutput.TRANSFORM_FN_DIR)
-    concrete = saved_transform_io_v2.write_v2_saved_model(context.module_to_export, traced, "transform_fn", saved_model)
+    module = tf.Module()
+    context = graph_context.TFGraphContext(module_to_export=module, temp_dir=None, evaluated_replacements=None)
+    _trace_into(module, impl_helper.get_traced_transform_fn(annotated, stored_specs(analysis.features), context))
+    tf.saved_model.save(module, files.join(graph_path, tft.TFTransformOutput.TRANSFORM_FN_DIR), signatures={})
     schema = schema_inference.infer_feature_schema_v2(
-        concrete.structured_outputs, lambda: _evaluate(concrete, annotations[-1]), True
+        module.transform_fn.structured_outputs, lambda: _evaluate(module.transform_fn, annotations[-1]), True
     )
     metadata_io.write_metadata(
         dataset_metadata.DatasetMetadata(schema), files.join(graph_path, tft.TFTransformOutput.TRANSFORMED_METADATA_DIR)
     )
+    return module
+
+
+def _trace_into(module: tf.Module, function: Any) -> None:
+    """Traces a function without arguments, and gives a module all that must be saved with it.
+
+    As `saved_transform_io_v2.trace_and_update_module` does, which then copies the graph, operation by operation, to
+    leave out what no output needs.
+    """
+    resources, objects, variables = resource.ResourceTracker(), annotators.ObjectTracker(), []
+
+    def created(creator: Any, **options: Any) -> Any:
+        variables.append(creator(**options))
+        return variables[-1]
+
+    with (
+        resource.resource_tracker_scope(resources),
+        annotators.object_tracker_scope(objects),
+        tf.variable_creator_scope(created),
+    ):
+        module.transform_fn = function.get_concrete_function()
+    module.created_variables = variables
+    module.resources = resources.resources
+    module.trackable_objects = objects.trackable_objects
+    paths = module.transform_fn.graph.get_collection(tf.compat.v1.GraphKeys.ASSET_FILEPATHS)
+    module.assets = [tf.saved_model.Asset(path) for path in paths]
 
 
 def _annotations(outputs: Tensors) -> dict[str, Any]:

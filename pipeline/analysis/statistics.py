@@ -85,14 +85,15 @@ class RequestedStatistics(ABC):
         return self._column(name, "strings or integers", ("string", "int64"))
 
     def _column(self, name: str, what: str, dtypes: Sequence[str]) -> str:
-        columns = sorted(key for key, feature in self._features.items() if not feature.is_pixels)
-        if not isinstance(name, str) or name not in columns:
+        feature = self._features.get(name) if isinstance(name, str) else None
+        if feature is None or feature.is_pixels:
+            columns = sorted(key for key, each in self._features.items() if not each.is_pixels)
             raise ValueError(
                 f"expected the name of a raw column, one of {columns}, found {name!r}; "
                 "for what `features` computes itself, use tft.* functions"
             )
-        if (dtype := self._features[name].dtype) not in dtypes:
-            raise ValueError(f"expected a column of {what}, found {name!r} of {dtype}; cast it in `prepare`")
+        if feature.dtype not in dtypes:
+            raise ValueError(f"expected a column of {what}, found {name!r} of {feature.dtype}; cast it in `prepare`")
         return name
 
 
@@ -139,8 +140,11 @@ class KnownStatistics(RequestedStatistics):
         self._paths: dict[VocabularyRequest, str] = {}
 
     def answer(self, request: StatisticRequest) -> Sequence[Any]:
-        values = request.values(self._summaries)
-        return [tf.constant(value, spec.dtype) for value, spec in zip(values, request.tensor_specs, strict=True)]
+        pairs = list(zip(request.values(self._summaries), request.tensor_specs, strict=True))
+        if any(spec.shape.rank for _, spec in pairs):
+            return [tf.constant(value, spec.dtype) for value, spec in pairs]
+        with tf.init_scope():  # a number is in the graph only if something there computes with it
+            return [tf.constant(value, spec.dtype) for value, spec in pairs]
 
     def vocabulary_path(self, vocabulary: VocabularyRequest) -> Any:
         if vocabulary not in self._paths:

@@ -18,6 +18,7 @@ from tensorflow_transform import analyzer_nodes, graph_tools, impl_helper, nodes
 
 from ..errors import RequestError, in_words
 from ..formats.features import Feature
+from ..garbage import uncollected
 from ..graph import obstacles
 from ..graph.feature_graph import FeatureGraph, Source
 from ..prepare.summaries import SummarySpec
@@ -89,6 +90,7 @@ class Analysis:
         return DeferredStatistics(self.features, self.requests)
 
 
+@uncollected()
 def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> Analysis:
     """Traces the recipe's `features` and returns what it needs of the data.
 

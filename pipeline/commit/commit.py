@@ -44,6 +44,7 @@ from ..formats.manifest import (
 )
 from ..formats.pointer import Pointer
 from ..formats.tfrecord import read_records
+from ..garbage import uncollected
 from ..graph import exporter
 from ..graph.graph_copy import find_obstacles
 from ..graph.savedmodel import SavedGraph, apply_to_examples
@@ -390,6 +391,7 @@ def _why_empty(options: CommitOptions, totals: Totals) -> str:
     )
 
 
+@uncollected()
 def _finish_graph(
     options: CommitOptions, journals: Sequence[Journal], summaries: Summaries, summary: Mapping[str, Any]
 ) -> tuple[dict[str, bytes], Golden, list[str]]:
@@ -407,10 +409,12 @@ def _finish_graph(
         if analysis.phases:
             results = evaluate_phase(options.root, analysis, analysis.phases - 1, journals, summaries)
             graph_writer.write_analyzed(analysis, results, graph_path, temp_path)
+            module = None
         else:
-            graph_writer.write(analysis, summaries, graph_path, temp_path)
+            module = graph_writer.write(analysis, summaries, graph_path, temp_path)
         graph_writer.finish(graph_path, temp_path, options.generation_id, options.analysis.features)
-        outputs, warnings = _check_and_export(options, journals, summaries, summary, graph_path)
+        saved = SavedGraph(graph_path, analysis.features, trust=True, module=module)  # the recipe's own
+        outputs, warnings = _check_and_export(options, journals, summaries, summary, saved)
         written = files.list_folder(graph_path)
         return {info.uri[len(folder) + 1 :]: files.read_bytes(info.uri) for info in written}, outputs, warnings
 
@@ -420,17 +424,16 @@ def _check_and_export(
     journals: Sequence[Journal],
     summaries: Summaries,
     summary: Mapping[str, Any],
-    graph_path: str,
+    saved: SavedGraph,
 ) -> tuple[Golden, list[str]]:
     """Checks a graph and writes its portable form beside it; returns what it gives, and warnings."""
     analysis = options.analysis
-    saved = SavedGraph(graph_path, analysis.features, trust=True)  # the recipe's own
-    _check_vocabularies(options, journals, summaries, graph_path)
+    _check_vocabularies(options, journals, summaries, saved.path)
     shard, examples, outputs = _check_graph(options, journals, saved)
     differences = exporter.write(saved, analysis.outputs, examples, outputs)
     advice = "ds.tf runs the saved graph, and all else needs features=False"
     warnings = [f"not portable: {difference}; {advice}" for difference in differences]
-    if obstacles := find_obstacles(files.join(graph_path, "transform_fn")):
+    if obstacles := find_obstacles(files.join(saved.path, "transform_fn")):
         warnings.append(
             f"features: expected operations that only compute, found {'; '.join(obstacles)}: where TensorFlow runs the "
             "graph, it must be trusted (open_dataset(..., trust=True), --trust)"

@@ -251,11 +251,15 @@ def _depending(nodes: Sequence[Node], inputs: Set[str]) -> set[str]:
 
 def _of_one_string(nodes: Sequence[Node], sample: Mapping[str, Array], results: Set[str]) -> dict[str, set[str]]:
     """Of some values those that depend on one input alone which is a string, by the input's name."""
-    depending = {name: _depending(nodes, {INPUT + name}) & results for name in sample}
-    owners = Counter(value for values in depending.values() for value in values)
-    strings = [name for name, value in sample.items() if value.ndim == 1 and isinstance(value[0], bytes)]
-    alone = {name: {value for value in depending[name] if owners[value] == 1} - {INPUT + name} for name in strings}
-    return {name: values for name, values in alone.items() if values}
+    strings = {name for name, value in sample.items() if value.ndim == 1 and isinstance(value[0], bytes)}
+    sources = {INPUT + name: frozenset([name]) for name in sample}
+    alone: dict[str, set[str]] = {}
+    for node in nodes:
+        before = {sources[value] for value in node.inputs if value in sources}
+        behind = sources[node.output] = next(iter(before)) if len(before) == 1 else frozenset().union(*before)
+        if node.output in results and len(behind) == 1 and behind <= strings:
+            alone.setdefault(next(iter(behind)), set()).add(node.output)
+    return alone
 
 
 def _behind(nodes: Sequence[Node], results: Set[str]) -> list[Node]:

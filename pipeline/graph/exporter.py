@@ -11,16 +11,17 @@
     unsupported  [{"op", "outputs"}]: what only TensorFlow can do; then batches are not made by this graph, and the
                  outputs that need it are left out; where it gives other values than TensorFlow, all of them are
 
-An id is an input's name with "input:" before it, or "c0", "t0". The operations mean what TensorFlow's of the same name
-mean; `graph/operations.py` has those that run without it. Where TensorFlow's gives several tensors, the operation's
-value is all of them, of the dtype "tuple", and "Output" takes one ("Split" and "Unpack" give the one that "output"
-names). "ListParts" makes a sparse tensor's parts of a feature that is a list of any length. `portable.PortableGraph`
-reads the file.
+An id is an input's name with "input:" before it, or "c0", "t0", "v0". The operations mean what TensorFlow's of the same
+name mean; `graph/operations.py` has those that run without it. Where TensorFlow's gives several tensors, the
+operation's value is all of them, of the dtype "tuple", and "Output" takes one ("Split" and "Unpack" give the one that
+"output" names). "ListParts" makes a sparse tensor's parts of a feature that is a list of any length.
+`portable.PortableGraph` reads the file.
 """
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def write(
     differences = [] if content["unsupported"] else _compare(content, graph, examples, expected)
     if differences:
         content = {"format": content["format"], "inputs": content["inputs"], "unsupported": differences}
-    files.write_bytes(files.join(graph.path, FILE), (json.dumps(content, indent=1, sort_keys=True) + "\n").encode())
+    files.write_bytes(files.join(graph.path, FILE), (json.dumps(content, sort_keys=True) + "\n").encode())
     return [f"{', '.join(entry['outputs'])}: {entry['op']}" for entry in differences]
 
 
@@ -206,28 +207,43 @@ class _Exporter:
         return name
 
     def _table(self, handle: tf.Tensor) -> str:
+        if handle.name in self._values:
+            return self._values[handle.name]
         resource = self._graph.captured[handle.name]
         keys_type, values_type = _table_types(handle)
         keys, values = tf.raw_ops.LookupTableExportV2(table_handle=resource, Tkeys=keys_type, Tvalues=values_type)
         keys, values = keys.numpy(), values.numpy()
         order = np.argsort(values, kind="stable") if values.dtype != object else np.argsort(keys, kind="stable")
         keys, values = keys[order], values[order]
-        name = f"v{handle.name.partition(':')[0]}"
+        name = self._values[handle.name] = f"v{len(self._tables)}"
         self._tables[name] = self._asset(keys, values) or {"keys": _encode(keys), "values": _encode(values)}
         return name
 
     def _asset(self, keys: np.ndarray, values: np.ndarray) -> dict[str, Any] | None:
         """The vocabulary file that has the keys as its lines, where the values count them."""
-        if values.dtype == object or not np.array_equal(values, np.arange(len(values))):
+        if keys.dtype != object or values.dtype == object or not np.array_equal(values, np.arange(len(values))):
             return None
-        content = b"".join(key + b"\n" for key in keys) if keys.dtype == object else None
-        for info in files.list_folder(files.join(self._graph.path, "transform_fn", "assets")):
-            if content is not None and files.read_bytes(info.uri) == content:
-                return {"asset": info.uri[len(self._graph.path.rstrip("/")) + 1 :], "size": len(keys)}
-        return None
+        path = self._assets.get(b"".join(key + b"\n" for key in keys))
+        return {"asset": path, "size": len(keys)} if path else None
+
+    @cached_property
+    def _assets(self) -> dict[bytes, str]:
+        """The content of a vocabulary's file to its path below the graph's folder."""
+        root = self._graph.path.rstrip("/")
+        listed = files.list_folder(files.join(root, "transform_fn", "assets"))
+        return {files.read_bytes(info.uri): info.uri[len(root) + 1 :] for info in reversed(listed)}
 
     def _constants(self) -> dict[str, Any]:
-        if not self._folded:
+        constants = {
+            name: _encode(tf.make_ndarray(tensor.op.get_attr("value")))
+            for name, tensor in self._folded.items()
+            if tensor.op.type == "Const"
+        }
+        return constants | self._computed(self._folded.keys() - constants.keys())
+
+    def _computed(self, names: Set[str]) -> dict[str, Any]:
+        """The constants that the graph computes from others."""
+        if not names:
             return {}
         graph = self._graph.function.graph
         feed = {name: value.numpy() for name, value in self._graph.captured.items() if value.dtype != tf.resource}
@@ -243,7 +259,7 @@ class _Exporter:
         with tf.Graph().as_default() as constants:
             tf.graph_util.import_graph_def(definition, name="")
         with tf.compat.v1.Session(graph=constants) as session:
-            values = session.run({name: tensor.name for name, tensor in self._folded.items()}, feed_dict=feed)
+            values = session.run({name: self._folded[name].name for name in names}, feed_dict=feed)
         return {name: _encode(np.asarray(value)) for name, value in values.items()}
 
 

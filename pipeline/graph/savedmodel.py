@@ -41,11 +41,13 @@ class SavedGraph:
       path: The folder that `tft.TFTransformOutput` opens.
       features: The features of a prepared example.
       trust: Whether it may do whatever it wants; else it is only run where it is known to be harmless.
+      module: What was saved there, where this process did that: then it is not loaded.
     """
 
     path: str
     features: Mapping[str, Feature]
     trust: bool = False
+    module: Any = None
 
     @cached_property
     def function(self) -> Any:
@@ -61,6 +63,8 @@ class SavedGraph:
         Raises:
           DatasetError: a file is missing or damaged, or the graph is not trusted and is not known to be harmless.
         """
+        if self.module is not None:
+            return self.module
         uri = files.join(self.path, "transform_fn")
         folder = tempfile.mkdtemp(prefix="penstock-graph-")
         weakref.finalize(self, _remove_copy, folder, os.getpid())

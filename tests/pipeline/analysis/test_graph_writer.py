@@ -15,6 +15,8 @@ from penstock.pipeline.analysis.schema import stored_specs
 from penstock.pipeline.analysis.statistics import KnownStatistics
 from penstock.pipeline.analysis.trace import trace
 from penstock.pipeline.formats.features import describe_columns
+from penstock.pipeline.graph import exporter
+from penstock.pipeline.graph.savedmodel import SavedGraph
 from penstock.pipeline.prepare.summaries import summarize
 from penstock.transforms import categorical, numeric
 
@@ -43,6 +45,15 @@ def features(inputs: Any) -> dict[str, Any]:
     }
 
 
+def examples_of_all_kinds() -> dict[str, Any]:
+    return {
+        "n": tf.constant([1, 2, -(2**63), 7]),
+        "x": tf.constant([0.5, np.nan, 2.0, -np.inf]),
+        "s": tf.constant(["b", "other", "", "a"]),
+        "l": tf.ragged.constant([["a"], [], ["other", "a"], ["b"]]).to_sparse(),
+    }
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
@@ -65,12 +76,7 @@ def test_schema_and_outputs_are_those_of_tf_transform(tmp_path: Path):
     ours, theirs = (files_of(tmp_path / name / "transformed_metadata") for name in ("ours", "theirs"))
     assert ours == theirs
     assert ours["schema.pbtxt"].count(b"is_categorical: true") == 2
-    examples = {
-        "n": tf.constant([1, 2, -(2**63), 7]),
-        "x": tf.constant([0.5, np.nan, 2.0, -np.inf]),
-        "s": tf.constant(["b", "other", "", "a"]),
-        "l": tf.ragged.constant([["a"], [], ["other", "a"], ["b"]]).to_sparse(),
-    }
+    examples = examples_of_all_kinds()
     results = []
     for name in ("ours", "theirs"):
         loaded = tf.saved_model.load(str(tmp_path / name / "transform_fn"))
@@ -82,3 +88,28 @@ def test_schema_and_outputs_are_those_of_tf_transform(tmp_path: Path):
     output = tft.TFTransformOutput(str(tmp_path / "ours"))
     assert (output.vocabulary_by_name("s"), output.vocabulary_by_name("l")) == ([b"b", b"a"], [b"a", b"b"])
     assert (output.vocabulary_size_by_name("s"), output.vocabulary_size_by_name("l")) == (2, 2)
+
+
+def test_what_was_saved_is_what_is_loaded(tmp_path: Path):
+    analysis = trace(features, FEATURES)
+    summaries = summarize(BATCH, analysis.summary_specs)
+    path = str(tmp_path / "graph")
+    module = graph_writer.write(analysis, summaries, path, str(tmp_path / "assets"))
+    saved, loaded = SavedGraph(path, FEATURES, module=module), SavedGraph(path, FEATURES, trust=True)
+    assert saved.loaded is module
+    results = [graph.on_stored(examples_of_all_kinds()) for graph in (saved, loaded)]
+    values = [[value.numpy().tolist() for value in tf.nest.flatten(result, True)] for result in results]
+    assert values[0] == values[1]
+    assert exporter.export(saved, analysis.outputs) == exporter.export(loaded, analysis.outputs)
+
+
+def test_statistics_that_nothing_computes_with_are_not_in_the_graph(tmp_path: Path):
+    def centered(inputs: Any) -> dict[str, Any]:
+        return {"z": inputs["x"] - tf.cast(inputs.statistics.moments("x").mean, tf.float32)}
+
+    analysis = trace(centered, FEATURES)
+    summaries = summarize(BATCH, analysis.summary_specs)
+    module = graph_writer.write(analysis, summaries, str(tmp_path / "graph"), str(tmp_path / "assets"))
+    constants = [each for each in module.transform_fn.graph.get_operations() if each.type == "Const"]
+    values = [tf.make_ndarray(each.get_attr("value")) for each in constants if each.get_attr("dtype") == tf.float64]
+    assert values == [0.5]
