@@ -56,12 +56,15 @@ class Reader(ABC):
         and find nothing of what it guards in their core's cache. On 16 cores, 16 threads gave JPEGs of 224x224 at two
         thirds of the rate of 6, and raw pixels at a third of the rate of 2.
 
-        Rows of a table, in whose arrays everything is small, came fastest from 2 of up to 16.
+        Rows of a table, in whose arrays everything is small, came fastest from 2 of up to 16. Pixels of no fixed size
+        are taken for large ones.
 
         Args:
           cores: For how many there is a core.
         """
         pixels = [feature for feature in self.features.values() if feature.is_pixels]
+        if any(None in feature.shape for feature in pixels):
+            return cores
         beside = sum(_pixel_bytes(each) * (_COPYING if is_direct(each) else _DECODING) for each in pixels)
         return min(cores, max(2, 1 + round(beside / _LOCKED)))
 

@@ -65,6 +65,7 @@ def test_the_host_leaves_pixels_as_they_are(dataset: Dataset) -> None:
         ({"image": Feature("image", "uint8", (224, 224, 3), "jpeg")}, 7),
         ({"image": Feature("image", "uint8", (224, 224, 3), "raw")}, 2),
         ({"image": Feature("image", "uint8", (1024, 1024, 3), "jpeg")}, 16),
+        ({"image": Feature("image", "uint8", (None, None, 3), "jpeg")}, 16),
         ({"row": Feature("number", "int64", ())}, 2),
     ],
 )
