@@ -506,15 +506,16 @@ def load(
         _quiet_libraries(preparing=False)
         opened = open_dataset(dataset, generation=generation, trust=trust, cache_dir=cache_dir, cache_bytes=cache_bytes)
         measured = []
+        decoding = opened.numpy(split, batch_size, threads=threads, features=False).threads()
         for rate in rates(opened, split, adapters or ADAPTERS, batch_size, threads, seconds):
             measured.append(rate)
             if not as_json:
                 click.echo(f"{rate.name:24} {_in_words(rate)}")
+        reason = bottleneck(measured, decoding, opened.remote)
         if as_json:
-            entry = {"rates": [rate.to_json() for rate in measured], "bottleneck": bottleneck(measured, opened.remote)}
-            click.echo(json.dumps(entry, indent=2))
+            click.echo(json.dumps({"rates": [rate.to_json() for rate in measured], "bottleneck": reason}, indent=2))
         else:
-            click.echo(f"bottleneck: {bottleneck(measured, opened.remote)}")
+            click.echo(f"bottleneck: {reason}")
 
 
 def _in_words(rate: Any) -> str:

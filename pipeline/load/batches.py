@@ -181,6 +181,10 @@ class Batches(Stateful):
         """How many examples were passed over because they are damaged, each counted once."""
         return len(self._skipped)
 
+    def threads(self, workers: int = 1) -> int:
+        """How many threads decode in each of so many processes on this machine."""
+        return self.options.threads or self._reader.threads(max(1, cores() // workers))
+
     def state(self) -> dict[str, int]:
         """See `Stateful.state`.
 
@@ -323,7 +327,7 @@ class Batches(Stateful):
 
     def _run(self, steps: Iterable[Step], workers: int, give: "Callable[[_Begun], Iterable[Item]]") -> Iterator[Item]:
         """What is given of some steps' blocks, as many of them under way as are to be ready ahead."""
-        threads = self.options.threads or self._reader.threads(max(1, cores() // workers))
+        threads = self.threads(workers)
         use = Use(self.order, workers > 1 or self.options.share.count > 1, workers)
         parts = 1 if self._reader.batched else threads
         ahead = max(self.options.prefetch, threads) if self._reader.batched else self.options.prefetch

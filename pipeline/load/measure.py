@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ..cores import cores
 from ..errors import PenstockError
 from .dataset import Dataset
 
@@ -115,11 +114,12 @@ def rates(
                 yield Rate(name, 0.0, 0.0, 0.0, str(error))
 
 
-def bottleneck(measured: Iterable[Rate], remote: bool = False) -> str:
+def bottleneck(measured: Iterable[Rate], threads: int, remote: bool = False) -> str:
     """What slows loading down, in words, from what `rates` gave.
 
     Args:
       measured: The rates.
+      threads: How many threads loaded.
       remote: Whether the dataset is in a store.
     """
     by_name = {rate.name: rate for rate in measured if not rate.problem}
@@ -129,20 +129,21 @@ def bottleneck(measured: Iterable[Rate], remote: bool = False) -> str:
         return "unknown: measure the numpy adapter, too"
     if read and read.cores < 0.6 and read.examples < 2 * decoded.examples:
         return "the storage: reading waits for it; bring the data nearer, or load with more threads"
-    if remote and decoded.cores < 0.6 * cores():
+    if remote and decoded.cores < 0.6 * threads:
         return (
-            f"the store, or other work on this machine: loading used {decoded.cores:.1f} of {cores()} cores; load "
+            f"the store, or other work on this machine: {threads} threads used {decoded.cores:.1f} cores; load "
             "with a cache_dir that has room for the split, which later epochs are read from, or in the store's region"
         )
-    if decoded.cores < 0.6 * cores():
-        return (
-            f"other work on this machine: loading got {decoded.cores:.1f} of {cores()} cores; measure when it is idle"
-        )
+    if decoded.cores < 0.6 * threads:
+        return f"other work on this machine: {threads} threads got {decoded.cores:.1f} cores; measure when it is idle"
     if featured is not None and featured.examples < 0.6 * decoded.examples:
         return (
             "the features on the CPU: apply the device's part on the device (ds.torch(device=...), ds.jax(...), or "
             "features='host' and ds.transform.device)"
         )
     if read and decoded.examples < 0.5 * read.examples:
-        return "decoding: use more cores, cache=True, smaller images, or store pixels raw (encode=image.raw())"
+        return (
+            "decoding: use more cores, more processes where threads leave some (a DataLoader's workers), cache=True, "
+            "smaller images, or store pixels raw (encode=image.raw())"
+        )
     return "nothing in particular: reading and decoding take about the same time"

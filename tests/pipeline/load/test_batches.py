@@ -88,7 +88,9 @@ def test_threads_are_those_asked_for_or_those_that_pay(
     monkeypatch.setattr(batches, "cores", lambda: 16)
     monkeypatch.setattr(batches, "ThreadPoolExecutor", Pool)
     monkeypatch.setattr(RecordReader, "threads", lambda _, cores: cores // 8)
-    assert len(list(dataset.numpy("train", 8, threads=asked))) == 3
+    loader = dataset.numpy("train", 8, threads=asked)
+    assert len(list(loader)) == 3
+    assert loader.threads() == threads
     assert pools == [threads]
 
 

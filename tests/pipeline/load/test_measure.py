@@ -29,8 +29,14 @@ def test_every_adapter_is_measured_or_says_why_not(dataset: Dataset) -> None:
     assert len(found) == 9
     for rate in found:
         assert bool(rate.problem) != bool(rate.examples and rate.bytes)
-    assert bottleneck(found)
+    assert bottleneck(found, 1)
 
 
 def test_what_was_not_measured_is_no_bottleneck() -> None:
-    assert bottleneck([Rate("numpy, decoded", 0, 0, 0, "not there")]).startswith("unknown")
+    assert bottleneck([Rate("numpy, decoded", 0, 0, 0, "not there")], 1).startswith("unknown")
+
+
+def test_threads_that_are_fewer_than_cores_are_not_taken_for_other_work() -> None:
+    measured = [Rate("numpy, decoded", 9700, 1.5e9, 4.7)]
+    assert bottleneck(measured, 7).startswith("nothing in particular")
+    assert bottleneck(measured, 16) == ("other work on this machine: 16 threads got 4.7 cores; measure when it is idle")
