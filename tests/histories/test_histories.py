@@ -7,23 +7,26 @@ those from 20 to 29. A failure names its number: `PENSTOCK_HISTORY=17 make test-
 import os
 import shutil
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from helpers import Made, request
+from histories import worlds
 from histories.worlds import WORLDS, World
 
 from penstock.pipeline.commit.verify import verify
-from penstock.pipeline.errors import PenstockError
+from penstock.pipeline.errors import PenstockError, RequestError
 from penstock.pipeline.graph.savedmodel import SavedGraph, apply_to_examples
+from penstock.pipeline.planning.forgotten import Forgotten
 from penstock.runners.run import run
 
 pytestmark = pytest.mark.slow
 
 _CHANGES = 4
-_SHAPE = "5" * 64
+_FRAME = "5" * 64
 
 
 def _numbers() -> range:
@@ -36,9 +39,26 @@ def _numbers() -> range:
 
 def made(world: World, output: Path, **options: Any) -> Any:
     """A run's result."""
-    graph = f"{world.variant:064x}"
+    graph, shape = f"{world.variant:064x}", f"{world.version:064x}"
     options = {"max_quarantined": "90%", "threads": 2, **options}
-    return run(request(world.recipe(), world.root, output, graph, _SHAPE, graph, **options))
+    asked = request(world.recipe(), world.root, output, graph, shape, graph, _FRAME, **options)
+    return run(replace(asked, recipe=replace(asked.recipe, module=worlds)))  # which workers get by value
+
+
+def made_in_full(world: World, output: Path) -> Any:
+    """The result of a run that makes all at once."""
+    return made(world, output, forget=Forgotten.of(world.forgotten))
+
+
+def made_in_turn(world: World, output: Path, forgotten: list[str], options: dict[str, Any]) -> Any:
+    """The result of a run that takes over what it can; without --keep-prepared where that can keep nothing."""
+    given: dict[str, Any] = {"workers": world.workers, "forget": Forgotten.of(forgotten)}
+    try:
+        return made(world, output, **given, **options)
+    except RequestError as error:
+        if not str(error).startswith("--keep-prepared: "):
+            raise
+        return made(world, output, **given)
 
 
 def described(dataset: Made) -> dict[str, Any]:
@@ -86,23 +106,26 @@ def test_a_history_ends_where_a_full_run_does(number: int, tmp_path: Path):
     generator = np.random.default_rng(number)
     world = WORLDS[number % len(WORLDS)](tmp_path / "raw", generator)
     output, happened = tmp_path / "delta", ["begin"]
+    told = 0  # so many keys are forgotten already
     for change in range(_CHANGES + 1):
         if change:
             happened += ["then", *world.change()]
-        option = str(generator.choice(["", "full", "retry"], p=[0.6, 0.2, 0.2])) if change else ""
-        happened += [f"--{option}"] * bool(option)
+        chosen = generator.choice(["", "full", "retry", "keep_prepared"], p=[0.4, 0.2, 0.2, 0.2]) if change else ""
+        options: dict[str, Any] = {str(chosen): True} if chosen else {}
+        happened += [f"--{option}" for option in options]
         print(f"history {number}:", *happened)  # a failure shows it
         try:
-            result = made(world, output, **dict.fromkeys([option] * bool(option), True))
+            result = made_in_turn(world, output, world.forgotten[told:], options)
         except PenstockError as error:  # as where all of a split's examples are broken
             with pytest.raises(type(error)):
-                made(world, tmp_path / "full")
+                made_in_full(world, tmp_path / "full")
             shutil.rmtree(tmp_path / "full", ignore_errors=True)
             continue
-        full = Made(tmp_path / "full", made(world, tmp_path / "full").manifest)
+        told = len(world.forgotten)
+        full = Made(tmp_path / "full", made_in_full(world, tmp_path / "full").manifest)
         delta = Made(output, result.manifest)
         expect_as_full(world, delta, full)
-        if option == "full":
+        if "full" in options:
             shards = [[shard.file.sha256 for shard in split.shards] for split in delta.manifest.splits.values()]
             assert shards == [[s.file.sha256 for s in split.shards] for split in full.manifest.splits.values()]
             assert delta.manifest.generation == full.manifest.generation

@@ -1,12 +1,15 @@
 """Raw datasets that live: each changes at random, as files come, go, break and are corrected."""
 
+import contextlib
 import io
 import itertools
 import json
 import os
+import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,8 +19,8 @@ import tensorflow as tf
 import tensorflow_transform as tft
 from PIL import Image
 
-from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, by_hash, folder, join
-from penstock.transforms import categorical, image, numeric
+from penstock.pipeline import Csv, Images, JsonLines, Parquet, Recipe, Sql, by_hash, folder, join
+from penstock.transforms import categorical, image, numeric, text
 from penstock.transforms.outcome import keep
 
 WORDS = ("one", "two", "three", "four", "five")
@@ -30,11 +33,17 @@ class World(ABC):
     Attributes:
       root: Its folder.
       variant: Which `features` the recipe has: a change of it changes no example.
+      version: Which `prepare` it has, all of which give the same.
+      forgotten: The keys that are to be forgotten.
+      workers: Worker processes of a run.
     """
 
     def __init__(self, root: Path, generator: np.random.Generator) -> None:
         self.root = root
-        self.variant = 0
+        self.variant = self.version = 0
+        self.forgotten: list[str] = []
+        self.workers = 2 if generator.integers(10) == 0 else 1
+        self.deduplicate = bool(generator.integers(4) == 0)
         layouts: list[dict[str, Any]] = [{}, {}, {"shards": 2}, {"compression": "gzip"}, {"shuffle": None}]
         self.layout = layouts[int(generator.integers(len(layouts)))]
         self.generator = generator
@@ -46,7 +55,8 @@ class World(ABC):
     def recipe(self) -> Recipe:
         """The recipe as it is now."""
         features = self.features()
-        return Recipe(features=features[self.variant % len(features)], **self.layout, **self.fields())
+        chosen = features[self.variant % len(features)]
+        return Recipe(features=chosen, deduplicate=self.deduplicate, **self.layout, **self.fields())
 
     def change(self) -> list[str]:
         """Changes something, most often one or two things; returns what, in words."""
@@ -65,6 +75,8 @@ class World(ABC):
             "break": self.break_one,
             "lookup": self.correct_lookup,
             "features": self.change_features,
+            "prepare": self.change_prepare,
+            "forget": self.forget,
             "nothing": lambda: None,
         }
 
@@ -96,6 +108,14 @@ class World(ABC):
     def break_one(self) -> None:
         """Something that cannot be prepared."""
 
+    @abstractmethod
+    def key(self) -> str:
+        """That of one of the examples."""
+
+    def forget(self) -> None:
+        """One that is to be forgotten."""
+        self.forgotten.append(self.key())
+
     def correct_lookup(self) -> None:
         """Another value in the table that is joined."""
         self.lookup[str(self.generator.choice(list(self.lookup)))] = float(self.generator.normal())
@@ -103,6 +123,9 @@ class World(ABC):
 
     def change_features(self) -> None:
         self.variant += 1
+
+    def change_prepare(self) -> None:
+        self.version += 1
 
     def write_lookup(self) -> None:
         rows = "".join(f"{word},{value!r}\n" for word, value in self.lookup.items())
@@ -156,6 +179,9 @@ class ImageWorld(World):
         paths = self.paths()
         return paths[int(self.generator.integers(len(paths)))]
 
+    def key(self) -> str:
+        return str(self.chosen().relative_to(self.root))
+
     def drawn(self) -> bytes:
         content = io.BytesIO()
         low = self.generator.choice([0, 200], p=[0.9, 0.1])
@@ -198,24 +224,31 @@ class ImageWorld(World):
 class TableWorld(World):
     """A table in files, whose rows have a partner in another table."""
 
+    formats = ("csv", "jsonl", "parquet")
+    columns: Mapping[str, str] = MappingProxyType({"n": "int64", "x": "float64", "word": "string", "label": "string"})
+
     def __init__(self, root: Path, generator: np.random.Generator) -> None:
-        self.format = str(generator.choice(["csv", "jsonl", "parquet"]))
-        self.is_joined = bool(generator.integers(2))
+        self.format = str(generator.choice(self.formats))
+        self.is_joined = "word" in self.columns and bool(generator.integers(2))
         self.is_parquet = bool(generator.integers(4) == 0)
         self.files: dict[str, list[dict[str, Any]]] = {}
         self.names = itertools.count()
         super().__init__(root, generator)
 
     def fields(self) -> dict[str, Any]:
-        columns = {"n": "int64", "x": "float64", "word": "string", "label": "string"}
-        source: Any = {"csv": Csv, "jsonl": JsonLines, "parquet": Parquet}[self.format]
-        table = source(f"rows/*.{self.format}", **({} if self.format == "parquet" else {"columns": columns}))
+        table = self.source()
         return {
             "source": join(table, Csv("lookup/*.csv"), on="word") if self.is_joined else table,
             "prepare": [keep(lambda example: example["n"] != 13, "unlucky")],
             "splits": {"train": 0.7, "test": 0.3},
             "format": "parquet" if self.is_parquet else "tfrecord",
         }
+
+    def source(self) -> Any:
+        if self.format == "parquet":
+            return Parquet("rows/*.parquet")
+        source: Any = {"csv": Csv, "jsonl": JsonLines}[self.format]
+        return source(f"rows/*.{self.format}", columns=dict(self.columns))
 
     def features(self) -> list[Callable[[Any], dict[str, Any]]]:
         def standardized(inputs: Any) -> dict[str, Any]:
@@ -248,15 +281,20 @@ class TableWorld(World):
     def chosen(self) -> str:
         return str(self.generator.choice(sorted(self.files)))
 
+    def key(self) -> str:
+        name = self.chosen()
+        return f"rows/{name}.{self.format}:{self.generator.integers(len(self.files[name]))}"
+
     def save(self, name: str) -> None:
+        """Writes a file as it is now."""
         rows, content = self.files[name], io.BytesIO()
         if self.format == "csv":
             lines = [",".join("" if value is None else str(value) for value in row.values()) for row in rows]
-            content.write("\n".join(["n,x,word,label", *lines, ""]).encode())
+            content.write("\n".join([",".join(self.columns), *lines, ""]).encode())
         elif self.format == "jsonl":
             content.write("".join(json.dumps(row) + "\n" for row in rows).encode())
         else:
-            types = {"n": pa.int64(), "x": pa.float64(), "word": pa.string(), "label": pa.string()}
+            types = {column: pa.type_for_alias(kind) for column, kind in self.columns.items()}
             pq.write_table(pa.Table.from_pylist(rows, pa.schema(types)), content)
         self.write(f"rows/{name}.{self.format}", content.getvalue())
 
@@ -271,10 +309,14 @@ class TableWorld(World):
         name = self.chosen()
         if len(self.files) > 3 and self.generator.integers(2):
             del self.files[name]
-            (self.root / f"rows/{name}.{self.format}").unlink()
+            self.delete(name)
         elif len(self.files[name]) > 3:
             self.files[name].pop(int(self.generator.integers(len(self.files[name]))))
             self.save(name)
+
+    def delete(self, name: str) -> None:
+        """Removes a file."""
+        (self.root / f"rows/{name}.{self.format}").unlink()
 
     def edit(self) -> None:
         name = self.chosen()
@@ -285,7 +327,8 @@ class TableWorld(World):
     def copy(self) -> None:
         rows = self.files[self.chosen()]
         name = self.chosen()
-        self.files[name].append({**rows[int(self.generator.integers(len(rows)))]})
+        copied = rows[int(self.generator.integers(len(rows)))]
+        self.files[name].append({column: copied[column] for column in self.columns})
         self.save(name)
 
     def break_one(self) -> None:
@@ -299,4 +342,67 @@ class TableWorld(World):
         self.save(name)
 
 
-WORLDS: tuple[type[World], ...] = (ImageWorld, TableWorld)
+class TextWorld(TableWorld):
+    """Sentences in files, with labels."""
+
+    formats = ("csv", "jsonl")
+    columns = MappingProxyType({"n": "int64", "text": "string", "label": "string"})
+
+    def fields(self) -> dict[str, Any]:
+        return super().fields() | {"prepare": [text.normalize("text"), text.limit("text", 40)]}
+
+    def features(self) -> list[Callable[[Any], dict[str, Any]]]:
+        def padded(inputs: Any) -> dict[str, Any]:
+            ids = text.word_ids(text.words(text.lower(inputs["text"])), top_k=20, name="words")
+            return {"words": text.pad(ids + 1, 6), "label": categorical.vocabulary(inputs, "label")}
+
+        def weighted(inputs: Any) -> dict[str, Any]:
+            ids = text.word_ids(text.ngrams(text.words(inputs["text"]), (1, 2)), top_k=30, min_count=2, name="grams")
+            return {"weights": text.tfidf(ids, 31), "n": inputs["n"]}
+
+        return [padded, weighted]
+
+    def row(self) -> dict[str, Any]:
+        words = self.generator.choice([*WORDS, "É", "\uff46our", "one.", "FIVE"], self.generator.integers(1, 8))
+        return {
+            "n": int(self.generator.integers(-20, 20)),
+            "text": f" {' '.join(words)}" if self.generator.integers(10) else None,
+            "label": str(self.generator.choice(["yes", "no"])),
+        }
+
+
+class SqlWorld(TableWorld):
+    """A table of a database, read by ranges of a key."""
+
+    formats = ("db",)
+
+    def __init__(self, root: Path, generator: np.random.Generator) -> None:
+        self.ids = itertools.count(1)
+        super().__init__(root, generator)
+
+    def source(self) -> Any:
+        return Sql("sqlite:///rows.db", table="rows", partition="id", columns=dict(self.columns))
+
+    def key(self) -> str:
+        rows = self.files[self.chosen()]
+        return f"rows:{rows[int(self.generator.integers(len(rows)))]['id']}"
+
+    def save(self, name: str) -> None:
+        """Writes the database anew: rows that are there keep their ids."""
+        rows = [row for each in self.files.values() for row in each]
+        for row in rows:
+            row.setdefault("id", next(self.ids))
+        names = ["id", *self.columns]
+        path = self.root / "rows.db"
+        path.parent.mkdir(exist_ok=True)
+        path.unlink(missing_ok=True)
+        with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute(f"CREATE TABLE rows ({', '.join(names)})")
+            values = [tuple(row[each] for each in names) for row in rows]
+            connection.executemany(f"INSERT INTO rows VALUES ({', '.join('?' * len(names))})", values)
+        os.utime(path, (next(_TIMES),) * 2)
+
+    delete = save
+
+
+WORLDS: tuple[type[World], ...] = (ImageWorld, TableWorld, TextWorld, SqlWorld)
