@@ -48,13 +48,18 @@ class Attempts:
         Raises:
           OSError: the mark cannot be read or written.
         """
-        uri = files.join(self._root, mark)
-        is_suspect = self._leave_mark(uri)
-        try:
+        is_suspect = self._leave_mark(files.join(self._root, mark))
+        with self.go_on(mark):
             yield is_suspect or len(self._deaths) >= _DEATHS
+
+    @contextlib.contextmanager
+    def go_on(self, mark: str) -> Iterator[None]:
+        """A further part of an attempt, in any thread, after the block in which it began."""
+        try:
+            yield
         except BaseException:  # the process lives, whatever the attempt came to
             with contextlib.suppress(OSError):
-                files.remove_files([uri])
+                files.remove_files([files.join(self._root, mark)])
             raise
 
     def _leave_mark(self, uri: str) -> bool:

@@ -8,11 +8,10 @@ Both files are numbers of 64 bits: first where each partition's, or each unit's,
 end; then the rows.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
@@ -71,21 +70,21 @@ class HashUnits(StageDoFn[DuplicateOptions]):
         if self._hasher:
             self._hasher.close()
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         if self._hasher is None:
             self._hasher = UnitHasher(self._options, self._run)
         for unit in numbers:
             self._hasher.hash(unit)
-        return ()
+        return len(numbers)
 
 
 class FindDuplicates(StageDoFn[DuplicateOptions]):
     """Writes the duplicates of partitions, when all units are hashed."""
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         for partition in numbers:
             find_duplicates(self._options, partition)
-        return ()
+        return len(numbers)
 
 
 def find_here(options: DuplicateOptions, run: str) -> None:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import PenstockError
 from ..formats import paths
@@ -106,7 +106,7 @@ class EvaluatePhase(StageDoFn[MakeOptions]):
         self._units = units
         self._phase = phase
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         from ..analysis.phases import encode_results
 
         root = self._options.root
@@ -117,7 +117,7 @@ class EvaluatePhase(StageDoFn[MakeOptions]):
         results = evaluate_phase(root, self._analysis, self._phase, journals, summaries)
         expect_claimed(root, self._options.run)
         files.write_bytes(files.join(root, paths.phase_results(self._phase)), encode_results(results))
-        return ()
+        return len(numbers)
 
     def _summaries(self, journals: Sequence[Journal]) -> Summaries:
         from ..analysis.closer_look import look_closer  # imports TensorFlow
@@ -146,7 +146,7 @@ class ReducePhase(StageDoFn[MakeOptions]):
         if self._reducer:
             self._reducer.close()
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         root = self._options.root
         expect_claimed(root, self._options.run)
         for number in numbers:
@@ -155,7 +155,7 @@ class ReducePhase(StageDoFn[MakeOptions]):
                 raise PenstockError(f"{root}: expected the journal of unit {number}, found none; run again")
             if journal.accumulators:
                 self._reduce(journal)
-        return ()
+        return len(numbers)
 
     def _reduce(self, journal: Journal) -> None:
         """Writes a unit's accumulators, unless an attempt has that was given the same results and the same unit."""

@@ -6,7 +6,7 @@ attempt is not made again.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import astuple, dataclass, fields, replace
@@ -61,19 +61,19 @@ class ScanOptions(Carrying):
 class ScanRanges(StageDoFn[ScanOptions]):
     """Scans the ranges of tasks."""
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         for task in numbers:
             scan_task(self._options, task)
-        return ()
+        return len(numbers)
 
 
 class ResolveRanges(StageDoFn[ScanOptions]):
     """Writes the table of resolved ranges, when all are scanned."""
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         if not files.exists(self._options.table):
             write_table(self._options)
-        return ()
+        return len(numbers)
 
 
 def scan_here(options: ScanOptions) -> None:

@@ -9,7 +9,7 @@ bury its words in a traceback. It is in the signal; the tasks that are left end 
 """
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -168,7 +168,7 @@ Options = TypeVar("Options", bound=StageOptions)
 
 
 class StageDoFn(beam.DoFn, Generic[Options]):
-    """Tasks in; a signal for each out, once it is done. Each worker is checked first: what it writes stays."""
+    """Tasks in; signals out, of each when it is done. Each worker is checked first: what it writes stays."""
 
     def __init__(self, options: Options, run: str) -> None:
         """A stage of a run.
@@ -181,8 +181,8 @@ class StageDoFn(beam.DoFn, Generic[Options]):
         self._run = run
         self._is_checked = False
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
-        """Does a task; gives what goes on besides the signal.
+    def do(self, numbers: Sequence[int]) -> int:
+        """Does a task, or begins it; gives how many of the stage's tasks are done that no signal has told of yet.
 
         Raises:
           Exception: whatever prevents it.
@@ -190,20 +190,27 @@ class StageDoFn(beam.DoFn, Generic[Options]):
         raise NotImplementedError
 
     def process(self, task: Task) -> Iterator[Any]:
-        if task.refusal:
-            yield Signal(refusal=task.refusal)
-            return
+        yield Signal(refusal=task.refusal) if task.refusal else self.signal(self.do, task.numbers)
+
+    def signal(self, do: Callable[[Sequence[int]], int], numbers: Sequence[int]) -> Signal:
+        """What is to be told of tasks, once something is done for them.
+
+        Args:
+          do: As the method `do`.
+          numbers: The tasks'.
+
+        Raises:
+          Exception: what another worker may do: that is the engine's to try again.
+        """
         try:
             if not self._is_checked:
                 expect_launchers(self._options.versions, self._options.own)
                 self._is_checked = True
-            yield from self.do(task.numbers)
+            return Signal(do(numbers))
         except Exception as error:
             if is_worth_another_try(error):
                 raise
-            logging.getLogger(__name__).info("tasks %s are refused", task.numbers, exc_info=True)
+            logging.getLogger(__name__).info("tasks %s are refused", numbers, exc_info=True)
             refusal = Refusal.of(error)
             claim.stop(self._options.root, self._run, refusal.message)
-            yield Signal(refusal=refusal)
-        else:
-            yield Signal(len(task.numbers))
+            return Signal(refusal=refusal)

@@ -4,14 +4,17 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import apache_beam as beam
 import pyarrow as pa
 from apache_beam.metrics import Metrics
+from apache_beam.transforms.window import GlobalWindow
+from apache_beam.utils.windowed_value import WindowedValue
 
 from ..cores import cores
 from ..formats import column_notes, paths
@@ -26,6 +29,7 @@ from ..prepare.range_totals import RangeTotals
 from ..prepare.shipping import Carrying
 from ..prepare.summaries import Summaries
 from ..prepare.tables import TablePreparer
+from ..prepare.threads import OneBehind
 from ..sources.listing import RecordRange
 from ..sources.quarantine import LISTED, FilteredExample, QuarantinedExample
 from ..storage import files
@@ -89,14 +93,22 @@ class MakeUnits(StageDoFn[MakeOptions]):
 
     A unit whose journal is there is not made again. What is there is found out by one listing a worker: nothing is
     asked of the store about a unit that has just begun.
+
+    A unit's files are written while the next one is prepared, or the bundle ends: only then a signal tells of it.
     """
 
     def setup(self) -> None:
         self._maker: UnitMaker | None = None
         self._journals: dict[int, Journal] = {}
+        self._ending: Future[Journal] | None = None
         self._progress = ProgressWriter(self._options.progress)
 
-    def finish_bundle(self) -> None:
+    def start_bundle(self) -> None:
+        self._ending = None  # a bundle that failed is given again
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        signal = self.signal(lambda _: self._end(), ())
+        yield WindowedValue(signal, GlobalWindow().max_timestamp(), [GlobalWindow()])
         self._progress.end_bundle()
 
     def teardown(self) -> None:
@@ -104,17 +116,34 @@ class MakeUnits(StageDoFn[MakeOptions]):
         if self._maker:
             self._maker.close()
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         if self._maker is None:
             self._maker = UnitMaker(self._options, self._progress)
         journals = self._maker.before.read(numbers)
+        done = 0
         for number in numbers:
-            finished = self._journals.get(number) or journals.get(number)
-            if finished is None:
-                finished = self._journals[number] = self._maker.make(number)
-            self._progress.tell(number, _progress(finished))
-            _count(finished)
-        return ()
+            if finished := self._journals.get(number) or journals.get(number):
+                self._tell(finished)
+                done += 1
+            else:
+                ending = self._maker.make(number)
+                done += self._end()
+                self._ending = ending
+        return done
+
+    def _end(self) -> int:
+        """Waits for the unit whose files are being written, if there is one; gives how many there are."""
+        if self._ending is None:
+            return 0
+        ending, self._ending = self._ending, None
+        finished = ending.result()
+        self._journals[finished.unit] = finished
+        self._tell(finished)
+        return 1
+
+    def _tell(self, finished: Journal) -> None:
+        self._progress.tell(finished.unit, _progress(finished))
+        _count(finished)
 
 
 class UnitMaker:
@@ -140,6 +169,7 @@ class UnitMaker:
         self._threads = options.threads or cores()
         self._worker = options.preparer.start(self._threads)
         self._isolated: Worker | None = None
+        self._ends = OneBehind("end")
         self._plan = PlanReader(files.join(options.root, paths.PLAN))
         self._reducer = _first_phase(options.analysis)
         self._assembler: ImageAssembler | RangeAssembler | None = None
@@ -155,7 +185,8 @@ class UnitMaker:
         self.close()
 
     def close(self) -> None:
-        """Ends its threads and processes."""
+        """Ends its threads and processes, once the last unit's files are written."""
+        self._ends.close()
         self._plan.close()
         self._worker.close()
         if self._isolated:
@@ -165,28 +196,41 @@ class UnitMaker:
         if self._assembler:
             self._assembler.close()
 
-    def make(self, number: int) -> Journal:
-        """Makes a unit.
+    def make(self, number: int) -> Future[Journal]:
+        """Makes a unit: prepares it; its files are then written by another thread, once those of the last one are.
 
         Raises:
           PenstockError: another run makes the generation by now, or a function of `prepare` does what it must not.
+          Exception: what prevented that the last one's files were written.
         """
         options = self._options
         expect_claimed(options.root, options.run)
         inputs = self._plan.read(number)
         if inputs.unit.base is not None and options.base and options.base.same_statistics:
-            return _take_over(options, options.base, inputs.unit, self.before)
-        with self._attempts.begin(paths.attempt(number)) as is_suspect:
+            return self._ends.run(partial(_take_over, options, options.base, inputs.unit, self.before))
+        mark = paths.attempt(number)
+        with self._attempts.begin(mark) as is_suspect:
             if is_suspect and (finished := Journal.read_finished(options.root, number)):
-                return finished  # since this worker began
+                return self._ends.run(lambda: finished)  # since this worker began
             unit = inputs.unit
             if unit.base is not None and self._assembler:
                 restated = self._assembler.restate(unit.base, list(unit.shards), self._start_reducer(unit))
-                return _take_over(options, self._assembler.base, unit, self.before, restated)
+                take_over = partial(_take_over, options, self._assembler.base, unit, self.before, restated)
+                return self._end(mark, take_over)
             worker = self._isolating() if is_suspect else self._worker
             chunks = self._chunks(worker, inputs)
             ranges = [piece.number for piece in inputs.pieces if isinstance(piece, RecordRange)]
-            return _make_unit(options, unit, ranges, chunks, self._start_reducer(unit), self.before, self._progress)
+            reducer, end = self._start_reducer(unit), partial(self._end, mark)
+            return _make_unit(options, unit, ranges, chunks, reducer, self.before, self._progress, end)
+
+    def _end(self, mark: str, write: Callable[[], Journal]) -> Future[Journal]:
+        """Has the files be written of a unit that is prepared, as a part of its attempt."""
+
+        def end() -> Journal:
+            with self._attempts.go_on(mark):
+                return write()
+
+        return self._ends.run(end)
 
     def _chunks(self, worker: Worker, inputs: UnitInputs) -> Iterator[Chunk]:
         """The chunks of a unit, from what is stored of it in the base and from what is prepared."""
@@ -267,8 +311,9 @@ def _make_unit(
     reducer: "UnitReducer | None",
     before: FinishedUnits,
     progress: ProgressWriter,
-) -> Journal:
-    """Writes a unit's shards, quarantine, hashes, summaries, accumulators and, last, its journal.
+    end: Callable[[Callable[[], Journal]], Future[Journal]],
+) -> Future[Journal]:
+    """Packs a unit, and has its files be written.
 
     Args:
       options: What a worker must know.
@@ -278,9 +323,10 @@ def _make_unit(
       reducer: Reduces the unit for tft's analyzers; None: there are none, or nothing for them.
       before: What was there before; a journal of the unit is of no use then.
       progress: Is told how far it is.
+      end: Has a function be called that writes them.
 
     Raises:
-      PenstockError: another run makes the generation by now.
+      Exception: what prevents it.
     """
     _remove_journal(options.root, unit, before)
     tally = _Tally()
@@ -290,21 +336,39 @@ def _make_unit(
         packer = SegmentWriter.of_unit(options.root, unit.index, list(unit.shards), options.targets, schema)
     else:
         packer = ShardSet(options.root, unit.shards, options.preparer.stored_schema)
+    with _abandoned_on_error(packer):
+        for chunk in chunks:
+            tally.take(chunk)
+            progress.tell(unit.index, Progress(tally.read, len(tally.quarantined)))
+            for name, split in chunk.splits.items():
+                if len(split.examples):
+                    packer.add(name, split.examples, split.positions)
+            if reducer and len(chunk.analyzed):
+                reducer.add(chunk.analyzed)
+        accumulated = reducer.finish() if reducer else None
+        return end(partial(_finish_unit, options, unit.index, tally, ranges, accumulated, packer, before))
+
+
+def _finish_unit(
+    options: MakeOptions,
+    unit: int,
+    tally: "_Tally",
+    ranges: Sequence[int],
+    accumulated: bytes | None,
+    packer: ShardSet | SegmentWriter,
+    before: FinishedUnits,
+) -> Journal:
+    """Writes a unit's shards, quarantine, hashes, summaries, accumulators and, last, its journal.
+
+    Raises:
+      PenstockError: another run makes the generation by now.
+    """
     try:
         with _abandoned_on_error(packer):
-            for chunk in chunks:
-                tally.take(chunk)
-                progress.tell(unit.index, Progress(tally.read, len(tally.quarantined)))
-                for name, split in chunk.splits.items():
-                    if len(split.examples):
-                        packer.add(name, split.examples, split.positions)
-                if reducer and len(chunk.analyzed):
-                    reducer.add(chunk.analyzed)
-            accumulated = reducer.finish() if reducer else None
-            _expect_first(options, unit.index)
+            _expect_first(options, unit)
     except _MadeElsewhere as other:
         return other.journal
-    finished = _write_files(options.root, unit.index, tally, ranges, accumulated, packer, before)
+    finished = _write_files(options.root, unit, tally, ranges, accumulated, packer, before)
     finished.write(options.root)
     return finished
 
@@ -398,7 +462,7 @@ def make_units(options: MakeOptions, numbers: Iterable[int]) -> Iterator[Journal
         duplicates.find_here(options.duplicates, options.run)
     with UnitMaker(options, ProgressWriter(None)) as maker:
         for number in numbers:
-            yield maker.make(number)
+            yield maker.make(number).result()
 
 
 @contextlib.contextmanager
@@ -499,20 +563,20 @@ class ShuffleGlobally(beam.PTransform):
 class DigestSegments(StageDoFn[MakeOptions]):
     """Writes down which segment file each unit has, in one file for the steps that follow."""
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         write_digests(self._options.root, self._options.targets)
-        return ()
+        return len(numbers)
 
 
 class CombineSegments(StageDoFn[MakeOptions]):
     """Combines the segment files of pairs of groups."""
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         options = self._options
         expect_claimed(options.root, options.run)
         for task in numbers:
             combine(options.root, options.targets, task, options.splits)
-        return ()
+        return len(numbers)
 
 
 class GatherTargets(StageDoFn[MakeOptions]):
@@ -524,12 +588,12 @@ class GatherTargets(StageDoFn[MakeOptions]):
     def teardown(self) -> None:
         self._plan.close()
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         options = self._options
         expect_claimed(options.root, options.run)
         for target in numbers:
             gather(options.root, options.targets, target, self._plan.read(target).unit.shards)
-        return ()
+        return len(numbers)
 
 
 def _progress(finished: Journal) -> Progress:

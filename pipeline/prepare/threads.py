@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -39,6 +39,36 @@ def ordered_flat_map(
             yield from _rest(pool, *begun.popleft())
     while begun:
         yield from _rest(pool, *begun.popleft())
+
+
+class OneBehind:
+    """Calls functions in a thread of its own: whoever hands one over goes on, and waits for it with the next one."""
+
+    def __init__(self, name: str) -> None:
+        """Begins no thread.
+
+        Args:
+          name: The thread's.
+        """
+        self._pool = ThreadPoolExecutor(1, name)
+        self._last: Future[Any] | None = None
+
+    def run(self, function: Callable[[], R]) -> Future[R]:
+        """Has a function be called, once the last one has returned.
+
+        Raises:
+          Exception: what the last one raised; this one is not called.
+        """
+        if self._last:
+            last, self._last = self._last, None
+            last.result()
+        future = self._pool.submit(function)
+        self._last = future
+        return future
+
+    def close(self) -> None:
+        """Waits for the last one, and ends the thread."""
+        self._pool.shutdown()
 
 
 def _take(results: Iterator[R]) -> list[R]:

@@ -1,7 +1,7 @@
 """Stages wait for each other by one element, refusals end them in words, and what another worker may do is raised."""
 
 import pickle
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,10 +33,10 @@ class Odd(StageDoFn[Options]):
         super().__init__(Options(root, versions=versions or {}), "this run")
         self._error = error
 
-    def do(self, numbers: Sequence[int]) -> Iterable[Any]:
+    def do(self, numbers: Sequence[int]) -> int:
         if self._error and any(number % 2 == 0 for number in numbers):
             raise self._error
-        return ()
+        return len(numbers)
 
 
 def signals(stage: StageDoFn[Options], *numbers: int) -> list[Signal]:

@@ -1,6 +1,7 @@
 """Several attempts at one unit: of one run, of two runs, and what they leave."""
 
 import itertools
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from penstock.pipeline import Csv, PenstockError, Recipe, job
 from penstock.pipeline.build import units
 from penstock.pipeline.build.claim import claim, expect_claimed
 from penstock.pipeline.build.journal import FinishedUnits, Journal
-from penstock.pipeline.build.tasks import Signal, Task
+from penstock.pipeline.build.tasks import Refusal, Signal, Task
 from penstock.pipeline.build.units import MakeUnits, make_units
 from penstock.pipeline.formats import paths
 from penstock.pipeline.prepare.tables import TablePreparer
@@ -47,11 +48,13 @@ def make(prepared: Any, numbers: Any) -> list[Journal]:
 
 
 def signalled(maker: MakeUnits, prepared: Any, numbers: Any) -> list[Journal]:
-    """What a worker says for units, as journals."""
-    (signal,) = [each for each in maker.process(Task(tuple(numbers))) if isinstance(each, Signal)]
-    if signal.refusal:
-        raise PenstockError(signal.refusal.message)
-    assert signal.done == len(numbers)
+    """What a worker says for units, in one bundle, as journals."""
+    maker.start_bundle()
+    signals = [*maker.process(Task(tuple(numbers))), *(windowed.value for windowed in maker.finish_bundle())]
+    for signal in signals:
+        if signal.refusal:
+            raise PenstockError(signal.refusal.message)
+    assert sum(signal.done for signal in signals) == len(numbers)
     journals = [Journal.load(prepared.make.root, number) for number in numbers]
     return [journal for journal in journals if journal]
 
@@ -143,7 +146,7 @@ def test_what_a_worker_that_died_has_finished_is_not_made_again(table: Path):
     prepared = begin(Recipe(source=Csv("*.csv"), shards=2), table, store())
     late = MakeUnits(prepared.make, prepared.make.run)
     late.setup()
-    assert late.do([1]) == ()  # it lists what there is
+    assert len(signalled(late, prepared, [1])) == 1  # it lists what there is
     journals = make(prepared, [0])
     root = prepared.make.root
     owner = replace(Owner.this_process("earlier"), process=4_000_000)
@@ -152,6 +155,69 @@ def test_what_a_worker_that_died_has_finished_is_not_made_again(table: Path):
     assert signalled(late, prepared, [0]) == journals
     assert stores.COUNTS.snapshot()["put"] - before <= 3  # its mark, twice, and a death: a unit has six files
     late.teardown()
+
+
+def done(maker: MakeUnits, unit: int) -> int:
+    """How many units a worker says are done, when it is given one."""
+    (signal,) = maker.process(Task((unit,)))
+    assert signal.refusal is None
+    return int(signal.done)
+
+
+def test_a_unit_is_done_once_its_journal_is_there_while_the_next_one_is_prepared(
+    table: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=3), table, store())
+    root, write, may_write = prepared.make.root, Journal.write, threading.Event()
+
+    def late(journal: Journal, root: str) -> None:
+        assert may_write.wait(60)
+        write(journal, root)
+
+    monkeypatch.setattr(Journal, "write", late)
+    maker = MakeUnits(prepared.make, prepared.make.run)
+    maker.setup()
+    maker.start_bundle()
+    assert done(maker, 0) == 0
+    assert Journal.load(root, 0) is None
+    threading.Timer(1, may_write.set).start()
+    assert done(maker, 1) == 1  # the first one, which it waited for
+    assert Journal.load(root, 0)
+    (last,) = maker.finish_bundle()
+    assert last.value == Signal(1)
+    assert Journal.load(root, 1)
+    maker.start_bundle()
+    assert [done(maker, 2), *(each.value.done for each in maker.finish_bundle())] == [0, 1]
+    maker.teardown()
+
+
+@pytest.mark.parametrize("error", [OSError("the disk is full"), PenstockError("no")])
+def test_where_a_units_files_cannot_be_written_neither_it_nor_the_next_one_is_done(
+    table: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    prepared = begin(Recipe(source=Csv("*.csv"), shards=3), table, store())
+    root, write = prepared.make.root, Journal.write
+
+    def fail_once(journal: Journal, root: str) -> None:
+        monkeypatch.setattr(Journal, "write", write)
+        raise error
+
+    monkeypatch.setattr(Journal, "write", fail_once)
+    maker = MakeUnits(prepared.make, prepared.make.run)
+    maker.setup()
+    maker.start_bundle()
+    assert done(maker, 0) == 0
+    if isinstance(error, OSError):  # the engine gives both again
+        with pytest.raises(OSError, match="full"):
+            done(maker, 1)
+    else:
+        (signal,) = maker.process(Task((1,)))
+        assert signal == Signal(refusal=Refusal("PenstockError", "no"))
+    maker.teardown()
+    assert [Journal.load(root, unit) for unit in (0, 1)] == [None, None]
+    assert not [path for path in written(root) if path.startswith("_work/attempts/")]  # neither is suspect
+    claim(root, prepared.make.run)
+    assert [journal.unit for journal in make(prepared, range(3))] == [0, 1, 2]
 
 
 def test_a_list_that_an_earlier_attempt_left_goes(raw: Path):

@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from penstock.pipeline.prepare.threads import ordered_flat_map, ordered_map
+from penstock.pipeline.prepare.threads import OneBehind, ordered_flat_map, ordered_map
 
 
 def test_results_are_in_the_order_of_the_items() -> None:
@@ -72,3 +72,32 @@ def test_an_error_of_an_item_comes_after_the_items_before_it():
         assert [next(results) for _ in range(2)] == [6, 2]
         with pytest.raises(ZeroDivisionError):
             next(results)
+
+
+def test_one_function_is_called_while_its_caller_goes_on_and_no_second_one() -> None:
+    behind, may_end, ended = OneBehind("behind"), threading.Event(), []
+
+    def first() -> str:
+        assert may_end.wait(10)
+        ended.append("first")
+        return "result"
+
+    result = behind.run(first)
+    assert not result.done()
+    may_end.set()
+    second = behind.run(lambda: list(ended))
+    assert result.result(0) == "result"
+    behind.close()
+    assert second.result(0) == ["first"]
+
+
+def test_what_the_last_function_raised_comes_with_the_next_one_which_is_not_called() -> None:
+    behind, called = OneBehind("behind"), []
+    failed = behind.run(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        behind.run(lambda: called.append("next"))
+    assert called == []
+    behind.run(lambda: called.append("after it"))
+    behind.close()
+    assert called == ["after it"]
+    assert isinstance(failed.exception(), ZeroDivisionError)
