@@ -1,5 +1,6 @@
 """The in-process runner's datasets, made by Prism and by Spark."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,6 +36,27 @@ def test_prism_makes_the_same(
     job = Job(path, raw[source], new_output(output), PRISM, beam, environment)
     assert job.run(tmp_path / "job.log") == 0
     expect_same(job.output, reference(path, raw["local"]))
+
+
+@pytest.mark.slow
+def test_prism_takes_over_what_did_not_change(
+    recipes: Path,
+    raw: dict[str, str],
+    reference: Callable[[Path, str], str],
+    environment: dict[str, str],
+    tmp_path: Path,
+):
+    recipe, source = recipes / "images.py", tmp_path / "raw"
+    shutil.copytree(raw["local"], source)
+    output = shutil.copytree(reference(recipe, raw["local"]), tmp_path / "dataset")
+    for folder in ("images", "masks"):
+        shutil.copy(source / folder / "cat_001.png", source / folder / "cat_100.png")
+        (source / folder / "cat_002.png").unlink()
+    job = Job(recipe, str(source), str(output), PRISM, [f"--prism_location={INSTALLED / 'bin/prism'}"], environment)
+    assert job.run(tmp_path / "job.log") == 0
+    manifest = expect_same(job.output, reference(recipe, str(source)))
+    assert manifest.delta
+    assert manifest.delta.examples == manifest.read - 1
 
 
 @pytest.mark.parametrize(
