@@ -60,6 +60,47 @@ def exact_sums(values: npt.NDArray[Any]) -> tuple[int, int]:
     return total, squares
 
 
+def exact_sums_of_rows(values: Floats) -> list[tuple[int, int]]:
+    """The sum and the sum of squares of each row of a matrix, as `exact_sums` gives them: of short rows, in less time.
+
+    Args:
+      values: [rows, n], all finite.
+
+    >>> [total / 2**1074 for total, _ in exact_sums_of_rows(np.array([[0.5, 0.25], [3.0, -1.0]]))]
+    [0.75, 2.0]
+    """
+    count, length = values.shape
+    if length > _CHUNK:
+        return [exact_sums(row) for row in values]
+    exponents = np.frexp(np.abs(values).max(axis=1, initial=0.0))[1].astype(np.int64)
+    is_plain = np.abs(exponents) <= _EXTREME
+    remainder = np.where(is_plain[:, None], values, 0.0)
+    pieces = np.zeros((_PIECES, count, length))
+    units = np.where(is_plain, exponents, 0) - _BITS * np.arange(1, _PIECES + 1)[:, None] + 1
+    for piece, unit in zip(pieces, units, strict=True):
+        np.rint(remainder * np.ldexp(1.0, -unit)[:, None], out=piece)
+        remainder -= piece * np.ldexp(1.0, unit)[:, None]
+        if not remainder.any():
+            break
+    is_plain &= ~remainder.any(axis=1)
+    sums = pieces.sum(axis=2).astype(np.int64).T.tolist()
+    products = np.einsum("icn,jcn->cij", pieces, pieces).astype(np.int64).tolist()
+    result = []
+    for row, plain in enumerate(is_plain.tolist()):
+        if not plain:
+            result.append(exact_sums(values[row]))
+            continue
+        shifts = (units[:, row] + POINT).tolist()
+        total = sum(each << shift for each, shift in zip(sums[row], shifts, strict=True))
+        squares = sum(
+            each << (one + other)
+            for of_piece, one in zip(products[row], shifts, strict=True)
+            for each, other in zip(of_piece, shifts, strict=True)
+        )
+        result.append((total, squares))
+    return result
+
+
 def scale(value: float) -> int:
     """Scales a value by 2**1074, to a whole number.
 

@@ -5,7 +5,7 @@ They are exact: merged in any order and any grouping, they give the same bits.
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,6 +73,25 @@ class Moments:
         # 0.0 is added since the smaller of 0.0 and -0.0 depends on the order
         low, high = (value + 0.0 if isinstance(value, float) else value for value in (low, high))
         return cls(len(finite), missing, nan, positive, negative, total, squares, low, high)
+
+    @classmethod
+    def of_each(cls, columns: Sequence[pa.Array]) -> "list[Moments]":
+        """The moments of several columns of one length: as `of` gives them, of many short columns in less time.
+
+        Raises:
+          ValueError: one of them holds something else than numbers.
+        """
+        found: dict[int, Moments] = {}
+        together = [at for at, each in enumerate(columns) if pa.types.is_float64(each.type) and not each.null_count]
+        if together and len(columns[together[0]]):
+            values = np.stack([columns[at].to_numpy() for at in together])
+            chosen = np.flatnonzero(np.isfinite(values).all(axis=1))
+            values = values[chosen]
+            lows, highs = (values.min(axis=1) + 0.0).tolist(), (values.max(axis=1) + 0.0).tolist()
+            sums = exact.exact_sums_of_rows(values)
+            for at, (total, squares), low, high in zip(chosen.tolist(), sums, lows, highs, strict=True):
+                found[together[at]] = cls(values.shape[1], total=total, squares=squares, min=low, max=high)
+        return [found[at] if at in found else cls.of(column) for at, column in enumerate(columns)]
 
     @classmethod
     def _of_integers(cls, array: pa.DictionaryArray) -> "Moments":

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ...transforms.columns import Vectorized, Where
+from ...transforms.moments import Moments
 from ..formats import paths
 from ..formats.column_notes import merge
 from ..formats.example_writer import concat_batches, with_dictionaries
@@ -313,7 +314,8 @@ class TablePreparer:
         if (labels := _count_labels(rows, self.features)) is not None:
             totals.labels[split] = labels
         if split == self.statistics.split:
-            totals.moments.update(summarize(rows, self.range_specs))
+            moments = Moments.of_each([rows.column(spec.column) for spec in self.range_specs])
+            totals.moments.update(zip(self.range_specs, moments, strict=True))
 
     @cached_property
     def range_specs(self) -> list[SummarySpec]:

@@ -259,3 +259,18 @@ def test_groups_refuse_what_they_cannot_use() -> None:
         GroupedMoments.of(pa.array([1]), pa.array([1.0]))
     with pytest.raises(ValueError, match=r"expected integers up to 2\*\*53"):
         GroupedMoments.of(pa.array([2**60]), pa.array(["a"]))
+
+
+@pytest.mark.parametrize("length", [0, 1, 5, 200, 9_000])
+def test_moments_of_each_of_many_columns_are_those_of_it_alone(length: int) -> None:
+    generator = np.random.default_rng(length)
+    scales = [1.0, 1e-300, 1e300, 2.0**-1060, 1e15, 0.0]
+    columns = [pa.array(generator.normal(size=length) * scale) for scale in scales]
+    mixed = generator.normal(size=length) * 10.0 ** generator.integers(-40, 40, length)
+    odd = np.where(generator.integers(0, 3, length) == 0, generator.choice([np.nan, np.inf, -0.0], length), 1.5)
+    columns += [pa.array(mixed), pa.array(odd), pa.array(-np.zeros(length)), pa.array(np.arange(length))]
+    columns += [pa.array([None if number % 3 else number / 7 for number in range(length)], pa.float64())]
+    columns += [pa.array(np.arange(length) % 3).dictionary_encode(), pa.array(mixed)[length // 2 :][:0]]
+    columns = columns if not length else columns[:-1]
+    assert [each.to_bytes() for each in Moments.of_each(columns)] == [Moments.of(each).to_bytes() for each in columns]
+    assert Moments.of_each([]) == []
