@@ -37,6 +37,7 @@ class _Commands(click.Group):
     def __call__(self, *arguments: Any, **options: Any) -> Any:
         process.open_standard_streams()
         process.search_working_folder()
+        process.share_freed_memory()
         with process.ending_at_once():
             return self.main(*arguments, obj=process.quiet_libraries, **options)
 

@@ -157,3 +157,13 @@ def test_what_is_there_at_the_end_is_not_collected() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     assert done.stdout.splitlines()[-1] == "frozen True"
+
+
+def test_what_threads_free_is_shared() -> None:
+    program = (
+        "import atexit, sys; from penstock.runners.cli import main; sys.argv[1:] = ['--help']\n"
+        "def tell():\n    import pyarrow\n    print(pyarrow.default_memory_pool().backend_name)\n"
+        "atexit.register(tell); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1] == "system"
