@@ -106,6 +106,7 @@ class RecordingStatistics(RequestedStatistics):
     def __init__(self, features: Mapping[str, Feature]) -> None:
         super().__init__(features)
         self._requests: dict[StatisticRequest, None] = {}
+        self._placeholders: dict[tuple[tf.Graph, tf.TensorSpec], tf.Tensor] = {}
 
     @property
     def requests(self) -> tuple[StatisticRequest, ...]:
@@ -114,7 +115,14 @@ class RecordingStatistics(RequestedStatistics):
 
     def answer(self, request: StatisticRequest) -> Sequence[Any]:
         self._requests[request] = None
-        return [tf.raw_ops.Placeholder(dtype=spec.dtype, shape=spec.shape) for spec in request.tensor_specs]
+        return [self._placeholder(spec) for spec in request.tensor_specs]
+
+    def _placeholder(self, spec: tf.TensorSpec) -> tf.Tensor:
+        """What stands for every tensor of a type: operations that are traced take time."""
+        key = tf.compat.v1.get_default_graph(), spec
+        if key not in self._placeholders:
+            self._placeholders[key] = tf.raw_ops.Placeholder(dtype=spec.dtype, shape=spec.shape)
+        return self._placeholders[key]
 
     def vocabulary_path(self, vocabulary: VocabularyRequest) -> Any:
         return tf.raw_ops.Placeholder(dtype=tf.string, shape=[])
