@@ -309,7 +309,8 @@ def _loaded(recipe: Recipe, name: str, module: ModuleType | None) -> LoadedRecip
 def _line_of(name: str, source: bytes) -> int | None:
     """The line in which a module first gives a name a value; None: in none by itself."""
     for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Assign) and any(ast.unparse(each) == name for each in statement.targets):
+        targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
+        if any(isinstance(each, ast.Name) and each.id == name for each in targets):
             return statement.lineno
     return None
 

@@ -1,11 +1,12 @@
 import hashlib
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from penstock.pipeline import Images, Recipe, RequestError, by_folder, by_list
-from penstock.pipeline.planning.recipe import load_recipe
+from penstock.pipeline.planning.recipe import find_recipe, load_recipe
 from penstock.transforms import columns, image
 
 SOURCE = Images("*.jpg")
@@ -134,3 +135,16 @@ def test_a_file_that_fails_leaves_the_modules_as_they_were(tmp_path: Path):
 def test_what_is_no_module_is_named(spec: str):
     with pytest.raises(RequestError, match="cannot be imported"):
         load_recipe(spec)
+
+
+@pytest.mark.parametrize("name", ["recipe", "recipe: Recipe"], ids=["plain", "annotated"])
+def test_what_a_script_does_with_its_recipe_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
+    def shape(last: str) -> str:
+        script = ModuleType("__main__")
+        script.__file__ = str(tmp_path / "script.py")
+        (tmp_path / "script.py").write_text(f"{TEXT}import os\n{name} = Recipe(source=Images('*.jpg'))\n{last}")
+        exec((tmp_path / "script.py").read_bytes(), vars(script))
+        monkeypatch.setitem(sys.modules, "__main__", script)
+        return find_recipe(script.recipe).shape
+
+    assert shape("os.umask(os.umask(0))\n") == shape("")
