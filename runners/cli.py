@@ -480,7 +480,7 @@ def verify(dataset: str, generation: str | None, trust: bool, no_graph: bool, qu
 @click.option("--split", default="train", show_default=True, help="What to load.")
 @click.option("--adapter", "adapters", multiple=True, help="numpy, torch, jax or tf; give it again for more.  [all]")
 @click.option("--batch-size", type=click.IntRange(1), default=64, show_default=True)
-@click.option("--threads", type=click.IntRange(1), help="Decoding threads.  [default: cores]")
+@click.option("--threads", type=click.IntRange(1), help="Decoding threads.  [default: as many as pay]")
 @click.option("--seconds", type=click.FloatRange(0, min_open=True), default=3.0, show_default=True, help="For each.")
 @click.option("--cache-dir", metavar="FOLDER", help="Where parts of a dataset in a store are kept.  [default: nowhere]")
 @click.option("--cache-bytes", type=click.IntRange(1), help="What they take at most.  [default: 10 GiB]")

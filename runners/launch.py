@@ -17,7 +17,7 @@ from .openlineage import LineageOptions, trace_run
 from .process import expect_preparing
 from .reporter import Both, Reporter
 from .run import run as run_request
-from .run_options import Path, RunOptions
+from .run_options import RunOptions, StrPath
 
 if TYPE_CHECKING:
     from ..pipeline.planned_run import RunRequest
@@ -83,10 +83,10 @@ def launch(
 
 
 def run(
-    recipe: Recipe | ModuleType | Path,
+    recipe: Recipe | ModuleType | StrPath,
     *,
-    input: Path,
-    output: Path,
+    input: StrPath,
+    output: StrPath,
     runner: str = RunOptions.runner,
     workers: int | None = None,
     threads: int | None = None,
@@ -100,11 +100,11 @@ def run(
     full: bool = False,
     retry: bool = False,
     keep_prepared: bool = False,
-    forget: Path | None = None,
+    forget: StrPath | None = None,
     isolate: bool = False,
     timeout: float = RunOptions.timeout,
     single_writer: bool = False,
-    metrics: Path | None = None,
+    metrics: StrPath | None = None,
     on_commit: str | None = None,
     openlineage: str | None = None,
     flink_master: str | None = None,

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ..pipeline.planning.recipe import LoadedRecipe
     from .engine import Engine
 
-Path = str | os.PathLike[str]
+StrPath = str | os.PathLike[str]
 
 _COUNTS = ("workers", "threads", "limit")
 _DRIFT = {
@@ -36,8 +36,8 @@ class RunOptions:
       RequestError: an option does not hold what it should, or asks for another one that is not there.
     """
 
-    input: Path
-    output: Path
+    input: StrPath
+    output: StrPath
     runner: str = "direct"
     workers: int | None = None
     threads: int | None = None
@@ -51,11 +51,11 @@ class RunOptions:
     full: bool = False
     retry: bool = False
     keep_prepared: bool = False
-    forget: Path | None = None
+    forget: StrPath | None = None
     isolate: bool = False
     timeout: float = 30.0
     single_writer: bool = False
-    metrics: Path | None = None
+    metrics: StrPath | None = None
     on_commit: str | None = None
     openlineage: str | None = None
     flink_master: str | None = None
@@ -68,10 +68,11 @@ class RunOptions:
             count = getattr(self, name)
             if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 1):
                 raise RequestError(f"{_flag(name)}: expected a whole number of at least 1, found {count!r}")
-        if not self.timeout > 0:
+        if not _is_number(self.timeout) or not self.timeout > 0:
             raise RequestError(f"--timeout: expected seconds above 0, found {self.timeout!r}")
-        if self.max_mean_shift is not None and not self.max_mean_shift >= 0:
-            raise RequestError(f"--max-mean-shift: expected standard deviations from 0, found {self.max_mean_shift!r}")
+        shift = self.max_mean_shift
+        if shift is not None and (not _is_number(shift) or not shift >= 0):
+            raise RequestError(f"--max-mean-shift: expected standard deviations from 0, found {shift!r}")
         if isinstance(self.engine_options, str):
             raise RequestError(
                 f"engine_options: expected a list such as ['--project=mine'], found the string {self.engine_options!r}"
@@ -140,7 +141,7 @@ class RunOptions:
         return DriftLimits(**limits) if self.fail_on_drift else None
 
 
-def folder_uri(uri: Path) -> str:
+def folder_uri(uri: StrPath) -> str:
     """A folder's URI without the slash at its end."""
     return os.fspath(uri).rstrip("/") or "/"
 
@@ -155,6 +156,10 @@ def _share(name: str, share: str | float) -> float:
     if not 0 <= value <= 1:
         raise RequestError(f"{_flag(name)}: expected a share such as 0.01 or 1%, found {share!r}")
     return value
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _flag(name: str) -> str:

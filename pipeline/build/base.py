@@ -3,11 +3,13 @@
 from dataclasses import dataclass
 from functools import cached_property
 
+import pyarrow as pa
+
 from ..errors import DatasetError, PenstockError
 from ..formats.manifest import Manifest, StoredFile, read_stored
 from ..planning.plan_file import Unit
 from ..storage import files
-from .journal import Journal, read_kept
+from .journal import Journal, decode_hashes, read_kept
 
 _LINKS = 8  # of a unit's files at a time
 _REMEDY = ", remove the files that it names, and run again: all is prepared anew then"
@@ -62,6 +64,22 @@ class BaseGeneration:
         except DatasetError as error:
             raise self._unlike(f"{error}{_REMEDY}") from error  # it says to verify
 
+    def hashes(self, journal: Journal) -> pa.Table:
+        """The hashes of the examples of one of its units (see `journal.read_hashes`), as many as are in its shards.
+
+        Args:
+          journal: The unit's.
+
+        Raises:
+          PenstockError: they are not there any more, or are damaged.
+        """
+        table = decode_hashes(self.read(journal.hashes) if journal.hashes else None)
+        if len(table) != journal.written:
+            raise self.damaged(
+                f"expected the hashes of {journal.written} examples of unit {journal.unit}, found {len(table)}"
+            )
+        return table
+
     def link(self, file: StoredFile, root: str, path: str) -> None:
         """Gives a file of one of its units a name in another generation; see `files.link_or_copy`.
 
@@ -87,9 +105,9 @@ class BaseGeneration:
         """What to say where the content of a file is not what was written, which the next run would meet again."""
         return self._unlike(f"{fault}; run `penstock verify`{_REMEDY}")
 
-    def _unlike(self, found: str) -> PenstockError:
+    def _unlike(self, fault: str) -> PenstockError:
         return PenstockError(
-            f"{self.root}: expected the generation that this run takes examples over from, found: {found}"
+            f"{self.root}: expected the generation that this run takes examples over from, found: {fault}"
         )
 
 

@@ -248,7 +248,7 @@ def combine(root: str, targets: int, task: int, splits: Sequence[str]) -> str:
     return path
 
 
-def gather(root: str, targets: int, target: int, names: Mapping[str, ShardName]) -> Journal:
+def gather_segments(root: str, targets: int, target: int, names: Mapping[str, ShardName]) -> Journal:
     """Writes a target's shards of all splits, unless that was done before.
 
     Args:

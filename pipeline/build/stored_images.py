@@ -29,7 +29,6 @@ from ..prepare.images import ImagePreparer
 from ..prepare.summaries import Summaries, SummarySpec
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .base import BaseGeneration
-from .journal import Journal, decode_hashes
 from .stored_shard import StoredShard
 
 _EXAMPLES = 256  # that are read at a time
@@ -67,7 +66,7 @@ class StoredImages:
                 f"expected unit {number} to hold the split {split!r}, found {sorted(self._journal.shards)}"
             )
         self._shard = StoredShard(base, self._journal.shards[split])
-        self._hashes = hashes_of(base, self._journal).combine_chunks()
+        self._hashes = base.hashes(self._journal).combine_chunks()
         self._rows = {key: row for row, key in enumerate(self._hashes["key"].to_pylist())}
         statistics = preparer.statistics
         self._analyzed = statistics.columns if split == statistics.split else ()
@@ -243,20 +242,6 @@ class StoredImages:
             feature, kept = self._preparer.features[name], doubles.get(name)
             values[name] = value_of(feature, stored.get(name)) if kept is None else kept if feature.shape else kept[0]
         return values
-
-
-def hashes_of(base: BaseGeneration, journal: Journal) -> pa.Table:
-    """The hashes of a unit's examples (see `journal.read_hashes`), as many as there are in its shards.
-
-    Raises:
-      PenstockError: they are not there any more, or are damaged.
-    """
-    table = decode_hashes(base.read(journal.hashes) if journal.hashes else None)
-    if len(table) != journal.written:
-        raise base.damaged(
-            f"expected the hashes of {journal.written} examples of unit {journal.unit}, found {len(table)}"
-        )
-    return table
 
 
 def _is_counted(feature: Feature) -> bool:

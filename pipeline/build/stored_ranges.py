@@ -22,7 +22,6 @@ from ..prepare.tables import TablePreparer
 from ..sources.quarantine import FilteredExample, QuarantinedExample
 from .base import BaseGeneration
 from .record_buffer import BatchBuffer, take_parts
-from .stored_images import hashes_of
 from .stored_rows import StoredRows
 
 _ROWS = 1 << 15  # that are taken at a time
@@ -57,7 +56,7 @@ class StoredRanges:
         self._filtered = [FilteredExample(**json.loads(line)) for line in lines]
         self._quarantined_begins = _begins(totals.quarantined for totals in self._totals)
         self._filtered_begins = _begins(totals.listed for totals in self._totals)
-        hashes = hashes_of(base, journal)
+        hashes = base.hashes(journal)
         self._splits = {
             split: _SplitRows(
                 StoredRows(base, journal, split, preparer),
@@ -138,11 +137,7 @@ class StoredRanges:
 
 
 class _SplitRows:
-    """The rows that the ranges of a unit have in the shard of a split.
-
-    Attributes:
-      stored: Reads the shard.
-    """
+    """The rows that the ranges of a unit have in the shard of a split."""
 
     def __init__(self, stored: StoredRows, preparer: TablePreparer, hashes: pa.Table, begins: Integers) -> None:
         """Reads nothing.
@@ -153,7 +148,7 @@ class _SplitRows:
           hashes: Their hashes, in the order in which they were prepared.
           begins: int64 [ranges + 1], where the rows of each range begin in that order, and where the last ones end.
         """
-        self.stored = stored
+        self._stored = stored
         self._preparer = preparer
         self._hashes = hashes.combine_chunks()
         self._places = np.repeat(np.arange(len(begins) - 1), np.diff(begins))
@@ -178,19 +173,19 @@ class _SplitRows:
         """The rows of some ranges, in the order in which they are stored; see `StoredRanges.rows`."""
         chosen, begin = self.chosen(places), 0
         positions = self._positions[self._order] if has_positions and self._positions is not None else None
-        for batch in self.stored.as_stored():
+        for batch in self._stored.as_stored():
             part = slice(begin, begin + len(batch))
             begin = part.stop
             kept = batch.filter(pa.array(chosen[part]))
             if len(kept):
                 yield SplitExamples(
-                    self.stored.examples_of(kept), None if positions is None else positions[part][chosen[part]]
+                    self._stored.examples_of(kept), None if positions is None else positions[part][chosen[part]]
                 )
 
     def in_order(self, names: Sequence[str], places: Iterable[int]) -> Iterator[pa.RecordBatch]:
         """Columns of the rows of some ranges, in the order in which they were prepared."""
         if self._waiting is None:
-            for batch in self.stored.batches(names):
+            for batch in self._stored.batches(names):
                 self._waiting = self._waiting or BatchBuffer(batch.schema)
                 self._waiting.append(batch)
         rows = np.isin(self._places, list(places))
@@ -205,11 +200,11 @@ class _SplitRows:
         names = list(dict.fromkeys(name for spec in specs for name in (spec.column, spec.key) if name))
         merged: Summaries = {}
         begin = 0
-        for batch in self.stored.as_stored() if names and chosen.any() else ():
+        for batch in self._stored.as_stored() if names and chosen.any() else ():
             some = batch.filter(pa.array(chosen[begin : begin + len(batch)]))
             begin += len(batch)
             if len(some):
-                columns = with_dictionaries(self.stored.decode(some, names))
+                columns = with_dictionaries(self._stored.decode(some, names))
                 merged = summaries.merge(merged, summarize(columns, specs))
         return merged
 

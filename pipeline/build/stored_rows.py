@@ -15,7 +15,6 @@ from ..storage import files
 from .base import BaseGeneration
 from .journal import Journal
 from .record_buffer import BatchBuffer, take_parts
-from .stored_images import hashes_of
 from .stored_shard import StoredShard
 
 _FRAME = "frame"
@@ -79,7 +78,7 @@ class StoredRows:
 
     def _keys(self) -> pa.StringArray:
         """The keys of the rows in the order in which they were prepared."""
-        hashes = hashes_of(self._base, self._journal)
+        hashes = self._base.hashes(self._journal)
         keys = hashes.filter(pc.equal(hashes["split"], self._split))["key"].combine_chunks()
         return pa.concat_arrays(keys.chunks) if isinstance(keys, pa.ChunkedArray) else keys
 

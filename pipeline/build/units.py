@@ -39,7 +39,7 @@ from .attempts import Attempts
 from .base import BaseGeneration, link_unit
 from .claim import expect_claimed
 from .duplicates import DuplicateOptions
-from .global_shuffle import SegmentWriter, combine, count_groups, gather, group_size, write_digests
+from .global_shuffle import SegmentWriter, combine, count_groups, gather_segments, group_size, write_digests
 from .journal import FinishedUnits, Journal, RangeCounts, encode_hashes
 from .progress import NAMESPACE, Progress, ProgressWriter
 from .restatement import Restatement
@@ -592,7 +592,7 @@ class GatherTargets(StageDoFn[MakeOptions]):
         options = self._options
         expect_claimed(options.root, options.run)
         for target in numbers:
-            gather(options.root, options.targets, target, self._plan.read(target).unit.shards)
+            gather_segments(options.root, options.targets, target, self._plan.read(target).unit.shards)
         return len(numbers)
 
 

@@ -83,7 +83,7 @@ def rates(
       split: The split's name.
       adapters: Of `ADAPTERS`; of one that cannot be measured, the problem is told.
       batch_size: Examples in a batch.
-      threads: Decoding threads; None: one a core.
+      threads: Decoding threads; None: one a core, but no more than pay.
       seconds: How long each is measured.
       clock: Tells seconds.
     """

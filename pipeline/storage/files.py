@@ -218,8 +218,9 @@ def view_range(uri: str, begin: int, end: int, etag: str = "") -> memoryview:
     else:
         content = objects.get_range(uri, begin, end, etag)
     if len(content) != end - begin:
-        found = f"found {len(content)} of them; the file was cut"
-        raise SizeMismatch(f"{uri}: expected the bytes {begin} to {end}, {found}")
+        raise SizeMismatch(
+            f"{uri}: expected the bytes {begin} to {end}, found {len(content)} of them; the file was cut"
+        )
     return content
 
 

@@ -24,10 +24,12 @@ def options(**given: Any) -> RunOptions:
         ({"threads": 1.5}, "--threads: expected a whole number of at least 1, found 1.5"),
         ({"limit": True}, "--limit: expected a whole number of at least 1, found True"),
         ({"timeout": 0}, "--timeout: expected seconds above 0"),
+        ({"timeout": "30"}, "--timeout: expected seconds above 0, found '30'"),
         ({"engine_options": "--project=mine"}, r"engine_options: expected a list such as \['--project=mine'\]"),
         ({"on_commit": "true", "detach": True}, "--on-commit: .* found --detach"),
         ({"on_commit": "no-such-program"}, "--on-commit: expected a command that is there"),
         ({"max_mean_shift": -1, "fail_on_drift": True}, "--max-mean-shift: expected standard deviations from 0"),
+        ({"max_mean_shift": "1", "fail_on_drift": True}, "--max-mean-shift: expected standard deviations from 0"),
     ],
 )
 def test_wrong_options_are_refused(given: dict[str, Any], words: str):
