@@ -33,7 +33,8 @@ _MOST_WORKERS = 1000
 _PIXEL_BYTES = 12
 _MACHINE_BYTES = 1 << 30  # Dataflow's own processes
 _PROCESS_BYTES = 3 << 29  # Beam, TensorFlow and Penstock, with nothing to do
-_UNIT_BYTES = 5 << 27  # what was fetched ahead, and records that wait: 256 MiB at most each; and shards
+# What was fetched ahead, and records that wait, of the last unit, too: 256 MiB at most each; and shards.
+_UNIT_BYTES = 1 << 30
 
 _LEAST_MINUTES = 60
 _PATIENCE = 10  # times the estimate: workers may be slower than this machine, and stores too

@@ -81,7 +81,7 @@ class Moments:
         Raises:
           ValueError: one of them holds something else than numbers.
         """
-        found: dict[int, Moments] = {}
+        moments: dict[int, Moments] = {}
         together = [at for at, each in enumerate(columns) if pa.types.is_float64(each.type) and not each.null_count]
         if together and len(columns[together[0]]):
             values = np.stack([columns[at].to_numpy() for at in together])
@@ -90,8 +90,8 @@ class Moments:
             lows, highs = (values.min(axis=1) + 0.0).tolist(), (values.max(axis=1) + 0.0).tolist()
             sums = exact.exact_sums_of_rows(values)
             for at, (total, squares), low, high in zip(chosen.tolist(), sums, lows, highs, strict=True):
-                found[together[at]] = cls(values.shape[1], total=total, squares=squares, min=low, max=high)
-        return [found[at] if at in found else cls.of(column) for at, column in enumerate(columns)]
+                moments[together[at]] = cls(values.shape[1], total=total, squares=squares, min=low, max=high)
+        return [moments[at] if at in moments else cls.of(column) for at, column in enumerate(columns)]
 
     @classmethod
     def _of_integers(cls, array: pa.DictionaryArray) -> "Moments":

@@ -333,7 +333,7 @@ def test_references_to_this_machine_are_refused(stub: DataflowStub):
             [],
             None,
             500_000_000,
-            "expected 48 GiB, .* found n2-standard-4, which has 16 GiB; give --threads 1, one with",
+            "expected 49 GiB, .* found n2-standard-4, which has 16 GiB; give --threads 1, one with",
         ),
         (["--machine_type=n2-highmem-8"], 4, 500_000_000, None),
         ([], 1, 500_000_000, None),
