@@ -31,7 +31,7 @@ class Result:
     """What came of a run.
 
     Attributes:
-      status: `committed`, or `up_to_date` where there was nothing to do.
+      status: `committed`, or `up_to_date` where there was nothing to do, or trying again changed nothing.
       manifest: The dataset's manifest.
       anew: Why nothing was taken over from the generation before, in words; empty where that is not known, or something
         was, or there was none.

@@ -31,8 +31,8 @@ class RunResult:
     """What came of a run.
 
     Attributes:
-      status: `committed`; `up_to_date` where there was nothing to do; `submitted` where the job goes on without this
-        process, and `penstock attach` follows it.
+      status: `committed`; `up_to_date` where there was nothing to do, or `retry` changed nothing; `submitted` where the
+        job goes on without this process, and `penstock attach` follows it.
       dataset: The dataset's URI.
       generation: The id of the generation that is committed, or that the job makes.
       counts: `read`, `written`, `filtered` and `quarantined`, how many examples each; empty where the job goes on.

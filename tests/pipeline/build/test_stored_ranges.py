@@ -122,11 +122,11 @@ def test_units_are_put_together_as_if_they_were_prepared(
 ):
     monkeypatch.setattr(stored_ranges, "_ROWS", 64)
     monkeypatch.setattr("penstock.pipeline.planning.plan.RANGE_BYTES", 1 << 11)
-    made = recipe(**KINDS[kind])
-    base = base_of(made, raw, tmp_path)
+    asked = recipe(**KINDS[kind])
+    base = base_of(asked, raw, tmp_path)
     change(raw)
-    full = make(begin_delta(made, raw, tmp_path / "full", tmp_path, **OPTIONS))
-    job = begin_delta(made, raw, tmp_path / "delta", tmp_path, base, unchanged(base), **OPTIONS)
+    full = make(begin_delta(asked, raw, tmp_path / "full", tmp_path, **OPTIONS))
+    job = begin_delta(asked, raw, tmp_path / "delta", tmp_path, base, unchanged(base), **OPTIONS)
     read.clear()
     delta = make(job)
     assert {key.partition(".")[0] for key in read} == {"rows/new", "rows/f5"}
