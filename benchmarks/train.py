@@ -173,12 +173,12 @@ class _Bench:
     def compare(self) -> Iterator[Row]:
         """What the outputs of the device differ in from NumPy's."""
         for framework, name in (("torch", "PyTorch"), ("jax", "JAX")):
-            for dataset, found in self._measure(framework, f"outputs {framework}", "outputs", framework).items():
+            for dataset, compared in self._measure(framework, f"outputs {framework}", "outputs", framework).items():
                 claim = f"{name}, {dataset}: outputs there and NumPy's"
-                floats = f"{found['floats']:,} floats, the largest difference"
-                yield Row(f"{claim}, floats", floats, value=found["ulps"], bar=Bar(1, at_least=False), unit=" ulp")
-                others = f"{found['others']:,} integers, of which differ"
-                yield Row(f"{claim}, integers", others, value=found["different"], bar=Bar(0, at_least=False))
+                floats = f"{compared['floats']:,} floats, the largest difference"
+                yield Row(f"{claim}, floats", floats, value=compared["ulps"], bar=Bar(1, at_least=False), unit=" ulp")
+                others = f"{compared['others']:,} integers, of which differ"
+                yield Row(f"{claim}, integers", others, value=compared["different"], bar=Bar(0, at_least=False))
 
     def notes(self) -> list[str]:
         """How it was measured."""
