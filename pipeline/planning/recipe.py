@@ -307,8 +307,8 @@ def _loaded(recipe: Recipe, name: str, module: ModuleType | None) -> LoadedRecip
 
 
 def _line_of(name: str, source: bytes) -> int | None:
-    """The line in which a module first gives a name a value; None: in none by itself."""
-    for statement in ast.parse(source).body:
+    """The line in which a module last gives a name a value; None: in none by itself."""
+    for statement in reversed(ast.parse(source).body):
         targets = statement.targets if isinstance(statement, ast.Assign) else [getattr(statement, "target", None)]
         if any(isinstance(each, ast.Name) and each.id == name for each in targets):
             return statement.lineno

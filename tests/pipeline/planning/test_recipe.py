@@ -1,5 +1,6 @@
 import hashlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -137,14 +138,30 @@ def test_what_is_no_module_is_named(spec: str):
         load_recipe(spec)
 
 
-@pytest.mark.parametrize("name", ["recipe", "recipe: Recipe"], ids=["plain", "annotated"])
-def test_what_a_script_does_with_its_recipe_does_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str):
-    def shape(last: str) -> str:
+@pytest.fixture
+def shape_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """The shape of the recipe that a script makes by some statements."""
+
+    def shape(statements: str) -> str:
         script = ModuleType("__main__")
         script.__file__ = str(tmp_path / "script.py")
-        (tmp_path / "script.py").write_text(f"{TEXT}import os\n{name} = Recipe(source=Images('*.jpg'))\n{last}")
+        (tmp_path / "script.py").write_text(f"{TEXT}import os\n{statements}")
         exec((tmp_path / "script.py").read_bytes(), vars(script))
         monkeypatch.setitem(sys.modules, "__main__", script)
         return find_recipe(script.recipe).shape
 
-    assert shape("os.umask(os.umask(0))\n") == shape("")
+    return shape
+
+
+@pytest.mark.parametrize("name", ["recipe", "recipe: Recipe"], ids=["plain", "annotated"])
+def test_what_a_script_does_with_its_recipe_does_not_count(shape_of: Callable[[str], str], name: str):
+    recipe = f"{name} = Recipe(source=Images('*.jpg'))\n"
+    assert shape_of(f"{recipe}os.umask(os.umask(0))\n") == shape_of(recipe)
+
+
+@pytest.mark.parametrize("before", ["recipe = None\n", "recipe: Recipe\n"], ids=["a value", "an annotation"])
+def test_what_a_script_does_before_its_recipe_counts_also_where_the_name_was_there(
+    shape_of: Callable[[str], str], before: str
+):
+    recipe = "recipe = Recipe(source=Images('*.jpg'))\n"
+    assert shape_of(f"{before}os.umask(os.umask(0))\n{recipe}") != shape_of(f"{before}{recipe}")
