@@ -124,11 +124,9 @@ def pipeline_options(workers: int, arguments: Sequence[str]) -> "PipelineOptions
 
 
 def make_runner(options: "PipelineOptions") -> "FnApiRunner":
-    """FnApiRunner whose worker processes get the pipeline's options, which they otherwise do not."""
-    from apache_beam.portability.api import beam_provision_api_pb2
-    from apache_beam.runners.portability.fn_api_runner.fn_runner import ExtendedProvisionInfo, FnApiRunner
+    """Beam's FnApiRunner, whose worker processes get the pipeline's options and are watched."""
     from apache_beam.runners.portability.portable_runner import JobServiceHandle
 
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-    return FnApiRunner(provision_info=ExtendedProvisionInfo(provision))
+    from .worker_processes import WatchingRunner
+
+    return WatchingRunner(JobServiceHandle.encode_pipeline_options(options.get_all_options()))

@@ -112,8 +112,12 @@ class ChildProcess:
 
     def epitaph(self) -> str:
         """How it ended, in words."""
-        code = self._process.returncode
-        return f"was ended by {signal.Signals(-code).name}" if code and code < 0 else f"exited with status {code}"
+        return end_in_words(self._process.returncode)
+
+
+def end_in_words(code: int) -> str:
+    """How a process ended whose exit code `subprocess` gives: negative where a signal ended it."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"exited with status {code}"
 
 
 class ChildPool:

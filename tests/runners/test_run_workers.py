@@ -124,6 +124,47 @@ def test_options_reach_the_workers(tmp_path: Path):
     assert str(os.getpid()) not in told
 
 
+DYING = """
+import glob
+
+def step(example):
+    if os.path.exists({calm!r}) or not glob.glob({output!r} + "/*/_work/units/*.json"):
+        return example
+    try:
+        os.close(os.open({calm!r} + ".first", os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        time.sleep(1000)
+    {end}
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [("os.kill(os.getpid(), signal.SIGKILL)", "was ended by SIGKILL; if"), ("os._exit(0)", "exited with status 0\n")],
+)
+def test_a_worker_that_ends_ends_the_run_and_the_next_one_goes_on(plain: Any, tmp_path: Path, end: str, words: str):
+    """Also where the other worker would be at it for long."""
+    output, calm = tmp_path / "dataset", tmp_path / "calm"
+    functions = DYING.format(calm=str(calm), output=str(output), end=end)
+    recipe = Cli(tmp_path).recipe(NO_FEATURES, functions)
+    arguments = ("run", recipe, "--input", plain[1], "--output", output, "--workers", "2", "--threads", "1")
+    ended = penstock(*arguments, timeout=120)
+    assert ended.returncode == 1
+    assert words in ended.stderr
+    assert "of 20 units are finished; run again to resume" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    journals = [json.loads(path.read_text()) for path in output.glob("*/_work/units/*.json")]
+    finished = [shard["file"]["path"] for journal in journals for shard in journal["shards"].values()]
+    (root,) = {path.parent for path in output.glob("*/_work")}
+    before = {root / path: (root / path).stat().st_mtime_ns for path in finished}
+    assert before
+    calm.touch()
+    entry = run(recipe, plain[1], output, "--workers", "2")
+    assert (entry["written"], entry["quarantined"]) == (40, 0)
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert list(verify(str(output))) == []
+
+
 EVIL = """
 def step(example):
     place = {places}.get(example["key"])
