@@ -1,7 +1,7 @@
 """The in-process engine's worker processes, none of which ends unnoticed.
 
-Where one of Beam's own ends before its time (by a signal, for want of memory), the runner waits for its answers for
-ever.
+Where one that Beam starts ends before its time (by a signal, for want of memory), the runner fails when the others have
+done all that they were dealt; or never, where that one had not yet answered.
 """
 
 import os
