@@ -143,12 +143,33 @@ def trace(features_fn: FeaturesFn | None, features: Mapping[str, Feature]) -> An
 def _trace(
     preprocessing_fn: Callable[[Tensors], Tensors], features: Mapping[str, Feature]
 ) -> tuple[tf.Graph, Any, Any]:
-    """The graph of a preprocessing_fn, its inputs and its outputs."""
-    specs = stored_specs(features)
-    traced: tuple[tf.Graph, Any, Any] = impl_helper.trace_preprocessing_function(
-        preprocessing_fn, specs, use_tf_compat_v1=False
-    )
+    """The graph of a preprocessing_fn, to be looked at and not to be run, its inputs and its outputs."""
+    graphs: list[tf.Graph] = []
+
+    def in_graph(stored: Tensors) -> Tensors:
+        graphs.append(tf.compat.v1.get_default_graph())
+        return preprocessing_fn(stored)
+
+    try:
+        traced: tuple[tf.Graph, Any, Any] = impl_helper.trace_preprocessing_function(
+            in_graph, stored_specs(features), use_tf_compat_v1=False
+        )
+    finally:  # also where `features` raises
+        for graph in graphs:
+            _remove_tables(graph)
     return traced
+
+
+def _remove_tables(graph: Any) -> None:
+    """Removes the lookup tables of a function's graph, which cannot be run any more, from TensorFlow.
+
+    It keeps a table as long as the process lives, and gives it to whoever asks for its name. Of a vocabulary whose file
+    is not known yet, the name follows from the order of tft's calls alone: the next `features` that is traced would get
+    it, and fail where its keys have another dtype.
+    """
+    for tensor in graph.external_captures:
+        if tensor.dtype == tf.resource:
+            tf.raw_ops.DestroyResourceOp(resource=tensor, ignore_lookup_error=True)
 
 
 def _shapes_in_words(features: Mapping[str, Feature]) -> str:

@@ -353,3 +353,21 @@ def test_a_long_chain_of_operations_is_traced(analyzed: bool):
         return {"y": tft.scale_to_z_score(x) if analyzed else x}
 
     assert trace(features, _columns({"x": "float32"})).phases == analyzed
+
+
+def _vocabulary_of(column: str, fails: bool = False) -> Any:
+    def features(inputs: Any) -> dict[str, Any]:
+        ids = tft.compute_and_apply_vocabulary(inputs[column])
+        if fails:
+            raise ValueError("too late")
+        return {"ids": ids}
+
+    return features
+
+
+def test_features_of_one_process_look_values_up_in_tables_of_their_own() -> None:
+    columns = {name: Feature(name, dtype, ()) for name, dtype in (("name", "string"), ("count", "int64"))}
+    assert trace(_vocabulary_of("name"), columns).columns == ("name",)
+    with pytest.raises(RequestError, match="too late"):
+        trace(_vocabulary_of("name", fails=True), columns)
+    assert trace(_vocabulary_of("count"), columns).columns == ("count",)
