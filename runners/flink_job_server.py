@@ -28,6 +28,7 @@ from ..pipeline.errors import PenstockError, RequestError
 _OLDEST_JAVA = 11
 _ANSWER = 30.0  # seconds that a server of jars may take to answer
 _START = 120.0  # seconds that the job server may take until it answers
+_STARTS = 3  # each by another port
 _STOP = 15.0  # seconds that it may take to end
 _LAST_LINES = 5  # of its log, to be told where it does not start
 _OPENED = (  # what Flink's and Beam's serializers reflect on, which Java closes since version 16
@@ -244,6 +245,20 @@ class JobServer:
         Raises:
           PenstockError: it ended, or does not answer.
         """
+        for start in range(1, _STARTS + 1):
+            self._start(options)
+            try:
+                self._wait()
+                return
+            except BaseException as error:
+                # It ends so, without a word, where another process has taken its port since that was free.
+                is_taken = isinstance(error, PenstockError) and self._process.poll() == 0
+                self.stop()
+                if not is_taken or start == _STARTS:
+                    raise
+
+    def _start(self, options: ServerOptions) -> None:
+        """Starts it by a port that is free, and does not wait for it."""
         (port,) = pick_port(None)
         self.endpoint = f"localhost:{port}"
         self._folder = tempfile.TemporaryDirectory(prefix="penstock-", ignore_cleanup_errors=True)
@@ -263,11 +278,6 @@ class JobServer:
             )
         self._channel = grpc.insecure_channel(self.endpoint, _CHANNEL)
         self.jobs = beam_job_api_pb2_grpc.JobServiceStub(self._channel)
-        try:
-            self._wait()
-        except BaseException:
-            self.stop()
-            raise
 
     def _wait(self) -> None:
         deadline = time.monotonic() + _START

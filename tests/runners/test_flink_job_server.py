@@ -1,6 +1,7 @@
 """Java, the job server's jar, and its process: with jars and a `java` of the tests' own."""
 
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -147,6 +148,14 @@ def test_a_job_server_that_does_not_start_says_why(tmp_path: Path):
     java = executable(tmp_path / "java", "echo 'Error: could not find the main class'", "exit 3")
     with pytest.raises(PenstockError, match="found that it ended with code 3; its last words: Error: could not find"):
         JobServer(ServerOptions(str(java), "a.jar", "[local]"))
+
+
+def test_a_job_server_whose_port_is_taken_gets_another_one(tmp_path: Path):
+    java = executable(tmp_path / "java", f'echo "$@" >> {tmp_path}/started', "exit 0")
+    with pytest.raises(PenstockError, match="found that it ended with code 0; its last words: none"):
+        JobServer(ServerOptions(str(java), "a.jar", "[local]"))
+    ports = re.findall(r"--job-port=(\d+)", (tmp_path / "started").read_text())
+    assert len(set(ports)) == 3
 
 
 @pytest.mark.slow
