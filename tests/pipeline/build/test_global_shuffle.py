@@ -14,7 +14,7 @@ from penstock.pipeline.build.global_shuffle import (
     SegmentWriter,
     combine,
     count_groups,
-    gather,
+    gather_segments,
     group_size,
     read_split,
     targets_of,
@@ -79,7 +79,7 @@ def test_every_shard_has_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.M
     write_units(root, units, 40)
     combine_all(root, units)
     for target in range(units):
-        journal = gather(root, units, target, names(target, units))
+        journal = gather_segments(root, units, target, names(target, units))
         assert journal.unit == units + target
         for split in SPLITS:
             content = list(read_examples(files.join(root, journal.shards[split].file.path)))
@@ -90,7 +90,7 @@ def test_every_shard_has_its_rows_in_order(tmp_path: Path, monkeypatch: pytest.M
 def test_a_unit_without_rows_has_a_file_all_the_same(tmp_path: Path):
     root = str(tmp_path)
     write_units(root, 3, 0)
-    journal = gather(root, 3, 1, names(1, 3))
+    journal = gather_segments(root, 3, 1, names(1, 3))
     assert journal.written == 0
 
 
@@ -128,7 +128,7 @@ def test_of_thousands_of_units_a_shard_reads_few_files(tmp_path: Path, monkeypat
         combine(root, units, task, SPLITS)
     assert len(asked) == 2 * units
     asked.clear()
-    journal = gather(root, units, target, names(target, units))
+    journal = gather_segments(root, units, target, names(target, units))
     assert len(asked) == 2 * groups
     for split in SPLITS:
         content = list(read_examples(files.join(root, journal.shards[split].file.path)))
