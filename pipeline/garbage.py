@@ -10,7 +10,7 @@ def uncollected() -> Iterator[None]:
     """Keeps the garbage collector, in all threads, from what comes to be meanwhile.
 
     A graph is a million objects, of which none is garbage: otherwise it looks through them again and again. What is
-    garbage before is collected first: lookup tables of an earlier graph that have the names of this one's.
+    garbage before, such as an earlier graph, is collected first: it would wait beside this one.
     """
     was_enabled = gc.isenabled()
     gc.collect()

@@ -90,14 +90,7 @@ def exact_sums_of_rows(values: Floats) -> list[tuple[int, int]]:
         if not plain:
             result.append(exact_sums(values[row]))
             continue
-        shifts = (units[:, row] + POINT).tolist()
-        total = sum(each << shift for each, shift in zip(sums[row], shifts, strict=True))
-        squares = sum(
-            each << (one + other)
-            for of_piece, one in zip(products[row], shifts, strict=True)
-            for each, other in zip(of_piece, shifts, strict=True)
-        )
-        result.append((total, squares))
+        result.append(_combine(sums[row], products[row], units[:, row].tolist()))
     return result
 
 
@@ -224,12 +217,20 @@ def sqrt(numerator: int, denominator: int) -> float:
 
 
 def _fold(pieces: Floats, units: list[int], total: int, squares: int) -> tuple[int, int]:
-    products = pieces @ pieces.T
-    for i, unit in enumerate(units):
-        total += int(pieces[i].sum()) << (unit + POINT)
-        squares += int(products[i, i]) << (2 * (unit + POINT))
-        for j in range(i):
-            squares += int(products[i, j]) << (unit + units[j] + 2 * POINT + 1)
+    sums, products = pieces.sum(axis=1).astype(np.int64), (pieces @ pieces.T).astype(np.int64)
+    further_total, further_squares = _combine(sums.tolist(), products.tolist(), units)
+    return total + further_total, squares + further_squares
+
+
+def _combine(sums: list[int], products: list[list[int]], units: list[int]) -> tuple[int, int]:
+    """The sum and the sum of squares of values, from those of their pieces and of the pieces' products."""
+    shifts = [unit + POINT for unit in units]
+    total = sum(each << shift for each, shift in zip(sums, shifts, strict=True))
+    squares = sum(
+        each << (one + other)
+        for of_piece, one in zip(products, shifts, strict=True)
+        for each, other in zip(of_piece, shifts, strict=True)
+    )
     return total, squares
 
 

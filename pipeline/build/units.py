@@ -346,29 +346,22 @@ def _make_unit(
             if reducer and len(chunk.analyzed):
                 reducer.add(chunk.analyzed)
         accumulated = reducer.finish() if reducer else None
-        return end(partial(_finish_unit, options, unit.index, tally, ranges, accumulated, packer, before))
+        prepared = _PreparedUnit(unit.index, ranges, tally, accumulated, packer)
+        return end(partial(_finish_unit, options, prepared, before))
 
 
-def _finish_unit(
-    options: MakeOptions,
-    unit: int,
-    tally: "_Tally",
-    ranges: Sequence[int],
-    accumulated: bytes | None,
-    packer: ShardSet | SegmentWriter,
-    before: FinishedUnits,
-) -> Journal:
+def _finish_unit(options: MakeOptions, prepared: "_PreparedUnit", before: FinishedUnits) -> Journal:
     """Writes a unit's shards, quarantine, hashes, summaries, accumulators and, last, its journal.
 
     Raises:
       PenstockError: another run makes the generation by now.
     """
     try:
-        with _abandoned_on_error(packer):
-            _expect_first(options, unit)
+        with _abandoned_on_error(prepared.packer):
+            _expect_first(options, prepared.number)
     except _MadeElsewhere as other:
         return other.journal
-    finished = _write_files(options.root, unit, tally, ranges, accumulated, packer, before)
+    finished = _write_files(options.root, prepared, before)
     finished.write(options.root)
     return finished
 
@@ -382,16 +375,9 @@ def _first_phase(analysis: "Analysis | None") -> "PhaseReducer | None":
     return PhaseReducer(analysis, {}, analysis.first_columns)
 
 
-def _write_files(
-    root: str,
-    unit: int,
-    tally: "_Tally",
-    ranges: Sequence[int],
-    accumulated: bytes | None,
-    packer: ShardSet | SegmentWriter,
-    before: FinishedUnits,
-) -> Journal:
+def _write_files(root: str, prepared: "_PreparedUnit", before: FinishedUnits) -> Journal:
     """Writes a unit's files side by side, since a store answers each write late; gives the journal that lists them."""
+    unit, tally = prepared.number, prepared.tally
     with ThreadPoolExecutor(_WRITES, "write") as pool:
         quarantine = pool.submit(_store_lines, root, paths.unit_quarantine(unit), tally.quarantined, before)
         filtered = pool.submit(_store_lines, root, paths.unit_filtered(unit), tally.filtered_examples, before)
@@ -399,11 +385,11 @@ def _write_files(
             _store_kept, root, paths.unit_summaries(unit), summaries.encode, tally.summaries or None, before
         )
         hashes = pool.submit(_store_kept, root, paths.unit_hashes(unit), encode_hashes, tally.hashes or None, before)
-        of_ranges = [tally.ranges.get(number) or RangeTotals(number) for number in ranges]
+        of_ranges = [tally.ranges.get(number) or RangeTotals(number) for number in prepared.ranges]
         totals = pool.submit(_store_kept, root, paths.unit_ranges(unit), range_totals.encode, of_ranges or None, before)
-        reduced = pool.submit(_store_kept, root, paths.unit_accumulators(unit), bytes, accumulated, before)
-        with _abandoned_on_error(packer):
-            packed = packer.finish()
+        reduced = pool.submit(_store_kept, root, paths.unit_accumulators(unit), bytes, prepared.accumulated, before)
+        with _abandoned_on_error(prepared.packer):
+            packed = prepared.packer.finish()
         return Journal(
             unit=unit,
             read=tally.read,
@@ -613,3 +599,22 @@ def _count(finished: Journal) -> None:
     for reason, count in finished.filtered.items():
         Metrics.counter(NAMESPACE, f"filtered/{reason}").inc(count)
     logging.getLogger(__name__).debug("unit %d: %d of %d written", finished.unit, finished.written, finished.read)
+
+
+@dataclass(frozen=True)
+class _PreparedUnit:
+    """A unit whose examples are packed, and of which all is known that its files say.
+
+    Attributes:
+      number: The unit's.
+      ranges: The numbers of its ranges; of images none.
+      tally: What was counted.
+      accumulated: What tft's analyzers have accumulated; None: there are none.
+      packer: Has its examples.
+    """
+
+    number: int
+    ranges: Sequence[int]
+    tally: _Tally
+    accumulated: bytes | None
+    packer: ShardSet | SegmentWriter
